@@ -1,0 +1,1 @@
+"""How bytes arrive, and how they become rows: folder, ingest, ledger, quarantine."""

@@ -1,0 +1,1 @@
+"""Rules, windows, alerts and entities."""

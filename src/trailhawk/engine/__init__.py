@@ -1,0 +1,1 @@
+"""Run a bound plan and give Arrow."""

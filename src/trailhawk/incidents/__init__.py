@@ -1,0 +1,1 @@
+"""Alerts grouped into incidents, with timeline, lineage and manifest."""

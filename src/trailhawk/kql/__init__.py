@@ -1,0 +1,1 @@
+"""Text to bound plan to SQL tree; knows no engine, cloud or web."""

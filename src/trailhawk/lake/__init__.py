@@ -1,0 +1,1 @@
+"""Tables at rest: Delta Lake tables of Parquet files, written by several processes at once."""

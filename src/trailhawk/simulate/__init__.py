@@ -1,0 +1,1 @@
+"""Attacks and benign days as raw logs, as AWS would write them."""

@@ -1,0 +1,1 @@
+"""One file a log format: which objects it is, how to read them, table, column mapping, promoted paths."""
