@@ -1,0 +1,57 @@
+# The commands of the project; `make` alone lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+ROOM ?=
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint check bench lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv with everything the lock file names (the others do it by themselves)
+
+# One stamp: made again only when the pinned packages or the project's own settings change.
+$(READY): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed; try: make PYTHON=python3.11 ...")'
+	@echo "setting up $(VENV) (once) ..."
+	@rm -rf $(VENV)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(READY) ## simulate an attack in 35 days of logs, take them in, detect it, show the incident
+	@$(BIN)/trailhawk demo
+
+test: $(READY) ## all tests, or those of one room: make test ROOM=kql
+	@$(BIN)/python -m pytest $(if $(ROOM),tests/$(ROOM),-n auto --dist worksteal) $(PYTEST_ARGS)
+
+lint: $(READY) ## style, types and who may import whom
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check: lint test ## what must pass before a change is handed over: lint and test
+
+bench: $(READY) ## figures: start-up, intake, queries, detection
+	@$(BIN)/python bench/road.py
+
+lock: ## choose versions anew and write both lock files
+	@$(PYTHON) -m venv $(VENV)-lock
+	@$(VENV)-lock/bin/python -m pip install -qq --disable-pip-version-check uv
+	@$(VENV)-lock/bin/uv pip compile -q --upgrade $(LOCK) -o requirements.lock pyproject.toml
+	@$(VENV)-lock/bin/uv pip compile -q --upgrade $(LOCK) -c requirements.lock --group dev -o requirements-dev.lock pyproject.toml
+	@rm -rf $(VENV)-lock
+
+# Neither addresses nor paths get into the files, so that any mirror of the registry will do.
+LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+	--no-emit-index-url --no-emit-find-links
+
+clean: ## remove .venv and all caches
+	@rm -rf $(VENV) $(VENV)-lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
