@@ -1,0 +1,103 @@
+"""Rows for a person: a grid where it fits, one record under the other where it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from trailhawk.render.text import cell, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# A column narrower than this cannot be read; a grid that would need it becomes records.
+_READABLE = 16
+_PIPE_WIDTH = 240
+
+
+def print_rows(
+    console: Console,
+    names: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    total: int | None = None,
+    right: Iterable[str] = (),
+    title: str = "",
+) -> None:
+    """Print rows as a grid or as records, then a note where `total` says that there are more.
+
+    `right` names the columns set flush right (numbers).
+    """
+    texts = [[cell(value) for value in row] for row in rows]
+    if not names:
+        console.print("(no columns)", highlight=False)
+    elif _fits(console, names, texts):
+        _print_grid(console, names, texts, frozenset(right), title)
+    else:
+        _print_records(console, names, texts)
+    total = len(texts) if total is None else total
+    if total > len(texts):
+        console.print(
+            f"{len(texts):,} of {total:,} rows shown; --rows 0 shows all", style="dim", highlight=False, markup=False
+        )
+
+
+def print_fields(console: Console, fields: Mapping[str, object]) -> None:
+    """Print one thing as lines of name and value."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in fields.items():
+        table.add_row(Text(name, style="bold"), Text(cell(value)))
+    console.print(table)
+
+
+def _width(console: Console) -> int:
+    return console.width if console.is_terminal else _PIPE_WIDTH
+
+
+def _fits(console: Console, names: Sequence[str], texts: Sequence[Sequence[str]]) -> bool:
+    needed = sum(
+        min(max([len(name), *(len(row[place]) for row in texts)]), max(len(name), _READABLE)) + 3
+        for place, name in enumerate(names)
+    )
+    return needed <= _width(console)
+
+
+def _print_grid(
+    console: Console, names: Sequence[str], texts: Sequence[Sequence[str]], right: frozenset[str], title: str
+) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left", pad_edge=False)
+    for name in names:
+        table.add_column(
+            Text(visible(name)), justify="right" if name in right else "left", overflow="fold", no_wrap=False
+        )
+    for row in texts:
+        table.add_row(*[Text(text) for text in row])
+    # Into a pipe nothing is folded: the reader there is a program or a pager.
+    console.print(table, width=None if console.is_terminal else _natural(names, texts), crop=False)
+
+
+def _natural(names: Sequence[str], texts: Sequence[Sequence[str]]) -> int:
+    from rich.cells import cell_len
+
+    return sum(
+        max([cell_len(visible(name)), *(cell_len(row[place]) for row in texts)]) + 3 for place, name in enumerate(names)
+    )
+
+
+def _print_records(console: Console, names: Sequence[str], texts: Sequence[Sequence[str]]) -> None:
+    from rich.text import Text
+
+    wide = max(len(name) for name in names)
+    for number, row in enumerate(texts, 1):
+        console.print(Text(f"-- {number} ".ljust(min(_width(console), 80), "-"), style="dim"))
+        for name, text in zip(names, row, strict=True):
+            if text:  # of a wide table most columns are empty in any one row
+                line = Text(visible(name).ljust(wide), style="bold").append("  ").append(text, style="not bold")
+                console.print(line, soft_wrap=True)
