@@ -7,7 +7,7 @@ ROOM ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench lock clean
+.PHONY: help setup demo test lint check bench docs lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: lint test ## what must pass before a change is handed over: lint and test
 
 bench: $(READY) ## figures: start-up, intake, queries, detection
 	@$(BIN)/python bench/road.py
+
+docs: $(READY) ## write the reference pages anew from the code
+	@$(BIN)/python docs/build.py
 
 lock: ## choose versions anew and write both lock files
 	@$(PYTHON) -m venv $(VENV)-lock

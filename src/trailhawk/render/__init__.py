@@ -1,1 +1,1 @@
-"""How results look: tables, records, JSON, CSV, charts and the page of an incident; hostile text made visible."""
+"""How results look: tables, JSON, CSV, charts, the page of an incident; hostile text is made visible."""

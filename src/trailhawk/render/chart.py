@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from trailhawk.kql.schema import Column
@@ -20,7 +21,9 @@ _EIGHTHS_UP = " ▁▂▃▄▅▆▇█"
 _EIGHTHS_RIGHT = " ▏▎▍▌▋▊▉█"
 _MAX_SERIES = 8
 _MAX_BARS = 40
-_OVER_TIME = frozenset({"timechart", "areachart", "stackedareachart", "linechart", "anomalychart", "scatterchart"})
+_OVER_TIME = frozenset(
+    {"timechart", "areachart", "stackedareachart", "linechart", "anomalychart", "scatterchart"}
+)
 
 
 @dataclass(frozen=True)
@@ -90,22 +93,24 @@ def _amount(value: object) -> float | None:
 
 
 def _bars(series: Sequence[Series], width: int) -> list[Text]:
-    """A row a category and series: label, bar, value."""
-    labelled = [
-        (cell(x) if len(series) == 1 else f"{cell(x)}  {one.name}", amount, _COLOURS[place % len(_COLOURS)])
+    """A row a category and series: label, bar, value; the series of one category stand together."""
+    bars = [
+        (cell(x), one.name, amount, _COLOURS[place % len(_COLOURS)])
         for place, one in enumerate(series)
         for x, amount in one.points
     ]
-    if len(series) > 1:
-        order = {x: place for place, x in enumerate(dict.fromkeys(cell(x) for one in series for x, _ in one.points))}
-        labelled.sort(key=lambda bar: order[bar[0].split("  ")[0]])
-    shown = labelled[:_MAX_BARS]
+    order = {category: place for place, category in enumerate(dict.fromkeys(bar[0] for bar in bars))}
+    bars.sort(key=lambda bar: order[bar[0]])
+    shown = [
+        (category if len(series) == 1 else f"{category}  {visible(name)}", amount, colour)
+        for category, name, amount, colour in bars[:_MAX_BARS]
+    ]
     label_width = min(max(len(label) for label, _, _ in shown), width // 2)
     room = max(width - label_width - 16, 10)
-    most = max((amount for _, amount, _ in shown), default=0)
+    most = max(amount for _, amount, _ in shown)
     lines = [_bar(label, amount, colour, label_width, room, most) for label, amount, colour in shown]
-    if len(labelled) > len(shown):
-        lines.append(_line(f"{len(labelled) - len(shown)} more bars are not drawn", "dim"))
+    if len(bars) > len(shown):
+        lines.append(_line(f"{len(bars) - len(shown)} more bars are not drawn", "dim"))
     return lines
 
 
@@ -143,7 +148,7 @@ def _over_time(series: Sequence[Series], width: int) -> list[Text]:
 def _slots(times: Sequence[datetime], first: datetime, last: datetime, room: int) -> tuple[int, int]:
     """How many columns there are and how many cells wide each is: one a bin where that fits."""
     moments = sorted(set(times))
-    step = min((later - earlier for earlier, later in zip(moments, moments[1:], strict=False)), default=timedelta())
+    step = min((later - earlier for earlier, later in pairwise(moments)), default=timedelta())
     bins = round((last - first) / step) + 1 if step else 1
     return (bins, max(1, min(4, room // bins))) if bins <= room else (room, 1)
 
@@ -189,5 +194,3 @@ def _line(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(visible(text), style=style, no_wrap=True)
-
-

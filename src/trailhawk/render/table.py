@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from trailhawk.render.text import cell, visible
 
@@ -28,18 +28,19 @@ def print_rows(
 
     `right` names the columns set flush right (numbers).
     """
+    from rich.text import Text
+
     texts = [[cell(value) for value in row] for row in rows]
     if not names:
-        console.print("(no columns)", highlight=False)
+        console.print("(no columns)")
     elif _fits(console, names, texts):
         _print_grid(console, names, texts, frozenset(right), title)
     else:
         _print_records(console, names, texts)
     total = len(texts) if total is None else total
     if total > len(texts):
-        console.print(
-            f"{len(texts):,} of {total:,} rows shown; --rows 0 shows all", style="dim", highlight=False, markup=False
-        )
+        note = f"{len(texts):,} of {total:,} rows shown; --rows 0 shows all"
+        console.print(Text(note, style="dim"))
 
 
 def print_fields(console: Console, fields: Mapping[str, object]) -> None:
@@ -72,11 +73,11 @@ def _print_grid(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title) if title else None, title_justify="left", pad_edge=False)
+    heading = Text(title) if title else None
+    table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False)
     for name in names:
-        table.add_column(
-            Text(visible(name)), justify="right" if name in right else "left", overflow="fold", no_wrap=False
-        )
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(Text(visible(name)), justify=side, overflow="fold")
     for row in texts:
         table.add_row(*[Text(text) for text in row])
     # Into a pipe nothing is folded: the reader there is a program or a pager.
@@ -87,7 +88,8 @@ def _natural(names: Sequence[str], texts: Sequence[Sequence[str]]) -> int:
     from rich.cells import cell_len
 
     return sum(
-        max([cell_len(visible(name)), *(cell_len(row[place]) for row in texts)]) + 3 for place, name in enumerate(names)
+        max([cell_len(visible(name)), *(cell_len(row[place]) for row in texts)]) + 3
+        for place, name in enumerate(names)
     )
 
 
@@ -99,5 +101,5 @@ def _print_records(console: Console, names: Sequence[str], texts: Sequence[Seque
         console.print(Text(f"-- {number} ".ljust(min(_width(console), 80), "-"), style="dim"))
         for name, text in zip(names, row, strict=True):
             if text:  # of a wide table most columns are empty in any one row
-                line = Text(visible(name).ljust(wide), style="bold").append("  ").append(text, style="not bold")
+                line = Text.assemble((visible(name).ljust(wide), "bold"), "  ", text)
                 console.print(line, soft_wrap=True)

@@ -17,6 +17,7 @@ _HOSTILE = re.compile(
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
@@ -54,12 +55,8 @@ def size(count: int) -> str:
     exact = f"{count:,} bytes"
     if count < 10_000:
         return exact
-    amount, unit = float(count), "bytes"
-    for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        amount /= 1024
-        if amount < 1024:
-            break
-    return f"{exact} ({amount:,.1f} {unit})"
+    power = min((count.bit_length() - 1) // 10, len(_UNITS) - 1)
+    return f"{exact} ({count / 1024**power:,.1f} {_UNITS[power]})"
 
 
 def cell(value: object) -> str:
@@ -131,7 +128,7 @@ def _json_escape(found: re.Match[str]) -> str:
 
 
 def csv_lines(names: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterable[str]:
-    """CSV as in RFC 4180, one record a string; text that a spreadsheet would run as a formula gets a `'` in front."""
+    """CSV as in RFC 4180, a string a record; text that a spreadsheet would run gets a `'` in front."""
     yield ",".join(_csv_cell(name) for name in names)
     for row in rows:
         yield ",".join(_csv_cell(value) for value in row)

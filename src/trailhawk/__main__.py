@@ -1,0 +1,5 @@
+"""`python -m trailhawk` is `trailhawk`."""
+
+from trailhawk.cli import main
+
+main()

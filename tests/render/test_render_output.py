@@ -1,0 +1,115 @@
+"""Tables, records and charts as they come out of a console."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+
+from trailhawk.kql.schema import Column
+from trailhawk.kql.types import KqlType
+from trailhawk.render.chart import chart
+from trailhawk.render.table import print_fields, print_rows
+
+
+def printed(names: list[str], rows: list[list[object]], *, width: int = 80, total: int | None = None) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=True, color_system=None, markup=False)
+    print_rows(console, names, rows, total=total, right=["n"])
+    return stream.getvalue()
+
+
+def test_grid() -> None:
+    text = printed(["user", "n"], [["ann", 5], ["[red]bob[/]", 12]])
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    assert lines[0].split() == ["user", "n"]
+    assert lines[2].split() == ["ann", "5"]
+    assert lines[3].split() == ["[red]bob[/]", "12"]
+
+
+def test_hostile_text_is_shown_and_not_obeyed() -> None:
+    text = printed(["x"], [["\x1b]0;owned\x07 \u202eabc"]])
+    assert "\x1b" not in text
+    assert "\\x1b]0;owned\\x07 \\u202eabc" in text
+
+
+def test_wide_rows_become_records_without_their_empty_columns() -> None:
+    names = [f"column{number}" for number in range(20)]
+    text = printed(names, [["", *["value of some length"] * 19]])
+    assert "-- 1 --" in text
+    assert "column0 " not in text
+    assert "column7   value of some length" in text
+
+
+def test_note_about_rows_not_shown() -> None:
+    assert "1 of 5,000 rows shown" in printed(["x"], [[1]], total=5000)
+
+
+def test_a_result_without_rows_still_names_its_columns() -> None:
+    assert printed(["x", "y"], []).split()[:2] == ["x", "y"]
+
+
+def test_fields() -> None:
+    stream = io.StringIO()
+    print_fields(Console(file=stream, width=80), {"rows": 5, "name": "a[b]"})
+    assert stream.getvalue().split() == ["rows", "5", "name", "a[b]"]
+
+
+WHEN = Column("TimeGenerated", KqlType.DATETIME)
+WHO = Column("Who", KqlType.STRING)
+COUNT = Column("Count", KqlType.LONG)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def drawn(kind: str, columns: list[Column], rows: list[list[object]]) -> list[str]:
+    lines = chart(kind, columns, rows, width=60)
+    assert lines is not None
+    assert all(len(line.plain) <= 60 for line in lines)
+    return [line.plain for line in lines]
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    lines = drawn("barchart", [WHO, COUNT], [["ann", 10], ["bob", 5], ["cy", 0]])
+    assert [line.count("█") for line in lines] == [41, 20, 0]
+    assert lines[0].endswith(" 10")
+
+
+def test_columns_over_time_leave_gaps_where_nothing_is() -> None:
+    rows: list[list[object]] = [[START + timedelta(hours=hour), 10] for hour in (0, 1, 3)]
+    lines = drawn("timechart", [WHEN, COUNT], rows)
+    assert lines[0].strip() == "10 │████████    ████".strip()
+    assert lines[-1].split() == ["2026-01-01T00:00:00Z", "2026-01-01T03:00:00Z"]
+
+
+def test_a_small_value_beside_a_large_one_is_seen() -> None:
+    rows: list[list[object]] = [[START, 1], [START + timedelta(hours=1), 100_000]]
+    lines = drawn("timechart", [WHEN, COUNT], rows)
+    assert "▁" in lines[-2]
+
+
+def test_several_series_get_a_strip_each() -> None:
+    rows: list[list[object]] = [
+        [START + timedelta(hours=hour), who, hour] for hour in range(5) for who in ("a", "b\x1b")
+    ]
+    lines = drawn("timechart", [WHEN, WHO, COUNT], rows)
+    assert any(line.strip() == "b\\x1b" for line in lines)
+    assert sum("│" in line for line in lines) == 6
+
+
+def test_more_points_than_cells_keep_the_peak() -> None:
+    rows: list[list[object]] = [[START + timedelta(minutes=m), 50 if m == 333 else 1] for m in range(1000)]
+    assert "█" in drawn("timechart", [WHEN, COUNT], rows)[0]
+
+
+def test_two_series_of_bars_stand_together() -> None:
+    rows: list[list[object]] = [["x", "ok", 2], ["y", "ok", 3], ["x", "denied", 1]]
+    labels = [line.split("█")[0].split() for line in drawn("columnchart", [WHO, WHO, COUNT], rows)]
+    assert labels[:2] == [["x", "ok"], ["x", "denied"]]
+
+
+def test_what_has_no_chart() -> None:
+    assert chart("timechart", [WHO, COUNT], [["a", 1]]) is None
+    assert chart("barchart", [COUNT], [[1]]) is None
+    assert chart("barchart", [WHO, COUNT], []) is None
+    assert chart("barchart", [WHO, WHO], [["a", "b"]]) is None

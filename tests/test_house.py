@@ -1,0 +1,139 @@
+"""The house rules that no other tool keeps."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "src" / "trailhawk"
+LOCKS = ("requirements.lock", "requirements-dev.lock")
+SKIPPED = set((ROOT / ".gitignore").read_text().replace("/\n", "\n").split()) | {".git"}
+
+
+def tree() -> list[Path]:
+    """Every file of the project that git would keep."""
+    return [
+        path
+        for path in sorted(ROOT.rglob("*"))
+        if path.is_file() and not SKIPPED & set(path.relative_to(ROOT).parts)
+    ]
+
+
+def text_of(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", errors="replace")
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_holds_no_address_and_no_path(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "://" not in text
+    assert "--index" not in text
+    assert "--extra-index" not in text
+    assert "--find-links" not in text
+    assert not re.search(r"(?m)^\s*#|(^|\s)/", text)
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_pins_every_package_with_hashes(name: str) -> None:
+    entries = (ROOT / name).read_text().replace("\\\n", " ").splitlines()
+    assert entries
+    for entry in entries:
+        assert re.match(r"[a-z0-9_.-]+==\S+ ", entry), entry
+        assert "--hash=sha256:" in entry, entry
+
+
+@pytest.mark.parametrize("name", LOCKS)
+def test_lock_names_all_dependencies(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wanted = project["project"]["dependencies"]
+    if name == "requirements-dev.lock":
+        wanted = wanted + project["dependency-groups"]["dev"]
+    pinned = set(re.findall(r"(?m)^([a-z0-9_.-]+)==", (ROOT / name).read_text()))
+    names = {re.split(r"[\[<>=!~ ;]", one)[0].lower().replace("_", "-") for one in wanted}
+    assert names <= pinned
+
+
+def test_locks_agree_where_they_overlap() -> None:
+    pins = [set(re.findall(r"(?m)^(\S+==\S+(?: ; [^\\\n]+)?)", (ROOT / name).read_text())) for name in LOCKS]
+    assert pins[0] <= pins[1]
+
+
+def test_no_path_of_one_machine_in_the_tree() -> None:
+    # Put together here so that this file does not find itself.
+    marks = ["/" + "work/", "/" + "home/" + "runner", "/" + "Users/", "/" + "root/", "C:" + "\\Users"]
+    found = [(path.relative_to(ROOT), mark) for path in tree() for mark in marks if mark in text_of(path)]
+    assert found == []
+
+
+def test_every_room_says_what_it_is() -> None:
+    for path in PACKAGE.rglob("__init__.py"):
+        first = path.read_text().splitlines()[0] if path.stat().st_size else ""
+        assert first.startswith('"""'), path
+
+
+def test_every_module_opens_with_a_docstring() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert path.read_text().startswith('"""'), path
+
+
+def test_every_room_is_in_the_layers() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = {name.strip() for layer in contracts[0]["layers"] for name in layer.split("|")}
+    rooms = {path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__"}
+    rooms |= {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert rooms - {"content"} == layers
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"(?m)^([a-z]+):", (ROOT / "Makefile").read_text()))
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_make_commands_of_the_pages_exist(page: str) -> None:
+    named = set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", (ROOT / page).read_text()))
+    assert named
+    assert named <= make_targets()
+
+
+def test_make_has_the_promised_commands() -> None:
+    assert {"help", "demo", "test", "check", "bench", "clean", "lock"} <= make_targets()
+
+
+def decisions() -> list[Path]:
+    return sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+
+
+@pytest.mark.parametrize("page", decisions(), ids=lambda page: page.stem)
+def test_decision_has_its_three_parts(page: Path) -> None:
+    text = page.read_text()
+    number = int(page.name[:4])
+    assert re.match(rf"# {number}\. ", text)
+    assert re.findall(r"(?m)^## (.+)$", text) == ["Situation", "Choice", "What follows"]
+
+
+def test_decisions_have_a_number_each() -> None:
+    numbers = [page.name[:4] for page in decisions()]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+def test_licence_is_the_full_apache_text() -> None:
+    text = (ROOT / "LICENSE").read_text()
+    assert "Apache License" in text
+    assert "END OF TERMS AND CONDITIONS" in text
+
+
+def test_glossary_has_one_entry_a_word() -> None:
+    words = re.findall(r"(?m)^\| ([a-z ]+) \|", (ROOT / "docs" / "glossary.md").read_text())
+    words = [word for word in words if word != "word"]
+    assert len(words) > 40
+    assert len(words) == len(set(words))
