@@ -1,0 +1,172 @@
+"""Alerts: what a run's result rows become."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from trailhawk.detect.entities import Entity, entities
+from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
+from trailhawk.detect.schedule import Window
+
+Row = Mapping[str, object]
+
+MAX_ALERTS = 150
+MAX_NRT_ALERTS = 30
+MAX_DETAIL_VALUES = 1000
+"""Sentinel keeps 50 values of a custom detail; event ids, which an incident rests on, need more."""
+MAX_NAME, MAX_DESCRIPTION = 256, 5000
+
+EVENT_IDS = "EventIds"
+"""The custom detail that holds the ids of the events an alert rests on."""
+
+_NAMESPACE = uuid.UUID("5b0f8f0e-6c0e-5e3e-9a54-1f6f1c1f7a11")
+_START_COLUMNS = ("StartTime", "StartTimeUtc", "FirstSeen", "TimeGenerated")
+_END_COLUMNS = ("EndTime", "EndTimeUtc", "LastSeen", "TimeGenerated")
+_PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What one run of a rule found.
+
+    `at` is T of the run, `started_at` and `ended_at` the first and last event. `id` follows from rule, T and
+    result rows, so that a window that is run again gives the same alerts.
+    """
+
+    id: str
+    rule_id: str
+    rule_name: str
+    at: datetime
+    started_at: datetime
+    ended_at: datetime
+    name: str
+    description: str
+    severity: Severity
+    tactics: tuple[str, ...]
+    techniques: tuple[str, ...]
+    entities: tuple[Entity, ...]
+    custom_details: tuple[tuple[str, tuple[str, ...]], ...]
+    properties: tuple[tuple[str, str], ...]
+    query: str
+    rows: int
+
+    def detail(self, name: str) -> tuple[str, ...]:
+        """The values of a custom detail, none when the alert has no such detail."""
+        return next((values for key, values in self.custom_details if key == name), ())
+
+    def values(self, entity_type: str) -> tuple[str, ...]:
+        """The first identifiers of the alert's entities of this type."""
+        return tuple(each.value for each in self.entities if each.type == entity_type)
+
+
+def alerts(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]:
+    """The alerts of one run: none when the trigger does not fire."""
+    if not rule.trigger.fires(len(rows), rule.threshold):
+        return ()
+    rows = sorted(rows, key=_canonical)
+    if rule.aggregation is Aggregation.SINGLE:
+        return (_alert(rule, window, rows),)
+    most = MAX_NRT_ALERTS if rule.kind is RuleKind.NRT else MAX_ALERTS
+    if len(rows) < most:
+        return tuple(_alert(rule, window, [row]) for row in rows)
+    single = tuple(_alert(rule, window, [row]) for row in rows[: most - 1])
+    return (*single, _alert(rule, window, rows))  # the last one sums up all rows, as Sentinel's does
+
+
+def _alert(rule: Rule, window: Window, rows: Sequence[Row]) -> Alert:
+    first = rows[0] if rows else {}
+    started_at, ended_at = _span(rows, window)
+    severity = Severity.named(str(first.get(rule.details.severity_column) or ""))
+    return Alert(
+        id=str(uuid.uuid5(_NAMESPACE, "\n".join([rule.id, window.at.isoformat(), *map(_canonical, rows)]))),
+        rule_id=rule.id,
+        rule_name=rule.name,
+        at=window.at,
+        started_at=started_at,
+        ended_at=ended_at,
+        name=_filled(rule.details.display_name_format, first, MAX_NAME) or rule.name,
+        description=_filled(rule.details.description_format, first, MAX_DESCRIPTION) or rule.description,
+        severity=severity or rule.severity,
+        tactics=_tactics(first.get(rule.details.tactics_column)) or rule.tactics,
+        techniques=rule.techniques,
+        entities=entities(rule.entity_mappings, rows),
+        custom_details=tuple((name, _values(rows, column)) for name, column in rule.custom_details),
+        properties=tuple(
+            (name, _text(first[column])) for name, column in rule.details.properties if column in first
+        ),
+        query=rule.query,
+        rows=len(rows),
+    )
+
+
+def _filled(template: str, row: Row, longest: int) -> str:
+    """The template with its `{{Column}}`s filled in; empty when a column is missing or empty."""
+    names = _PLACEHOLDER.findall(template)
+    if any(not _text(row.get(name)) for name in names):
+        return ""
+    return _PLACEHOLDER.sub(lambda match: _text(row[match[1]]), template).strip()[:longest]
+
+
+def _tactics(value: object) -> tuple[str, ...]:
+    """Tactics from a column: a list, or names between commas."""
+    items = value if isinstance(value, list) else str(value or "").split(",")
+    return tuple(name for item in items if (name := str(item).replace(" ", "")))
+
+
+def _values(rows: Iterable[Row], column: str) -> tuple[str, ...]:
+    """The distinct texts of a column, lists opened, up to the limit."""
+    found: dict[str, None] = {}
+    for row in rows:
+        value = row.get(column)
+        for item in sorted(map(_text, value)) if isinstance(value, list) else [_text(value)]:
+            if item:
+                found.setdefault(item)
+    return tuple(list(found)[:MAX_DETAIL_VALUES])
+
+
+def _span(rows: Iterable[Row], window: Window) -> tuple[datetime, datetime]:
+    """First and last event: from the time columns of the rows, otherwise the bounds of the window."""
+    rows = list(rows)
+    starts = [moment for row in rows if (moment := _moment(row, _START_COLUMNS))]
+    ends = [moment for row in rows if (moment := _moment(row, _END_COLUMNS))]
+    started_at = min(starts, default=window.start)
+    return started_at, max(max(ends, default=window.at), started_at)
+
+
+def _moment(row: Row, columns: Sequence[str]) -> datetime | None:
+    return next((value for column in columns if isinstance(value := row.get(column), datetime)), None)
+
+
+def _text(value: object) -> str:
+    """A value as an analyst reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    if isinstance(value, dict):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    return str(value)
+
+
+def _canonical(row: Row) -> str:
+    """A row as text that does not depend on the order in which a set was gathered."""
+    return json.dumps(_ordered(dict(row)), sort_keys=True, separators=(",", ":"))
+
+
+def _ordered(value: object) -> object:
+    if isinstance(value, dict):
+        return {str(key): _ordered(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return sorted((_ordered(item) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)

@@ -1,0 +1,106 @@
+"""The entities of an alert: what a rule's `entityMappings` make of its result rows.
+
+Sentinel's types are taken as they come; Trailhawk's own are AwsPrincipal (Arn), AwsSession (Id or Arn),
+AwsAccessKey (Id), AwsInstance (Id), AwsBucket (Name), AwsObject (Bucket, Key) and AwsAccount (Id). Sentinel
+drops accounts with names such as root or administrator; nothing is dropped here, for in AWS root is a name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from trailhawk.detect.rule import EntityMapping
+
+MAX_ENTITIES = 500
+
+AWS_PRINCIPAL = "AwsPrincipal"
+AWS_SESSION = "AwsSession"
+AWS_ACCESS_KEY = "AwsAccessKey"
+AWS_INSTANCE = "AwsInstance"
+AWS_BUCKET = "AwsBucket"
+AWS_OBJECT = "AwsObject"
+AWS_ACCOUNT = "AwsAccount"
+IP = "IP"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Entity:
+    """A thing that an alert names: its type, and its identifiers in the order of the mapping."""
+
+    type: str
+    identifiers: tuple[tuple[str, str], ...]
+
+    @property
+    def name(self) -> str:
+        """What an analyst calls it: the identifiers joined by `/`."""
+        return "/".join(value for _, value in self.identifiers)
+
+    @property
+    def value(self) -> str:
+        """The first identifier."""
+        return self.identifiers[0][1]
+
+    def identifier(self, name: str) -> str:
+        """The identifier of this name, empty when the entity has none."""
+        return next((value for key, value in self.identifiers if key.lower() == name.lower()), "")
+
+
+def entity(kind: str, /, **identifiers: str) -> Entity:
+    """An entity from keyword arguments, as in `entity(AWS_OBJECT, Bucket="logs", Key="a.gz")`."""
+    return Entity(kind, tuple(identifiers.items()))
+
+
+def entities(mappings: Sequence[EntityMapping], rows: Iterable[Mapping[str, object]]) -> tuple[Entity, ...]:
+    """The distinct entities of these rows, mapping by mapping; a mapping gets an equal share of the limit."""
+    rows = list(rows)
+    share = MAX_ENTITIES // max(1, len(mappings))
+    found: dict[Entity, None] = {}
+    for mapping in mappings:
+        own = dict.fromkeys(e for row in rows for e in _of_row(mapping, row))
+        found |= dict.fromkeys(list(own)[:share])
+    return tuple(found)
+
+
+def _of_row(mapping: EntityMapping, row: Mapping[str, object]) -> Iterable[Entity]:
+    """The entities one mapping finds in one row.
+
+    A list gives an entity for each of its values; lists beside each other are read in step, and a single
+    value goes with each. An identifier without a value is left out; without any, there is no entity.
+    """
+    columns = [(field.identifier, _texts(row.get(field.column))) for field in mapping.fields]
+    longest = max((len(values) for _, values in columns), default=0)
+    for place in range(longest):
+        identifiers = tuple(
+            (name, value)
+            for name, values in columns
+            if (value := values[0] if len(values) == 1 else _at(values, place))
+        )
+        if identifiers:
+            yield Entity(mapping.type, identifiers)
+
+
+def _at(values: Sequence[str], place: int) -> str:
+    return values[place] if place < len(values) else ""
+
+
+def _texts(value: object) -> list[str]:
+    """The texts a column holds: none for null, one for a scalar, several for a list."""
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item)]
+    if isinstance(value, str):
+        return [value] if value else []
+    if isinstance(value, dict):
+        return [json.dumps(value, separators=(",", ":"))]
+    return [str(value)]
+
+
+def as_json(found: Iterable[Entity]) -> list[dict[str, str]]:
+    """The form of SecurityAlert's column Entities: one object each, its type in lower case."""
+    return [
+        {"$id": str(number), "Type": each.type.lower()} | dict(each.identifiers)
+        for number, each in enumerate(found, start=1)
+    ]

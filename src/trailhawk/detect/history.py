@@ -1,0 +1,264 @@
+"""Replay rules over the stored history, window by window as a scheduler would have run them.
+
+By event time alone. What a window has found stays recorded; it runs again only when rows have come into its
+news since. An alert's id follows from rule, T and row, so a replay never raises the same alert twice.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.rule import Rule, RuleKind, Trigger
+from trailhawk.detect.run import Run, run
+from trailhawk.detect.schedule import (
+    LEARNING,
+    SUPPRESSED,
+    Window,
+    WindowState,
+    in_order,
+    is_learning,
+    windows,
+)
+from trailhawk.detect.store import AlertStore, WindowRecord
+from trailhawk.engine.result import Engine
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+
+BIN = timedelta(minutes=5)
+BATCH = 200
+"""Windows without alerts are written together, this many in a transaction."""
+
+Sink = Callable[[Sequence[Alert]], Callable[["sa.Connection"], None]]
+"""What is done with new alerts: prepared outside the transaction, written inside it."""
+
+Progress = Callable[[int, int], None]
+"""Told after each window how many are done, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """How many rows each five minutes of a table hold."""
+
+    moments: tuple[datetime, ...]
+    sums: tuple[int, ...]
+    """Running sum of the rows, one longer than `moments`."""
+    first: datetime | None
+    last: datetime | None
+
+    def rows(self, start: datetime, end: datetime) -> int:
+        """Rows in [start, end), with the whole of the five minutes at either edge."""
+        low = bisect_right(self.moments, start - BIN)
+        return self.sums[bisect_left(self.moments, end)] - self.sums[low]
+
+
+def stored(engine: Engine, table: str, *, now: datetime) -> Stored:
+    """What the lake holds of a table."""
+    result = engine.query(
+        f"['{table}'] | summarize Rows=count(), First=min(TimeGenerated), Last=max(TimeGenerated)"
+        " by Bin=bin(TimeGenerated, 5m) | sort by Bin asc",
+        now=now,
+    )
+    moments, counts, firsts, lasts = [], [], [], []
+    for row in result.rows():
+        bin_start, rows, first, last = row["Bin"], row["Rows"], row["First"], row["Last"]
+        if not isinstance(bin_start, datetime) or not isinstance(rows, int):
+            continue  # rows without a time belong to no window
+        moments.append(bin_start)
+        counts.append(rows)
+        firsts.append(first)
+        lasts.append(last)
+    sums = tuple(accumulate(counts, initial=0))
+    first = firsts[0] if firsts and isinstance(firsts[0], datetime) else None
+    last = lasts[-1] if lasts and isinstance(lasts[-1], datetime) else None
+    return Stored(tuple(moments), sums, first, last)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSummary:
+    """What the replay did with one rule."""
+
+    rule: Rule
+    run: int
+    before: int
+    """Windows that had been run earlier and have no news."""
+    learning: int
+    suppressed: int
+    failed: int
+    alerts: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a replay did. `alerts` are the new ones, in order of their runs."""
+
+    start: datetime | None
+    end: datetime | None
+    rules: tuple[RuleSummary, ...]
+    alerts: tuple[Alert, ...]
+
+
+def detect(
+    engine: Engine,
+    store: AlertStore,
+    rules: Iterable[Rule],
+    *,
+    tables: Sequence[str],
+    now: datetime,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    sink: Sink | None = None,
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> Summary:
+    """Run every due window of these rules over [start, end), by default over all that is stored.
+
+    `tables` are the tables of the lake that hold rows. With more than one worker, queries run side by side
+    (the engine must allow it); what they find is still taken in order of time.
+    """
+    lake = {table: stored(engine, table, now=now) for table in tables}
+    start = start or min((s.first for s in lake.values() if s.first), default=None)
+    end = end or max((s.last + timedelta(microseconds=1) for s in lake.values() if s.last), default=None)
+    rules = tuple(rule for rule in rules if rule.kind is not RuleKind.HUNTING)
+    if start is None or end is None:
+        return Summary(start, end, tuple(RuleSummary(rule, 0, 0, 0, 0, 0, 0) for rule in rules), ())
+    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink)
+    due = in_order(window for rule in rules for window in replay.due(rule, start, end))
+    for done, each in enumerate(replay.runs(due, workers), start=1):
+        replay.take(each)
+        if progress is not None:
+            progress(done, len(due))
+    replay.flush()
+    return Summary(start, end, tuple(replay.summary(rule) for rule in rules), tuple(replay.raised))
+
+
+def _is_final(record: WindowRecord) -> bool:
+    return record.state is WindowState.DONE or record.reason == SUPPRESSED
+
+
+class _Replay:
+    """The state of one replay: what is written, what waits to be written, which rules are out."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: AlertStore,
+        rules: Mapping[str, Rule],
+        lake: Mapping[str, Stored],
+        sink: Sink | None,
+    ) -> None:
+        self._engine = engine
+        self._store = store
+        self._rules = rules
+        self._lake = lake
+        self._sink = sink
+        self._waiting: list[Run] = []
+        self._broken: dict[str, str] = {}
+        self._raised_at = {
+            rule.id: {alert.at for alert in store.alerts(rule_id=rule.id)}
+            for rule in rules.values()
+            if rule.suppression
+        }
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self.raised: list[Alert] = []
+
+    def due(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
+        """The windows to run: not those that were run before and have had no news since."""
+        tables = self._tables(rule)
+        known = self._store.windows(rule.id)
+        for window in windows(rule, start, end):
+            seen = self._seen(tables, window)
+            before = known.get(window.at)
+            if before and _is_final(before) and before.seen >= seen:
+                self._counts[rule.id, "before"] += 1
+            elif rule.kind is RuleKind.NRT and rule.trigger is Trigger.GREATER and not seen:
+                continue  # a minute without rows cannot give any
+            else:
+                yield window
+
+    def runs(self, due: Sequence[Window], workers: int) -> Iterator[Run]:
+        """Each window run, in the order given."""
+        if workers <= 1:
+            yield from map(self._run, due)
+            return
+        with ThreadPoolExecutor(workers) as pool:
+            for place in range(0, len(due), BATCH):
+                yield from pool.map(self._run, due[place : place + BATCH])
+
+    def _run(self, window: Window) -> Run:
+        rule = self._rules[window.rule_id]
+        tables = self._tables(rule)
+        if broken := self._broken.get(rule.id):
+            return Run(window, WindowState.FAILED, broken)
+        first = min((s.first for s in tables if s.first), default=None)
+        if is_learning(rule, window, first):
+            return Run(window, WindowState.SKIPPED, LEARNING)
+        return run(rule, window, self._engine, seen=self._seen(tables, window))
+
+    def take(self, each: Run) -> None:
+        """Take what a window gave, as if all windows before it were finished."""
+        window = each.window
+        if each.state is WindowState.DONE and self._is_suppressed(window):
+            each = Run(window, WindowState.SKIPPED, SUPPRESSED, seen=each.seen)
+        if each.is_permanent:
+            self._broken.setdefault(window.rule_id, each.reason)
+        if each.alerts and window.rule_id in self._raised_at:
+            self._raised_at[window.rule_id].add(window.at)
+        self._counts[
+            window.rule_id, each.reason if each.state is WindowState.SKIPPED else each.state.value
+        ] += 1
+        self._waiting.append(each)
+        if each.alerts or len(self._waiting) >= BATCH:
+            self.flush()
+
+    def _is_suppressed(self, window: Window) -> bool:
+        suppression = self._rules[window.rule_id].suppression
+        raised_at = self._raised_at.get(window.rule_id, set())
+        return suppression is not None and any(at < window.at < at + suppression for at in raised_at)
+
+    def flush(self) -> None:
+        """Write the windows that wait, their new alerts and what follows from them, in one transaction."""
+        if not self._waiting:
+            return
+        found = [alert for each in self._waiting for alert in each.alerts]
+        with self._store.reading() as connection:
+            new = self._store.new_alerts(connection, found)
+        write = self._sink(new) if self._sink and new else None
+        with self._store.engine.begin() as connection:
+            new = self._store.new_alerts(connection, new)
+            self._store.record(connection, self._waiting, new)
+            if write is not None:
+                write(connection)
+        self._counts.update((alert.rule_id, "alerts") for alert in new)
+        self.raised.extend(new)
+        self._waiting.clear()
+
+    def summary(self, rule: Rule) -> RuleSummary:
+        count = self._counts
+        return RuleSummary(
+            rule,
+            run=count[rule.id, WindowState.DONE.value],
+            before=count[rule.id, "before"],
+            learning=count[rule.id, LEARNING],
+            suppressed=count[rule.id, SUPPRESSED],
+            failed=count[rule.id, WindowState.FAILED.value],
+            alerts=count[rule.id, "alerts"],
+            error=self._broken.get(rule.id, ""),
+        )
+
+    def _tables(self, rule: Rule) -> list[Stored]:
+        """The tables that the rule's query names."""
+        return [self._lake[name] for name in self._lake if re.search(rf"\b{re.escape(name)}\b", rule.query)]
+
+    def _seen(self, tables: Iterable[Stored], window: Window) -> int:
+        return sum(table.rows(window.news, window.at) for table in tables)

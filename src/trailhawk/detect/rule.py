@@ -1,0 +1,519 @@
+"""Sentinel's analytics rule, read from YAML as it is published.
+
+Reference: https://learn.microsoft.com/azure/sentinel/sentinel-analytic-rules-creation
+Two members are ours: `tests` (events and what must come of them) and `learningPeriod` (the history a rule
+needs before its silence or its alarm means anything).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+from trailhawk.errors import RuleError
+
+MAX_PERIOD = timedelta(days=14)
+MIN_FREQUENCY = timedelta(minutes=5)
+MAX_ENTITY_MAPPINGS = 10
+BASELINE_PERIOD = timedelta(days=2)
+"""A rule that looks back this far compares with the past, so it has to have a past to compare with."""
+
+
+class RuleKind(Enum):
+    SCHEDULED = "Scheduled"
+    NRT = "NRT"
+    HUNTING = "Hunting"
+
+
+class Severity(Enum):
+    INFORMATIONAL = "Informational"
+    LOW = "Low"
+    MEDIUM = "Medium"
+    HIGH = "High"
+
+    @property
+    def rank(self) -> int:
+        """0 for Informational to 3 for High."""
+        return list(Severity).index(self)
+
+    @classmethod
+    def named(cls, text: str) -> Severity | None:
+        """The severity of this name, case aside; None when there is none."""
+        return next((severity for severity in cls if severity.value.lower() == text.strip().lower()), None)
+
+
+class Trigger(Enum):
+    """How the number of result rows is compared with the threshold."""
+
+    GREATER = "GreaterThan"
+    LESS = "LessThan"
+    EQUAL = "Equal"
+    NOT_EQUAL = "NotEqual"
+
+    def fires(self, rows: int, threshold: int) -> bool:
+        return _COMPARE[self](rows, threshold)
+
+
+_COMPARE: dict[Trigger, Callable[[int, int], bool]] = {
+    Trigger.GREATER: operator.gt,
+    Trigger.LESS: operator.lt,
+    Trigger.EQUAL: operator.eq,
+    Trigger.NOT_EQUAL: operator.ne,
+}
+_TRIGGERS = {
+    "gt": Trigger.GREATER,
+    "lt": Trigger.LESS,
+    "eq": Trigger.EQUAL,
+    "ne": Trigger.NOT_EQUAL,
+} | {trigger.value.lower(): trigger for trigger in Trigger}
+
+
+class Aggregation(Enum):
+    """One alert for a run, or one for each result row."""
+
+    SINGLE = "SingleAlert"
+    PER_RESULT = "AlertPerResult"
+
+
+class Matching(Enum):
+    """Which alerts Sentinel's own grouping puts into one incident."""
+
+    ALL_ENTITIES = "AllEntities"
+    ANY_ALERT = "AnyAlert"
+    SELECTED = "Selected"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldMapping:
+    """The column that holds one identifier of an entity."""
+
+    identifier: str
+    column: str
+
+
+@dataclass(frozen=True, slots=True)
+class EntityMapping:
+    type: str
+    fields: tuple[FieldMapping, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertDetails:
+    """What a result row changes in the alert; an empty text leaves the rule's own value."""
+
+    display_name_format: str = ""
+    description_format: str = ""
+    severity_column: str = ""
+    tactics_column: str = ""
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Sentinel's `groupingConfiguration`: present only when the rule turns it on."""
+
+    matching: Matching
+    lookback: timedelta
+    reopen: bool = False
+    entities: tuple[str, ...] = ()
+    details: tuple[str, ...] = ()
+    custom_details: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What a rule test must give: a number of alerts and values its entities must hold."""
+
+    alerts: int
+    severity: Severity | None = None
+    entities: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Entity type, and the values of its first identifier, in any order."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleTest:
+    """Events and what must come of them.
+
+    `events` are raw CloudTrail records, or rows of the tables named in `rows`. `at` is the moment the last
+    window runs; by default the first regular run after the last event.
+    """
+
+    name: str
+    events: tuple[Mapping[str, object], ...]
+    rows: tuple[tuple[str, tuple[Mapping[str, object], ...]], ...]
+    expect: Expectation
+    at: str = ""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An analytics rule, typed. `extra` holds the members of the file that nothing here reads."""
+
+    id: str
+    name: str
+    query: str
+    kind: RuleKind
+    severity: Severity
+    description: str = ""
+    frequency: timedelta = timedelta(0)
+    period: timedelta = timedelta(0)
+    trigger: Trigger = Trigger.GREATER
+    threshold: int = 0
+    tactics: tuple[str, ...] = ()
+    techniques: tuple[str, ...] = ()
+    data_types: tuple[str, ...] = ()
+    entity_mappings: tuple[EntityMapping, ...] = ()
+    custom_details: tuple[tuple[str, str], ...] = ()
+    """Name of the detail, and the column that holds it."""
+    details: AlertDetails = AlertDetails()
+    aggregation: Aggregation = Aggregation.SINGLE
+    suppression: timedelta | None = None
+    create_incident: bool = True
+    grouping: Grouping | None = None
+    learning_period: timedelta | None = None
+    version: str = ""
+    tags: tuple[str, ...] = ()
+    tests: tuple[RuleTest, ...] = ()
+    extra: tuple[tuple[str, object], ...] = ()
+    source: str = ""
+
+    @property
+    def history_needed(self) -> timedelta:
+        """The history that must be stored before a window of this rule is run."""
+        if self.learning_period is not None:
+            return self.learning_period
+        return self.period if self.period >= BASELINE_PERIOD else timedelta(0)
+
+
+# --- durations ---------------------------------------------------------------------------------------------
+
+_SHORT = re.compile(r"(?i)(\d+)\s*(d|h|m|s)")
+_ISO = re.compile(r"(?i)P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration(text: str) -> timedelta:
+    """A time span as published rules write it: `5m`, `1h`, `14d`, `PT5M`, `P14D`. ValueError otherwise."""
+    text = text.strip()
+    if short := _SHORT.fullmatch(text):
+        return timedelta(**{_UNITS[short[2].lower()]: int(short[1])})
+    iso = _ISO.fullmatch(text)
+    if iso is None or not any(iso.groups()):
+        raise ValueError(f"'{text}' is no duration; write 5m, 1h, 14d or PT5M, PT1H, P14D")
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in iso.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+# --- the file ----------------------------------------------------------------------------------------------
+
+
+class _Fields(msgspec.Struct, rename="camel", frozen=True):
+    identifier: str
+    column_name: str
+
+
+class _Mapping(msgspec.Struct, rename="camel", frozen=True):
+    entity_type: str
+    field_mappings: list[_Fields]
+
+
+class _Connector(msgspec.Struct, rename="camel", frozen=True):
+    connector_id: str = ""
+    data_types: list[str] | None = None
+
+
+class _Property(msgspec.Struct, rename="camel", frozen=True):
+    alert_property: str
+    value: str
+
+
+class _Details(msgspec.Struct, rename="camel", frozen=True):
+    alert_display_name_format: str | None = None
+    alert_description_format: str | None = None
+    alert_severity_column_name: str | None = None
+    alert_tactics_column_name: str | None = None
+    alert_dynamic_properties: list[_Property] | None = None
+
+
+class _EventGrouping(msgspec.Struct, rename="camel", frozen=True):
+    aggregation_kind: str = "SingleAlert"
+
+
+class _Grouping(msgspec.Struct, rename="camel", frozen=True):
+    enabled: bool = False
+    reopen_closed_incident: bool = False
+    lookback_duration: str = "PT5H"
+    matching_method: str = "AllEntities"
+    group_by_entities: list[str] | None = None
+    group_by_alert_details: list[str] | None = None
+    group_by_custom_details: list[str] | None = None
+
+
+class _Incident(msgspec.Struct, rename="camel", frozen=True):
+    create_incident: bool = True
+    grouping_configuration: _Grouping | None = None
+
+
+class _Expect(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
+    alerts: int
+    severity: str | None = None
+    entities: dict[str, list[str]] | None = None
+
+
+class _Test(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
+    name: str
+    expect: _Expect
+    events: list[dict[str, object]] | None = None
+    rows: dict[str, list[dict[str, object]]] | None = None
+    at: str = ""
+
+
+class _File(msgspec.Struct, rename="camel", frozen=True):
+    id: str
+    name: str
+    query: str
+    kind: str | None = None
+    description: str | None = None
+    severity: str | None = None
+    query_frequency: str | None = None
+    query_period: str | None = None
+    trigger_operator: str | None = None
+    trigger_threshold: int = 0
+    tactics: list[str] | None = None
+    relevant_techniques: list[str] | None = None
+    required_data_connectors: list[_Connector] | None = None
+    entity_mappings: list[_Mapping] | None = None
+    custom_details: dict[str, str] | None = None
+    alert_details_override: _Details | None = None
+    event_grouping_settings: _EventGrouping | None = None
+    suppression_enabled: bool = False
+    suppression_duration: str | None = None
+    incident_configuration: _Incident | None = None
+    learning_period: str | None = None
+    version: str | float = ""
+    tags: list[object] | None = None
+    tests: list[_Test] | None = None
+
+
+_READ = frozenset(field.encode_name for field in msgspec.structs.fields(_File))
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as published rules mean it: a date in a sample event stays the text it is."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_rule(text: str | bytes, *, source: str) -> Rule:
+    """The rule in this YAML text; RuleError names the source and the bad member."""
+    try:
+        document = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise RuleError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
+    try:
+        file = msgspec.convert(document, _File)
+        return _rule(file, {str(key): value for key, value in document.items()}, source)
+    except msgspec.ValidationError as error:
+        raise RuleError(f"{source}: {error}") from None
+    except _BadMemberError as error:
+        raise RuleError(f"{source}: {error.reason} - at `$.{error.member}`") from None
+
+
+class _BadMemberError(Exception):
+    def __init__(self, member: str, reason: str) -> None:
+        self.member = member
+        self.reason = reason
+
+
+def _duration(text: str, member: str) -> timedelta:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise _BadMemberError(member, str(error)) from None
+
+
+_E = TypeVar("_E", bound=Enum)
+
+
+def _member(kind: type[_E], text: str, member: str) -> _E:
+    """The member of an enum with this value, case and blanks aside."""
+    found = next((m for m in kind if str(m.value).lower() == text.replace(" ", "").lower()), None)
+    if found is None:
+        raise _BadMemberError(member, f"'{text}' is none of {', '.join(str(m.value) for m in kind)}")
+    return found
+
+
+def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
+    hunting = file.kind is None and file.query_frequency is None
+    kind = RuleKind.HUNTING if hunting else _member(RuleKind, file.kind or "Scheduled", "kind")
+    frequency, period = _timing(file, kind)
+    if not file.query.strip():
+        raise _BadMemberError("query", "the query is empty")
+    return Rule(
+        id=file.id,
+        name=file.name.strip(),
+        query=file.query,
+        kind=kind,
+        severity=_member(Severity, file.severity or "Informational", "severity"),
+        description=(file.description or "").strip().strip("'").strip(),
+        frequency=frequency,
+        period=period,
+        trigger=_trigger(file.trigger_operator or "gt"),
+        threshold=file.trigger_threshold,
+        tactics=tuple(tactic.replace(" ", "") for tactic in file.tactics or ()),
+        techniques=tuple(file.relevant_techniques or ()),
+        data_types=tuple(t for c in file.required_data_connectors or () for t in c.data_types or ()),
+        entity_mappings=_entity_mappings(file.entity_mappings or ()),
+        custom_details=tuple((file.custom_details or {}).items()),
+        details=_details(file.alert_details_override),
+        aggregation=_aggregation(file.event_grouping_settings),
+        suppression=_suppression(file),
+        create_incident=file.incident_configuration is None or file.incident_configuration.create_incident,
+        grouping=_grouping(file.incident_configuration),
+        learning_period=None if file.learning_period is None else _learning(file.learning_period),
+        version=str(file.version),
+        tags=tuple(tag for tag in file.tags or () if isinstance(tag, str)),
+        tests=tuple(_test(test, index) for index, test in enumerate(file.tests or ())),
+        extra=tuple((key, value) for key, value in document.items() if key not in _READ),
+        source=source,
+    )
+
+
+def _timing(file: _File, kind: RuleKind) -> tuple[timedelta, timedelta]:
+    """Frequency and period: both zero for a hunt, a minute for NRT."""
+    if kind is RuleKind.HUNTING:
+        return timedelta(0), timedelta(0)
+    if kind is RuleKind.NRT:
+        return timedelta(minutes=1), timedelta(minutes=1)
+    if file.query_frequency is None:
+        raise _BadMemberError("queryFrequency", "a scheduled rule needs it")
+    frequency = _duration(file.query_frequency, "queryFrequency")
+    period = _duration(file.query_period or file.query_frequency, "queryPeriod")
+    if not MIN_FREQUENCY <= frequency <= MAX_PERIOD:
+        raise _BadMemberError("queryFrequency", "must lie between 5 minutes and 14 days")
+    if not frequency <= period <= MAX_PERIOD:
+        raise _BadMemberError("queryPeriod", "must lie between the frequency and 14 days")
+    return frequency, period
+
+
+def _trigger(text: str) -> Trigger:
+    trigger = _TRIGGERS.get(text.replace(" ", "").lower())
+    if trigger is None:
+        raise _BadMemberError("triggerOperator", f"'{text}' is none of gt, lt, eq, ne")
+    return trigger
+
+
+def _entity_mappings(mappings: Iterable[_Mapping]) -> tuple[EntityMapping, ...]:
+    read = tuple(
+        EntityMapping(
+            m.entity_type, tuple(FieldMapping(f.identifier, f.column_name) for f in m.field_mappings)
+        )
+        for m in mappings
+    )
+    if len(read) > MAX_ENTITY_MAPPINGS:
+        raise _BadMemberError("entityMappings", f"at most {MAX_ENTITY_MAPPINGS} mappings, found {len(read)}")
+    return read
+
+
+def _details(details: _Details | None) -> AlertDetails:
+    if details is None:
+        return AlertDetails()
+    return AlertDetails(
+        display_name_format=details.alert_display_name_format or "",
+        description_format=details.alert_description_format or "",
+        severity_column=details.alert_severity_column_name or "",
+        tactics_column=details.alert_tactics_column_name or "",
+        properties=tuple((p.alert_property, p.value) for p in details.alert_dynamic_properties or ()),
+    )
+
+
+def _aggregation(settings: _EventGrouping | None) -> Aggregation:
+    if settings is None:
+        return Aggregation.SINGLE
+    return _member(Aggregation, settings.aggregation_kind, "eventGroupingSettings.aggregationKind")
+
+
+def _suppression(file: _File) -> timedelta | None:
+    if not file.suppression_enabled:
+        return None
+    return _duration(file.suppression_duration or "PT5H", "suppressionDuration")
+
+
+def _grouping(incident: _Incident | None) -> Grouping | None:
+    if incident is None or incident.grouping_configuration is None:
+        return None
+    raw = incident.grouping_configuration
+    if not raw.enabled:
+        return None
+    where = "incidentConfiguration.groupingConfiguration"
+    grouping = Grouping(
+        matching=_member(Matching, raw.matching_method, f"{where}.matchingMethod"),
+        lookback=_duration(raw.lookback_duration, f"{where}.lookbackDuration"),
+        reopen=raw.reopen_closed_incident,
+        entities=tuple(raw.group_by_entities or ()),
+        details=tuple(raw.group_by_alert_details or ()),
+        custom_details=tuple(raw.group_by_custom_details or ()),
+    )
+    if grouping.matching is Matching.SELECTED and not (
+        grouping.entities or grouping.details or grouping.custom_details
+    ):
+        raise _BadMemberError(where, "matching method Selected needs at least one thing to group by")
+    return grouping
+
+
+def _learning(text: str) -> timedelta:
+    return timedelta(0) if text.strip() == "0" else _duration(text, "learningPeriod")
+
+
+def _test(test: _Test, index: int) -> RuleTest:
+    expect = Expectation(
+        alerts=test.expect.alerts,
+        severity=None
+        if test.expect.severity is None
+        else _member(Severity, test.expect.severity, f"tests[{index}].expect.severity"),
+        entities=tuple((kind, tuple(values)) for kind, values in (test.expect.entities or {}).items()),
+    )
+    rows = tuple((table, tuple(rows)) for table, rows in (test.rows or {}).items())
+    return RuleTest(test.name, tuple(test.events or ()), rows, expect, test.at)
+
+
+# --- folders of rules --------------------------------------------------------------------------------------
+
+
+def load_rules(folders: Iterable[Path]) -> tuple[Rule, ...]:
+    """All rules of these folders, in order of name; a rule of a later folder replaces one of the same id.
+
+    Raises RuleError for a file that is no rule, for two files of one folder with the same id, and for a
+    folder that does not exist.
+    """
+    rules: dict[str, Rule] = {}
+    for folder in folders:
+        rules |= _folder(folder)
+    return tuple(sorted(rules.values(), key=lambda rule: (rule.name, rule.id)))
+
+
+def _folder(folder: Path) -> dict[str, Rule]:
+    if not folder.is_dir():
+        raise RuleError(f"no folder of rules at {folder}")
+    found: dict[str, Rule] = {}
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in (".yaml", ".yml") and p.is_file()):
+        rule = parse_rule(path.read_bytes(), source=path.relative_to(folder).as_posix())
+        if rule.id in found:
+            raise RuleError(f"{rule.source}: the id {rule.id} is also that of {found[rule.id].source}")
+        found[rule.id] = rule
+    return found

@@ -1,0 +1,40 @@
+"""Run one rule in one window on the engine it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trailhawk.detect.alert import Alert, alerts
+from trailhawk.detect.rule import Rule
+from trailhawk.detect.schedule import Window, WindowState
+from trailhawk.engine.result import Engine, TimeRange
+from trailhawk.errors import LakeError, QueryError
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one window. `seen` is the number of stored rows in its news when it ran."""
+
+    window: Window
+    state: WindowState
+    reason: str = ""
+    rows: int = 0
+    alerts: tuple[Alert, ...] = ()
+    seen: int = 0
+    is_permanent: bool = False
+    """For a failure: whether every other window of the rule must fail in the same way."""
+
+
+def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0) -> Run:
+    """The alerts of this window; a query that fails is recorded, not raised."""
+    try:
+        result = engine.query(rule.query, now=window.at, window=TimeRange(window.start, window.at))
+        rows = result.rows()
+    except QueryError as error:
+        permanent = error.kind in ("syntax", "binding", "unsupported")
+        reason = error.render(rule.query).split("\n", 1)[0]
+        return Run(window, WindowState.FAILED, reason, seen=seen, is_permanent=permanent)
+    except LakeError as error:
+        return Run(window, WindowState.FAILED, str(error), seen=seen)
+    found = alerts(rule, window, rows)
+    return Run(window, WindowState.DONE, rows=len(rows), alerts=found, seen=seen)

@@ -1,0 +1,185 @@
+"""The state database: windows and alerts. SQLite in WAL mode, or any database SQLAlchemy has a URL for.
+
+Moments are stored as microseconds since the Unix epoch, so that they sort and compare the same everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import sqlalchemy as sa
+
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.run import Run
+from trailhawk.detect.schedule import EPOCH, WindowState
+from trailhawk.errors import NotFoundError
+
+
+class Moment(sa.TypeDecorator[datetime]):
+    """An aware moment in UTC, stored as microseconds."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:
+        return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else EPOCH + timedelta(microseconds=value)
+
+
+metadata = sa.MetaData()
+"""All tables of the state database; the rooms above add theirs."""
+
+_windows = sa.Table(
+    "windows",
+    metadata,
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("at", Moment, primary_key=True),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+)
+
+_alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String, nullable=False, unique=True),
+    sa.Column("rule_id", sa.String, nullable=False, index=True),
+    sa.Column("at", Moment, nullable=False, index=True),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRecord:
+    """How a window ended, and how many stored rows its news held then."""
+
+    state: WindowState
+    reason: str
+    seen: int
+
+
+def open_state(url: str) -> sa.Engine:
+    """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers."""
+    engine = sa.create_engine(url)
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _set_up_sqlite)
+        sa.event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def sqlite_url(path: Path) -> str:
+    """The URL of a SQLite file."""
+    return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _set_up_sqlite(connection: object, _: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # the driver must not begin by itself
+    cursor = connection.cursor()  # type: ignore[attr-defined]
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    # A transaction that reads first and writes later would fail when another process wrote in between.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+class AlertStore:
+    """Windows and alerts in the state database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self.engine = engine
+        metadata.create_all(engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """A connection that takes no lock."""
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            yield connection
+
+    def windows(self, rule_id: str) -> dict[datetime, WindowRecord]:
+        """The windows of a rule that were run or skipped, by T."""
+        query = sa.select(_windows.c.at, _windows.c.state, _windows.c.reason, _windows.c.seen)
+        with self.reading() as connection:
+            rows = connection.execute(query.where(_windows.c.rule_id == rule_id)).all()
+        return {at: WindowRecord(WindowState(state), reason, seen) for at, state, reason, seen in rows}
+
+    def new_alerts(self, connection: sa.Connection, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
+        """Those of the alerts that are not stored yet."""
+        ids = [alert.id for alert in alerts]
+        known = (
+            set(connection.scalars(sa.select(_alerts.c.id).where(_alerts.c.id.in_(ids)))) if ids else set()
+        )
+        return tuple(alert for alert in alerts if alert.id not in known)
+
+    def record(self, connection: sa.Connection, runs: Iterable[Run], new: Iterable[Alert]) -> None:
+        """Write how these windows ended, and the alerts that are new, inside the caller's transaction."""
+        runs, new = list(runs), list(new)
+        for run in runs:
+            connection.execute(
+                sa.delete(_windows).where(
+                    _windows.c.rule_id == run.window.rule_id, _windows.c.at == run.window.at
+                )
+            )
+        if runs:
+            connection.execute(sa.insert(_windows), [_window_row(run) for run in runs])
+        if new:
+            connection.execute(sa.insert(_alerts), [_alert_row(alert) for alert in new])
+
+    def alerts(self, *, rule_id: str | None = None) -> tuple[Alert, ...]:
+        """All alerts in order of the run that raised them."""
+        query = sa.select(_alerts.c.body).order_by(_alerts.c.at, _alerts.c.sequence)
+        if rule_id is not None:
+            query = query.where(_alerts.c.rule_id == rule_id)
+        with self.reading() as connection:
+            return tuple(map(_alert, connection.scalars(query)))
+
+    def alerts_named(self, ids: Sequence[str]) -> tuple[Alert, ...]:
+        """The alerts with these ids, in order of the run that raised them."""
+        query = sa.select(_alerts.c.body).where(_alerts.c.id.in_(ids))
+        with self.reading() as connection:
+            return tuple(map(_alert, connection.scalars(query.order_by(_alerts.c.at, _alerts.c.sequence))))
+
+    def alert(self, alert_id: str) -> Alert:
+        """The alert with this id; NotFoundError when there is none."""
+        found = self.alerts_named([alert_id])
+        if not found:
+            raise NotFoundError(f"no alert {alert_id}")
+        return found[0]
+
+    def pending(self, after_sequence: int, *, limit: int = 10_000) -> tuple[tuple[int, Alert], ...]:
+        """Alerts stored after this sequence number, with their own: what is not exported to the lake yet."""
+        query = sa.select(_alerts.c.sequence, _alerts.c.body).where(_alerts.c.sequence > after_sequence)
+        with self.reading() as connection:
+            rows = connection.execute(query.order_by(_alerts.c.sequence).limit(limit)).all()
+        return tuple((sequence, _alert(body)) for sequence, body in rows)
+
+
+def _window_row(run: Run) -> dict[str, object]:
+    return {
+        "rule_id": run.window.rule_id,
+        "at": run.window.at,
+        "state": run.state.value,
+        "reason": run.reason,
+        "rows": run.rows,
+        "seen": run.seen,
+    }
+
+
+def _alert_row(alert: Alert) -> dict[str, object]:
+    return {"id": alert.id, "rule_id": alert.rule_id, "at": alert.at, "body": msgspec.json.encode(alert)}
+
+
+def _alert(body: bytes) -> Alert:
+    return msgspec.json.decode(body, type=Alert)
