@@ -1,0 +1,221 @@
+"""Log files as CloudTrail leaves them in a bucket: batches, late files, repeats and digests."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+from time import gmtime, strftime
+from typing import NamedTuple
+
+import orjson
+from isal import igzip
+
+from .record import Record
+from .text import hex_id, iso, mixed
+from .world import HOME_REGION, HOUR, MINUTE, PRODUCTION, SECURITY
+
+SLOT = 5 * MINUTE
+FULL = 25
+"""A file is closed at the next five-minute mark once it holds this many records ..."""
+QUIET_SPAN = 5
+"""... or after this many marks: a quiet account and region does not get a file for every call."""
+MOST_RECORDS = 600
+LATEST = 40 * MINUTE
+"""No record lies in a file stamped later than this after its event."""
+DIGEST_PAIRS = frozenset({(PRODUCTION, HOME_REGION)})
+"""Trails with log file validation switched on: they also get a digest every hour."""
+
+Pair = tuple[str, str]
+
+
+class _Written(NamedTuple):
+    """A record waiting for its file, already as JSON."""
+
+    at: int
+    line: bytes
+
+
+@dataclass(frozen=True)
+class _Batch:
+    pair: Pair
+    stamp: int
+    lines: tuple[_Written, ...]
+
+
+@dataclass
+class Tally:
+    """What was written."""
+
+    files: int = 0
+    digests: int = 0
+    records: int = 0
+    """Records in all files, repeats included."""
+    distinct: int = 0
+    repeated: int = 0
+    duplicate_files: int = 0
+    late_files: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Delivery:
+    """Takes records in any order and writes files under `folder`; `flush` as time goes on."""
+
+    folder: Path
+    rng: Random
+    tally: Tally = field(default_factory=Tally)
+    _waiting: dict[Pair, list[_Written]] = field(default_factory=lambda: defaultdict(list))
+    _log_files: list[tuple[int, str, str, int, int]] = field(default_factory=list)
+    _digested: int = 0
+    _previous_digest: tuple[str, str] = ("", "")
+    _folders: set[Path] = field(default_factory=set)
+
+    def add(self, records: Iterable[Record]) -> int:
+        """Queue records for delivery; how many there were."""
+        count = 0
+        for record in records:
+            line = orjson.dumps(record.body)
+            self._waiting[record.account, record.region].append(_Written(record.at, line))
+            count += 1
+        self.tally.distinct += count
+        return count
+
+    def flush(self, until: int, *, last: bool = False) -> None:
+        """Write every file that is complete at `until` (all of them at the `last` flush)."""
+        for pair in sorted(self._waiting):
+            batches, rest = _batches(pair, self._waiting[pair], until, last=last)
+            self._waiting[pair] = rest
+            self._write_all(batches)
+        self._write_digests(until + HOUR if last else until)
+
+    def _write_all(self, batches: list[_Batch]) -> None:
+        if not batches:
+            return
+        picks = self.rng.sample(range(len(batches)), len(batches))
+        late = set(picks[: max(1, len(batches) // 60)])
+        twice = set(picks[-max(1, len(batches) // 150) :])
+        carried: tuple[_Written, ...] = ()
+        for number, batch in enumerate(batches):
+            lines = list(batch.lines)
+            if carried and batch.stamp - min(line.at for line in carried) <= LATEST:
+                lines += carried
+                self.tally.repeated += len(carried)
+            carried = ()
+            if self.rng.random() < 0.04:
+                carried = tuple(self.rng.sample(batch.lines, min(len(batch.lines), self.rng.randint(1, 3))))
+            stamp = batch.stamp
+            slack = (LATEST - (stamp - min(line.at for line in lines))) // SLOT
+            if number in late and slack > 0:
+                stamp += SLOT * self.rng.randint(max(1, slack - 3), slack)
+                self.tally.late_files += 1
+            # Inside a file records stand in no order.
+            self.rng.shuffle(lines)
+            self._write_log(batch.pair, stamp, lines)
+            if number in twice:
+                self._write_log(batch.pair, stamp, lines)
+                self.tally.duplicate_files += 1
+                self.tally.repeated += len(lines)
+
+    def _write_log(self, pair: Pair, stamp: int, lines: list[_Written]) -> None:
+        account, region = pair
+        day = strftime("%Y/%m/%d", gmtime(stamp))
+        minute = strftime("%Y%m%dT%H%MZ", gmtime(stamp))
+        name = f"{account}_CloudTrail_{region}_{minute}_{mixed(self.rng, 16)}.json.gz"
+        key = f"AWSLogs/{account}/CloudTrail/{region}/{day}/{name}"
+        text = b'{"Records":[' + b",".join(line.line for line in lines) + b"]}"
+        self._write(key, text)
+        self.tally.files += 1
+        self.tally.records += len(lines)
+        if pair in DIGEST_PAIRS:
+            times = [line.at for line in lines]
+            self._log_files.append((stamp, key, sha256(text).hexdigest(), min(times), max(times)))
+
+    def _write(self, key: str, text: bytes) -> None:
+        path = self.folder / key
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
+        content = igzip.compress(text, 1, mtime=0)
+        self.tally.bytes += len(content)
+        path.write_bytes(content)
+
+    def _write_digests(self, until: int) -> None:
+        if not self._log_files:
+            return
+        self._log_files.sort()
+        start = self._digested or self._log_files[0][0] // HOUR * HOUR
+        for hour in range(start, until // HOUR * HOUR, HOUR):
+            files = [entry for entry in self._log_files if hour <= entry[0] < hour + HOUR]
+            self._write_digest(hour, files)
+            self._digested = hour + HOUR
+        self._log_files = [entry for entry in self._log_files if entry[0] >= self._digested]
+
+    def _write_digest(self, hour: int, files: list[tuple[int, str, str, int, int]]) -> None:
+        end = hour + HOUR
+        bucket = f"example-trail-{SECURITY}"
+        name = f"{PRODUCTION}_CloudTrail-Digest_{HOME_REGION}_organization_{HOME_REGION}"
+        key = (
+            f"AWSLogs/{PRODUCTION}/CloudTrail-Digest/{HOME_REGION}/{strftime('%Y/%m/%d', gmtime(end))}/"
+            f"{name}_{strftime('%Y%m%dT%H%M%SZ', gmtime(end))}.json.gz"
+        )
+        previous_key, previous_hash = self._previous_digest
+        text = orjson.dumps(
+            {
+                "awsAccountId": PRODUCTION,
+                "digestStartTime": iso(hour),
+                "digestEndTime": iso(end),
+                "digestS3Bucket": bucket,
+                "digestS3Object": key,
+                "digestPublicKeyFingerprint": "31e8b5433410dfb61a9dc45cc65b22ff",
+                "digestSignatureAlgorithm": "SHA256withRSA",
+                "newestEventTime": iso(max(entry[4] for entry in files)) if files else None,
+                "oldestEventTime": iso(min(entry[3] for entry in files)) if files else None,
+                "previousDigestS3Bucket": bucket if previous_key else None,
+                "previousDigestS3Object": previous_key or None,
+                "previousDigestHashValue": previous_hash or None,
+                "previousDigestHashAlgorithm": "SHA-256" if previous_key else None,
+                "previousDigestSignature": hex_id(self.rng, 64) if previous_key else None,
+                "logFiles": [
+                    {
+                        "s3Bucket": bucket,
+                        "s3Object": log_key,
+                        "hashValue": digest,
+                        "hashAlgorithm": "SHA-256",
+                        "newestEventTime": iso(newest),
+                        "oldestEventTime": iso(oldest),
+                    }
+                    for _, log_key, digest, oldest, newest in files
+                ],
+            }
+        )
+        self._previous_digest = (key, sha256(text).hexdigest())
+        self._write(key, text)
+        self.tally.digests += 1
+
+
+def _batches(
+    pair: Pair, waiting: list[_Written], until: int, *, last: bool
+) -> tuple[list[_Batch], list[_Written]]:
+    """Waiting records cut into files, and those whose file is not complete yet."""
+    waiting.sort(key=lambda line: line.at)
+    batches: list[_Batch] = []
+    begin = 0
+    for place, record in enumerate(waiting):
+        first_slot, last_slot = waiting[begin].at // SLOT, record.at // SLOT
+        following = waiting[place + 1].at // SLOT if place + 1 < len(waiting) else None
+        count = place + 1 - begin
+        if following is None and not last:
+            break
+        full = following != last_slot and (count >= FULL or following is None)
+        quiet = following is not None and following - first_slot >= QUIET_SPAN
+        if full or quiet or count >= MOST_RECORDS:
+            stamp = (last_slot + 1) * SLOT
+            if stamp > until and not last:
+                break
+            batches.append(_Batch(pair, stamp, tuple(waiting[begin : place + 1])))
+            begin = place + 1
+    return batches, waiting[begin:]

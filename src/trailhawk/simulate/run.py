@@ -1,0 +1,133 @@
+"""Run a simulation: build the world, tell its days, add the attack, write the files and the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from time import perf_counter
+
+import orjson
+
+from ..errors import NotFoundError, UsageError
+from .benign import ordinary_day
+from .delivery import Delivery, Tally
+from .record import Json
+from .techniques import SCENARIOS, Scenario
+from .techniques.attack import Attack
+from .text import iso
+from .world import DAY, World, build
+
+DEFAULT_DAYS = 35
+DEFAULT_EVENTS_PER_DAY = 3_000
+LEAST_EVENTS_PER_DAY = 300
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a simulation wrote. `records` counts repeats, `events` counts distinct event ids."""
+
+    scenario: str
+    logs: Path
+    truth: Path
+    first_day: date
+    last_day: date
+    files: int
+    digests: int
+    records: int
+    events: int
+    attack_events: int
+    bytes: int
+    seconds: float
+
+
+def simulate(
+    scenario: str,
+    out: Path,
+    *,
+    days: int = DEFAULT_DAYS,
+    seed: int,
+    events_per_day: int = DEFAULT_EVENTS_PER_DAY,
+    end: date,
+    progress: Callable[[int, int], None] | None = None,
+) -> Summary:
+    """Write the logs of `days` days up to and with `end` to `out/logs`, and the truth to `out/truth.json`.
+
+    The attack is on the last day. The same arguments give the same bytes. `progress` hears (days done, days).
+    Raises NotFoundError for an unknown scenario and UsageError for sizes out of range or a folder in use.
+    """
+    started = perf_counter()
+    chosen = _scenario(scenario)
+    logs, truth_file = _room(out)
+    if days < 1 or events_per_day < LEAST_EVENTS_PER_DAY:
+        raise UsageError(
+            f"cannot simulate {days} days of {events_per_day} events",
+            hint=f"at least 1 day and {LEAST_EVENTS_PER_DAY} events a day",
+        )
+    first_day = end - timedelta(days=days - 1)
+    start = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp())
+    world = build(seed=seed, start=start, days=days, events_per_day=events_per_day)
+    attack = chosen.attack(world, world.rng("attack", scenario))
+    delivery = Delivery(logs, world.rng("delivery"))
+    for number in range(1, days + 1):
+        delivery.add(record for record in ordinary_day(world, number) if record.at < world.end)
+        if number == days:
+            delivery.add(attack.records)
+        delivery.flush(start + number * DAY, last=number == days)
+        if progress:
+            progress(number, days)
+    truth = _truth(chosen, world, attack, delivery.tally)
+    truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
+    tally = delivery.tally
+    return Summary(
+        scenario=scenario,
+        logs=logs,
+        truth=truth_file,
+        first_day=first_day,
+        last_day=end,
+        files=tally.files,
+        digests=tally.digests,
+        records=tally.records,
+        events=tally.distinct,
+        attack_events=len(attack.records),
+        bytes=tally.bytes,
+        seconds=perf_counter() - started,
+    )
+
+
+def _scenario(name: str) -> Scenario:
+    for scenario in SCENARIOS:
+        if scenario.name == name:
+            return scenario
+    known = ", ".join(scenario.name for scenario in SCENARIOS)
+    raise NotFoundError(f"no scenario named '{name}'", hint=f"there are: {known}")
+
+
+def _room(out: Path) -> tuple[Path, Path]:
+    """The log folder and the truth file of a simulation, neither of them there yet."""
+    logs, truth = out / "logs", out / "truth.json"
+    if truth.exists() or (logs.exists() and any(logs.iterdir())):
+        raise UsageError(f"{out} already holds a simulation", hint="choose another folder or remove it")
+    logs.mkdir(parents=True, exist_ok=True)
+    return logs, truth
+
+
+def _truth(scenario: Scenario, world: World, attack: Attack, tally: Tally) -> Json:
+    return {
+        "scenario": scenario.name,
+        "seed": world.seed,
+        "first": iso(world.start),
+        "end": iso(world.end),
+        "days": world.days,
+        "attack": dict(attack.truth),
+        "counts": {
+            "records": tally.records,
+            "events": tally.distinct,
+            "repeated_records": tally.repeated,
+            "files": tally.files,
+            "digest_files": tally.digests,
+            "duplicate_files": tally.duplicate_files,
+            "late_files": tally.late_files,
+        },
+    }
