@@ -75,11 +75,15 @@ class Index(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Call(Expr):
-    """`name(args)`; an argument may be a `Named`, a `Star`, or a `Pipe` (toscalar, materialize)."""
+    """`name(args)`; an argument may be a `Named`, a `Star`, or a `Pipe` (toscalar, materialize).
+
+    `target` is what stands before the dot in `database('d').function(args)`.
+    """
 
     name: str
     args: tuple[Expr, ...]
     name_span: Span
+    target: Expr | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class Function(Expr):
 
 @dataclass(frozen=True, slots=True)
 class Pipe(Expr):
-    """`source | operator | ...`. The source of a sub-pipe inside partition, mv-apply, fork or facet is None."""
+    """`source | operator | ...`. The source of a sub-pipe (partition, mv-apply, fork, facet) is None."""
 
     source: Expr | None
     operators: tuple[Operator, ...]
@@ -241,7 +245,7 @@ class Query(Node):
 
 @dataclass(frozen=True, slots=True)
 class Property(Node):
-    """`kind=inner`, `hint.strategy=shuffle`, `withsource=T`: an operator's parameter. A bare word is a Name."""
+    """`kind=inner`, `hint.strategy=shuffle`, `withsource=T`: a parameter. A bare word is a Name."""
 
     name: str
     value: Expr
@@ -312,13 +316,15 @@ class Facet(Operator):
 
 @dataclass(frozen=True, slots=True)
 class Find(Operator):
-    """`find [withsource=x] [in (tables)] where predicate [project ...|project-smart] [project-away ...]`, a source."""
+    """`find [withsource=x] [in (tables)] where predicate [project ...] [project-away ...]`, a source."""
 
     tables: tuple[Expr, ...]
     predicate: Expr
-    project: tuple[Expr, ...] | None
+    project: tuple[Expr | ColumnDecl, ...] | None
     project_away: tuple[Expr, ...] = ()
     properties: tuple[Property, ...] = ()
+    smart: bool = False
+    """True for `project-smart`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +350,7 @@ class GraphNodePattern(Node):
 
 @dataclass(frozen=True, slots=True)
 class GraphEdgePattern(Node):
-    """`-[name*low..high]->`; direction is one of `->`, `<-`, `--`. low and high are None for a single edge."""
+    """`-[name*low..high]->`; direction is `->`, `<-` or `--`. low and high are None for a single edge."""
 
     name: str | None
     direction: str
@@ -389,7 +395,7 @@ class Invoke(Operator):
 
 @dataclass(frozen=True, slots=True)
 class Join(Operator):
-    """`join [kind=x] (right) on keys`. A key is a Name (same name both sides) or a Binary == of $left.a, $right.b."""
+    """`join [kind=x] (right) on keys`. A key is a Name (both sides) or `$left.a == $right.b`."""
 
     right: Expr
     keys: tuple[Expr, ...]
@@ -416,6 +422,9 @@ class MakeGraph(Operator):
     target: Expr
     nodes: tuple[tuple[Expr, Expr], ...] = ()
     properties: tuple[Property, ...] = ()
+    partition_by: Expr | None = None
+    """`partitioned-by column (body)`"""
+    body: Pipe | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -428,7 +437,7 @@ class MakeSeriesColumn(Node):
 
 @dataclass(frozen=True, slots=True)
 class MakeSeries(Operator):
-    """`make-series columns on axis [from a] [to b] step c [by keys]`; `in range(a, b, c)` gives the same fields."""
+    """`make-series columns on axis [from a] [to b] step c [by keys]`; `in range(a, b, c)` likewise."""
 
     columns: tuple[MakeSeriesColumn, ...]
     axis: Expr
@@ -467,11 +476,18 @@ class MvApply(Operator):
 
 @dataclass(frozen=True, slots=True)
 class ParsePart(Node):
-    """A step of parse's pattern: a text to find (`text`), a column to fill (`name`, `type`), or `*` (neither)."""
+    """A step of parse's pattern: a text to find, a column to fill (`name`, `type`), or `*` (neither)."""
 
     text: Expr | None = None
     name: str | None = None
     type: KqlType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OtherOperator(Operator):
+    """A step we read over but never run: assert-schema, graph-where-nodes, ... `keyword` names it."""
+
+    keyword: str
 
 
 @dataclass(frozen=True, slots=True)
