@@ -1,1 +1,33 @@
 """KQL's functions: one Python function each, with types, documentation, examples and SQL."""
+
+from trailhawk.kql.functions import (
+    aggregates,
+    arrays,
+    conditional,
+    conversion,
+    dynamic,
+    maths,
+    network,
+    operators,
+    text,
+    time,
+    windows,
+)
+from trailhawk.kql.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS
+
+__all__ = [
+    "AGGREGATES",
+    "FUNCTIONS",
+    "WINDOWS",
+    "aggregates",
+    "arrays",
+    "conditional",
+    "conversion",
+    "dynamic",
+    "maths",
+    "network",
+    "operators",
+    "text",
+    "time",
+    "windows",
+]

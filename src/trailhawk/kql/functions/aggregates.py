@@ -1,0 +1,252 @@
+"""Aggregates of summarize. Over only nulls sum is 0, avg NaN, lists and sets are empty, min and max null."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.conversion import iso, timespan_parts
+from trailhawk.kql.functions.registry import (
+    AnyArg,
+    Arg,
+    Arithmetic,
+    Bool,
+    Dynamic,
+    DynamicArg,
+    Long,
+    Number,
+    NumberArg,
+    Real,
+    Same,
+    Scalar,
+    aggregate,
+)
+from trailhawk.kql.types import KqlType
+
+_NAN = exp.cast(exp.Literal.string("NaN"), "DOUBLE")
+
+
+def _filter(value: exp.Expr, predicate: exp.Expr) -> exp.Expr:
+    return exp.Filter(this=value, expression=exp.Where(this=predicate))
+
+
+def _not_null(value: exp.Expr) -> exp.Expr:
+    return sql.negate(sql.is_null(value.copy()))
+
+
+def _no_text_null(value: exp.Expr, type_: KqlType) -> exp.Expr:
+    """A string aggregate of no rows is ''."""
+    return sql.text(value) if type_ is KqlType.STRING else value
+
+
+@aggregate()
+def count() -> Long:
+    """The number of rows."""
+    return exp.Count(this=exp.Star())
+
+
+@aggregate()
+def countif(predicate: Bool) -> Long:
+    """The number of rows for which the predicate is true."""
+    return _filter(exp.Count(this=exp.Star()), predicate)
+
+
+def _sum(value: Arg, predicate: exp.Expr | None = None) -> exp.Expr:
+    total: exp.Expr = exp.Sum(this=value.sql)
+    if predicate is not None:
+        total = _filter(total, predicate)
+    to = KqlType.LONG if value.type is KqlType.INT else value.type
+    return sql.cast(sql.coalesce(total, sql.literal(0)), to)
+
+
+@aggregate("sum")
+def sum_(value: NumberArg) -> Arithmetic:
+    """The sum; 0 of only nulls."""
+    return _sum(value)
+
+
+@aggregate()
+def sumif(value: NumberArg, predicate: Bool) -> Arithmetic:
+    """The sum over the rows for which the predicate is true."""
+    return _sum(value, predicate)
+
+
+def _avg(value: exp.Expr) -> exp.Expr:
+    return sql.coalesce(value, _NAN.copy())
+
+
+@aggregate()
+def avg(value: Number) -> Real:
+    """The mean; NaN of only nulls."""
+    return _avg(exp.Avg(this=sql.cast(value, KqlType.REAL)))
+
+
+@aggregate()
+def avgif(value: Number, predicate: Bool) -> Real:
+    """The mean over the rows for which the predicate is true."""
+    return _avg(_filter(exp.Avg(this=sql.cast(value, KqlType.REAL)), predicate))
+
+
+@aggregate("min")
+def min_(value: AnyArg) -> Same:
+    """The smallest value."""
+    return _no_text_null(exp.Min(this=value.sql), value.type)
+
+
+@aggregate("max")
+def max_(value: AnyArg) -> Same:
+    """The largest value."""
+    return _no_text_null(exp.Max(this=value.sql), value.type)
+
+
+@aggregate()
+def minif(value: AnyArg, predicate: Scalar) -> Same:
+    """The smallest value over the rows for which the predicate is true."""
+    return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
+
+
+@aggregate()
+def maxif(value: AnyArg, predicate: Scalar) -> Same:
+    """The largest value over the rows for which the predicate is true."""
+    return _no_text_null(_filter(exp.Max(this=value.sql), predicate), value.type)
+
+
+@aggregate()
+def dcount(value: Scalar, accuracy: Long = sql.literal(1)) -> Long:  # noqa: B008  # a constant tree
+    """The number of different values, exact."""
+    return exp.Count(this=exp.Distinct(expressions=[value]))
+
+
+@aggregate()
+def dcountif(value: Scalar, predicate: Bool, accuracy: Long = sql.literal(1)) -> Long:  # noqa: B008
+    """The number of different values over the rows for which the predicate is true."""
+    return _filter(exp.Count(this=exp.Distinct(expressions=[value])), predicate)
+
+
+@aggregate("count_distinct")
+def count_distinct(value: Scalar) -> Long:
+    """The number of different values."""
+    return exp.Count(this=exp.Distinct(expressions=[value]))
+
+
+@aggregate(aliases=("any",), prefix="")
+def take_any(value: AnyArg) -> Same:
+    """The value of any row; here the smallest, so that two runs agree."""
+    return _no_text_null(exp.Min(this=value.sql), value.type)
+
+
+@aggregate(prefix="")
+def take_anyif(value: AnyArg, predicate: Scalar) -> Same:
+    """The value of any row for which the predicate is true."""
+    return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
+
+
+@aggregate()
+def stdev(value: Number) -> Real:
+    """The sample's standard deviation."""
+    return _avg(sql.call("stddev_samp", sql.cast(value, KqlType.REAL)))
+
+
+@aggregate()
+def stdevp(value: Number) -> Real:
+    """The population's standard deviation."""
+    return _avg(sql.call("stddev_pop", sql.cast(value, KqlType.REAL)))
+
+
+@aggregate()
+def variance(value: Number) -> Real:
+    """The sample's variance."""
+    return _avg(sql.call("var_samp", sql.cast(value, KqlType.REAL)))
+
+
+@aggregate()
+def variancep(value: Number) -> Real:
+    """The population's variance."""
+    return _avg(sql.call("var_pop", sql.cast(value, KqlType.REAL)))
+
+
+def _fraction(percent: exp.Expr) -> exp.Expr:
+    return sql.binary(exp.Div, sql.cast(percent, KqlType.REAL), sql.literal(100))
+
+
+@aggregate()
+def percentile(value: AnyArg, percent: Number) -> Same:
+    """The nearest-rank percentile."""
+    return sql.call("quantile_disc", value.sql, _fraction(percent))
+
+
+def json_elements(value: Arg) -> exp.Expr:
+    """The argument as it stands inside a JSON array: times as KQL text, dynamic as it is."""
+    if value.type is KqlType.DATETIME:
+        return iso(value.sql)
+    if value.type is KqlType.TIMESPAN:
+        return timespan_parts(value.sql)
+    return value.sql
+
+
+def _array(elements: exp.Expr, size: exp.Expr | None) -> exp.Expr:
+    kept = elements if size is None else sql.call("list_slice", elements, 1, size)
+    return sql.coalesce(sql.call("to_json", kept), sql.cast(sql.literal("[]"), KqlType.DYNAMIC))
+
+
+def _list(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
+    element = json_elements(value)
+    test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
+    return _array(_filter(exp.Anonymous(this="list", expressions=[element]), test), size)
+
+
+def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
+    """Distinct values in order, so that two runs give the same text."""
+    element = json_elements(value)
+    test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
+    if value.type is KqlType.DYNAMIC:
+        # Arrays in the group are united: the set is of their elements.
+        is_array = exp.EQ(this=sql.call("json_type", element.copy()), expression=sql.literal("ARRAY"))
+        elements = sql.case(
+            (is_array, sql.call("json_extract", element.copy(), "$[*]")), otherwise=exp.Array(expressions=[element])
+        )
+        gathered = sql.call("flatten", _filter(exp.Anonymous(this="list", expressions=[elements]), test))
+        return _array(sql.call("list_sort", sql.call("list_distinct", gathered)), size)
+    distinct = _filter(exp.Anonymous(this="list", expressions=[exp.Distinct(expressions=[element])]), test)
+    return _array(sql.call("list_sort", distinct), size)
+
+
+@aggregate(aliases=("makelist",), prefix="list", keeps_order=True)
+def make_list(value: AnyArg, size: Long | None = None) -> Dynamic:
+    """An array of the group's values, in the input's order; nulls are left out."""
+    return _list(value, None, size)
+
+
+@aggregate(prefix="list", keeps_order=True)
+def make_list_if(value: AnyArg, predicate: Bool, size: Long | None = None) -> Dynamic:
+    """An array of the values of the rows for which the predicate is true."""
+    return _list(value, predicate, size)
+
+
+@aggregate(aliases=("makeset",), prefix="set")
+def make_set(value: AnyArg, size: Long | None = None) -> Dynamic:
+    """An array of the group's different values; nulls are left out."""
+    return _set(value, None, size)
+
+
+@aggregate(prefix="set")
+def make_set_if(value: AnyArg, predicate: Bool, size: Long | None = None) -> Dynamic:
+    """An array of the different values of the rows for which the predicate is true."""
+    return _set(value, predicate, size)
+
+
+@aggregate(aliases=("make_dictionary",), prefix="bag")
+def make_bag(value: DynamicArg, size: Long | None = None) -> Dynamic:
+    """One property bag of the group's bags; a later key is left out where an earlier has it."""
+    # json_merge_patch takes the right side's value, so the accumulated bag goes to the right.
+    empty = sql.cast(sql.literal("{}"), KqlType.DYNAMIC)
+    bags = _filter(exp.Anonymous(this="list", expressions=[value.sql]), _not_null(value.sql))
+    merged = sql.call(
+        "list_reduce",
+        sql.coalesce(bags, exp.Array(expressions=[empty.copy()])),
+        exp.Lambda(
+            this=sql.call("json_merge_patch", exp.column("th_next"), exp.column("th_bag")),
+            expressions=[exp.to_identifier("th_bag"), exp.to_identifier("th_next")],
+        ),
+    )
+    return sql.coalesce(merged, empty)

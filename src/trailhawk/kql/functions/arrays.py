@@ -1,0 +1,1 @@
+"""Arrays and sets inside dynamic values."""

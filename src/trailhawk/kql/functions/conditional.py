@@ -1,0 +1,130 @@
+"""Null tests and choices."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.registry import AnyArg, Bool, Dynamic, Same, Scalar, String, scalar
+from trailhawk.kql.types import KqlType
+
+
+@scalar()
+def isnull(value: AnyArg) -> Bool:
+    """Is the value null? Never true of a string.
+
+    >>> isnull(int(null))
+    True
+    >>> isnull("")
+    False
+    """
+    if value.type is KqlType.STRING:
+        return exp.false()
+    if value.type is KqlType.DYNAMIC:
+        return sql.call("coalesce", exp.EQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")), exp.true())
+    return sql.is_null(value.sql)
+
+
+@scalar(aliases=("notnull",))
+def isnotnull(value: AnyArg) -> Bool:
+    """Is the value there? Always true of a string.
+
+    >>> isnotnull(1)
+    True
+    """
+    if value.type is KqlType.STRING:
+        return exp.true()
+    if value.type is KqlType.DYNAMIC:
+        return sql.call("coalesce", exp.NEQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")), exp.false())
+    return sql.negate(sql.is_null(value.sql))
+
+
+@scalar()
+def isempty(value: String) -> Bool:
+    """Is the text empty, or the value null?
+
+    >>> isempty("")
+    True
+    """
+    return sql.binary(exp.EQ, value, sql.literal(""))
+
+
+@isempty.overload
+def _(value: Dynamic) -> Bool:
+    return sql.binary(exp.EQ, sql.text(sql.call("json_extract_string", value, "$")), sql.literal(""))
+
+
+@isempty.overload
+def _(value: Scalar) -> Bool:
+    return sql.is_null(value)
+
+
+@scalar(aliases=("notempty",))
+def isnotempty(value: String) -> Bool:
+    """Is there text, or a value?
+
+    >>> isnotempty("x")
+    True
+    """
+    return sql.binary(exp.NEQ, value, sql.literal(""))
+
+
+@isnotempty.overload
+def _(value: Dynamic) -> Bool:
+    return sql.binary(exp.NEQ, sql.text(sql.call("json_extract_string", value, "$")), sql.literal(""))
+
+
+@isnotempty.overload
+def _(value: Scalar) -> Bool:
+    return sql.negate(sql.is_null(value))
+
+
+@scalar()
+def case_(*parts: Scalar) -> Same:
+    """The value after the first condition that is true, else the last value.
+
+    >>> case(1 > 2, "a", 2 > 1, "b", "c")
+    b
+    >>> iff(1 > 2, "yes", "no")
+    no
+    """
+    branches = [(parts[i], parts[i + 1]) for i in range(0, len(parts) - 1, 2)]
+    return sql.case(*branches, otherwise=parts[-1])
+
+
+@scalar()
+def coalesce(*values: Scalar) -> Same:
+    """The first value that is not null, for text that is not empty.
+
+    >>> coalesce(int(null), 5)
+    5
+    >>> coalesce("", "x")
+    x
+    """
+    return exp.Coalesce(this=values[0], expressions=list(values[1:]))
+
+
+@scalar()
+def coalesce_text(*values: String) -> String:
+    """coalesce() of text, where empty counts as null."""
+    return sql.text(exp.Coalesce(this=sql.call("nullif", values[0], ""), expressions=[sql.call("nullif", value, "") for value in values[1:]]))
+
+
+@scalar()
+def max_of(*values: Scalar) -> Same:
+    """The largest of the values; nulls are left out.
+
+    >>> max_of(1, 3, 2)
+    3
+    """
+    return sql.call("greatest", *values)
+
+
+@scalar()
+def min_of(*values: Scalar) -> Same:
+    """The smallest of the values; nulls are left out.
+
+    >>> min_of(1, 3, 2)
+    1
+    """
+    return sql.call("least", *values)

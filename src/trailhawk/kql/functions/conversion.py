@@ -1,0 +1,387 @@
+"""Conversions between types. A value that does not convert gives null (for text: '')."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.registry import (
+    AnyArg,
+    Bool,
+    Datetime,
+    Decimal,
+    Dynamic,
+    Guid,
+    Int,
+    Integer,
+    Long,
+    Number,
+    NumberArg,
+    Real,
+    String,
+    Timespan,
+    scalar,
+)
+from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
+
+
+@scalar(name_after="")
+def tostring(value: String) -> String:
+    """The value as text: True, 1.0, 2020-01-01T00:00:00.0000000Z, 1.02:03:04; '' for null.
+
+    >>> tostring(1 == 1)
+    True
+    >>> tostring(1.0)
+    1.0
+    >>> tostring(26h)
+    1.02:00:00
+    """
+    return value
+
+
+@tostring.overload
+def _(value: Bool) -> String:
+    return sql.case(
+        (value, sql.literal("True")), (sql.negate(value.copy()), sql.literal("False")), otherwise=sql.literal("")
+    )
+
+
+@tostring.overload
+def _(value: Integer) -> String:
+    return sql.text(sql.cast(value, KqlType.STRING))
+
+
+@tostring.overload
+def _(value: Real) -> String:
+    plain = sql.cast(value, KqlType.STRING)
+    named = sql.case(
+        (sql.call("isnan", value.copy()), sql.literal("NaN")),
+        (sql.call("isinf", value.copy()), sql.call("if", exp.GT(this=value.copy(), expression=sql.literal(0)), "∞", "-∞")),
+        otherwise=plain,
+    )
+    return sql.text(named)
+
+
+@tostring.overload
+def _(value: Decimal) -> String:
+    return sql.text(sql.call("rtrim", sql.call("rtrim", sql.cast(value, KqlType.STRING), "0"), "."))
+
+
+@tostring.overload
+def datetime_text(value: Datetime) -> String:
+    """ISO 8601 with seven places (the seventh is 0: the engine holds microseconds)."""
+    return sql.text(iso(value))
+
+
+def iso(value: exp.Expr) -> exp.Expr:
+    """The ISO text of a TIMESTAMP, NULL for NULL."""
+    return exp.DPipe(this=sql.call("strftime", value, "%Y-%m-%dT%H:%M:%S.%f"), expression=sql.literal("0Z"))
+
+
+def timespan_parts(ticks: exp.Expr) -> exp.Expr:
+    """[-][d.]hh:mm:ss[.fffffff] of 100 ns ticks; null for null."""
+    size = exp.Abs(this=ticks)
+
+    def part(unit: int, modulus: int, width: int) -> exp.Expr:
+        whole = sql.binary(exp.IntDiv, size.copy(), sql.literal(unit))
+        number = sql.binary(exp.Mod, whole, sql.literal(modulus)) if modulus else whole
+        return sql.call("lpad", sql.cast(number, KqlType.STRING), width, "0")
+
+    fraction = sql.binary(exp.Mod, size.copy(), sql.literal(TICKS_PER_SECOND))
+    days = sql.binary(exp.IntDiv, size.copy(), sql.literal(TICKS_PER_DAY))
+    pieces = [
+        sql.case((exp.LT(this=ticks.copy(), expression=sql.literal(0)), sql.literal("-")), otherwise=sql.literal("")),
+        sql.case(
+            (exp.GT(this=days, expression=sql.literal(0)), exp.DPipe(this=sql.cast(days.copy(), KqlType.STRING), expression=sql.literal("."))),
+            otherwise=sql.literal(""),
+        ),
+        part(3600 * TICKS_PER_SECOND, 24, 2),
+        sql.literal(":"),
+        part(60 * TICKS_PER_SECOND, 60, 2),
+        sql.literal(":"),
+        part(TICKS_PER_SECOND, 60, 2),
+        sql.case(
+            (
+                exp.GT(this=fraction, expression=sql.literal(0)),
+                exp.DPipe(this=sql.literal("."), expression=sql.call("lpad", sql.cast(fraction.copy(), KqlType.STRING), 7, "0")),
+            ),
+            otherwise=sql.literal(""),
+        ),
+    ]
+    joined = sql.call("concat", *pieces)
+    return sql.case((sql.is_null(ticks.copy()), exp.Null()), otherwise=joined)
+
+
+@tostring.overload
+def _(value: Timespan) -> String:
+    return sql.text(timespan_parts(value))
+
+
+@tostring.overload
+def _(value: Guid) -> String:
+    return sql.text(value)
+
+
+@tostring.overload
+def dynamic_text(value: Dynamic) -> String:
+    return sql.text(sql.call("json_extract_string", value, "$"))
+
+
+DYNAMIC_TEXT = tostring.overloads[-1]
+"""tostring(dynamic): the passes look for it to read promoted columns."""
+
+_WHOLE = r"^\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*$"
+
+
+def _whole(value: exp.Expr, to: KqlType) -> exp.Expr:
+    """Text to a whole number; text with a point or an exponent is cut off."""
+    matches = sql.call("regexp_matches", value, _WHOLE)
+    cut = exp.TryCast(this=sql.call("trunc", sql.try_cast(value.copy(), KqlType.REAL)), to=exp.DataType.build(sql.SQL_TYPES[to], dialect="duckdb"))
+    return sql.case((matches, sql.try_cast(value.copy(), to)), otherwise=cut)
+
+
+@scalar(name_after="")
+def tolong(value: String) -> Long:
+    """The value as a 64-bit whole number; hexadecimal text is taken.
+
+    >>> tolong("0x1F")
+    31
+    >>> tolong("many")
+    null
+    """
+    return _whole(value, KqlType.LONG)
+
+
+@tolong.overload
+def _(value: Integer) -> Long:
+    return sql.cast(value, KqlType.LONG)
+
+
+@tolong.overload
+def _(value: Number) -> Long:
+    return sql.try_cast(sql.call("trunc", value), KqlType.LONG)
+
+
+@tolong.overload
+def _(value: Bool) -> Long:
+    return sql.cast(value, KqlType.LONG)
+
+
+@tolong.overload
+def _(value: Timespan) -> Long:
+    return value
+
+
+@tolong.overload
+def _(value: Datetime) -> Long:
+    # Ticks since 0001-01-01, as Kusto counts them.
+    return sql.binary(exp.Add, sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10)), sql.literal(621355968000000000))
+
+
+@scalar(name_after="")
+def toint(value: String) -> Int:
+    """The value as a 32-bit whole number.
+
+    >>> toint("12")
+    12
+    """
+    return _whole(value, KqlType.INT)
+
+
+@toint.overload
+def _(value: Integer) -> Int:
+    return sql.try_cast(value, KqlType.INT)
+
+
+@toint.overload
+def _(value: Number) -> Int:
+    return sql.try_cast(sql.call("trunc", value), KqlType.INT)
+
+
+@toint.overload
+def _(value: Bool) -> Int:
+    return sql.cast(value, KqlType.INT)
+
+
+@scalar(aliases=("toreal",), name_after="")
+def todouble(value: String) -> Real:
+    """The value as a real.
+
+    >>> todouble("1.5")
+    1.5
+    """
+    return sql.try_cast(value, KqlType.REAL)
+
+
+@todouble.overload
+def _(value: Number) -> Real:
+    return sql.cast(value, KqlType.REAL)
+
+
+@todouble.overload
+def _(value: Bool) -> Real:
+    return sql.cast(value, KqlType.REAL)
+
+
+@todouble.overload
+def _(value: Timespan) -> Real:
+    return sql.cast(value, KqlType.REAL)
+
+
+@scalar(name_after="")
+def todecimal(value: String) -> Decimal:
+    """The value as a decimal.
+
+    >>> todecimal("1.5")
+    1.5
+    """
+    return sql.try_cast(value, KqlType.DECIMAL)
+
+
+@todecimal.overload
+def _(value: Number) -> Decimal:
+    return sql.try_cast(value, KqlType.DECIMAL)
+
+
+@scalar(aliases=("toboolean",), name_after="")
+def tobool(value: String) -> Bool:
+    """The value as a bool: text true and false in any case, numbers by being other than 0.
+
+    >>> tobool("True")
+    True
+    >>> tobool("yes")
+    null
+    """
+    folded = sql.lower(value)
+    return sql.case(
+        (exp.In(this=folded, expressions=[sql.literal("true"), sql.literal("1")]), exp.true()),
+        (exp.In(this=folded.copy(), expressions=[sql.literal("false"), sql.literal("0")]), exp.false()),
+        otherwise=sql.null(KqlType.BOOL),
+    )
+
+
+@tobool.overload
+def _(value: Number) -> Bool:
+    return sql.binary(exp.NEQ, value, sql.literal(0))
+
+
+@tobool.overload
+def _(value: Bool) -> Bool:
+    return value
+
+
+# Besides ISO 8601, which the engine casts: the US forms and the one AWS writes credential expiry in.
+_DATETIME_FORMS = (
+    "%m/%d/%Y %I:%M:%S %p",
+    "%m/%d/%Y %H:%M:%S",
+    "%m/%d/%Y",
+    "%b %d, %Y, %I:%M:%S %p",
+    "%a, %d %b %Y %H:%M:%S GMT",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%MZ",
+    "%Y-%m",
+)
+
+
+@scalar(name_after="")
+def todatetime(value: String) -> Datetime:
+    """The text as a datetime in UTC; an offset in it is applied.
+
+    >>> todatetime("2020-01-01T02:00:00+02:00")
+    2020-01-01T00:00:00.0000000Z
+    >>> todatetime("soon")
+    null
+    """
+    plain = sql.call("replace", value, "\u202f", " ")
+    forms = exp.Array(expressions=[sql.literal(form) for form in _DATETIME_FORMS])
+    return sql.coalesce(sql.try_cast(plain, KqlType.DATETIME), sql.call("try_strptime", plain.copy(), forms))
+
+
+@todatetime.overload
+def _(value: Datetime) -> Datetime:
+    return value
+
+
+@todatetime.overload
+def _(value: Integer) -> Datetime:
+    ticks = sql.binary(exp.Sub, sql.cast(value, KqlType.LONG), sql.literal(621355968000000000))
+    return sql.call("make_timestamp", sql.binary(exp.IntDiv, ticks, sql.literal(10)))
+
+
+_TIMESPAN = r"^\s*(-)?(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?\s*$"
+
+
+@scalar(aliases=("totime",), name_after="")
+def totimespan(value: String) -> Timespan:
+    """The text [-][d.]hh:mm[:ss[.fffffff]] as a timespan.
+
+    >>> totimespan("1.02:03:04")
+    1.02:03:04
+    >>> totimespan("later")
+    null
+    """
+
+    def group(number: int) -> exp.Expr:
+        found = sql.call("nullif", sql.call("regexp_extract", value.copy(), _TIMESPAN, number), "")
+        return sql.coalesce(sql.cast(found, KqlType.LONG), sql.literal(0))
+
+    fraction = sql.cast(
+        sql.call("rpad", sql.call("regexp_extract", value.copy(), _TIMESPAN, 6), 7, "0"), KqlType.LONG
+    )
+    total: exp.Expr = fraction
+    for number, seconds in ((2, 86_400), (3, 3_600), (4, 60), (5, 1)):
+        total = sql.binary(exp.Add, total, sql.binary(exp.Mul, group(number), sql.literal(seconds * TICKS_PER_SECOND)))
+    negative = exp.EQ(this=sql.call("regexp_extract", value.copy(), _TIMESPAN, 1), expression=sql.literal("-"))
+    signed = sql.case((negative, exp.Neg(this=exp.Paren(this=total))), otherwise=total.copy())
+    return sql.case((sql.call("regexp_matches", value, _TIMESPAN), signed), otherwise=sql.null(KqlType.TIMESPAN))
+
+
+@totimespan.overload
+def _(value: Timespan) -> Timespan:
+    return value
+
+
+@totimespan.overload
+def _(value: NumberArg) -> Timespan:
+    # A bare number is a count of days.
+    return sql.cast(sql.binary(exp.Mul, value.sql, sql.literal(TICKS_PER_DAY)), KqlType.LONG)
+
+
+@scalar(name_after="")
+def toguid(value: String) -> Guid:
+    """The text as a guid, in lower case with dashes.
+
+    >>> toguid("70fc66f7-8279-44fc-9092-d364d70fce44")
+    70fc66f7-8279-44fc-9092-d364d70fce44
+    """
+    return sql.cast(exp.TryCast(this=value, to=exp.DataType.build("UUID", dialect="duckdb")), KqlType.STRING)
+
+
+@toguid.overload
+def _(value: Guid) -> Guid:
+    return value
+
+
+@scalar(name_after="type")
+def gettype(value: AnyArg) -> String:
+    """The name of the value's type; of a dynamic that of the value inside.
+
+    >>> gettype(1)
+    long
+    >>> gettype(dynamic([1]))
+    array
+    """
+    if value.type is not KqlType.DYNAMIC:
+        return sql.literal(value.type.value)
+    names = {
+        "OBJECT": "dictionary",
+        "ARRAY": "array",
+        "VARCHAR": "string",
+        "BOOLEAN": "bool",
+        "BIGINT": "long",
+        "UBIGINT": "long",
+        "DOUBLE": "double",
+    }
+    kind = sql.call("json_type", value.sql)
+    branches = [(exp.EQ(this=kind.copy(), expression=sql.literal(k)), sql.literal(v)) for k, v in names.items()]
+    return sql.case(*branches, otherwise=sql.literal("null"))

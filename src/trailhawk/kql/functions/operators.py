@@ -1,0 +1,420 @@
+"""KQL's operators, registered under the way they are written.
+
+Equality and the text operators are total: they give true or false for a null beside a value, null only
+for two nulls. Ordering is three-valued. Strings are never null.
+"""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.registry import (
+    AnyArg,
+    Arg,
+    Arithmetic,
+    Bool,
+    Datetime,
+    Integer,
+    Number,
+    NumberArg,
+    Real,
+    Same,
+    Scalar,
+    String,
+    Timespan,
+    scalar,
+)
+from trailhawk.kql.types import KqlType
+
+# --- logic -------------------------------------------------------------------------------------------------
+
+
+@scalar("and")
+def and_(left: Bool, right: Bool) -> Bool:
+    """True if both are true."""
+    return sql.all_of(left, right)
+
+
+@scalar("or")
+def or_(left: Bool, right: Bool) -> Bool:
+    """True if one is true."""
+    return sql.any_of(left, right)
+
+
+@scalar("not")
+def not_(value: Bool) -> Bool:
+    """The opposite; null of null.
+
+    >>> not(1 == 1)
+    False
+    """
+    return sql.negate(value)
+
+
+# --- comparison --------------------------------------------------------------------------------------------
+
+
+def _never_null(arg: Arg) -> bool:
+    return arg.type is KqlType.STRING or isinstance(arg.value, bool | int | float | str)
+
+
+def _equal(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
+    plain = sql.binary(kind, left.sql, right.sql)
+    certain = [_never_null(left), _never_null(right)]
+    if all(certain):
+        return plain
+    if any(certain):
+        return sql.coalesce(plain, exp.Boolean(this=kind is exp.NEQ))
+    distinct = exp.NullSafeNEQ if kind is exp.NEQ else exp.NullSafeEQ
+    both = sql.all_of(sql.is_null(left.sql.copy()), sql.is_null(right.sql.copy()))
+    return sql.case((both, sql.null(KqlType.BOOL)), otherwise=sql.binary(distinct, left.sql.copy(), right.sql.copy()))
+
+
+@scalar("==")
+def equal(left: AnyArg, right: AnyArg) -> Bool:
+    """Equal, case-sensitive; a null equals no value."""
+    return _equal(left, right, exp.EQ)
+
+
+@scalar("!=")
+def not_equal(left: AnyArg, right: AnyArg) -> Bool:
+    """Not equal; a null differs from every value."""
+    return _equal(left, right, exp.NEQ)
+
+
+@scalar("<")
+def less(left: Scalar, right: Scalar) -> Bool:
+    """Less than; null if one is null."""
+    return sql.binary(exp.LT, left, right)
+
+
+@scalar("<=")
+def less_or_equal(left: Scalar, right: Scalar) -> Bool:
+    """At most; null if one is null."""
+    return sql.binary(exp.LTE, left, right)
+
+
+@scalar(">")
+def greater(left: Scalar, right: Scalar) -> Bool:
+    """Greater than; null if one is null."""
+    return sql.binary(exp.GT, left, right)
+
+
+@scalar(">=")
+def greater_or_equal(left: Scalar, right: Scalar) -> Bool:
+    """At least; null if one is null."""
+    return sql.binary(exp.GTE, left, right)
+
+
+@scalar("=~")
+def equal_fold(left: String, right: String) -> Bool:
+    """Equal without regard to case."""
+    return sql.binary(exp.EQ, sql.lower(left), sql.lower(right))
+
+
+@scalar("!~")
+def not_equal_fold(left: String, right: String) -> Bool:
+    """Not equal without regard to case."""
+    return sql.binary(exp.NEQ, sql.lower(left), sql.lower(right))
+
+
+# --- arithmetic --------------------------------------------------------------------------------------------
+
+
+@scalar("+")
+def add(left: Number, right: Number) -> Arithmetic:
+    """Sum; int and int give long."""
+    return sql.binary(exp.Add, left, right)
+
+
+@add.overload
+def _(left: Datetime, right: Timespan) -> Datetime:
+    return sql.binary(exp.Add, left, sql.ticks_to_interval(right))
+
+
+@add.overload
+def _(left: Timespan, right: Datetime) -> Datetime:
+    return sql.binary(exp.Add, right, sql.ticks_to_interval(left))
+
+
+@add.overload
+def _(left: Timespan, right: Timespan) -> Timespan:
+    return sql.binary(exp.Add, left, right)
+
+
+@scalar("-")
+def subtract(left: Number, right: Number) -> Arithmetic:
+    """Difference; int and int give long."""
+    return sql.binary(exp.Sub, left, right)
+
+
+@subtract.overload
+def _(left: Datetime, right: Timespan) -> Datetime:
+    return sql.binary(exp.Sub, left, sql.ticks_to_interval(right))
+
+
+@subtract.overload
+def _(left: Datetime, right: Datetime) -> Timespan:
+    return sql.binary(exp.Mul, sql.binary(exp.Sub, sql.epoch_us(left), sql.epoch_us(right)), sql.literal(10))
+
+
+@subtract.overload
+def _(left: Timespan, right: Timespan) -> Timespan:
+    return sql.binary(exp.Sub, left, right)
+
+
+@scalar("*")
+def multiply(left: Number, right: Number) -> Arithmetic:
+    """Product; a timespan may be multiplied by a number."""
+    return sql.binary(exp.Mul, left, right)
+
+
+def _scaled(timespan: exp.Expr, factor: Arg) -> exp.Expr:
+    product = sql.binary(exp.Mul, timespan, factor.sql)
+    return product if factor.type.is_integer else sql.cast(product, KqlType.LONG)
+
+
+@multiply.overload
+def _(left: Timespan, right: NumberArg) -> Timespan:
+    return _scaled(left, right)
+
+
+@multiply.overload
+def _(left: NumberArg, right: Timespan) -> Timespan:
+    return _scaled(right, left)
+
+
+@scalar("/")
+def divide(left: Integer, right: Integer) -> Arithmetic:
+    """Quotient; of two integers it is cut off, of two timespans it is a real. An integer by 0 is null."""
+    return sql.binary(exp.IntDiv, left, right)
+
+
+@divide.overload
+def _(left: Number, right: Number) -> Arithmetic:
+    return sql.binary(exp.Div, left, right)
+
+
+@divide.overload
+def _(left: Timespan, right: Timespan) -> Real:
+    return sql.binary(exp.Div, sql.cast(left, KqlType.REAL), sql.cast(right, KqlType.REAL))
+
+
+@divide.overload
+def _(left: Timespan, right: NumberArg) -> Timespan:
+    if right.type.is_integer:
+        return sql.binary(exp.IntDiv, left, right.sql)
+    return sql.cast(sql.binary(exp.Div, left, right.sql), KqlType.LONG)
+
+
+@scalar("%")
+def modulo(left: Number, right: Number) -> Arithmetic:
+    """Remainder, never negative.
+
+    >>> -7 % 5
+    3
+    """
+    return sql.floor_mod(left, right)
+
+
+@modulo.overload
+def _(left: Timespan, right: Timespan) -> Timespan:
+    return sql.floor_mod(left, right)
+
+
+@scalar("neg")
+def neg(value: Number) -> Same:
+    """The number with its sign turned: what unary minus means."""
+    return exp.Neg(this=exp.Paren(this=value))
+
+
+@neg.overload
+def _(value: Timespan) -> Timespan:
+    return exp.Neg(this=exp.Paren(this=value))
+
+
+# --- text --------------------------------------------------------------------------------------------------
+
+_BEFORE = r"(^|[^\p{L}\p{N}])"
+_AFTER = r"($|[^\p{L}\p{N}])"
+_SPECIAL = frozenset(r"\.+*?()|[]{}^$")
+
+
+def _escape(needle: str) -> str:
+    """The needle as a literal in RE2 syntax (re.escape escapes more than RE2 takes)."""
+    return "".join("\\" + char if char in _SPECIAL else char for char in needle)
+
+
+def _term(source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True, after: bool = True) -> exp.Expr:
+    """Does `needle` stand in `source` with term boundaries (non-alphanumeric or an end) at its sides?
+
+    A cheap substring test goes before the regular expression.
+    """
+    constant = sql.string_value(needle)
+    haystack = sql.lower(source) if fold else source
+    found = sql.call("contains", haystack, sql.lower(needle) if fold else needle)
+    if constant is None:
+        quoted = sql.call("regexp_escape", needle.copy())
+        parts = [exp.Literal.string(_BEFORE if before else ""), quoted, exp.Literal.string(_AFTER if after else "")]
+        pattern: exp.Expr = sql.call("concat", *parts)
+    else:
+        if constant == "":
+            return exp.true()
+        left = _BEFORE if before and constant[0].isalnum() else ""
+        right = _AFTER if after and constant[-1].isalnum() else ""
+        if not left and not right:
+            return found
+        pattern = exp.Literal.string(left + _escape(constant) + right)
+    options = [exp.Literal.string("i")] if fold else []
+    return sql.all_of(found, exp.Anonymous(this="regexp_matches", expressions=[source.copy(), pattern, *options]))
+
+
+@scalar()
+def has(source: String, term: String) -> Bool:
+    """Is the text a whole term of the source, without regard to case?
+
+    >>> "North America" has "america"
+    True
+    >>> "North America" has "amer"
+    False
+    """
+    return _term(source, term, fold=True)
+
+
+@scalar()
+def has_cs(source: String, term: String) -> Bool:
+    """Is the text a whole term of the source?
+
+    >>> "North America" has_cs "america"
+    False
+    """
+    return _term(source, term, fold=False)
+
+
+@scalar()
+def hasprefix(source: String, term: String) -> Bool:
+    """Does a term of the source begin with the text, without regard to case?
+
+    >>> "North America" hasprefix "ame"
+    True
+    """
+    return _term(source, term, fold=True, after=False)
+
+
+@scalar()
+def hasprefix_cs(source: String, term: String) -> Bool:
+    """Does a term of the source begin with the text?
+
+    >>> "North America" hasprefix_cs "ame"
+    False
+    """
+    return _term(source, term, fold=False, after=False)
+
+
+@scalar()
+def hassuffix(source: String, term: String) -> Bool:
+    """Does a term of the source end with the text, without regard to case?
+
+    >>> "North America" hassuffix "RICA"
+    True
+    """
+    return _term(source, term, fold=True, before=False)
+
+
+@scalar()
+def hassuffix_cs(source: String, term: String) -> Bool:
+    """Does a term of the source end with the text?
+
+    >>> "North America" hassuffix_cs "RICA"
+    False
+    """
+    return _term(source, term, fold=False, before=False)
+
+
+@scalar()
+def contains(source: String, text: String) -> Bool:
+    """Does the text stand anywhere in the source, without regard to case?
+
+    >>> "North America" contains "H AM"
+    True
+    """
+    return sql.call("contains", sql.lower(source), sql.lower(text))
+
+
+@scalar()
+def contains_cs(source: String, text: String) -> Bool:
+    """Does the text stand anywhere in the source?
+
+    >>> "North America" contains_cs "H AM"
+    False
+    """
+    return sql.call("contains", source, text)
+
+
+@scalar()
+def startswith(source: String, text: String) -> Bool:
+    """Does the source begin with the text, without regard to case?
+
+    >>> "arn:aws:iam" startswith "ARN:"
+    True
+    """
+    return sql.call("starts_with", sql.lower(source), sql.lower(text))
+
+
+@scalar()
+def startswith_cs(source: String, text: String) -> Bool:
+    """Does the source begin with the text?
+
+    >>> "arn:aws:iam" startswith_cs "ARN:"
+    False
+    """
+    return sql.call("starts_with", source, text)
+
+
+@scalar()
+def endswith(source: String, text: String) -> Bool:
+    """Does the source end with the text, without regard to case?
+
+    >>> "s3.amazonaws.com" endswith ".COM"
+    True
+    """
+    return sql.call("ends_with", sql.lower(source), sql.lower(text))
+
+
+@scalar()
+def endswith_cs(source: String, text: String) -> Bool:
+    """Does the source end with the text?
+
+    >>> "s3.amazonaws.com" endswith_cs ".COM"
+    False
+    """
+    return sql.call("ends_with", source, text)
+
+
+@scalar("matches regex")
+def matches_regex(source: String, pattern: String) -> Bool:
+    """Does the regular expression (RE2) match anywhere in the source?
+
+    >>> "i-0a1b2c3d" matches regex "^i-[0-9a-f]+$"
+    True
+    """
+    return sql.call("regexp_matches", source, pattern)
+
+
+# --- lists -------------------------------------------------------------------------------------------------
+
+
+@scalar("in")
+def in_(value: AnyArg, *items: Scalar) -> Bool:
+    """Is the value one of the items? False for null."""
+    test = exp.In(this=value.sql, expressions=list(items))
+    return test if value.type is KqlType.STRING else sql.coalesce(test, exp.false())
+
+
+@scalar("in~")
+def in_fold(value: String, *items: String) -> Bool:
+    """Is the text one of the items, without regard to case?"""
+    return exp.In(this=sql.lower(value), expressions=[sql.lower(item) for item in items])
+
+

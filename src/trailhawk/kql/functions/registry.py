@@ -1,0 +1,276 @@
+"""How a Python function becomes a KQL function: its signature gives types, its docstring the documentation.
+
+A scalar function's body builds a SQL tree from SQL trees. A parameter annotated `Arg` gets the tree with
+its KQL type and, for constants, the value. Examples in the docstring run as tests; one per line pair:
+
+    >>> indexof("abc", "c")
+    2
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, get_args, get_type_hints
+
+from sqlglot import exp
+
+from trailhawk.kql.types import KqlType
+
+Sql = exp.Expr
+
+
+class _NotConstant:
+    """The value of an argument that is not a constant."""
+
+    def __repr__(self) -> str:
+        return "NOT_CONSTANT"
+
+
+NOT_CONSTANT: Final = _NotConstant()
+
+
+@dataclass(frozen=True, slots=True)
+class Arg:
+    """An argument with its type; `value` is the constant it was folded to, or NOT_CONSTANT."""
+
+    sql: Sql
+    type: KqlType
+    value: object = NOT_CONSTANT
+
+
+_NUMBERS = frozenset({KqlType.INT, KqlType.LONG, KqlType.REAL, KqlType.DECIMAL})
+_INTEGERS = frozenset({KqlType.INT, KqlType.LONG})
+_ANY = frozenset(KqlType)
+
+
+@dataclass(frozen=True, slots=True)
+class _Same:
+    """Return type: that of the widest of the arguments annotated with a set of types, `least` or wider."""
+
+    least: KqlType | None = None
+
+
+Bool = Annotated[Sql, frozenset({KqlType.BOOL})]
+Int = Annotated[Sql, frozenset({KqlType.INT})]
+Long = Annotated[Sql, frozenset({KqlType.LONG})]
+Real = Annotated[Sql, frozenset({KqlType.REAL})]
+Decimal = Annotated[Sql, frozenset({KqlType.DECIMAL})]
+String = Annotated[Sql, frozenset({KqlType.STRING})]
+Datetime = Annotated[Sql, frozenset({KqlType.DATETIME})]
+Timespan = Annotated[Sql, frozenset({KqlType.TIMESPAN})]
+Guid = Annotated[Sql, frozenset({KqlType.GUID})]
+Dynamic = Annotated[Sql, frozenset({KqlType.DYNAMIC})]
+Number = Annotated[Sql, _NUMBERS]
+Integer = Annotated[Sql, _INTEGERS]
+Scalar = Annotated[Sql, _ANY]
+AnyArg = Annotated[Arg, _ANY]
+NumberArg = Annotated[Arg, _NUMBERS]
+StringArg = Annotated[Arg, frozenset({KqlType.STRING})]
+DynamicArg = Annotated[Arg, frozenset({KqlType.DYNAMIC})]
+Same = Annotated[Sql, _Same()]
+Arithmetic = Annotated[Sql, _Same(KqlType.LONG)]
+"""The type of arithmetic: int and int give long."""
+
+_ORDER = (KqlType.INT, KqlType.LONG, KqlType.REAL, KqlType.DECIMAL)
+
+
+def widest(types: Iterable[KqlType]) -> KqlType | None:
+    """The type that all of these convert to without loss of kind; None if there is none.
+
+    int < long < real < decimal; dynamic with another type is dynamic.
+    """
+    found: KqlType | None = None
+    for type_ in types:
+        if found is None or found is type_:
+            found = type_
+        elif found.is_number and type_.is_number:
+            found = max(found, type_, key=_ORDER.index)
+        elif KqlType.DYNAMIC in (found, type_):
+            found = KqlType.DYNAMIC
+        else:
+            return None
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One parameter: the types it takes; `typed` if the body wants an `Arg`."""
+
+    name: str
+    types: frozenset[KqlType]
+    typed: bool
+    optional: bool
+
+    def cost(self, given: KqlType, *, null: bool = False) -> int | None:
+        """How much conversion this argument needs (0 none); None if it does not fit."""
+        if given in self.types or null:
+            return 0 if len(self.types) < len(_ANY) else 1
+        if given is KqlType.DYNAMIC:
+            return 4
+        if given.is_number:
+            wider = [to for to in _ORDER if to in self.types and _ORDER.index(to) > _ORDER.index(given)]
+            if wider:
+                return 2 + _ORDER.index(wider[0]) - _ORDER.index(given)
+        return None
+
+    def convert_to(self, given: KqlType) -> KqlType:
+        """The type the argument is converted to before the body sees it."""
+        if given in self.types:
+            return given
+        if given.is_number:
+            for to in _ORDER:
+                if to in self.types and _ORDER.index(to) > _ORDER.index(given):
+                    return to
+        if self.types >= _NUMBERS:
+            return KqlType.REAL
+        if self.types >= _INTEGERS:
+            return KqlType.LONG
+        return next(iter(self.types))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overload:
+    """One signature of a scalar function and the SQL it writes."""
+
+    name: str
+    params: tuple[Param, ...]
+    variadic: Param | None
+    returns: KqlType | _Same
+    build: Callable[..., Sql]
+
+    def match(self, types: tuple[KqlType, ...], nulls: tuple[bool, ...]) -> int | None:
+        """Total conversion cost of calling this overload with arguments of these types; None if it cannot."""
+        needed = sum(not param.optional for param in self.params)
+        if len(types) < needed or (self.variadic is None and len(types) > len(self.params)):
+            return None
+        total = 0
+        for index, given in enumerate(types):
+            cost = self.param(index).cost(given, null=nulls[index])
+            if cost is None:
+                return None
+            total += cost
+        return total
+
+    def param(self, index: int) -> Param:
+        if index < len(self.params):
+            return self.params[index]
+        assert self.variadic is not None
+        return self.variadic
+
+    def result(self, types: tuple[KqlType, ...]) -> KqlType:
+        """The type of the result for (converted) arguments of these types."""
+        if isinstance(self.returns, KqlType):
+            return self.returns
+        open_types = [type_ for index, type_ in enumerate(types) if len(self.param(index).types) > 1]
+        least = [KqlType.LONG] if self.returns.least and KqlType.INT in open_types else []
+        return widest([*open_types, *least]) or KqlType.DYNAMIC
+
+    def sql(self, args: list[Arg]) -> Sql:
+        return self.build(*[arg if self.param(i).typed else arg.sql for i, arg in enumerate(args)])
+
+
+@dataclass(slots=True, eq=False)
+class ScalarFunction:
+    """A KQL scalar function with its overloads.
+
+    `name_after` says what the column of an unnamed use is called: None for Column1, "" for the first
+    argument's name, "x" for x_ and the first argument's name.
+    """
+
+    name: str
+    documentation: str
+    name_after: str | None
+    overloads: list[Overload] = field(default_factory=list)
+
+    def __call__(self, *args: Sql) -> Sql:
+        """Use the function inside another one's body (its first overload without `Arg` parameters)."""
+        return self.overloads[0].build(*args)
+
+    def overload(self, body: Callable[..., Sql]) -> Callable[..., Sql]:
+        """Another signature of the same function."""
+        self.overloads.append(_signature(self.name, body))
+        return body
+
+    def resolve(self, types: tuple[KqlType, ...], nulls: tuple[bool, ...]) -> Overload | None:
+        """The overload with the least conversion; the earlier one among equals."""
+        costs = [(cost, i) for i, item in enumerate(self.overloads) if (cost := item.match(types, nulls)) is not None]
+        return self.overloads[min(costs)[1]] if costs else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aggregate:
+    """A KQL aggregate: SQL over a group, and the value of an empty one is in that SQL.
+
+    `order` gets the input's sort keys where the function keeps order (make_list).
+    """
+
+    name: str
+    documentation: str
+    prefix: str | None
+    overload: Overload
+    keeps_order: bool = False
+    window: bool = False
+
+
+FUNCTIONS: dict[str, ScalarFunction] = {}
+AGGREGATES: dict[str, Aggregate] = {}
+WINDOWS: dict[str, Aggregate] = {}
+
+
+def _signature(name: str, body: Callable[..., Sql]) -> Overload:
+    hints = get_type_hints(body, include_extras=True)
+    params: list[Param] = []
+    variadic: Param | None = None
+    for parameter in inspect.signature(body).parameters.values():
+        base, types = get_args(hints[parameter.name])[:2]
+        param = Param(parameter.name, types, base is Arg, parameter.default is not parameter.empty)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            variadic = param
+        elif parameter.kind is not parameter.KEYWORD_ONLY:
+            params.append(param)
+    returned: Any = get_args(hints["return"])[1]
+    returns = next(iter(returned)) if isinstance(returned, frozenset) else returned
+    return Overload(name, tuple(params), variadic, returns, body)
+
+
+def scalar(name: str = "", *, aliases: tuple[str, ...] = (), name_after: str | None = None) -> Callable[[Callable[..., Sql]], ScalarFunction]:
+    """Register a scalar function under its Python name (a trailing underscore dropped) or `name`."""
+
+    def register(body: Callable[..., Sql]) -> ScalarFunction:
+        own = name or body.__name__.rstrip("_")
+        function = ScalarFunction(own, inspect.getdoc(body) or "", name_after)
+        function.overload(body)
+        for key in (own, *aliases):
+            FUNCTIONS[key] = function
+        return function
+
+    return register
+
+
+def aggregate(
+    name: str = "", *, aliases: tuple[str, ...] = (), prefix: str | None = None, keeps_order: bool = False
+) -> Callable[[Callable[..., Sql]], Aggregate]:
+    """Register an aggregate; `prefix` names its column (`prefix_argument`), by default the function's name."""
+
+    def register(body: Callable[..., Sql]) -> Aggregate:
+        own = name or body.__name__.rstrip("_")
+        function = Aggregate(own, inspect.getdoc(body) or "", own if prefix is None else prefix, _signature(own, body), keeps_order)
+        for key in (own, *aliases):
+            AGGREGATES[key] = function
+        return function
+
+    return register
+
+
+def window(name: str = "") -> Callable[[Callable[..., Sql]], Aggregate]:
+    """Register a window function; its SQL is put before `OVER (order of the input)`."""
+
+    def register(body: Callable[..., Sql]) -> Aggregate:
+        own = name or body.__name__.rstrip("_")
+        function = Aggregate(own, inspect.getdoc(body) or "", None, _signature(own, body), window=True)
+        WINDOWS[own] = function
+        return function
+
+    return register

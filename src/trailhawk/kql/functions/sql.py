@@ -1,0 +1,115 @@
+"""Small pieces of SQL that function bodies are made of."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trailhawk.kql.functions.registry import Sql
+from trailhawk.kql.types import KqlType
+
+SQL_TYPES = {
+    KqlType.BOOL: "BOOLEAN",
+    KqlType.INT: "INT",
+    KqlType.LONG: "BIGINT",
+    KqlType.REAL: "DOUBLE",
+    KqlType.DECIMAL: "DECIMAL(38, 17)",
+    KqlType.STRING: "TEXT",
+    KqlType.DATETIME: "TIMESTAMP",
+    KqlType.TIMESPAN: "BIGINT",
+    KqlType.GUID: "TEXT",
+    KqlType.DYNAMIC: "JSON",
+}
+_DATA_TYPES = {kql: exp.DataType.build(name, dialect="duckdb") for kql, name in SQL_TYPES.items()}
+
+
+def call(name: str, *args: Sql | str | int) -> exp.Anonymous:
+    """A function call written as it stands; plain str and int become literals."""
+    return exp.Anonymous(this=name, expressions=[literal(arg) for arg in args])
+
+
+def literal(value: Sql | str | int) -> Sql:
+    if isinstance(value, str):
+        return exp.Literal.string(value)
+    if isinstance(value, int):
+        return exp.Literal.number(value)
+    return value
+
+
+def cast(value: Sql, to: KqlType) -> exp.Cast:
+    return exp.Cast(this=value, to=_DATA_TYPES[to].copy())
+
+
+def try_cast(value: Sql, to: KqlType) -> exp.TryCast:
+    return exp.TryCast(this=value, to=_DATA_TYPES[to].copy())
+
+
+def null(of: KqlType) -> Sql:
+    """A typed null; for string the empty text, since strings are never null."""
+    return exp.Literal.string("") if of is KqlType.STRING else cast(exp.Null(), of)
+
+
+def coalesce(value: Sql, otherwise: Sql) -> exp.Coalesce:
+    return exp.Coalesce(this=value, expressions=[otherwise])
+
+
+def text(value: Sql) -> exp.Coalesce:
+    """A nullable text as a KQL string: '' for null."""
+    return coalesce(value, exp.Literal.string(""))
+
+
+def case(*branches: tuple[Sql, Sql], otherwise: Sql) -> exp.Case:
+    return exp.Case(ifs=[exp.If(this=test, true=value) for test, value in branches], default=otherwise)
+
+
+def is_null(value: Sql) -> exp.Is:
+    return exp.Is(this=_operand(value), expression=exp.Null())
+
+
+def all_of(*conditions: Sql) -> Sql:
+    return exp.and_(*conditions, copy=False)
+
+
+def any_of(*conditions: Sql) -> Sql:
+    return exp.or_(*conditions, copy=False)
+
+
+def negate(value: Sql) -> exp.Not:
+    return exp.Not(this=_operand(value))
+
+
+def _operand(value: Sql) -> Sql:
+    return exp.Paren(this=value) if isinstance(value, exp.Binary | exp.Connector | exp.Not | exp.Is | exp.In | exp.Between) else value
+
+
+def binary(kind: type[exp.Binary], left: Sql, right: Sql) -> exp.Binary:
+    """`left op right` with parentheses where an operand is an operation itself."""
+    return kind(this=_operand(left), expression=_operand(right))
+
+
+def lower(value: Sql) -> Sql:
+    """Lower case, folded here for a literal."""
+    if isinstance(value, exp.Literal) and value.is_string:
+        return exp.Literal.string(value.this.lower())
+    return exp.Lower(this=value)
+
+
+def string_value(value: Sql) -> str | None:
+    """The text of a string literal, else None."""
+    return value.this if isinstance(value, exp.Literal) and value.is_string else None
+
+
+def ticks_to_interval(ticks: Sql) -> Sql:
+    """100 ns ticks as an INTERVAL of microseconds."""
+    return call("to_microseconds", binary(exp.IntDiv, ticks, literal(10)))
+
+
+def epoch_us(value: Sql) -> Sql:
+    """Microseconds since the Unix epoch of a TIMESTAMP."""
+    return call("epoch_us", value)
+
+
+def floor_mod(value: Sql, divisor: Sql) -> Sql:
+    """The remainder that is never negative: 0 <= result < |divisor|."""
+    size = exp.Abs(this=divisor.copy())
+    once = binary(exp.Mod, value, divisor)
+    return binary(exp.Mod, binary(exp.Add, once, size), size.copy())

@@ -1,0 +1,283 @@
+"""Dates and times. A datetime is a TIMESTAMP in UTC, a timespan 100 ns ticks in a BIGINT."""
+
+from __future__ import annotations
+
+from sqlglot import exp
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.registry import Datetime, Int, Integer, Long, Number, Real, Same, String, Timespan, scalar
+from trailhawk.kql.types import KqlType
+
+
+@scalar(aliases=("floor",), name_after="")
+def bin_(value: Integer, size: Integer) -> Same:
+    """The value rounded down to a multiple of the size; days and hours count from the Unix epoch.
+
+    >>> bin(7, 5)
+    5
+    >>> bin(-7, 5)
+    -10
+    >>> bin(datetime(2020-01-01 13:45), 1h)
+    2020-01-01T13:00:00.0000000Z
+    >>> bin(26h, 1d)
+    1.00:00:00
+    """
+    return sql.binary(exp.Sub, value, sql.floor_mod(value.copy(), size))
+
+
+@bin_.overload
+def _(value: Number, size: Number) -> Same:
+    return sql.binary(exp.Mul, exp.Floor(this=sql.binary(exp.Div, value, size)), size.copy())
+
+
+@bin_.overload
+def _(value: Datetime, size: Timespan) -> Datetime:
+    # In ticks, so that a size below a microsecond or an odd one stays exact.
+    ticks = sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10))
+    floored = sql.binary(exp.Sub, ticks, sql.floor_mod(ticks.copy(), size))
+    return sql.call("make_timestamp", sql.binary(exp.IntDiv, floored, sql.literal(10)))
+
+
+@bin_.overload
+def _(value: Timespan, size: Timespan) -> Timespan:
+    return sql.binary(exp.Sub, value, sql.floor_mod(value.copy(), size))
+
+
+def _start(unit: str, value: exp.Expr) -> exp.Expr:
+    return sql.cast(sql.call("date_trunc", unit, value), KqlType.DATETIME)
+
+
+def _months(count: exp.Expr) -> exp.Expr:
+    return sql.call("to_months", sql.cast(count, KqlType.INT))
+
+
+def _days(count: exp.Expr) -> exp.Expr:
+    return sql.call("to_days", sql.cast(count, KqlType.INT))
+
+
+@scalar(name_after="")
+def startofday(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008  # a constant tree
+    """Midnight of the day, `offset` days on.
+
+    >>> startofday(datetime(2020-05-17 10:00))
+    2020-05-17T00:00:00.0000000Z
+    """
+    return sql.binary(exp.Add, _start("day", date), _days(offset))
+
+
+@scalar()
+def startofweek(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The Sunday that begins the week, `offset` weeks on.
+
+    >>> startofweek(datetime(2020-01-01))
+    2019-12-29T00:00:00.0000000Z
+    """
+    back = sql.cast(sql.call("dayofweek", date), KqlType.LONG)
+    days = sql.binary(exp.Sub, sql.binary(exp.Mul, offset, sql.literal(7)), back)
+    return sql.binary(exp.Add, _start("day", date.copy()), _days(days))
+
+
+@scalar()
+def startofmonth(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The first of the month, `offset` months on.
+
+    >>> startofmonth(datetime(2020-05-17))
+    2020-05-01T00:00:00.0000000Z
+    """
+    return sql.binary(exp.Add, _start("month", date), _months(offset))
+
+
+@scalar()
+def startofyear(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The first of January, `offset` years on.
+
+    >>> startofyear(datetime(2020-05-17))
+    2020-01-01T00:00:00.0000000Z
+    """
+    return sql.binary(exp.Add, _start("year", date), _months(sql.binary(exp.Mul, offset, sql.literal(12))))
+
+
+@scalar()
+def dayofweek(date: Datetime) -> Timespan:
+    """The days since Sunday, as a timespan.
+
+    >>> dayofweek(datetime(2020-01-01))
+    3.00:00:00
+    """
+    return sql.binary(exp.Mul, sql.cast(sql.call("dayofweek", date), KqlType.LONG), sql.literal(864_000_000_000))
+
+
+@scalar()
+def hourofday(date: Datetime) -> Long:
+    """The hour, 0 to 23.
+
+    >>> hourofday(datetime(2020-01-01 13:45))
+    13
+    """
+    return sql.call("hour", date)
+
+
+@scalar()
+def dayofmonth(date: Datetime) -> Long:
+    """The day of the month, 1 to 31.
+
+    >>> dayofmonth(datetime(2020-01-17))
+    17
+    """
+    return sql.call("day", date)
+
+
+@scalar()
+def dayofyear(date: Datetime) -> Long:
+    """The day of the year, 1 to 366.
+
+    >>> dayofyear(datetime(2020-02-01))
+    32
+    """
+    return sql.call("dayofyear", date)
+
+
+@scalar(aliases=("getmonth",))
+def monthofyear(date: Datetime) -> Long:
+    """The month, 1 to 12.
+
+    >>> monthofyear(datetime(2020-02-01))
+    2
+    """
+    return sql.call("month", date)
+
+
+@scalar()
+def getyear(date: Datetime) -> Long:
+    """The year.
+
+    >>> getyear(datetime(2020-02-01))
+    2020
+    """
+    return sql.call("year", date)
+
+
+@scalar()
+def unixtime_seconds_todatetime(seconds: Real) -> Datetime:
+    """The datetime of a Unix time in seconds.
+
+    >>> unixtime_seconds_todatetime(1577836800)
+    2020-01-01T00:00:00.0000000Z
+    """
+    return sql.call("make_timestamp", sql.cast(sql.binary(exp.Mul, seconds, sql.literal(1_000_000)), KqlType.LONG))
+
+
+@scalar()
+def unixtime_milliseconds_todatetime(milliseconds: Real) -> Datetime:
+    """The datetime of a Unix time in milliseconds.
+
+    >>> unixtime_milliseconds_todatetime(1577836800000)
+    2020-01-01T00:00:00.0000000Z
+    """
+    return sql.call("make_timestamp", sql.cast(sql.binary(exp.Mul, milliseconds, sql.literal(1_000)), KqlType.LONG))
+
+
+_UNITS = {
+    "year": ("to_months", 12),
+    "quarter": ("to_months", 3),
+    "month": ("to_months", 1),
+    "week": ("to_days", 7),
+    "day": ("to_days", 1),
+    "hour": ("to_hours", 1),
+    "minute": ("to_minutes", 1),
+    "second": ("to_seconds", 1),
+    "millisecond": ("to_microseconds", 1_000),
+    "microsecond": ("to_microseconds", 1),
+}
+
+
+@scalar()
+def datetime_add(part: String, count: Long, date: Datetime) -> Datetime:
+    """The datetime `count` parts later; part is year, quarter, month, week, day, hour, minute or second.
+
+    >>> datetime_add("month", 1, datetime(2020-01-31))
+    2020-02-29T00:00:00.0000000Z
+    """
+    unit, factor = _UNITS[(sql.string_value(part) or "").lower()]
+    amount = sql.binary(exp.Mul, count, sql.literal(factor))
+    small = unit in ("to_months", "to_days")
+    return sql.binary(exp.Add, date, sql.call(unit, sql.cast(amount, KqlType.INT) if small else amount))
+
+
+@scalar()
+def datetime_diff(part: String, later: Datetime, earlier: Datetime) -> Long:
+    """How many boundaries of a part lie between two datetimes.
+
+    >>> datetime_diff("day", datetime(2020-01-03), datetime(2020-01-01 23:00))
+    2
+    """
+    return sql.call("date_diff", (sql.string_value(part) or "").lower(), earlier, later)
+
+
+@scalar(aliases=("datepart",))
+def datetime_part(part: String, date: Datetime) -> Long:
+    """A part of a datetime as a number.
+
+    >>> datetime_part("hour", datetime(2020-01-01 13:45))
+    13
+    """
+    name = (sql.string_value(part) or "").lower()
+    renamed = {"week_of_year": "week", "weekofyear": "week"}.get(name, name)
+    return sql.call("date_part", renamed, date)
+
+
+@scalar()
+def make_datetime(year: Integer, month: Integer, day: Integer) -> Datetime:
+    """The datetime of its parts.
+
+    >>> make_datetime(2020, 5, 17)
+    2020-05-17T00:00:00.0000000Z
+    """
+    parts = [sql.cast(part, KqlType.LONG) for part in (year, month, day)]
+    zero = sql.literal(0)
+    return sql.call("make_timestamp", *parts, zero, zero.copy(), sql.cast(zero.copy(), KqlType.REAL))
+
+
+def _end(starts: exp.Expr) -> exp.Expr:
+    # Kusto says .9999999; the engine keeps microseconds. Constants are folded in ticks and exact.
+    return sql.binary(exp.Sub, starts, sql.call("to_microseconds", 1))
+
+
+@scalar()
+def endofday(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The last moment of the day.
+
+    >>> endofday(datetime(2020-05-17 10:00))
+    2020-05-17T23:59:59.9999990Z
+    """
+    return _end(startofday(date, sql.binary(exp.Add, offset, sql.literal(1))))
+
+
+@scalar()
+def endofweek(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The last moment of the week, which ends on Saturday.
+
+    >>> endofweek(datetime(2020-01-01))
+    2020-01-04T23:59:59.9999990Z
+    """
+    return _end(startofweek(date, sql.binary(exp.Add, offset, sql.literal(1))))
+
+
+@scalar()
+def endofmonth(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The last moment of the month.
+
+    >>> endofmonth(datetime(2020-02-17))
+    2020-02-29T23:59:59.9999990Z
+    """
+    return _end(startofmonth(date, sql.binary(exp.Add, offset, sql.literal(1))))
+
+
+@scalar()
+def endofyear(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa: B008
+    """The last moment of the year.
+
+    >>> endofyear(datetime(2020-02-17))
+    2020-12-31T23:59:59.9999990Z
+    """
+    return _end(startofyear(date, sql.binary(exp.Add, offset, sql.literal(1))))

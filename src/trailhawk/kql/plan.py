@@ -1,0 +1,310 @@
+"""The bound plan: typed expressions over columns with ids, and the dozen nodes that every operator becomes.
+
+A column is known by its id alone; its name matters only in the final schema, since engines fold case
+(`a` and `A` may stand side by side in KQL).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from enum import Enum
+from typing import TYPE_CHECKING, TypeVar
+
+from trailhawk.kql.schema import Path, Table
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.functions.registry import Aggregate as AggregateFunction
+    from trailhawk.kql.functions.registry import Overload
+
+JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
+ConstValue = None | bool | int | float | Decimal | str | list[object] | dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class OutColumn:
+    """A column that a node gives: its id (unique in the whole query), KQL name and type."""
+
+    id: int
+    name: str
+    type: KqlType
+
+
+# --- expressions -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Expr:
+    type: KqlType
+
+
+@dataclass(frozen=True, slots=True)
+class Const(Expr):
+    """A constant: datetime and timespan in ticks, dynamic as plain Python values, None for null."""
+
+    value: ConstValue
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRef(Expr):
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Expr):
+    """A scalar function or operator applied; the overload knows how to write itself in SQL."""
+
+    overload: Overload
+    args: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PathExpr(Expr):
+    """Steps into a dynamic value; a missing step gives null."""
+
+    base: Expr
+    steps: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted(Expr):
+    """The text at a path of a JSON column, read from the hidden column where a file has it.
+
+    Takes the place of `tostring(parse_json(column).path)`; NULL in the lake is '' here.
+    """
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScalarQuery(Expr):
+    """`toscalar(query)`: the first column of the first row."""
+
+    plan: Node
+
+
+@dataclass(frozen=True, slots=True)
+class InQuery(Expr):
+    """`value in (query)` over the query's first column."""
+
+    value: Expr
+    plan: Node
+    negated: bool
+    fold_case: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AggregateCall:
+    """An aggregate function over the rows of a group; `star` columns ride along (arg_max(x, *))."""
+
+    function: AggregateFunction
+    args: tuple[Expr, ...]
+    type: KqlType
+
+
+# --- nodes -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    columns: tuple[OutColumn, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Scan(Node):
+    """The rows of a stored table. `stored[i]` is the stored name of `columns[i]`.
+
+    `since` and `until` (ticks, half-open) bound the time column: no row outside is needed, so that files
+    can be left out; the filters themselves stay in the plan.
+    """
+
+    table: Table
+    stored: tuple[str, ...]
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Values(Node):
+    rows: tuple[tuple[Const, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Filter(Node):
+    input: Node
+    predicate: Expr
+
+
+@dataclass(frozen=True, slots=True)
+class Project(Node):
+    """`columns[i]` is `values[i]`; a column that only passes through keeps its id."""
+
+    input: Node
+    values: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate(Node):
+    """Columns are the keys, then the aggregates. Without keys there is exactly one row."""
+
+    input: Node
+    keys: tuple[Expr, ...]
+    aggregates: tuple[AggregateCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SortKey:
+    value: Expr
+    descending: bool
+    nulls_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sort(Node):
+    input: Node
+    keys: tuple[SortKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limit(Node):
+    input: Node
+    count: int
+
+
+class JoinKind(Enum):
+    INNER_UNIQUE = "innerunique"
+    INNER = "inner"
+    LEFT_OUTER = "leftouter"
+    RIGHT_OUTER = "rightouter"
+    FULL_OUTER = "fullouter"
+    LEFT_SEMI = "leftsemi"
+    RIGHT_SEMI = "rightsemi"
+    LEFT_ANTI = "leftanti"
+    RIGHT_ANTI = "rightanti"
+
+
+@dataclass(frozen=True, slots=True)
+class Join(Node):
+    """Columns are the left's then the right's, or one side's for semi and anti."""
+
+    left: Node
+    right: Node
+    kind: JoinKind
+    keys: tuple[tuple[Expr, Expr], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Union(Node):
+    """All rows of all inputs; `values[i]` are the expressions over input i for `columns`."""
+
+    inputs: tuple[Node, ...]
+    values: tuple[tuple[Expr, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unnest(Node):
+    """A row for each place of the lists (zipped, padded with null); columns are the input's, then theirs.
+
+    `index` is the id of a column with the zero-based place, if asked for.
+    """
+
+    input: Node
+    lists: tuple[Expr, ...]
+    index: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Window(Node):
+    """Columns computed over neighbouring rows in the input's order; columns are the input's, then theirs."""
+
+    input: Node
+    calls: tuple[AggregateCall, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shared(Node):
+    """`materialize(query)`, computed once: every use is a Shared with the same `key`, and ids of its own.
+
+    `columns[i]` is the plan's column `sources[i]`.
+    """
+
+    key: int
+    plan: Node
+    sources: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """What `render` asked for: kind (timechart, barchart, ...) and its properties."""
+
+    kind: str
+    properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A bound query: the plan of its last tabular expression, and how to draw it."""
+
+    plan: Node
+    chart: Chart | None = None
+
+
+T = TypeVar("T", bound=Node)
+
+
+def inputs(node: Node) -> tuple[Node, ...]:
+    """The nodes this one reads from, scalar subqueries not among them."""
+    match node:
+        case Join():
+            return (node.left, node.right)
+        case Union():
+            return node.inputs
+        case Shared():
+            return (node.plan,)
+        case Scan() | Values():
+            return ()
+        case _:
+            return (node.input,)  # type: ignore[attr-defined]  # every other node has exactly one input
+
+
+def walk(expr: Expr) -> Iterator[Expr]:
+    """The expression and all below it, without the plans of subqueries."""
+    stack = [expr]
+    while stack:
+        current = stack.pop()
+        yield current
+        match current:
+            case Call():
+                stack.extend(current.args)
+            case PathExpr():
+                stack.append(current.base)
+            case InQuery():
+                stack.append(current.value)
+
+
+def references(expr: Expr) -> set[int]:
+    """Ids of the columns an expression reads."""
+    return {part.id for part in walk(expr) if isinstance(part, ColumnRef | Promoted)}
+
+
+def substitute(expr: Expr, values: dict[int, Expr]) -> Expr:
+    """The expression with columns replaced by what `values` has for their ids."""
+    match expr:
+        case ColumnRef():
+            return values.get(expr.id, expr)
+        case Call():
+            args = tuple([substitute(arg, values) for arg in expr.args])
+            return expr if args == expr.args else replace(expr, args=args)
+        case PathExpr():
+            base = substitute(expr.base, values)
+            if isinstance(base, PathExpr):
+                return PathExpr(expr.type, base.base, base.steps + expr.steps)
+            return expr if base is expr.base else replace(expr, base=base)
+        case InQuery():
+            return replace(expr, value=substitute(expr.value, values))
+        case _:
+            return expr
+
+

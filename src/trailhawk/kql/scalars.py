@@ -1,0 +1,557 @@
+"""Scalar expressions: names looked up, overloads chosen, conversions written out, constants folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.kql import syntax
+from trailhawk.kql.folding import fold
+from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
+from trailhawk.kql.functions.registry import Aggregate, Overload, widest
+from trailhawk.kql.plan import (
+    AggregateCall,
+    Call,
+    ColumnRef,
+    Const,
+    Expr,
+    InQuery,
+    Node,
+    OutColumn,
+    PathExpr,
+    ScalarQuery,
+)
+from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.kql.scope import Env, FunctionBinding, ScalarBinding, Scope, TableBinding, suggestion
+from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
+
+_T = KqlType
+NULL = Const(_T.DYNAMIC, None)
+_CONVERSIONS = {
+    _T.STRING: "tostring",
+    _T.LONG: "tolong",
+    _T.INT: "toint",
+    _T.REAL: "todouble",
+    _T.DECIMAL: "todecimal",
+    _T.BOOL: "tobool",
+    _T.DATETIME: "todatetime",
+    _T.TIMESPAN: "totimespan",
+    _T.GUID: "toguid",
+    _T.DYNAMIC: "todynamic",
+}
+# Negated operators: the plain one inside a not().
+_NEGATED = {
+    f"!{name}": name
+    for base in ("has", "hasprefix", "hassuffix", "contains", "startswith", "endswith")
+    for name in (base, f"{base}_cs")
+} | {"!in": "in", "!in~": "in~"}
+_COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
+_TEXT_COMPARISONS = frozenset({"=~", "!~"})
+
+
+class TableBinder(Protocol):
+    """What the scalar binder asks of the binder of tables."""
+
+    def table(self, expr: syntax.Expr, env: Env) -> Node: ...
+
+    def is_table(self, expr: syntax.Expr, env: Env) -> bool: ...
+
+    def new_id(self) -> int: ...
+
+    def call_scope(self, function: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span) -> Env: ...
+
+    def table_names(self) -> tuple[str, ...]: ...
+
+
+@dataclass
+class Collector:
+    """Gathers the aggregates (or window functions) met in an expression, and their columns."""
+
+    functions: dict[str, Aggregate]
+    calls: list[AggregateCall]
+    columns: list[OutColumn]
+
+
+def ticks_of(moment: datetime) -> int:
+    """Ticks since the Unix epoch of an aware datetime."""
+    seconds = int(moment.timestamp() // 1)
+    return seconds * TICKS_PER_SECOND + moment.microsecond * 10
+
+
+class ScalarBinder:
+    """Binds expressions. `now` is what now() and ago() mean, in ticks."""
+
+    def __init__(self, tables: TableBinder, now: int) -> None:
+        self.tables = tables
+        self.now = now
+        self.special: dict[str, Callable[[syntax.Call, Scope, Collector | None], Expr]] = {
+            "now": self._now,
+            "ago": self._ago,
+            "iff": self._iff,
+            "iif": self._iff,
+            "case": self._case,
+            "coalesce": self._coalesce,
+            "max_of": self._widest_of,
+            "min_of": self._widest_of,
+            "toscalar": self._toscalar,
+            "column_ifexists": self._column_ifexists,
+            "columnifexists": self._column_ifexists,
+            "ingestion_time": self._ingestion_time,
+            "pack_all": self._pack_all,
+        }
+
+    # --- the walk ------------------------------------------------------------------------------------------
+
+    def bind(self, expr: syntax.Expr, scope: Scope, collect: Collector | None = None) -> Expr:
+        """The typed expression. Aggregates are taken only where there is a collector for them."""
+        match expr:
+            case syntax.Literal():
+                return Const(expr.type, expr.value)
+            case syntax.Name():
+                return self._name(expr, scope)
+            case syntax.Member():
+                return self._member(expr, scope, collect)
+            case syntax.Index():
+                return self._index(expr, scope, collect)
+            case syntax.Unary():
+                operand = self.bind(expr.operand, scope, collect)
+                return operand if expr.op == "+" else self.call("neg", [operand], expr.span)
+            case syntax.Binary():
+                return self._binary(expr, scope, collect)
+            case syntax.InList():
+                return self._in(expr, scope, collect)
+            case syntax.Between():
+                return self._between(expr, scope, collect)
+            case syntax.Call():
+                return self._call(expr, scope, collect)
+            case syntax.Pipe() if expr.source is not None and not expr.operators:
+                return self.bind(expr.source, scope, collect)
+            case syntax.Pipe() | syntax.DataTable() | syntax.ExternalData():
+                raise BindingError("a table stands where a value is expected", expr.span, hint="use toscalar(...)")
+            case syntax.Named():
+                raise BindingError("'=' names a column and cannot stand here", expr.span, hint="did you mean '=='?")
+            case syntax.Star():
+                raise BindingError("'*' cannot stand here", expr.span)
+            case syntax.TypeOf():
+                raise BindingError("typeof() cannot stand here", expr.span)
+            case _:
+                raise UnsupportedError(type(expr).__name__.lower(), expr.span)
+
+    def predicate(self, expr: syntax.Expr, scope: Scope, collect: Collector | None = None) -> Expr:
+        """A bool; what is of another type is an error."""
+        bound = self.bind(expr, scope, collect)
+        return self._as_bool(bound, expr.span)
+
+    def _as_bool(self, bound: Expr, span: Span) -> Expr:
+        if bound.type is _T.BOOL:
+            return bound
+        if bound.type is _T.DYNAMIC or bound.type.is_number:
+            return self.convert(bound, _T.BOOL, span)
+        raise BindingError(f"a bool is expected, this is a {bound.type.value}", span)
+
+    def constant(self, expr: syntax.Expr, env: Env, what: str) -> Const:
+        """A constant expression, as `take` and `range` need one."""
+        bound = self.bind(expr, Scope((), env))
+        if not isinstance(bound, Const):
+            raise BindingError(f"{what} must be a constant", expr.span)
+        return bound
+
+    # --- names ---------------------------------------------------------------------------------------------
+
+    def _name(self, expr: syntax.Name, scope: Scope) -> Expr:
+        column = scope.column(expr.text)
+        if column is not None:
+            return ColumnRef(column.type, column.id)
+        binding = scope.env.get(expr.text)
+        match binding:
+            case ScalarBinding():
+                return binding.value
+            case FunctionBinding() if not binding.value.parameters:
+                return self._user_function(binding, (), scope, expr.span)
+            case TableBinding() | FunctionBinding():
+                raise BindingError(f"'{expr.text}' is not a value", expr.span, hint="use toscalar(...) for a table")
+        known = [*scope.by_name, *scope.env.all_names()]
+        raise BindingError(
+            f"there is no column or variable '{expr.text}'", expr.span, hint=suggestion(expr.text, known)
+        )
+
+    def _member(self, expr: syntax.Member, scope: Scope, collect: Collector | None) -> Expr:
+        if isinstance(expr.target, syntax.Name) and expr.target.text in ("$left", "$right"):
+            if scope.sides is None:
+                raise BindingError(f"'{expr.target.text}' stands only in a join's condition", expr.target.span)
+            side = Scope(scope.sides[expr.target.text == "$right"], scope.env)
+            return self._name(syntax.Name(expr.span, expr.name), side)
+        return self._step(self.bind(expr.target, scope, collect), expr.name, expr.span)
+
+    def _index(self, expr: syntax.Index, scope: Scope, collect: Collector | None) -> Expr:
+        base = self.bind(expr.target, scope, collect)
+        index = self.bind(expr.index, scope, collect)
+        if isinstance(index, Const) and isinstance(index.value, str | int) and not isinstance(index.value, bool):
+            return self._step(base, index.value, expr.span)
+        if base.type is not _T.DYNAMIC:
+            raise BindingError(f"a {base.type.value} has no members", expr.span, hint="use parse_json(...)")
+        name = "dynamic_at" if index.type.is_integer else "dynamic_member"
+        return self.call(name, [base, index], expr.span)
+
+    def _step(self, base: Expr, step: str | int, span: Span) -> Expr:
+        if base.type is not _T.DYNAMIC:
+            raise BindingError(f"a {base.type.value} has no members", span, hint="use parse_json(...)")
+        if isinstance(base, Const):
+            return Const(_T.DYNAMIC, _value_at(base.value, step))
+        if isinstance(base, PathExpr):
+            return PathExpr(_T.DYNAMIC, base.base, (*base.steps, step))
+        return PathExpr(_T.DYNAMIC, base, (step,))
+
+    # --- operators -----------------------------------------------------------------------------------------
+
+    def _binary(self, expr: syntax.Binary, scope: Scope, collect: Collector | None) -> Expr:
+        if expr.op in ("and", "or"):
+            left = self.predicate(expr.left, scope, collect)
+            right = self.predicate(expr.right, scope, collect)
+            return self.call(expr.op, [left, right], expr.span)
+        if isinstance(expr.left, syntax.Star):
+            return self._any_column(expr, scope)
+        left, right = self.bind(expr.left, scope, collect), self.bind(expr.right, scope, collect)
+        return self.operate(expr.op, left, right, expr)
+
+    def operate(self, op: str, left: Expr, right: Expr, expr: syntax.Binary) -> Expr:
+        """A comparison, arithmetic or text operator over bound operands."""
+        if op in _NEGATED:
+            return self.call("not", [self.operate(_NEGATED[op], left, right, expr)], expr.span)
+        if op in _COMPARISONS:
+            left, right = self._comparable(left, right, expr)
+        elif op not in _TEXT_COMPARISONS and left.type is _T.DYNAMIC and op in ("+", "-", "*", "/", "%"):
+            left = self.convert(left, right.type if right.type is not _T.DYNAMIC else _T.REAL, expr.left.span)
+        elif op in FUNCTIONS and FUNCTIONS[op].overloads[0].param(0).types == {_T.STRING}:
+            for side, name in ((left, "left"), (right, "right")):
+                if side.type not in (_T.STRING, _T.DYNAMIC):
+                    raise BindingError(
+                        f"'{op}' is for text; its {name} side is a {side.type.value}", expr.span, hint="use tostring(...)"
+                    )
+        return self.call(op, [left, right], expr.span, spelling=f"'{op}'")
+
+    def _comparable(self, left: Expr, right: Expr, expr: syntax.Binary) -> tuple[Expr, Expr]:
+        """Both sides in one type that can be compared."""
+        a, b = left.type, right.type
+        if a is b is _T.DYNAMIC:
+            return self.convert(left, _T.STRING, expr.span), self.convert(right, _T.STRING, expr.span)
+        if a is b or (a.is_number and b.is_number):
+            return left, right
+        if _T.DYNAMIC in (a, b):
+            other = b if a is _T.DYNAMIC else a
+            to = _T.REAL if other.is_number else other
+            return self.convert(left, to, expr.span), self.convert(right, to, expr.span)
+        if expr.op in ("==", "!="):
+            # A text constant beside another type is read as that type; otherwise both are compared as text.
+            for one, other, flip in ((left, right, False), (right, left, True)):
+                if isinstance(one, Const) and one.type is _T.STRING and other.type is not _T.DATETIME:
+                    read = self.convert(one, other.type, expr.span)
+                    return (other, read) if flip else (read, other)
+            if _T.BOOL in (a, b) and (a.is_number or b.is_number):
+                return self.convert(left, _T.BOOL, expr.span), self.convert(right, _T.BOOL, expr.span)
+            if _T.STRING in (a, b) and _T.DATETIME not in (a, b):
+                return self.convert(left, _T.STRING, expr.span), self.convert(right, _T.STRING, expr.span)
+            if _T.GUID in (a, b) and _T.STRING in (a, b):
+                return self.convert(left, _T.GUID, expr.span), self.convert(right, _T.GUID, expr.span)
+        hint = "use todatetime(...)" if _T.DATETIME in (a, b) else ""
+        raise BindingError(f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint)
+
+    def _any_column(self, expr: syntax.Binary, scope: Scope) -> Expr:
+        """`* has "x"`: true of one of the text columns."""
+        right = self.bind(expr.right, scope)
+        tests = [
+            self.operate(expr.op, self.convert(ColumnRef(column.type, column.id), _T.STRING, expr.span), right, expr)
+            for column in scope.columns
+            if column.type in (_T.STRING, _T.DYNAMIC, _T.GUID) and scope.column(column.name) is column
+        ]
+        return self.any_of(tests, expr.span)
+
+    def any_of(self, tests: Sequence[Expr], span: Span) -> Expr:
+        """The tests joined by `or`, as a balanced tree; false for none."""
+        if not tests:
+            return Const(_T.BOOL, False)
+        if len(tests) == 1:
+            return tests[0]
+        middle = len(tests) // 2
+        return self.call("or", [self.any_of(tests[:middle], span), self.any_of(tests[middle:], span)], span)
+
+    def _in(self, expr: syntax.InList, scope: Scope, collect: Collector | None) -> Expr:
+        value = self.bind(expr.left, scope, collect) if not isinstance(expr.left, syntax.Star) else None
+        if value is None:
+            raise UnsupportedError(f"* {expr.op}", expr.span)
+        op = _NEGATED.get(expr.op, expr.op)
+        fold_case = op == "in~" or op in ("has_any", "has_all")
+        if len(expr.items) == 1 and self.tables.is_table(expr.items[0], scope.env):
+            if op in ("has_any", "has_all"):
+                raise UnsupportedError(f"{op} over a table", expr.span)
+            plan = self.tables.table(expr.items[0], scope.env)
+            key = self._convert_for(value, plan.columns[0].type, expr.left.span)
+            return InQuery(_T.BOOL, key, plan, expr.op.startswith("!"), fold_case)
+        items: list[Expr] = []
+        for item in expr.items:
+            bound = self.bind(item, scope, collect)
+            if isinstance(bound, Const) and isinstance(bound.value, list):
+                items.extend(_constant(element) for element in bound.value)
+            elif bound.type is _T.DYNAMIC and value.type is not _T.DYNAMIC and len(expr.items) == 1:
+                name = {"in": "in_array", "in~": "in_array_fold"}.get(op, op + "_array")
+                test = self.call(name, [self.convert(value, _T.STRING, expr.span), bound], expr.span)
+                return self.call("not", [test], expr.span) if expr.op.startswith("!") else test
+            else:
+                items.append(bound)
+        test = self._one_of(op, value, items, expr)
+        return self.call("not", [test], expr.span) if expr.op.startswith("!") else test
+
+    def _one_of(self, op: str, value: Expr, items: list[Expr], expr: syntax.InList) -> Expr:
+        if op in ("has_any", "has_all"):
+            text = self.convert(value, _T.STRING, expr.left.span)
+            tests = [self.call("has", [text, self.convert(item, _T.STRING, expr.span)], expr.span) for item in items]
+            if op == "has_any":
+                return self.any_of(tests, expr.span)
+            negated = [self.call("not", [test], expr.span) for test in tests]
+            return self.call("not", [self.any_of(negated, expr.span)], expr.span)
+        if op == "in~":
+            to = _T.STRING
+        else:
+            to = value.type if value.type is not _T.DYNAMIC else (widest(item.type for item in items) or _T.STRING)
+            to = _T.STRING if to is _T.DYNAMIC else to
+            if to.is_number and any(item.type.is_number for item in items):
+                to = widest([to, *(item.type for item in items if item.type.is_number)]) or to
+        if not items:
+            return Const(_T.BOOL, False)
+        converted = [self._convert_for(item, to, expr.span) for item in items]
+        return self.call(op, [self._convert_for(value, to, expr.left.span), *converted], expr.span)
+
+    def _between(self, expr: syntax.Between, scope: Scope, collect: Collector | None) -> Expr:
+        value = self.bind(expr.left, scope, collect)
+        low, high = self.bind(expr.low, scope, collect), self.bind(expr.high, scope, collect)
+        if value.type is _T.STRING:
+            raise BindingError("'between' is not for text", expr.span)
+        if value.type is _T.DATETIME and high.type is _T.TIMESPAN:
+            high = self.call("+", [low, high], expr.high.span)
+        as_binary = syntax.Binary(expr.span, ">=", expr.left, expr.low)
+        above = self.operate(">=", value, low, as_binary)
+        below = self.operate("<=", value, high, as_binary)
+        both = self.call("and", [above, below], expr.span)
+        return self.call("not", [both], expr.span) if expr.negated else both
+
+    # --- calls ---------------------------------------------------------------------------------------------
+
+    def _call(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        binding = scope.env.get(expr.name)
+        if isinstance(binding, FunctionBinding):
+            return self._user_function(binding, expr.args, scope, expr.span)
+        if expr.name in self.special:
+            return self.special[expr.name](expr, scope, collect)
+        if collect is not None and expr.name in collect.functions:
+            return self._collected(expr, scope, collect)
+        if expr.name in FUNCTIONS:
+            args = [self.bind(arg, scope, collect) for arg in expr.args if not isinstance(arg, syntax.TypeOf)]
+            types = [arg for arg in expr.args if isinstance(arg, syntax.TypeOf)]
+            called = self.call(expr.name, args, expr.span)
+            if types and types[0].type is not None:
+                return self.convert(called, types[0].type, expr.span)
+            return called
+        if expr.name in AGGREGATES:
+            raise BindingError(f"the aggregate '{expr.name}' stands only in summarize", expr.name_span)
+        if expr.name in WINDOWS:
+            raise BindingError(f"'{expr.name}' stands only in extend and project", expr.name_span)
+        known = [*FUNCTIONS, *self.special, *AGGREGATES, *scope.env.all_names()]
+        if expr.name in NOT_YET:
+            raise UnsupportedError(f"function {expr.name}()", expr.name_span)
+        raise BindingError(f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known))
+
+    def _collected(self, expr: syntax.Call, scope: Scope, collect: Collector) -> Expr:
+        function = collect.functions[expr.name]
+        args = [self.bind(arg, scope) for arg in expr.args if not isinstance(arg, syntax.Star)]
+        return self.collect(function, args, expr.span, collect)
+
+    def collect(self, function: Aggregate, args: list[Expr], span: Span, collect: Collector) -> Expr:
+        """A column for an aggregate; the same aggregate asked for twice is computed once."""
+        types = tuple(arg.type for arg in args)
+        nulls = tuple(_is_null(arg) for arg in args)
+        if function.overload.match(types, nulls) is None:
+            raise BindingError(
+                f"{function.name}() does not take ({', '.join(type_.value for type_ in types)})", span
+            )
+        converted = self._converted(function.overload, args, span)
+        call = AggregateCall(
+            function, converted, function.overload.result(tuple(arg.type for arg in converted))
+        )
+        for known, column in zip(collect.calls, collect.columns, strict=True):
+            if known == call:
+                return ColumnRef(column.type, column.id)
+        column = OutColumn(self.tables.new_id(), "", call.type)
+        collect.calls.append(call)
+        collect.columns.append(column)
+        return ColumnRef(column.type, column.id)
+
+    def call(self, name: str, args: Sequence[Expr], span: Span, *, spelling: str = "") -> Expr:
+        """A scalar function over bound arguments, converted to what its overload takes."""
+        function = FUNCTIONS[name]
+        types = tuple(arg.type for arg in args)
+        overload = function.resolve(types, tuple(_is_null(arg) for arg in args))
+        if overload is None:
+            shown = spelling or f"{name}()"
+            raise BindingError(f"{shown} does not take ({', '.join(type_.value for type_ in types)})", span)
+        converted = self._converted(overload, args, span)
+        type_ = overload.result(tuple(arg.type for arg in converted))
+        constants = tuple(arg for arg in converted if isinstance(arg, Const))
+        if len(constants) == len(converted) and (folded := fold(function.name, constants, type_)) is not None:
+            return folded
+        return Call(type_, overload, converted)
+
+    def _converted(self, overload: Overload, args: Sequence[Expr], span: Span) -> tuple[Expr, ...]:
+        return tuple(
+            self.convert(arg, overload.param(index).convert_to(arg.type), span) for index, arg in enumerate(args)
+        )
+
+    def convert(self, expr: Expr, to: KqlType, span: Span) -> Expr:
+        """The expression as another type; what does not convert at run time is null."""
+        if expr.type is to:
+            return expr
+        if isinstance(expr, Const):
+            constant = _convert_constant(expr, to)
+            if constant is not None:
+                return constant
+        if expr.type is _T.DYNAMIC and to is not _T.STRING:
+            expr = self.convert(expr, _T.STRING, span)
+        return self.call(_CONVERSIONS[to], [expr], span)
+
+    def _convert_for(self, expr: Expr, to: KqlType, span: Span) -> Expr:
+        if expr.type is not to and expr.type.is_number and to.is_number:
+            return expr
+        return self.convert(expr, to, span)
+
+    def _user_function(
+        self, binding: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span
+    ) -> Expr:
+        env = self.tables.call_scope(binding, args, scope, span)
+        if binding.value.body is None or self.tables.is_table(binding.value.body, env):
+            raise BindingError(f"'{binding.name}' gives a table", span, hint="use toscalar(...)")
+        return self.bind(binding.value.body, Scope((), env))
+
+    # --- functions that are not ordinary -------------------------------------------------------------------
+
+    def _now(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        offset = self.bind(expr.args[0], scope, collect) if expr.args else Const(_T.TIMESPAN, 0)
+        return self.call("+", [Const(_T.DATETIME, self.now), offset], expr.span)
+
+    def _ago(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if len(expr.args) != 1:
+            raise BindingError("ago() takes one timespan", expr.span)
+        return self.call("-", [Const(_T.DATETIME, self.now), self.bind(expr.args[0], scope, collect)], expr.span)
+
+    def _iff(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if len(expr.args) != 3:
+            raise BindingError(f"{expr.name}() takes a condition and two values", expr.span)
+        return self._case(expr, scope, collect)
+
+    def _case(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if len(expr.args) < 3 or len(expr.args) % 2 == 0:
+            raise BindingError("case() takes pairs of condition and value, and a last value", expr.span)
+        conditions = [self.predicate(arg, scope, collect) for arg in expr.args[:-1:2]]
+        values = self._one_type([*(self.bind(arg, scope, collect) for arg in expr.args[1::2]), self.bind(expr.args[-1], scope, collect)], expr)
+        args = [part for pair in zip(conditions, values[:-1], strict=True) for part in pair]
+        return Call(values[-1].type, FUNCTIONS["case"].overloads[0], (*args, values[-1]))
+
+    def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
+        typed = [value.type for value in values if not _is_null(value)] or [_T.DYNAMIC]
+        to = widest(typed) or _T.DYNAMIC
+        return [Const(to, None) if _is_null(value) else self.convert(value, to, expr.span) for value in values]
+
+    def _coalesce(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        values = self._one_type([self.bind(arg, scope, collect) for arg in expr.args], expr)
+        name = "coalesce_text" if values[0].type is _T.STRING else "coalesce"
+        return Call(values[0].type, FUNCTIONS[name].overloads[0], tuple(values))
+
+    def _widest_of(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        values = self._one_type([self.bind(arg, scope, collect) for arg in expr.args], expr)
+        return Call(values[0].type, FUNCTIONS[expr.name].overloads[0], tuple(values))
+
+    def _toscalar(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if len(expr.args) != 1:
+            raise BindingError("toscalar() takes one query", expr.span)
+        if not self.tables.is_table(expr.args[0], scope.env):
+            return self.bind(expr.args[0], scope, collect)
+        plan = self.tables.table(expr.args[0], scope.env)
+        return ScalarQuery(plan.columns[0].type, plan)
+
+    def _column_ifexists(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if len(expr.args) != 2:
+            raise BindingError("column_ifexists() takes a name and a default", expr.span)
+        name = self.bind(expr.args[0], scope, collect)
+        if not isinstance(name, Const) or not isinstance(name.value, str):
+            raise BindingError("column_ifexists() takes the name as a constant text", expr.args[0].span)
+        column = scope.column(name.value)
+        if column is not None:
+            return ColumnRef(column.type, column.id)
+        return self.bind(expr.args[1], scope, collect)
+
+    def _ingestion_time(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        hidden = scope.by_name.get(INGESTION_TIME)
+        return ColumnRef(_T.DATETIME, hidden.id) if hidden else Const(_T.DATETIME, None)
+
+    def _pack_all(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        args: list[Expr] = []
+        for column in scope.columns:
+            if scope.column(column.name) is column:
+                args += [Const(_T.STRING, column.name), ColumnRef(column.type, column.id)]
+        return self.call("bag_pack", args, expr.span)
+
+
+def _is_null(expr: Expr) -> bool:
+    return isinstance(expr, Const) and expr.value is None
+
+
+def _constant(value: object) -> Const:
+    """An element of a dynamic literal as a constant of its own type."""
+    if isinstance(value, bool):
+        return Const(_T.BOOL, value)
+    if isinstance(value, int):
+        return Const(_T.LONG, value)
+    if isinstance(value, float):
+        return Const(_T.REAL, value)
+    if isinstance(value, str):
+        return Const(_T.STRING, value)
+    return Const(_T.DYNAMIC, value if isinstance(value, list | dict) else None)
+
+
+def _value_at(value: object, step: str | int) -> list[object] | dict[str, object] | str | int | float | bool | None:
+    found: object = None
+    if isinstance(value, dict) and isinstance(step, str):
+        found = value.get(step)
+    elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
+        found = value[step]
+    return found if isinstance(found, list | dict | str | int | float | bool) else None
+
+
+def _convert_constant(constant: Const, to: KqlType) -> Const | None:
+    """Conversions of constants that need no engine; None where it is asked."""
+    value = constant.value
+    if value is None:
+        return Const(to, "" if to is _T.STRING else None)
+    if constant.type is _T.DYNAMIC:
+        if isinstance(value, str) and to is _T.STRING:
+            return Const(to, value)
+        inner = _constant(value)
+        if inner.type is not _T.DYNAMIC and to is not _T.DYNAMIC:
+            return inner if inner.type is to else _convert_constant(inner, to)
+        return None
+    if to is _T.DYNAMIC:
+        return Const(to, value) if isinstance(value, bool | int | float | str) and not _is_time(constant.type) else None
+    if constant.type.is_number and to.is_number and isinstance(value, int | float):
+        if to is _T.REAL:
+            return Const(to, float(value))
+        if to.is_integer and isinstance(value, int):
+            return Const(to, value)
+    return fold(_CONVERSIONS[to], (constant,), to)
+
+
+def _is_time(type_: KqlType) -> bool:
+    return type_ in (_T.DATETIME, _T.TIMESPAN)
+
+
+NOT_YET: frozenset[str] = frozenset()

@@ -1,0 +1,90 @@
+"""Where names are looked up: the columns of the row at hand, then the `let`s around it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from trailhawk.kql import syntax
+from trailhawk.kql.plan import Expr, OutColumn
+from trailhawk.kql.schema import HIDDEN_PREFIX
+
+
+@dataclass(frozen=True)
+class ScalarBinding:
+    """`let x = 5` or a function's scalar parameter."""
+
+    value: Expr
+
+
+@dataclass(frozen=True)
+class TableBinding:
+    """`let T = ...`: bound anew, with ids of its own, at each use."""
+
+    value: syntax.Expr
+    env: Env
+
+
+@dataclass(frozen=True)
+class FunctionBinding:
+    """`let f = (a: long) { ... }` or a stored function."""
+
+    name: str
+    value: syntax.Function
+    env: Env
+
+
+Binding = ScalarBinding | TableBinding | FunctionBinding
+
+
+@dataclass(frozen=True)
+class Env:
+    """The `let`s that are visible; an inner one hides an outer one."""
+
+    names: Mapping[str, Binding] = field(default_factory=dict)
+    parent: Env | None = None
+
+    def get(self, name: str) -> Binding | None:
+        env: Env | None = self
+        while env is not None:
+            if name in env.names:
+                return env.names[name]
+            env = env.parent
+        return None
+
+    def all_names(self) -> list[str]:
+        return [*self.names, *(self.parent.all_names() if self.parent else [])]
+
+    def with_(self, names: Mapping[str, Binding]) -> Env:
+        return Env(names, self)
+
+
+def visible(columns: Iterable[OutColumn]) -> tuple[OutColumn, ...]:
+    """The columns a query may name."""
+    return tuple(column for column in columns if not column.name.startswith(HIDDEN_PREFIX))
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What an expression may refer to. `sides` is ($left, $right) in a join's condition."""
+
+    columns: tuple[OutColumn, ...]
+    env: Env
+    sides: tuple[tuple[OutColumn, ...], tuple[OutColumn, ...]] | None = None
+    by_name: dict[str, OutColumn] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for column in self.columns:
+            self.by_name.setdefault(column.name, column)
+
+    def column(self, name: str) -> OutColumn | None:
+        return None if name.startswith(HIDDEN_PREFIX) else self.by_name.get(name)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """A hint that names the nearest known word, '' if none is near."""
+    names = sorted({item for item in known if not item.startswith(HIDDEN_PREFIX)})
+    folded = {item.lower(): item for item in names}
+    near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)
+    return f"did you mean '{folded[near[0]]}'?" if near else ""
