@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -12,20 +14,25 @@ import typer
 
 from trailhawk import __version__
 from trailhawk.errors import TrailhawkError, UsageError
+from trailhawk.render.output import Format, show_one
+from trailhawk.render.text import members, visible
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
-EXIT_BROKEN_PIPE = 141
 
 app = typer.Typer(
     name="trailhawk",
     help="Hunt threats in AWS logs on your own machine: take logs in, ask in KQL, detect, explain incidents.",
-    no_args_is_help=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _examples(*lines: str) -> str:
+    """The closing part of a command's help; typer keeps the line ends after \\b."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines).replace("[", "\\[")
 
 
 @app.callback(invoke_without_command=True)
@@ -60,6 +67,113 @@ def _home(context: typer.Context) -> Path:
     return user_data_path("trailhawk", appauthor=False)
 
 
+FormatOption = Annotated[Format, typer.Option("--format", help="How the result is printed.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+
+
+@app.command(
+    epilog=_examples(
+        "trailhawk simulate cloud-breach-s3 --out sim",
+        "trailhawk simulate cloud-breach-s3 --out sim --days 7 --seed 3 --end 2026-01-31",
+    )
+)
+def simulate(
+    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="The attack: cloud-breach-s3.")],
+    out: Annotated[str, typer.Option("--out", metavar="DIR", help="New folder for logs and truth.")],
+    days: Annotated[
+        int, typer.Option("--days", metavar="N", help="How many days; the attack is on the last.")
+    ] = 35,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is another company.")] = 1,
+    events_per_day: Annotated[
+        int, typer.Option("--events-per-day", metavar="N", help="About how many events.")
+    ] = 3000,
+    end: Annotated[
+        str,
+        typer.Option(
+            "--end", metavar="DATE", help="The last day; yesterday unless given.", show_default=False
+        ),
+    ] = "",
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the CloudTrail logs of a company's ordinary days with an attack on the last.
+
+    Logs go to DIR/logs in AWS's layout, what really happened to DIR/truth.json. The same seed, days, rate
+    and end give the same bytes.
+    """
+    from trailhawk.render.console import progress
+    from trailhawk.simulate.run import simulate as run_simulation
+
+    last = _day(end) if end else _now().date() - timedelta(days=1)
+    with progress("simulate, days", quiet=quiet) as bar:
+        summary = run_simulation(
+            scenario, Path(out), days=days, seed=seed, events_per_day=events_per_day, end=last, progress=bar
+        )
+    show_one(members(summary), form)
+
+
+# --- times ----------------------------------------------------------------------------------------------
+
+_PART = re.compile(r"(\d+)(d|h|m|s)")
+_ISO_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _moment(text: str) -> datetime:
+    """A date or time in ISO 8601, UTC where no offset is written."""
+    try:
+        moment = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(f"'{text}' is no time", hint="write 2023-07-01 or 2023-07-01T12:00:00Z") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text.strip())
+    except ValueError:
+        raise UsageError(f"'{text}' is no day", hint="write 2023-07-01") from None
+
+
+def _duration(text: str) -> timedelta | None:
+    """`7d`, `1d12h`, `PT30M`; None for what is no duration."""
+    text = text.strip()
+    if text and not _PART.sub("", text):
+        return sum((timedelta(**{_UNITS[unit]: int(n)}) for n, unit in _PART.findall(text)), timedelta())
+    iso_form = _ISO_DURATION.fullmatch(text)
+    if iso_form is None or not any(iso_form.groups()):
+        return None
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in iso_form.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+def time_range(text: str, now: datetime) -> tuple[datetime | None, datetime | None]:
+    """`7d` up to now, or an ISO 8601 interval: `start/end`, `start/7d`, `7d/end`, `start/`, `/end`."""
+    hint = "write 7d, 12h, or 2023-07-01/2023-07-02"
+    start_text, slash, end_text = text.partition("/")
+    if not slash:
+        back = _duration(text)
+        if back is None:
+            raise UsageError(f"'{text}' is no timespan", hint=hint)
+        return now - back, now
+    back, forth = _duration(start_text), _duration(end_text)
+    start = _moment(start_text) if start_text and back is None else None
+    end = _moment(end_text) if end_text and forth is None else None
+    if back is not None:
+        start = None if end is None else end - back
+    if forth is not None:
+        end = None if start is None else start + forth
+    if (back or forth) and not (start and end):
+        raise UsageError(f"'{text}' is no timespan", hint=hint)
+    if start and end and start >= end:
+        raise UsageError(f"the timespan '{text}' ends before it starts")
+    return start, end
+
+
 # --- how it ends ----------------------------------------------------------------------------------------
 
 
@@ -69,7 +183,7 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line; the exit code: 0, 1 for failure, 2 for wrong use, 130 and 141 for signals."""
+    """Run one command line; the exit code: 0, 1 for failure, 2 for wrong use, 130 interrupted."""
     try:
         outcome = typer.main.get_command(app).main(
             list(arguments), prog_name="trailhawk", standalone_mode=False
@@ -85,15 +199,13 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         # Whoever read our output has left; the interpreter's own flush at the end must not complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
+        return EXIT_FAILURE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"error: {where}{error.strerror or error}", EXIT_FAILURE)
 
 
 def _fail(message: str, code: int) -> int:
-    from trailhawk.render.text import visible
-
     print(visible(message, keep="\n"), file=sys.stderr)
     return code
 

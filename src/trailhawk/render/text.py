@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import is_dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
@@ -84,6 +85,11 @@ def _real(value: float) -> str:
     return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
 
 
+def members(thing: object) -> dict[str, object]:
+    """The fields of a dataclass by name, one level deep."""
+    return {name: getattr(thing, name) for name in getattr(thing, "__dataclass_fields__", {})}
+
+
 def plain(value: object) -> object:
     """The value in JSON's own terms: times as ISO text with Z, timespans as Kusto writes them."""
     match value:
@@ -99,6 +105,8 @@ def plain(value: object) -> object:
             return plain(value.value)
         case Decimal():
             return str(value)
+        case _ if is_dataclass(value):
+            return plain(members(value))
         case Mapping():
             return {str(name): plain(member) for name, member in value.items()}
         case set() | frozenset():

@@ -1,0 +1,117 @@
+"""Results in the form the caller asked for: table, JSON, JSON lines or CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from trailhawk.kql.types import KqlType
+from trailhawk.render.chart import chart
+from trailhawk.render.console import page_width, results
+from trailhawk.render.table import print_fields, print_rows
+from trailhawk.render.text import csv_lines, to_json
+
+if TYPE_CHECKING:
+    from trailhawk.engine.result import Result
+
+_SLICE_ROWS = 10_000
+
+
+class Format(StrEnum):
+    """How a list or one thing is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class RowFormat(StrEnum):
+    """How the rows of a query are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+    JSONL = "jsonl"
+    CSV = "csv"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A column of a list as people see it: its heading, and the name it has in JSON."""
+
+    name: str
+    heading: str
+    right: bool = False
+
+
+def show_list(
+    things: Sequence[Mapping[str, object]], columns: Sequence[Shown], form: Format, *, empty: str
+) -> None:
+    """Print a list of things: JSON has all their members, the table the named columns."""
+    if form is Format.JSON:
+        print_json_list(things)
+    elif not things:
+        print(empty)
+    else:
+        print_rows(
+            results(),
+            [column.heading for column in columns],
+            [[thing[column.name] for column in columns] for thing in things],
+            right=[column.heading for column in columns if column.right],
+        )
+
+
+def show_one(thing: Mapping[str, object], form: Format) -> None:
+    """Print one thing: a JSON object, or lines of name and value."""
+    if form is Format.JSON:
+        print(to_json(thing, indent=2))
+    else:
+        print_fields(results(), thing)
+
+
+def show_result(result: Result, form: RowFormat, *, most: int) -> None:
+    """Print a query's result; a table stops after `most` rows (0: never), the other forms have all."""
+    names = [column.name for column in result.columns]
+    match form:
+        case RowFormat.JSON:
+            print_json_list(_rows(result))
+        case RowFormat.JSONL:
+            for row in _rows(result):
+                print(to_json(row))
+        case RowFormat.CSV:
+            for line in csv_lines(names, ([row[name] for name in names] for row in _rows(result))):
+                print(line)
+        case RowFormat.TABLE:
+            _show_table(result, names, most)
+
+
+def print_json_list(things: Iterable[Mapping[str, object]]) -> None:
+    """A JSON array with one object a line, written as the objects come."""
+    first = True
+    for thing in things:
+        print("[" if first else ",", to_json(thing), sep="\n ", end="")
+        first = False
+    print("[]" if first else "\n]")
+
+
+def _show_table(result: Result, names: Sequence[str], most: int) -> None:
+    console = results()
+    if result.chart is not None:
+        rows = [[row[name] for name in names] for row in _rows(result)]
+        lines = chart(result.chart.kind, result.columns, rows, width=page_width(console))
+        if lines is not None:
+            for line in lines:
+                console.print(line)
+            return
+    total = result.table.num_rows
+    shown = [[row[name] for name in names] for row in islice(_rows(result), most or total)]
+    numbers = [column.name for column in result.columns if column.type.is_number]
+    durations = [column.name for column in result.columns if column.type is KqlType.TIMESPAN]
+    print_rows(console, names, shown, total=total, right=[*numbers, *durations])
+
+
+def _rows(result: Result) -> Iterator[Mapping[str, object]]:
+    """The rows as Python values, made a slice at a time."""
+    for start in range(0, result.table.num_rows, _SLICE_ROWS):
+        yield from replace(result, table=result.table.slice(start, _SLICE_ROWS)).rows()

@@ -1,0 +1,145 @@
+"""The command line itself: what is accepted, what is refused, how it ends, how fast it starts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import typer
+
+from trailhawk import __version__
+from trailhawk.cli import app, run, time_range
+from trailhawk.errors import UsageError
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HEAVY = (
+    "duckdb",
+    "pyarrow",
+    "deltalake",
+    "sqlglot",
+    "sqlalchemy",
+    "numpy",
+    "yaml",
+    "msgspec",
+    "rich",
+    "pydantic",
+)
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    """Every command that does something, as the words that call it."""
+    children = getattr(command, "commands", {})
+    if not children:
+        return [path]
+    return [leaf for name, child in children.items() for leaf in leaves(child, (*path, name))]
+
+
+COMMANDS = leaves(typer.main.get_command(app))
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"trailhawk {__version__}\n"
+
+
+def test_without_arguments_it_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    shown = capsys.readouterr().out
+    assert all(words[0] in shown for words in COMMANDS)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_examples(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert f"trailhawk {' '.join(words)}" in shown.split("Examples:")[1]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_every_command_with_a_result_prints_json(words: tuple[str, ...]) -> None:
+    command: Any = typer.main.get_command(app)
+    for word in words:
+        command = command.commands[word]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert "--format" in options or words == ("demo",)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nope"],
+        ["--nope"],
+        ["simulate"],
+        ["simulate", "x", "--out", "y", "--days", "many"],
+        ["simulate", "--format"],
+    ],
+)
+def test_wrong_use_is_one_line_and_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("usage: ")
+
+
+def test_a_hostile_argument_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["\x1b[2Jnope"]) == 2
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_what_does_not_exist_is_code_1(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["simulate", "no-such-attack", "--out", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("not found: no scenario named 'no-such-attack'")
+
+
+def test_start_loads_nothing_heavy() -> None:
+    code = f"import sys, trailhawk.cli; print([name for name in {HEAVY} if name in sys.modules])"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "[]\n"
+    )
+
+
+def test_a_reader_that_leaves_hears_no_complaint() -> None:
+    command = [sys.executable, "-m", "trailhawk", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(timeout=60) in (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("7d", NOW - timedelta(days=7), NOW),
+        ("1d12h", NOW - timedelta(hours=36), NOW),
+        ("PT30M", NOW - timedelta(minutes=30), NOW),
+        ("P1W", NOW - timedelta(days=7), NOW),
+        ("2023-07-01/2023-07-02", datetime(2023, 7, 1, tzinfo=UTC), datetime(2023, 7, 2, tzinfo=UTC)),
+        (
+            "2023-07-01T06:00:00+02:00/1h",
+            datetime(2023, 7, 1, 4, tzinfo=UTC),
+            datetime(2023, 7, 1, 5, tzinfo=UTC),
+        ),
+        ("P1D/2023-07-02", datetime(2023, 7, 1, tzinfo=UTC), datetime(2023, 7, 2, tzinfo=UTC)),
+        ("2023-07-01/", datetime(2023, 7, 1, tzinfo=UTC), None),
+        ("/2023-07-02", None, datetime(2023, 7, 2, tzinfo=UTC)),
+    ],
+)
+def test_time_range(text: str, start: datetime | None, end: datetime | None) -> None:
+    assert time_range(text, NOW) == (start, end)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "7", "7x", "soon/later", "7d/7d", "/7d", "7d/", "2023-07-02/2023-07-01", "P"]
+)
+def test_time_range_refuses(text: str) -> None:
+    with pytest.raises(UsageError):
+        time_range(text, NOW)
