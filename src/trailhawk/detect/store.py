@@ -147,9 +147,13 @@ class AlertStore:
 
     def alerts_named(self, ids: Sequence[str]) -> tuple[Alert, ...]:
         """The alerts with these ids, in order of the run that raised them."""
-        query = sa.select(_alerts.c.body).where(_alerts.c.id.in_(ids))
         with self.reading() as connection:
-            return tuple(map(_alert, connection.scalars(query.order_by(_alerts.c.at, _alerts.c.sequence))))
+            return self.stored(connection, ids)
+
+    def stored(self, connection: sa.Connection, ids: Sequence[str]) -> tuple[Alert, ...]:
+        """The alerts with these ids, read inside the caller's transaction."""
+        query = sa.select(_alerts.c.body).where(_alerts.c.id.in_(ids))
+        return tuple(map(_alert, connection.scalars(query.order_by(_alerts.c.at, _alerts.c.sequence))))
 
     def alert(self, alert_id: str) -> Alert:
         """The alert with this id; NotFoundError when there is none."""

@@ -1,0 +1,201 @@
+"""An incident told in full: story, timeline, lineage and manifest, read from the lake when it is shown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.entities import AWS_ACCESS_KEY, Entity, entity
+from trailhawk.engine.result import Engine
+from trailhawk.incidents.incident import Incident
+from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage
+from trailhawk.incidents.manifest import Manifest, manifest
+from trailhawk.incidents.scope import scope
+from trailhawk.incidents.timeline import Event, timeline
+
+AFTER = timedelta(hours=12)
+"""How long after the last event uses of the keys are still looked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An incident with all that is known of it. `entities` are the incident's and the lineage's keys."""
+
+    incident: Incident
+    story: tuple[str, ...]
+    entities: tuple[Entity, ...]
+    alerts: tuple[Alert, ...]
+    timeline: tuple[Event, ...]
+    lineage: Lineage
+    manifest: Manifest
+
+
+def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: datetime) -> Report:
+    """What an incident is about. `alerts` are its own."""
+    where = scope(alerts)
+    events = timeline(engine, where, now=now)
+    keys = dict.fromkeys(event.key for event in events if event.key)
+    origin = lineage(engine, keys, start=where.start, end=where.end + AFTER, now=now)
+    read = manifest(engine, where, now=now)
+    beside = [entity(AWS_ACCESS_KEY, Id=key) for key in (*keys, *_siblings(keys, origin))]
+    return Report(
+        incident=incident,
+        story=tuple(_story(incident, alerts, events, origin, read)),
+        entities=tuple(dict.fromkeys([*incident.entities, *beside])),
+        alerts=tuple(alerts),
+        timeline=events,
+        lineage=origin,
+        manifest=read,
+    )
+
+
+def _siblings(keys: Iterable[str], origin: Lineage) -> list[str]:
+    """The keys issued to the accused sessions beside the accused keys."""
+    accused = [issue for key in keys if (issue := origin.issue_of(key))]
+    sessions = {(issue.role_arn, issue.session_name) for issue in accused}
+    return [i.key for i in origin.issues if (i.role_arn, i.session_name) in sessions and i.key]
+
+
+# --- the story ---------------------------------------------------------------------------------------------
+
+
+def _story(
+    incident: Incident, alerts: Sequence[Alert], events: Sequence[Event], origin: Lineage, read: Manifest
+) -> Iterator[str]:
+    """Sentences in the order in which one would ask: whose credentials, used where, for what, what left."""
+    for key in dict.fromkeys(event.key for event in events if event.key):
+        own = [event for event in events if event.key == key]
+        issue = origin.issue_of(key)
+        if issue is not None:
+            yield _issued(issue)
+        yield from _used(key, own)
+        yield from _elsewhere(key, issue, own, origin)
+    yield from _calls(events)
+    yield from _read(read)
+    yield from _denied(events)
+    yield from _others(incident, alerts)
+    yield from _advice(events, origin)
+
+
+def _issued(issue: Issue) -> str:
+    expires = f", valid until {issue.expires}" if issue.expires else ""
+    source = f"by {issue.api} at {_time(issue.at)} (event {issue.event_id})"
+    if issue.instance:
+        to = f"to instance {issue.instance} through EC2"
+    elif issue.service:
+        to = f"to {issue.service}"
+    else:
+        key = f" with key {issue.caller_key}" if issue.caller_key else ""
+        to = f"to {issue.caller_arn or issue.caller_id}{key} at {issue.caller_address}"
+    what = f" of role {issue.role}" if issue.role else ""
+    return f"Credentials {issue.key}{what} were issued {to} {source}{expires}."
+
+
+def _used(key: str, events: Sequence[Event]) -> Iterator[str]:
+    """From where the calls of this incident were made with one key."""
+    by_address: dict[str, list[Event]] = {}
+    for event in events:
+        by_address.setdefault(event.address, []).append(event)
+    for address, own in by_address.items():
+        clients = _listed(dict.fromkeys(_product(event.client) for event in own if event.client))
+        with_client = f" with {clients}" if clients else ""
+        yield (
+            f"Key {key} made {_number(len(own), 'call')} of this incident from {address}{with_client}, "
+            f"{_between(own[0].at, own[-1].at)}."
+        )
+
+
+def _elsewhere(key: str, issue: Issue | None, events: Sequence[Event], origin: Lineage) -> Iterator[str]:
+    """Where the same session's keys were used otherwise: for an instance, its own traffic."""
+    session = {issue.session_name, issue.role_arn} if issue else set()
+    keys = {i.key for i in origin.issues if issue and {i.session_name, i.role_arn} == session} | {key}
+    accused = {event.address for event in events}
+    others = [use for use in origin.uses if use.key in keys and use.address not in accused]
+    by_address: dict[str, list[Use]] = {}
+    for use in others:
+        by_address.setdefault(use.address, []).append(use)
+    for address, uses in by_address.items():
+        clients = _listed(dict.fromkeys(_product(use.client) for use in uses))
+        own = _listed(dict.fromkeys(use.key for use in uses))
+        yield (
+            f"The session's own traffic comes from {address} with {clients} "
+            f"(key {own}, {_number(sum(use.calls for use in uses), 'call')}) and is not part of the incident."
+        )
+
+
+def _calls(events: Sequence[Event]) -> Iterator[str]:
+    """What was called, counted, with the buckets named."""
+    if not events:
+        return
+    counts = Counter(event.name for event in events)
+    buckets = list(dict.fromkeys(b for event in events if (b := _bucket(event.target))))
+    on = f" on {_listed(f'bucket {bucket}' for bucket in buckets)}" if buckets else ""
+    yield f"Calls: {_listed(f'{name} x{n}' for name, n in counts.items())}{on}."
+
+
+def _read(read: Manifest) -> Iterator[str]:
+    if read.objects:
+        within = f" within {read.seconds:,.0f} s" if read.seconds >= 1 else " within a second"
+        yield (
+            f"{_number(read.objects, 'object')}, {read.bytes:,} bytes, "
+            f"left {_listed(f'bucket {bucket}' for bucket in read.buckets)}{within}."
+        )
+
+
+def _denied(events: Sequence[Event]) -> Iterator[str]:
+    denied = [event for event in events if event.error]
+    if denied:
+        codes = Counter(event.error for event in denied)
+        yield f"Refused: {_listed(f'{code} x{n}' for code, n in codes.items())}."
+
+
+def _others(incident: Incident, alerts: Sequence[Alert]) -> Iterator[str]:
+    """What the other rules said."""
+    names = [a.name for a in alerts if a.name != incident.title]
+    if names:
+        yield f"Also raised: {'; '.join(dict.fromkeys(names))}."
+
+
+def _advice(events: Sequence[Event], origin: Lineage) -> Iterator[str]:
+    """Which credentials to take away."""
+    keys = list(dict.fromkeys(event.key for event in events if event.key))
+    for key in keys:
+        issue = origin.issue_of(key)
+        if key.startswith("AKIA"):
+            yield f"Revoke: deactivate access key {key}."
+        elif issue and issue.role:
+            yield (
+                f"Revoke: key {key} is temporary and cannot be deleted; deny the sessions of role "
+                f"{issue.role} issued before now (aws:TokenIssueTime), and replace what it was issued to."
+            )
+
+
+def _bucket(target: str) -> str:
+    return target.removeprefix("s3://").split("/", 1)[0] if target.startswith("s3://") else ""
+
+
+def _product(client: str) -> str:
+    """The first word of a user agent, which names the program and its version."""
+    return client.split(" ", 1)[0]
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _listed(items: Iterable[str]) -> str:
+    items = list(items)
+    return items[0] if len(items) == 1 else ", ".join(items[:-1]) + f" and {items[-1]}" if items else ""
+
+
+def _between(first: datetime, last: datetime) -> str:
+    if first == last:
+        return f"at {_time(first)}"
+    return f"from {_time(first)} to {_time(last)}"
+
+
+def _time(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
