@@ -1,1 +1,12 @@
-"""One file a log format: which objects it is, how to read them, table, column mapping, promoted paths."""
+"""One file a log format: which objects are its own, how they are read, its table and its column mapping."""
+
+from trailhawk.sources.cloudtrail import CloudTrail
+from trailhawk.sources.source import BadPart, Chunk, Rows, Source
+from trailhawk.sources.unpack import Unpacked
+
+SOURCES: tuple[Source, ...] = (CloudTrail(),)
+"""Every source, in the order in which they are asked whether an object is theirs."""
+
+TABLES = tuple(source.table for source in SOURCES)
+
+__all__ = ["SOURCES", "TABLES", "BadPart", "Chunk", "Rows", "Source", "Unpacked"]

@@ -1,0 +1,44 @@
+"""Log files in folders: found at any depth, in the order of their days, each once."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from trailhawk.errors import UsageError
+
+_DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
+
+
+def files(paths: Iterable[Path]) -> list[Path]:
+    """The regular files under the paths, those of one day together, oldest day first.
+
+    Hidden files and folders are passed over, links to folders are not followed, links to files are. A
+    path named by the caller is taken as it is; UsageError if it does not exist.
+    """
+    found: dict[str, Path] = {}
+    for path in paths:
+        if not os.path.lexists(path):
+            raise UsageError(f"no such file or folder: {path}")
+        for file in _walk(path) if path.is_dir() else [path]:
+            found.setdefault(os.path.realpath(file), file)
+    return sorted(found.values(), key=_order)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder, followlinks=False):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(parent, name)
+            # A broken link stays: that it cannot be read is worth a word in the quarantine.
+            if not name.startswith(".") and (path.is_file() or path.is_symlink()):
+                yield path
+
+
+def _order(path: Path) -> tuple[str, str]:
+    """The day that AWS writes into a log's name or folders, so that a batch touches few days."""
+    text = path.as_posix()
+    day = _DAY.search(text)
+    return ("".join(day.groups()) if day else "", text)

@@ -1,0 +1,134 @@
+"""The ledger of ingested objects, and how it and the quarantine follow a data table.
+
+A batch's ledger and quarantine files are written before the data table's commit, and that commit names
+them. The two tables take them over afterwards (`settle`), each remembering the data table's version up to
+which it did. So the data table's log is the one truth, and recovery after a crash is the ordinary road.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any, Final
+
+from trailhawk.kql.schema import Column, Table
+from trailhawk.kql.types import KqlType
+from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
+from trailhawk.lake.seen import Hashes, read_hashes
+
+_TEXT, _LONG, _TIME = KqlType.STRING, KqlType.LONG, KqlType.DATETIME
+
+LEDGER: Final = Table(
+    name="IngestLedger",
+    description="One row for each object taken in (for a very large one, each part of it).",
+    columns=(
+        Column("TimeGenerated", _TIME, "When the batch of the object was prepared for storing."),
+        Column("Object", _TEXT, "What the object is known by: sha256 of a file's content."),
+        Column("Location", _TEXT, "Where it was read."),
+        Column("Bucket", _TEXT, "S3 bucket; empty for a file."),
+        Column("Key", _TEXT, "S3 key; empty for a file."),
+        Column("Version", _TEXT, "S3 version or etag; empty for a file."),
+        Column("Size", _LONG, "Bytes as delivered, compressed or not."),
+        Column("Sha256", _TEXT, "Digest of the bytes as delivered."),
+        Column("Source", _TEXT, "Log source that read it; empty if none knew it."),
+        Column("TargetTable", _TEXT, "Table the rows went to."),
+        Column(
+            "State", _TEXT, "stored; part (more of the object follows); digest; quarantined (nothing of use)."
+        ),
+        Column("FirstRecord", _LONG, "Place of the part's first record in the object."),
+        Column("Records", _LONG, "Records found: rows, duplicates, filtered and quarantined ones."),
+        Column("Rows", _LONG, "Rows stored."),
+        Column("Duplicates", _LONG, "Records stored before with equal payload."),
+        Column("Filtered", _LONG, "Records left out by an ingest transform."),
+        Column("Quarantined", _LONG, "Records or byte ranges put into quarantine."),
+        Column("FirstEvent", _TIME, "Event time of the oldest row."),
+        Column("LastEvent", _TIME, "Event time of the newest row."),
+        Column("ReadTime", _TIME, "When the object was read."),
+        Column("Batch", _TEXT, "Id of the commit that stored it."),
+    ),
+    statistics=("Object",),
+)
+
+INGEST: Final = "ingest"
+"""Application id of ingesting writers on a data table."""
+
+
+def object_hash(key: str) -> tuple[int, int]:
+    """128 bits of a key's SHA-256 as the two stored hashes, so that two objects never count as one."""
+    digest = hashlib.sha256(key.encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True), int.from_bytes(digest[8:16], "big", signed=True)
+
+
+def part_key(key: str, first_record: int) -> str:
+    """The key of an unfinished part of an object."""
+    return f"{key}#{first_record}"
+
+
+class Taken:
+    """The objects that the ledger knows, read once and then kept up."""
+
+    def __init__(self, lake: Lake) -> None:
+        self._delta = lake.delta(LEDGER.name)
+        self._files: set[str] = set()
+        self._pairs: set[tuple[int, int]] = set()
+
+    def refresh(self) -> None:
+        """Read what was added since the last look."""
+        self._delta.refresh()
+        live = set(self._delta.live())
+        fresh = sorted(live - self._files)
+        ids, keys = read_hashes(self._delta.root / path for path in fresh)
+        self._pairs.update(_pairs(ids, keys))
+        self._files = live
+
+    def __contains__(self, key: str) -> bool:
+        return object_hash(key) in self._pairs
+
+    def records_of_parts(self, key: str) -> int:
+        """How many records of an unfinished object are stored."""
+        import pyarrow.parquet as pq
+
+        found = 0
+        for path in self._files:
+            with pq.ParquetFile(self._delta.root / path) as file:
+                rows = file.read(columns=["Object", "State", "Records"]).to_pylist()
+            found += sum(row["Records"] for row in rows if row["Object"] == key and row["State"] == "part")
+        return found
+
+
+def _pairs(ids: Hashes, keys: Hashes) -> Iterable[tuple[int, int]]:
+    return zip(ids.tolist(), keys.tolist(), strict=True)
+
+
+def settle(lake: Lake, data_table: str, followers: Iterable[str]) -> int:
+    """Let the ledger and the quarantine take over what commits of the data table name; how many files.
+
+    Looks at the data table's newest state. Safe beside others that do the same.
+    """
+    data = lake.delta(data_table)
+    version = data.refresh()
+    return sum(_follow(lake.delta(name), data, version) for name in followers) if version >= 0 else 0
+
+
+def _follow(table: Delta, data: Delta, version: int) -> int:
+    table.create()
+    while (known := table.transaction(data.table.name)) < version:
+        named = [
+            Staged(**file)
+            for commit in data.notes(known)
+            if commit.version <= version
+            for file in _files(commit.note, table.table.name)
+        ]
+        if not named and version - known < 100:
+            return 0  # compactions only: not worth a commit
+        try:
+            table.commit(named, transaction=Transaction(data.table.name, version))
+        except ConflictError:
+            continue  # another process was faster; what is left to do shows in the new state
+        return len(named)
+    return 0
+
+
+def _files(note: Any, table: str) -> list[dict[str, Any]]:
+    files: list[dict[str, Any]] = note.get("follow", {}).get(table, [])
+    return files

@@ -1,0 +1,160 @@
+"""The lake: which tables there are, and which files hold them now."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from trailhawk.errors import NotFoundError
+from trailhawk.kql.schema import INGESTION_TIME, Table
+from trailhawk.lake.delta import Delta
+from trailhawk.lake.table import DAY, DataFile, schema_mark, stored_names
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_UNKNOWN_LOW, _UNKNOWN_HIGH = -(2**63), 2**63 - 1
+
+
+class Snapshot:
+    """One version of a table: its files and their time ranges. `version` is -1 where nothing is stored."""
+
+    def __init__(
+        self, table: Table, root: Path, version: int, actions: pa.Table | None, marks: _Marks
+    ) -> None:
+        self.table = table
+        self.version = version
+        self._root = root
+        self._marks = marks
+        self._paths: list[str] = [] if actions is None else actions["path"].to_pylist()
+        self._rows: list[int | None] = [] if actions is None else actions["num_records"].to_pylist()
+        self._sizes: list[int] = [] if actions is None else actions["size_bytes"].to_pylist()
+        self._files: dict[int, DataFile] = {}
+        if actions is None:
+            return
+        self._first = _bounds(actions, f"min.{table.time_column}", _UNKNOWN_LOW)
+        self._last = _bounds(actions, f"max.{table.time_column}", _UNKNOWN_HIGH)
+        self._ingested_first = _bounds(actions, f"min.{INGESTION_TIME}", _UNKNOWN_LOW)
+        self._ingested_last = _bounds(actions, f"max.{INGESTION_TIME}", _UNKNOWN_HIGH)
+        self._order = self._first.argsort(kind="stable")
+
+    @property
+    def rows(self) -> int:
+        """How many rows the table holds, as its log says."""
+        return sum(count or 0 for count in self._rows)
+
+    def files(
+        self, since: dt.datetime | None = None, until: dt.datetime | None = None
+    ) -> tuple[DataFile, ...]:
+        """The files that may hold rows with an event time in [since, until), ordered by their first row."""
+        if not self._paths:
+            return ()
+        order = self._order
+        if since is not None:
+            order = order[self._last[order] >= _micros(since)]
+        if until is not None:
+            order = order[self._first[order] < _micros(until)]
+        return tuple(map(self._file, order.tolist()))
+
+    def _file(self, index: int) -> DataFile:
+        file = self._files.get(index)
+        if file is None:
+            path = unquote(self._paths[index])
+            whole = path if "://" in path or path.startswith("/") else str(self._root / path)
+            file = self._files[index] = DataFile(
+                path=whole,
+                rows=self._rows[index] or 0,
+                size=self._sizes[index],
+                columns=self._marks.columns(whole),
+                first=_moment(self._first[index]),
+                last=_moment(self._last[index]),
+                ingested_first=_moment(self._ingested_first[index]),
+                ingested_last=_moment(self._ingested_last[index]),
+            )
+        return file
+
+
+class Lake:
+    """Tables at rest in one folder, one Delta table each. Safe to use from several threads."""
+
+    def __init__(self, root: Path, tables: Iterable[Table]) -> None:
+        self.root = root
+        self._tables = {table.name: table for table in tables}
+        self._deltas: dict[str, Delta] = {}
+        self._snapshots: dict[str, Snapshot] = {}
+        self._marks = {name: _Marks(table) for name, table in self._tables.items()}
+        self._lock = threading.RLock()
+
+    def table(self, name: str) -> Table | None:
+        """The table of this very name."""
+        return self._tables.get(name)
+
+    def table_names(self) -> tuple[str, ...]:
+        return tuple(self._tables)
+
+    def delta(self, name: str) -> Delta:
+        """The Delta table behind a table; NotFoundError if the lake does not know the name."""
+        with self._lock:
+            if name not in self._tables:
+                raise NotFoundError(
+                    f"no table {name!r} in the lake", hint=f"there is {', '.join(self._tables)}"
+                )
+            if name not in self._deltas:
+                self._deltas[name] = Delta(self.root / name, self._tables[name])
+            return self._deltas[name]
+
+    def snapshot(self, name: str) -> Snapshot:
+        """The state of the table now; empty where nothing was stored yet."""
+        delta = self.delta(name)
+        with self._lock:
+            version = delta.refresh()
+            known = self._snapshots.get(name)
+            if known is None or known.version != version:
+                known = Snapshot(self._tables[name], delta.root, version, delta.actions(), self._marks[name])
+                self._snapshots[name] = known
+            return known
+
+
+class _Marks:
+    """The columns of a data file by the mark in its name; a file of another schema is opened once a mark,
+    a file without mark (another engine wrote it) once a file."""
+
+    def __init__(self, table: Table) -> None:
+        names = stored_names(table)
+        self._columns = {schema_mark(names): frozenset(names)}
+
+    def columns(self, path: str) -> frozenset[str]:
+        name = path.rpartition("/")[2]
+        key = name[:8] if len(name) == 8 + 1 + 32 + len(".parquet") and name[8] == "-" else path
+        if key not in self._columns:
+            import pyarrow.parquet as pq
+
+            names: list[str] = pq.read_schema(path).names
+            self._columns[key] = frozenset(names) - {DAY}
+        return self._columns[key]
+
+
+def _bounds(actions: pa.Table, name: str, unknown: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """A statistics column as microseconds since 1970, with a value beyond every time where it is missing."""
+    import numpy as np
+    import pyarrow as pa
+
+    if name not in actions.column_names:
+        return np.full(actions.num_rows, unknown, dtype=np.int64)
+    times = actions[name].cast(pa.timestamp("us")).cast(pa.int64()).fill_null(unknown)
+    return np.asarray(times.to_numpy(), dtype=np.int64)
+
+
+def _micros(moment: dt.datetime) -> int:
+    return (moment - _EPOCH) // dt.timedelta(microseconds=1)
+
+
+def _moment(micros: np.int64) -> dt.datetime | None:
+    value = int(micros)
+    return None if value in (_UNKNOWN_LOW, _UNKNOWN_HIGH) else _EPOCH + dt.timedelta(microseconds=value)

@@ -1,0 +1,309 @@
+"""One Delta table: stage Parquet files, commit them with an application transaction, list what is live.
+
+Files are written first and become visible by the commit alone, so a process that dies before the commit
+leaves only garbage that `clean` removes. Two writers that look for duplicates must not both commit from
+the same version: `Transaction` makes the later one fail with `ConflictError`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import os
+import threading
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from trailhawk.errors import LakeError
+from trailhawk.kql.schema import Table
+from trailhawk.lake.table import DAY, schema_mark, statistics, stored_schema
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+ROW_GROUP_ROWS = 122_880  # DuckDB reads row groups in parallel; this is its own size
+ZSTD_LEVEL = 3
+_MAX_TEXT_STATISTIC = 64
+_NOTE = "trailhawk"
+_COMMIT_RETRIES = 50
+
+
+class ConflictError(LakeError):
+    """Another writer committed since the version this commit was prepared from."""
+
+    kind = "conflict"
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A written file that no commit names yet. `path` is relative to the table, `stats` is Delta's JSON."""
+
+    path: str
+    size: int
+    rows: int
+    day: str
+    stats: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """An application's mark on a table: commits of one application carry rising versions."""
+
+    application: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit that carries a note of ours."""
+
+    version: int
+    note: Mapping[str, Any]
+
+
+class Delta:
+    """The Delta table of one `Table` in one folder. Safe to use from several threads."""
+
+    def __init__(self, root: Path, table: Table) -> None:
+        self.root = root
+        self.table = table
+        self._delta: DeltaTable | None = None
+        self._lock = threading.RLock()
+
+    # Reading
+
+    def refresh(self) -> int:
+        """Look at the newest state of the table; its version, or -1 where there is no table yet."""
+        with self._lock:
+            if self._delta is None:
+                self._delta = self._open()
+            elif (self.root / "_delta_log").is_dir():
+                self._delta.update_incremental()
+            return self.version
+
+    @property
+    def version(self) -> int:
+        """The version last looked at."""
+        return -1 if self._delta is None else self._delta.version()
+
+    def transaction(self, application: str) -> int:
+        """The application's version in the state last looked at, 0 if it never committed."""
+        return 0 if self._delta is None else self._delta.transaction_version(application) or 0
+
+    def actions(self) -> pa.Table | None:
+        """The live files of the state last looked at, one a row, with flat statistics columns."""
+        import pyarrow as pa
+
+        with self._lock:
+            return None if self._delta is None else pa.table(self._delta.get_add_actions(flatten=True))
+
+    def live(self, days: Iterable[dt.date] | None = None) -> dict[str, int]:
+        """Paths (relative) of the live files and their row counts, of the given event days or of all."""
+        actions = self.actions()
+        if actions is None:
+            return {}
+        paths, rows = actions["path"].to_pylist(), actions["num_records"].to_pylist()
+        wanted = None if days is None else set(days)
+        partitions = actions[f"partition.{DAY}"].to_pylist()
+        return {
+            path: count or 0
+            for path, count, day in zip(paths, rows, partitions, strict=True)
+            if wanted is None or day in wanted
+        }
+
+    def notes(self, after: int) -> list[Commit]:
+        """The notes of the commits after a version, oldest first, up to the version last looked at."""
+        with self._lock:
+            if self._delta is None or self.version <= after:
+                return []
+            history = self._delta.history(self.version - after)
+        commits = (
+            Commit(int(entry["version"]), cast("dict[str, Any]", json.loads(entry[_NOTE])))
+            for entry in history
+            if _NOTE in entry and int(entry["version"]) > after
+        )
+        return sorted(commits, key=lambda commit: commit.version)
+
+    # Writing
+
+    def create(self) -> None:
+        """Make the table if there is none, and look at it."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        with self._lock:
+            if self.refresh() >= 0:
+                return
+            import pyarrow as pa
+
+            self.root.mkdir(parents=True, exist_ok=True)
+            schema = stored_schema(self.table).append(pa.field(DAY, pa.date32()))
+            try:
+                DeltaTable.create(
+                    str(self.root),
+                    schema,
+                    mode="ignore",
+                    partition_by=[DAY],
+                    name=self.table.name,
+                    configuration={"delta.dataSkippingStatsColumns": ",".join(statistics(self.table))},
+                )
+            except DeltaError as error:
+                # Another process made it in the same moment; if not, the next look fails.
+                if self.refresh() < 0:
+                    raise LakeError(f"cannot create table {self.table.name}: {error}") from error
+            self._delta = None
+            if self.refresh() < 0:
+                raise LakeError(f"cannot create table {self.table.name} in {self.root}")
+
+    def stage(self, rows: pa.Table) -> tuple[Staged, ...]:
+        """Write rows (columns of `stored_schema`) as one file an event day, sorted by time; commit nothing.
+
+        Rows without event time are the caller's mistake: LakeError.
+        """
+        import numpy as np
+        import pyarrow.compute as pc
+
+        if not rows.num_rows:
+            return ()
+        time = self.table.time_column
+        if rows[time].null_count:
+            raise LakeError(f"{rows[time].null_count} rows of {self.table.name} have no {time}")
+        rows = rows.take(pc.sort_indices(rows, sort_keys=[(time, "ascending")]))
+        days = rows[time].combine_chunks().to_numpy(zero_copy_only=False).astype("datetime64[D]")
+        found, starts = np.unique(days, return_index=True)
+        ends = [*starts[1:], len(days)]
+        return tuple(
+            self._write(rows.slice(start, end - start), str(day))
+            for day, start, end in zip(found, starts.tolist(), ends, strict=True)
+        )
+
+    def discard(self, staged: Iterable[Staged]) -> None:
+        """Remove staged files that will not be committed."""
+        for file in staged:
+            (self.root / file.path).unlink(missing_ok=True)
+
+    def commit(
+        self,
+        add: Sequence[Staged],
+        *,
+        remove: Sequence[str] = (),
+        transaction: Transaction | None = None,
+        note: Mapping[str, Any] | None = None,
+    ) -> int:
+        """Make staged files live (and retire others) from the version last looked at; the new version.
+
+        ConflictError if another writer raised the same application's version meanwhile, or retired one of
+        the files to remove.
+        """
+        from deltalake import CommitProperties
+        from deltalake import Transaction as DeltaTransaction
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import AddAction, RemoveAction
+
+        with self._lock:
+            if self._delta is None:
+                raise LakeError(f"table {self.table.name} does not exist")
+            now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
+            moved = bool(remove)
+            actions: list[AddAction | RemoveAction] = [
+                AddAction(file.path, file.size, {DAY: file.day}, now_ms, not moved, file.stats)
+                for file in add
+            ]
+            actions += [
+                RemoveAction(
+                    path=path,
+                    deletion_timestamp=now_ms,
+                    data_change=False,
+                    partition_values={DAY: path.partition("=")[2].partition("/")[0]},
+                )
+                for path in remove
+            ]
+            transactions = (
+                [DeltaTransaction(transaction.application, transaction.version)] if transaction else None
+            )
+            try:
+                self._delta.create_write_transaction(
+                    actions,
+                    "append",
+                    self._delta.schema(),
+                    partition_by=[DAY],
+                    commit_properties=CommitProperties(
+                        custom_metadata={_NOTE: json.dumps(note)} if note is not None else None,
+                        app_transactions=transactions,
+                        max_commit_retries=_COMMIT_RETRIES,
+                    ),
+                )
+            except CommitFailedError as error:
+                self._delta = None
+                self.refresh()
+                raise ConflictError(f"table {self.table.name}: {error}") from error
+            self._delta.update_incremental()
+            return self.version
+
+    def clean(self, *, older_than: dt.timedelta) -> int:
+        """Delete files that no version of the last `older_than` names; how many."""
+        with self._lock:
+            if self.refresh() < 0 or self._delta is None:
+                return 0
+            hours = max(1, int(older_than.total_seconds() // 3600))
+            return len(self._delta.vacuum(hours, dry_run=False, enforce_retention_duration=False))
+
+    # Parts
+
+    def _open(self) -> DeltaTable | None:
+        if not (self.root / "_delta_log").is_dir():
+            return None
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(str(self.root))
+        except TableNotFoundError:
+            return None
+
+    def _write(self, rows: pa.Table, day: str) -> Staged:
+        import pyarrow.parquet as pq
+
+        mark = schema_mark(frozenset(rows.column_names))
+        path = f"{DAY}={day}/{mark}-{uuid.uuid4().hex}.parquet"
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as file:
+            pq.write_table(
+                rows, file, compression="zstd", compression_level=ZSTD_LEVEL, row_group_size=ROW_GROUP_ROWS
+            )
+            file.flush()
+            os.fsync(file.fileno())
+        return Staged(path, target.stat().st_size, rows.num_rows, day, _stats(rows, statistics(self.table)))
+
+
+def _stats(rows: pa.Table, names: Iterable[str]) -> str:
+    """Delta's statistics of a file. A text too long to be a bound is left out, which only widens scans."""
+    import pyarrow.compute as pc
+
+    low: dict[str, object] = {}
+    high: dict[str, object] = {}
+    nulls: dict[str, int] = {}
+    for name in names:
+        if name not in rows.column_names:
+            continue
+        nulls[name] = rows[name].null_count
+        bounds = cast("dict[str, object]", pc.min_max(rows[name]).as_py())
+        least, most = bounds["min"], bounds["max"]
+        if least is None or (
+            isinstance(least, str) and max(len(least), len(str(most))) > _MAX_TEXT_STATISTIC
+        ):
+            continue
+        low[name], high[name] = _bound(least), _bound(most)
+    return json.dumps({"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+
+
+def _bound(value: object) -> object:
+    return value.isoformat(timespec="microseconds") if isinstance(value, dt.datetime) else value

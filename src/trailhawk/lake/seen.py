@@ -1,0 +1,114 @@
+"""Which records a table holds already: hashes of identity and payload, read from the data files themselves.
+
+Equal payloads have equal event times and so the same event day; only the days a batch touches are looked at.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailhawk.lake.delta import Delta
+from trailhawk.lake.table import ID, PAYLOAD
+
+Hashes = NDArray[np.int64]
+
+_MAX_CACHED_HASHES = 24_000_000  # two arrays of 8 bytes: at most 384 MB
+
+
+@dataclass
+class _Day:
+    """The hashes of one event day, sorted by identity, and the files they were read from."""
+
+    files: set[str] = field(default_factory=set)
+    ids: Hashes = field(default_factory=lambda: np.empty(0, np.int64))
+    payloads: Hashes = field(default_factory=lambda: np.empty(0, np.int64))
+
+
+class Seen:
+    """The stored identities of one table, kept for the days last asked for. Not for several threads."""
+
+    def __init__(self, delta: Delta) -> None:
+        self._delta = delta
+        self._days: OrderedDict[dt.date, _Day] = OrderedDict()
+
+    def compare(
+        self, day: dt.date, ids: Hashes, payloads: Hashes
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """For each record of one event day: is it stored, and is its identity stored with another payload.
+
+        Answers for the state of the table last looked at.
+        """
+        known = self._day(day)
+        low = np.searchsorted(known.ids, ids, side="left")
+        high = np.searchsorted(known.ids, ids, side="right")
+        met = high > low
+        stored = np.zeros(len(ids), bool)
+        first = low[met]
+        stored[met] = known.payloads[first] == payloads[met]
+        # An identity stored with several payloads is rare: look at each.
+        for index in np.flatnonzero(met & ~stored & (high - low > 1)):
+            stored[index] = payloads[index] in known.payloads[low[index] : high[index]]
+        return stored, met & ~stored
+
+    def _day(self, day: dt.date) -> _Day:
+        known = self._days.setdefault(day, _Day())
+        self._days.move_to_end(day)
+        live = set(self._delta.live([day]))
+        if known.files - live:  # compacted or removed meanwhile: what was read may be counted twice
+            known = self._days[day] = _Day()
+        fresh = live - known.files
+        if fresh:
+            ids, payloads = read_hashes(self._delta.root / path for path in sorted(fresh))
+            ids, payloads = np.concatenate([known.ids, ids]), np.concatenate([known.payloads, payloads])
+            order = np.argsort(ids, kind="stable")
+            known.ids, known.payloads = ids[order], payloads[order]
+            known.files |= fresh
+            self._forget()
+        return known
+
+    def _forget(self) -> None:
+        while len(self._days) > 1 and sum(len(day.ids) for day in self._days.values()) > _MAX_CACHED_HASHES:
+            self._days.popitem(last=False)
+
+
+def read_hashes(paths: Iterable[Path]) -> tuple[Hashes, Hashes]:
+    """Identity and payload hashes of the rows of data files, without the rows that have no identity."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    ids, payloads = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            rows = file.read(columns=[ID, PAYLOAD])
+        rows = rows.filter(pc.is_valid(rows[ID]))
+        ids.append(rows[ID].to_numpy())
+        payloads.append(rows[PAYLOAD].fill_null(0).to_numpy())
+    return np.concatenate(ids), np.concatenate(payloads)
+
+
+def repeated(ids: Hashes, payloads: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """For each record of a batch: did an equal one come earlier in it, and did its identity with another
+    payload."""
+    order = np.lexsort((np.arange(len(ids)), payloads, ids))
+    ids_sorted, payloads_sorted = ids[order], payloads[order]
+    same_id = np.zeros(len(ids), bool)
+    same_id[1:] = ids_sorted[1:] == ids_sorted[:-1]
+    again = same_id.copy()
+    again[1:] &= payloads_sorted[1:] == payloads_sorted[:-1]
+    duplicate, conflict = np.zeros(len(ids), bool), np.zeros(len(ids), bool)
+    duplicate[order] = again
+    if not np.any(same_id & ~again):
+        return duplicate, conflict
+    # Of an identity with several payloads the earliest record is the plain one.
+    groups = np.cumsum(~same_id) - 1
+    earliest = np.full(groups[-1] + 1, len(ids))
+    np.minimum.at(earliest, groups, order)
+    conflict[order] = (order != earliest[groups]) & ~again
+    return duplicate, conflict

@@ -1,0 +1,105 @@
+"""How rows are stored: Arrow types, hidden columns, and what a data file's name says of its schema."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, Table
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ID = HIDDEN_PREFIX + "id"
+PAYLOAD = HIDDEN_PREFIX + "payload"
+OBJECT = HIDDEN_PREFIX + "object"
+BATCH = HIDDEN_PREFIX + "batch"
+CONFLICT = HIDDEN_PREFIX + "conflict"
+DAY = HIDDEN_PREFIX + "day"
+
+HIDDEN = (INGESTION_TIME, OBJECT, BATCH, ID, PAYLOAD, CONFLICT)
+"""Hidden columns that stand in every file: when and from where a row came, the hash of its identity (NULL
+where it has none), the hash of its canonical payload, and whether its identity was stored before with
+another payload. `_th_day`, the day of the event, is the partition and stands in the file's path."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A Parquet file of a table, with the range of its event and ingestion times (None where unknown)."""
+
+    path: str
+    rows: int
+    size: int
+    columns: frozenset[str]
+    first: dt.datetime | None
+    last: dt.datetime | None
+    ingested_first: dt.datetime | None
+    ingested_last: dt.datetime | None
+
+
+def arrow_type(kind: KqlType) -> pa.DataType:
+    """The stored type: microseconds without zone for datetime, ticks for timespan, JSON text for dynamic."""
+    import pyarrow as pa
+
+    return {
+        KqlType.BOOL: pa.bool_(),
+        KqlType.INT: pa.int32(),
+        KqlType.LONG: pa.int64(),
+        KqlType.REAL: pa.float64(),
+        KqlType.DECIMAL: pa.decimal128(38, 18),
+        KqlType.DATETIME: pa.timestamp("us"),
+        KqlType.TIMESPAN: pa.int64(),
+    }.get(kind, pa.string())
+
+
+@lru_cache(maxsize=64)
+def _stored_schema(table: _ByIdentity) -> pa.Schema:
+    import pyarrow as pa
+
+    described = table.table
+    fields = [(column.name, arrow_type(column.type)) for column in described.stored]
+    fields += [(promoted.hidden, pa.string()) for promoted in described.promoted]
+    hidden_types = (pa.timestamp("us"), pa.string(), pa.string(), pa.int64(), pa.int64(), pa.bool_())
+    fields += zip(HIDDEN, hidden_types, strict=True)
+    return pa.schema(fields)
+
+
+class _ByIdentity:
+    """A table as a cache key: tables hold mappings and so have no hash of their own."""
+
+    __slots__ = ("table",)
+
+    def __init__(self, table: Table) -> None:
+        self.table = table
+
+    def __hash__(self) -> int:
+        return id(self.table)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByIdentity) and other.table is self.table
+
+
+def stored_schema(table: Table) -> pa.Schema:
+    """The columns of the table's files in stored order, without the partition column."""
+    return _stored_schema(_ByIdentity(table))
+
+
+def stored_names(table: Table) -> tuple[str, ...]:
+    """The names of `stored_schema`, without importing Arrow."""
+    columns = tuple(column.name for column in table.stored)
+    return columns + tuple(promoted.hidden for promoted in table.promoted) + HIDDEN
+
+
+def schema_mark(names: tuple[str, ...] | frozenset[str]) -> str:
+    """Eight hexadecimal digits that stand for a set of column names; files carry it in their name, so
+    that a reader knows the columns of a thousand files without opening one."""
+    return hashlib.sha256("\0".join(sorted(names)).encode()).hexdigest()[:8]
+
+
+def statistics(table: Table) -> tuple[str, ...]:
+    """The columns that get a minimum and a maximum in the table's log."""
+    return tuple(dict.fromkeys((table.time_column, INGESTION_TIME, *table.statistics)))

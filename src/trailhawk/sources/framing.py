@@ -1,0 +1,347 @@
+"""Cut JSON logs into records: a wrapper object, an array, or one value a line; and broken forms of these.
+
+The fast road parses a whole block at C speed. Where that fails, or an object is larger than a block, a
+scanner walks the bytes brace by brace, so that one cut-off record costs only itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import msgspec
+
+from trailhawk.sources.source import HEAD_BYTES, MAX_RECORD_BYTES, BadPart, Chunk
+
+BOM = b"\xef\xbb\xbf"
+CHUNK_RECORDS = 20_000
+CHUNK_BYTES = 32 * 1024 * 1024
+
+_ANY_RAW = msgspec.json.Decoder(msgspec.Raw)
+_BLANK = re.compile(rb"[\s,]*+")
+# One step of a walk through JSON text: everything up to and with the next brace outside of a string.
+_TO_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+([{}])', re.DOTALL)
+_PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
+_STRING_REST = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a source wraps its records.
+
+    `unwrap` gives the records of a whole parsed value, or None where the value is itself a record;
+    `opening` matches the start of a wrapper up to its first record; `record_start` the start of a record,
+    to find the next one after a broken one.
+    """
+
+    unwrap: Callable[[bytes], list[bytes] | None]
+    opening: re.Pattern[bytes]
+    record_start: re.Pattern[bytes]
+
+
+def chunks(blocks: Iterator[bytes], shape: Shape) -> Iterator[Chunk]:
+    """The records of an object, in chunks of bounded size."""
+    first = next(blocks, b"")
+    second = next(blocks, b"")
+    if not second:
+        yield from _split(_whole(first, shape))
+        return
+    if _is_lines(first, shape):
+        yield from _line_blocks(chain((first, second), blocks), shape)
+    else:
+        yield from _Scanner(shape).run(chain((first, second), blocks))
+
+
+def _is_lines(block: bytes, shape: Shape) -> bool:
+    """Whether the block's first line is a whole JSON value."""
+    line = block[: block.find(b"\n") + 1].removeprefix(BOM)
+    return bool(line.strip()) and _lines(line, shape) is not None
+
+
+def _line_blocks(blocks: Iterator[bytes], shape: Shape) -> Iterator[Chunk]:
+    """Chunks of JSON lines, block by block; only the line under way is carried over."""
+    held, base = b"", 0
+    for block in blocks:
+        held += block
+        end = held.rfind(b"\n") + 1
+        if not end and len(held) > MAX_RECORD_BYTES:
+            yield from _Scanner(shape, base).run(chain((held,), blocks))
+            return
+        if end:
+            yield from _split(_whole(held[:end], shape, base))
+            base += end
+            held = held[end:]
+    if held:
+        yield from _split(_whole(held, shape, base))
+
+
+def _split(chunk: Chunk) -> Iterator[Chunk]:
+    """A chunk as several of at most CHUNK_RECORDS records."""
+    if len(chunk.records) <= CHUNK_RECORDS:
+        yield chunk
+        return
+    for start in range(0, len(chunk.records), CHUNK_RECORDS):
+        part = chunk.records[start : start + CHUNK_RECORDS]
+        yield Chunk(part, chunk.bad if start == 0 else (), _shifted(chunk.position, start))
+
+
+def _shifted(position: Callable[[int], int], by: int) -> Callable[[int], int]:
+    return lambda index: position(index + by)
+
+
+def _whole(data: bytes, shape: Shape, base: int = 0) -> Chunk:
+    """Bytes held in memory, `base` bytes into their object."""
+    text = data.removeprefix(BOM)
+    records = _one_value(text, shape)
+    if records is None:
+        records = _lines(text, shape)
+    if records is None or any(len(record) > MAX_RECORD_BYTES for record in records):
+        return _merged(list(_Scanner(shape, base).run(iter([data]))))
+    return Chunk(records, (), _finder(data, records, base))
+
+
+def _merged(parts: list[Chunk]) -> Chunk:
+    if len(parts) == 1:
+        return parts[0]
+    records = [record for part in parts for record in part.records]
+    starts = [part.position(index) for part in parts for index in range(len(part.records))]
+    return Chunk(records, tuple(bad for part in parts for bad in part.bad), starts.__getitem__)
+
+
+def _finder(data: bytes, records: list[bytes], base: int) -> Callable[[int], int]:
+    """Places of records, sought only when one is asked for: records stand in order in `data`."""
+
+    def position(index: int) -> int:
+        at = end = 0
+        for record in records[: index + 1]:
+            at = data.find(record, end)
+            if at < 0:
+                return base  # it stood inside a JSON string, so the object as a whole is named
+            end = at + len(record)
+        return base + at
+
+    return position
+
+
+def _one_value(text: bytes, shape: Shape) -> list[bytes] | None:
+    try:
+        records = shape.unwrap(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return [text.strip()] if records is None else records
+
+
+def _lines(text: bytes, shape: Shape) -> list[bytes] | None:
+    """One JSON value a line, each a record or a wrapper; None where a line is not JSON."""
+    try:
+        values = [bytes(value) for value in _ANY_RAW.decode_lines(text)]
+        records: list[bytes] = []
+        for value in values:
+            if shape.record_start.match(value):
+                records.append(value)
+            else:
+                records.extend(shape.unwrap(value) or [value])
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return records
+
+
+class _Scanner:
+    """Walks bytes that come in blocks and yields what stands between balanced braces.
+
+    What it holds is bounded: the record under way (up to MAX_RECORD_BYTES, then only its head and a
+    running digest) and one block.
+    """
+
+    def __init__(self, shape: Shape, base: int = 0) -> None:
+        self._shape = shape
+        self._held = b""  # bytes from `_base` on that are not settled yet
+        self._base = base
+        self._records: list[bytes] = []
+        self._starts: list[int] = []
+        self._bad: list[BadPart] = []
+        self._bytes = 0
+
+    def run(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
+        """All chunks of the object."""
+        for block in blocks:
+            self._held += block
+            yield from self._settle(final=False, blocks=blocks)
+        yield from self._settle(final=True, blocks=blocks)
+        if self._records or self._bad:
+            yield self._take()
+
+    def _settle(self, *, final: bool, blocks: Iterator[bytes]) -> Iterator[Chunk]:
+        at = 0
+        while True:
+            at = self._skip(at)
+            if at >= len(self._held):
+                break
+            end = self._value_end(at)
+            if end is None and not final and len(self._held) - at <= MAX_RECORD_BYTES:
+                break
+            if end is None and not final:
+                # Nothing balanced within the limit: a lost brace, or one record that is too large.
+                following = self._resync(at)
+                if following is None:
+                    self._oversized(blocks)
+                at = following or 0
+                continue
+            if end is None:
+                following = self._resync(at)
+                at = self._cut(at, len(self._held)) if following is None else following
+                continue
+            at = self._record(at, end)
+            if len(self._records) >= CHUNK_RECORDS or self._bytes >= CHUNK_BYTES:
+                yield self._take()
+        self._base += at
+        self._held = self._held[at:]
+
+    def _skip(self, at: int) -> int:
+        """Past blanks, commas, the opening of a wrapper and the closing of one."""
+        held = self._held
+        if at == 0 and self._base == 0 and held.startswith(BOM):
+            at = len(BOM)
+        while True:
+            blank = _BLANK.match(held, at)
+            at = blank.end() if blank else at
+            opening = self._shape.opening.match(held, at)
+            if opening:
+                at = opening.end()
+            elif held[at : at + 1] in (b"]", b"[") or (held[at : at + 1] == b"}"):
+                at += 1
+            else:
+                return at
+
+    def _value_end(self, at: int) -> int | None:
+        """The end of the balanced value that starts at `at`, None if it is not complete."""
+        held = self._held
+        if held[at] != 0x7B:
+            # Not an object: it reaches to the next line or the next record.
+            line = held.find(b"\n", at)
+            following = self._shape.record_start.search(held, at)
+            ends = [place for place in (line, following.start() if following else -1) if place > at]
+            return min(ends) if ends else None
+        depth = 0
+        place = at
+        while True:
+            step = _TO_BRACE.match(held, place)
+            if step is None:
+                return None
+            place = step.end()
+            depth += 1 if held[place - 1] == 0x7B else -1
+            if depth == 0:
+                return place
+
+    def _record(self, at: int, end: int) -> int:
+        """Take what stands in [at, end) as a record or as a bad part; where to go on."""
+        content = self._held[at:end]
+        if len(content) > MAX_RECORD_BYTES:
+            following = self._shape.record_start.search(self._held, at + 1, end)
+            if following is None or self._valid(content):
+                self._refuse(at, end, "record larger than 16 MB")
+                return end
+            return self._cut(at, following.start())
+        if content[:1] == b"{" and self._valid(content):
+            inner = None if self._shape.record_start.match(content) else self._shape.unwrap(content)
+            for record in [content] if inner is None else inner:
+                self._records.append(record)
+                self._starts.append(self._base + at)
+                self._bytes += len(record)
+            return end
+        if content[:1] != b"{":
+            self._refuse(at, end, "not a JSON object")
+            return end
+        following = self._shape.record_start.search(self._held, at + 1, end)
+        return self._cut(at, following.start() if following else end)
+
+    def _valid(self, content: bytes) -> bool:
+        try:
+            _ANY_RAW.decode(content)
+            self._shape.unwrap(content)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return True
+
+    def _cut(self, at: int, end: int) -> int:
+        self._refuse(at, end, "record cut off or not JSON")
+        return end
+
+    def _resync(self, at: int) -> int | None:
+        """After an unbalanced record: the next place where a record starts, None if none is in sight."""
+        following = self._shape.record_start.search(self._held, at + 1)
+        return None if following is None else self._cut(at, following.start())
+
+    def _oversized(self, blocks: Iterator[bytes]) -> None:
+        """Pass over a record that is larger than the limit, holding only its head and a running digest."""
+        start = self._skip(0)
+        held = self._held[start:]
+        walk = _Walk()
+        digest = hashlib.sha256()
+        head = held[:HEAD_BYTES]
+        size = 0
+        while True:
+            end = walk.feed(held)
+            used = held if end is None else held[:end]
+            digest.update(used)
+            size += len(used)
+            if end is not None:
+                self._held = held[end:]
+                break
+            held = next(blocks, b"")
+            if not held:
+                self._held = b""
+                break
+        reason = "record larger than 16 MB"
+        self._bad.append(BadPart(self._base + start, size, digest.hexdigest(), head, reason))
+        self._base += start + size
+
+    def _refuse(self, at: int, end: int, reason: str) -> None:
+        content = self._held[at:end]
+        self._bad.append(BadPart.of(content, self._base + at, reason))
+
+    def _take(self) -> Chunk:
+        chunk = Chunk(self._records, tuple(self._bad), self._starts.__getitem__)
+        self._records, self._starts, self._bad, self._bytes = [], [], [], 0
+        return chunk
+
+
+class _Walk:
+    """Finds the end of one balanced object that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._in_string = False
+        self._escaped = False
+
+    def feed(self, piece: bytes) -> int | None:
+        """The end of the object in this piece, None if it goes on."""
+        at = 0
+        if self._escaped:
+            at, self._escaped = 1, False
+        while at < len(piece):
+            if self._in_string:
+                rest = _STRING_REST.match(piece, at)
+                at = rest.end() if rest else at
+                if at < len(piece):
+                    if piece[at] == 0x5C:  # a backslash at the very end: the next piece begins escaped
+                        self._escaped = True
+                        return None
+                    self._in_string = False
+                    at += 1
+                continue
+            plain = _PLAIN.match(piece, at)
+            at = plain.end() if plain else at
+            if at >= len(piece):
+                return None
+            if piece[at] == 0x22:
+                self._in_string = True
+            else:
+                self._depth += 1 if piece[at] == 0x7B else -1
+                if self._depth == 0:
+                    return at + 1
+            at += 1
+        return None

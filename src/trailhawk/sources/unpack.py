@@ -1,0 +1,93 @@
+"""An object's uncompressed bytes, block by block; gzip is known by its bytes, not by its name."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from typing import BinaryIO
+
+BLOCK_BYTES = 32 * 1024 * 1024
+_GZIP_MAGIC = b"\x1f\x8b"
+_READ_BYTES = 4 * 1024 * 1024
+_GZIP = 31  # zlib window bits: gzip framing only
+_CAREFUL_BYTES = 512
+
+
+class Unpacked:
+    """Iterates over blocks of at most `block` bytes; `fault` says afterwards why the stream ended early."""
+
+    def __init__(self, file: BinaryIO, *, block: int = BLOCK_BYTES) -> None:
+        self.fault = ""
+        self._file = file
+        self._block = block
+
+    def __iter__(self) -> Iterator[bytes]:
+        first = self._file.read(_READ_BYTES)
+        pieces = self._members(first) if first.startswith(_GZIP_MAGIC) else self._plain(first)
+        return self._blocks(pieces)
+
+    def _blocks(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        """Pieces joined into full blocks, the last one shorter."""
+        held: list[bytes] = []
+        size = 0
+        for piece in pieces:
+            while piece:
+                part = piece[: self._block - size]
+                held.append(part)
+                size += len(part)
+                piece = piece[len(part) :]
+                if size == self._block:
+                    yield b"".join(held)
+                    held, size = [], 0
+        if held:
+            yield b"".join(held)
+
+    def _plain(self, first: bytes) -> Iterator[bytes]:
+        piece = first
+        while piece:
+            yield piece
+            piece = self._file.read(_READ_BYTES)
+
+    def _members(self, piece: bytes) -> Iterator[bytes]:
+        """The members of a gzip stream one after the other."""
+        from isal import isal_zlib
+        from isal.igzip_lib import IsalError
+
+        packed = piece
+        while packed:
+            if not packed.startswith(_GZIP_MAGIC):
+                # Tape and block stores pad with zeros; anything else behind a member is a fault.
+                if packed.strip(b"\0"):
+                    self.fault = "bytes after the end of the gzip stream"
+                return
+            member = isal_zlib.decompressobj(_GZIP)
+            while not member.eof:
+                try:
+                    yield member.decompress(packed, self._block)
+                except (IsalError, zlib.error) as error:
+                    yield from self._careful(packed)
+                    self.fault = f"gzip stream is damaged ({error})"
+                    return
+                packed = member.unconsumed_tail
+                if not packed and not member.eof:
+                    packed = self._file.read(_READ_BYTES)
+                    if not packed:
+                        self.fault = "gzip stream ends early"
+                        return
+            packed = member.unused_data or self._file.read(_READ_BYTES)
+            if len(packed) == 1:
+                packed += self._file.read(_READ_BYTES)
+
+    def _careful(self, packed: bytes) -> Iterator[bytes]:
+        """What a damaged stretch still gives: the decompressor of the standard library, in small bites.
+
+        Only the first member of an object is tried: a later one has a new window, and its start is `packed`.
+        """
+        if not packed.startswith(_GZIP_MAGIC):
+            return
+        member = zlib.decompressobj(_GZIP)
+        for start in range(0, len(packed), _CAREFUL_BYTES):
+            try:
+                yield member.decompress(packed[start : start + _CAREFUL_BYTES])
+            except zlib.error:
+                return
