@@ -68,8 +68,14 @@ class Caller:
         )
 
 
-_TLS_NEW = ("TLSv1.3", "TLS_AES_128_GCM_SHA256")
-_TLS_OLD = ("TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256")
+_OLD_CLIENTS = ("aws-cli/1.18", "Boto/2", "APN/1.0", "S3Console", "Mozilla")
+
+
+def _tls(agent: str) -> tuple[str, str]:
+    """TLS version and cipher that a client agrees on."""
+    if agent.startswith(_OLD_CLIENTS):
+        return "TLSv1.2", "ECDHE-RSA-AES128-GCM-SHA256"
+    return "TLSv1.3", "TLS_AES_128_GCM_SHA256"
 
 
 def call(
@@ -90,6 +96,7 @@ def call(
     request_id: str = "",
     kind: str = "AwsApiCall",
     api_version: str = "",
+    details: Json | None = None,
 ) -> Record:
     """The record of one call. `error` is (errorCode, errorMessage); `account` is whose trail takes it."""
     event_id = uuid(rng)
@@ -122,6 +129,8 @@ def call(
         body["apiVersion"] = api_version
     body["managementEvent"] = not api.data
     body["recipientAccountId"] = recipient
+    if details is not None:
+        body["serviceEventDetails"] = details
     if shared_id:
         body["sharedEventID"] = shared_id
     if who.endpoint:
@@ -129,7 +138,7 @@ def call(
         body["vpcEndpointAccountId"] = who.account
     body["eventCategory"] = "Data" if api.data else "Management"
     if not who.forwarded:
-        version, cipher = _TLS_OLD if "1.0" in who.agent[:12] else _TLS_NEW
+        version, cipher = _tls(who.agent)
         body["tlsDetails"] = {
             "tlsVersion": version,
             "cipherSuite": cipher,
@@ -240,9 +249,60 @@ def foreign(who: Caller, account: str) -> Caller:
     )
 
 
+def federated_user(person: Person, account: str, address: str, agent: str, provider: str) -> Caller:
+    """Somebody from single sign-on about to take a role (AssumeRoleWithSAML)."""
+    identity: Json = {
+        "type": "SAMLUser",
+        "principalId": f"{provider}:{person.name}",
+        "userName": person.name,
+        "identityProvider": provider,
+    }
+    return Caller(identity, account, address, agent)
+
+
+def pipeline_user(account: str, subject: str, address: str, agent: str) -> Caller:
+    """A hosted build job about to take a role with its own token (AssumeRoleWithWebIdentity)."""
+    provider = f"arn:aws:iam::{account}:oidc-provider/token.actions.githubusercontent.com"
+    identity: Json = {
+        "type": "WebIdentityUser",
+        "principalId": f"{provider}:sts.amazonaws.com:{subject}",
+        "userName": subject,
+        "identityProvider": provider,
+    }
+    return Caller(identity, account, address, agent)
+
+
+def sign_on_user(person: Person, account: str, address: str) -> Caller:
+    """Somebody in the single sign-on portal: a user of the identity store, not of an account."""
+    identity: Json = {
+        "type": "IdentityCenterUser",
+        "accountId": account,
+        "onBehalfOf": {
+            "userId": person.user_id.lower(),
+            "identityStoreArn": f"arn:aws:identitystore::{account}:identitystore/d-9067a1b2c3",
+        },
+        "credentialId": person.access_key.lower(),
+    }
+    return Caller(identity, account, address, person.agent)
+
+
+def anonymous(account: str, address: str, agent: str) -> Caller:
+    """Somebody on the internet without any credentials."""
+    identity: Json = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
+    return Caller(identity, account, address, agent)
+
+
+def service_itself(name: str, account: str) -> Caller:
+    """A service that acts within an account without any principal (AwsServiceEvent); has no `type`."""
+    host = f"{name}.amazonaws.com"
+    return Caller({"accountId": account, "invokedBy": host}, account, host, host)
+
+
 # Calls whose record has a shape of its own.
 
 ASSUME_ROLE = Api("sts", "AssumeRole", version="1.08")
+ASSUME_ROLE_WITH_SAML = Api("sts", "AssumeRoleWithSAML", version="1.08")
+ASSUME_ROLE_WITH_TOKEN = Api("sts", "AssumeRoleWithWebIdentity", version="1.08")
 
 
 def credentials(rng: Random, key: str, expires: int) -> Json:
@@ -289,8 +349,9 @@ def assume_role(
     hours: int = 1,
     request: Json | None = None,
     region: str = "us-east-1",
+    api: Api = ASSUME_ROLE,
 ) -> tuple[str, list[Record]]:
-    """AssumeRole by any caller: the new key, and the record in each account that sees it."""
+    """AssumeRole (or a sibling) by any caller: the new key, and the record in each account that sees it."""
     key = identifier(rng, "ASIA", 16)
     elsewhere = who.account != role.account
     shared = uuid(rng) if elsewhere or who.forwarded else ""
@@ -306,7 +367,7 @@ def assume_role(
             rng,
             caller,
             at,
-            ASSUME_ROLE,
+            api,
             region=region,
             request=full_request,
             response=response,
@@ -328,7 +389,7 @@ LIST_BUCKETS = Api("s3", "ListBuckets")
 def _transfer(rng: Random, who: Caller, bytes_in: int, bytes_out: int) -> Json:
     return {
         "SignatureVersion": "SigV4",
-        "CipherSuite": "TLS_AES_128_GCM_SHA256",
+        "CipherSuite": _tls(who.agent)[1],
         "bytesTransferredIn": bytes_in,
         "AuthenticationMethod": "AuthHeader",
         "x-amz-id-2": opaque(rng, 57),
@@ -427,8 +488,10 @@ def list_buckets(rng: Random, who: Caller, at: int, *, found: int = 12) -> Recor
     )
 
 
-def console_login(rng: Random, person: Person, account: str, at: int, address: str) -> Record:
-    """A sign-in to the web console with a second factor."""
+def console_login(
+    rng: Random, person: Person, account: str, at: int, address: str, *, success: bool = True
+) -> Record:
+    """A sign-in to the web console with a second factor, or a mistyped password."""
     who = user(person, account, address, person.agent)
     identity = {name: value for name, value in who.identity.items() if name != "accessKeyId"}
     record = call(
@@ -436,16 +499,18 @@ def console_login(rng: Random, person: Person, account: str, at: int, address: s
         replace(who, identity=identity),
         at,
         Api("signin", "ConsoleLogin", read=False, version="1.08"),
-        response={"ConsoleLogin": "Success"},
+        response={"ConsoleLogin": "Success" if success else "Failure"},
         extra={
             "LoginTo": "https://console.aws.amazon.com/console/home?hashArgs=%23&isauthcode=true&state="
             f"hashArgsFromTB_us-east-1_{hex_id(rng, 16)}",
             "MobileVersion": "No",
             "MFAIdentifier": f"arn:aws:iam::{account}:mfa/{person.name}",
-            "MFAUsed": "Yes",
+            "MFAUsed": "Yes" if success else "No",
         },
         host="us-east-1.signin.aws.amazon.com",
         kind="AwsConsoleSignIn",
     )
     del record.body["requestID"]  # sign-in records have none
+    if not success:
+        record.body["errorMessage"] = "Failed authentication"
     return record

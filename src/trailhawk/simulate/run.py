@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ import orjson
 
 from ..errors import NotFoundError, UsageError
 from .benign import ordinary_day
+from .benign.changes import look_alikes
 from .delivery import Delivery, Tally
 from .record import Json
 from .techniques import SCENARIOS, Scenario
@@ -70,14 +72,18 @@ def simulate(
     world = build(seed=seed, start=start, days=days, events_per_day=events_per_day)
     attack = chosen.attack(world, world.rng("attack", scenario))
     delivery = Delivery(logs, world.rng("delivery"))
+    marked: dict[str, list[str]] = defaultdict(list)
     for number in range(1, days + 1):
-        delivery.add(record for record in ordinary_day(world, number) if record.at < world.end)
+        told = ordinary_day(world, number)
+        delivery.add(record for record in told.records if record.at < world.end)
+        for name, event_ids in told.marked.items():
+            marked[name] += event_ids
         if number == days:
             delivery.add(attack.records)
         delivery.flush(start + number * DAY, last=number == days)
         if progress:
             progress(number, days)
-    truth = _truth(chosen, world, attack, delivery.tally)
+    truth = _truth(chosen, world, attack, marked, delivery.tally)
     truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
     tally = delivery.tally
     return Summary(
@@ -113,7 +119,9 @@ def _room(out: Path) -> tuple[Path, Path]:
     return logs, truth
 
 
-def _truth(scenario: Scenario, world: World, attack: Attack, tally: Tally) -> Json:
+def _truth(
+    scenario: Scenario, world: World, attack: Attack, marked: Mapping[str, list[str]], tally: Tally
+) -> Json:
     return {
         "scenario": scenario.name,
         "seed": world.seed,
@@ -121,6 +129,10 @@ def _truth(scenario: Scenario, world: World, attack: Attack, tally: Tally) -> Js
         "end": iso(world.end),
         "days": world.days,
         "attack": dict(attack.truth),
+        "look_alikes": [
+            {"name": one.name, "day": one.day, "story": one.story, **one.about} for one in look_alikes(world)
+        ],
+        "marked_events": dict(sorted(marked.items())),
         "counts": {
             "records": tally.records,
             "events": tally.distinct,

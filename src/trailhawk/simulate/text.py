@@ -7,6 +7,7 @@ from functools import lru_cache
 from random import Random
 from time import gmtime, strftime
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _MIXED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
@@ -60,5 +61,5 @@ def long_time(at: int) -> str:
     """Nov 21, 2026, 3:04:05 PM, the way CloudTrail prints times inside responses."""
     moment = gmtime(at)
     half = "AM" if moment.tm_hour < 12 else "PM"
-    day = f"{strftime('%b', moment)} {moment.tm_mday}, {moment.tm_year}"
+    day = f"{_MONTHS[moment.tm_mon - 1]} {moment.tm_mday}, {moment.tm_year}"
     return f"{day}, {moment.tm_hour % 12 or 12}:{moment.tm_min:02d}:{moment.tm_sec:02d} {half}"

@@ -173,6 +173,8 @@ class World:
     admins: tuple[Person, ...]
     analysts: tuple[Person, ...]
     developers: tuple[Person, ...]
+    deployer: Person
+    """The IAM user of the build server."""
     roles: Mapping[str, Role]
     instances: Mapping[str, Instance]
     fleet: tuple[Instance, ...]
@@ -250,7 +252,10 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         "new_bucket": moment(25, 16, 20),
         "stop_and_start": moment(27, 21, 5),
         "back_from_vacation": moment(30, 14),
+        "rare_role_before": moment(3, 15, 5),
         "rare_role": moment(31, 15, 40),
+        "power_policy": moment(23, 16, 12),
+        "modest_policy": moment(28, 17, 35),
     }
     move = changes["address_change"]
     office: Timeline = ((0, "192.0.2.10"), (move, "192.0.2.140"))
@@ -354,7 +359,8 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         ci=ci,
         admins=_admins(rng),
         analysts=_analysts(rng, roles, changes, start),
-        developers=_developers(rng),
+        developers=_developers(rng, (changes["new_hire"] - start) // DAY + 1),
+        deployer=_person(rng, "ci-deployer", ci, ""),
         roles=roles,
         instances={member.name: member for member in cast},
         fleet=fleet,
@@ -407,7 +413,7 @@ def _fleet_lives(rng: Random, start: int, end: int) -> list[tuple[int, int]]:
     """(born, gone) of the web servers: a new one every few days, the oldest leaves an hour later."""
     lives = [[start - 9 * DAY, end + DAY], [start - 4 * DAY, end + DAY]]
     at = start + rng.randint(1, 3) * DAY + rng.randint(9, 20) * HOUR
-    while at < end and len(lives) < 60:
+    while at < end and len(lives) < 40:
         lives.append([at, end + DAY])
         lives[-3][1] = at + HOUR + rng.randint(0, 600)
         at += rng.randint(3, 5) * DAY + rng.randint(-5 * HOUR, 5 * HOUR)
@@ -441,6 +447,7 @@ def _roles(rng: Random, cgid: str) -> dict[str, Role]:
         "github": role("github-actions-artifacts"),
         "read-only": role("developer-read-only"),
         "read-only-staging": role("developer-read-only", STAGING),
+        "org-admin": role("organization-admin", SANDBOX),
         "incident-response": role("incident-response-read"),
         "thumbnail": role("thumbnailer-lambda-role", path="/service-role/"),
         "rotation": role("secret-rotation-lambda-role", path="/service-role/"),
@@ -517,11 +524,12 @@ def _analysts(
     )
 
 
-def _developers(rng: Random) -> tuple[Person, ...]:
+def _developers(rng: Random, hired_on: int) -> tuple[Person, ...]:
     return (
         _person(rng, "li.wei", ((0, "203.0.113.142"),), "", starts_at=14),
         _person(rng, "sofia.costa", ((0, "203.0.113.150"),), "", starts_at=13),
         _person(rng, "noah.berg", ((0, "203.0.113.171"),), "", starts_at=15),
+        _person(rng, "grace.mbeki", ((0, "203.0.113.188"),), "", first_day=hired_on),
     )
 
 

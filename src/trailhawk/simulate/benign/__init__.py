@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from random import Random
 
 from ..record import Record
 from ..world import World
-from . import applications
+from . import applications, changes, people, pipelines, services
 from .day import Day, day_of
 
-SKELETON: tuple[Callable[[World, Day, Random], Iterator[Record]], ...] = (
+Actor = Callable[[World, Day, Random], Iterator[Record]]
+
+SKELETON: tuple[Actor, ...] = (
     applications.credential_issues,
     applications.agents,
     applications.waf_config,
@@ -18,28 +21,68 @@ SKELETON: tuple[Callable[[World, Day, Random], Iterator[Record]], ...] = (
     applications.erp,
     applications.collector,
     applications.invoice,
+    people.administrators,
+    people.analysts,
+    people.developers,
+    pipelines.deployments,
+    pipelines.hosted_jobs,
+    services.recorder,
+    services.trails,
+    services.autoscaling,
+    services.occasional,
+    services.internet,
+    services.monitors,
 )
 """Always there, each as often as its work asks for."""
 
+MARKED: tuple[Actor, ...] = (
+    services.fleet_launch,
+    changes.new_hire,
+    changes.new_role,
+    changes.address_change,
+    changes.new_bucket,
+    changes.stop_and_start,
+    changes.rare_role,
+    changes.power_policy,
+    changes.modest_policy,
+    changes.hostile_values,
+)
+"""Changes and oddities whose event ids the truth lists."""
+
 VOLUME: tuple[tuple[Callable[[World, Day, Random, int], Iterator[Record]], int], ...] = (
-    (applications.orders, 38),
+    (applications.orders, 40),
     (applications.media, 20),
     (applications.web, 17),
-    (applications.functions, 10),
+    (applications.functions, 9),
     (applications.catalog, 8),
-    (applications.staging, 7),
+    (applications.staging, 6),
 )
 """Actor and weight: they share what the skeleton leaves of the day's events."""
 
-WEEKEND = 0.8
+WEEKEND = 0.87
+"""Customers also come at weekends; only the staff is off."""
 
 
-def ordinary_day(world: World, number: int) -> list[Record]:
-    """All records of day `number`, in no order. A burst may run over midnight."""
+@dataclass(frozen=True)
+class Told:
+    """A day: its records in no order, and the event ids of what was marked, by name."""
+
+    records: list[Record]
+    marked: Mapping[str, list[str]]
+
+
+def ordinary_day(world: World, number: int) -> Told:
+    """Day `number`, the first being 1. A burst may run over midnight."""
     day = day_of(world, number)
     records: list[Record] = []
+    marked: dict[str, list[str]] = {}
     for actor in SKELETON:
         records += actor(world, day, world.rng(actor.__name__, number))
+    for actor in MARKED:
+        special = list(actor(world, day, world.rng(actor.__name__, number)))
+        records += special
+        if special:
+            marked[actor.__name__] = [record.event_id for record in special]
     size = world.events_per_day if day.workday else round(world.events_per_day * WEEKEND)
     room = max(0, size - len(records))
     total = sum(weight for _, weight in VOLUME)
@@ -47,4 +90,4 @@ def ordinary_day(world: World, number: int) -> list[Record]:
         share = room * weight // total
         if share:
             records += volume(world, day, world.rng(volume.__name__, number), share)
-    return records
+    return Told(records, marked)

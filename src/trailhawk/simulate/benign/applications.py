@@ -38,9 +38,7 @@ BACKUP_CLI = (
     "aws-cli/2.17.20 md/awscrt#0.21.2 ua/2.0 os/linux#6.1.134-150.224.amzn2023.x86_64 md/arch#x86_64 "
     "lang/python#3.11.9 md/pyimpl#CPython cfg/retry-mode#standard md/installer#exe md/command#s3.sync"
 )
-LAMBDA = (
-    "Boto3/1.35.81 md/Botocore#1.35.81 os/linux#5.10.231 lang/python#3.12.8 exec-env/AWS_Lambda_python3.12"
-)
+LAMBDA = "Boto3/1.35.81 md/Botocore#1.35.81 os/linux#5.10 lang/python#3.12.8 exec-env/AWS_Lambda_python3.12"
 
 DYNAMO_VERSION = "2012-08-10"
 GET_ITEM = Api("dynamodb", "GetItem", data=True)
