@@ -177,7 +177,8 @@ class Rule:
     details: AlertDetails = AlertDetails()
     aggregation: Aggregation = Aggregation.SINGLE
     suppression: timedelta | None = None
-    create_incident: bool = True
+    create_incident: bool | None = None
+    """None when the rule does not say: then alerts above Informational make incidents."""
     grouping: Grouping | None = None
     learning_period: timedelta | None = None
     version: str = ""
@@ -259,7 +260,7 @@ class _Grouping(msgspec.Struct, rename="camel", frozen=True):
 
 
 class _Incident(msgspec.Struct, rename="camel", frozen=True):
-    create_incident: bool = True
+    create_incident: bool | None = None
     grouping_configuration: _Grouping | None = None
 
 
@@ -298,7 +299,7 @@ class _File(msgspec.Struct, rename="camel", frozen=True):
     suppression_enabled: bool = False
     suppression_duration: str | None = None
     incident_configuration: _Incident | None = None
-    learning_period: str | None = None
+    learning_period: str | int | None = None
     version: str | float = ""
     tags: list[object] | None = None
     tests: list[_Test] | None = None
@@ -383,7 +384,7 @@ def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
         details=_details(file.alert_details_override),
         aggregation=_aggregation(file.event_grouping_settings),
         suppression=_suppression(file),
-        create_incident=file.incident_configuration is None or file.incident_configuration.create_incident,
+        create_incident=file.incident_configuration.create_incident if file.incident_configuration else None,
         grouping=_grouping(file.incident_configuration),
         learning_period=None if file.learning_period is None else _learning(file.learning_period),
         version=str(file.version),
@@ -476,8 +477,8 @@ def _grouping(incident: _Incident | None) -> Grouping | None:
     return grouping
 
 
-def _learning(text: str) -> timedelta:
-    return timedelta(0) if text.strip() == "0" else _duration(text, "learningPeriod")
+def _learning(value: str | int) -> timedelta:
+    return timedelta(0) if str(value).strip() == "0" else _duration(str(value), "learningPeriod")
 
 
 def _test(test: _Test, index: int) -> RuleTest:

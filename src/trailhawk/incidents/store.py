@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY
-from trailhawk.detect.rule import Rule
+from trailhawk.detect.rule import Rule, Severity
 from trailhawk.detect.store import AlertStore, Moment, metadata
 from trailhawk.engine.result import Engine
 from trailhawk.errors import NotFoundError
@@ -91,7 +91,7 @@ class IncidentStore:
         """What `detect` does with new alerts: look up their lineage, then put them into incidents."""
 
         def prepare(alerts: Sequence[Alert]) -> Callable[[sa.Connection], None]:
-            wanted = [alert for alert in alerts if _makes_incident(rules.get(alert.rule_id))]
+            wanted = [alert for alert in alerts if _makes_incident(alert, rules.get(alert.rule_id))]
             found = [_with_lineage(alert, rules.get(alert.rule_id), engine, now) for alert in wanted]
             return lambda connection: self.add(connection, wanted, found)
 
@@ -119,8 +119,11 @@ class IncidentStore:
                 _write(connection, replace(merged, status=Status.CLOSED, merged_into=number), alert.at)
 
 
-def _makes_incident(rule: Rule | None) -> bool:
-    return rule is None or rule.create_incident
+def _makes_incident(alert: Alert, rule: Rule | None) -> bool:
+    """As the rule says; where it says nothing, an Informational alert stays an alert."""
+    if rule is not None and rule.create_incident is not None:
+        return rule.create_incident
+    return alert.severity is not Severity.INFORMATIONAL
 
 
 def _with_lineage(alert: Alert, rule: Rule | None, engine: Engine, now: datetime) -> Linked:
