@@ -8,14 +8,18 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from trailhawk import __version__
 from trailhawk.errors import TrailhawkError, UsageError
-from trailhawk.render.output import Format, show_one
+from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members, visible
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.workspace import Workspace
 
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
@@ -69,6 +73,147 @@ def _home(context: typer.Context) -> Path:
 
 FormatOption = Annotated[Format, typer.Option("--format", help="How the result is printed.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rules", metavar="DIR", help="A folder of rules beside the built-in ones; may be repeated."
+    ),
+]
+
+
+def _workspace(context: typer.Context) -> Workspace:
+    from trailhawk.workspace import Workspace
+
+    return Workspace.open(_home(context))
+
+
+# --- logs ---------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog=_examples(
+        "trailhawk ingest ~/logs/cloudtrail",
+        "trailhawk ingest one.json.gz two.json --format json",
+    )
+)
+def ingest(
+    context: typer.Context,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Log files, and folders of them.")],
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Take logs into the lake.
+
+    CloudTrail as AWS writes it, as JSON array or as JSON lines, gzipped or not.
+    What was taken before is skipped, an event that was stored before is not
+    stored again, and what cannot be read is kept in quarantine.
+    """
+    from trailhawk.render.console import progress
+
+    with progress("ingest, objects", quiet=quiet) as bar:
+        summary = _workspace(context).ingest(paths, lambda done: bar(done.objects, done.all_objects))
+    show_one({**members(summary), "seconds": round(summary.seconds, 2)}, form)
+    if not summary.objects:
+        _tell("no files found there; hidden ones are passed over")
+    if summary.quarantined:
+        _tell(f"{summary.quarantined:,} parts could not be stored: 'trailhawk quarantine list' shows them")
+
+
+quarantine = typer.Typer(help="What could not be stored, with place and reason.")
+app.add_typer(quarantine, name="quarantine")
+
+
+@quarantine.command(
+    "list", epilog=_examples("trailhawk quarantine list", "trailhawk quarantine list --format json")
+)
+def quarantine_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """List all parts in quarantine, the oldest first."""
+    parts = [_part(part) for part in _workspace(context).quarantine()]
+    columns = [
+        Shown("id", "id"),
+        Shown("at", "put here"),
+        Shown("reason", "reason"),
+        Shown("start", "first byte", right=True),
+        Shown("size", "bytes", right=True),
+        Shown("location", "object"),
+    ]
+    show_list(parts, columns, form, empty="nothing in quarantine")
+
+
+@quarantine.command("show", epilog=_examples("trailhawk quarantine show 0a1b2c3d4e5f"))
+def quarantine_show(
+    context: typer.Context,
+    part: Annotated[str, typer.Argument(metavar="ID", help="Its id in the list.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one part with its content, at most 64 KiB of it."""
+    from trailhawk.connectors.quarantine import encode, show
+
+    found = show(_workspace(context).lake, part)
+    content, encoding = encode(found.content)
+    show_one({**_part(found), "encoding": encoding, "content": content}, form)
+
+
+def _part(part: Quarantined) -> dict[str, object]:
+    return {name: value for name, value in members(part).items() if name != "content"}
+
+
+@app.command(epilog=_examples("trailhawk tables", "trailhawk tables --format json"))
+def tables(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """List the tables with their rows, time range and size."""
+    columns = [
+        Shown("name", "table"),
+        Shown("rows", "rows", right=True),
+        Shown("first", "first event"),
+        Shown("last", "last event"),
+        Shown("files", "files", right=True),
+        Shown("bytes", "bytes", right=True),
+        Shown("description", "what it holds"),
+    ]
+    states = [members(state) for state in _workspace(context).tables()]
+    show_list(states, columns, form, empty="no tables")
+
+
+# --- detection ----------------------------------------------------------------------------------------------
+
+
+rules = typer.Typer(help="The detection rules.")
+app.add_typer(rules, name="rules")
+
+
+@rules.command("list", epilog=_examples("trailhawk rules list", "trailhawk rules list --rules my-rules"))
+def rules_list(
+    context: typer.Context,
+    folders: RulesOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the rules with severity, frequency, period and techniques."""
+    found = [
+        {
+            "id": rule.id,
+            "name": rule.name,
+            "severity": rule.severity.value,
+            "kind": rule.kind.value,
+            "frequency": rule.frequency,
+            "period": rule.period,
+            "tactics": list(rule.tactics),
+            "techniques": list(rule.techniques),
+            "source": rule.source,
+        }
+        for rule in _workspace(context).rules(map(Path, folders or ()))
+    ]
+    columns = [
+        Shown("name", "rule"),
+        Shown("severity", "severity"),
+        Shown("frequency", "every", right=True),
+        Shown("period", "looks back", right=True),
+        Shown("techniques", "techniques"),
+        Shown("source", "file"),
+    ]
+    show_list(found, columns, form, empty="no rules")
+
+
+# --- simulation ---------------------------------------------------------------------------------------------
 
 
 @app.command(
@@ -98,8 +243,8 @@ def simulate(
 ) -> None:
     """Write the CloudTrail logs of a company's ordinary days with an attack on the last.
 
-    Logs go to DIR/logs in AWS's layout, what really happened to DIR/truth.json. The same seed, days, rate
-    and end give the same bytes.
+    Logs go to DIR/logs in AWS's layout, what really happened to DIR/truth.json.
+    The same seed, days, rate and end give the same bytes.
     """
     from trailhawk.render.console import progress
     from trailhawk.simulate.run import simulate as run_simulation
@@ -206,8 +351,12 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(visible(message, keep="\n"), file=sys.stderr)
+    _tell(message)
     return code
+
+
+def _tell(message: str) -> None:
+    print(visible(message, keep="\n"), file=sys.stderr)
 
 
 def _help_hint(error: typer.TyperException) -> str:

@@ -57,9 +57,13 @@ def show_list(
         print_rows(
             results(),
             [column.heading for column in columns],
-            [[thing[column.name] for column in columns] for thing in things],
+            [[_listed(thing[column.name]) for column in columns] for thing in things],
             right=[column.heading for column in columns if column.right],
         )
+
+
+def _listed(value: object) -> object:
+    return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def show_one(thing: Mapping[str, object], form: Format) -> None:

@@ -1,0 +1,280 @@
+"""The page of an incident, and the same as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from trailhawk.render.attack import technique
+from trailhawk.render.text import members, moment, plain, size, visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+    from rich.tree import Tree
+
+    from trailhawk.detect.alert import Alert
+    from trailhawk.detect.entities import Entity
+    from trailhawk.incidents.incident import Incident
+    from trailhawk.incidents.lineage import Issue, Lineage, Use
+    from trailhawk.incidents.manifest import Manifest
+    from trailhawk.incidents.report import Report
+    from trailhawk.incidents.timeline import Event
+
+SEVERITY_STYLE = {"High": "bold red", "Medium": "yellow", "Low": "cyan", "Informational": "dim"}
+
+
+def as_data(incident: Incident) -> dict[str, object]:
+    """An incident as one JSON object: what `incidents list` prints."""
+    return {**_plain(incident), "entities": [_entity(each) for each in incident.entities]}
+
+
+def report_as_data(report: Report) -> dict[str, object]:
+    """All that is known of an incident as one JSON object."""
+    return {
+        **as_data(report.incident),
+        "techniques": [{"id": each, "name": technique(each)} for each in report.incident.techniques],
+        "story": list(report.story),
+        "entities": [_entity(each) for each in report.entities],
+        "alerts": [
+            {
+                **_plain(each),
+                "entities": [_entity(e) for e in each.entities],
+                "custom_details": dict(each.custom_details),
+            }
+            for each in report.alerts
+        ],
+        "timeline": [_plain(each) for each in report.timeline],
+        "lineage": {
+            "issues": [{**_plain(each), "instance": each.instance} for each in report.lineage.issues],
+            "uses": [_plain(each) for each in report.lineage.uses],
+        },
+        "manifest": {
+            "objects": report.manifest.objects,
+            "bytes": report.manifest.bytes,
+            "denied": report.manifest.denied,
+            "seconds": report.manifest.seconds,
+            "lines": [_plain(each) for each in report.manifest.lines],
+        },
+    }
+
+
+def _plain(thing: object) -> dict[str, object]:
+    return {name: plain(value) for name, value in members(thing).items()}
+
+
+def _entity(entity: Entity) -> dict[str, object]:
+    return {"type": entity.type, "name": entity.name, **dict(entity.identifiers)}
+
+
+# --- the page -------------------------------------------------------------------------------------------
+
+
+def print_report(console: Console, report: Report, *, width: int, most_events: int) -> None:
+    """Print the page: head, story, entities, timeline, lineage, manifest, ATT&CK, alerts.
+
+    The timeline stops after `most_events` events, 0 for never.
+    """
+    from rich.panel import Panel
+
+    incident = report.incident
+    style = SEVERITY_STYLE.get(incident.severity.value, "")
+    console.print(Panel(_head(incident), border_style=style, padding=(0, 1)), width=width)
+    _section(console, "What happened")
+    for sentence in report.story:
+        console.print(_bullet(sentence), width=width)
+    _section(console, "Who and what")
+    console.print(_entities(report.entities), width=width)
+    _section(console, f"Timeline: {_count(len(report.timeline), 'event')}")
+    shown = report.timeline[: most_events or None]
+    console.print(_timeline(shown, width), width=width)
+    if len(shown) < len(report.timeline):
+        later = len(report.timeline) - len(shown)
+        console.print(_dim(f"  {later:,} later events not shown; --events 0 shows all"))
+    if report.lineage.issues or report.lineage.uses:
+        _section(console, "Credential lineage")
+        console.print(_lineage(report.lineage), width=width)
+    if report.manifest.lines:
+        _section(console, _manifest_title(report.manifest))
+        console.print(_manifest(report.manifest), width=width)
+    _section(console, "ATT&CK")
+    for each in incident.techniques:
+        console.print(_bullet(f"{each} {technique(each)}".strip()), width=width)
+    console.print(_dim(f"  tactics: {', '.join(incident.tactics) or 'none'}"))
+    _section(console, f"Alerts: {len(report.alerts)}")
+    console.print(_alerts(report.alerts), width=width)
+
+
+def _severity(graded: Incident | Alert) -> Text:
+    name = graded.severity.value
+    return _cell(name, SEVERITY_STYLE.get(name, ""))
+
+
+def _section(console: Console, title: str) -> None:
+    console.print()
+    console.print(_cell(title, "bold"))
+
+
+def _bullet(sentence: str) -> Table:
+    from rich.table import Table
+
+    row = Table.grid(padding=(0, 1))
+    row.add_row(" •", _cell(sentence))
+    return row
+
+
+def _dim(text: str) -> Text:
+    return _cell(text, "dim")
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _head(incident: Incident) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(
+        (f"Incident {incident.number}  ", "bold"),
+        _severity(incident),
+        f"  {incident.status.value}\n",
+        (visible(incident.title), "bold"),
+        f"\n{moment(incident.first_activity)} to {moment(incident.last_activity)}",
+    )
+
+
+def _entities(entities: Iterable[Entity]) -> Table:
+    from rich.text import Text
+
+    by_type: dict[str, list[str]] = {}
+    for entity in entities:
+        by_type.setdefault(entity.type, []).append(entity.name)
+    table = _grid()
+    for kind, names in by_type.items():
+        table.add_row(_dim(f"  {kind}"), Text("\n").join(map(_cell, dict.fromkeys(names))))
+    return table
+
+
+def _timeline(events: Sequence[Event], width: int) -> Table:
+    table = _columns("time (UTC)", "call", "on", "from", "client", "event id")
+    for event in events:
+        call = _cell(f"{event.service}:{event.name}")
+        if event.error:
+            call.append(f"\n{visible(event.error)}", style="red")
+        when = _cell(event.at.strftime("%m-%d %H:%M:%S"))
+        texts = [event.target, event.address, event.client.split(" ", 1)[0], event.event_id]
+        table.add_row(when, call, *map(_cell, texts))
+    for column in (table.columns[0], table.columns[-1]):
+        column.no_wrap = width >= 100
+    return table
+
+
+def _lineage(lineage: Lineage) -> Tree:
+    """Each issuing call with its key and the key's uses; a key issued with another stands under that one."""
+    from rich.tree import Tree
+
+    root = Tree("", hide_root=True, guide_style="dim")
+    nodes: dict[str, Tree] = {}
+    for issue in lineage.issues:
+        above = nodes.get(issue.caller_key, root) if issue.caller_key else root
+        nodes[issue.key] = above.add(_issue(issue))
+    for key in dict.fromkeys(use.key for use in lineage.uses):
+        node = nodes.get(key) or root.add(_cell(f"{key} (where it was issued is not stored)"))
+        for use in lineage.uses:
+            if use.key == key:
+                node.add(_use(use))
+    return root
+
+
+def _issue(issue: Issue) -> Text:
+    to = (
+        f"instance {issue.instance}"
+        if issue.instance
+        else issue.caller_arn or issue.caller_id or issue.service
+    )
+    how = f"issued to {to} by {issue.api} at {moment(issue.at)}, event {issue.event_id}"
+    return (
+        _cell(issue.key, "bold")
+        .append(visible(f"  {issue.role}"), "not bold")
+        .append("\n")
+        .append_text(_cell(how, "not bold dim"))
+    )
+
+
+def _use(use: Use) -> Text:
+    denied = f", {use.denied:,} refused" if use.denied else ""
+    client = use.client.split(" ", 1)[0]
+    times = moment(use.first) if use.first == use.last else f"{moment(use.first)} to {moment(use.last)}"
+    return _cell(f"used from {use.address} with {client}: {_count(use.calls, 'call')}{denied}, {times}")
+
+
+def _manifest_title(manifest: Manifest) -> str:
+    refused = f", {_count(manifest.denied, 'read')} refused" if manifest.denied else ""
+    return f"What left: {_count(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
+
+
+def _manifest(manifest: Manifest) -> Table:
+    table = _columns("object", "bytes", "reads", "first read", "last read", "caller", "from", "client")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for line in manifest.lines:
+        reads = f"{line.reads}" if not line.denied else f"{line.reads} (+{line.denied} refused)"
+        texts = [
+            f"s3://{line.bucket}/{line.key}",
+            f"{line.bytes:,}",
+            reads,
+            line.first.strftime("%m-%d %H:%M:%S"),
+            line.last.strftime("%m-%d %H:%M:%S"),
+            line.session.rsplit("assumed-role/", 1)[-1],
+            line.address,
+            line.client.split(" ", 1)[0],
+        ]
+        table.add_row(*(_cell(text) for text in texts))
+    return table
+
+
+def _alerts(alerts: Sequence[Alert]) -> Table:
+    table = _columns("run at", "severity", "alert", "rule")
+    for alert in alerts:
+        table.add_row(
+            _cell(moment(alert.at)),
+            _severity(alert),
+            _cell(alert.name),
+            _cell(alert.rule_name),
+        )
+    return table
+
+
+def _cell(text: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(visible(text), style=style, overflow="fold")
+
+
+def _grid() -> Table:
+    from rich.table import Table
+
+    return Table.grid(padding=(0, 2))
+
+
+def _columns(*names: str) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=True, padding=(0, 1), header_style="dim")
+    for name in names:
+        table.add_column(Text(name), overflow="fold")
+    return table
+
+
+def incident_rows(incidents: Iterable[Incident]) -> list[Mapping[str, object]]:
+    """Incidents as rows of a list, with what the list shows beside their own members."""
+    return [
+        {
+            **as_data(incident),
+            "activity": moment(incident.first_activity),
+            "alerts": len(incident.alert_ids),
+        }
+        for incident in incidents
+    ]
