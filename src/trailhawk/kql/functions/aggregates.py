@@ -250,3 +250,50 @@ def make_bag(value: DynamicArg, size: Long | None = None) -> Dynamic:
         ),
     )
     return sql.coalesce(merged, empty)
+
+
+def _row(values: tuple[exp.Expr, ...]) -> exp.Expr:
+    """The values as one struct, so that all come from the same row."""
+    return exp.Struct(
+        expressions=[
+            exp.PropertyEQ(this=exp.to_identifier(f"f{i}"), expression=value) for i, value in enumerate(values)
+        ]
+    )
+
+
+def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
+    number = int(place.name) if isinstance(place, exp.Literal) else int(place.this.name)
+    found = sql.call("struct_extract", row, f"f{number}")
+    return _no_text_null(found, values[number].type)
+
+
+@aggregate("arg_max_field")
+def arg_max_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
+    """Value number `place` of the row with the largest `ordering`: a column of arg_max()."""
+    row = exp.Anonymous(this="arg_max", expressions=[_row(tuple(v.sql for v in values)), ordering])
+    return _field(row, place, values)
+
+
+@aggregate("arg_min_field")
+def arg_min_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
+    """Value number `place` of the row with the smallest `ordering`: a column of arg_min()."""
+    row = exp.Anonymous(this="arg_min", expressions=[_row(tuple(v.sql for v in values)), ordering])
+    return _field(row, place, values)
+
+
+@aggregate("take_any_field")
+def take_any_field(place: Long, *values: AnyArg) -> Same:
+    """Value number `place` of one row of the group: a column of take_any(a, b)."""
+    row = exp.Min(this=_row(tuple(v.sql for v in values)))
+    return _field(row, place, values)
+
+
+ROW_FUNCTIONS = {
+    "arg_max": arg_max_field,
+    "argmax": arg_max_field,
+    "arg_min": arg_min_field,
+    "argmin": arg_min_field,
+    "take_any": take_any_field,
+    "any": take_any_field,
+}
+"""Aggregates that give several columns of one row, by their KQL names."""

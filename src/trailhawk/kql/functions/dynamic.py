@@ -15,7 +15,7 @@ from trailhawk.kql.functions.registry import (
     Integer,
     Long,
     Number,
-    Scalar,
+    Real,
     String,
     Timespan,
     scalar,
@@ -237,10 +237,10 @@ def expand_bag_arrays(value: Dynamic) -> Dynamic:
     )
 
 
-@scalar("range_list")
-def range_list(start: Scalar, stop: Scalar, step: Scalar) -> Dynamic:
-    """The values of the range operator as a list of numbers or ticks."""
-    return sql.call("generate_series", start, stop, step)
+@scalar("range_places")
+def range_places(steps: Real) -> Dynamic:
+    """The places 0, 1, ... up to `steps` as a list of whole numbers; none if it is negative."""
+    return sql.call("generate_series", sql.cast(sql.literal(0), KqlType.LONG), sql.cast(exp.Floor(this=steps), KqlType.LONG))
 
 
 @scalar()

@@ -16,6 +16,7 @@ from trailhawk.kql.functions.registry import (
     Bool,
     Datetime,
     Integer,
+    Long,
     Number,
     NumberArg,
     Real,
@@ -418,3 +419,9 @@ def in_fold(value: String, *items: String) -> Bool:
     return exp.In(this=sql.lower(value), expressions=[sql.lower(item) for item in items])
 
 
+
+
+@scalar("parse_group")
+def parse_group(source: String, pattern: String, group: Long) -> String:
+    """A group of the parse operator's pattern."""
+    return sql.call("regexp_extract", source, pattern, group)
