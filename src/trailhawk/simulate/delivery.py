@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -74,15 +73,10 @@ class Delivery:
     _previous_digest: tuple[str, str] = ("", "")
     _folders: set[Path] = field(default_factory=set)
 
-    def add(self, records: Iterable[Record]) -> int:
-        """Queue records for delivery; how many there were."""
-        count = 0
-        for record in records:
-            line = orjson.dumps(record.body)
-            self._waiting[record.account, record.region].append(_Written(record.at, line))
-            count += 1
-        self.tally.distinct += count
-        return count
+    def add(self, record: Record) -> None:
+        """Queue a record for delivery."""
+        self._waiting[record.account, record.region].append(_Written(record.at, orjson.dumps(record.body)))
+        self.tally.distinct += 1
 
     def flush(self, until: int, *, last: bool = False) -> None:
         """Write every file that is complete at `until` (all of them at the `last` flush)."""

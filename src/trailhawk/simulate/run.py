@@ -61,12 +61,12 @@ def simulate(
     """
     started = perf_counter()
     chosen = _scenario(scenario)
-    logs, truth_file = _room(out)
     if days < 1 or events_per_day < LEAST_EVENTS_PER_DAY:
         raise UsageError(
             f"cannot simulate {days} days of {events_per_day} events",
             hint=f"at least 1 day and {LEAST_EVENTS_PER_DAY} events a day",
         )
+    logs, truth_file = _room(out)
     first_day = end - timedelta(days=days - 1)
     start = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp())
     world = build(seed=seed, start=start, days=days, events_per_day=events_per_day)
@@ -74,12 +74,15 @@ def simulate(
     delivery = Delivery(logs, world.rng("delivery"))
     marked: dict[str, list[str]] = defaultdict(list)
     for number in range(1, days + 1):
-        told = ordinary_day(world, number)
-        delivery.add(record for record in told.records if record.at < world.end)
-        for name, event_ids in told.marked.items():
-            marked[name] += event_ids
+        for record, mark in ordinary_day(world, number):
+            if record.at >= world.end:
+                continue
+            delivery.add(record)
+            if mark:
+                marked[mark].append(record.event_id)
         if number == days:
-            delivery.add(attack.records)
+            for record in attack.records:
+                delivery.add(record)
         delivery.flush(start + number * DAY, last=number == days)
         if progress:
             progress(number, days)

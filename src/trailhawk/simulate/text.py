@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
+from base64 import b32encode, b64encode
 from functools import lru_cache
 from random import Random
 from time import gmtime, strftime
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
-_UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
 _MIXED = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 _LOWER = "abcdefghijklmnopqrstuvwxyz0123456789"
 
@@ -38,7 +37,8 @@ def mixed(rng: Random, length: int) -> str:
 
 
 def s3_request_id(rng: Random) -> str:
-    return "".join(rng.choices(_UPPER, k=16))
+    """Sixteen capitals and digits."""
+    return b32encode(rng.randbytes(10)).decode()
 
 
 def opaque(rng: Random, size: int) -> str:

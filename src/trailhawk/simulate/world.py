@@ -311,7 +311,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
             instance_id="i-0a1b2c3d4e5f60718",
             interface="eni-0a1b2c3d4e5f60718",
             old_metadata=True,
-            every=HOUR,
+            every=HOUR if events_per_day >= 1000 else 2 * HOUR,
         ),
         instance("backup", "backup", "10.20.4.10", ((0, "198.51.100.30"),)),
         instance("orders-1", "orders", "10.20.1.11", nat),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from random import Random
 
 from ..record import Record
@@ -63,31 +62,23 @@ WEEKEND = 0.87
 """Customers also come at weekends; only the staff is off."""
 
 
-@dataclass(frozen=True)
-class Told:
-    """A day: its records in no order, and the event ids of what was marked, by name."""
+def ordinary_day(world: World, number: int) -> Iterator[tuple[Record, str]]:
+    """Day `number`, the first being 1: records in no order, each with its mark if it has one.
 
-    records: list[Record]
-    marked: Mapping[str, list[str]]
-
-
-def ordinary_day(world: World, number: int) -> Told:
-    """Day `number`, the first being 1. A burst may run over midnight."""
+    Told one by one, so that no more than a record is held in memory. A burst may run over midnight.
+    """
     day = day_of(world, number)
-    records: list[Record] = []
-    marked: dict[str, list[str]] = {}
-    for actor in SKELETON:
-        records += actor(world, day, world.rng(actor.__name__, number))
-    for actor in MARKED:
-        special = list(actor(world, day, world.rng(actor.__name__, number)))
-        records += special
-        if special:
-            marked[actor.__name__] = [record.event_id for record in special]
+    count = 0
+    for actor in SKELETON + MARKED:
+        mark = actor.__name__ if actor in MARKED else ""
+        for record in actor(world, day, world.rng(actor.__name__, number)):
+            count += 1
+            yield record, mark
     size = world.events_per_day if day.workday else round(world.events_per_day * WEEKEND)
-    room = max(0, size - len(records))
+    room = max(0, size - count)
     total = sum(weight for _, weight in VOLUME)
     for volume, weight in VOLUME:
         share = room * weight // total
         if share:
-            records += volume(world, day, world.rng(volume.__name__, number), share)
-    return Told(records, marked)
+            for record in volume(world, day, world.rng(volume.__name__, number), share):
+                yield record, ""
