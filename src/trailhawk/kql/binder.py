@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
@@ -79,30 +79,23 @@ _JOIN_KINDS = {kind.value: kind for kind in JoinKind} | {
 _TABLE_FUNCTIONS = frozenset({"materialize", "table", "view"})
 
 
-def bind(
-    query: syntax.Query,
-    catalog: Catalog,
-    *,
-    now: int,
-    functions: Mapping[str, syntax.Function] | None = None,
-) -> Query:
-    """The bound plan of a query's last tabular statement. `now` is ticks; `functions` are stored functions."""
-    return Binder(catalog, now, functions or {}).query(query)
-
-
-@dataclass(frozen=True)
-class _Named:
-    """A value with the name its column gets."""
-
-    name: str
-    value: Expr
-
-
 class Binder:
-    """Binds one query; it holds the counter of column ids and the queries that are computed once."""
+    """Binds one query; it holds the counter of column ids and the queries that are computed once.
 
-    def __init__(self, catalog: Catalog, now: int, functions: Mapping[str, syntax.Function]) -> None:
+    `now` is in ticks, `functions` are stored functions, `clip` bounds every table's time column: at least
+    the first, before the second, in ticks.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        now: int,
+        functions: Mapping[str, syntax.Function],
+        *,
+        clip: tuple[int | None, int | None] = (None, None),
+    ) -> None:
         self.catalog = catalog
+        self.clip = clip
         self.scalars = ScalarBinder(self, now)
         root = Env()
         self.root = Env({name: FunctionBinding(name, value, root) for name, value in functions.items()})
@@ -339,7 +332,7 @@ class Binder:
         if not any(column.name == INGESTION_TIME for column in stored):
             stored.append(Column(INGESTION_TIME, _T.DATETIME))
         columns = {column.name: OutColumn(self.new_id(), column.name, column.type) for column in stored}
-        scan = Scan(tuple(columns.values()), table, tuple(columns))
+        scan = self._clipped(Scan(tuple(columns.values()), table, tuple(columns)))
         if not table.constants:
             return scan
         shown: list[OutColumn] = []
@@ -352,6 +345,16 @@ class Binder:
                 shown.append(OutColumn(self.new_id(), column.name, column.type))
                 values.append(Const(column.type, table.constants[column.name]))
         return Project(tuple(shown), scan, tuple(values))
+
+    def _clipped(self, scan: Scan) -> Node:
+        times = [column for column in scan.columns if column.name == scan.table.time_column]
+        node: Node = scan
+        for op, bound in zip((">=", "<"), self.clip, strict=True):
+            if bound is not None and times:
+                time = ColumnRef(_T.DATETIME, times[0].id)
+                test = self.scalars.call(op, [time, Const(_T.DATETIME, bound)], Span(0, 0))
+                node = Filter(node.columns, node, test)
+        return node
 
     def _table_call(self, expr: syntax.Call, env: Env) -> Node:
         binding = env.get(expr.name)
@@ -649,9 +652,10 @@ class Binder:
         for name, _, value, _ in keys:
             key_columns.append(OutColumn(self.new_id(), names.unique(name or names.computed()), value.type))
         collect = Collector(AGGREGATES, [], [])
+        grouped = {value.id for _, _, value, _ in keys if isinstance(value, ColumnRef)}
         outputs: list[tuple[str, Expr]] = []
         for item in operator.values:
-            outputs += self._aggregate_item(item, scope, collect, names)
+            outputs += self._aggregate_item(item, scope, collect, names, grouped)
         aggregated = Aggregate(
             (*key_columns, *collect.columns),
             node,
@@ -666,12 +670,12 @@ class Binder:
         return Project(tuple(columns), aggregated, tuple(values))
 
     def _aggregate_item(
-        self, item: syntax.Expr, scope: Scope, collect: Collector, names: _Names
+        self, item: syntax.Expr, scope: Scope, collect: Collector, names: _Names, grouped: set[int]
     ) -> list[tuple[str, Expr]]:
         given = item.names if isinstance(item, syntax.Named) else ()
         value = item.value if isinstance(item, syntax.Named) else item
         if isinstance(value, syntax.Call) and value.name in ROW_FUNCTIONS:
-            found = self._row_aggregate(value, scope, collect)
+            found = self._row_aggregate(value, scope, collect, grouped)
         elif isinstance(value, syntax.Call) and value.name == "percentiles":
             found = self._percentiles(value, scope, collect)
         else:
@@ -684,7 +688,9 @@ class Binder:
                 found[index] = (name, found[index][1])
         return [(names.unique(name or names.computed()), bound) for name, bound in found]
 
-    def _row_aggregate(self, call: syntax.Call, scope: Scope, collect: Collector) -> list[tuple[str, Expr]]:
+    def _row_aggregate(
+        self, call: syntax.Call, scope: Scope, collect: Collector, grouped: set[int]
+    ) -> list[tuple[str, Expr]]:
         """arg_max, arg_min and take_any of several columns: values of one and the same row."""
         function = ROW_FUNCTIONS[call.name]
         args = list(call.args)
@@ -702,10 +708,8 @@ class Binder:
         for arg in args:
             if isinstance(arg, syntax.Star):
                 taken = {ref.id for ref in ordering if isinstance(ref, ColumnRef)}
-                grouped = taken
-                values += [
-                    (c.name, ColumnRef(c.type, c.id)) for c in visible(scope.columns) if c.id not in grouped
-                ]
+                left_out = taken | grouped
+                values += [(c.name, ColumnRef(c.type, c.id)) for c in visible(scope.columns) if c.id not in left_out]
             else:
                 values.append((auto_name(arg) or "", self.scalars.bind(arg, scope)))
         if not ordering and len(values) == 1 and not isinstance(args[0], syntax.Star):

@@ -55,10 +55,10 @@ _DEFINED_NAMES = _SIMPLE_NAMES - {"kind", "withsource", "with_source"} | frozens
     _NAMES_WHEN_DEFINED.split()
 )
 _RESERVED = frozenset(_KEYWORDS.split()) | frozenset(lexer.HYPHENATED)
-_NO_REFERENCE = _RESERVED - _SIMPLE_NAMES
+NO_REFERENCE = _RESERVED - _SIMPLE_NAMES
 _NO_DEFINITION = _RESERVED - _DEFINED_NAMES
-_PIPE_FUNCTIONS = frozenset({"toscalar", "materialize", "totable"})
-_CALLABLE = _PIPE_FUNCTIONS | {"contains", "has", "in", "first", "last"}
+PIPE_FUNCTIONS = frozenset({"toscalar", "materialize", "totable"})
+CALLABLE = PIPE_FUNCTIONS | {"contains", "has", "in", "first", "last"}
 
 # Precedence, weakest first. Only `or`, `and` and arithmetic may be chained without parentheses.
 _OR, _AND, _EQUALITY, _RELATION, _SUM, _PRODUCT, _TEXT = range(1, 8)
@@ -76,18 +76,20 @@ _TEXT_OPERATORS = {
     "notcontainscs": "!contains_cs",
 }
 _LISTS = ("in", "!in", "in~", "!in~", "has_any", "has_all")
-_INFIX: dict[str, tuple[int, str]] = (
+_LIKE = ("like", "notlike", "likecs", "notlikecs")
+INFIX: dict[str, tuple[int, str]] = (
     {"or": (_OR, "or"), "and": (_AND, "and")}
     | {"==": (_EQUALITY, "=="), "!=": (_EQUALITY, "!="), "<>": (_EQUALITY, "!=")}
     | {name: (_EQUALITY, name) for name in (*_LISTS, "between", "!between")}
     | {name: (_RELATION, name) for name in ("<", "<=", ">", ">=")}
+    | {name: (_TEXT, name) for name in _LIKE}
     | {name: (_SUM, name) for name in "+-"}
     | {name: (_PRODUCT, name) for name in "*/%"}
     | {name: (_TEXT, op) for name, op in _TEXT_OPERATORS.items()}
 )
 _AFTER_STAR = frozenset({"==", "and", "or", *_TEXT_OPERATORS})
 
-_TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _STATEMENTS = ("let", "set", "declare", "alias", "restrict")
 _TYPES = TYPE_NAMES | {"int64": KqlType.LONG, "int8": KqlType.BOOL}
 _FIND_TYPES = _TYPES | {
@@ -258,7 +260,7 @@ class _Parser:
             return self.unexpected("an operator, '|' or ';'", hint="did you mean '=='?")
         if word in _CLOSING:
             return self.unexpected("'|' or ';'", hint=f"this '{word}' closes nothing")
-        return self.unexpected("'|' or ';'", near=[*_INFIX, "by", "on", "asc", "desc"])
+        return self.unexpected("'|' or ';'", near=[*INFIX, "by", "on", "asc", "desc"])
 
     def recovered(self, read: Callable[[], _Item]) -> _Item | None:
         """Read; where problems are collected, note the error and go to the next `|` or `;` of this level."""
@@ -397,7 +399,7 @@ class _Parser:
         while not self.is_word("}"):
             statements.append(self.statement())
             if not self.take(";") and not self.is_word("}"):
-                raise self.unexpected("'|', ';' or '}'", near=_INFIX)
+                raise self.unexpected("'|', ';' or '}'", near=INFIX)
         self.leave()
         self.need("}")
         if statements and isinstance(last := statements[-1], syntax.ExpressionStatement):
@@ -447,7 +449,7 @@ class _Parser:
 
     def simple_name(self, wanted: str) -> str:
         """A name where keywords that could begin something else need brackets."""
-        return self.name(wanted, _NO_REFERENCE)
+        return self.name(wanted, NO_REFERENCE)
 
     def defined_name(self, wanted: str = "a name") -> str:
         """A name that is being given, before `=` or `:`, where more keywords may stand."""
@@ -625,7 +627,7 @@ class _Parser:
         word = self.words[start]
         if (
             self.kinds[start] == NAME
-            and word not in _TRUTH
+            and word not in TRUTH
             and not (word == "dynamic" and self.is_word("(", 1))
         ):
             self.at += 1
@@ -723,11 +725,13 @@ class _Parser:
         left = self.unary()
         tightest = _TEXT
         while True:
-            found = _INFIX.get(self.words[self.at])
+            found = INFIX.get(self.words[self.at])
             if found is None:
                 break
             level, op = found
             if level < weakest or level > tightest:
+                break
+            if op == "in" and self.is_word("range", 1):  # make-series ... on x in range(a, b, c)
                 break
             if level <= _AND:
                 left = self.chain(start, left, level, op)
@@ -747,6 +751,8 @@ class _Parser:
         return left
 
     def infix(self, start: int, left: Expr, level: int, op: str) -> Expr:
+        if op in _LIKE:
+            raise UnsupportedError(f"operator '{op}'", self.here(), hint="use 'contains' or 'matches regex'")
         self.at += 1
         if level == _EQUALITY:
             if op in _LISTS:
@@ -807,7 +813,7 @@ class _Parser:
         if not self.take(")"):
             if self.words[self.at] == "=":
                 raise self.unexpected("')'", hint="did you mean '=='?")
-            raise self.unexpected("')'", near=_INFIX)
+            raise self.unexpected("')'", near=INFIX)
 
     def unary(self) -> Expr:
         start = self.at
@@ -903,14 +909,21 @@ class _Parser:
                 return self.type_of()
             if word in _ROW_SOURCES:
                 return self.rows()
-            if word in _NO_REFERENCE and word not in _CALLABLE:
+            if word in NO_REFERENCE and word not in CALLABLE:
                 raise self.keyword()
             self.at += 1
             return self.call(start, word)
-        if word in _NO_REFERENCE:
-            if word in _TRUTH:
+        if word in PIPE_FUNCTIONS and following == "kind":
+            self.at += 2
+            self.need("=")
+            self.need("nooptimization")
+            return syntax.Call(
+                self.span(start), word, self.arguments(word), Span(self.starts[start], self.ends[start])
+            )
+        if word in NO_REFERENCE:
+            if word in TRUTH:
                 self.at += 1
-                return syntax.Literal(self.span(start), _TRUTH[word], KqlType.BOOL)
+                return syntax.Literal(self.span(start), TRUTH[word], KqlType.BOOL)
             if word in _ROW_SOURCES:
                 return self.rows()
             raise self.keyword()
@@ -935,7 +948,7 @@ class _Parser:
         self.need("(")
         self.enter()
         args: tuple[Expr, ...] = ()
-        if name in _PIPE_FUNCTIONS:
+        if name in PIPE_FUNCTIONS:
             args = (self.pipe(),)
         elif not self.is_word(")"):
             args = self.listed(self.argument)
@@ -994,7 +1007,7 @@ class _Parser:
             return syntax.Literal(self.span(start), value, KqlType.STRING)
         if self.kinds[start] in _LITERALS:
             return self.literal_token()
-        if self.words[start] in _TRUTH and self.kinds[start] == NAME:
+        if self.words[start] in TRUTH and self.kinds[start] == NAME:
             return self.word()
         if self.words[start] in ("dynamic", "typeof") and self.is_word("(", 1):
             return self.word()
@@ -1064,9 +1077,9 @@ class _Parser:
         if kind in (LONG, REAL):
             self.at += 1
             return _number(word)
-        if kind == NAME and (word in _TRUTH or word == "null"):
+        if kind == NAME and (word in TRUTH or word == "null"):
             self.at += 1
-            return _TRUTH.get(word)
+            return TRUTH.get(word)
         if kind in _LITERALS:
             return _plain(self.literal_token())
         if word == "dynamic" and self.is_word("(", 1):
@@ -1173,7 +1186,7 @@ class _Parser:
         start = self.at
         node: Expr = self.column_name()
         while True:
-            if self.take("."):
+            if self.take(".") and not self.is_index():
                 name = self.simple_name("a member's name")
                 node = syntax.Member(self.span(start), node, name)
             elif self.is_word("["):
@@ -1240,9 +1253,14 @@ class _Parser:
         if not self.starts_name() and not self.is_word("("):
             raise self.unexpected("a table")
         node = self.primary()
-        while self.take("."):
-            text = self.pattern()
-            node = self.member(start, node) if text is None else syntax.Member(self.span(start), node, text)
+        while self.is_word(".") or self.is_word("["):
+            if self.take(".") and not self.is_index():
+                text = self.pattern()
+                node = (
+                    self.member(start, node) if text is None else syntax.Member(self.span(start), node, text)
+                )
+            else:
+                node = self.index(start, node)
         return node
 
     def fork(self, start: int) -> syntax.Fork:
@@ -1407,7 +1425,8 @@ class _Parser:
         identifier = None
         if self.words[start] != "partition" and self.take("id"):
             identifier = str(self.literal_token().value)
-        if not self.is_word("{"):
+        standalone = self.is_word("{")
+        if not standalone:
             body = self.closed_sub_pipe()
         else:
             self.at += 1
@@ -1417,7 +1436,7 @@ class _Parser:
             body = value if isinstance(value, syntax.Pipe) else syntax.Pipe(self.span(place), value, ())
             self.leave()
             self.need("}")
-        return syntax.Partition(self.span(start), by, body, properties, identifier)
+        return syntax.Partition(self.span(start), by, body, properties, identifier, standalone)
 
     def print_(self, start: int) -> syntax.Print:
         values = self.listed(self.named)

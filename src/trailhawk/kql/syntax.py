@@ -515,6 +515,8 @@ class Partition(Operator):
     body: Pipe
     properties: tuple[Property, ...] = ()
     id: str | None = None
+    standalone: bool = False
+    """True for `{query}`: the body begins with a source of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,8 +67,12 @@ Integer = Annotated[Sql, _INTEGERS]
 Scalar = Annotated[Sql, _ANY]
 AnyArg = Annotated[Arg, _ANY]
 NumberArg = Annotated[Arg, _NUMBERS]
+IntegerArg = Annotated[Arg, _INTEGERS]
 StringArg = Annotated[Arg, frozenset({KqlType.STRING})]
 DynamicArg = Annotated[Arg, frozenset({KqlType.DYNAMIC})]
+Text = Annotated[Sql, _ANY, KqlType.STRING]
+"""Anything, converted by tostring()."""
+TextArg = Annotated[Arg, _ANY, KqlType.STRING]
 Same = Annotated[Sql, _Same()]
 Arithmetic = Annotated[Sql, _Same(KqlType.LONG)]
 """The type of arithmetic: int and int give long."""
@@ -96,12 +100,13 @@ def widest(types: Iterable[KqlType]) -> KqlType | None:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter: the types it takes; `typed` if the body wants an `Arg`."""
+    """One parameter: the types it takes; `typed` if the body wants an `Arg`, `to` if it is always converted."""
 
     name: str
     types: frozenset[KqlType]
     typed: bool
     optional: bool
+    to: KqlType | None = None
 
     def cost(self, given: KqlType, *, null: bool = False) -> int | None:
         """How much conversion this argument needs (0 none); None if it does not fit."""
@@ -117,6 +122,8 @@ class Param:
 
     def convert_to(self, given: KqlType) -> KqlType:
         """The type the argument is converted to before the body sees it."""
+        if self.to is not None:
+            return self.to
         if given in self.types:
             return given
         if given.is_number:
@@ -224,8 +231,8 @@ def _signature(name: str, body: Callable[..., Sql]) -> Overload:
     params: list[Param] = []
     variadic: Param | None = None
     for parameter in inspect.signature(body).parameters.values():
-        base, types = get_args(hints[parameter.name])[:2]
-        param = Param(parameter.name, types, base is Arg, parameter.default is not parameter.empty)
+        base, types, *to = get_args(hints[parameter.name])
+        param = Param(parameter.name, types, base is Arg, parameter.default is not parameter.empty, *to)
         if parameter.kind is parameter.VAR_POSITIONAL:
             variadic = param
         elif parameter.kind is not parameter.KEYWORD_ONLY:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlglot import exp
 
 from trailhawk.kql.functions.registry import Sql
@@ -113,3 +115,37 @@ def floor_mod(value: Sql, divisor: Sql) -> Sql:
     size = exp.Abs(this=divisor.copy())
     once = binary(exp.Mod, value, divisor)
     return binary(exp.Mod, binary(exp.Add, once, size), size.copy())
+
+
+def let(value: Sql, name: str, body: Callable[[Sql], Sql]) -> Sql:
+    """`body` over a value that is computed once and named `name`."""
+    return call("list_extract", each(exp.Array(expressions=[value]), name, body), 1)
+
+
+def each(items: Sql, name: str, body: Callable[[Sql], Sql]) -> Sql:
+    """The list of `body` over each item, which is named `name`."""
+    return call("list_transform", items, _function(body(exp.column(name)), name))
+
+
+def keep(items: Sql, name: str, test: Callable[[Sql], Sql]) -> Sql:
+    """The items for which the test is true."""
+    return call("list_filter", items, _function(test(exp.column(name)), name))
+
+
+def _function(body: Sql, name: str) -> exp.Lambda:
+    return exp.Lambda(this=body, expressions=[exp.to_identifier(name)])
+
+
+def field(value: Sql, name: str) -> Sql:
+    """A field of a struct."""
+    return call("struct_extract", value, name)
+
+
+def array(items: Sql) -> Sql:
+    """A list as a JSON array."""
+    return call("to_json", items)
+
+
+def joined(*parts: Sql | str) -> Sql:
+    """The texts one after the other; null counts as empty."""
+    return call("concat", *parts)

@@ -1,0 +1,227 @@
+"""DuckDB as the embedded engine: plans over the lake's Parquet files, within limits of memory and time."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import duckdb
+
+from trailhawk.engine.result import Result, TimeRange
+from trailhawk.errors import LimitError, QueryError
+from trailhawk.kql import syntax
+from trailhawk.kql.compiler import compile_query
+from trailhawk.kql.functions.sql import SQL_TYPES
+from trailhawk.kql.lower import column_name, lower
+from trailhawk.kql.plan import OutColumn, Scan
+from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trailhawk.lake.table import DataFile
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MAX_DEFAULT_MEMORY = 4 << 30
+
+
+class Files(Protocol):
+    """What the engine asks of a table's snapshot."""
+
+    def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]: ...
+
+
+class Tables(Catalog, Protocol):
+    """A catalog whose tables are files."""
+
+    def snapshot(self, name: str) -> Files: ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one engine: bytes of memory, threads, seconds a query, bytes of temporary files."""
+
+    memory: int | None = None
+    threads: int | None = None
+    seconds: float = 600.0
+    temporary: int = 20 << 30
+
+
+def default_memory() -> int:
+    """A quarter of the machine's memory, at most 4 GiB."""
+    pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+    return min(pages * size // 4, _MAX_DEFAULT_MEMORY)
+
+
+class DuckDBEngine:
+    """Runs KQL over a lake. Safe to use from several threads: each query has a cursor of its own.
+
+    `relations` gives rows that are not in the lake (yet) for tables the catalog knows, as Arrow with the
+    table's stored columns. `functions` are stored KQL functions.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        *,
+        relations: Mapping[str, Callable[[], pa.Table]] | None = None,
+        functions: Mapping[str, syntax.Function] | None = None,
+        limits: Limits | None = None,
+        temporary: Path | None = None,
+    ) -> None:
+        self.tables = tables
+        self.relations = dict(relations or {})
+        self.functions = dict(functions or {})
+        self.limits = limits or Limits()
+        config: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": f"{(self.limits.memory or default_memory()) >> 20}MiB",
+            "python_enable_replacements": False,
+            "error_on_division_by_zero": False,
+            "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False,
+            "max_temp_directory_size": f"{self.limits.temporary >> 20}MiB",
+        }
+        if self.limits.threads:
+            config["threads"] = self.limits.threads
+        if temporary is not None:
+            config["temp_directory"] = str(temporary)
+        self._connection = duckdb.connect(":memory:", config=config)
+
+    def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
+        """Rows of the query's last tabular statement.
+
+        Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
+        """
+        clip = window or TimeRange()
+        compiled = compile_query(
+            text, self.tables, now=now, start=clip.start, end=clip.end, functions=self.functions
+        )
+        cursor = self._connection.cursor()
+        try:
+            sql = lower(compiled.plan, lambda scan: self._scan(scan, cursor))
+            table = self._run(cursor, sql)
+        finally:
+            cursor.close()
+        columns = tuple(Column(column.name, column.type) for column in compiled.columns)
+        wanted = [column_name(column.id) for column in compiled.columns]
+        return Result(columns, _named(table, wanted, columns), compiled.chart)
+
+    def explain(self, text: str, *, now: datetime, window: TimeRange | None = None) -> str:
+        """The SQL that a query becomes."""
+        clip = window or TimeRange()
+        compiled = compile_query(
+            text, self.tables, now=now, start=clip.start, end=clip.end, functions=self.functions
+        )
+        cursor = self._connection.cursor()
+        try:
+            return lower(compiled.plan, lambda scan: self._scan(scan, cursor))
+        finally:
+            cursor.close()
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+        timer = threading.Timer(self.limits.seconds, cursor.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            return cursor.sql(sql).to_arrow_table()
+        except duckdb.InterruptException:
+            raise LimitError(f"the query ran longer than {self.limits.seconds:g} s") from None
+        except duckdb.OutOfMemoryException:
+            raise LimitError("the query needs more memory than it may use", hint="narrow its time range") from None
+        except duckdb.Error as error:
+            raise QueryError(f"the engine refused: {str(error).splitlines()[0]}") from error
+        finally:
+            timer.cancel()
+
+    # --- scans ---------------------------------------------------------------------------------------------
+
+    def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection) -> str:
+        """SELECTs over the files that may hold rows, one for each set of columns that files have."""
+        since, until = _moment(scan.since), _moment(scan.until)
+        files = self.tables.snapshot(scan.table.name).files(since, until)
+        stored = set(scan.stored)
+
+        def present(file: DataFile) -> tuple[str, ...]:
+            return tuple(sorted(stored & file.columns))
+
+        selects = []
+        for columns, group in groupby(sorted(files, key=lambda file: (present(file), file.path)), key=present):
+            # Within a group in order of time, so that sorted files stay in order.
+            ordered = sorted(group, key=lambda file: (file.first is not None, file.first or _EPOCH, file.path))
+            paths = ", ".join(_quote(file.path) for file in ordered)
+            source = f"read_parquet([{paths}], hive_partitioning=false)"
+            selects.append(f"SELECT {_columns(scan, frozenset(columns))} FROM {source}")
+        if scan.table.name in self.relations:
+            rows = self.relations[scan.table.name]()
+            name = f"relation_{scan.table.name}"
+            cursor.register(name, rows)
+            selects.append(f"SELECT {_columns(scan, frozenset(rows.column_names))} FROM {name}")
+        if not selects:
+            return f"SELECT {_columns(scan, frozenset())} WHERE FALSE"
+        return " UNION ALL ".join(selects)
+
+
+def _columns(scan: Scan, present: frozenset[str]) -> str:
+    """The select list of a scan over files that have these columns."""
+    promoted = {item.hidden: item for item in scan.table.promoted}
+    items = [
+        f"{_stored(column, name, present, promoted, scan.table)} AS {column_name(column.id)}"
+        for column, name in zip(scan.columns, scan.stored, strict=True)
+    ]
+    return ", ".join(items) or "1 AS one"
+
+
+def _stored(
+    column: OutColumn, name: str, present: frozenset[str], promoted: Mapping[str, Promoted], table: Table
+) -> str:
+    """A stored column, or what stands for it in files that lack it."""
+    quoted = f'"{name}"'
+    if name in promoted:
+        if name in present:
+            return f"COALESCE({quoted}, '')"
+        item = promoted[name]
+        # A file from before the path was promoted: read the JSON, as the promotion would have.
+        source = f"nullif(\"{item.column}\", '')" if _has(item.column, present, table) else "NULL"
+        steps = "".join(f'."{step}"' if isinstance(step, str) else f"[{step}]" for step in item.path)
+        return f"COALESCE(try(json_extract_string({source}, {_quote('$' + steps)})), '')"
+    if name in present:
+        return f"CAST({quoted} AS JSON)" if column.type is KqlType.DYNAMIC else quoted
+    if column.type is KqlType.STRING and not name.startswith(HIDDEN_PREFIX):
+        return "''"
+    return f"CAST(NULL AS {SQL_TYPES[column.type]})"
+
+
+def _has(column: str, present: frozenset[str], table: Table) -> bool:
+    # `present` lists only the scan's own columns; the JSON column itself is in every file of the table.
+    return column in present or table.column(column) is not None
+
+
+def _quote(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _moment(ticks: int | None) -> datetime | None:
+    if ticks is None:
+        return None
+    try:
+        return _EPOCH + timedelta(microseconds=ticks // 10)
+    except OverflowError:
+        return None
+
+
+def _named(table: pa.Table, wanted: Iterable[str], columns: tuple[Column, ...]) -> pa.Table:
+    """The engine's columns in KQL's order and under KQL's names."""
+    import pyarrow as pa
+
+    arrays = [table.column(name) for name in wanted]
+    return pa.table(arrays, names=[column.name for column in columns])

@@ -1,0 +1,80 @@
+"""What a query gives, and what runs one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trailhawk.kql.plan import Chart
+from trailhawk.kql.schema import Column
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """Event times in [start, end); None is open."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Columns by KQL name and type, and their values as Arrow in the same order.
+
+    In the table datetime is timestamp[us] UTC without zone, timespan int64 ticks, dynamic JSON text.
+    """
+
+    columns: tuple[Column, ...]
+    table: pa.Table
+    chart: Chart | None = None
+
+    def tuples(self) -> list[tuple[object, ...]]:
+        """Rows of Python values: aware datetimes, timedeltas, dynamic as what its JSON says."""
+        values = [
+            [None if value is None else convert(value) for value in self.table.column(place).to_pylist()]
+            for place, convert in enumerate(_CONVERT.get(column.type, _same) for column in self.columns)
+        ]
+        return list(zip(*values, strict=True)) if values else [()] * int(self.table.num_rows)
+
+    def rows(self) -> list[dict[str, object]]:
+        """Rows by column name; of two columns of one name the first is kept."""
+        names = [column.name for column in self.columns]
+        return [dict(reversed(list(zip(names, row, strict=True)))) for row in self.tuples()]
+
+
+class Engine(Protocol):
+    """Runs KQL over the lake."""
+
+    def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
+        """The rows of a query; raises QueryError. `window` clips every table, `now` is what now() means."""
+        ...
+
+
+def _same(value: Any) -> object:
+    return value
+
+
+def _aware(value: datetime) -> object:
+    return value.replace(tzinfo=UTC)
+
+
+def _timedelta(ticks: int) -> object:
+    return timedelta(microseconds=ticks // 10)
+
+
+def _json(text: str) -> object:
+    return json.loads(text)
+
+
+_CONVERT: dict[KqlType, Callable[[Any], object]] = {
+    KqlType.DATETIME: _aware,
+    KqlType.TIMESPAN: _timedelta,
+    KqlType.DYNAMIC: _json,
+}

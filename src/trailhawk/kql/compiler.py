@@ -1,0 +1,42 @@
+"""Text to optimized plan: parse, bind, optimize."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from trailhawk.kql import syntax
+from trailhawk.kql.binder import Binder
+from trailhawk.kql.parser import parse
+from trailhawk.kql.passes import optimize
+from trailhawk.kql.plan import Chart, Node, OutColumn
+from trailhawk.kql.scalars import ticks_of
+from trailhawk.kql.schema import Catalog
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A query ready to be lowered: `columns` are its result, by name and type."""
+
+    plan: Node
+    columns: tuple[OutColumn, ...]
+    chart: Chart | None
+
+
+def compile_query(
+    text: str,
+    catalog: Catalog,
+    *,
+    now: datetime,
+    start: datetime | None = None,
+    end: datetime | None = None,
+    functions: Mapping[str, syntax.Function] | None = None,
+) -> Compiled:
+    """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
+
+    Raises QueryError with the place in the text.
+    """
+    clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
+    bound = Binder(catalog, ticks_of(now), functions or {}, clip=clip).query(parse(text))
+    return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)

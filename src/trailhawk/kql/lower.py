@@ -1,0 +1,431 @@
+"""Plan to SQL: a chain of common table expressions, one tree at a time, columns named c<id>.
+
+`scan` gives the SQL text of a table's rows; everything else is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+from sqlglot import exp
+from sqlglot.dialects.duckdb import DuckDB
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
+from trailhawk.kql.functions.dynamic import PARSE_JSON
+from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg
+from trailhawk.kql.passes import optimize
+from trailhawk.kql.plan import (
+    Aggregate,
+    AggregateCall,
+    Call,
+    ColumnRef,
+    Const,
+    Expr,
+    Filter,
+    InQuery,
+    Join,
+    JoinKind,
+    Limit,
+    Node,
+    PathExpr,
+    Project,
+    ScalarQuery,
+    Scan,
+    Shared,
+    Sort,
+    SortKey,
+    Union,
+    Unnest,
+    Values,
+    Window,
+)
+from trailhawk.kql.schema import Path
+from trailhawk.kql.types import KqlType
+
+ScanSql = Callable[[Scan], str]
+_T = KqlType
+_DIALECT = DuckDB()
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # a plain offset for literals without zone
+
+
+def column_name(id_: int) -> str:
+    """The SQL name of a column; promoted columns have negative ids."""
+    return f"c{id_}" if id_ >= 0 else f"p{-id_}"
+
+
+def lower(plan: Node, scan: ScanSql) -> str:
+    """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order."""
+    lowering = _Lowering(scan)
+    final = lowering.relation(plan)
+    select = lowering.select(final, [column.id for column in plan.columns], cast_json={
+        column.id for column in plan.columns if column.type is _T.DYNAMIC
+    })
+    ctes = ", ".join(f"{name} AS {hint}({text})" for name, hint, text in lowering.ctes)
+    return (f"WITH {ctes} " if ctes else "") + _text(select)
+
+
+def _text(tree: exp.Expr) -> str:
+    return str(_DIALECT.generate(tree, copy=False))
+
+
+@dataclass
+class _Relation:
+    """A SELECT being built: where it reads, what each column is there, filters, order and limit."""
+
+    source: str
+    columns: dict[int, exp.Expr]
+    where: list[exp.Expr] = field(default_factory=list)
+    order: list[exp.Ordered] = field(default_factory=list)
+    limit: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        return self.limit is None and all(isinstance(item, exp.Column | exp.Literal | exp.Cast) for item in self.columns.values())
+
+
+class _Lowering:
+    def __init__(self, scan: ScanSql) -> None:
+        self.scan = scan
+        self.ctes: list[tuple[str, str, str]] = []
+        self.shared: dict[int, str] = {}
+
+    # --- relations -----------------------------------------------------------------------------------------
+
+    def relation(self, node: Node) -> _Relation:
+        match node:
+            case Scan():
+                return self._table(self._cte(self.scan(node)), [column.id for column in node.columns])
+            case Values():
+                return self._values(node)
+            case Filter():
+                below = self._ready(self.relation(node.input))
+                below.where.append(self.condition(node.predicate, below.columns))
+                return below
+            case Project():
+                return self._project(node)
+            case Aggregate():
+                return self._aggregate(node)
+            case Sort():
+                below = self._ready(self.relation(node.input))
+                below.order = [self._ordered(key, below.columns) for key in node.keys]
+                return below
+            case Limit():
+                below = self.relation(node.input)
+                if below.limit is not None:
+                    below = self._stage(below)
+                below.limit = node.count
+                return below
+            case Join():
+                return self._join(node)
+            case Union():
+                return self._union(node)
+            case Unnest():
+                return self._unnest(node)
+            case Window():
+                return self._window(node)
+            case Shared():
+                return self._shared(node)
+        raise AssertionError(type(node))
+
+    def _cte(self, text: str, hint: str = "") -> str:
+        name = f"q{len(self.ctes)}"
+        self.ctes.append((name, hint, text))
+        return name
+
+    def _table(self, source: str, ids: list[int]) -> _Relation:
+        return _Relation(source, {id_: exp.column(column_name(id_)) for id_ in ids})
+
+    def select(self, relation: _Relation, ids: list[int], *, cast_json: set[int] = frozenset()) -> exp.Select:  # type: ignore[assignment]  # an empty frozenset stands for no ids
+        """The SELECT of a relation with these columns, in this order."""
+        items: list[exp.Expr] = []
+        for id_ in ids:
+            value = relation.columns[id_].copy()
+            if id_ in cast_json:
+                value = sql.cast(value, _T.STRING)
+            items.append(exp.alias_(value, column_name(id_), copy=False))
+        select = exp.Select(expressions=items or [exp.Literal.number(1)])
+        select.set("from_", exp.From(this=exp.to_table(relation.source)))
+        if relation.where:
+            select.set("where", exp.Where(this=sql.all_of(*[item.copy() for item in relation.where])))
+        if relation.order:
+            select.set("order", exp.Order(expressions=[item.copy() for item in relation.order]))
+        if relation.limit is not None:
+            select.set("limit", exp.Limit(expression=exp.Literal.number(relation.limit)))
+        return select
+
+    def _stage(self, relation: _Relation) -> _Relation:
+        """The relation as a CTE of its own; an order without a limit goes on above it."""
+        ids = list(relation.columns)
+        select = self.select(relation, ids)
+        carried: list[exp.Ordered] = []
+        for place, key in enumerate(relation.order):
+            name = f"o{len(self.ctes)}_{place}"
+            select.append("expressions", exp.alias_(key.this.copy(), name, copy=False))
+            carried.append(
+                exp.Ordered(this=exp.column(name), desc=key.args.get("desc"), nulls_first=key.args.get("nulls_first"))
+            )
+        if relation.limit is None:
+            select.set("order", None)
+        staged = self._table(self._cte(_text(select)), ids)
+        staged.order = carried
+        return staged
+
+    def _ready(self, relation: _Relation) -> _Relation:
+        """A relation whose columns are cheap to name again and that has no limit yet."""
+        return relation if relation.is_plain else self._stage(relation)
+
+    def _grouped(self, relation: _Relation) -> _Relation:
+        """A relation that a set operation may read."""
+        return relation if relation.is_plain else self._stage(relation)
+
+    def _values(self, node: Values) -> _Relation:
+        ids = [column.id for column in node.columns]
+        rows = node.rows or (tuple(Const(column.type, None) for column in node.columns),)
+        lines = [", ".join(_text(self.constant(value)) for value in row) for row in rows]
+        names = ", ".join(column_name(id_) for id_ in ids)
+        text = f"SELECT {names} FROM (VALUES {', '.join(f'({line})' for line in lines)}) AS v({names})"
+        return self._table(self._cte(text if node.rows else f"{text} WHERE FALSE"), ids)
+
+    def _project(self, node: Project) -> _Relation:
+        below = self.relation(node.input)
+        if not below.is_plain:
+            below = self._stage(below)
+        columns = {
+            column.id: self.expression(value, below.columns)
+            for column, value in zip(node.columns, node.values, strict=True)
+        }
+        return _Relation(below.source, columns, below.where, below.order, below.limit)
+
+    def _ordered(self, key: SortKey, columns: dict[int, exp.Expr]) -> exp.Ordered:
+        return exp.Ordered(this=self.expression(key.value, columns), desc=key.descending, nulls_first=key.nulls_first)
+
+    def _aggregate(self, node: Aggregate) -> _Relation:
+        below = self._grouped(self.relation(node.input))
+        items: list[exp.Expr] = []
+        groups: list[exp.Expr] = []
+        for place, (column, key) in enumerate(zip(node.columns, node.keys, strict=False), start=1):
+            items.append(exp.alias_(self.expression(key, below.columns), column_name(column.id), copy=False))
+            groups.append(exp.Literal.number(place))
+        for column, call in zip(node.columns[len(node.keys) :], node.aggregates, strict=True):
+            value = self.aggregate(call, below)
+            items.append(exp.alias_(value, column_name(column.id), copy=False))
+        select = exp.Select(expressions=items or [exp.Literal.number(1)])
+        select.set("from_", exp.From(this=exp.to_table(below.source)))
+        if below.where:
+            select.set("where", exp.Where(this=sql.all_of(*below.where)))
+        if groups:
+            select.set("group", exp.Group(expressions=groups))
+        return self._table(self._cte(_text(select)), [column.id for column in node.columns])
+
+    def aggregate(self, call: AggregateCall, below: _Relation) -> exp.Expr:
+        tree = call.function.overload.sql([self._arg(arg, below.columns) for arg in call.args])
+        if call.function.keeps_order and below.order:
+            for gathered in list(tree.find_all(exp.Anonymous)):
+                if gathered.name == "list":
+                    value = gathered.expressions[0]
+                    order = exp.Order(this=value.copy(), expressions=[item.copy() for item in below.order])
+                    gathered.set("expressions", [order])
+        return tree
+
+    def _join(self, node: Join) -> _Relation:
+        left, right = self._stage(self.relation(node.left)), self._stage(self.relation(node.right))
+        pairs = [
+            sql.binary(exp.EQ, self.expression(a, left.columns), self.expression(b, right.columns)) for a, b in node.keys
+        ]
+        on = sql.all_of(*pairs)
+        source = left.source
+        if node.kind is JoinKind.INNER_UNIQUE:
+            keys = ", ".join(_text(self.expression(a, left.columns)) for a, _ in node.keys)
+            source = self._cte(
+                f"SELECT * FROM {left.source} QUALIFY row_number() OVER (PARTITION BY {keys}) = 1"
+            )
+        ids = [column.id for column in node.columns]
+        words = {
+            JoinKind.INNER: "JOIN",
+            JoinKind.INNER_UNIQUE: "JOIN",
+            JoinKind.LEFT_OUTER: "LEFT JOIN",
+            JoinKind.RIGHT_OUTER: "RIGHT JOIN",
+            JoinKind.FULL_OUTER: "FULL JOIN",
+            JoinKind.LEFT_SEMI: "SEMI JOIN",
+            JoinKind.LEFT_ANTI: "ANTI JOIN",
+        }
+        other = right.source
+        if node.kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI):
+            source, other = other, source
+            word = "SEMI JOIN" if node.kind is JoinKind.RIGHT_SEMI else "ANTI JOIN"
+        else:
+            word = words[node.kind]
+        # Rows without a partner bring NULL; a string is never null.
+        nullable: set[int] = set()
+        if node.kind in (JoinKind.LEFT_OUTER, JoinKind.FULL_OUTER):
+            nullable |= {column.id for column in node.right.columns}
+        if node.kind in (JoinKind.RIGHT_OUTER, JoinKind.FULL_OUTER):
+            nullable |= {column.id for column in node.left.columns}
+        shown = []
+        for column in node.columns:
+            name = column_name(column.id)
+            text = f"COALESCE({name}, '')" if column.id in nullable and column.type is _T.STRING else name
+            shown.append(f"{text} AS {name}")
+        text = f"SELECT {', '.join(shown) or '1'} FROM {source} {word} {other} ON {_text(on)}"
+        return self._table(self._cte(text), ids)
+
+    def _union(self, node: Union) -> _Relation:
+        ids = [column.id for column in node.columns]
+        parts = []
+        for item, row in zip(node.inputs, node.values, strict=True):
+            below = self._ready(self.relation(item))
+            columns = {
+                column.id: self.expression(value, below.columns)
+                for column, value in zip(node.columns, row, strict=True)
+            }
+            parts.append(_text(self.select(_Relation(below.source, columns, below.where), ids)))
+        return self._table(self._cte(" UNION ALL ".join(parts)), ids)
+
+    def _unnest(self, node: Unnest) -> _Relation:
+        below = self._ready(self.relation(node.input))
+        ids = [column.id for column in node.input.columns]
+        select = self.select(_Relation(below.source, below.columns, below.where), ids)
+        if not ids:
+            select.set("expressions", [])
+        lists = [self.expression(item, below.columns) for item in node.lists]
+        fresh = [column.id for column in node.columns[len(ids) :]]
+        if node.index:
+            sizes = [sql.call("coalesce", sql.call("len", item.copy()), 0) for item in lists]
+            lists.append(sql.call("range", 0, sql.cast(sql.call("greatest", *sizes), _T.LONG)))
+        for id_, item in zip(fresh, lists, strict=True):
+            select.append("expressions", exp.alias_(sql.call("unnest", item), column_name(id_), copy=False))
+        staged = self._table(self._cte(_text(select)), [*ids, *fresh])
+        return staged
+
+    def _window(self, node: Window) -> _Relation:
+        below = self._stage(self.relation(node.input))
+        over = exp.Order(expressions=[item.copy() for item in below.order]) if below.order else None
+        columns = dict(below.columns)
+        fresh = node.columns[len(node.input.columns) :]
+        for column, call in zip(fresh, node.calls, strict=True):
+            tree = call.function.overload.sql([self._arg(arg, below.columns) for arg in call.args])
+            columns[column.id] = _over(tree, over)
+        return self._stage(_Relation(below.source, columns, [], below.order))
+
+    def _shared(self, node: Shared) -> _Relation:
+        if node.key not in self.shared:
+            plan = optimize(node.plan)
+            relation = self.relation(plan)
+            select = self.select(relation, [column.id for column in plan.columns])
+            self.shared[node.key] = self._cte(_text(select), "MATERIALIZED ")
+        columns: dict[int, exp.Expr] = {
+            column.id: exp.column(column_name(source)) for column, source in zip(node.columns, node.sources, strict=True)
+        }
+        return _Relation(self.shared[node.key], columns)
+
+    # --- expressions ---------------------------------------------------------------------------------------
+
+    def _arg(self, arg: Expr, columns: dict[int, exp.Expr]) -> Arg:
+        value = arg.value if isinstance(arg, Const) else NOT_CONSTANT
+        return Arg(self.expression(arg, columns), arg.type, value)
+
+    def expression(self, expr: Expr, columns: dict[int, exp.Expr]) -> exp.Expr:
+        """The SQL of an expression over these columns."""
+        match expr:
+            case ColumnRef():
+                return columns[expr.id].copy()
+            case Const():
+                return self.constant(expr)
+            case Call(overload=overload, args=(PathExpr() as path,)) if overload is DYNAMIC_TEXT:
+                return sql.text(self._path(path, columns, as_text=True))
+            case Call():
+                return expr.overload.sql([self._arg(arg, columns) for arg in expr.args])
+            case PathExpr():
+                return self._path(expr, columns, as_text=False)
+            case ScalarQuery():
+                below = self.relation(expr.plan)
+                select = self.select(below, [expr.plan.columns[0].id])
+                if below.limit is None:
+                    select.set("limit", exp.Limit(expression=exp.Literal.number(1)))
+                query = exp.Subquery(this=select)
+                return sql.text(query) if expr.type is _T.STRING else query
+            case InQuery():
+                return self._in_query(expr, columns)
+        raise AssertionError(type(expr))
+
+    def condition(self, expr: Expr, columns: dict[int, exp.Expr]) -> exp.Expr:
+        """A filter's predicate, where null is as good as false: equality may stay plain, so that it is pushed down."""
+        if isinstance(expr, Call) and expr.overload.name in ("and", "or"):
+            return expr.overload.sql([Arg(self.condition(arg, columns), _T.BOOL) for arg in expr.args])
+        if isinstance(expr, Call) and expr.overload.name == "==":
+            left, right = (self.expression(arg, columns) for arg in expr.args)
+            return sql.binary(exp.EQ, left, right)
+        if isinstance(expr, Call) and expr.overload.name == "in":
+            value, *items = (self.expression(arg, columns) for arg in expr.args)
+            return exp.In(this=value, expressions=items)
+        return self.expression(expr, columns)
+
+    def _in_query(self, expr: InQuery, columns: dict[int, exp.Expr]) -> exp.Expr:
+        below = self._stage(self.relation(expr.plan))
+        column = below.columns[expr.plan.columns[0].id]
+        item = sql.lower(column.copy()) if expr.fold_case else column.copy()
+        value = self.expression(expr.value, columns)
+        query = exp.Select(expressions=[item])
+        query.set("from_", exp.From(this=exp.to_table(below.source)))
+        query.set("where", exp.Where(this=sql.negate(sql.is_null(column.copy()))))
+        found = exp.In(this=sql.lower(value) if expr.fold_case else value, query=exp.Subquery(this=query))
+        total = sql.coalesce(found, exp.false())
+        return sql.negate(total) if expr.negated else total
+
+    def _path(self, expr: PathExpr, columns: dict[int, exp.Expr], *, as_text: bool) -> exp.Expr:
+        """A path into JSON. Text that is not JSON raises in the engine, so it is read inside TRY."""
+        path, steps = _json_path(expr.steps), expr.base
+        name = "json_extract_string" if as_text else "json_extract"
+        if isinstance(steps, Call) and steps.overload is PARSE_JSON:
+            text = sql.call("nullif", self.expression(steps.args[0], columns), "")
+            return sql.call("try", sql.call(name, text, path))
+        return sql.call(name, self.expression(steps, columns), path)
+
+    def constant(self, const: Const) -> exp.Expr:
+        """A constant as SQL; datetimes and timespans come in ticks."""
+        value = const.value
+        if value is None:
+            return sql.null(const.type)
+        match const.type:
+            case _T.BOOL:
+                return exp.Boolean(this=bool(value))
+            case _T.STRING | _T.GUID:
+                return exp.Literal.string(str(value))
+            case _T.DYNAMIC:
+                return sql.cast(exp.Literal.string(json_text(value)), _T.DYNAMIC)
+            case _T.DATETIME if isinstance(value, int):
+                return sql.cast(exp.Literal.string(_moment(value)), _T.DATETIME)
+            case _T.REAL if isinstance(value, int | float):
+                return sql.cast(exp.Literal.string(repr(float(value))), _T.REAL)
+            case _:
+                return sql.cast(exp.Literal.string(str(value)), const.type)
+
+
+def _over(tree: exp.Expr, order: exp.Order | None) -> exp.Expr:
+    """The window function at the tree's heart with its OVER clause; what is around it stays."""
+    window = exp.Window(this=tree, order=order.copy() if order else None)
+    for name in ("coalesce", exp.Coalesce):
+        if isinstance(name, type) and isinstance(tree, name):
+            tree.set("this", exp.Window(this=tree.this, order=order.copy() if order else None))
+            return tree
+    return window
+
+
+def _moment(ticks: int) -> str:
+    return (_EPOCH + timedelta(microseconds=ticks // 10)).isoformat(sep=" ")
+
+
+def json_text(value: object) -> str:
+    """A dynamic constant as compact JSON."""
+    return msgspec.json.encode(value).decode()
+
+
+def _json_path(steps: Path) -> str:
+    """A DuckDB JSON path; a name it cannot quote makes it a JSON pointer."""
+    if any(isinstance(step, str) and ('"' in step or "*" in step) for step in steps):
+        return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return "$" + "".join(f'."{step}"' if isinstance(step, str) else f"[{step}]" for step in steps)

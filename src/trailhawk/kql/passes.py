@@ -1,0 +1,428 @@
+"""Plan to plan, same rows: cheap definitions inlined, JSON paths promoted, time ranges found, columns pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+
+from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
+from trailhawk.kql.functions.dynamic import PARSE_JSON
+from trailhawk.kql.plan import (
+    Aggregate,
+    AggregateCall,
+    Call,
+    ColumnRef,
+    Const,
+    Expr,
+    Filter,
+    InQuery,
+    Join,
+    JoinKind,
+    Limit,
+    Node,
+    OutColumn,
+    PathExpr,
+    Project,
+    ScalarQuery,
+    Scan,
+    Shared,
+    Sort,
+    SortKey,
+    Union,
+    Unnest,
+    Values,
+    Window,
+    references,
+    substitute,
+)
+from trailhawk.kql.schema import Path, Promoted
+from trailhawk.kql.types import KqlType
+
+Bounds = dict[int, tuple[int | None, int | None]]
+"""For a column's id: at least, and less than, in ticks."""
+
+
+def optimize(plan: Node) -> Node:
+    """The plan as it is lowered. Subqueries inside expressions are optimized on their own."""
+    inlined, _ = _inline(plan)
+    promotions = _Promotions()
+    promotions.find_scans(inlined)
+    promoted = _expressions(inlined, promotions.rewrite)
+    bounded = _bound(promoted, {})
+    return _Pruning(promotions).prune(bounded, {column.id for column in bounded.columns})
+
+
+# --- expressions inside nodes ------------------------------------------------------------------------------
+
+
+def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) -> Node:
+    """The plan with every expression changed."""
+
+    def calls(items: tuple[AggregateCall, ...]) -> tuple[AggregateCall, ...]:
+        return tuple(replace(item, args=tuple(change(arg) for arg in item.args)) for item in items)
+
+    match node:
+        case Scan() | Values():
+            return node
+        case Filter():
+            return replace(node, input=_below(node.input, change, deep), predicate=change(node.predicate))
+        case Project():
+            return replace(node, input=_below(node.input, change, deep), values=tuple(map(change, node.values)))
+        case Aggregate():
+            return replace(
+                node,
+                input=_below(node.input, change, deep),
+                keys=tuple(map(change, node.keys)),
+                aggregates=calls(node.aggregates),
+            )
+        case Sort():
+            keys = tuple(SortKey(change(key.value), key.descending, key.nulls_first) for key in node.keys)
+            return replace(node, input=_below(node.input, change, deep), keys=keys)
+        case Limit():
+            return replace(node, input=_below(node.input, change, deep))
+        case Join():
+            return replace(
+                node,
+                left=_below(node.left, change, deep),
+                right=_below(node.right, change, deep),
+                keys=tuple((change(a), change(b)) for a, b in node.keys),
+            )
+        case Union():
+            return replace(
+                node,
+                inputs=tuple(_below(item, change, deep) for item in node.inputs),
+                values=tuple(tuple(map(change, row)) for row in node.values),
+            )
+        case Unnest():
+            return replace(node, input=_below(node.input, change, deep), lists=tuple(map(change, node.lists)))
+        case Window():
+            return replace(node, input=_below(node.input, change, deep), calls=calls(node.calls))
+        case Shared():
+            return replace(node, plan=_below(node.plan, change, deep))
+    raise AssertionError(type(node))
+
+
+def _below(node: Node, change: Callable[[Expr], Expr], deep: bool) -> Node:
+    return _expressions(node, change, deep) if deep else node
+
+
+# --- inlining ----------------------------------------------------------------------------------------------
+
+
+def _is_cheap(expr: Expr) -> bool:
+    """Worth writing again where it is used: a column, a constant, JSON read from a column's text."""
+    match expr:
+        case ColumnRef() | Const():
+            return True
+        case PathExpr():
+            return _is_cheap(expr.base)
+        case Call():
+            return expr.overload in (PARSE_JSON, DYNAMIC_TEXT) and _is_cheap(expr.args[0])
+        case _:
+            return False
+
+
+def _inline(node: Node) -> tuple[Node, dict[int, Expr]]:
+    """The plan with cheap definitions put where they are used, and the definitions visible above it.
+
+    Above a Project a column may so be read that the Project does not list: pruning passes it through.
+    """
+    match node:
+        case Scan() | Values():
+            return node, {}
+        case Project():
+            below, known = _inline(node.input)
+            values = tuple(_subplans(substitute(value, known)) for value in node.values)
+            cheap = {
+                column.id: value
+                for column, value in zip(node.columns, values, strict=True)
+                if _is_cheap(value) and not (isinstance(value, ColumnRef) and value.id == column.id)
+            }
+            return replace(node, input=below, values=values), {**known, **cheap}
+        case Filter() | Sort() | Limit():
+            below, known = _inline(node.input)
+            changed = _expressions(
+                replace(node, input=below), lambda expr: _subplans(substitute(expr, known)), deep=False
+            )
+            return changed, known
+        case Aggregate() | Unnest() | Window():
+            below, known = _inline(node.input)
+            changed = _expressions(
+                replace(node, input=below), lambda expr: _subplans(substitute(expr, known)), deep=False
+            )
+            return changed, {} if isinstance(node, Aggregate) else known
+        case Join():
+            left, on_left = _inline(node.left)
+            right, on_right = _inline(node.right)
+            keys = tuple(
+                (_subplans(substitute(a, on_left)), _subplans(substitute(b, on_right))) for a, b in node.keys
+            )
+            return replace(node, left=left, right=right, keys=keys), {}
+        case Union():
+            done = [_inline(item) for item in node.inputs]
+            rows = tuple(
+                tuple(_subplans(substitute(value, known)) for value in row)
+                for row, (_, known) in zip(node.values, done, strict=True)
+            )
+            return replace(node, inputs=tuple(item for item, _ in done), values=rows), {}
+        case Shared():
+            # Every use of one shared query must stay one and the same plan, so it is optimized once, below.
+            return node, {}
+    raise AssertionError(type(node))
+
+
+def _subplans(expr: Expr) -> Expr:
+    """The expression with the queries inside it optimized."""
+    match expr:
+        case ScalarQuery():
+            return replace(expr, plan=optimize(expr.plan))
+        case InQuery():
+            return replace(expr, value=_subplans(expr.value), plan=optimize(expr.plan))
+        case Call():
+            args = tuple([_subplans(arg) for arg in expr.args])
+            return expr if all(a is b for a, b in zip(args, expr.args, strict=True)) else replace(expr, args=args)
+        case _:
+            return expr
+
+
+# --- promoted JSON paths -----------------------------------------------------------------------------------
+
+
+@dataclass
+class _Promotions:
+    """`tostring(parse_json(Column).path)` read from a hidden column, for the paths a table promotes."""
+
+    columns: dict[int, dict[Path, Promoted]] = field(default_factory=dict)
+    """For a scanned column's id: its promoted paths."""
+    given: dict[tuple[int, Path], OutColumn] = field(default_factory=dict)
+    hidden: dict[int, tuple[int, str]] = field(default_factory=dict)
+    """For a promoted column's id: the scanned column it comes from, and its stored name."""
+
+    def find_scans(self, node: Node) -> None:
+        for scan in _scans(node):
+            paths: dict[str, dict[Path, Promoted]] = {}
+            for item in scan.table.promoted:
+                paths.setdefault(item.column, {})[item.path] = item
+            for column, stored in zip(scan.columns, scan.stored, strict=True):
+                if stored in paths:
+                    self.columns[column.id] = paths[stored]
+
+    def rewrite(self, expr: Expr) -> Expr:
+        match expr:
+            case Call(overload=overload, args=(PathExpr(base=Call(overload=parse, args=(ColumnRef(id=id_),))) as path,)) if (
+                overload is DYNAMIC_TEXT and parse is PARSE_JSON
+            ):
+                promoted = self.columns.get(id_, {}).get(path.steps)
+                return expr if promoted is None else self._column(id_, promoted)
+            case Call():
+                args = tuple([self.rewrite(arg) for arg in expr.args])
+                return expr if all(a is b for a, b in zip(args, expr.args, strict=True)) else replace(expr, args=args)
+            case PathExpr():
+                return replace(expr, base=self.rewrite(expr.base))
+            case InQuery():
+                return replace(expr, value=self.rewrite(expr.value))
+            case _:
+                return expr
+
+    def _column(self, source: int, promoted: Promoted) -> Expr:
+        key = (source, promoted.path)
+        if key not in self.given:
+            # Ids count up from 1 in the binder; a promoted one is negative.
+            column = OutColumn(-1 - len(self.given) - source * 1000, promoted.hidden, KqlType.STRING)
+            self.given[key] = column
+            self.hidden[column.id] = (source, promoted.hidden)
+        return ColumnRef(KqlType.STRING, self.given[key].id)
+
+
+def _scans(node: Node) -> Iterator[Scan]:
+    if isinstance(node, Scan):
+        yield node
+    for item in _inputs(node):
+        yield from _scans(item)
+
+
+def _inputs(node: Node) -> tuple[Node, ...]:
+    match node:
+        case Join():
+            return (node.left, node.right)
+        case Union():
+            return node.inputs
+        case Scan() | Values() | Shared():
+            return ()
+        case Filter() | Project() | Aggregate() | Sort() | Limit() | Unnest() | Window():
+            return (node.input,)
+    raise AssertionError(type(node))
+
+
+# --- time ranges -------------------------------------------------------------------------------------------
+
+
+def _bound(node: Node, bounds: Bounds) -> Node:
+    """The plan with `since` and `until` on each scan whose time column the filters above bound."""
+    match node:
+        case Scan():
+            times = [c for c, stored in zip(node.columns, node.stored, strict=True) if stored == node.table.time_column]
+            low, high = bounds.get(times[0].id, (None, None)) if times else (None, None)
+            return replace(node, since=low, until=high)
+        case Filter():
+            return replace(node, input=_bound(node.input, _narrow(bounds, node.predicate)))
+        case Project() | Sort():
+            return replace(node, input=_bound(node.input, bounds))
+        case Limit() | Window() | Aggregate() | Unnest():
+            return replace(node, input=_bound(node.input, {}))
+        case Join():
+            from_left = node.kind in (JoinKind.INNER, JoinKind.LEFT_OUTER, JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI)
+            from_right = node.kind in (JoinKind.INNER, JoinKind.RIGHT_OUTER, JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI)
+            return replace(
+                node,
+                left=_bound(node.left, bounds if from_left else {}),
+                right=_bound(node.right, bounds if from_right else {}),
+            )
+        case Union():
+            inputs = []
+            for item, row in zip(node.inputs, node.values, strict=True):
+                mapped = {
+                    value.id: bounds[column.id]
+                    for column, value in zip(node.columns, row, strict=True)
+                    if isinstance(value, ColumnRef) and column.id in bounds
+                }
+                inputs.append(_bound(item, mapped))
+            return replace(node, inputs=tuple(inputs))
+        case _:
+            return node
+
+
+def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
+    """The bounds with those that a predicate's conjuncts add."""
+    narrowed = dict(bounds)
+    for conjunct in _conjuncts(predicate):
+        match conjunct:
+            case Call(args=(ColumnRef(type=KqlType.DATETIME) as column, Const(value=int() as ticks))):
+                op = conjunct.overload.name
+            case Call(args=(Const(value=int() as ticks), ColumnRef(type=KqlType.DATETIME) as column)):
+                op = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(conjunct.overload.name, conjunct.overload.name)
+            case _:
+                continue
+        low, high = narrowed.get(column.id, (None, None))
+        if op in (">", ">=", "=="):
+            low = ticks if low is None else max(low, ticks)
+        if op in ("<", "<=", "=="):
+            end = ticks if op == "<" else ticks + 1
+            high = end if high is None else min(high, end)
+        narrowed[column.id] = (low, high)
+    return narrowed
+
+
+def _conjuncts(predicate: Expr) -> Iterator[Expr]:
+    if isinstance(predicate, Call) and predicate.overload.name == "and":
+        for arg in predicate.args:
+            yield from _conjuncts(arg)
+    else:
+        yield predicate
+
+
+# --- pruning -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Pruning:
+    """Keeps of each node what the nodes above read, and passes through what they read from further below."""
+
+    promotions: _Promotions
+
+    def prune(self, node: Node, needed: set[int]) -> Node:
+        match node:
+            case Scan():
+                return self._scan(node, needed)
+            case Values():
+                return node
+            case Project():
+                return self._project(node, needed)
+            case Filter():
+                below = self.prune(node.input, needed | references(node.predicate))
+                return replace(node, columns=below.columns, input=below)
+            case Sort():
+                keys = set().union(*(references(key.value) for key in node.keys))
+                below = self.prune(node.input, needed | keys)
+                return replace(node, columns=below.columns, input=below)
+            case Limit():
+                below = self.prune(node.input, needed)
+                return replace(node, columns=below.columns, input=below)
+            case Aggregate():
+                return self._aggregate(node, needed)
+            case Join():
+                return self._join(node, needed)
+            case Union():
+                return self._union(node, needed)
+            case Unnest():
+                own = node.columns[len(node.input.columns) :]
+                read = set().union(*(references(item) for item in node.lists))
+                below = self.prune(node.input, (needed - {c.id for c in own}) | read)
+                return replace(node, columns=(*below.columns, *own), input=below)
+            case Window():
+                own = node.columns[len(node.input.columns) :]
+                read = {id_ for call in node.calls for arg in call.args for id_ in references(arg)}
+                below = self.prune(node.input, (needed - {c.id for c in own}) | read)
+                return replace(node, columns=(*below.columns, *own), input=below)
+            case Shared():
+                return node
+        raise AssertionError(type(node))
+
+    def _scan(self, node: Scan, needed: set[int]) -> Scan:
+        kept = [(c, s) for c, s in zip(node.columns, node.stored, strict=True) if c.id in needed]
+        own = {column.id for column in node.columns}
+        for column in self.promotions.given.values():
+            source, stored = self.promotions.hidden[column.id]
+            if column.id in needed and source in own:
+                kept.append((column, stored))
+        return replace(node, columns=tuple(c for c, _ in kept), stored=tuple(s for _, s in kept))
+
+    def _project(self, node: Project, needed: set[int]) -> Project:
+        kept = [(c, v) for c, v in zip(node.columns, node.values, strict=True) if c.id in needed]
+        own = {column.id for column in node.columns}
+        through = needed - own
+        read = set().union(*(references(value) for _, value in kept)) | through
+        below = self.prune(node.input, read)
+        passed = [(c, ColumnRef(c.type, c.id)) for c in below.columns if c.id in through]
+        pairs: list[tuple[OutColumn, Expr]] = [*kept, *passed]
+        return Project(tuple(c for c, _ in pairs), below, tuple(v for _, v in pairs))
+
+    def _aggregate(self, node: Aggregate, needed: set[int]) -> Aggregate:
+        width = len(node.keys)
+        kept = [
+            (column, call)
+            for column, call in zip(node.columns[width:], node.aggregates, strict=True)
+            if column.id in needed
+        ]
+        read = set().union(*(references(key) for key in node.keys))
+        read |= {id_ for _, call in kept for arg in call.args for id_ in references(arg)}
+        below = self.prune(node.input, read)
+        columns = (*node.columns[:width], *(column for column, _ in kept))
+        return Aggregate(columns, below, node.keys, tuple(call for _, call in kept))
+
+    def _join(self, node: Join, needed: set[int]) -> Join:
+        left_read = set().union(*(references(a) for a, _ in node.keys))
+        right_read = set().union(*(references(b) for _, b in node.keys))
+        left = self.prune(node.left, needed | left_read)
+        right = self.prune(node.right, needed | right_read)
+        names = {column.id: column for column in node.columns}
+        if node.kind in (JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI):
+            columns = left.columns
+        elif node.kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI):
+            columns = right.columns
+        else:
+            columns = (*left.columns, *right.columns)
+        return replace(
+            node, columns=tuple(names.get(c.id, c) for c in columns), left=left, right=right
+        )
+
+    def _union(self, node: Union, needed: set[int]) -> Union:
+        places = [i for i, column in enumerate(node.columns) if column.id in needed]
+        rows = tuple(tuple(row[i] for i in places) for row in node.values)
+        inputs = tuple(
+            self.prune(item, set().union(*(references(value) for value in row)))
+            for item, row in zip(node.inputs, rows, strict=True)
+        )
+        return Union(tuple(node.columns[i] for i in places), inputs, rows)
+
+
