@@ -16,7 +16,6 @@ from trailhawk.kql.functions.registry import (
     Bool,
     Datetime,
     Integer,
-    Long,
     Number,
     NumberArg,
     Real,
@@ -422,6 +421,6 @@ def in_fold(value: String, *items: String) -> Bool:
 
 
 @scalar("parse_group")
-def parse_group(source: String, pattern: String, group: Long) -> String:
-    """A group of the parse operator's pattern."""
-    return sql.call("regexp_extract", source, pattern, group)
+def parse_group(source: String, pattern: String, group: AnyArg) -> String:
+    """A group (a constant number) of the parse operator's pattern."""
+    return sql.call("regexp_extract", source, pattern, int(str(group.value)))
