@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from .text import hex_id, identifier, iso, long_time, opaque, s3_request_id, uuid
-from .world import Bucket, Instance, Key, Person, Role
+from .world import Bucket, Instance, Issue, Key, Person, Role
 
 Json = dict[str, object]
 
@@ -222,9 +222,14 @@ def _instance_identity(role: Role, instance: str, key: Key, since: int) -> Calle
     return role_session(role, instance, key.id, since, "", "", delivery=key.delivery)
 
 
-def instance_session(instance: Instance, at: int, agent: str, *, key: Key | None = None) -> Caller:
-    """An instance's own use of its role at a moment, from the address it has then."""
-    issue = instance.issue(at)
+def instance_session(
+    instance: Instance, at: int, agent: str, *, issue: Issue | None = None, key: Key | None = None
+) -> Caller:
+    """An instance's own use of its role at a moment, from the address it has then.
+
+    The credentials are the newest, and of those the application's key, unless others are given.
+    """
+    issue = issue or instance.issue(at)
     caller = _instance_identity(instance.role, instance.id, key or issue.application_key, issue.at)
     return Caller(caller.identity, caller.account, instance.address(at), agent)
 
@@ -415,14 +420,11 @@ def s3_object(
     size: int,
     *,
     error: tuple[str, str] | None = None,
-    byte_range: str = "",
     account: str = "",
     shared_id: str = "",
 ) -> Record:
     """An object-level call: `size` bytes out of the bucket, or into it for PutObject."""
     request: Json = {"bucketName": bucket.name, "Host": _bucket_host(bucket), "key": key}
-    if byte_range:
-        request["range"] = byte_range
     write = api is PUT_OBJECT
     sent = 0 if write or api is HEAD_OBJECT else size
     if error:

@@ -255,13 +255,24 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         "rare_role_before": moment(3, 15, 5),
         "rare_role": moment(31, 15, 40),
         "power_policy": moment(23, 16, 12),
+        "operator_on_instance": moment(21, 16, 44),
+        "elastic_address_change": moment(26, 10, 17),
         "modest_policy": moment(28, 17, 35),
+        "nat_failover": moment(29, 19, 8),
+        "operator_on_stolen": moment(29, 15, 2),
     }
     move = changes["address_change"]
     office: Timeline = ((0, "192.0.2.10"), (move, "192.0.2.140"))
     vpn: Timeline = ((0, "192.0.2.21"),)
     ci: Timeline = ((0, "192.0.2.50"), (move + 7 * MINUTE, "192.0.2.150"))
-    nat: Timeline = ((0, "198.51.100.40"), (move + 21 * MINUTE, "198.51.100.141"))
+    failover = changes["nat_failover"]
+    nat: Timeline = (
+        (0, "198.51.100.40"),
+        (move + 21 * MINUTE, "198.51.100.141"),
+        (failover, "198.51.100.142"),
+        (failover + 95 * MINUTE, "198.51.100.141"),
+    )
+    catalog: Timeline = ((0, "198.51.100.61"), (changes["elastic_address_change"], "198.51.100.162"))
 
     cgid = "cgid" + letters(rng, 10)
     roles = _roles(rng, cgid)
@@ -334,7 +345,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
             born=changes["new_role"] + 25 * MINUTE,
         ),
         instance("catalog-1", "catalog", "10.40.1.21", ((0, "198.51.100.60"),), region=EU_REGION),
-        instance("catalog-2", "catalog", "10.40.2.22", ((0, "198.51.100.61"),), region=EU_REGION),
+        instance("catalog-2", "catalog", "10.40.2.22", catalog, region=EU_REGION),
         instance("staging", "staging", "10.60.1.15", ((0, "198.51.100.90"),), account=STAGING),
         instance("collector", "collector", "10.80.1.8", ((0, "198.51.100.95"),), account=SECURITY),
     )

@@ -41,6 +41,8 @@ MARKED: tuple[Actor, ...] = (
     changes.address_change,
     changes.new_bucket,
     changes.stop_and_start,
+    changes.elastic_address_change,
+    changes.operator_on_instance,
     changes.rare_role,
     changes.power_policy,
     changes.modest_policy,

@@ -25,7 +25,7 @@ from ..record import (
     service,
 )
 from ..text import hex_id, iso, letters, uuid
-from ..world import HOME_REGION, HOUR, MINUTE, PRODUCTION, WAF, Bucket, Instance, World
+from ..world import HOME_REGION, HOUR, MINUTE, PRODUCTION, WAF, Bucket, Instance, Issue, World
 from .day import Day, regular, spread
 
 SSM_AGENT = "aws-sdk-go/1.55.5 (go1.23.7; linux; amd64) amazon-ssm-agent/3.3.2299.0"
@@ -40,6 +40,8 @@ BACKUP_CLI = (
 )
 LAMBDA = "Boto3/1.35.81 md/Botocore#1.35.81 os/linux#5.10 lang/python#3.12.8 exec-env/AWS_Lambda_python3.12"
 
+PART_SIZE = 8 * 1024 * 1024
+MOST_PARTS = 5
 DYNAMO_VERSION = "2012-08-10"
 GET_ITEM = Api("dynamodb", "GetItem", data=True)
 QUERY = Api("dynamodb", "Query", data=True)
@@ -69,7 +71,8 @@ def agents(world: World, day: Day, rng: Random) -> Iterator[Record]:
         for at in regular(rng, day, times):
             if not instance.runs(at) or instance.issues[0].at > at:
                 continue
-            who = instance_session(instance, at, SSM_AGENT, key=instance.issue(at).agent_key)
+            issue = _held(instance, at, rng.choice((0, 0, 10 * MINUTE, 20 * MINUTE)))
+            who = instance_session(instance, at, SSM_AGENT, issue=issue, key=issue.agent_key)
             yield _agent_report(rng, instance, who, at)
             if rng.random() < 0.06:
                 yield call(
@@ -80,6 +83,12 @@ def agents(world: World, day: Day, rng: Random) -> Iterator[Record]:
                     region=instance.region,
                     request={"instanceId": instance.id, "maxResults": 20},
                 )
+
+
+def _held(instance: Instance, at: int, age: int) -> Issue:
+    """Credentials taken up `age` seconds ago and kept since, unless the instance was started in between."""
+    started = any(at - age < up <= at for _, up in instance.off)
+    return instance.issue(at if started else at - age)
 
 
 def _agent_report(rng: Random, instance: Instance, who: Caller, at: int) -> Record:
@@ -141,7 +150,11 @@ def _back_up(
     for place, (key, size) in enumerate(objects):
         moment = at + 2 + place * 2 // 3
         who = instance_session(instance, moment, BACKUP_CLI)
-        yield s3_object(rng, who, moment, GET_OBJECT, bucket, key, size * 6)
+        # The client fetches a large object in parts, each a GetObject of its own.
+        left, part = size * 6, max(PART_SIZE, size * 6 // MOST_PARTS + 1)
+        while left > 0:
+            yield s3_object(rng, who, moment, GET_OBJECT, bucket, key, min(left, part))
+            left -= part
         if place % 20 == 19:
             shared = uuid(rng)
             name = f"{bucket.name}/{iso(at)[:10]}/part-{place // 20:04d}.tar.zst"

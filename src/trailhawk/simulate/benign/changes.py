@@ -19,17 +19,23 @@ from ..record import (
     console_login,
     console_user,
     instance_session,
+    list_buckets,
+    list_objects,
     role_session,
     s3_object,
     user,
 )
 from ..text import hex_id, identifier, iso, long_time
-from ..world import MINUTE, PRODUCTION, SANDBOX, SECURITY, LookAlike, Person, World, at_time
+from ..world import HOME_REGION, MINUTE, PRODUCTION, SANDBOX, SECURITY, WAF, LookAlike, Person, World, at_time
 from .applications import NODE
 from .day import Day, spread
 from .people import LAPTOP_CLI, LINUX_CLI
 
 HIRE = "grace.mbeki"
+SERVER_CLI = (
+    "aws-cli/2.15.30 Python/3.9.16 Linux/6.1.134-150.224.amzn2023.x86_64 source/x86_64.amzn.2023 "
+    "prompt/off command/{}"
+)
 
 
 def _at_console(world: World, person: Person, at: int, rng: Random) -> tuple[Caller, Record]:
@@ -45,10 +51,18 @@ def _iam(rng: Random, who: Caller, at: int, name: str, request: Json, response: 
     return call(rng, who, at, api, request=request, response=response, host="iam.amazonaws.com")
 
 
-def _ec2(rng: Random, who: Caller, at: int, name: str, request: Json, response: Json | None = None) -> Record:
-    return call(
-        rng, who, at, Api("ec2", name, read=False, version="1.10"), request=request, response=response
-    )
+def _ec2(
+    rng: Random,
+    who: Caller,
+    at: int,
+    name: str,
+    request: Json,
+    response: Json | None = None,
+    *,
+    region: str = HOME_REGION,
+) -> Record:
+    api = Api("ec2", name, read=False, version="1.10")
+    return call(rng, who, at, api, region=region, request=request, response=response)
 
 
 def new_hire(world: World, day: Day, rng: Random) -> Iterator[Record]:
@@ -154,17 +168,14 @@ def new_role(world: World, day: Day, rng: Random) -> Iterator[Record]:
     yield from _give_address(rng, who, instance.born - 4, instance.id, address)
 
 
-def _give_address(rng: Random, who: Caller, at: int, instance: str, address: str) -> Iterator[Record]:
+def _give_address(
+    rng: Random, who: Caller, at: int, instance: str, address: str, *, region: str = HOME_REGION
+) -> Iterator[Record]:
     allocation = "eipalloc-0" + hex_id(rng, 16)
-    yield _ec2(
-        rng,
-        who,
-        at,
-        "AllocateAddress",
-        {"domain": "vpc"},
-        {"publicIp": address, "domain": "vpc", "allocationId": allocation},
-    )
-    yield _ec2(rng, who, at + 2, "AssociateAddress", {"allocationId": allocation, "instanceId": instance})
+    made: Json = {"publicIp": address, "domain": "vpc", "allocationId": allocation}
+    yield _ec2(rng, who, at, "AllocateAddress", {"domain": "vpc"}, made, region=region)
+    given: Json = {"allocationId": allocation, "instanceId": instance, "allowReassociation": True}
+    yield _ec2(rng, who, at + 2, "AssociateAddress", given, {"_return": True}, region=region)
 
 
 def address_change(world: World, day: Day, rng: Random) -> Iterator[Record]:
@@ -250,6 +261,32 @@ def stop_and_start(world: World, day: Day, rng: Random) -> Iterator[Record]:
             yield _ec2(rng, who, at, name, {**request, **extra}, {"instancesSet": {"items": [change]}})
 
 
+def elastic_address_change(world: World, day: Day, rng: Random) -> Iterator[Record]:
+    """A running instance gets another elastic address, amid a session and with the same credentials."""
+    at, instance = world.changes["elastic_address_change"], world.instances["catalog-2"]
+    if day.holds(at):
+        who, login = _at_console(world, world.admins[1], at, rng)
+        yield login
+        address = instance.address(world.end)
+        yield from _give_address(rng, who, at - 3, instance.id, address, region=instance.region)
+
+
+def operator_on_instance(world: World, day: Day, rng: Random) -> Iterator[Record]:
+    """Somebody logged in to a server tries the command line there: new calls, own address."""
+    for name, server in (("operator_on_instance", "orders-1"), ("operator_on_stolen", WAF)):
+        at, instance = world.changes[name], world.instances[server]
+        if not day.holds(at):
+            continue
+        caller, listing = (
+            instance_session(instance, at, SERVER_CLI.format(command), key=instance.issue(at).agent_key)
+            for command in ("sts.get-caller-identity", "s3.ls")
+        )
+        yield call(rng, caller, at, Api("sts", "GetCallerIdentity"))
+        yield list_buckets(rng, listing, at + 21)
+        bucket = world.buckets["documents" if server == "orders-1" else "waf-config"]
+        yield list_objects(rng, listing, at + 48, bucket, delimiter="/", found=3)
+
+
 def rare_role(world: World, day: Day, rng: Random) -> Iterator[Record]:
     """An administrator takes a role that nobody took for four weeks."""
     for name in ("rare_role_before", "rare_role"):
@@ -328,7 +365,7 @@ def look_alikes(world: World) -> tuple[LookAlike, ...]:
 
     backup, waf, media = (world.instances[name] for name in ("backup", "waf", "media"))
     erp, invoice, nat = (world.instances[name] for name in ("erp", "invoice", "orders-1"))
-    moved = world.analysts[1]
+    catalog, moved = world.instances["catalog-2"], world.analysts[1]
     listed = [
         always(
             "nightly_backup",
@@ -399,7 +436,7 @@ def look_alikes(world: World) -> tuple[LookAlike, ...]:
             "office, build server and the NAT gateway of two applications get new addresses, amid sessions",
             office=[address for _, address in world.office],
             build_server=[address for _, address in world.ci],
-            nat=[address for _, address in nat.public],
+            nat=[nat.public[0][1], nat.public[1][1]],
             instances=[world.instances[name].id for name in ("orders-1", "orders-2", "orders-3", "media")],
         ),
         entry(
@@ -434,6 +471,29 @@ def look_alikes(world: World) -> tuple[LookAlike, ...]:
             "back_from_vacation",
             "the auditor is back after 17 days, with the same role and addresses",
             person=world.analysts[2].name,
+        ),
+        entry(
+            "elastic_address_change",
+            "a running instance gets another elastic address, amid a session and with the same credentials",
+            instance=catalog.id,
+            role=catalog.role.name,
+            addresses=[address for _, address in catalog.public],
+        ),
+        entry(
+            "nat_failover",
+            "the NAT gateway of two applications fails over to another address and back within hours",
+            addresses=[nat.public[1][1], nat.public[2][1]],
+        ),
+        entry(
+            "operator_on_instance",
+            "an operator on a server uses aws-cli with the instance's role: new calls from the own address",
+            instance=nat.id,
+        ),
+        entry(
+            "operator_on_instance",
+            "an operator on the web server lists buckets with the role that gets stolen, own address",
+            "operator_on_stolen",
+            instance=waf.id,
         ),
         entry(
             "rare_role",
