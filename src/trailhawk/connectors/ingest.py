@@ -110,16 +110,18 @@ def ingest(
     progress: Callable[[Progress], None] = lambda _: None,
     phase: Phase = lambda _: None,
     sources: Sequence[Source] = SOURCES,
+    batch_records: int = BATCH_RECORDS,
 ) -> Summary:
     """Take the log files under `paths` into the lake.
 
     What was taken before is skipped, and what cannot be read goes into quarantine: neither stops the rest.
     UsageError for a path that does not exist. Several processes may ingest at once. A kill at any moment
-    loses nothing that a later ingest of the same files does not bring, and doubles nothing.
+    loses nothing that a later ingest of the same files does not bring, and doubles nothing. A commit holds
+    about `batch_records` records.
     """
     started = time.perf_counter()
     found = folder.files(paths)
-    run = _Run(lake, clock=clock, phase=phase, sources=sources)
+    run = _Run(lake, clock=clock, phase=phase, sources=sources, batch_records=batch_records)
     sizes = [_size(path) for path in found]
     done = 0
     for index, (path, size) in enumerate(zip(found, sizes, strict=True), 1):
@@ -138,7 +140,9 @@ def ingest(
 class _Run:
     """One ingest under way: the batch being filled and the counts so far."""
 
-    def __init__(self, lake: Lake, *, clock: Clock, phase: Phase, sources: Sequence[Source]) -> None:
+    def __init__(
+        self, lake: Lake, *, clock: Clock, phase: Phase, sources: Sequence[Source], batch_records: int
+    ) -> None:
         self._lake = lake
         self._clock = clock
         self._phase = phase
@@ -150,7 +154,7 @@ class _Run:
         self._batch: list[_Part] = []
         self._batch_bytes = 0
         self._batch_records = 0
-        self._stored: list[_Part] = []
+        self._full_records = batch_records
         self._skipped = 0
         self._totals = Summary(0, 0, 0, 0, 0, 0, 0, 0, 0.0)
         phase("ledger")
@@ -252,7 +256,7 @@ class _Run:
         self._batch.append(part)
         self._batch_records += part.records
         self._batch_bytes += sum(map(len, part.texts))
-        if self._batch_records >= BATCH_RECORDS or self._batch_bytes >= BATCH_BYTES:
+        if self._batch_records >= self._full_records or self._batch_bytes >= BATCH_BYTES:
             self.flush()
 
     def _count(self, stored: Iterable[_Part], *, skipped: int) -> None:
@@ -454,7 +458,7 @@ def _all(first: bytes, rest: Iterator[bytes], reason: str) -> BadPart:
 
 
 def _with_fault(bad: list[BadPart], size: int, fault: str) -> list[BadPart]:
-    """The bad parts of an object whose bytes end too early: its last part says why, if need be an empty one."""
+    """The bad parts of an object whose bytes end too early; the last one (perhaps empty) says why."""
     if bad and bad[-1].start + bad[-1].size >= size:
         return [*bad[:-1], dataclasses.replace(bad[-1], reason=f"{fault}; {bad[-1].reason}")]
     return [*bad, BadPart.of(b"", size, fault)]
@@ -504,7 +508,8 @@ def _with_hidden(
     """The kept rows with their hidden columns, in stored order."""
     import pyarrow as pa
 
-    rows = rows.filter(pa.array(plan.keep))
+    if not plan.keep.all():
+        rows = rows.filter(pa.array(plan.keep))
     objects = pa.array([part.key for part in batch], pa.string())
     hidden = {
         INGESTION_TIME: pa.repeat(pa.scalar(_naive(now), pa.timestamp("us")), rows.num_rows),

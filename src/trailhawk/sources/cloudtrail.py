@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import orjson
 import xxhash
-from msgspec import Raw, Struct, field
+from msgspec import Raw, Struct
 
 from trailhawk.kql.schema import Column, Promoted, Table
 from trailhawk.kql.types import KqlType
@@ -26,176 +26,110 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-_BOOL, _TIME = KqlType.BOOL, KqlType.DATETIME
-_RULE: Final = "$.ipPermissions.items[*]."
+_BOOL, _TIME, _TEXT = KqlType.BOOL, KqlType.DATETIME, KqlType.STRING
+_ISSUER: Final = "userIdentity.sessionContext.sessionIssuer."
 
-# Name, type and meaning of each column, and the SQL that makes it from the columns of `_arrow`.
+# Name, type and meaning of each column, and where its value stands in a record.
 _COLUMNS: Final[tuple[tuple[str, KqlType, str, str], ...]] = (
-    (
-        "TimeGenerated",
-        _TIME,
-        "When the API call was made or completed (eventTime), UTC.",
-        "moment(event_time)",
-    ),
+    ("TimeGenerated", _TIME, "When the API call was made or completed (eventTime), UTC.", "eventTime"),
     (
         "AdditionalEventData",
-        KqlType.STRING,
+        _TEXT,
         "JSON beside request and response, such as bytes moved.",
         "additionalEventData",
     ),
-    ("APIVersion", KqlType.STRING, "API version of the call.", "apiVersion"),
-    (
-        "AwsEventId",
-        KqlType.STRING,
-        "Id that CloudTrail gave the event; unique per receiving account.",
-        "eventID",
-    ),
-    ("AWSRegion", KqlType.STRING, "Region the request was made to.", "awsRegion"),
-    ("AwsRequestId", KqlType.STRING, "Old name of AwsRequestId_; always empty.", "''"),
-    (
-        "AwsRequestId_",
-        KqlType.STRING,
-        "Request id from the called service; events can share one.",
-        "requestID",
-    ),
-    ("Category", KqlType.STRING, "Management, Data, NetworkActivity or Insight.", "eventCategory"),
-    (
-        "CidrIp",
-        KqlType.STRING,
-        "IPv4 ranges of a security group rule in the request, comma separated.",
-        f"rule(eventName, requestParameters, '{_RULE}ipRanges.items[*].cidrIp', '$.cidrIp')",
-    ),
-    ("CipherSuite", KqlType.STRING, "TLS cipher suite of the request.", "tls_cipherSuite"),
+    ("APIVersion", _TEXT, "API version of the call.", "apiVersion"),
+    ("AwsEventId", _TEXT, "Id that CloudTrail gave the event; unique per receiving account.", "eventID"),
+    ("AWSRegion", _TEXT, "Region the request was made to.", "awsRegion"),
+    ("AwsRequestId", _TEXT, "Old name of AwsRequestId_; always empty.", ""),
+    ("AwsRequestId_", _TEXT, "Request id from the called service; events can share one.", "requestID"),
+    ("Category", _TEXT, "Management, Data, NetworkActivity or Insight.", "eventCategory"),
+    ("CidrIp", _TEXT, "IPv4 ranges of a security group rule, comma separated.", "cidrIp"),
+    ("CipherSuite", _TEXT, "TLS cipher suite of the request.", "tlsDetails.cipherSuite"),
     (
         "ClientProvidedHostHeader",
-        KqlType.STRING,
+        _TEXT,
         "Host name the client called.",
-        "tls_clientProvidedHostHeader",
+        "tlsDetails.clientProvidedHostHeader",
     ),
-    (
-        "DestinationPort",
-        KqlType.STRING,
-        "Ends of port ranges of a security group rule.",
-        f"rule(eventName, requestParameters, '{_RULE}toPort', '$.toPort')",
-    ),
+    ("DestinationPort", _TEXT, "Ends of the port ranges of a security group rule.", "toPort"),
     (
         "EC2RoleDelivery",
-        KqlType.STRING,
+        _TEXT,
         "How an instance got the credentials: 1.0 for IMDSv1, 2.0 for IMDSv2.",
-        "delivery",
+        "userIdentity.sessionContext.ec2RoleDelivery",
     ),
-    ("ErrorCode", KqlType.STRING, "The service's error; empty if the call succeeded.", "errorCode"),
-    ("ErrorMessage", KqlType.STRING, "Text of the error.", "errorMessage"),
-    ("EventName", KqlType.STRING, "The action, such as GetObject.", "eventName"),
-    ("EventSource", KqlType.STRING, "The service called, such as s3.amazonaws.com.", "eventSource"),
-    (
-        "EventTypeName",
-        KqlType.STRING,
-        "Origin of the event, such as AwsApiCall or AwsServiceEvent.",
-        "eventType",
-    ),
-    ("EventVersion", KqlType.STRING, "Version of the record's format; 1.10 is above 1.9.", "eventVersion"),
-    (
-        "IpProtocol",
-        KqlType.STRING,
-        "Protocols of a security group rule.",
-        f"rule(eventName, requestParameters, '{_RULE}ipProtocol', '$.ipProtocol')",
-    ),
-    ("ManagementEvent", _BOOL, "Whether this is a management event.", "flag(managementEvent)"),
-    ("ReadOnly", _BOOL, "Whether the call only reads.", "flag(readOnly)"),
-    ("RecipientAccountId", KqlType.STRING, "Account whose trail received the event.", "recipientAccountId"),
-    ("RequestParameters", KqlType.STRING, "JSON of what was asked; empty if null.", "requestParameters"),
-    ("Resources", KqlType.STRING, "JSON list of the resources touched.", "resources"),
-    (
-        "ResponseElements",
-        KqlType.STRING,
-        "JSON of the answer of a call that changes something.",
-        "responseElements",
-    ),
-    ("ServiceEventDetails", KqlType.STRING, "JSON details of a service event.", "serviceEventDetails"),
+    ("ErrorCode", _TEXT, "The service's error; empty if the call succeeded.", "errorCode"),
+    ("ErrorMessage", _TEXT, "Text of the error.", "errorMessage"),
+    ("EventName", _TEXT, "The action, such as GetObject.", "eventName"),
+    ("EventSource", _TEXT, "The service called, such as s3.amazonaws.com.", "eventSource"),
+    ("EventTypeName", _TEXT, "Origin of the event, such as AwsApiCall or AwsServiceEvent.", "eventType"),
+    ("EventVersion", _TEXT, "Version of the record's format; 1.10 is above 1.9.", "eventVersion"),
+    ("IpProtocol", _TEXT, "Protocols of a security group rule.", "ipProtocol"),
+    ("ManagementEvent", _BOOL, "Whether this is a management event.", "managementEvent"),
+    ("ReadOnly", _BOOL, "Whether the call only reads.", "readOnly"),
+    ("RecipientAccountId", _TEXT, "Account whose trail received the event.", "recipientAccountId"),
+    ("RequestParameters", _TEXT, "JSON of what was asked; empty if null.", "requestParameters"),
+    ("Resources", _TEXT, "JSON list of the resources touched.", "resources"),
+    ("ResponseElements", _TEXT, "JSON of the answer of a call that changes something.", "responseElements"),
+    ("ServiceEventDetails", _TEXT, "JSON details of a service event.", "serviceEventDetails"),
     (
         "SessionCreationDate",
         _TIME,
         "When the temporary credentials were issued.",
-        "moment(session_created)",
+        "userIdentity.sessionContext.attributes.creationDate",
     ),
-    ("SessionIssuerAccountId", KqlType.STRING, "Account of what issued the session.", "issuer_accountId"),
+    ("SessionIssuerAccountId", _TEXT, "Account of what issued the session.", _ISSUER + "accountId"),
+    ("SessionIssuerArn", _TEXT, "ARN of the role or user that the session comes from.", _ISSUER + "arn"),
+    ("SessionIssuerPrincipalId", _TEXT, "Internal id of the session's issuer.", _ISSUER + "principalId"),
+    ("SessionIssuerType", _TEXT, "Root, IAMUser or Role.", _ISSUER + "type"),
+    ("SessionIssuerUserName", _TEXT, "Name of the role or user behind the session.", _ISSUER + "userName"),
     (
-        "SessionIssuerArn",
-        KqlType.STRING,
-        "ARN of the role or user that the session comes from.",
-        "issuer_arn",
+        "SessionMfaAuthenticated",
+        _BOOL,
+        "Whether the session was opened with MFA.",
+        "userIdentity.sessionContext.attributes.mfaAuthenticated",
     ),
-    (
-        "SessionIssuerPrincipalId",
-        KqlType.STRING,
-        "Internal id of the session's issuer.",
-        "issuer_principalId",
-    ),
-    ("SessionIssuerType", KqlType.STRING, "Root, IAMUser or Role.", "issuer_type"),
-    (
-        "SessionIssuerUserName",
-        KqlType.STRING,
-        "Name of the role or user behind the session.",
-        "issuer_userName",
-    ),
-    ("SessionMfaAuthenticated", _BOOL, "Whether the session was opened with MFA.", "flag(mfa)"),
-    (
-        "SharedEventId",
-        KqlType.STRING,
-        "Same id on the copies that several accounts receive.",
-        "sharedEventID",
-    ),
-    (
-        "SourceIpAddress",
-        KqlType.STRING,
-        "Caller's address, or a service's name, as logged.",
-        "sourceIPAddress",
-    ),
-    (
-        "SourcePort",
-        KqlType.STRING,
-        "Starts of port ranges of a security group rule.",
-        f"rule(eventName, requestParameters, '{_RULE}fromPort', '$.fromPort')",
-    ),
-    ("TlsVersion", KqlType.STRING, "TLS version of the request.", "tls_tlsVersion"),
-    ("UserAgent", KqlType.STRING, "Client program as logged; S3 wraps it in brackets.", "userAgent"),
-    (
-        "UserIdentityAccessKeyId",
-        KqlType.STRING,
-        "Access key that signed the request.",
-        "identity_accessKeyId",
-    ),
-    ("UserIdentityAccountId", KqlType.STRING, "Account of the caller.", "identity_accountId"),
-    ("UserIdentityArn", KqlType.STRING, "ARN of the caller.", "identity_arn"),
-    (
-        "UserIdentityInvokedBy",
-        KqlType.STRING,
-        "Service that called on the identity's behalf.",
-        "identity_invokedBy",
-    ),
+    ("SharedEventId", _TEXT, "Same id on the copies that several accounts receive.", "sharedEventID"),
+    ("SourceIpAddress", _TEXT, "Caller's address, or a service's name, as logged.", "sourceIPAddress"),
+    ("SourcePort", _TEXT, "Starts of the port ranges of a security group rule.", "fromPort"),
+    ("TlsVersion", _TEXT, "TLS version of the request.", "tlsDetails.tlsVersion"),
+    ("UserAgent", _TEXT, "Client program as logged; S3 wraps it in brackets.", "userAgent"),
+    ("UserIdentityAccessKeyId", _TEXT, "Access key that signed the request.", "userIdentity.accessKeyId"),
+    ("UserIdentityAccountId", _TEXT, "Account of the caller.", "userIdentity.accountId"),
+    ("UserIdentityArn", _TEXT, "ARN of the caller.", "userIdentity.arn"),
+    ("UserIdentityInvokedBy", _TEXT, "Service that called for the identity.", "userIdentity.invokedBy"),
     (
         "UserIdentityPrincipalid",
-        KqlType.STRING,
-        "Unique id of the caller, with the session's name.",
-        "identity_principalId",
+        _TEXT,
+        "Unique id of the caller, with its session.",
+        "userIdentity.principalId",
     ),
     (
         "UserIdentityStoreArn",
-        KqlType.STRING,
+        _TEXT,
         "Identity store of an Identity Center user.",
-        "owner_identityStoreArn",
+        "userIdentity.onBehalfOf.identityStoreArn",
     ),
-    (
-        "UserIdentityType",
-        KqlType.STRING,
-        "Root, IAMUser, AssumedRole, AWSService and so on.",
-        "identity_type",
-    ),
-    ("UserIdentityUserId", KqlType.STRING, "Identity Center id of the user.", "owner_userId"),
-    ("UserIdentityUserName", KqlType.STRING, "Name of the caller, where it has one.", "identity_userName"),
-    ("VpcEndpointId", KqlType.STRING, "VPC endpoint the request came through.", "vpcEndpointId"),
+    ("UserIdentityType", _TEXT, "Root, IAMUser, AssumedRole, AWSService and so on.", "userIdentity.type"),
+    ("UserIdentityUserId", _TEXT, "Identity Center id of the user.", "userIdentity.onBehalfOf.userId"),
+    ("UserIdentityUserName", _TEXT, "Name of the caller, where it has one.", "userIdentity.userName"),
+    ("VpcEndpointId", _TEXT, "VPC endpoint the request came through.", "vpcEndpointId"),
 )
+_JSON_COLUMNS: Final = (
+    "RequestParameters",
+    "ResponseElements",
+    "AdditionalEventData",
+    "Resources",
+    "ServiceEventDetails",
+)
+# Members of a security group rule, in the request itself (old form) or in a list of permissions.
+_RULE_COLUMNS: Final = {
+    "CidrIp": "ipRanges.items[*].cidrIp",
+    "DestinationPort": "toPort",
+    "IpProtocol": "ipProtocol",
+    "SourcePort": "fromPort",
+}
 
 _CONSTANTS: Final = {
     "OperationName": ("CloudTrail", "Always CloudTrail."),
@@ -222,7 +156,7 @@ TABLE: Final = Table(
     description="AWS API activity recorded by CloudTrail, one row an event.",
     columns=(
         *(Column(name, kind, meaning) for name, kind, meaning, _ in _COLUMNS),
-        *(Column(name, KqlType.STRING, meaning) for name, (_, meaning) in _CONSTANTS.items()),
+        *(Column(name, _TEXT, meaning) for name, (_, meaning) in _CONSTANTS.items()),
     ),
     promoted=tuple(
         Promoted(column, tuple(path.split(".")))
@@ -233,96 +167,21 @@ TABLE: Final = Table(
     statistics=("EventName", "EventSource", "RecipientAccountId"),
 )
 
-_Text = str | None
-_Flag = str | bool | None
 _ABSENT = Raw(b"")
 
 
-class _Issuer(Struct, gc=False):
-    type: _Text = None
-    principalId: _Text = None  # noqa: N815
-    arn: _Text = None
-    accountId: _Text = None  # noqa: N815
-    userName: _Text = None  # noqa: N815
+class _Json(Struct, gc=False):
+    """The members of a record that are kept as JSON text, as slices of the record."""
 
-
-class _Attributes(Struct, gc=False):
-    creationDate: _Text = None  # noqa: N815
-    mfaAuthenticated: _Flag = None  # noqa: N815
-
-
-class _Session(Struct, gc=False):
-    sessionIssuer: _Issuer | None = None  # noqa: N815
-    attributes: _Attributes | None = None
-    ec2RoleDelivery: _Text = None  # noqa: N815
-
-
-class _Owner(Struct, gc=False):
-    userId: _Text = None  # noqa: N815
-    identityStoreArn: _Text = None  # noqa: N815
-
-
-class _Identity(Struct, gc=False):
-    type: _Text = None
-    principalId: _Text = None  # noqa: N815
-    arn: _Text = None
-    accountId: _Text = None  # noqa: N815
-    accessKeyId: _Text = None  # noqa: N815
-    userName: _Text = None  # noqa: N815
-    invokedBy: _Text = None  # noqa: N815
-    sessionContext: _Session | None = None  # noqa: N815
-    onBehalfOf: _Owner | None = None  # noqa: N815
-
-
-class _Tls(Struct, gc=False):
-    tlsVersion: _Text = None  # noqa: N815
-    cipherSuite: _Text = None  # noqa: N815
-    clientProvidedHostHeader: _Text = None  # noqa: N815
-
-
-class _Record(Struct, gc=False):
-    eventTime: str | int | float | None = None  # noqa: N815
-    timestamp: str | int | float | None = field(name="@timestamp", default=None)
-    eventID: _Text = None  # noqa: N815
-    recipientAccountId: _Text = None  # noqa: N815
-    awsRegion: _Text = None  # noqa: N815
-    apiVersion: _Text = None  # noqa: N815
-    requestID: _Text = None  # noqa: N815
-    eventCategory: _Text = None  # noqa: N815
-    errorCode: _Text = None  # noqa: N815
-    errorMessage: _Text = None  # noqa: N815
-    eventName: _Text = None  # noqa: N815
-    eventSource: _Text = None  # noqa: N815
-    eventType: _Text = None  # noqa: N815
-    eventVersion: _Text = None  # noqa: N815
-    managementEvent: _Flag = None  # noqa: N815
-    readOnly: _Flag = None  # noqa: N815
-    sharedEventID: _Text = None  # noqa: N815
-    sourceIPAddress: _Text = None  # noqa: N815
-    userAgent: _Text = None  # noqa: N815
-    vpcEndpointId: _Text = None  # noqa: N815
     requestParameters: Raw = _ABSENT  # noqa: N815
     responseElements: Raw = _ABSENT  # noqa: N815
     additionalEventData: Raw = _ABSENT  # noqa: N815
     resources: Raw = _ABSENT
     serviceEventDetails: Raw = _ABSENT  # noqa: N815
     insightDetails: Raw = _ABSENT  # noqa: N815
-    userIdentity: _Identity | None = None  # noqa: N815
-    tlsDetails: _Tls | None = None  # noqa: N815
 
 
-_TEXTS: Final = _Record.__struct_fields__[2:20]
-_JSONS: Final = (
-    "requestParameters",
-    "responseElements",
-    "additionalEventData",
-    "resources",
-    "serviceEventDetails",
-)
-_RECORD = msgspec.json.Decoder(_Record)
-_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
-_NO_IDENTITY, _NO_TLS, _NO_SESSION, _NO_OWNER = _Identity(), _Tls(), _Session(), _Owner()
-_NO_ISSUER, _NO_ATTRIBUTES = _Issuer(), _Attributes()
+_JSON = msgspec.json.Decoder(_Json)
 
 
 class _LogEvent(Struct, gc=False):
@@ -398,26 +257,44 @@ _MACROS: Final = (
 
 
 def _sql() -> str:
-    """One SELECT that makes the stored and promoted columns from the columns of `_arrow`."""
-    lists, promoted = [], []
-    for place, (column, paths) in enumerate(_PROMOTED.items()):
-        source = next(sql for name, _, _, sql in _COLUMNS if name == column)
-        quoted = ("$" + "".join(f'."{step}"' for step in path.split(".")) for path in paths.split())
-        literal = ", ".join(f"'{path}'" for path in quoted)
-        lists.append(f"json_extract_string(nullif({source}, ''), [{literal}]) AS hot{place}")
-        names = [item.hidden for item in TABLE.promoted if item.column == column]
-        promoted += [f'hot{place}[{index}] AS "{name}"' for index, name in enumerate(names, 1)]
-    columns = [
-        f"coalesce({sql}, '') AS \"{name}\"" if kind is KqlType.STRING else f'{sql} AS "{name}"'
-        for name, kind, _, sql in _COLUMNS
+    """One SELECT from `record` (JSON text) and the JSON columns: all that is not a slice of the record.
+
+    Every path is asked for in one call, so that DuckDB parses a record once.
+    """
+    paths: dict[str, int] = {"@timestamp": 1}
+
+    def value(path: str) -> str:
+        return f"v[{paths.setdefault(path, len(paths) + 1)}]"
+
+    def column(name: str, kind: KqlType, path: str) -> str:
+        if name == "TimeGenerated":
+            return f"moment(coalesce({value(path)}, {value('@timestamp')}))"
+        if kind is not _TEXT:
+            return f"{'flag' if kind is _BOOL else 'moment'}({value(path)})"
+        if name in _RULE_COLUMNS:
+            many = f"$.ipPermissions.items[*].{_RULE_COLUMNS[name]}"
+            return f"coalesce(rule({value('eventName')}, RequestParameters, '{many}', '$.{path}'), '')"
+        if name in _JSON_COLUMNS:
+            return name
+        return f"coalesce({value(path)}, '')" if path else "''"
+
+    member = {name: path for name, _, _, path in _COLUMNS}
+    selected = [f'{column(name, kind, path)} AS "{name}"' for name, kind, _, path in _COLUMNS]
+    selected += [
+        f'{value(".".join([member[item.column], *map(str, item.path)]))} AS "{item.hidden}"'
+        for item in TABLE.promoted
     ]
-    return (
-        f"SELECT {', '.join(columns)}, {', '.join(promoted)}, {ID}, {PAYLOAD} "
-        f"FROM (SELECT *, {', '.join(lists)} FROM decoded)"
-    )
+    quoted = ("$" + "".join(f'."{step}"' for step in path.split(".")) for path in paths)
+    literal = ", ".join(f"'{path}'" for path in quoted)
+    values = f"SELECT *, json_extract_string(record, [{literal}]) AS v FROM decoded"
+    return f"SELECT {', '.join(selected)} FROM ({values})"
 
 
 _SQL: Final = _sql()
+
+
+_PIECE: Final = 10_000
+"""Records mapped at a time: more than fits the processor's cache is slower, fewer costs calls."""
 
 
 class CloudTrail:
@@ -439,38 +316,60 @@ class CloudTrail:
         return framing.chunks(blocks, _SHAPE)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
-        decoded: list[_Record] = []
+        import pyarrow as pa
+
+        pieces = [
+            self._piece(records[start : start + _PIECE], start) for start in range(0, len(records), _PIECE)
+        ] or [self._piece([], 0)]
+        return Rows(
+            pa.concat_tables([piece.table for piece in pieces]),
+            [place for piece in pieces for place in piece.kept],
+            tuple(bad for piece in pieces for bad in piece.bad),
+        )
+
+    def _piece(self, records: Sequence[bytes], base: int) -> Rows:
+        """Rows of some records; places count from `base`."""
+        texts: list[bytes] = []
+        parts: list[_Json] = []
         hashes: list[int] = []
         kept: list[int] = []
         bad: list[tuple[int, str]] = []
-        for index, text in enumerate(records):
+        for place, text in enumerate(records, base):
             try:
                 # The hash comes first: it also proves that the whole record is valid JSON in UTF-8.
                 payload = canonical_hash(text)
-                record = _decode(text)
+                part = _JSON.decode(text)
             except (ValueError, TypeError) as error:
-                bad.append((index, f"not a CloudTrail record: {error}"))
+                bad.append((place, f"not a CloudTrail record: {error}"))
                 continue
-            decoded.append(record)
+            texts.append(text)
+            parts.append(part)
             hashes.append(payload)
-            kept.append(index)
-        table = self._select(_arrow(decoded, hashes))
-        if not table["TimeGenerated"].null_count:
-            return Rows(table, kept, tuple(bad))
+            kept.append(place)
+        table = _with_hashes(self._select(texts, parts), hashes)
         timed = table["TimeGenerated"].is_valid()
-        places = timed.to_pylist()
-        bad += [
-            (index, _no_time(record))
-            for index, record, has in zip(kept, decoded, places, strict=True)
-            if not has
-        ]
-        kept = [index for index, has in zip(kept, places, strict=True) if has]
-        return Rows(table.filter(timed), kept, tuple(sorted(bad)))
+        if table["TimeGenerated"].null_count:
+            has_time = timed.to_pylist()
+            for place, text, has in zip(kept, texts, has_time, strict=True):
+                if not has:
+                    bad.append((place, _no_time(text)))
+            kept = [place for place, has in zip(kept, has_time, strict=True) if has]
+            table = table.filter(timed)
+        return Rows(table, kept, tuple(sorted(bad)))
 
-    def _select(self, decoded: pa.Table) -> pa.Table:
-        """The table's columns from decoded records: what is not text, and what stands inside of JSON."""
+    def _select(self, texts: Sequence[bytes], parts: Sequence[_Json]) -> pa.Table:
+        """The table's stored and promoted columns."""
+        import pyarrow as pa
+
+        columns = {"record": pa.array(texts, pa.binary()).cast(pa.string())}
+        for name in _JSON_COLUMNS:
+            member = name[0].lower() + name[1:]
+            slices = [bytes(getattr(part, member)) for part in parts]
+            if name == "AdditionalEventData":
+                slices = list(map(_insight, parts, slices))
+            columns[name] = _json(slices)
         connection = self._connection()
-        connection.register("decoded", decoded)
+        connection.register("decoded", pa.table(columns))
         try:
             return connection.sql(_SQL).to_arrow_table()
         finally:
@@ -488,146 +387,39 @@ class CloudTrail:
         return connection
 
 
-def _decode(text: bytes) -> _Record:
-    try:
-        return _RECORD.decode(text)
-    except msgspec.ValidationError:
-        return _lenient(text)
-
-
-def _lenient(text: bytes) -> _Record:
-    """A record some of whose members have another type than AWS documents: everything becomes text."""
-    whole = orjson.loads(text)
-    if not isinstance(whole, dict):
-        raise ValueError("not a JSON object")
-    slices = _MEMBERS.decode(text)
-    identity = _object(whole.get("userIdentity"))
-    session = _object(identity.get("sessionContext"))
-    tls = _object(whole.get("tlsDetails"))
-    members: dict[str, Any] = {name: _text(whole.get(name)) for name in _TEXTS}
-    members |= {name: slices.get(name, _ABSENT) for name in (*_JSONS, "insightDetails")}
-    return _Record(
-        **members,
-        eventTime=_text(whole.get("eventTime")),
-        timestamp=_text(whole.get("@timestamp")),
-        userIdentity=_Identity(
-            **_texts(_Identity, identity),
-            sessionContext=_Session(
-                sessionIssuer=_Issuer(**_texts(_Issuer, _object(session.get("sessionIssuer")))),
-                attributes=_Attributes(**_texts(_Attributes, _object(session.get("attributes")))),
-                ec2RoleDelivery=_text(session.get("ec2RoleDelivery")),
-            ),
-            onBehalfOf=_Owner(**_texts(_Owner, _object(identity.get("onBehalfOf")))),
-        ),
-        tlsDetails=_Tls(**_texts(_Tls, tls)),
-    )
-
-
-def _object(value: object) -> dict[str, object]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: object) -> str | None:
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
-
-
-def _texts(kind: type[Struct], values: dict[str, object]) -> dict[str, Any]:
-    """The plain members of a struct from parsed JSON; those that are structs stay for the caller."""
-    nested = ("sessionContext", "onBehalfOf")
-    return {name: _text(values.get(name)) for name in kind.__struct_fields__ if name not in nested}
-
-
-def _no_time(record: _Record) -> str:
-    found = record.eventTime if record.eventTime is not None else record.timestamp
+def _no_time(text: bytes) -> str:
+    record = orjson.loads(text)
+    found = record.get("eventTime", record.get("@timestamp"))
     return "no eventTime" if found is None else f"eventTime is no time: {str(found)[:64]!r}"
 
 
-def _arrow(records: Sequence[_Record], hashes: Sequence[int]) -> pa.Table:
-    """Decoded records as columns. Transposing happens in C (`zip`), a record at a time costs too much."""
+def _with_hashes(table: pa.Table, payloads: Sequence[int]) -> pa.Table:
+    """The table with the hashes of identity (the event's id in the account that received it) and payload."""
     import pyarrow as pa
 
-    identities = [record.userIdentity or _NO_IDENTITY for record in records]
-    sessions = [identity.sessionContext or _NO_SESSION for identity in identities]
-    columns: dict[str, pa.Array] = {}
-    times = [record.eventTime if record.eventTime is not None else record.timestamp for record in records]
-    columns["event_time"] = _strings(
-        time if time is None or type(time) is str else str(time) for time in times
-    )
-    flags = ("managementEvent", "readOnly")
-    for name in _TEXTS:
-        values = [getattr(record, name) for record in records]
-        columns[name] = _strings(map(_flag_text, values) if name in flags else values)
-    for name in _JSONS:
-        values = [getattr(record, name) for record in records]
-        if name == "additionalEventData":
-            values = [_insight(record, value) for record, value in zip(records, values, strict=True)]
-        columns[name] = _json(values)
-    for struct, names, items in (
-        (
-            "identity",
-            ("type", "principalId", "arn", "accountId", "accessKeyId", "userName", "invokedBy"),
-            identities,
-        ),
-        (
-            "issuer",
-            ("type", "principalId", "arn", "accountId", "userName"),
-            [session.sessionIssuer or _NO_ISSUER for session in sessions],
-        ),
-        (
-            "owner",
-            ("userId", "identityStoreArn"),
-            [identity.onBehalfOf or _NO_OWNER for identity in identities],
-        ),
-        (
-            "tls",
-            ("tlsVersion", "cipherSuite", "clientProvidedHostHeader"),
-            [record.tlsDetails or _NO_TLS for record in records],
-        ),
-    ):
-        for name in names:
-            columns[f"{struct}_{name}"] = _strings([getattr(item, name) for item in items])
-    attributes = [session.attributes or _NO_ATTRIBUTES for session in sessions]
-    columns["session_created"] = _strings([item.creationDate for item in attributes])
-    columns["mfa"] = _strings(map(_flag_text, [item.mfaAuthenticated for item in attributes]))
-    columns["delivery"] = _strings([session.ec2RoleDelivery for session in sessions])
-    columns[ID] = pa.array([_identity(record) for record in records], pa.int64())
-    columns[PAYLOAD] = pa.array(hashes, pa.int64())
-    return pa.table(columns)
+    events, accounts = table["AwsEventId"].to_pylist(), table["RecipientAccountId"].to_pylist()
+    ids = [
+        signed(xxhash.xxh3_64_intdigest(f"{event}\0{account}".encode())) if event else None
+        for event, account in zip(events, accounts, strict=True)
+    ]
+    table = table.append_column(ID, pa.array(ids, pa.int64()))
+    return table.append_column(PAYLOAD, pa.array(payloads, pa.int64()))
 
 
-def _identity(record: _Record) -> int | None:
-    """Hash of what makes an event one and the same: its id in the account that received it."""
-    if not record.eventID:
-        return None
-    return signed(xxhash.xxh3_64_intdigest(f"{record.eventID}\0{record.recipientAccountId or ''}".encode()))
-
-
-def _insight(record: _Record, additional: Raw) -> Raw:
-    """Insights events say what they found in a member that has no column."""
-    details = bytes(record.insightDetails)
-    if not details or len(bytes(additional)) > len(b"null"):
+def _insight(part: _Json, additional: bytes) -> bytes:
+    """Insights events say what they found in a member without a column; it goes into AdditionalEventData."""
+    details = bytes(part.insightDetails)
+    if not details or additional not in (b"", b"null"):
         return additional
-    return Raw(b'{"insightDetails":' + details + b"}")
+    return b'{"insightDetails":' + details + b"}"
 
 
-def _flag_text(value: object) -> str | None:
-    if type(value) is bool:
-        return "true" if value else "false"
-    return value if isinstance(value, str) else None
-
-
-def _strings(values: Iterable[str | None]) -> pa.Array:
-    import pyarrow as pa
-
-    return pa.array(values, pa.string())
-
-
-def _json(values: Iterable[Raw]) -> pa.Array:
+def _json(slices: list[bytes]) -> pa.Array:
     """JSON slices as text, '' for absent and null; only those with a blank or an escape are rewritten."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    text = pa.array(map(bytes, values), pa.binary()).cast(pa.string())
+    text = pa.array(slices, pa.binary()).cast(pa.string())
     text = pc.if_else(pc.equal(text, "null"), "", text)
     untidy = pc.indices_nonzero(pc.match_substring_regex(text, r"[ \t\r\n]|\\[u/]")).to_pylist()
     if not untidy:
@@ -635,4 +427,4 @@ def _json(values: Iterable[Raw]) -> pa.Array:
     tidied = text.to_pylist()
     for index in untidy:
         tidied[index] = tidy(tidied[index])
-    return pc.if_else(pc.equal(new := pa.array(tidied, pa.string()), "null"), "", new)
+    return pa.array(tidied, pa.string())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -53,6 +53,9 @@ class Unpacked:
         from isal import isal_zlib
         from isal.igzip_lib import IsalError
 
+        # isal's stub calls the class an instance.
+        faults = (cast("type[Exception]", IsalError), zlib.error)
+
         packed = piece
         while packed:
             if not packed.startswith(_GZIP_MAGIC):
@@ -64,7 +67,7 @@ class Unpacked:
             while not member.eof:
                 try:
                     yield member.decompress(packed, self._block)
-                except (IsalError, zlib.error) as error:
+                except faults as error:
                     yield from self._careful(packed)
                     self.fault = f"gzip stream is damaged ({error})"
                     return
