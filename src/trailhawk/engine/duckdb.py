@@ -137,7 +137,9 @@ class DuckDBEngine:
         except duckdb.InterruptException:
             raise LimitError(f"the query ran longer than {self.limits.seconds:g} s") from None
         except duckdb.OutOfMemoryException:
-            raise LimitError("the query needs more memory than it may use", hint="narrow its time range") from None
+            raise LimitError(
+                "the query needs more memory than it may use", hint="narrow its time range"
+            ) from None
         except duckdb.Error as error:
             raise QueryError(f"the engine refused: {str(error).splitlines()[0]}") from error
         finally:
@@ -155,9 +157,13 @@ class DuckDBEngine:
             return tuple(sorted(stored & file.columns))
 
         selects = []
-        for columns, group in groupby(sorted(files, key=lambda file: (present(file), file.path)), key=present):
+        for columns, group in groupby(
+            sorted(files, key=lambda file: (present(file), file.path)), key=present
+        ):
             # Within a group in order of time, so that sorted files stay in order.
-            ordered = sorted(group, key=lambda file: (file.first is not None, file.first or _EPOCH, file.path))
+            ordered = sorted(
+                group, key=lambda file: (file.first is not None, file.first or _EPOCH, file.path)
+            )
             paths = ", ".join(_quote(file.path) for file in ordered)
             source = f"read_parquet([{paths}], hive_partitioning=false)"
             selects.append(f"SELECT {_columns(scan, frozenset(columns))} FROM {source}")

@@ -40,8 +40,8 @@ from trailhawk.kql.plan import (
     Values,
     Window,
 )
-from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, Catalog, Column, Table
 from trailhawk.kql.scalars import Collector, ScalarBinder
+from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, Catalog, Column, Table
 from trailhawk.kql.scope import (
     Binding,
     Env,
@@ -145,14 +145,18 @@ class Binder:
                     pass
                 case syntax.ExpressionStatement():
                     if plan is not None:
-                        raise UnsupportedError("a second tabular statement", statement.span, hint="run one at a time")
+                        raise UnsupportedError(
+                            "a second tabular statement", statement.span, hint="run one at a time"
+                        )
                     plan = self.table(statement.value, env)
                 case syntax.OtherStatement():
                     raise UnsupportedError(f"statement {statement.keyword}", statement.span)
                 case syntax.QueryParameters():
                     raise UnsupportedError("statement declare query_parameters", statement.span)
         if plan is None:
-            raise BindingError("the query has no tabular expression", query.span, hint="end it with a table or print")
+            raise BindingError(
+                "the query has no tabular expression", query.span, hint="end it with a table or print"
+            )
         return Query(self._without_hidden(plan), self.chart)
 
     def _without_hidden(self, plan: Node) -> Node:
@@ -183,22 +187,21 @@ class Binder:
             case syntax.DataTable() | syntax.ExternalData():
                 return True
             case syntax.Name():
-                match env.get(expr.text):
-                    case TableBinding():
-                        return True
-                    case FunctionBinding() as binding:
-                        return self._gives_table(binding)
-                    case ScalarBinding():
-                        return False
-                    case _:
-                        return self.catalog.table(expr.text) is not None
+                return self._is_table_name(env.get(expr.text), expr.text)
             case syntax.Call():
-                binding = env.get(expr.name)
-                if isinstance(binding, FunctionBinding):
-                    return self._gives_table(binding)
+                called = env.get(expr.name)
+                if isinstance(called, FunctionBinding):
+                    return self._gives_table(called)
                 return expr.name in _TABLE_FUNCTIONS
             case _:
                 return False
+
+    def _is_table_name(self, binding: Binding | None, name: str) -> bool:
+        if isinstance(binding, FunctionBinding):
+            return self._gives_table(binding)
+        if binding is not None:
+            return isinstance(binding, TableBinding)
+        return self.catalog.table(name) is not None
 
     def _gives_table(self, binding: FunctionBinding) -> bool:
         body = binding.value.body
@@ -226,7 +229,9 @@ class Binder:
                 env = env.with_({statement.name: bound})
         return self.is_table(body, env)
 
-    def call_scope(self, function: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span) -> Env:
+    def call_scope(
+        self, function: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span
+    ) -> Env:
         """The names a function's body sees: its parameters, bound to these arguments, and its own lets."""
         self.calls += 1
         if self.calls > MAX_CALLS * 10:
@@ -235,10 +240,14 @@ class Binder:
         named = {arg.names[0]: arg.value for arg in args if isinstance(arg, syntax.Named)}
         positional = [arg for arg in args if not isinstance(arg, syntax.Named)]
         if len(positional) > len(parameters):
-            raise BindingError(f"'{function.name}' takes {len(parameters)} arguments, not {len(positional)}", span)
+            raise BindingError(
+                f"'{function.name}' takes {len(parameters)} arguments, not {len(positional)}", span
+            )
         names: dict[str, Binding] = {}
         for index, parameter in enumerate(parameters):
-            given = positional[index] if index < len(positional) else named.get(parameter.name, parameter.default)
+            given = (
+                positional[index] if index < len(positional) else named.get(parameter.name, parameter.default)
+            )
             if given is None:
                 raise BindingError(f"'{function.name}' needs an argument for '{parameter.name}'", span)
             if parameter.columns is not None or parameter.open:
@@ -368,7 +377,9 @@ class Binder:
         if expr.name in FUNCTIONS or expr.name in AGGREGATES:
             raise BindingError(f"'{expr.name}()' gives a value, not a table", expr.span, hint="use print")
         known = [*env.all_names(), *_TABLE_FUNCTIONS]
-        raise BindingError(f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known))
+        raise BindingError(
+            f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
+        )
 
     def _call_table(
         self, binding: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span
@@ -422,7 +433,9 @@ class Binder:
 
     def _range(self, operator: syntax.RangeSource, env: Env) -> Node:
         scope = Scope((), env)
-        start, stop, step = (self.scalars.bind(item, scope) for item in (operator.start, operator.stop, operator.step))
+        start, stop, step = (
+            self.scalars.bind(item, scope) for item in (operator.start, operator.stop, operator.step)
+        )
         type_ = start.type
         if type_.is_number:
             type_ = widest([start.type, stop.type, step.type]) or _T.LONG
@@ -434,7 +447,9 @@ class Binder:
         # Counting is done in whole numbers: places 0..n, then start + place * step.
         steps = self.scalars.call("-", [stop, start], span)
         places = self.scalars.call("/", [steps, step], span)
-        count = Call(_T.LONG, FUNCTIONS["range_places"].overloads[0], (self.scalars.convert(places, _T.REAL, span),))
+        count = Call(
+            _T.LONG, FUNCTIONS["range_places"].overloads[0], (self.scalars.convert(places, _T.REAL, span),)
+        )
         place = OutColumn(self.new_id(), "place", _T.LONG)
         unnest = Unnest((*(row := self._one_row()).columns, place), row, (count,))
         offset = self.scalars.call("*", [step, ColumnRef(_T.LONG, place.id)], span)
@@ -469,7 +484,9 @@ class Binder:
     def _sort_key(self, key: syntax.Ordering, scope: Scope) -> SortKey:
         value = self.scalars.bind(key.value, scope)
         if value.type is _T.DYNAMIC:
-            raise BindingError("a dynamic value has no order", key.value.span, hint="use tostring(...) or tolong(...)")
+            raise BindingError(
+                "a dynamic value has no order", key.value.span, hint="use tostring(...) or tolong(...)"
+            )
         descending = key.descending is not False
         return SortKey(value, descending, key.nulls_first if key.nulls_first is not None else not descending)
 
@@ -479,7 +496,11 @@ class Binder:
         return Limit(node.columns, Sort(node.columns, node, (key,)), count)
 
     def _serialize(self, node: Node, operator: syntax.Serialize, env: Env) -> Node:
-        return self._extend(node, syntax.Extend(operator.span, operator.values), env) if operator.values else node
+        return (
+            self._extend(node, syntax.Extend(operator.span, operator.values), env)
+            if operator.values
+            else node
+        )
 
     def _render(self, node: Node, operator: syntax.Render, env: Env) -> Node:
         properties = []
@@ -509,7 +530,9 @@ class Binder:
                     raise UnsupportedError("a list of names before '='", item.span)
                 found.append((item.names[0], True, self.scalars.bind(item.value, scope, collect), item.span))
             else:
-                found.append((auto_name(item) or "", False, self.scalars.bind(item, scope, collect), item.span))
+                found.append(
+                    (auto_name(item) or "", False, self.scalars.bind(item, scope, collect), item.span)
+                )
         return found
 
     def _column(self, name: str, value: Expr) -> OutColumn:
@@ -637,7 +660,8 @@ class Binder:
         items = self._named_values(operator.values, self._scope(node, env))
         names = _Names()
         columns = tuple(
-            OutColumn(self.new_id(), names.unique(name or names.computed()), value.type) for name, _, value, _ in items
+            OutColumn(self.new_id(), names.unique(name or names.computed()), value.type)
+            for name, _, value, _ in items
         )
         return Aggregate(columns, node, tuple(value for _, _, value, _ in items), ())
 
@@ -701,7 +725,9 @@ class Binder:
                 raise BindingError(f"{call.name}() needs the value to order by", call.span)
             ordering = [self.scalars.bind(args[0], scope)]
             plain = AGGREGATES["max" if call.name in ("arg_max", "argmax") else "min"]
-            name = auto_name(args[0]) or aggregate_name(syntax.Call(call.span, plain.name, (args[0],), call.name_span))
+            name = auto_name(args[0]) or aggregate_name(
+                syntax.Call(call.span, plain.name, (args[0],), call.name_span)
+            )
             found.append((name or "", self.scalars.collect(plain, ordering, call.span, collect)))
             args = args[1:]
         values: list[tuple[str, Expr]] = []
@@ -709,12 +735,16 @@ class Binder:
             if isinstance(arg, syntax.Star):
                 taken = {ref.id for ref in ordering if isinstance(ref, ColumnRef)}
                 left_out = taken | grouped
-                values += [(c.name, ColumnRef(c.type, c.id)) for c in visible(scope.columns) if c.id not in left_out]
+                values += [
+                    (c.name, ColumnRef(c.type, c.id)) for c in visible(scope.columns) if c.id not in left_out
+                ]
             else:
                 values.append((auto_name(arg) or "", self.scalars.bind(arg, scope)))
         if not ordering and len(values) == 1 and not isinstance(args[0], syntax.Star):
             name = aggregate_name(call) if call.name == "any" else values[0][0]
-            return [(name or "", self.scalars.collect(AGGREGATES["take_any"], [values[0][1]], call.span, collect))]
+            return [
+                (name or "", self.scalars.collect(AGGREGATES["take_any"], [values[0][1]], call.span, collect))
+            ]
         row = tuple(value for _, value in values)
         for place, (name, value) in enumerate(values):
             aggregate = AggregateCall(function, (Const(_T.LONG, place), *ordering, *row), value.type)
@@ -788,7 +818,9 @@ class Binder:
             else:
                 raise BindingError("a join's key is a column or $left.a == $right.b", key.span)
             if _T.DYNAMIC in (a.type, b.type):
-                raise BindingError("a dynamic value cannot be a join's key", key.span, hint="use tostring(...)")
+                raise BindingError(
+                    "a dynamic value cannot be a join's key", key.span, hint="use tostring(...)"
+                )
             if a.type is not b.type and not (a.type.is_number and b.type.is_number):
                 raise BindingError(f"the key's types differ: {a.type.value} and {b.type.value}", key.span)
             found.append((a, b))
@@ -811,7 +843,9 @@ class Binder:
 
     # --- many tables ---------------------------------------------------------------------------------------
 
-    def _property(self, operator: syntax.Union | syntax.Search | syntax.MvExpand | syntax.Parse, name: str) -> str | None:
+    def _property(
+        self, operator: syntax.Union | syntax.Search | syntax.MvExpand | syntax.Parse, name: str
+    ) -> str | None:
         for item in operator.properties:
             if item.name.lower() == name:
                 if isinstance(item.value, syntax.Name):
@@ -820,9 +854,7 @@ class Binder:
                     return str(item.value.value)
         return None
 
-    def _branches(
-        self, tables: Sequence[syntax.Expr], env: Env, *, fuzzy: bool
-    ) -> list[tuple[str, Node]]:
+    def _branches(self, tables: Sequence[syntax.Expr], env: Env, *, fuzzy: bool) -> list[tuple[str, Node]]:
         found: list[tuple[str, Node]] = []
         for place, item in enumerate(tables):
             if isinstance(item, syntax.NamePattern | syntax.Star):
@@ -849,7 +881,9 @@ class Binder:
         inner = self._property(operator, "kind") == "inner"
         return self._united(branches, self._property(operator, "withsource"), inner=inner)
 
-    def _united(self, branches: Sequence[tuple[str, Node]], source: str | None, *, inner: bool = False) -> Node:
+    def _united(
+        self, branches: Sequence[tuple[str, Node]], source: str | None, *, inner: bool = False
+    ) -> Node:
         """All branches' rows; columns meet by name and type, a name of two types is split (v_long, v_real)."""
         types: dict[str, list[KqlType]] = {}
         for _, branch in branches:
@@ -873,8 +907,9 @@ class Binder:
             by_name = {(column.name, column.type): column for column in branch.columns}
             values: list[Expr] = []
             for name, type_ in wanted:
-                column = by_name.get((name, type_))
-                values.append(ColumnRef(type_, column.id) if column else Const(type_, "" if type_ is _T.STRING else None))
+                found = by_name.get((name, type_))
+                missing = Const(type_, "" if type_ is _T.STRING else None)
+                values.append(ColumnRef(type_, found.id) if found else missing)
             rows.append((Const(_T.STRING, label), *values) if source else tuple(values))
         if source:
             columns.insert(0, OutColumn(self.new_id(), source, _T.STRING))
@@ -886,7 +921,9 @@ class Binder:
         if node is not None:
             branches = [("search_arg0", node)]
         else:
-            tables = operator.tables or tuple(syntax.Name(operator.span, n) for n in self.catalog.table_names())
+            tables = operator.tables or tuple(
+                syntax.Name(operator.span, n) for n in self.catalog.table_names()
+            )
             branches = self._branches(tables, env, fuzzy=False)
         filtered: list[tuple[str, Node]] = []
         for name, branch in branches:
@@ -925,7 +962,9 @@ class Binder:
 
     def _mv_expand(self, node: Node, operator: syntax.MvExpand, env: Env) -> Node:
         scope = self._scope(node, env)
-        as_arrays = self._property(operator, "bagexpansion") == "array" or self._property(operator, "kind") == "array"
+        as_arrays = (
+            self._property(operator, "bagexpansion") == "array" or self._property(operator, "kind") == "array"
+        )
         function = FUNCTIONS["expand_bag_arrays" if as_arrays else "expand_list"].overloads[0]
         index = self._property(operator, "with_itemindex")
         lists: list[Expr] = []
@@ -936,7 +975,9 @@ class Binder:
             named = item.value if isinstance(item.value, syntax.Named) else None
             value = self.scalars.bind(named.value if named else item.value, scope)
             if value.type is not _T.DYNAMIC:
-                raise BindingError(f"mv-expand needs a dynamic value, this is a {value.type.value}", item.span)
+                raise BindingError(
+                    f"mv-expand needs a dynamic value, this is a {value.type.value}", item.span
+                )
             name = (named.names[0] if named else auto_name(item.value)) or names.computed()
             lists.append(Call(_T.DYNAMIC, function, (value,)))
             fresh.append(OutColumn(self.new_id(), name, _T.DYNAMIC))
@@ -1130,4 +1171,8 @@ def _wildcard(text: str, span: Span) -> syntax.Binary:
 
 def _natural(column: OutColumn) -> list[tuple[int, int, str]]:
     """Sort key of granny order: numbers inside names by value."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", column.name) if part]
+    return [
+        (0, int(part), "") if part.isdigit() else (1, 0, part)
+        for part in re.split(r"(\d+)", column.name)
+        if part
+    ]

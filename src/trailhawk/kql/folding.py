@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from trailhawk.kql.literals import datetime_ticks, format_datetime, format_timespan, timespan_ticks
@@ -81,7 +81,11 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
     if name in ("todatetime", "totimespan") and types == (_T.STRING,):
         read = datetime_ticks if name == "todatetime" else timespan_ticks
         return read(str(first))
-    if name == "tostring" and types[0] in (_T.DATETIME, _T.TIMESPAN, _T.STRING) and isinstance(first, int | str):
+    if (
+        name == "tostring"
+        and types[0] in (_T.DATETIME, _T.TIMESPAN, _T.STRING)
+        and isinstance(first, int | str)
+    ):
         if isinstance(first, str):
             return first
         return format_datetime(first) if types[0] is _T.DATETIME else format_timespan(first)
@@ -119,7 +123,7 @@ def _whole(name: str, numbers: list[int], types: tuple[KqlType, ...]) -> int | N
     return None
 
 
-def _reals(name: str, values: list[object], types: tuple[KqlType, ...]) -> int | float | None:
+def _reals(name: str, values: Sequence[object], types: tuple[KqlType, ...]) -> int | float | None:
     """Arithmetic with a real in it; a timespan times a real is cut to whole ticks."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) != len(values):

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -49,7 +49,7 @@ from trailhawk.kql.types import KqlType
 ScanSql = Callable[[Scan], str]
 _T = KqlType
 _DIALECT = DuckDB()
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # a plain offset for literals without zone
+_EPOCH = datetime(1970, 1, 1)  # a plain offset for literals without zone
 
 
 def column_name(id_: int) -> str:
@@ -61,9 +61,11 @@ def lower(plan: Node, scan: ScanSql) -> str:
     """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order."""
     lowering = _Lowering(scan)
     final = lowering.relation(plan)
-    select = lowering.select(final, [column.id for column in plan.columns], cast_json={
-        column.id for column in plan.columns if column.type is _T.DYNAMIC
-    })
+    select = lowering.select(
+        final,
+        [column.id for column in plan.columns],
+        as_text={column.id for column in plan.columns if column.type is _T.DYNAMIC},
+    )
     ctes = ", ".join(f"{name} AS {hint}({text})" for name, hint, text in lowering.ctes)
     return (f"WITH {ctes} " if ctes else "") + _text(select)
 
@@ -84,7 +86,9 @@ class _Relation:
 
     @property
     def is_plain(self) -> bool:
-        return self.limit is None and all(isinstance(item, exp.Column | exp.Literal | exp.Cast) for item in self.columns.values())
+        return self.limit is None and all(
+            isinstance(item, exp.Column | exp.Literal | exp.Cast) for item in self.columns.values()
+        )
 
 
 class _Lowering:
@@ -139,12 +143,12 @@ class _Lowering:
     def _table(self, source: str, ids: list[int]) -> _Relation:
         return _Relation(source, {id_: exp.column(column_name(id_)) for id_ in ids})
 
-    def select(self, relation: _Relation, ids: list[int], *, cast_json: set[int] = frozenset()) -> exp.Select:  # type: ignore[assignment]  # an empty frozenset stands for no ids
-        """The SELECT of a relation with these columns, in this order."""
+    def select(self, relation: _Relation, ids: list[int], *, as_text: Collection[int] = ()) -> exp.Select:
+        """The SELECT of a relation with these columns, in this order; those in `as_text` as text."""
         items: list[exp.Expr] = []
         for id_ in ids:
             value = relation.columns[id_].copy()
-            if id_ in cast_json:
+            if id_ in as_text:
                 value = sql.cast(value, _T.STRING)
             items.append(exp.alias_(value, column_name(id_), copy=False))
         select = exp.Select(expressions=items or [exp.Literal.number(1)])
@@ -166,7 +170,9 @@ class _Lowering:
             name = f"o{len(self.ctes)}_{place}"
             select.append("expressions", exp.alias_(key.this.copy(), name, copy=False))
             carried.append(
-                exp.Ordered(this=exp.column(name), desc=key.args.get("desc"), nulls_first=key.args.get("nulls_first"))
+                exp.Ordered(
+                    this=exp.column(name), desc=key.args.get("desc"), nulls_first=key.args.get("nulls_first")
+                )
             )
         if relation.limit is None:
             select.set("order", None)
@@ -178,10 +184,6 @@ class _Lowering:
         """A relation whose columns are cheap to name again and that has no limit yet."""
         return relation if relation.is_plain else self._stage(relation)
 
-    def _grouped(self, relation: _Relation) -> _Relation:
-        """A relation that a set operation may read."""
-        return relation if relation.is_plain else self._stage(relation)
-
     def _values(self, node: Values) -> _Relation:
         ids = [column.id for column in node.columns]
         rows = node.rows or (tuple(Const(column.type, None) for column in node.columns),)
@@ -191,9 +193,7 @@ class _Lowering:
         return self._table(self._cte(text if node.rows else f"{text} WHERE FALSE"), ids)
 
     def _project(self, node: Project) -> _Relation:
-        below = self.relation(node.input)
-        if not below.is_plain:
-            below = self._stage(below)
+        below = self._ready(self.relation(node.input))
         columns = {
             column.id: self.expression(value, below.columns)
             for column, value in zip(node.columns, node.values, strict=True)
@@ -201,10 +201,12 @@ class _Lowering:
         return _Relation(below.source, columns, below.where, below.order, below.limit)
 
     def _ordered(self, key: SortKey, columns: dict[int, exp.Expr]) -> exp.Ordered:
-        return exp.Ordered(this=self.expression(key.value, columns), desc=key.descending, nulls_first=key.nulls_first)
+        return exp.Ordered(
+            this=self.expression(key.value, columns), desc=key.descending, nulls_first=key.nulls_first
+        )
 
     def _aggregate(self, node: Aggregate) -> _Relation:
-        below = self._grouped(self.relation(node.input))
+        below = self._ready(self.relation(node.input))
         items: list[exp.Expr] = []
         groups: list[exp.Expr] = []
         for place, (column, key) in enumerate(zip(node.columns, node.keys, strict=False), start=1):
@@ -234,7 +236,8 @@ class _Lowering:
     def _join(self, node: Join) -> _Relation:
         left, right = self._stage(self.relation(node.left)), self._stage(self.relation(node.right))
         pairs = [
-            sql.binary(exp.EQ, self.expression(a, left.columns), self.expression(b, right.columns)) for a, b in node.keys
+            sql.binary(exp.EQ, self.expression(a, left.columns), self.expression(b, right.columns))
+            for a, b in node.keys
         ]
         on = sql.all_of(*pairs)
         source = left.source
@@ -298,8 +301,7 @@ class _Lowering:
             lists.append(sql.call("range", 0, sql.cast(sql.call("greatest", *sizes), _T.LONG)))
         for id_, item in zip(fresh, lists, strict=True):
             select.append("expressions", exp.alias_(sql.call("unnest", item), column_name(id_), copy=False))
-        staged = self._table(self._cte(_text(select)), [*ids, *fresh])
-        return staged
+        return self._table(self._cte(_text(select)), [*ids, *fresh])
 
     def _window(self, node: Window) -> _Relation:
         below = self._stage(self.relation(node.input))
@@ -318,7 +320,8 @@ class _Lowering:
             select = self.select(relation, [column.id for column in plan.columns])
             self.shared[node.key] = self._cte(_text(select), "MATERIALIZED ")
         columns: dict[int, exp.Expr] = {
-            column.id: exp.column(column_name(source)) for column, source in zip(node.columns, node.sources, strict=True)
+            column.id: exp.column(column_name(source))
+            for column, source in zip(node.columns, node.sources, strict=True)
         }
         return _Relation(self.shared[node.key], columns)
 
@@ -353,7 +356,7 @@ class _Lowering:
         raise AssertionError(type(expr))
 
     def condition(self, expr: Expr, columns: dict[int, exp.Expr]) -> exp.Expr:
-        """A filter's predicate, where null is as good as false: equality may stay plain, so that it is pushed down."""
+        """A filter's predicate: null is as good as false there, so equality stays plain and is pushed down."""
         if isinstance(expr, Call) and expr.overload.name in ("and", "or"):
             return expr.overload.sql([Arg(self.condition(arg, columns), _T.BOOL) for arg in expr.args])
         if isinstance(expr, Call) and expr.overload.name == "==":
@@ -406,12 +409,12 @@ class _Lowering:
 
 
 def _over(tree: exp.Expr, order: exp.Order | None) -> exp.Expr:
-    """The window function at the tree's heart with its OVER clause; what is around it stays."""
-    window = exp.Window(this=tree, order=order.copy() if order else None)
-    for name in ("coalesce", exp.Coalesce):
-        if isinstance(name, type) and isinstance(tree, name):
-            tree.set("this", exp.Window(this=tree.this, order=order.copy() if order else None))
-            return tree
+    """The window function with its OVER clause; a coalesce around it stays around."""
+    inner = tree.this if isinstance(tree, exp.Coalesce) else tree
+    window = exp.Window(this=inner.copy(), order=order.copy() if order else None)
+    if isinstance(tree, exp.Coalesce):
+        tree.set("this", window)
+        return tree
     return window
 
 

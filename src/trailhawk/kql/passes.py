@@ -1,4 +1,4 @@
-"""Plan to plan, same rows: cheap definitions inlined, JSON paths promoted, time ranges found, columns pruned."""
+"""Plan to plan, same rows: definitions inlined, JSON paths promoted, time ranges found, columns pruned."""
 
 from __future__ import annotations
 
@@ -67,7 +67,9 @@ def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) 
         case Filter():
             return replace(node, input=_below(node.input, change, deep), predicate=change(node.predicate))
         case Project():
-            return replace(node, input=_below(node.input, change, deep), values=tuple(map(change, node.values)))
+            return replace(
+                node, input=_below(node.input, change, deep), values=tuple(map(change, node.values))
+            )
         case Aggregate():
             return replace(
                 node,
@@ -180,7 +182,11 @@ def _subplans(expr: Expr) -> Expr:
             return replace(expr, value=_subplans(expr.value), plan=optimize(expr.plan))
         case Call():
             args = tuple([_subplans(arg) for arg in expr.args])
-            return expr if all(a is b for a, b in zip(args, expr.args, strict=True)) else replace(expr, args=args)
+            return (
+                expr
+                if all(a is b for a, b in zip(args, expr.args, strict=True))
+                else replace(expr, args=args)
+            )
         case _:
             return expr
 
@@ -209,14 +215,19 @@ class _Promotions:
 
     def rewrite(self, expr: Expr) -> Expr:
         match expr:
-            case Call(overload=overload, args=(PathExpr(base=Call(overload=parse, args=(ColumnRef(id=id_),))) as path,)) if (
-                overload is DYNAMIC_TEXT and parse is PARSE_JSON
-            ):
+            case Call(
+                overload=overload,
+                args=(PathExpr(base=Call(overload=parse, args=(ColumnRef(id=id_),))) as path,),
+            ) if overload is DYNAMIC_TEXT and parse is PARSE_JSON:
                 promoted = self.columns.get(id_, {}).get(path.steps)
                 return expr if promoted is None else self._column(id_, promoted)
             case Call():
                 args = tuple([self.rewrite(arg) for arg in expr.args])
-                return expr if all(a is b for a, b in zip(args, expr.args, strict=True)) else replace(expr, args=args)
+                return (
+                    expr
+                    if all(a is b for a, b in zip(args, expr.args, strict=True))
+                    else replace(expr, args=args)
+                )
             case PathExpr():
                 return replace(expr, base=self.rewrite(expr.base))
             case InQuery():
@@ -261,7 +272,11 @@ def _bound(node: Node, bounds: Bounds) -> Node:
     """The plan with `since` and `until` on each scan whose time column the filters above bound."""
     match node:
         case Scan():
-            times = [c for c, stored in zip(node.columns, node.stored, strict=True) if stored == node.table.time_column]
+            times = [
+                c
+                for c, stored in zip(node.columns, node.stored, strict=True)
+                if stored == node.table.time_column
+            ]
             low, high = bounds.get(times[0].id, (None, None)) if times else (None, None)
             return replace(node, since=low, until=high)
         case Filter():
@@ -271,8 +286,18 @@ def _bound(node: Node, bounds: Bounds) -> Node:
         case Limit() | Window() | Aggregate() | Unnest():
             return replace(node, input=_bound(node.input, {}))
         case Join():
-            from_left = node.kind in (JoinKind.INNER, JoinKind.LEFT_OUTER, JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI)
-            from_right = node.kind in (JoinKind.INNER, JoinKind.RIGHT_OUTER, JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI)
+            from_left = node.kind in (
+                JoinKind.INNER,
+                JoinKind.LEFT_OUTER,
+                JoinKind.LEFT_SEMI,
+                JoinKind.LEFT_ANTI,
+            )
+            from_right = node.kind in (
+                JoinKind.INNER,
+                JoinKind.RIGHT_OUTER,
+                JoinKind.RIGHT_SEMI,
+                JoinKind.RIGHT_ANTI,
+            )
             return replace(
                 node,
                 left=_bound(node.left, bounds if from_left else {}),
@@ -300,7 +325,9 @@ def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
             case Call(args=(ColumnRef(type=KqlType.DATETIME) as column, Const(value=int() as ticks))):
                 op = conjunct.overload.name
             case Call(args=(Const(value=int() as ticks), ColumnRef(type=KqlType.DATETIME) as column)):
-                op = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(conjunct.overload.name, conjunct.overload.name)
+                op = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(
+                    conjunct.overload.name, conjunct.overload.name
+                )
             case _:
                 continue
         low, high = narrowed.get(column.id, (None, None))
@@ -412,9 +439,7 @@ class _Pruning:
             columns = right.columns
         else:
             columns = (*left.columns, *right.columns)
-        return replace(
-            node, columns=tuple(names.get(c.id, c) for c in columns), left=left, right=right
-        )
+        return replace(node, columns=tuple(names.get(c.id, c) for c in columns), left=left, right=right)
 
     def _union(self, node: Union, needed: set[int]) -> Union:
         places = [i for i, column in enumerate(node.columns) if column.id in needed]
@@ -424,5 +449,3 @@ class _Pruning:
             for item, row in zip(node.inputs, rows, strict=True)
         )
         return Union(tuple(node.columns[i] for i in places), inputs, rows)
-
-

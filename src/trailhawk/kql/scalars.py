@@ -61,7 +61,9 @@ class TableBinder(Protocol):
 
     def new_id(self) -> int: ...
 
-    def call_scope(self, function: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span) -> Env: ...
+    def call_scope(
+        self, function: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span
+    ) -> Env: ...
 
     def table_names(self) -> tuple[str, ...]: ...
 
@@ -130,9 +132,13 @@ class ScalarBinder:
             case syntax.Pipe() if expr.source is not None and not expr.operators:
                 return self.bind(expr.source, scope, collect)
             case syntax.Pipe() | syntax.DataTable() | syntax.ExternalData():
-                raise BindingError("a table stands where a value is expected", expr.span, hint="use toscalar(...)")
+                raise BindingError(
+                    "a table stands where a value is expected", expr.span, hint="use toscalar(...)"
+                )
             case syntax.Named():
-                raise BindingError("'=' names a column and cannot stand here", expr.span, hint="did you mean '=='?")
+                raise BindingError(
+                    "'=' names a column and cannot stand here", expr.span, hint="did you mean '=='?"
+                )
             case syntax.Star():
                 raise BindingError("'*' cannot stand here", expr.span)
             case syntax.TypeOf():
@@ -172,7 +178,9 @@ class ScalarBinder:
             case FunctionBinding() if not binding.value.parameters:
                 return self._user_function(binding, (), scope, expr.span)
             case TableBinding() | FunctionBinding():
-                raise BindingError(f"'{expr.text}' is not a value", expr.span, hint="use toscalar(...) for a table")
+                raise BindingError(
+                    f"'{expr.text}' is not a value", expr.span, hint="use toscalar(...) for a table"
+                )
         known = [*scope.by_name, *scope.env.all_names()]
         raise BindingError(
             f"there is no column or variable '{expr.text}'", expr.span, hint=suggestion(expr.text, known)
@@ -181,7 +189,9 @@ class ScalarBinder:
     def _member(self, expr: syntax.Member, scope: Scope, collect: Collector | None) -> Expr:
         if isinstance(expr.target, syntax.Name) and expr.target.text in ("$left", "$right"):
             if scope.sides is None:
-                raise BindingError(f"'{expr.target.text}' stands only in a join's condition", expr.target.span)
+                raise BindingError(
+                    f"'{expr.target.text}' stands only in a join's condition", expr.target.span
+                )
             side = Scope(scope.sides[expr.target.text == "$right"], scope.env)
             return self._name(syntax.Name(expr.span, expr.name), side)
         return self._step(self.bind(expr.target, scope, collect), expr.name, expr.span)
@@ -189,7 +199,11 @@ class ScalarBinder:
     def _index(self, expr: syntax.Index, scope: Scope, collect: Collector | None) -> Expr:
         base = self.bind(expr.target, scope, collect)
         index = self.bind(expr.index, scope, collect)
-        if isinstance(index, Const) and isinstance(index.value, str | int) and not isinstance(index.value, bool):
+        if (
+            isinstance(index, Const)
+            and isinstance(index.value, str | int)
+            and not isinstance(index.value, bool)
+        ):
             return self._step(base, index.value, expr.span)
         if base.type is not _T.DYNAMIC:
             raise BindingError(f"a {base.type.value} has no members", expr.span, hint="use parse_json(...)")
@@ -229,7 +243,9 @@ class ScalarBinder:
             for side, name in ((left, "left"), (right, "right")):
                 if side.type not in (_T.STRING, _T.DYNAMIC):
                     raise BindingError(
-                        f"'{op}' is for text; its {name} side is a {side.type.value}", expr.span, hint="use tostring(...)"
+                        f"'{op}' is for text; its {name} side is a {side.type.value}",
+                        expr.span,
+                        hint="use tostring(...)",
                     )
         return self.call(op, [left, right], expr.span, spelling=f"'{op}'")
 
@@ -246,10 +262,9 @@ class ScalarBinder:
             return self.convert(left, to, expr.span), self.convert(right, to, expr.span)
         if expr.op in ("==", "!="):
             # A text constant beside another type is read as that type; otherwise both are compared as text.
-            for one, other, flip in ((left, right, False), (right, left, True)):
-                if isinstance(one, Const) and one.type is _T.STRING and other.type is not _T.DATETIME:
-                    read = self.convert(one, other.type, expr.span)
-                    return (other, read) if flip else (read, other)
+            for text, value in ((left, right), (right, left)):
+                if isinstance(text, Const) and text.type is _T.STRING and value.type is not _T.DATETIME:
+                    return value, self.convert(text, value.type, expr.span)
             if _T.BOOL in (a, b) and (a.is_number or b.is_number):
                 return self.convert(left, _T.BOOL, expr.span), self.convert(right, _T.BOOL, expr.span)
             if _T.STRING in (a, b) and _T.DATETIME not in (a, b):
@@ -263,7 +278,9 @@ class ScalarBinder:
         """`* has "x"`: true of one of the text columns."""
         right = self.bind(expr.right, scope)
         tests = [
-            self.operate(expr.op, self.convert(ColumnRef(column.type, column.id), _T.STRING, expr.span), right, expr)
+            self.operate(
+                expr.op, self.convert(ColumnRef(column.type, column.id), _T.STRING, expr.span), right, expr
+            )
             for column in scope.columns
             if column.type in (_T.STRING, _T.DYNAMIC, _T.GUID) and scope.column(column.name) is column
         ]
@@ -307,7 +324,10 @@ class ScalarBinder:
     def _one_of(self, op: str, value: Expr, items: list[Expr], expr: syntax.InList) -> Expr:
         if op in ("has_any", "has_all"):
             text = self.convert(value, _T.STRING, expr.left.span)
-            tests = [self.call("has", [text, self.convert(item, _T.STRING, expr.span)], expr.span) for item in items]
+            tests = [
+                self.call("has", [text, self.convert(item, _T.STRING, expr.span)], expr.span)
+                for item in items
+            ]
             if op == "has_any":
                 return self.any_of(tests, expr.span)
             negated = [self.call("not", [test], expr.span) for test in tests]
@@ -315,7 +335,11 @@ class ScalarBinder:
         if op == "in~":
             to = _T.STRING
         else:
-            to = value.type if value.type is not _T.DYNAMIC else (widest(item.type for item in items) or _T.STRING)
+            to = (
+                value.type
+                if value.type is not _T.DYNAMIC
+                else (widest(item.type for item in items) or _T.STRING)
+            )
             to = _T.STRING if to is _T.DYNAMIC else to
             if to.is_number and any(item.type.is_number for item in items):
                 to = widest([to, *(item.type for item in items if item.type.is_number)]) or to
@@ -347,7 +371,7 @@ class ScalarBinder:
             return self.special[expr.name](expr, scope, collect)
         if collect is not None and expr.name in collect.functions:
             return self._collected(expr, scope, collect)
-        if expr.name in FUNCTIONS:
+        if expr.name in FUNCTIONS and not FUNCTIONS[expr.name].internal:
             args = [self.bind(arg, scope, collect) for arg in expr.args if not isinstance(arg, syntax.TypeOf)]
             types = [arg for arg in expr.args if isinstance(arg, syntax.TypeOf)]
             called = self.call(expr.name, args, expr.span)
@@ -358,10 +382,17 @@ class ScalarBinder:
             raise BindingError(f"the aggregate '{expr.name}' stands only in summarize", expr.name_span)
         if expr.name in WINDOWS:
             raise BindingError(f"'{expr.name}' stands only in extend and project", expr.name_span)
-        known = [*FUNCTIONS, *self.special, *AGGREGATES, *scope.env.all_names()]
+        known = [
+            *(n for n, f in FUNCTIONS.items() if not f.internal),
+            *self.special,
+            *AGGREGATES,
+            *scope.env.all_names(),
+        ]
         if expr.name in NOT_YET:
             raise UnsupportedError(f"function {expr.name}()", expr.name_span)
-        raise BindingError(f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known))
+        raise BindingError(
+            f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
+        )
 
     def _collected(self, expr: syntax.Call, scope: Scope, collect: Collector) -> Expr:
         function = collect.functions[expr.name]
@@ -405,7 +436,8 @@ class ScalarBinder:
 
     def _converted(self, overload: Overload, args: Sequence[Expr], span: Span) -> tuple[Expr, ...]:
         return tuple(
-            self.convert(arg, overload.param(index).convert_to(arg.type), span) for index, arg in enumerate(args)
+            self.convert(arg, overload.param(index).convert_to(arg.type), span)
+            for index, arg in enumerate(args)
         )
 
     def convert(self, expr: Expr, to: KqlType, span: Span) -> Expr:
@@ -442,7 +474,9 @@ class ScalarBinder:
     def _ago(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 1:
             raise BindingError("ago() takes one timespan", expr.span)
-        return self.call("-", [Const(_T.DATETIME, self.now), self.bind(expr.args[0], scope, collect)], expr.span)
+        return self.call(
+            "-", [Const(_T.DATETIME, self.now), self.bind(expr.args[0], scope, collect)], expr.span
+        )
 
     def _iff(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 3:
@@ -453,14 +487,22 @@ class ScalarBinder:
         if len(expr.args) < 3 or len(expr.args) % 2 == 0:
             raise BindingError("case() takes pairs of condition and value, and a last value", expr.span)
         conditions = [self.predicate(arg, scope, collect) for arg in expr.args[:-1:2]]
-        values = self._one_type([*(self.bind(arg, scope, collect) for arg in expr.args[1::2]), self.bind(expr.args[-1], scope, collect)], expr)
+        values = self._one_type(
+            [
+                *(self.bind(arg, scope, collect) for arg in expr.args[1::2]),
+                self.bind(expr.args[-1], scope, collect),
+            ],
+            expr,
+        )
         args = [part for pair in zip(conditions, values[:-1], strict=True) for part in pair]
         return Call(values[-1].type, FUNCTIONS["case"].overloads[0], (*args, values[-1]))
 
     def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
         typed = [value.type for value in values if not _is_null(value)] or [_T.DYNAMIC]
         to = widest(typed) or _T.DYNAMIC
-        return [Const(to, None) if _is_null(value) else self.convert(value, to, expr.span) for value in values]
+        return [
+            Const(to, None) if _is_null(value) else self.convert(value, to, expr.span) for value in values
+        ]
 
     def _coalesce(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         values = self._one_type([self.bind(arg, scope, collect) for arg in expr.args], expr)
@@ -519,7 +561,9 @@ def _constant(value: object) -> Const:
     return Const(_T.DYNAMIC, value if isinstance(value, list | dict) else None)
 
 
-def _value_at(value: object, step: str | int) -> list[object] | dict[str, object] | str | int | float | bool | None:
+def _value_at(
+    value: object, step: str | int
+) -> list[object] | dict[str, object] | str | int | float | bool | None:
     found: object = None
     if isinstance(value, dict) and isinstance(step, str):
         found = value.get(step)
@@ -541,7 +585,11 @@ def _convert_constant(constant: Const, to: KqlType) -> Const | None:
             return inner if inner.type is to else _convert_constant(inner, to)
         return None
     if to is _T.DYNAMIC:
-        return Const(to, value) if isinstance(value, bool | int | float | str) and not _is_time(constant.type) else None
+        return (
+            Const(to, value)
+            if isinstance(value, bool | int | float | str) and not _is_time(constant.type)
+            else None
+        )
     if constant.type.is_number and to.is_number and isinstance(value, int | float):
         if to is _T.REAL:
             return Const(to, float(value))

@@ -203,7 +203,8 @@ def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.E
         # Arrays in the group are united: the set is of their elements.
         is_array = exp.EQ(this=sql.call("json_type", element.copy()), expression=sql.literal("ARRAY"))
         elements = sql.case(
-            (is_array, sql.call("json_extract", element.copy(), "$[*]")), otherwise=exp.Array(expressions=[element])
+            (is_array, sql.call("json_extract", element.copy(), "$[*]")),
+            otherwise=exp.Array(expressions=[element]),
         )
         gathered = sql.call("flatten", _filter(exp.Anonymous(this="list", expressions=[elements]), test))
         return _array(sql.call("list_sort", sql.call("list_distinct", gathered)), size)
@@ -256,7 +257,8 @@ def _row(values: tuple[exp.Expr, ...]) -> exp.Expr:
     """The values as one struct, so that all come from the same row."""
     return exp.Struct(
         expressions=[
-            exp.PropertyEQ(this=exp.to_identifier(f"f{i}"), expression=value) for i, value in enumerate(values)
+            exp.PropertyEQ(this=exp.to_identifier(f"f{i}"), expression=value)
+            for i, value in enumerate(values)
         ]
     )
 
@@ -267,21 +269,21 @@ def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
     return _no_text_null(found, values[number].type)
 
 
-@aggregate("arg_max_field")
+@aggregate("arg_max_field", internal=True)
 def arg_max_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
     """Value number `place` of the row with the largest `ordering`: a column of arg_max()."""
     row = exp.Anonymous(this="arg_max", expressions=[_row(tuple(v.sql for v in values)), ordering])
     return _field(row, place, values)
 
 
-@aggregate("arg_min_field")
+@aggregate("arg_min_field", internal=True)
 def arg_min_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
     """Value number `place` of the row with the smallest `ordering`: a column of arg_min()."""
     row = exp.Anonymous(this="arg_min", expressions=[_row(tuple(v.sql for v in values)), ordering])
     return _field(row, place, values)
 
 
-@aggregate("take_any_field")
+@aggregate("take_any_field", internal=True)
 def take_any_field(place: Long, *values: AnyArg) -> Same:
     """Value number `place` of one row of the group: a column of take_any(a, b)."""
     row = exp.Min(this=_row(tuple(v.sql for v in values)))

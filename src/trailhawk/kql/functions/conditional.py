@@ -21,7 +21,11 @@ def isnull(value: AnyArg) -> Bool:
     if value.type is KqlType.STRING:
         return exp.false()
     if value.type is KqlType.DYNAMIC:
-        return sql.call("coalesce", exp.EQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")), exp.true())
+        return sql.call(
+            "coalesce",
+            exp.EQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")),
+            exp.true(),
+        )
     return sql.is_null(value.sql)
 
 
@@ -35,7 +39,11 @@ def isnotnull(value: AnyArg) -> Bool:
     if value.type is KqlType.STRING:
         return exp.true()
     if value.type is KqlType.DYNAMIC:
-        return sql.call("coalesce", exp.NEQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")), exp.false())
+        return sql.call(
+            "coalesce",
+            exp.NEQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")),
+            exp.false(),
+        )
     return sql.negate(sql.is_null(value.sql))
 
 
@@ -104,10 +112,15 @@ def coalesce(*values: Scalar) -> Same:
     return exp.Coalesce(this=values[0], expressions=list(values[1:]))
 
 
-@scalar()
+@scalar(internal=True)
 def coalesce_text(*values: String) -> String:
     """coalesce() of text, where empty counts as null."""
-    return sql.text(exp.Coalesce(this=sql.call("nullif", values[0], ""), expressions=[sql.call("nullif", value, "") for value in values[1:]]))
+    return sql.text(
+        exp.Coalesce(
+            this=sql.call("nullif", values[0], ""),
+            expressions=[sql.call("nullif", value, "") for value in values[1:]],
+        )
+    )
 
 
 @scalar()

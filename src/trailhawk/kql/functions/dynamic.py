@@ -46,7 +46,10 @@ def parse_json(text: String) -> Dynamic:
     """
     # The empty text is no JSON at all, and null.
     given = sql.call("nullif", text, "")
-    return sql.coalesce(exp.TryCast(this=given, to=exp.DataType.build("JSON", dialect="duckdb")), sql.call("to_json", given.copy()))
+    return sql.coalesce(
+        exp.TryCast(this=given, to=exp.DataType.build("JSON", dialect="duckdb")),
+        sql.call("to_json", given.copy()),
+    )
 
 
 PARSE_JSON = parse_json.overloads[0]
@@ -83,13 +86,13 @@ def _(value: Number) -> Dynamic:
     return sql.call("to_json", value)
 
 
-@scalar()
+@scalar(internal=True)
 def dynamic_at(value: Dynamic, index: Integer) -> Dynamic:
     """value[index] for a computed index; a negative one counts from the end."""
     return sql.call("json_extract", value, sql.call("concat", "$[", sql.cast(index, KqlType.STRING), "]"))
 
 
-@scalar()
+@scalar(internal=True)
 def dynamic_member(value: Dynamic, name: String) -> Dynamic:
     """value[name] for a computed name."""
     escaped = sql.call("replace", sql.call("replace", name, "~", "~0"), "/", "~1")
@@ -125,7 +128,9 @@ def bag_keys(bag: Dynamic) -> Dynamic:
     ["a","b"]
     """
     is_bag = exp.EQ(this=sql.call("json_type", bag), expression=sql.literal("OBJECT"))
-    return sql.case((is_bag, sql.call("to_json", sql.call("json_keys", bag.copy()))), otherwise=sql.null(KqlType.DYNAMIC))
+    return sql.case(
+        (is_bag, sql.call("to_json", sql.call("json_keys", bag.copy()))), otherwise=sql.null(KqlType.DYNAMIC)
+    )
 
 
 @scalar()
@@ -164,16 +169,18 @@ def texts(array: exp.Expr) -> exp.Expr:
 
 
 def _each(items: exp.Expr, body: exp.Expr) -> exp.Expr:
-    return sql.call("list_transform", items, exp.Lambda(this=body, expressions=[exp.to_identifier("th_item")]))
+    return sql.call(
+        "list_transform", items, exp.Lambda(this=body, expressions=[exp.to_identifier("th_item")])
+    )
 
 
-@scalar()
+@scalar(internal=True)
 def in_array(value: String, array: Dynamic) -> Bool:
     """`value in (array)` for an array that is not a constant."""
     return sql.coalesce(sql.call("list_contains", texts(array), value), exp.false())
 
 
-@scalar()
+@scalar(internal=True)
 def in_array_fold(value: String, array: Dynamic) -> Bool:
     """`value in~ (array)` for an array that is not a constant."""
     folded = _each(texts(array), exp.Lower(this=exp.column("th_item")))
@@ -186,19 +193,19 @@ def _has_each(value: exp.Expr, array: exp.Expr) -> exp.Expr:
     return _each(texts(array), has(value, exp.column("th_item")))
 
 
-@scalar()
+@scalar(internal=True)
 def has_any_array(value: String, array: Dynamic) -> Bool:
     """`value has_any (array)` for an array that is not a constant."""
     return sql.coalesce(sql.call("list_bool_or", _has_each(value, array)), exp.false())
 
 
-@scalar()
+@scalar(internal=True)
 def has_all_array(value: String, array: Dynamic) -> Bool:
     """`value has_all (array)` for an array that is not a constant."""
     return sql.coalesce(sql.call("list_bool_and", _has_each(value, array)), exp.false())
 
 
-@scalar("expand_list")
+@scalar(internal=True)
 def expand_list(value: Dynamic) -> Dynamic:
     """What mv-expand makes rows of: an array's elements, a bag's pairs, else the value itself.
 
@@ -212,7 +219,10 @@ def expand_list(value: Dynamic) -> Dynamic:
     )
     return sql.case(
         (exp.EQ(this=kind, expression=sql.literal("ARRAY")), sql.call("json_extract", value.copy(), "$[*]")),
-        (exp.EQ(this=kind.copy(), expression=sql.literal("OBJECT")), _each(sql.call("json_keys", value.copy()), pair)),
+        (
+            exp.EQ(this=kind.copy(), expression=sql.literal("OBJECT")),
+            _each(sql.call("json_keys", value.copy()), pair),
+        ),
         otherwise=exp.Array(expressions=[value.copy()]),
     )
 
@@ -221,7 +231,7 @@ def _pointer(name: exp.Expr) -> exp.Expr:
     return sql.call("replace", sql.call("replace", name, "~", "~0"), "/", "~1")
 
 
-@scalar("expand_bag_arrays")
+@scalar(internal=True)
 def expand_bag_arrays(value: Dynamic) -> Dynamic:
     """mv-expand with bagexpansion=array: a bag's pairs as [name, value] arrays."""
     kind = sql.call("json_type", value)
@@ -232,15 +242,22 @@ def expand_bag_arrays(value: Dynamic) -> Dynamic:
     )
     return sql.case(
         (exp.EQ(this=kind, expression=sql.literal("ARRAY")), sql.call("json_extract", value.copy(), "$[*]")),
-        (exp.EQ(this=kind.copy(), expression=sql.literal("OBJECT")), _each(sql.call("json_keys", value.copy()), pair)),
+        (
+            exp.EQ(this=kind.copy(), expression=sql.literal("OBJECT")),
+            _each(sql.call("json_keys", value.copy()), pair),
+        ),
         otherwise=exp.Array(expressions=[value.copy()]),
     )
 
 
-@scalar("range_places")
+@scalar(internal=True)
 def range_places(steps: Real) -> Dynamic:
     """The places 0, 1, ... up to `steps` as a list of whole numbers; none if it is negative."""
-    return sql.call("generate_series", sql.cast(sql.literal(0), KqlType.LONG), sql.cast(exp.Floor(this=steps), KqlType.LONG))
+    return sql.call(
+        "generate_series",
+        sql.cast(sql.literal(0), KqlType.LONG),
+        sql.cast(exp.Floor(this=steps), KqlType.LONG),
+    )
 
 
 @scalar()

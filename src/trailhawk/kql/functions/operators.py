@@ -30,13 +30,13 @@ from trailhawk.kql.types import KqlType
 # --- logic -------------------------------------------------------------------------------------------------
 
 
-@scalar("and")
+@scalar("and", internal=True)
 def and_(left: Bool, right: Bool) -> Bool:
     """True if both are true."""
     return sql.all_of(left, right)
 
 
-@scalar("or")
+@scalar("or", internal=True)
 def or_(left: Bool, right: Bool) -> Bool:
     """True if one is true."""
     return sql.any_of(left, right)
@@ -68,52 +68,54 @@ def _equal(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
         return sql.coalesce(plain, exp.Boolean(this=kind is exp.NEQ))
     distinct = exp.NullSafeNEQ if kind is exp.NEQ else exp.NullSafeEQ
     both = sql.all_of(sql.is_null(left.sql.copy()), sql.is_null(right.sql.copy()))
-    return sql.case((both, sql.null(KqlType.BOOL)), otherwise=sql.binary(distinct, left.sql.copy(), right.sql.copy()))
+    return sql.case(
+        (both, sql.null(KqlType.BOOL)), otherwise=sql.binary(distinct, left.sql.copy(), right.sql.copy())
+    )
 
 
-@scalar("==")
+@scalar("==", internal=True)
 def equal(left: AnyArg, right: AnyArg) -> Bool:
     """Equal, case-sensitive; a null equals no value."""
     return _equal(left, right, exp.EQ)
 
 
-@scalar("!=")
+@scalar("!=", internal=True)
 def not_equal(left: AnyArg, right: AnyArg) -> Bool:
     """Not equal; a null differs from every value."""
     return _equal(left, right, exp.NEQ)
 
 
-@scalar("<")
+@scalar("<", internal=True)
 def less(left: Scalar, right: Scalar) -> Bool:
     """Less than; null if one is null."""
     return sql.binary(exp.LT, left, right)
 
 
-@scalar("<=")
+@scalar("<=", internal=True)
 def less_or_equal(left: Scalar, right: Scalar) -> Bool:
     """At most; null if one is null."""
     return sql.binary(exp.LTE, left, right)
 
 
-@scalar(">")
+@scalar(">", internal=True)
 def greater(left: Scalar, right: Scalar) -> Bool:
     """Greater than; null if one is null."""
     return sql.binary(exp.GT, left, right)
 
 
-@scalar(">=")
+@scalar(">=", internal=True)
 def greater_or_equal(left: Scalar, right: Scalar) -> Bool:
     """At least; null if one is null."""
     return sql.binary(exp.GTE, left, right)
 
 
-@scalar("=~")
+@scalar("=~", internal=True)
 def equal_fold(left: String, right: String) -> Bool:
     """Equal without regard to case."""
     return sql.binary(exp.EQ, sql.lower(left), sql.lower(right))
 
 
-@scalar("!~")
+@scalar("!~", internal=True)
 def not_equal_fold(left: String, right: String) -> Bool:
     """Not equal without regard to case."""
     return sql.binary(exp.NEQ, sql.lower(left), sql.lower(right))
@@ -122,7 +124,7 @@ def not_equal_fold(left: String, right: String) -> Bool:
 # --- arithmetic --------------------------------------------------------------------------------------------
 
 
-@scalar("+")
+@scalar("+", internal=True)
 def add(left: Number, right: Number) -> Arithmetic:
     """Sum; int and int give long."""
     return sql.binary(exp.Add, left, right)
@@ -143,7 +145,7 @@ def _(left: Timespan, right: Timespan) -> Timespan:
     return sql.binary(exp.Add, left, right)
 
 
-@scalar("-")
+@scalar("-", internal=True)
 def subtract(left: Number, right: Number) -> Arithmetic:
     """Difference; int and int give long."""
     return sql.binary(exp.Sub, left, right)
@@ -164,7 +166,7 @@ def _(left: Timespan, right: Timespan) -> Timespan:
     return sql.binary(exp.Sub, left, right)
 
 
-@scalar("*")
+@scalar("*", internal=True)
 def multiply(left: Number, right: Number) -> Arithmetic:
     """Product; a timespan may be multiplied by a number."""
     return sql.binary(exp.Mul, left, right)
@@ -185,7 +187,7 @@ def _(left: NumberArg, right: Timespan) -> Timespan:
     return _scaled(right, left)
 
 
-@scalar("/")
+@scalar("/", internal=True)
 def divide(left: Integer, right: Integer) -> Arithmetic:
     """Quotient; of two integers it is cut off, of two timespans it is a real. An integer by 0 is null."""
     return sql.binary(exp.IntDiv, left, right)
@@ -208,7 +210,7 @@ def _(left: Timespan, right: NumberArg) -> Timespan:
     return sql.cast(sql.binary(exp.Div, left, right.sql), KqlType.LONG)
 
 
-@scalar("%")
+@scalar("%", internal=True)
 def modulo(left: Number, right: Number) -> Arithmetic:
     """Remainder, never negative.
 
@@ -223,7 +225,7 @@ def _(left: Timespan, right: Timespan) -> Timespan:
     return sql.floor_mod(left, right)
 
 
-@scalar("neg")
+@scalar("neg", internal=True)
 def neg(value: Number) -> Same:
     """The number with its sign turned: what unary minus means."""
     return exp.Neg(this=exp.Paren(this=value))
@@ -246,7 +248,9 @@ def _escape(needle: str) -> str:
     return "".join("\\" + char if char in _SPECIAL else char for char in needle)
 
 
-def _term(source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True, after: bool = True) -> exp.Expr:
+def _term(
+    source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True, after: bool = True
+) -> exp.Expr:
     """Does `needle` stand in `source` with term boundaries (non-alphanumeric or an end) at its sides?
 
     A cheap substring test goes before the regular expression.
@@ -256,7 +260,11 @@ def _term(source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True
     found = sql.call("contains", haystack, sql.lower(needle) if fold else needle)
     if constant is None:
         quoted = sql.call("regexp_escape", needle.copy())
-        parts = [exp.Literal.string(_BEFORE if before else ""), quoted, exp.Literal.string(_AFTER if after else "")]
+        parts = [
+            exp.Literal.string(_BEFORE if before else ""),
+            quoted,
+            exp.Literal.string(_AFTER if after else ""),
+        ]
         pattern: exp.Expr = sql.call("concat", *parts)
     else:
         if constant == "":
@@ -267,10 +275,12 @@ def _term(source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True
             return found
         pattern = exp.Literal.string(left + _escape(constant) + right)
     options = [exp.Literal.string("i")] if fold else []
-    return sql.all_of(found, exp.Anonymous(this="regexp_matches", expressions=[source.copy(), pattern, *options]))
+    return sql.all_of(
+        found, exp.Anonymous(this="regexp_matches", expressions=[source.copy(), pattern, *options])
+    )
 
 
-@scalar()
+@scalar(internal=True)
 def has(source: String, term: String) -> Bool:
     """Is the text a whole term of the source, without regard to case?
 
@@ -282,7 +292,7 @@ def has(source: String, term: String) -> Bool:
     return _term(source, term, fold=True)
 
 
-@scalar()
+@scalar(internal=True)
 def has_cs(source: String, term: String) -> Bool:
     """Is the text a whole term of the source?
 
@@ -292,7 +302,7 @@ def has_cs(source: String, term: String) -> Bool:
     return _term(source, term, fold=False)
 
 
-@scalar()
+@scalar(internal=True)
 def hasprefix(source: String, term: String) -> Bool:
     """Does a term of the source begin with the text, without regard to case?
 
@@ -302,7 +312,7 @@ def hasprefix(source: String, term: String) -> Bool:
     return _term(source, term, fold=True, after=False)
 
 
-@scalar()
+@scalar(internal=True)
 def hasprefix_cs(source: String, term: String) -> Bool:
     """Does a term of the source begin with the text?
 
@@ -312,7 +322,7 @@ def hasprefix_cs(source: String, term: String) -> Bool:
     return _term(source, term, fold=False, after=False)
 
 
-@scalar()
+@scalar(internal=True)
 def hassuffix(source: String, term: String) -> Bool:
     """Does a term of the source end with the text, without regard to case?
 
@@ -322,7 +332,7 @@ def hassuffix(source: String, term: String) -> Bool:
     return _term(source, term, fold=True, before=False)
 
 
-@scalar()
+@scalar(internal=True)
 def hassuffix_cs(source: String, term: String) -> Bool:
     """Does a term of the source end with the text?
 
@@ -332,7 +342,7 @@ def hassuffix_cs(source: String, term: String) -> Bool:
     return _term(source, term, fold=False, before=False)
 
 
-@scalar()
+@scalar(internal=True)
 def contains(source: String, text: String) -> Bool:
     """Does the text stand anywhere in the source, without regard to case?
 
@@ -342,7 +352,7 @@ def contains(source: String, text: String) -> Bool:
     return sql.call("contains", sql.lower(source), sql.lower(text))
 
 
-@scalar()
+@scalar(internal=True)
 def contains_cs(source: String, text: String) -> Bool:
     """Does the text stand anywhere in the source?
 
@@ -352,7 +362,7 @@ def contains_cs(source: String, text: String) -> Bool:
     return sql.call("contains", source, text)
 
 
-@scalar()
+@scalar(internal=True)
 def startswith(source: String, text: String) -> Bool:
     """Does the source begin with the text, without regard to case?
 
@@ -362,7 +372,7 @@ def startswith(source: String, text: String) -> Bool:
     return sql.call("starts_with", sql.lower(source), sql.lower(text))
 
 
-@scalar()
+@scalar(internal=True)
 def startswith_cs(source: String, text: String) -> Bool:
     """Does the source begin with the text?
 
@@ -372,7 +382,7 @@ def startswith_cs(source: String, text: String) -> Bool:
     return sql.call("starts_with", source, text)
 
 
-@scalar()
+@scalar(internal=True)
 def endswith(source: String, text: String) -> Bool:
     """Does the source end with the text, without regard to case?
 
@@ -382,7 +392,7 @@ def endswith(source: String, text: String) -> Bool:
     return sql.call("ends_with", sql.lower(source), sql.lower(text))
 
 
-@scalar()
+@scalar(internal=True)
 def endswith_cs(source: String, text: String) -> Bool:
     """Does the source end with the text?
 
@@ -392,7 +402,7 @@ def endswith_cs(source: String, text: String) -> Bool:
     return sql.call("ends_with", source, text)
 
 
-@scalar("matches regex")
+@scalar("matches regex", internal=True)
 def matches_regex(source: String, pattern: String) -> Bool:
     """Does the regular expression (RE2) match anywhere in the source?
 
@@ -405,22 +415,20 @@ def matches_regex(source: String, pattern: String) -> Bool:
 # --- lists -------------------------------------------------------------------------------------------------
 
 
-@scalar("in")
+@scalar("in", internal=True)
 def in_(value: AnyArg, *items: Scalar) -> Bool:
     """Is the value one of the items? False for null."""
     test = exp.In(this=value.sql, expressions=list(items))
     return test if value.type is KqlType.STRING else sql.coalesce(test, exp.false())
 
 
-@scalar("in~")
+@scalar("in~", internal=True)
 def in_fold(value: String, *items: String) -> Bool:
     """Is the text one of the items, without regard to case?"""
     return exp.In(this=sql.lower(value), expressions=[sql.lower(item) for item in items])
 
 
-
-
-@scalar("parse_group")
+@scalar("parse_group", internal=True)
 def parse_group(source: String, pattern: String, group: AnyArg) -> String:
     """A group (a constant number) of the parse operator's pattern."""
     return sql.call("regexp_extract", source, pattern, int(str(group.value)))

@@ -189,6 +189,8 @@ class ScalarFunction:
     name: str
     documentation: str
     name_after: str | None
+    internal: bool = False
+    """Written by the binder only: an operator, or a step of one. No query can call it."""
     overloads: list[Overload] = field(default_factory=list)
 
     def __call__(self, *args: Sql) -> Sql:
@@ -202,7 +204,11 @@ class ScalarFunction:
 
     def resolve(self, types: tuple[KqlType, ...], nulls: tuple[bool, ...]) -> Overload | None:
         """The overload with the least conversion; the earlier one among equals."""
-        costs = [(cost, i) for i, item in enumerate(self.overloads) if (cost := item.match(types, nulls)) is not None]
+        costs = [
+            (cost, i)
+            for i, item in enumerate(self.overloads)
+            if (cost := item.match(types, nulls)) is not None
+        ]
         return self.overloads[min(costs)[1]] if costs else None
 
 
@@ -219,6 +225,7 @@ class Aggregate:
     overload: Overload
     keeps_order: bool = False
     window: bool = False
+    internal: bool = False
 
 
 FUNCTIONS: dict[str, ScalarFunction] = {}
@@ -242,12 +249,14 @@ def _signature(name: str, body: Callable[..., Sql]) -> Overload:
     return Overload(name, tuple(params), variadic, returns, body)
 
 
-def scalar(name: str = "", *, aliases: tuple[str, ...] = (), name_after: str | None = None) -> Callable[[Callable[..., Sql]], ScalarFunction]:
+def scalar(
+    name: str = "", *, aliases: tuple[str, ...] = (), name_after: str | None = None, internal: bool = False
+) -> Callable[[Callable[..., Sql]], ScalarFunction]:
     """Register a scalar function under its Python name (a trailing underscore dropped) or `name`."""
 
     def register(body: Callable[..., Sql]) -> ScalarFunction:
         own = name or body.__name__.rstrip("_")
-        function = ScalarFunction(own, inspect.getdoc(body) or "", name_after)
+        function = ScalarFunction(own, inspect.getdoc(body) or "", name_after, internal)
         function.overload(body)
         for key in (own, *aliases):
             FUNCTIONS[key] = function
@@ -257,15 +266,27 @@ def scalar(name: str = "", *, aliases: tuple[str, ...] = (), name_after: str | N
 
 
 def aggregate(
-    name: str = "", *, aliases: tuple[str, ...] = (), prefix: str | None = None, keeps_order: bool = False
+    name: str = "",
+    *,
+    aliases: tuple[str, ...] = (),
+    prefix: str | None = None,
+    keeps_order: bool = False,
+    internal: bool = False,
 ) -> Callable[[Callable[..., Sql]], Aggregate]:
     """Register an aggregate; `prefix` names its column (`prefix_argument`), by default the function's name."""
 
     def register(body: Callable[..., Sql]) -> Aggregate:
         own = name or body.__name__.rstrip("_")
-        function = Aggregate(own, inspect.getdoc(body) or "", own if prefix is None else prefix, _signature(own, body), keeps_order)
-        for key in (own, *aliases):
-            AGGREGATES[key] = function
+        function = Aggregate(
+            own,
+            inspect.getdoc(body) or "",
+            own if prefix is None else prefix,
+            _signature(own, body),
+            keeps_order,
+            internal=internal,
+        )
+        if not internal:
+            AGGREGATES.update(dict.fromkeys((own, *aliases), function))
         return function
 
     return register
