@@ -25,7 +25,7 @@ $(READY): requirements-dev.lock pyproject.toml
 	@touch $@
 
 demo: $(READY) ## simulate an attack in 35 days of logs, take them in, detect it, show the incident
-	@$(BIN)/trailhawk demo
+	@$(BIN)/trailhawk --home .trailhawk demo
 
 test: $(READY) ## all tests, or those of one room: make test ROOM=kql
 	@$(BIN)/python -m pytest $(if $(ROOM),tests/$(ROOM),-n auto --dist worksteal) $(PYTEST_ARGS)
@@ -39,6 +39,7 @@ lint: $(READY) ## style, types and who may import whom
 check: lint test ## what must pass before a change is handed over: lint and test
 
 bench: $(READY) ## figures: start-up, intake, queries, detection
+	@$(BIN)/python bench/ingest.py
 	@$(BIN)/python bench/road.py
 
 docs: $(READY) ## write the reference pages anew from the code
@@ -56,5 +57,5 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-annotate --no-h
 	--no-emit-index-url --no-emit-find-links
 
 clean: ## remove .venv and all caches
-	@rm -rf $(VENV) $(VENV)-lock build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(VENV)-lock .trailhawk build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

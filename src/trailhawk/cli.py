@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trailhawk import __version__
-from trailhawk.errors import TrailhawkError, UsageError
-from trailhawk.render.output import Format, Shown, show_list, show_one
+from trailhawk.errors import QueryError, TrailhawkError, UsageError
+from trailhawk.render.output import Format, RowFormat, Shown, show_list, show_one, show_result
 from trailhawk.render.text import members, visible
 
 if TYPE_CHECKING:
@@ -174,6 +174,66 @@ def tables(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
     show_list(states, columns, form, empty="no tables")
 
 
+# --- queries ------------------------------------------------------------------------------------------------
+
+
+@app.command(
+    epilog=_examples(
+        "trailhawk query 'AWSCloudTrail | count'",
+        "trailhawk query --timespan 7d 'AWSCloudTrail | where isnotempty(ErrorCode) | take 5'",
+        "trailhawk query -f hunt.kql --format csv > hunt.csv",
+        "echo 'print now()' | trailhawk query - --now 2026-01-31T12:00:00Z --format json",
+    )
+)
+def query(
+    context: typer.Context,
+    kql: Annotated[
+        str, typer.Argument(metavar="KQL", help="The query, or - to read it from standard input.")
+    ] = "",
+    file: Annotated[
+        str, typer.Option("--file", "-f", metavar="FILE", help="Read the query from a file.")
+    ] = "",
+    timespan: Annotated[
+        str,
+        typer.Option(
+            "--timespan", metavar="SPAN", help="Only rows of this time: 7d, 12h or 2023-07-01/2023-07-02."
+        ),
+    ] = "",
+    now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
+    form: Annotated[RowFormat, typer.Option("--format", help="How the rows are printed.")] = RowFormat.TABLE,
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", help="Most rows of a table; 0 for all.", min=0)
+    ] = 100,
+) -> None:
+    """Run a KQL query.
+
+    A query that ends in 'render timechart', 'barchart' or 'columnchart' is
+    drawn as a chart unless another format is asked for.
+    """
+    from trailhawk.engine.result import TimeRange
+
+    text = _query_text(kql, file)
+    at = _moment(now) if now else _now()
+    window = TimeRange(*time_range(timespan, at)) if timespan else None
+    try:
+        result = _workspace(context).query(text, now=at, window=window)
+    except QueryError as error:
+        raise typer.Exit(_fail(error.render(text), EXIT_FAILURE)) from None
+    show_result(result, form, most=rows)
+
+
+def _query_text(kql: str, file: str) -> str:
+    """The query from wherever the caller has it; UsageError where there is none or more than one."""
+    if bool(kql) == bool(file):
+        raise UsageError("give one query: as text, with -f FILE, or as - on standard input")
+    try:
+        if file:
+            return Path(file).read_text(encoding="utf-8-sig")
+        return sys.stdin.read() if kql == "-" else kql
+    except UnicodeDecodeError:
+        raise UsageError(f"{file or 'standard input'} is not UTF-8 text") from None
+
+
 # --- detection ----------------------------------------------------------------------------------------------
 
 
@@ -211,6 +271,80 @@ def rules_list(
         Shown("source", "file"),
     ]
     show_list(found, columns, form, empty="no rules")
+
+
+@app.command(
+    epilog=_examples(
+        "trailhawk detect",
+        "trailhawk detect --from 2023-07-01 --to 2023-07-15 --rules my-rules",
+    )
+)
+def detect(
+    context: typer.Context,
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="First moment; all that is stored unless given.")
+    ] = "",
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Moment before which it ends.")] = "",
+    folders: RulesOption = None,
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Run every rule over the stored history.
+
+    Window by window, as a scheduler would have run them, by the time of the
+    events. A window whose rule needs more history than there is is skipped:
+    learning. Running it again raises only what is new.
+    """
+    from trailhawk.render.console import progress
+
+    workspace = _workspace(context)
+    first, last = _moment(start) if start else None, _moment(end) if end else None
+    if first and last and first >= last:
+        raise UsageError(f"--from {start} is not before --to {end}")
+    with progress("detect, windows", quiet=quiet) as bar:
+        summary = workspace.detect(
+            workspace.rules(map(Path, folders or ())), start=first, end=last, progress=bar
+        )
+    from trailhawk.render.incident import show_detection
+
+    show_detection(summary, workspace.incidents.all(), form)
+    if any(rule.failed for rule in summary.rules):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+incidents = typer.Typer(help="What the alerts add up to.")
+app.add_typer(incidents, name="incidents")
+
+
+@incidents.command(
+    "list", epilog=_examples("trailhawk incidents list", "trailhawk incidents list --format json")
+)
+def incidents_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """List the incidents by number."""
+    from trailhawk.render.incident import show_incidents
+
+    show_incidents(_workspace(context).incidents.all(), form)
+
+
+@incidents.command(
+    "show", epilog=_examples("trailhawk incidents show 1", "trailhawk incidents show 1 --format json")
+)
+def incidents_show(
+    context: typer.Context,
+    number: Annotated[int, typer.Argument(metavar="N", help="Its number in the list.")],
+    events: Annotated[
+        int, typer.Option("--events", metavar="N", help="Most events of the timeline; 0 for all.", min=0)
+    ] = 50,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one incident in full.
+
+    Story, entities, timeline, where the credentials came from, which objects
+    left, and the ATT&CK techniques.
+    """
+    from trailhawk.render.incident import show_report
+
+    show_report(_workspace(context).report(number), form, most_events=events)
 
 
 # --- simulation ---------------------------------------------------------------------------------------------
@@ -255,6 +389,22 @@ def simulate(
             scenario, Path(out), days=days, seed=seed, events_per_day=events_per_day, end=last, progress=bar
         )
     show_one(members(summary), form)
+
+
+@app.command(epilog=_examples("trailhawk demo", "trailhawk --home /tmp/try demo --seed 3"))
+def demo(
+    context: typer.Context,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Another seed is another company.")] = 1,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the whole road: simulate, take in, detect, explain, ask.
+
+    Works in the folder 'demo' of the home, which it empties first if an
+    earlier demonstration made it.
+    """
+    from trailhawk.demo import demo as run_demo
+
+    run_demo(_home(context) / "demo", seed=seed, quiet=quiet)
 
 
 # --- times ----------------------------------------------------------------------------------------------

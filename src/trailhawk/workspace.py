@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -13,13 +13,19 @@ from trailhawk.errors import LakeError
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
     from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.store import AlertStore
+    from trailhawk.engine.result import Engine, Result, TimeRange
+    from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
-    from trailhawk.lake import Lake
+    from trailhawk.kql.schema import Table
+    from trailhawk.lake import Lake, Snapshot
 
 Clock = Callable[[], datetime]
 
@@ -62,12 +68,25 @@ class Workspace:
 
     @cached_property
     def lake(self) -> Lake:
-        from trailhawk.connectors.ledger import LEDGER
-        from trailhawk.connectors.quarantine import QUARANTINE
+        from trailhawk.connectors import TABLES as INTAKE_TABLES
+        from trailhawk.detect.security_alert import SECURITY_ALERT
         from trailhawk.lake import Lake
         from trailhawk.sources import TABLES
 
-        return Lake(self.home / "lake", [*TABLES, LEDGER, QUARANTINE])
+        return Lake(self.home / "lake", [*TABLES, *INTAKE_TABLES, SECURITY_ALERT])
+
+    @cached_property
+    def engine(self) -> Engine:
+        from trailhawk.engine.duckdb import DuckDBEngine
+
+        temporary = self.home / "temporary"
+        relations = {"SecurityAlert": self._alert_rows}
+        return DuckDBEngine(_Tables(self), relations=relations, temporary=temporary)
+
+    def _alert_rows(self) -> pa.Table:
+        from trailhawk.detect.security_alert import alert_rows
+
+        return alert_rows(self.alerts.alerts())
 
     @cached_property
     def alerts(self) -> AlertStore:
@@ -95,6 +114,42 @@ class Workspace:
 
         return rules(folders)
 
+    def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
+        """Run a KQL query; QueryError with the place where it is wrong."""
+        return self.engine.query(text, now=now, window=window)
+
+    def detect(
+        self,
+        rules: Sequence[Rule],
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DetectSummary:
+        """Run every due window of these rules over what is stored; new alerts go into incidents."""
+        from trailhawk.detect.history import detect
+
+        now = self.clock()
+        return detect(
+            self.engine,
+            self.alerts,
+            rules,
+            tables=[state.name for state in self.tables() if state.rows],
+            now=now,
+            start=start,
+            end=end,
+            sink=self.incidents.sink(self.engine, {rule.id: rule for rule in rules}, now=now),
+            progress=progress,
+        )
+
+    def report(self, number: int) -> Report:
+        """All that is known of the incident of this number; NotFoundError where there is none."""
+        from trailhawk.incidents.report import report
+
+        incident = self.incidents.incident(number)
+        alerts = self.incidents.alerts_of(incident)
+        return report(self.engine, incident, alerts, now=self.clock())
+
     def quarantine(self) -> list[Quarantined]:
         """Everything in quarantine, oldest first."""
         from trailhawk.connectors.quarantine import quarantined
@@ -117,3 +172,19 @@ class Workspace:
             bytes=sum(file.size for file in files),
             description=snapshot.table.description,
         )
+
+
+class _Tables:
+    """The lake as the engine sees it, made when a query first names a table: `print 1` needs none."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def table(self, name: str) -> Table | None:
+        return self._workspace.lake.table(name)
+
+    def table_names(self) -> tuple[str, ...]:
+        return self._workspace.lake.table_names()
+
+    def snapshot(self, name: str) -> Snapshot:
+        return self._workspace.lake.snapshot(name)

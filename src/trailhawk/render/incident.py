@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from trailhawk.render.attack import technique
-from trailhawk.render.text import members, moment, plain, size, visible
+from trailhawk.render.console import page_width, results
+from trailhawk.render.output import Format, Shown, show_list
+from trailhawk.render.text import members, moment, plain, size, to_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from trailhawk.detect.alert import Alert
     from trailhawk.detect.entities import Entity
+    from trailhawk.detect.history import Summary
     from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.lineage import Issue, Lineage, Use
     from trailhawk.incidents.manifest import Manifest
@@ -37,14 +40,7 @@ def report_as_data(report: Report) -> dict[str, object]:
         "techniques": [{"id": each, "name": technique(each)} for each in report.incident.techniques],
         "story": list(report.story),
         "entities": [_entity(each) for each in report.entities],
-        "alerts": [
-            {
-                **_plain(each),
-                "entities": [_entity(e) for e in each.entities],
-                "custom_details": dict(each.custom_details),
-            }
-            for each in report.alerts
-        ],
+        "alerts": [_alert(each) for each in report.alerts],
         "timeline": [_plain(each) for each in report.timeline],
         "lineage": {
             "issues": [{**_plain(each), "instance": each.instance} for each in report.lineage.issues],
@@ -66,6 +62,75 @@ def _plain(thing: object) -> dict[str, object]:
 
 def _entity(entity: Entity) -> dict[str, object]:
     return {"type": entity.type, "name": entity.name, **dict(entity.identifiers)}
+
+
+def show_incidents(incidents: Sequence[Incident], form: Format) -> None:
+    """Print the list of incidents."""
+    rows = [{**as_data(each), "alerts": len(each.alert_ids)} for each in incidents]
+    columns = [
+        Shown("number", "no.", right=True),
+        Shown("severity", "severity"),
+        Shown("title", "title"),
+        Shown("status", "status"),
+        Shown("alerts", "alerts", right=True),
+        Shown("first_activity", "first event"),
+        Shown("last_activity", "last event"),
+    ]
+    show_list(rows, columns, form, empty="no incidents")
+
+
+def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format) -> None:
+    """Print what a run over history did: each rule's windows, the new alerts, all incidents."""
+    rules = [{**members(each), "rule": each.rule.name, "rule_id": each.rule.id} for each in summary.rules]
+    if form is Format.JSON:
+        data = {
+            "start": summary.start,
+            "end": summary.end,
+            "rules": rules,
+            "alerts": [_alert(each) for each in summary.alerts],
+            "incidents": [as_data(each) for each in incidents],
+        }
+        print(to_json(data, indent=2))
+        return
+    columns = [
+        Shown("rule", "rule"),
+        Shown("run", "windows run", right=True),
+        Shown("before", "run before", right=True),
+        Shown("learning", "skipped: learning", right=True),
+        Shown("suppressed", "suppressed", right=True),
+        Shown("failed", "failed", right=True),
+        Shown("alerts", "new alerts", right=True),
+    ]
+    show_list(rules, columns, form, empty="no rules")
+    for rule in summary.rules:
+        if rule.error:
+            print(visible(f"failed: {rule.rule.name}: {rule.error}"))
+    alerts = [
+        Shown("at", "run at"),
+        Shown("severity", "severity"),
+        Shown("name", "alert"),
+        Shown("rule_name", "rule"),
+    ]
+    show_list([_alert(each) for each in summary.alerts], alerts, form, empty="no new alerts")
+    show_incidents(incidents, form)
+
+
+def show_report(report: Report, form: Format, *, most_events: int) -> None:
+    """Print the page of an incident; the timeline stops after `most_events` events, 0 for never."""
+    if form is Format.JSON:
+        print(to_json(report_as_data(report), indent=2))
+        return
+    console = results()
+    print_report(console, report, width=page_width(console), most_events=most_events)
+
+
+def _alert(alert: Alert) -> dict[str, object]:
+    return {
+        **_plain(alert),
+        "entities": [_entity(each) for each in alert.entities],
+        "custom_details": dict(alert.custom_details),
+        "properties": dict(alert.properties),
+    }
 
 
 # --- the page -------------------------------------------------------------------------------------------
@@ -266,15 +331,3 @@ def _columns(*names: str) -> Table:
     for name in names:
         table.add_column(Text(name), overflow="fold")
     return table
-
-
-def incident_rows(incidents: Iterable[Incident]) -> list[Mapping[str, object]]:
-    """Incidents as rows of a list, with what the list shows beside their own members."""
-    return [
-        {
-            **as_data(incident),
-            "activity": moment(incident.first_activity),
-            "alerts": len(incident.alert_ids),
-        }
-        for incident in incidents
-    ]

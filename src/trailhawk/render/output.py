@@ -79,12 +79,12 @@ def show_result(result: Result, form: RowFormat, *, most: int) -> None:
     names = [column.name for column in result.columns]
     match form:
         case RowFormat.JSON:
-            print_json_list(_rows(result))
+            print_json_list(_objects(names, result))
         case RowFormat.JSONL:
-            for row in _rows(result):
+            for row in _objects(names, result):
                 print(to_json(row))
         case RowFormat.CSV:
-            for line in csv_lines(names, ([row[name] for name in names] for row in _rows(result))):
+            for line in csv_lines(names, _rows(result)):
                 print(line)
         case RowFormat.TABLE:
             _show_table(result, names, most)
@@ -102,20 +102,27 @@ def print_json_list(things: Iterable[Mapping[str, object]]) -> None:
 def _show_table(result: Result, names: Sequence[str], most: int) -> None:
     console = results()
     if result.chart is not None:
-        rows = [[row[name] for name in names] for row in _rows(result)]
-        lines = chart(result.chart.kind, result.columns, rows, width=page_width(console))
+        width = page_width(console)
+        lines = chart(result.chart.kind, result.columns, list(_rows(result)), width=width)
         if lines is not None:
             for line in lines:
                 console.print(line)
             return
     total = result.table.num_rows
-    shown = [[row[name] for name in names] for row in islice(_rows(result), most or total)]
-    numbers = [column.name for column in result.columns if column.type.is_number]
-    durations = [column.name for column in result.columns if column.type is KqlType.TIMESPAN]
-    print_rows(console, names, shown, total=total, right=[*numbers, *durations])
+    right = [column.name for column in result.columns if _is_right(column.type)]
+    print_rows(console, names, list(islice(_rows(result), most or total)), total=total, right=right)
 
 
-def _rows(result: Result) -> Iterator[Mapping[str, object]]:
+def _is_right(type_: KqlType) -> bool:
+    return type_.is_number or type_ is KqlType.TIMESPAN
+
+
+def _rows(result: Result) -> Iterator[Sequence[object]]:
     """The rows as Python values, made a slice at a time."""
     for start in range(0, result.table.num_rows, _SLICE_ROWS):
-        yield from replace(result, table=result.table.slice(start, _SLICE_ROWS)).rows()
+        yield from replace(result, table=result.table.slice(start, _SLICE_ROWS)).tuples()
+
+
+def _objects(names: Sequence[str], result: Result) -> Iterator[Mapping[str, object]]:
+    for row in _rows(result):
+        yield dict(zip(names, row, strict=True))

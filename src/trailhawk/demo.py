@@ -1,0 +1,139 @@
+"""The whole road once, shown: simulate, take in, detect, explain, ask."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from time import perf_counter
+
+from trailhawk.errors import LakeError
+from trailhawk.render.console import page_width, progress, results
+from trailhawk.render.incident import print_report
+from trailhawk.render.output import RowFormat, show_result
+from trailhawk.workspace import Workspace
+
+SCENARIO = "cloud-breach-s3"
+DAYS = 35
+EVENTS_PER_DAY = 3_200
+_MARK = "made-by-trailhawk-demo"
+
+
+def demo(folder: Path, *, seed: int, quiet: bool) -> None:
+    """Run the demonstration in this folder, which an earlier one may have left; print everything."""
+    console = results()
+    logs = _fresh(folder) / "sim"
+    with _step(f"{DAYS} days of a company's CloudTrail logs, an attack on the last") as say:
+        from trailhawk.simulate.run import simulate
+
+        workspace = Workspace.open(folder)
+        last_day = workspace.clock().date() - timedelta(days=1)
+        with progress("simulate, days", quiet=quiet) as bar:
+            made = simulate(
+                SCENARIO,
+                logs,
+                days=DAYS,
+                seed=seed,
+                events_per_day=EVENTS_PER_DAY,
+                end=last_day,
+                progress=bar,
+            )
+        say(f"{made.events:,} events in {made.files:,} files")
+    with _step("Taking them into the lake") as say:
+        with progress("ingest, objects", quiet=quiet) as bar:
+            taken = workspace.ingest([made.logs], lambda done: bar(done.objects, done.all_objects))
+        say(f"{taken.rows:,} rows, {taken.duplicates:,} duplicates, {taken.quarantined:,} quarantined")
+    with _step("Running every rule over them, window by window") as say:
+        with progress("detect, windows", quiet=quiet) as bar:
+            found = workspace.detect(workspace.rules(), progress=bar)
+        windows = sum(rule.run for rule in found.rules)
+        say(f"{windows:,} windows of {len(found.rules)} rules, {len(found.alerts)} alerts")
+    incidents = sorted(workspace.incidents.all(), key=lambda each: (-each.severity.rank, each.number))
+    if not incidents:
+        raise LakeError("the demonstration found no incident", hint="please report this with the seed")
+    gravest = incidents[0].number
+    print()
+    report = workspace.report(gravest)
+    print_report(console, report, width=page_width(console), most_events=50)
+    keys = list(dict.fromkeys(event.key for event in report.timeline if event.key))
+    for title, text in _questions(keys).items():
+        _ask(workspace, title, text)
+    _next(folder, gravest)
+
+
+def _fresh(folder: Path) -> Path:
+    """The folder, empty but for our mark; refuses to empty one that no demonstration made."""
+    mark = folder / _MARK
+    if folder.exists() and any(folder.iterdir()):
+        if not mark.exists():
+            raise LakeError(f"{folder} holds something else", hint="choose another --home")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    return folder
+
+
+@contextmanager
+def _step(title: str) -> Iterator[Callable[[str], None]]:
+    """Print what begins, and at its end what came of it and how long it took."""
+    print(f"{title} ...", flush=True)
+    started = perf_counter()
+    outcome: list[str] = []
+    yield outcome.append
+    print(f"  {', '.join(outcome)}; {perf_counter() - started:.1f} s", flush=True)
+
+
+def _questions(keys: list[str]) -> dict[str, str]:
+    """What an analyst would ask next, in KQL."""
+    named = ", ".join(f'"{key}"' for key in keys)
+    return {
+        "Who used the stolen key, and from where?": (
+            f"AWSCloudTrail\n| where UserIdentityAccessKeyId in ({named})\n"
+            "| summarize Calls = count(), First = min(TimeGenerated), Last = max(TimeGenerated)\n"
+            "    by SourceIpAddress, EventName\n| sort by First asc"
+        ),
+        "Which calls are refused most?": (
+            "AWSCloudTrail\n| where isnotempty(ErrorCode)\n| summarize Calls = count() by ErrorCode\n"
+            "| top 8 by Calls\n| render barchart"
+        ),
+        "How much does the company read from S3, day by day?": (
+            'AWSCloudTrail\n| where EventName == "GetObject"\n'
+            "| summarize Reads = count() by bin(TimeGenerated, 1d)\n"
+            "| sort by TimeGenerated asc\n| render timechart"
+        ),
+    }
+
+
+def _ask(workspace: Workspace, title: str, text: str) -> None:
+    """Print a question, its query and the answer."""
+    print(f"\n{title}\n")
+    print("\n".join(f"    {line}" for line in text.splitlines()))
+    started = perf_counter()
+    result = workspace.query(text, now=workspace.clock())
+    seconds = perf_counter() - started
+    print()
+    show_result(result, RowFormat.TABLE, most=20)
+    print(f"  {result.table.num_rows} rows; {seconds:.2f} s")
+
+
+def _next(folder: Path, number: int) -> None:
+    """Print commands to go on with, as they can be typed here."""
+    program = sys.argv[0]
+    known = shutil.which("trailhawk") == os.path.abspath(program) or not os.access(program, os.X_OK)
+    name = "trailhawk" if known else os.path.relpath(program)
+    here = f"{name} --home {shlex.quote(os.path.relpath(folder))}"
+    print("\nTry next:\n")
+    for command in (
+        "incidents list",
+        f"incidents show {number} --format json",
+        "query 'AWSCloudTrail | summarize Calls = count() by EventName | top 10 by Calls'",
+        "query 'SecurityAlert | project TimeGenerated, AlertSeverity, AlertName'",
+        "rules list",
+    ):
+        print(f"  {here} {command}")
+    print(f"\nWhat the attacker really did: {os.path.relpath(folder / 'sim' / 'truth.json')}")
