@@ -376,7 +376,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         instances={member.name: member for member in cast},
         fleet=fleet,
         buckets=_buckets(rng, cgid),
-        keys={name: uuid(rng) for name in ("orders", "media", "secrets", "staging", "catalog", "logs")},
+        keys={name: uuid(rng) for name in ("orders", "secrets")},
         changes=changes,
         # Hosted runners and functions outside a VPC call from wherever the provider has room.
         runner_addresses=tuple(f"192.0.2.{last}" for last in rng.sample(range(160, 250), 40)),

@@ -99,11 +99,11 @@ def works(person: Person, day: Day, rng: Random) -> bool:
     return rng.random() < (0.94 if day.workday else 0.05)
 
 
-def place_of(world: World, person: Person, rng: Random, *, vpn: bool) -> tuple[bool, str]:
-    """Where somebody works on a day: at the office, and the name of the way to the internet."""
+def way_out(rng: Random, *, vpn: bool) -> str:
+    """The way to the internet somebody takes on a day: the office's, or from home."""
     if rng.random() < 0.62:
-        return True, "office"
-    return False, "vpn" if vpn else "home"
+        return "office"
+    return "vpn" if vpn else "home"
 
 
 def address_of(world: World, person: Person, way: str, at: int) -> str:
@@ -123,7 +123,7 @@ def administrators(world: World, day: Day, rng: Random) -> Iterator[Record]:
     for person in world.admins:
         if not works(person, day, rng):
             continue
-        _, way = place_of(world, person, rng, vpn=True)
+        way = way_out(rng, vpn=True)
         at = day.start + person.starts_at * HOUR + rng.randrange(40 * MINUTE)
         if rng.random() < 0.05:
             address = address_of(world, person, way, at)
@@ -167,7 +167,7 @@ def analysts(world: World, day: Day, rng: Random) -> Iterator[Record]:
     for person in world.analysts:
         if not works(person, day, rng):
             continue
-        _, way = place_of(world, person, rng, vpn=False)
+        way = way_out(rng, vpn=False)
         at = day.start + person.starts_at * HOUR + rng.randrange(50 * MINUTE)
         for part in range(2):
             if part and rng.random() < 0.3:
@@ -330,7 +330,7 @@ def developers(world: World, day: Day, rng: Random) -> Iterator[Record]:
     for person in world.developers:
         if not works(person, day, rng):
             continue
-        _, way = place_of(world, person, rng, vpn=False)
+        way = way_out(rng, vpn=False)
         at = day.start + person.starts_at * HOUR + rng.randrange(90 * MINUTE)
         for _ in range(day.times(3, least=1, most=40)):
             at += rng.randint(5, 70) * MINUTE * 3 // max(3, day.times(3))
