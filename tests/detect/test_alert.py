@@ -1,0 +1,149 @@
+"""Result rows become alerts: how many, with which ids, names and entities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from trailhawk.detect.alert import alerts
+from trailhawk.detect.entities import Entity, as_json, entities, entity
+from trailhawk.detect.rule import (
+    Aggregation,
+    AlertDetails,
+    EntityMapping,
+    FieldMapping,
+    Rule,
+    RuleKind,
+    Severity,
+    Trigger,
+)
+from trailhawk.detect.schedule import Window
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+WINDOW = Window("r", AT, AT - timedelta(hours=1), AT - timedelta(hours=1))
+
+
+def mapping(kind: str, **columns: str) -> EntityMapping:
+    return EntityMapping(kind, tuple(FieldMapping(name, column) for name, column in columns.items()))
+
+
+RULE = Rule(
+    id="r",
+    name="The rule",
+    query="T",
+    kind=RuleKind.SCHEDULED,
+    severity=Severity.LOW,
+    description="What it says",
+    frequency=timedelta(hours=1),
+    period=timedelta(hours=1),
+    entity_mappings=(mapping("IP", Address="Address"),),
+    custom_details=(("EventIds", "Ids"),),
+    aggregation=Aggregation.PER_RESULT,
+)
+
+
+def rows(count: int) -> list[dict[str, object]]:
+    return [{"Address": f"192.0.2.{n}", "Ids": [f"e{n}"]} for n in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "threshold", "count", "fires"),
+    [
+        (Trigger.GREATER, 0, 0, False),
+        (Trigger.GREATER, 0, 1, True),
+        (Trigger.GREATER, 5, 5, False),
+        (Trigger.LESS, 1, 0, True),
+        (Trigger.EQUAL, 2, 2, True),
+        (Trigger.NOT_EQUAL, 2, 2, False),
+    ],
+)
+def test_trigger(trigger: Trigger, threshold: int, count: int, fires: bool) -> None:
+    rule = replace(RULE, trigger=trigger, threshold=threshold, aggregation=Aggregation.SINGLE)
+    assert bool(alerts(rule, WINDOW, rows(count))) is fires
+
+
+def test_one_alert_for_all_rows() -> None:
+    (alert,) = alerts(replace(RULE, aggregation=Aggregation.SINGLE), WINDOW, rows(3))
+    assert alert.rows == 3
+    assert alert.values("IP") == ("192.0.2.0", "192.0.2.1", "192.0.2.2")
+    assert alert.detail("EventIds") == ("e0", "e1", "e2")
+    assert (alert.started_at, alert.ended_at) == (WINDOW.start, WINDOW.at)
+
+
+def test_one_alert_for_each_row() -> None:
+    found = alerts(RULE, WINDOW, rows(3))
+    assert [alert.rows for alert in found] == [1, 1, 1]
+    assert len({alert.id for alert in found}) == 3
+
+
+def test_the_hundred_and_fiftieth_alert_sums_up_all_rows() -> None:
+    assert len(alerts(RULE, WINDOW, rows(149))) == 149
+    found = alerts(RULE, WINDOW, rows(200))
+    assert len(found) == 150
+    assert [alert.rows for alert in found[-2:]] == [1, 200]
+    assert len(alerts(replace(RULE, kind=RuleKind.NRT), WINDOW, rows(200))) == 30
+
+
+def test_ids_do_not_depend_on_the_order_of_rows_or_sets() -> None:
+    one = [{"Address": "192.0.2.1", "Ids": ["a", "b"]}, {"Address": "192.0.2.2", "Ids": ["c"]}]
+    other = [{"Address": "192.0.2.2", "Ids": ["c"]}, {"Address": "192.0.2.1", "Ids": ["b", "a"]}]
+    assert {a.id for a in alerts(RULE, WINDOW, one)} == {a.id for a in alerts(RULE, WINDOW, other)}
+    later = replace(WINDOW, at=AT + timedelta(hours=1))
+    assert {a.id for a in alerts(RULE, WINDOW, one)}.isdisjoint(a.id for a in alerts(RULE, later, one))
+
+
+def test_details_come_from_the_row_and_fall_back_to_the_rule() -> None:
+    details = AlertDetails("{{What}} from {{Address}}", "Text {{What}}", "Severity", "Tactics")
+    rule = replace(RULE, details=details, tactics=("Collection",))
+    full = {"What": "Read", "Address": "192.0.2.1", "Severity": "high", "Tactics": ["Credential Access"]}
+    (alert,) = alerts(rule, WINDOW, [full])
+    assert (alert.name, alert.description) == ("Read from 192.0.2.1", "Text Read")
+    assert (alert.severity, alert.tactics) == (Severity.HIGH, ("CredentialAccess",))
+    (alert,) = alerts(rule, WINDOW, [{"What": "", "Severity": "grave"}])
+    assert (alert.name, alert.description) == ("The rule", "What it says")
+    assert (alert.severity, alert.tactics) == (Severity.LOW, ("Collection",))
+
+
+def test_times_come_from_the_row() -> None:
+    first, last = AT - timedelta(minutes=30), AT - timedelta(minutes=5)
+    (alert,) = alerts(RULE, WINDOW, [{"StartTime": first, "EndTime": last}])
+    assert (alert.started_at, alert.ended_at) == (first, last)
+    (alert,) = alerts(RULE, WINDOW, [{"TimeGenerated": first}])
+    assert (alert.started_at, alert.ended_at) == (first, first)
+
+
+def test_a_list_gives_an_entity_for_each_value() -> None:
+    mappings = [mapping("AwsAccessKey", Id="Keys"), mapping("AwsObject", Bucket="Bucket", Key="Objects")]
+    row = {"Keys": ["AKIA1", "ASIA2", ""], "Bucket": "b", "Objects": ["x", "y"]}
+    assert entities(mappings, [row]) == (
+        entity("AwsAccessKey", Id="AKIA1"),
+        entity("AwsAccessKey", Id="ASIA2"),
+        entity("AwsObject", Bucket="b", Key="x"),
+        entity("AwsObject", Bucket="b", Key="y"),
+    )
+
+
+def test_lists_beside_each_other_are_read_in_step() -> None:
+    mappings = [mapping("AwsObject", Bucket="Buckets", Key="Objects")]
+    row = {"Buckets": ["a", "b"], "Objects": ["x", "y"]}
+    assert [each.name for each in entities(mappings, [row])] == ["a/x", "b/y"]
+
+
+@pytest.mark.parametrize("name", ["root", "administrator", "SYSTEM", "anonymous"])
+def test_nothing_named_root_is_dropped(name: str) -> None:
+    mappings = [mapping("Account", Name="Name", UPNSuffix="Suffix")]
+    found = entities(mappings, [{"Name": name, "Suffix": None}])
+    assert found == (Entity("Account", (("Name", name),)),)
+
+
+def test_no_more_than_five_hundred_entities_shared_equally() -> None:
+    mappings = [mapping("IP", Address="A"), mapping("AwsBucket", Name="B")]
+    row = {"A": [f"a{n}" for n in range(600)], "B": [f"b{n}" for n in range(600)]}
+    found = entities(mappings, [row])
+    assert [sum(each.type == kind for each in found) for kind in ("IP", "AwsBucket")] == [250, 250]
+
+
+def test_entities_as_the_column_holds_them() -> None:
+    assert as_json([entity("IP", Address="192.0.2.1")]) == [{"$id": "1", "Type": "ip", "Address": "192.0.2.1"}]

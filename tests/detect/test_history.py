@@ -1,0 +1,158 @@
+"""The replay over history: every window once, nothing twice, late rows found, learning told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.history import Stored, detect, stored
+from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity, parse_rule
+from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+from trailhawk.engine.result import Engine
+
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = DAY + timedelta(days=90)
+HOUR = timedelta(hours=1)
+
+
+def call(at: datetime, name: str = "ListBuckets") -> dict[str, object]:
+    return {
+        "eventTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "eventSource": "s3.amazonaws.com",
+        "eventName": name,
+        "recipientAccountId": "111122223333",
+        "userIdentity": {"type": "Root", "arn": "arn:aws:iam::111122223333:root"},
+    }
+
+
+RULE = Rule(
+    id="r",
+    name="Deletes",
+    query='AWSCloudTrail | where EventName == "DeleteBucket" | project TimeGenerated, AwsEventId, UserIdentityArn',
+    kind=RuleKind.SCHEDULED,
+    severity=Severity.LOW,
+    frequency=HOUR,
+    period=HOUR,
+    aggregation=Aggregation.PER_RESULT,
+)
+OLD = [call(DAY), call(DAY + timedelta(hours=5), "DeleteBucket"), call(DAY + timedelta(hours=9))]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> AlertStore:
+    return AlertStore(open_state(sqlite_url(tmp_path / "state.db")))
+
+
+def replay(engine: Engine, store: AlertStore, *rules: Rule, workers: int = 1) -> list[Alert]:
+    summary = detect(engine, store, rules, tables=["AWSCloudTrail"], now=NOW, workers=workers)
+    return list(summary.alerts)
+
+
+def test_every_window_is_run_and_what_fires_is_stored(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    told: list[tuple[int, int]] = []
+    summary = detect(
+        engine_of(OLD),
+        store,
+        [RULE],
+        tables=["AWSCloudTrail"],
+        now=NOW,
+        progress=lambda done, total: told.append((done, total)),
+    )
+    assert summary.rules[0].run == 10
+    assert told[-1] == (10, 10)
+    (alert,) = summary.alerts
+    assert alert.at == DAY + timedelta(hours=6)
+    assert store.alerts() == (alert,)
+    assert store.pending(0) == ((1, alert),)
+    assert store.pending(1) == ()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_second_replay_runs_nothing_and_raises_nothing(
+    engine_of: Callable[..., Engine], store: AlertStore, workers: int
+) -> None:
+    engine = engine_of(OLD)
+    assert len(replay(engine, store, RULE, workers=workers)) == 1
+    summary = detect(engine, store, [RULE], tables=["AWSCloudTrail"], now=NOW, workers=workers)
+    assert (summary.rules[0].run, summary.rules[0].before) == (0, 10)
+    assert len(store.alerts()) == 1
+
+
+def test_rows_that_come_late_are_found_by_the_window_they_belong_to(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    replay(engine_of(OLD), store, RULE)
+    engine = engine_of([call(DAY + timedelta(hours=5, minutes=30), "DeleteBucket")])
+    summary = detect(engine, store, [RULE], tables=["AWSCloudTrail"], now=NOW)
+    assert (summary.rules[0].run, summary.rules[0].alerts) == (1, 1)
+    assert [alert.at for alert in store.alerts()] == [DAY + timedelta(hours=6)] * 2
+
+
+def test_a_window_without_history_enough_is_learning(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    baseline = replace(RULE, learning_period=timedelta(hours=4))
+    summary = detect(engine_of(OLD), store, [baseline], tables=["AWSCloudTrail"], now=NOW)
+    assert (summary.rules[0].learning, summary.rules[0].run) == (3, 7)
+
+
+def test_a_query_that_cannot_be_bound_fails_once_and_loudly(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    broken = replace(RULE, id="b", query="AWSCloudTrail | where Nowhere == 1")
+    summary = detect(engine_of(OLD), store, [broken, RULE], tables=["AWSCloudTrail"], now=NOW)
+    assert summary.rules[0].failed == 10
+    assert "Nowhere" in summary.rules[0].error
+    assert summary.rules[1].alerts == 1
+
+
+def test_suppression_keeps_a_rule_quiet_and_stays_after_a_second_replay(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    quiet = replace(RULE, suppression=timedelta(hours=3))
+    engine = engine_of([*OLD, call(DAY + timedelta(hours=6, minutes=1), "DeleteBucket")])
+    assert len(replay(engine, store, quiet)) == 1
+    assert replay(engine, store, quiet) == []
+
+
+def test_what_the_sink_writes_is_in_the_same_transaction(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    def failing(alerts: Sequence[Alert]) -> object:
+        def write(_: object) -> None:
+            raise RuntimeError("disk full")
+
+        return write
+
+    engine = engine_of(OLD)
+    with pytest.raises(RuntimeError, match="disk full"):
+        detect(engine, store, [RULE], tables=["AWSCloudTrail"], now=NOW, sink=failing)  # type: ignore[arg-type]
+    assert store.alerts() == ()
+    assert len(replay(engine, store, RULE)) == 1
+
+
+def test_an_empty_lake_has_nothing_to_replay(engine_of: Callable[..., Engine], store: AlertStore) -> None:
+    summary = detect(engine_of([]), store, [RULE], tables=[], now=NOW)
+    assert (summary.start, summary.alerts) == (None, ())
+
+
+def test_a_minute_rule_runs_where_there_are_rows(engine_of: Callable[..., Engine], store: AlertStore) -> None:
+    text = f"id: n\nname: n\nkind: NRT\nseverity: Low\nquery: |\n  {RULE.query}\n"
+    nrt = parse_rule(text, source="n")
+    summary = detect(engine_of(OLD), store, [nrt], tables=["AWSCloudTrail"], now=NOW)
+    assert (summary.rules[0].run, summary.rules[0].alerts) == (30, 1)
+
+
+def test_rows_are_counted_in_steps_of_five_minutes(engine_of: Callable[..., Engine]) -> None:
+    held = stored(engine_of(OLD), "AWSCloudTrail", now=NOW)
+    assert (held.first, held.last) == (DAY, DAY + timedelta(hours=9))
+    assert held.rows(DAY, DAY + timedelta(days=1)) == 3
+    assert held.rows(DAY + timedelta(minutes=5), DAY + timedelta(hours=9)) == 1
+    assert Stored((), (0,), None, None).rows(DAY, NOW) == 0

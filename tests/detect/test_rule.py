@@ -1,0 +1,209 @@
+"""Rules as they are published, read; and what is wrong with a bad one, told by its place."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from trailhawk.detect import content
+from trailhawk.detect.rule import (
+    Aggregation,
+    Matching,
+    RuleKind,
+    Severity,
+    Trigger,
+    duration,
+    load_rules,
+    parse_rule,
+)
+from trailhawk.errors import RuleError
+
+PUBLISHED = """
+id: 11111111-2222-3333-4444-555555555555
+name: A rule in the published form
+description: |
+  'Told in two lines,
+  quoted as many published rules are.'
+severity: Medium
+status: Available
+requiredDataConnectors:
+  - connectorId: AWS
+    dataTypes:
+      - AWSCloudTrail
+queryFrequency: 1h
+queryPeriod: 14d
+triggerOperator: gt
+triggerThreshold: 3
+tactics:
+  - Privilege Escalation
+  - Persistence
+relevantTechniques:
+  - T1098
+query: |
+  AWSCloudTrail | take 1
+entityMappings:
+  - entityType: Account
+    fieldMappings:
+      - identifier: Name
+        columnName: AccountName
+      - identifier: UPNSuffix
+        columnName: AccountUPNSuffix
+customDetails:
+  Who: UserIdentityArn
+alertDetailsOverride:
+  alertDisplayNameFormat: "{{EventName}} by {{UserIdentityArn}}"
+  alertSeverityColumnName: Severity
+  alertDynamicProperties:
+    - alertProperty: AlertLink
+      value: Link
+eventGroupingSettings:
+  aggregationKind: AlertPerResult
+suppressionEnabled: true
+suppressionDuration: PT5H
+incidentConfiguration:
+  createIncident: true
+  groupingConfiguration:
+    enabled: true
+    lookbackDuration: P1D
+    matchingMethod: Selected
+    groupByEntities: [Account]
+version: 1.0
+kind: Scheduled
+metadata:
+  source: {kind: Community}
+"""
+
+
+def test_every_member_of_a_published_rule_is_read() -> None:
+    rule = parse_rule(PUBLISHED, source="a.yaml")
+    assert rule.kind is RuleKind.SCHEDULED
+    assert rule.severity is Severity.MEDIUM
+    assert rule.description.startswith("Told in two lines")
+    assert (rule.frequency, rule.period) == (timedelta(hours=1), timedelta(days=14))
+    assert (rule.trigger, rule.threshold) == (Trigger.GREATER, 3)
+    assert rule.tactics == ("PrivilegeEscalation", "Persistence")
+    assert [field.column for field in rule.entity_mappings[0].fields] == ["AccountName", "AccountUPNSuffix"]
+    assert rule.aggregation is Aggregation.PER_RESULT
+    assert rule.suppression == timedelta(hours=5)
+    assert rule.create_incident is True
+    assert rule.grouping is not None
+    assert rule.grouping.matching is Matching.SELECTED
+    assert rule.grouping.lookback == timedelta(days=1)
+    assert rule.details.properties == (("AlertLink", "Link"),)
+    assert rule.version == "1.0"
+    assert [key for key, _ in rule.extra] == ["status", "metadata"]
+    assert rule.history_needed == timedelta(days=14)
+
+
+def test_kind_may_be_missing_and_then_is_scheduled() -> None:
+    assert parse_rule(PUBLISHED.replace("kind: Scheduled\n", ""), source="a").kind is RuleKind.SCHEDULED
+
+
+def test_a_rule_without_schedule_is_a_hunt() -> None:
+    text = "id: a\nname: b\nquery: print 1\ntactics: [Credential Access]\n"
+    rule = parse_rule(text, source="a")
+    assert rule.kind is RuleKind.HUNTING
+    assert rule.tactics == ("CredentialAccess",)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("5m", timedelta(minutes=5)),
+        ("1h", timedelta(hours=1)),
+        ("14d", timedelta(days=14)),
+        ("PT5M", timedelta(minutes=5)),
+        ("P1DT2H", timedelta(days=1, hours=2)),
+        ("p14d", timedelta(days=14)),
+    ],
+)
+def test_durations_in_both_spellings(text: str, expected: timedelta) -> None:
+    assert duration(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "P", "PT", "5", "h", "1h30", "five minutes"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("severity: Medium", "severity: Grave", "a.yaml: 'Grave' is none of .*High - at `\\$.severity`"),
+        ("triggerOperator: gt", "triggerOperator: over", "at `\\$.triggerOperator`"),
+        ("triggerThreshold: 3", "triggerThreshold: many", "Expected `int`.*`\\$.triggerThreshold`"),
+        ("queryPeriod: 14d", "queryPeriod: 30m", "at `\\$.queryPeriod`"),
+        ("queryPeriod: 14d", "queryPeriod: 15d", "at `\\$.queryPeriod`"),
+        ("queryFrequency: 1h", "queryFrequency: 1m", "at `\\$.queryFrequency`"),
+        ("columnName: AccountName", "column: AccountName", r"entityMappings\[0\].fieldMappings\[0\]"),
+        ("name: A rule", "nome: A rule", "missing required field `name`"),
+        ("id: 1111", "id: [", "not YAML"),
+        ("  AWSCloudTrail | take 1", "  ", "the query is empty"),
+    ],
+)
+def test_a_bad_member_is_told_by_its_path(old: str, new: str, message: str) -> None:
+    with pytest.raises(RuleError, match=message):
+        parse_rule(PUBLISHED.replace(old, new), source="a.yaml")
+
+
+def test_a_list_is_no_rule() -> None:
+    with pytest.raises(RuleError, match="a rule is a mapping, found list"):
+        parse_rule("- a", source="a.yaml")
+
+
+@pytest.mark.parametrize("long", ["GreaterThan", "greater than", "GREATERTHAN"])
+def test_long_spellings_of_operators(long: str) -> None:
+    text = PUBLISHED.replace("triggerOperator: gt", f"triggerOperator: {long}")
+    assert parse_rule(text, source="a").trigger is Trigger.GREATER
+
+
+def test_learning_period_of_our_own_wins() -> None:
+    assert parse_rule(PUBLISHED + "learningPeriod: 0\n", source="a").history_needed == timedelta(0)
+    assert parse_rule(PUBLISHED + "learningPeriod: 7d\n", source="a").history_needed == timedelta(days=7)
+
+
+def test_a_short_period_needs_no_history() -> None:
+    text = PUBLISHED.replace("queryPeriod: 14d", "queryPeriod: 1d")
+    assert parse_rule(text, source="a").history_needed == timedelta(0)
+
+
+def test_dates_in_sample_events_stay_text() -> None:
+    text = PUBLISHED + (
+        "tests:\n  - name: t\n    events: [{eventTime: 2026-01-01T00:00:00Z}]\n    expect: {alerts: 0}\n"
+    )
+    assert parse_rule(text, source="a").tests[0].events[0] == {"eventTime": "2026-01-01T00:00:00Z"}
+
+
+def test_later_folders_replace_rules_by_id(tmp_path: Path) -> None:
+    own, other = tmp_path / "own", tmp_path / "other"
+    for folder, name in ((own, "first"), (other, "second")):
+        folder.mkdir()
+        text = PUBLISHED.replace("name: A rule in the published form", f"name: {name}")
+        (folder / "rule.yaml").write_text(text)
+    assert [rule.name for rule in load_rules([own, other])] == ["second"]
+
+
+def test_one_id_twice_in_a_folder_is_refused(tmp_path: Path) -> None:
+    for name in ("a.yaml", "b.yml"):
+        (tmp_path / name).write_text(PUBLISHED)
+    with pytest.raises(RuleError, match="is also that of a.yaml"):
+        load_rules([tmp_path])
+
+
+def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuleError, match="no folder of rules"):
+        load_rules([tmp_path / "none"])
+
+
+def test_the_rules_of_the_package_load() -> None:
+    rules = content.rules()
+    assert len(rules) >= 5
+    for rule in rules:
+        assert rule.description
+        assert rule.techniques
+        assert rule.entity_mappings
+        assert len(rule.query) <= 10_000
+        assert any(name == "EventIds" for name, _ in rule.custom_details)
