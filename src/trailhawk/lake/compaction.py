@@ -11,16 +11,19 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
-from trailhawk.lake.delta import ConflictError, Delta, Staged
+from trailhawk.kql.schema import Table
+from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
 from trailhawk.lake.table import DAY, stored_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+COMPACT: Final = "compact"
+"""Application id of whoever retires files."""
+
 FILES_PER_DAY: Final = 8
 """A day with more live files than this is rewritten."""
 
-TARGET_BYTES: Final = 128 * 1024 * 1024
 _ROWS_IN_MEMORY: Final = 400_000
 """Rewritten at a time: about 1 KB a row unpacked, so some 400 MB."""
 
@@ -42,7 +45,9 @@ def compact_day(delta: Delta, day: dt.date) -> bool:
     for group in _groups(files):
         staged.extend(delta.stage(_read(delta, [path for path, _ in group])))
     try:
-        delta.commit(staged, remove=[path for path, _ in files])
+        # Measured: delta-rs lets two commits retire the same files, so rewriting is an application of its own.
+        transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
+        delta.commit(staged, remove=[path for path, _ in files], transaction=transaction)
     except ConflictError:
         delta.discard(staged)
         return False
@@ -79,14 +84,17 @@ def _read(delta: Delta, paths: Sequence[str]) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = stored_schema(delta.table)
-    return pa.concat_tables([_fit(pq.ParquetFile(delta.root / path).read(), schema) for path in paths])
+    return pa.concat_tables([_fit(pq.ParquetFile(delta.root / path).read(), delta.table) for path in paths])
 
 
-def _fit(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+def _fit(rows: pa.Table, table: Table) -> pa.Table:
     import pyarrow as pa
 
-    for name in schema.names:
-        if name not in rows.column_names:
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
+    schema = stored_schema(table)
+    for field in schema:
+        if field.name not in rows.column_names:
+            column = table.column(field.name)
+            text = column is not None and field.type == pa.string()
+            values = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
+            rows = rows.append_column(field, values)
     return rows.select(schema.names).cast(schema)

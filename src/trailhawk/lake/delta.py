@@ -199,8 +199,8 @@ class Delta:
     ) -> int:
         """Make staged files live (and retire others) from the version last looked at; the new version.
 
-        ConflictError if another writer raised the same application's version meanwhile, or retired one of
-        the files to remove.
+        ConflictError if another writer raised the same application's version meanwhile. Who removes files
+        needs a transaction: two commits that retire the same file are not told apart otherwise.
         """
         from deltalake import CommitProperties
         from deltalake import Transaction as DeltaTransaction

@@ -1,0 +1,165 @@
+import datetime as dt
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from trailhawk.errors import LakeError, NotFoundError
+from trailhawk.kql.schema import INGESTION_TIME, Column, Table
+from trailhawk.kql.types import KqlType
+from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
+from trailhawk.lake.compaction import compact_busy_days, compact_day
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, stored_names, stored_schema
+
+EVENTS = Table(
+    "Events",
+    (Column("TimeGenerated", KqlType.DATETIME), Column("Text", KqlType.STRING)),
+    constants={},
+)
+DAY = dt.datetime(2026, 3, 1)
+
+
+def rows(*moments: dt.datetime, text: str = "x") -> pa.Table:
+    count = len(moments)
+    columns = {
+        "TimeGenerated": list(moments),
+        "Text": [text] * count,
+        INGESTION_TIME: [DAY] * count,
+        OBJECT: ["o"] * count,
+        BATCH: ["b"] * count,
+        ID: list(range(count)),
+        PAYLOAD: list(range(count)),
+        CONFLICT: [False] * count,
+    }
+    return pa.table({name: columns[name] for name in stored_names(EVENTS)}, stored_schema(EVENTS))
+
+
+def delta(path: Path) -> Delta:
+    table = Delta(path / "Events", EVENTS)
+    table.create()
+    return table
+
+
+def test_a_lake_without_data_is_empty(tmp_path: Path) -> None:
+    snapshot = Lake(tmp_path, [EVENTS]).snapshot("Events")
+    assert (snapshot.version, snapshot.files(), snapshot.rows) == (-1, (), 0)
+
+
+def test_an_unknown_table_is_named_in_the_error(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match=r"'Event'.*there is Events"):
+        Lake(tmp_path, [EVENTS]).snapshot("Event")
+
+
+def test_rows_are_filed_by_day_and_sorted_by_time(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    table.commit(table.stage(rows(DAY + dt.timedelta(hours=30), DAY + dt.timedelta(hours=2), DAY)))
+    files = Lake(tmp_path, [EVENTS]).snapshot("Events").files()
+    assert [file.rows for file in files] == [2, 1]
+    assert files[0].first == DAY.replace(tzinfo=dt.UTC)
+    assert files[0].last == DAY.replace(hour=2, tzinfo=dt.UTC)
+    assert files[0].ingested_last == DAY.replace(tzinfo=dt.UTC)
+    assert files[0].columns == set(stored_names(EVENTS))
+    stored = pa.parquet.read_table(files[0].path, partitioning=None)
+    assert stored["TimeGenerated"].to_pylist() == [DAY, DAY.replace(hour=2)]
+    assert stored.schema.field("TimeGenerated").type == pa.timestamp("us")
+
+
+def test_files_are_chosen_by_time_with_an_open_end(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    for day in range(5):
+        table.commit(table.stage(rows(DAY + dt.timedelta(days=day, hours=1))))
+    snapshot = Lake(tmp_path, [EVENTS]).snapshot("Events")
+
+    def days(since: dt.datetime | None, until: dt.datetime | None) -> list[int]:
+        return [file.first.day for file in snapshot.files(since, until) if file.first]
+
+    second = dt.datetime(2026, 3, 2, 1, tzinfo=dt.UTC)
+    assert days(None, None) == [1, 2, 3, 4, 5]
+    assert days(second, None) == [2, 3, 4, 5]
+    assert days(second + dt.timedelta(microseconds=1), None) == [3, 4, 5]
+    assert days(None, second) == [1]
+    assert days(second, second + dt.timedelta(microseconds=1)) == [2]
+
+
+def test_a_snapshot_is_kept_until_the_table_changes(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    lake = Lake(tmp_path, [EVENTS])
+    first = lake.snapshot("Events")
+    assert lake.snapshot("Events") is first
+    table.commit(table.stage(rows(DAY)))
+    assert lake.snapshot("Events").rows == 1
+    assert first.rows == 0
+
+
+def test_a_file_of_another_writer_tells_its_columns_itself(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    path = "_th_day=2026-03-01/part-00000.parquet"
+    (tmp_path / "Events" / path).parent.mkdir()
+    pa.parquet.write_table(rows(DAY).select(["TimeGenerated", "Text"]), tmp_path / "Events" / path)
+    table.commit([Staged(path, 1, 1, "2026-03-01", '{"numRecords": 1}')])
+    (file,) = Lake(tmp_path, [EVENTS]).snapshot("Events").files(DAY.replace(tzinfo=dt.UTC))
+    assert file.columns == {"TimeGenerated", "Text"}
+    assert (file.first, file.last) == (None, None)
+
+
+def test_the_table_is_an_ordinary_delta_table(tmp_path: Path) -> None:
+    from deltalake import DeltaTable
+
+    table = delta(tmp_path)
+    table.commit(table.stage(rows(DAY, DAY + dt.timedelta(days=1))))
+    read = DeltaTable(tmp_path / "Events").to_pyarrow_table()
+    assert read.num_rows == 2
+    assert sorted(read["_th_day"].to_pylist()) == [dt.date(2026, 3, 1), dt.date(2026, 3, 2)]
+
+
+def test_the_loser_of_a_race_is_told(tmp_path: Path) -> None:
+    first, second = delta(tmp_path), delta(tmp_path)
+    first.commit(first.stage(rows(DAY)), transaction=Transaction("ingest", 1))
+    staged = second.stage(rows(DAY))
+    with pytest.raises(ConflictError):
+        second.commit(staged, transaction=Transaction("ingest", 1))
+    assert second.transaction("ingest") == 1
+    second.commit(staged, transaction=Transaction("ingest", 2), note={"batch": "two"})
+    assert [commit.note for commit in second.notes(0)] == [{"batch": "two"}]
+    first.refresh()
+    assert sum(first.live().values()) == 2
+
+
+def test_a_row_without_time_is_refused(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    timeless = rows(DAY).set_column(0, "TimeGenerated", pa.array([None], pa.timestamp("us")))
+    with pytest.raises(LakeError, match="1 rows of Events have no TimeGenerated"):
+        table.stage(timeless)
+
+
+def test_a_busy_day_becomes_few_sorted_files(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    for hour in (5, 1, 3, 2, 4):
+        table.commit(table.stage(rows(DAY.replace(hour=hour), text=str(hour))))
+    table.commit(table.stage(rows(DAY + dt.timedelta(days=1))))
+    assert compact_busy_days(table, more_than=4) == 1
+    files = Lake(tmp_path, [EVENTS]).snapshot("Events").files()
+    assert [file.rows for file in files] == [5, 1]
+    stored = pa.parquet.read_table(files[0].path, partitioning=None)
+    assert stored["Text"].to_pylist() == ["1", "2", "3", "4", "5"]
+
+
+def test_compaction_disturbs_no_writer_and_yields_to_another(tmp_path: Path) -> None:
+    writer, one, two = delta(tmp_path), delta(tmp_path), delta(tmp_path)
+    for hour in range(3):
+        writer.commit(writer.stage(rows(DAY.replace(hour=hour))), transaction=Transaction("ingest", hour + 1))
+    one.refresh(), two.refresh()
+    staged = writer.stage(rows(DAY.replace(hour=9)))
+    assert compact_day(one, DAY.date())
+    writer.commit(staged, transaction=Transaction("ingest", 4))
+    assert not compact_day(two, DAY.date())
+    assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 4
+
+
+def test_cleaning_removes_only_what_no_version_names(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    table.commit(table.stage(rows(DAY)))
+    (tmp_path / "Events" / "_th_day=2026-03-01" / "fresh.parquet").write_bytes(b"under way")
+    assert table.clean(older_than=dt.timedelta(hours=24)) == 0
+    assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 1
