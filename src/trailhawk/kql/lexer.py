@@ -72,24 +72,26 @@ def _any(words: tuple[str, ...] | list[str]) -> str:
 
 # U+200B and U+FEFF are blanks to Kusto: queries pasted from web pages hold them.
 _BLANK = r"\s\u180e\u200b\ufeff"
+# Every repetition that something must follow is possessive (++): no text makes this pattern go back and
+# forth, so that reading tokens takes linear time.
 _PATTERN = re.compile(
     rf"""
-      (?P<blank>(?:[{_BLANK}]+|//[^\n\r]*)+)
-    | (?P<typed>(?:{_any(TYPED_LITERALS)})\([^)\n\r]*\))
+      (?P<blank>(?:[{_BLANK}]+|//[^\n\r]*)++)
+    | (?P<typed>(?:{_any(TYPED_LITERALS)})\([^)\n\r]*+\)?)
     | (?P<string>[hH]?(?:
-          "[^"\\\n\r]*(?:\\[^\n\r][^"\\\n\r]*)*"
-        | '[^'\\\n\r]*(?:\\[^\n\r][^'\\\n\r]*)*'
-        | @"[^"\n\r]*(?:""[^"\n\r]*)*"
-        | @'[^'\n\r]*(?:''[^'\n\r]*)*'
+          "[^"\\\n\r]*+(?:\\[^\n\r][^"\\\n\r]*+)*+"
+        | '[^'\\\n\r]*+(?:\\[^\n\r][^'\\\n\r]*+)*+'
+        | @"[^"\n\r]*+(?:""[^"\n\r]*+)*+"
+        | @'[^'\n\r]*+(?:''[^'\n\r]*+)*+'
         | ```.*?``` | ~~~.*?~~~))
     | (?P<name>in~|(?:(?:{_any(HYPHENATED)})(?![\w-])|[A-Za-z_$][A-Za-z0-9_]*))
-    | (?P<hex>0[xX][0-9a-fA-F]+(?!\w))
-    | (?P<timespan>[0-9]+(?:\.[0-9]+)?(?:{_any(list(TIMESPAN_UNITS))})(?!\w))
-    | (?P<real>[0-9]+(?:\.(?!\.)[0-9]*(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)(?!\w))
-    | (?P<long>[0-9]+(?!\w))
-    | (?P<number_name>[0-9]+[A-Za-z_][A-Za-z0-9_]*)
+    | (?P<hex>0[xX][0-9a-fA-F]++(?!\w))
+    | (?P<timespan>[0-9]++(?:\.[0-9]++)?(?:{_any(list(TIMESPAN_UNITS))})(?!\w))
+    | (?P<real>[0-9]++(?:\.(?!\.)[0-9]*+(?:[eE][+-]?[0-9]++)?|[eE][+-]?[0-9]++)(?!\w))
+    | (?P<long>[0-9]++(?!\w))
+    | (?P<number_name>[0-9]++[A-Za-z_][A-Za-z0-9_]*)
     | (?P<symbol>!(?:{_any(NEGATED)})(?!\w)|==|=~|=>|!=|!~|<>|<=|>=|\.\.|[-+*/%=<>(){{}}\[\],;:.|])
-    | (?P<bad>.)
+    | (?P<bad>[0-9]+|.)
     """,
     re.VERBOSE | re.DOTALL,
 )

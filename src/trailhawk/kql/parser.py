@@ -722,7 +722,7 @@ class _Parser:
         start = self.at
         below = self.height
         self.height = 0
-        left = self.unary()
+        left = self.unary() if self.words[start] in ("-", "+") else self.postfix()
         tightest = _TEXT
         while True:
             found = INFIX.get(self.words[self.at])
@@ -839,10 +839,13 @@ class _Parser:
             else:
                 break
             steps += 1
-            if steps + self.height > MAX_HEIGHT:
-                raise LimitError(f"a path of more than {MAX_HEIGHT} steps", self.here())
+            self.check_path(steps)
         self.height += steps
         return node
+
+    def check_path(self, steps: int) -> None:
+        if steps + self.height > MAX_HEIGHT:
+            raise LimitError(f"a path of more than {MAX_HEIGHT} steps", self.here())
 
     def is_index(self) -> bool:
         """`.[0]` and `.["x"]` are old spellings of the same without the dot."""
@@ -951,7 +954,11 @@ class _Parser:
         if name in PIPE_FUNCTIONS:
             args = (self.pipe(),)
         elif not self.is_word(")"):
-            args = self.listed(self.argument)
+            # Not listed(): every frame saved here is one less for each level of nesting.
+            several = [self.argument()]
+            while self.take(","):
+                several.append(self.argument())
+            args = tuple(several)
         self.leave()
         self.close()
         return args
@@ -1033,6 +1040,8 @@ class _Parser:
             found = _AMOUNT.fullmatch(word)
             ticks = literals.amount_ticks(found[1], found[2]) if found else None
             return syntax.Literal(span, self.known(ticks, word, span), KqlType.TIMESPAN)
+        if not word.endswith(")"):
+            raise KqlSyntaxError(f"expected ')' to end {word.partition('(')[0]}(...) on its line", span)
         name, _, body = word[:-1].partition("(")
         return self.typed(name, body.strip(), span)
 
@@ -1048,7 +1057,8 @@ class _Parser:
 
     def known(self, value: _Value | None, text: str, span: Span) -> _Value:
         if value is None:
-            raise KqlSyntaxError(f"'{text}' is no valid value", span)
+            shown = text if len(text) < 60 else text[:57] + "..."
+            raise KqlSyntaxError(f"'{shown}' is no valid value", span)
         return value
 
     def dynamic(self) -> syntax.Literal:
@@ -1120,6 +1130,10 @@ class _Parser:
         name = self.simple_name("a name")
         return syntax.As(self.span(start), name, properties)
 
+    def assert_schema(self, start: int) -> syntax.AssertSchema:
+        columns = self.schema()
+        return syntax.AssertSchema(self.span(start), columns)
+
     def consume(self, start: int) -> syntax.Consume:
         properties = self.properties("decodeblocks")
         return syntax.Consume(self.span(start), properties)
@@ -1152,7 +1166,10 @@ class _Parser:
         if not self.is_word("("):
             raise self.unexpected("'('")
         call = self.call(start, name)
+        steps = 0
         while self.is_word(".") and self.kind(1) == NAME:
+            steps += 1
+            self.check_path(steps)
             self.at += 1
             place = self.at
             name = self.simple_name("a function")
@@ -1186,6 +1203,7 @@ class _Parser:
         start = self.at
         node: Expr = self.column_name()
         while True:
+            self.check_path((self.at - start) // 2)
             if self.take(".") and not self.is_index():
                 name = self.simple_name("a member's name")
                 node = syntax.Member(self.span(start), node, name)
@@ -1254,6 +1272,7 @@ class _Parser:
             raise self.unexpected("a table")
         node = self.primary()
         while self.is_word(".") or self.is_word("["):
+            self.check_path((self.at - start) // 2)
             if self.take(".") and not self.is_index():
                 text = self.pattern()
                 node = (
@@ -1453,6 +1472,10 @@ class _Parser:
     def project_away(self, start: int) -> syntax.ProjectAway:
         columns = () if self.ends_here() else self.listed(self.name_or_pattern)
         return syntax.ProjectAway(self.span(start), columns)
+
+    def project_by_names(self, start: int) -> syntax.ProjectByNames:
+        values = () if self.ends_here() else self.listed(self.expression)
+        return syntax.ProjectByNames(self.span(start), values)
 
     def project_keep(self, start: int) -> syntax.ProjectKeep:
         columns = self.listed(self.name_or_pattern)
@@ -1760,6 +1783,10 @@ class _Parser:
         properties = self.properties("kind", "with_component_id")
         return syntax.GraphMarkComponents(self.span(start), properties)
 
+    def graph_where(self, start: int) -> syntax.GraphWhere:
+        predicate = self.expression()
+        return syntax.GraphWhere(self.span(start), predicate, self.words[start] == "graph-where-edges")
+
     def graph_to_table(self, start: int) -> syntax.GraphToTable:
         outputs = self.listed(self.graph_output)
         return syntax.GraphToTable(self.span(start), outputs)
@@ -1772,16 +1799,6 @@ class _Parser:
         return syntax.GraphOutput(self.span(start), kind, name, properties)
 
     def other(self, start: int) -> syntax.OtherOperator:
-        """Read over to the next `|` or `;` of this level."""
-        level = 0
-        while self.kinds[self.at] != END:
-            word = self.words[self.at]
-            if level == 0 and (word in ("|", ";") or word in _CLOSING):
-                break
-            if self.kinds[self.at] == BAD:
-                raise self.unexpected("more of the operator")
-            level += (word in _OPENING) - (word in _CLOSING)
-            self.at += 1
         return syntax.OtherOperator(self.span(start), self.words[start])
 
 
@@ -1933,9 +1950,9 @@ _OPERATORS: dict[str, _Method] = {
     "top-nested": _Parser.top_nested,
     "union": _Parser.union,
     "where": _Parser.where,
-    "assert-schema": _Parser.other,
-    "graph-where-edges": _Parser.other,
-    "graph-where-nodes": _Parser.other,
-    "project-by-names": _Parser.other,
+    "assert-schema": _Parser.assert_schema,
+    "graph-where-edges": _Parser.graph_where,
+    "graph-where-nodes": _Parser.graph_where,
+    "project-by-names": _Parser.project_by_names,
     "__executeAndCache": _Parser.other,
 }

@@ -270,6 +270,13 @@ class Operator(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class AssertSchema(Operator):
+    """`assert-schema (name: type, ...)`"""
+
+    columns: tuple[ColumnDecl, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class As(Operator):
     name: str
     properties: tuple[Property, ...] = ()
@@ -389,6 +396,14 @@ class GraphOutput(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class GraphWhere(Operator):
+    """`graph-where-nodes predicate`, `graph-where-edges predicate` (`edges` True)"""
+
+    predicate: Expr
+    edges: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Invoke(Operator):
     call: Call
 
@@ -485,7 +500,7 @@ class ParsePart(Node):
 
 @dataclass(frozen=True, slots=True)
 class OtherOperator(Operator):
-    """A step we read over but never run: assert-schema, graph-where-nodes, ... `keyword` names it."""
+    """A step we read over but never run: __executeAndCache. `keyword` names it."""
 
     keyword: str
 
@@ -534,6 +549,13 @@ class Project(Operator):
 @dataclass(frozen=True, slots=True)
 class ProjectAway(Operator):
     columns: tuple[Expr, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectByNames(Operator):
+    """`project-by-names values`: texts or arrays of texts that name columns, wildcards allowed."""
+
+    values: tuple[Expr, ...]
 
 
 @dataclass(frozen=True, slots=True)
