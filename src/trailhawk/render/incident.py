@@ -11,7 +11,7 @@ from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.text import members, moment, plain, size, to_json, visible
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, Group
     from rich.table import Table
     from rich.text import Text
     from rich.tree import Tree
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.history import Summary
     from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.lineage import Issue, Lineage, Use
-    from trailhawk.incidents.manifest import Manifest
+    from trailhawk.incidents.manifest import Line, Manifest
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.timeline import Event
 
@@ -128,7 +128,7 @@ def _alert(alert: Alert) -> dict[str, object]:
     return {
         **_plain(alert),
         "entities": [_entity(each) for each in alert.entities],
-        "custom_details": dict(alert.custom_details),
+        "custom_details": {name: list(values) for name, values in alert.custom_details},
         "properties": dict(alert.properties),
     }
 
@@ -141,6 +141,7 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
 
     The timeline stops after `most_events` events, 0 for never.
     """
+    from rich.padding import Padding
     from rich.panel import Panel
 
     incident = report.incident
@@ -159,7 +160,7 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
         console.print(_dim(f"  {later:,} later events not shown; --events 0 shows all"))
     if report.lineage.issues or report.lineage.uses:
         _section(console, "Credential lineage")
-        console.print(_lineage(report.lineage), width=width)
+        console.print(Padding(_lineage(report.lineage), (0, 2)), width=width)
     if report.manifest.lines:
         _section(console, _manifest_title(report.manifest))
         console.print(_manifest(report.manifest), width=width)
@@ -228,7 +229,7 @@ def _timeline(events: Sequence[Event], width: int) -> Table:
         if event.error:
             call.append(f"\n{visible(event.error)}", style="red")
         when = _cell(event.at.strftime("%m-%d %H:%M:%S"))
-        texts = [event.target, event.address, event.client.split(" ", 1)[0], event.event_id]
+        texts = [event.target, event.address, _program(event.client), event.event_id]
         table.add_row(when, call, *map(_cell, texts))
     for column in (table.columns[0], table.columns[-1]):
         column.no_wrap = width >= 100
@@ -269,9 +270,10 @@ def _issue(issue: Issue) -> Text:
 
 def _use(use: Use) -> Text:
     denied = f", {use.denied:,} refused" if use.denied else ""
-    client = use.client.split(" ", 1)[0]
     times = moment(use.first) if use.first == use.last else f"{moment(use.first)} to {moment(use.last)}"
-    return _cell(f"used from {use.address} with {client}: {_count(use.calls, 'call')}{denied}, {times}")
+    return _cell(
+        f"used from {use.address} with {_program(use.client)}: {_count(use.calls, 'call')}{denied}, {times}"
+    )
 
 
 def _manifest_title(manifest: Manifest) -> str:
@@ -279,23 +281,39 @@ def _manifest_title(manifest: Manifest) -> str:
     return f"What left: {_count(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
 
 
-def _manifest(manifest: Manifest) -> Table:
-    table = _columns("object", "bytes", "reads", "first read", "last read", "caller", "from", "client")
-    table.columns[1].justify = table.columns[2].justify = "right"
+def _manifest(manifest: Manifest) -> Group:
+    """The objects under who read them: one heading for each caller, address and client."""
+    from rich.console import Group
+
+    readers: dict[tuple[str, str, str, str], list[Line]] = {}
     for line in manifest.lines:
-        reads = f"{line.reads}" if not line.denied else f"{line.reads} (+{line.denied} refused)"
+        readers.setdefault((line.session, line.access_key, line.address, line.client), []).append(line)
+    parts: list[Text | Table] = []
+    for (session, key, address, client), lines in readers.items():
+        caller = session.rsplit("assumed-role/", 1)[-1]
+        parts.append(_cell(f"  read by {caller} with key {key} from {address} with {_program(client)}"))
+        parts.append(_objects(lines))
+    return Group(*parts)
+
+
+def _objects(lines: Iterable[Line]) -> Table:
+    table = _columns("object", "bytes", "reads", "first read (UTC)", "last read (UTC)")
+    table.columns[1].justify = table.columns[2].justify = "right"
+    for line in lines:
         texts = [
             f"s3://{line.bucket}/{line.key}",
             f"{line.bytes:,}",
-            reads,
+            f"{line.reads:,}" + (f" (+{line.denied:,} refused)" if line.denied else ""),
             line.first.strftime("%m-%d %H:%M:%S"),
             line.last.strftime("%m-%d %H:%M:%S"),
-            line.session.rsplit("assumed-role/", 1)[-1],
-            line.address,
-            line.client.split(" ", 1)[0],
         ]
-        table.add_row(*(_cell(text) for text in texts))
+        table.add_row(*map(_cell, texts))
     return table
+
+
+def _program(client: str) -> str:
+    """The first word of a user agent: the program and its version."""
+    return client.split(" ", 1)[0] or "an unnamed client"
 
 
 def _alerts(alerts: Sequence[Alert]) -> Table:
