@@ -60,16 +60,18 @@ def child(root: Path, logs: Path, batch: int) -> None:
 def killed_run(root: Path, logs: Path, batch: int, aim: str, nth: int, rng: random.Random) -> Kill | None:
     """Start an ingest and kill it in the nth occurrence of a phase; None if it ended before."""
     started = time.perf_counter()
-    process = _start(root, logs, batch)
     met = 0
-    for line in process.stdout or ():
-        met += line.strip() == aim
-        if met == nth:
-            time.sleep(rng.random() * _DELAYS[aim])
-            process.send_signal(signal.SIGKILL)
-            break
-    rest = process.stdout.read().split() if process.stdout else []
-    if process.wait() != -signal.SIGKILL:
+    with _start(root, logs, batch) as process:
+        if process.stdout is None:
+            raise RuntimeError("the ingest has no output to read")
+        for line in process.stdout:
+            met += line.strip() == aim
+            if met == nth:
+                time.sleep(rng.random() * _DELAYS[aim])
+                process.send_signal(signal.SIGKILL)
+                break
+        rest = process.stdout.read().split()
+    if process.returncode != -signal.SIGKILL:
         return None
     return Kill(aim, rest[-1] if rest else aim, time.perf_counter() - started)
 

@@ -12,23 +12,27 @@ from trailhawk.errors import UsageError
 _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
 
 
-def files(paths: Iterable[Path]) -> list[Path]:
+def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     """The regular files under the paths, those of one day together, oldest day first.
 
     Hidden files and folders are passed over, links to folders are not followed, links to files are. A
-    path named by the caller is taken as it is; UsageError if it does not exist.
+    path named by the caller is taken as it is; UsageError if it does not exist. What lies in the folder
+    `without` (the lake's own) is left out.
     """
     found: dict[str, Path] = {}
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"no such file or folder: {path}")
-        for file in _walk(path) if path.is_dir() else [path]:
+        for file in _walk(path, os.path.realpath(without) if without else None) if path.is_dir() else [path]:
             found.setdefault(os.path.realpath(file), file)
     return sorted(found.values(), key=_order)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, without: str | None) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, followlinks=False):
+        if os.path.realpath(parent) == without:
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)

@@ -120,7 +120,7 @@ def ingest(
     about `batch_records` records.
     """
     started = time.perf_counter()
-    found = folder.files(paths)
+    found = folder.files(paths, without=lake.root)
     run = _Run(lake, clock=clock, phase=phase, sources=sources, batch_records=batch_records)
     sizes = [_size(path) for path in found]
     done = 0

@@ -45,7 +45,7 @@ def compact_day(delta: Delta, day: dt.date) -> bool:
     for group in _groups(files):
         staged.extend(delta.stage(_read(delta, [path for path, _ in group])))
     try:
-        # Measured: delta-rs lets two commits retire the same files, so rewriting is an application of its own.
+        # Measured: delta-rs lets two commits retire the same files; a transaction of its own does not.
         transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
         delta.commit(staged, remove=[path for path, _ in files], transaction=transaction)
     except ConflictError:

@@ -228,7 +228,7 @@ _SHAPE = framing.Shape(
     record_start=re.compile(rb'\{\s*"(?:%s)"\s*:' % _NAMES),
 )
 _KNOWN = re.compile(
-    rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digestEndTime)"' % _NAMES
+    rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digest(?:Start|End)Time)"' % _NAMES
 )
 _DIGEST = re.compile(rb'"(?:digestStartTime|digestEndTime|digestS3Object)"\s*:')
 _LOOKS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")

@@ -1,0 +1,309 @@
+import collections
+import datetime as dt
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
+from trailhawk.connectors.ingest import Progress, Summary, ingest
+from trailhawk.connectors.quarantine import quarantined, show
+from trailhawk.errors import NotFoundError, UsageError
+from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.lake import Lake
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD
+from trailhawk.sources import TABLES as SOURCE_TABLES
+
+NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
+REAL = Path(__file__).parents[3] / "shared/data/invictus_stratus/CloudTrail"
+
+
+def open_lake(root: Path) -> Lake:
+    return Lake(root, [*SOURCE_TABLES, *TABLES])
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return open_lake(tmp_path / "lake")
+
+
+def run(lake: Lake, *paths: Path, batch_records: int = 40_000) -> Summary:
+    return ingest(lake, paths, clock=lambda: NOW, batch_records=batch_records)
+
+
+def stored(lake: Lake, table: str = "AWSCloudTrail") -> pa.Table:
+    files = lake.snapshot(table).files()
+    return pa.concat_tables([pq.ParquetFile(file.path).read() for file in files])
+
+
+def event(number: int, **changes: object) -> dict[str, object]:
+    at = dt.datetime(2026, 3, 1) + dt.timedelta(hours=5 * number)
+    base = {
+        "eventTime": f"{at:%Y-%m-%dT%H:%M:%SZ}",
+        "eventID": f"id-{number}",
+        "recipientAccountId": "111122223333",
+        "eventName": "GetObject",
+        "eventSource": "s3.amazonaws.com",
+        "requestParameters": {"bucketName": "cards", "key": f"k{number}"},
+    }
+    return {name: value for name, value in (base | changes).items() if value is not None}
+
+
+def write(path: Path, *events: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"Records": events}).encode()
+    path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+    return path
+
+
+def counts(summary: Summary) -> tuple[int, int, int, int, int]:
+    return summary.objects, summary.records, summary.rows, summary.duplicates, summary.quarantined
+
+
+def assert_balanced(lake: Lake) -> None:
+    ledger = stored(lake, LEDGER.name).to_pylist()
+    for row in ledger:
+        assert row["Records"] == row["Rows"] + row["Duplicates"] + row["Filtered"] + row["Quarantined"]
+    assert sum(row["Rows"] for row in ledger) == lake.snapshot("AWSCloudTrail").rows
+    assert sum(row["Quarantined"] for row in ledger) == lake.snapshot(QUARANTINE.name).rows
+    objects = collections.Counter(row["Object"] for row in ledger if row["State"] != "part")
+    assert set(objects.values()) <= {1}
+
+
+@pytest.mark.skipif(not REAL.exists(), reason="no real logs beside the repository")
+def test_real_logs_are_stored_once(lake: Lake) -> None:
+    assert counts(run(lake, REAL)) == (55, 2900, 2900, 0, 0)
+    again = run(lake, REAL)
+    assert (again.objects, again.skipped, again.rows) == (55, 55, 0)
+    rows = stored(lake)
+    files = [json.loads(path.read_bytes())["Records"] for path in REAL.glob("*.json")]
+    sources = collections.Counter(record["eventSource"] for records in files for record in records)
+    assert collections.Counter(rows["EventSource"].to_pylist()) == sources
+    assert_balanced(lake)
+
+
+def test_rows_know_where_and_when_they_came(lake: Lake, tmp_path: Path) -> None:
+    path = write(tmp_path / "logs/a.json.gz", event(1), event(2))
+    run(lake, tmp_path / "logs")
+    row = stored(lake).to_pylist()[0]
+    key = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    assert row[OBJECT] == key
+    assert row[INGESTION_TIME] == NOW.replace(tzinfo=None)
+    (entry,) = stored(lake, LEDGER.name).to_pylist()
+    assert (entry["Object"], entry["Location"], entry["State"]) == (key, str(path), "stored")
+    assert (entry["Records"], entry["Rows"], entry["Batch"]) == (2, 2, row[BATCH])
+    assert entry["FirstEvent"] == dt.datetime(2026, 3, 1, 5)
+    assert entry["LastEvent"] == dt.datetime(2026, 3, 1, 10)
+
+
+def test_an_object_taken_before_is_skipped_wherever_it_lies(lake: Lake, tmp_path: Path) -> None:
+    first = write(tmp_path / "a/x.json", event(1, eventID=None), event(1, eventID=None))
+    assert counts(run(lake, first)) == (1, 2, 2, 0, 0)
+    copy = tmp_path / "b/y.json"
+    copy.parent.mkdir()
+    copy.write_bytes(first.read_bytes())
+    summary = run(lake, tmp_path)
+    assert (summary.objects, summary.skipped, summary.rows) == (2, 2, 0)
+
+
+def test_an_event_delivered_again_is_a_duplicate(lake: Lake, tmp_path: Path) -> None:
+    run(lake, write(tmp_path / "a.json", event(1), event(2)))
+    spelt_otherwise = tmp_path / "b.json"
+    spelt_otherwise.write_text(json.dumps([dict(reversed(event(1).items())), event(3)], indent=1))
+    assert counts(run(lake, spelt_otherwise)) == (1, 2, 1, 1, 0)
+    twice = write(tmp_path / "c.json", event(4), event(4), event(3))
+    assert counts(run(lake, twice)) == (1, 3, 1, 2, 0)
+    assert_balanced(lake)
+
+
+def test_an_id_with_another_payload_is_kept_and_flagged(lake: Lake, tmp_path: Path) -> None:
+    run(lake, write(tmp_path / "a.json", event(1), event(2), event(2, eventName="PutObject")))
+    summary = run(lake, write(tmp_path / "b.json", event(1, eventName="HeadObject"), event(1)))
+    assert (summary.rows, summary.duplicates) == (1, 1)
+    flagged = {
+        row["EventName"]: row[CONFLICT] for row in stored(lake).to_pylist() if row["AwsEventId"] == "id-1"
+    }
+    assert flagged == {"GetObject": False, "HeadObject": True}
+    assert sum(stored(lake)[CONFLICT].to_pylist()) == 2
+
+
+def test_the_same_id_in_another_account_is_another_event(lake: Lake, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", event(1), event(1, recipientAccountId="444455556666"))
+    assert run(lake, path).rows == 2
+    assert not any(stored(lake)[CONFLICT].to_pylist())
+
+
+def test_a_bad_file_does_not_stop_the_others(lake: Lake, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    write(logs / "good.json.gz", event(1), event(2))
+    (logs / "empty.json").write_bytes(b"")
+    (logs / "notes.json").write_text("these are notes")
+    whole = gzip.compress(json.dumps({"Records": [event(n) for n in range(10, 300)]}).encode())
+    (logs / "cut.json.gz").write_bytes(whole[: len(whole) // 2])
+    write(logs / "parts.json", event(3), event(4, eventTime=None), event(5, eventID=None))
+    (logs / "digest.json").write_text('{"digestStartTime": "2026-03-01T00:00:00Z", "logFiles": []}')
+    (logs / "gone.json").symlink_to(tmp_path / "nowhere")
+    (logs / "none.json").write_text('{"Records": []}')
+    summary = run(lake, logs)
+    reasons = {Path(part.location).name: part for part in quarantined(lake)}
+    assert {name: part.reason.partition(";")[0] for name, part in reasons.items()} == {
+        "empty.json": "empty file",
+        "notes.json": "not a log of a known kind",
+        "cut.json.gz": "gzip stream ends early",
+        "parts.json": "no eventTime",
+        "gone.json": "cannot be read: No such file or directory",
+    }
+    assert (summary.objects, summary.digests, summary.quarantined) == (8, 1, 5)
+    assert summary.records == summary.rows + summary.quarantined
+    assert summary.rows > 100
+    notes = reasons["notes.json"]
+    assert (notes.start, notes.size, notes.content) == (0, 15, b"these are notes")
+    assert notes.sha256 == hashlib.sha256(b"these are notes").hexdigest()
+    assert show(lake, notes.id) == notes
+    assert_balanced(lake)
+    again = run(lake, logs)
+    assert (again.rows, again.quarantined, again.skipped) == (0, 0, 8)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_that_may_not_be_read_is_tried_again_when_it_may(lake: Lake, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", event(1))
+    path.chmod(0)
+    assert run(lake, path).quarantined == 1
+    assert run(lake, path).skipped == 1
+    path.chmod(0o600)
+    assert run(lake, path).rows == 1
+
+
+def test_bytes_that_are_no_text_come_back_as_they_were(lake: Lake, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 300
+    (tmp_path / "a.bin").write_bytes(content)
+    run(lake, tmp_path / "a.bin")
+    (part,) = quarantined(lake)
+    assert (part.size, part.content) == (len(content), content[: 64 * 1024])
+
+
+def test_a_folder_without_logs_and_a_path_that_is_none(lake: Lake, tmp_path: Path) -> None:
+    (tmp_path / "empty/deeper").mkdir(parents=True)
+    assert counts(run(lake, tmp_path / "empty")) == (0, 0, 0, 0, 0)
+    assert quarantined(lake) == []
+    with pytest.raises(UsageError, match="no such file or folder"):
+        run(lake, tmp_path / "nowhere")
+    with pytest.raises(NotFoundError, match="'abc'"):
+        show(lake, "abc")
+
+
+def test_small_batches_and_a_large_object_in_parts(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trailhawk.sources import framing
+
+    monkeypatch.setattr(framing, "CHUNK_RECORDS", 7)
+    path = write(tmp_path / "big.json", *(event(n % 5, eventID=None) for n in range(30)))
+    write(tmp_path / "small.json", *(event(n) for n in range(20)))
+    assert counts(run(lake, tmp_path, batch_records=10)) == (2, 50, 50, 0, 0)
+    parts = [row for row in stored(lake, LEDGER.name).to_pylist() if row["Location"] == str(path)]
+    assert [row["State"] for row in sorted(parts, key=lambda row: row["FirstRecord"])] == ["part"] * 4 + [
+        "stored"
+    ]
+    assert_balanced(lake)
+    assert run(lake, tmp_path, batch_records=10).skipped == 2
+
+
+class StopError(Exception):
+    """Stands for a crash at a certain step."""
+
+
+@pytest.mark.parametrize("step", ["read", "decode", "write", "commit", "ledger"])
+@pytest.mark.parametrize("nth", [2, 4])
+def test_a_crash_at_any_step_loses_and_doubles_nothing(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, nth: int
+) -> None:
+    from trailhawk.sources import framing
+
+    monkeypatch.setattr(framing, "CHUNK_RECORDS", 7)
+    # Records without id: only the object tells that they were stored.
+    write(tmp_path / "logs/big.json", *(event(n % 5, eventID=None) for n in range(30)))
+    for number in range(4):
+        write(tmp_path / f"logs/{number}.json", event(number, eventID=None), event(number), {"no": "time"})
+    met = itertools.count(1)
+
+    def phase(name: str) -> None:
+        if name == step and next(met) == nth:
+            raise StopError
+
+    with pytest.raises(StopError):
+        ingest(lake, [tmp_path / "logs"], clock=lambda: NOW, phase=phase, batch_records=6)
+    # A new process knows nothing of what the old one had in memory.
+    fresh = open_lake(tmp_path / "lake")
+    run(fresh, tmp_path / "logs", batch_records=6)
+    assert fresh.snapshot("AWSCloudTrail").rows == 38
+    assert fresh.snapshot(QUARANTINE.name).rows == 4
+    assert_balanced(fresh)
+
+
+def test_progress_goes_up_to_the_end(lake: Lake, tmp_path: Path) -> None:
+    for number in range(3):
+        write(tmp_path / f"{number}.json", event(number))
+    told: list[Progress] = []
+    ingest(lake, [tmp_path], clock=lambda: NOW, progress=told.append)
+    assert [step.objects for step in told] == [1, 2, 3]
+    assert told[-1].bytes == told[-1].all_bytes > 0
+    assert told[-1].records == 3
+
+
+_EVENTS = st.lists(
+    st.builds(
+        lambda number, name, identity: event(number, eventName=name, eventID=identity and f"id-{number}"),
+        st.integers(0, 6),
+        st.sampled_from(["GetObject", "PutObject"]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def _visible(lake: Lake) -> list[tuple[object, ...]]:
+    hidden = {OBJECT, BATCH, CONFLICT, INGESTION_TIME}
+    rows = stored(lake).to_pylist()
+    return sorted((tuple(v for k, v in row.items() if k not in hidden) for row in rows), key=repr)
+
+
+@pytest.fixture
+def folders() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(_EVENTS, st.integers(1, 4), st.integers(2, 5))
+def test_ingesting_twice_equals_once_however_the_records_are_split(
+    folders: Path, events: list[dict[str, object]], files: int, batch: int
+) -> None:
+    root = Path(tempfile.mkdtemp(dir=folders))
+    # Nothing but the object tells records without id apart, so each is given a place of its own.
+    events = [
+        each | {"requestID": str(place)} if "eventID" not in each else each
+        for place, each in enumerate(events)
+    ]
+    whole, split = open_lake(root / "whole"), open_lake(root / "split")
+    run(whole, write(root / "a/all.json", *events))
+    for number in range(files):
+        write(root / f"b/{number}.json", number, *events[number::files])
+    for _ in range(2):
+        run(split, root / "b", batch_records=batch)
+    assert _visible(split) == _visible(whole)
+    assert_balanced(split)
+    names = stored(split).column_names
+    assert {ID, PAYLOAD} <= set(names)
