@@ -100,7 +100,7 @@ def widest(types: Iterable[KqlType]) -> KqlType | None:
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One parameter: the types it takes; `typed` if the body wants an `Arg`, `to` if it is always converted."""
+    """One parameter: the types it takes; `typed` if the body wants an `Arg`, `to` what it is converted to."""
 
     name: str
     types: frozenset[KqlType]
@@ -233,12 +233,18 @@ AGGREGATES: dict[str, Aggregate] = {}
 WINDOWS: dict[str, Aggregate] = {}
 
 
+def _given(hint: Any) -> Any:
+    """The annotation without `| None`."""
+    parts = get_args(hint)
+    return parts[0] if type(None) in parts else hint
+
+
 def _signature(name: str, body: Callable[..., Sql]) -> Overload:
     hints = get_type_hints(body, include_extras=True)
     params: list[Param] = []
     variadic: Param | None = None
     for parameter in inspect.signature(body).parameters.values():
-        base, types, *to = get_args(hints[parameter.name])
+        base, types, *to = get_args(_given(hints[parameter.name]))
         param = Param(parameter.name, types, base is Arg, parameter.default is not parameter.empty, *to)
         if parameter.kind is parameter.VAR_POSITIONAL:
             variadic = param
@@ -273,7 +279,7 @@ def aggregate(
     keeps_order: bool = False,
     internal: bool = False,
 ) -> Callable[[Callable[..., Sql]], Aggregate]:
-    """Register an aggregate; `prefix` names its column (`prefix_argument`), by default the function's name."""
+    """Register an aggregate; `prefix` names its column (`prefix_argument`): the function's name if not given."""
 
     def register(body: Callable[..., Sql]) -> Aggregate:
         own = name or body.__name__.rstrip("_")
