@@ -1,1 +1,1138 @@
-"""Text."""
+"""Text. Positions count from 0; regular expressions are RE2's."""
+
+from __future__ import annotations
+
+import re
+
+from sqlglot import exp
+
+from trailhawk.errors import UnsupportedError
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.dynamic import bag_of, json_value, struct, texts
+from trailhawk.kql.functions.operators import has
+from trailhawk.kql.functions.registry import (
+    AnyArg,
+    Arg,
+    Bool,
+    Datetime,
+    Decimal,
+    Dynamic,
+    DynamicArg,
+    Int,
+    IntegerArg,
+    Long,
+    Number,
+    NumberArg,
+    Sql,
+    String,
+    StringArg,
+    Text,
+    Timespan,
+    scalar,
+)
+from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
+
+
+def _known(arg: Arg | None) -> int | None:
+    """The value of a constant whole number."""
+    return arg.value if arg is not None and isinstance(arg.value, int) else None
+
+
+def _constant(arg: Arg, what: str) -> str:
+    """The text of an argument that has to be a constant."""
+    if not isinstance(arg.value, str):
+        raise UnsupportedError(f"{what} that is not a constant")
+    return arg.value
+
+
+def _plus(value: Sql, number: int) -> Sql:
+    return sql.binary(exp.Add, value, sql.literal(number))
+
+
+def _is(left: Sql, right: Sql | str | int) -> Sql:
+    return sql.binary(exp.EQ, left, sql.literal(right))
+
+
+def _length(value: Sql) -> Sql:
+    return sql.call("length", value.copy())
+
+
+# --- joining and cutting -----------------------------------------------------------------------------------
+
+
+@scalar()
+def strcat(*values: Text) -> String:
+    """The values as text, one after the other.
+
+    >>> strcat("i-", 12, ":", 1h)
+    i-12:01:00:00
+    >>> strcat("a", int(null), "b")
+    ab
+    """
+    return sql.joined(*values)
+
+
+@scalar()
+def strcat_delim(delimiter: Text, *values: Text) -> String:
+    """The values as text with a delimiter between them.
+
+    >>> strcat_delim("-", 1, "2", "", 1s)
+    1-2--00:00:01
+    """
+    return sql.call("concat_ws", delimiter, *values)
+
+
+@scalar(aliases=("array_strcat",))
+def strcat_array(array: Dynamic, delimiter: Text) -> String:
+    """The elements of an array as text with a delimiter between them.
+
+    >>> strcat_array(dynamic([1, 2, "x"]), "->")
+    1->2->x
+    >>> strcat_array(dynamic([]), ",") == ""
+    True
+    """
+    items = sql.each(texts(array), "th_item", sql.text)
+    return sql.text(sql.call("array_to_string", items, delimiter))
+
+
+@scalar(name_after="strlen")
+def strlen(source: String) -> Long:
+    """The number of characters.
+
+    >>> strlen("hello")
+    5
+    >>> strlen("⒦⒰⒮⒯⒪")
+    5
+    """
+    return sql.call("length", source)
+
+
+@scalar(name_after="string_size")
+def string_size(source: String) -> Long:
+    """The number of bytes in UTF-8.
+
+    >>> string_size("⒦⒰⒮⒯⒪")
+    15
+    """
+    return sql.call("strlen", source)
+
+
+def _from(source: Sql, start: Arg) -> Sql:
+    """The start counted from 1; a negative one counts from the end and stops at the beginning."""
+    known = _known(start)
+    if known is not None and known >= 0:
+        return sql.literal(known + 1)
+    back = sql.call("greatest", _plus(sql.binary(exp.Add, _length(source), start.sql.copy()), 1), 1)
+    if known is not None:
+        return back
+    forth = sql.binary(exp.GTE, start.sql.copy(), sql.literal(0))
+    return sql.case((forth, _plus(start.sql.copy(), 1)), otherwise=back)
+
+
+@scalar()
+def substring(source: Text, start: IntegerArg, length: IntegerArg | None = None) -> String:
+    """A part of the text, from `start` for `length` characters; a negative start counts from the end.
+
+    >>> substring("123456", 2, 2)
+    34
+    >>> substring("123456", 1)
+    23456
+    >>> substring("123456", -2)
+    56
+    >>> substring("abc", 5) == ""
+    True
+    """
+    parts = [_from(source, start)]
+    if length is not None:
+        known = _known(length)
+        size = sql.literal(known) if known is not None and known >= 0 else sql.call("greatest", length.sql, 0)
+        parts.append(size)
+    return sql.text(sql.call("substring", source, *parts))
+
+
+@scalar()
+def tolower(source: Text) -> String:
+    """The text in lower case.
+
+    >>> tolower("GetObject")
+    getobject
+    """
+    return sql.lower(source)
+
+
+@scalar()
+def toupper(source: Text) -> String:
+    """The text in upper case.
+
+    >>> toupper("GetObject")
+    GETOBJECT
+    """
+    return exp.Upper(this=source)
+
+
+@scalar()
+def reverse(source: Text) -> String:
+    """The text backwards.
+
+    >>> reverse(12345)
+    54321
+    """
+    return sql.call("reverse", source)
+
+
+def _places(source: Sql, match: Sql) -> Sql:
+    """The list of the positions of a text, overlapping ones too, counted from 0."""
+
+    def stands_at(place: Sql) -> Sql:
+        return _is(sql.call("substring", source.copy(), _plus(place, 1), _length(match)), match.copy())
+
+    inside = sql.call("greatest", _plus(sql.binary(exp.Sub, _length(source), _length(match)), 1), 0)
+    return sql.keep(sql.call("range", inside), "th_place", stands_at)
+
+
+def _size_of(length: Arg) -> Sql:
+    """The number of characters to look at; -1 is all."""
+    known = _known(length)
+    if known is not None:
+        return sql.literal(max(known, 0))
+    every = sql.literal(2**31 - 1)
+    return sql.case((_is(length.sql, -1), every), otherwise=sql.call("greatest", length.sql.copy(), 0))
+
+
+@scalar()
+def indexof(
+    source: Text,
+    match: Text,
+    start: IntegerArg | None = None,
+    length: IntegerArg | None = None,
+    occurrence: IntegerArg | None = None,
+) -> Long:
+    """The position of a text in the source, or -1; sought from `start` within `length` characters (-1: all).
+
+    >>> indexof("abcdefg", "cde")
+    2
+    >>> indexof("abcdefg", "cde", 1, 2)
+    -1
+    >>> indexof("abcdefg", "cde", -5)
+    2
+    >>> indexof("abcdefgabcdefg", "cde", 1, 10, 2)
+    9
+    """
+    if start is None:
+        return sql.binary(exp.Sub, sql.call("strpos", source, match), sql.literal(1))
+    size = None if length is None or _known(length) == -1 else _size_of(length)
+
+    def after(place: Sql) -> Sql:
+        """The place of the next match after this one; -2 if there is none."""
+        parts = [_plus(place.copy(), 2), *([] if size is None else [size.copy()])]
+        found = sql.call("strpos", sql.call("substring", source.copy(), *parts), match.copy())
+        gone = sql.any_of(sql.binary(exp.LT, place.copy(), sql.literal(-1)), _is(found, 0))
+        return sql.case((gone, sql.literal(-2)), otherwise=sql.binary(exp.Add, place.copy(), found.copy()))
+
+    before = sql.cast(sql.binary(exp.Sub, _from(source, start), sql.literal(2)), KqlType.LONG)
+    if occurrence is None:
+        place = sql.let(before, "th_place", after)
+    else:
+        # Each match is sought in `length` characters after the one before, as Kusto does.
+        step = exp.Lambda(
+            this=sql.cast(after(exp.column("th_place")), KqlType.LONG),
+            expressions=[exp.to_identifier("th_place"), exp.to_identifier("th_number")],
+        )
+        place = sql.call("list_reduce", sql.call("range", occurrence.sql), step, before)
+    found = sql.cast(sql.call("greatest", place, -1), KqlType.LONG)
+    wrong = [
+        sql.binary(exp.LT, arg.sql.copy(), sql.literal(least))
+        for arg, least in ((length, -1), (occurrence, 0))
+        if arg is not None and ((known := _known(arg)) is None or known < least)
+    ]
+    return sql.case((sql.any_of(*wrong), exp.Null()), otherwise=found) if wrong else found
+
+
+@scalar()
+def indexof_regex(source: Text, regex: String) -> Long:
+    """The position of the first match of a regular expression, or -1.
+
+    >>> indexof_regex("abcabc", "c.b")
+    2
+    >>> indexof_regex("abc", "[0-9]")
+    -1
+    """
+    before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
+    found = sql.call("regexp_matches", source.copy(), regex.copy())
+    return sql.case((found, _length(before)), otherwise=sql.literal(-1))
+
+
+def _overlaps_itself(text: str) -> bool:
+    return any(text.startswith(text[shift:]) for shift in range(1, len(text)))
+
+
+@scalar()
+def countof(source: String, search: StringArg, kind: StringArg | None = None) -> Long:
+    """How often a text stands in the source, overlaps counted; with kind "regex" how often it matches.
+
+    >>> countof("aaaa", "aa")
+    3
+    >>> countof("ababa", "ab")
+    2
+    >>> countof("ababa", "aba", "regex")
+    1
+    """
+    if kind is not None and _constant(kind, "a kind of countof()").lower() == "regex":
+        return sql.cast(sql.call("len", sql.call("regexp_extract_all", source, search.sql)), KqlType.LONG)
+    if not isinstance(search.value, str) or not search.value or _overlaps_itself(search.value):
+        return sql.cast(sql.call("len", _places(source, search.sql)), KqlType.LONG)
+    without = sql.call("replace", source.copy(), search.sql, "")
+    gone = sql.binary(exp.Sub, _length(source), _length(without))
+    return sql.binary(exp.IntDiv, gone, sql.literal(len(search.value)))
+
+
+@scalar(name_after="")
+def split(source: Text, delimiter: StringArg, index: IntegerArg | None = None) -> Dynamic:
+    """The parts of the text between delimiters; with an index an array of that part alone.
+
+    >>> split("aa_bb", "_")
+    ["aa","bb"]
+    >>> split("aaa_bbb_ccc", "_", 1)
+    ["bbb"]
+    >>> split("", "_")
+    [""]
+    >>> split("a_b", "_", 7)
+    []
+    """
+    parts: Sql = sql.call("string_split", source, delimiter.sql)
+    if not delimiter.value:
+        parts = exp.Array(expressions=[source.copy()])
+    elif not isinstance(delimiter.value, str):
+        whole = exp.Array(expressions=[source.copy()])
+        parts = sql.case((_is(delimiter.sql.copy(), ""), whole), otherwise=parts)
+    if index is None:
+        return sql.array(parts)
+    place = _plus(index.sql, 1)
+    inside = sql.call("list_slice", parts, sql.call("greatest", place, 0), place.copy())
+    return sql.array(
+        sql.case((sql.binary(exp.GT, place.copy(), sql.literal(0)), inside), otherwise=exp.Array())
+    )
+
+
+@scalar()
+def strrep(value: Text, multiplier: Long, delimiter: Text | None = None) -> String:
+    """The value as text, repeated (at most 1024 times).
+
+    >>> strrep("ABC", 2)
+    ABCABC
+    >>> strrep(123, 3, ".")
+    123.123.123
+    """
+    times = sql.call("range", sql.call("least", multiplier, 1024))
+    copies = sql.each(times, "th_time", lambda _: value)
+    return sql.text(sql.call("array_to_string", copies, delimiter if delimiter is not None else ""))
+
+
+@scalar()
+def strcmp(left: Text, right: Text) -> Long:
+    """-1, 0 or 1 as the left text comes before, equals or comes after the right one.
+
+    >>> strcmp("ABC", "abc")
+    -1
+    >>> strcmp("b", "a")
+    1
+    """
+    before = sql.binary(exp.LT, left, right)
+    return sql.case(
+        (before, sql.literal(-1)), (_is(left.copy(), right.copy()), sql.literal(0)), otherwise=sql.literal(1)
+    )
+
+
+# --- replacing and extracting ------------------------------------------------------------------------------
+
+
+@scalar()
+def replace_string(source: String, lookup: String, rewrite: String) -> String:
+    """The text with every lookup replaced.
+
+    >>> replace_string("a.b.c", ".", "-")
+    a-b-c
+    """
+    return sql.call("replace", source, lookup, rewrite)
+
+
+@scalar()
+def replace_regex(source: String, regex: String, rewrite: String) -> String:
+    r"""The text with every match replaced; \\0 in the rewrite is the match, \\1 its first group.
+
+    >>> replace_regex("arn:aws:iam", "(:)", "[\\1]")
+    arn[:]aws[:]iam
+    """
+    return sql.call("regexp_replace", source, regex, rewrite, "g")
+
+
+@scalar()
+def replace(regex: String, rewrite: String, source: String) -> String:
+    """The older spelling of replace_regex(), with the source last.
+
+    >>> replace("[0-9]+", "#", "a1b22")
+    a#b#
+    """
+    return sql.call("regexp_replace", source, regex, rewrite, "g")
+
+
+@scalar()
+def replace_strings(source: String, lookups: Dynamic, rewrites: Dynamic) -> String:
+    """The text with each lookup replaced by its rewrite; what was put in is not replaced again.
+
+    >>> replace_strings("cat and dog", dynamic(["cat", "dog"]), dynamic(["dog", "pigeon"]))
+    dog and pigeon
+    """
+
+    # Each lookup gives way to one character for private use, and these to the rewrites at the end.
+    def mark(item: Sql) -> Sql:
+        return sql.call("chr", sql.binary(exp.Add, sql.cast(item, KqlType.INT), sql.literal(0x100000)))
+
+    def fold(first: Sql, step: Sql) -> Sql:
+        names = [exp.to_identifier("th_text"), exp.to_identifier("th_item")]
+        items = sql.each(
+            sql.call(
+                "range", sql.literal(1), _plus(sql.call("coalesce", sql.call("len", texts(lookups)), 0), 1)
+            ),
+            "th_number",
+            lambda number: sql.cast(number, KqlType.STRING),
+        )
+        return sql.call("list_reduce", items, exp.Lambda(this=step, expressions=names), first)
+
+    def at(array: Sql, item: Sql) -> Sql:
+        return sql.text(sql.call("list_extract", texts(array), sql.cast(item, KqlType.LONG)))
+
+    now, item = exp.column("th_text"), exp.column("th_item")
+    marked = fold(source, sql.call("replace", now, at(lookups, item), mark(item)))
+    return fold(marked, sql.call("replace", now.copy(), mark(item.copy()), at(rewrites, item.copy())))
+
+
+@scalar()
+def translate(search: StringArg, replacement: StringArg, source: String) -> String:
+    """The text with each character of `search` replaced by the one at its place in `replacement`.
+
+    A replacement that is too short goes on with its last character.
+
+    >>> translate("krasp", "otsku", "spark")
+    kusto
+    >>> translate("abc", "x", "abc")
+    xxx
+    >>> translate("abc", "", "ab") == ""
+    True
+    """
+    old, new = _constant(search, "a list of translate()"), _constant(replacement, "a list of translate()")
+    return sql.call("translate", source, old, new.ljust(len(old), new[-1]) if new else "")
+
+
+def _ends(regex: Sql, *, start: bool, end: bool) -> Sql:
+    """The pattern of leading or trailing matches."""
+    known = sql.string_value(regex)
+    parts = [p for p, wanted in (("^(?:{})+", start), ("(?:{})+$", end)) if wanted]
+    if known is not None:
+        return exp.Literal.string("|".join(part.replace("{}", known) for part in parts))
+    pieces: list[Sql | str] = []
+    for number, part in enumerate(parts):
+        left, right = part.split("{}")
+        pieces += [("|" if number else "") + left, regex.copy(), right]
+    return sql.joined(*pieces)
+
+
+@scalar()
+def trim(regex: String, source: String) -> String:
+    """The text without the matches of a regular expression at its start and end.
+
+    >>> trim("--", "--https://bing.com--")
+    https://bing.com
+    >>> trim(@"[^\\w]+", "-  Te st1// $")
+    Te st1
+    """
+    return sql.call("regexp_replace", source, _ends(regex, start=True, end=True), "", "g")
+
+
+@scalar()
+def trim_start(regex: String, source: String) -> String:
+    """The text without the matches of a regular expression at its start.
+
+    >>> trim_start("https://", "https://bing.com")
+    bing.com
+    """
+    return sql.call("regexp_replace", source, _ends(regex, start=True, end=False), "")
+
+
+@scalar()
+def trim_end(regex: String, source: String) -> String:
+    """The text without the matches of a regular expression at its end.
+
+    >>> trim_end(".com", "bing.com")
+    bing
+    """
+    return sql.call("regexp_replace", source, _ends(regex, start=False, end=True), "")
+
+
+def _groups(regex: str) -> list[str]:
+    """The capture groups of a regular expression: their names, or '' for one without."""
+    outside = re.sub(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\\Q.*?(?:\\E|$)|\\.", "", regex, flags=re.DOTALL)
+    return [found[1] or "" for found in re.finditer(r"\((?:(?!\?)|\?P?<(\w+)>)", outside)]
+
+
+@scalar()
+def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
+    """What a capture group of a regular expression matches first (group 0: the whole match); '' if nothing.
+
+    >>> extract("x=([0-9.]+)", 1, "hello x=45.6|wo")
+    45.6
+    >>> extract("x=([0-9.]+)", 1, "hello") == ""
+    True
+    """
+    number = _known(group)
+    if number is None:
+        raise UnsupportedError("a capture group of extract() that is not a constant")
+    if number > 9:
+        # Beyond the ninth group the engine only knows groups by name.
+        names = [f"g{index}" for index in range(1, number + 1)]
+        all_names = exp.Array(expressions=[sql.literal(name) for name in names])
+        return sql.text(sql.field(sql.call("regexp_extract", source, regex.sql, all_names), names[-1]))
+    return sql.text(sql.call("regexp_extract", source, regex.sql, number))
+
+
+@scalar(aliases=("extractall",))
+def extract_all(regex: StringArg, source: String) -> Dynamic:
+    """All matches of a regular expression's group; with several groups an array of each match; null if none.
+
+    >>> extract_all("([0-9]+)", "a1b22")
+    ["1","22"]
+    >>> extract_all("([a-z])([0-9])", "a1b2")
+    [["a","1"],["b","2"]]
+    >>> isnull(extract_all("([0-9]+)", "abc"))
+    True
+    """
+    return _all_matches(regex, None, source)
+
+
+@extract_all.overload
+def _(regex: StringArg, groups: DynamicArg, source: String) -> Dynamic:
+    return _all_matches(regex, groups, source)
+
+
+def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sql:
+    names = _groups(_constant(regex, "a regular expression of extract_all()"))
+    if not names:
+        raise UnsupportedError("extract_all() with a regular expression without a capture group")
+    wanted = list(range(1, len(names) + 1))
+    if groups is not None:
+        if not isinstance(groups.value, list):
+            raise UnsupportedError("capture groups of extract_all() that are not a constant")
+        wanted = [names.index(item) + 1 if item in names else int(item) for item in groups.value]
+    fields = exp.Array(expressions=[sql.literal(f"g{index + 1}") for index in range(len(names))])
+    matches = sql.call("regexp_extract_all", source, regex.sql, fields)
+
+    def chosen(match: Sql) -> Sql:
+        found = [sql.text(sql.field(match.copy(), f"g{number}")) for number in wanted]
+        return found[0] if len(found) == 1 else exp.Array(expressions=found)
+
+    lists = sql.each(matches, "th_match", chosen)
+    return sql.let(
+        lists,
+        "th_all",
+        lambda found: sql.case(
+            (_is(sql.call("len", found), 0), exp.Null()), otherwise=sql.array(found.copy())
+        ),
+    )
+
+
+_STEP = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|\[['\"]([^'\"]*)['\"]\]|\.\[['\"]([^'\"]*)['\"]\]")
+
+
+def _pointer(path: str) -> str:
+    """A JSON path `$.a[0]['b c']` as a JSON pointer."""
+    steps: list[str] = []
+    at = 1
+    while at < len(path) or not path.startswith("$"):
+        found = _STEP.match(path, at)
+        if found is None:
+            raise UnsupportedError(f"the JSON path '{path}'")
+        step = next(group for group in found.groups() if group is not None)
+        steps.append(step.replace("~", "~0").replace("/", "~1"))
+        at = found.end()
+    return "".join(f"/{step}" for step in steps)
+
+
+@scalar(aliases=("extractjson",))
+def extract_json(path: StringArg, source: String) -> String:
+    """The value at a JSON path in JSON text, as text; '' if there is none.
+
+    >>> extract_json("$.hosts[1].AvailableMB", '{"hosts": [{}, {"AvailableMB": 12}]}')
+    12
+    >>> extract_json("$.a", "not json") == ""
+    True
+    """
+    json = exp.TryCast(this=source, to=exp.DataType.build("JSON", dialect="duckdb"))
+    pointer = _pointer(_constant(path, "a path of extract_json()"))
+    return sql.text(sql.call("json_extract_string", json, pointer or "$"))
+
+
+@scalar()
+def regex_quote(source: Text) -> String:
+    r"""The text as a regular expression that matches it.
+
+    >>> regex_quote("(so$me.Te^xt)")
+    \(so\$me\.Te\^xt\)
+    """
+    return sql.call("regexp_escape", source)
+
+
+@scalar()
+def has_any_index(source: String, values: Dynamic) -> Long:
+    """The index of the first of the values that is a term of the source, or -1.
+
+    >>> has_any_index("this is an example", dynamic(["that", "example", "this"]))
+    1
+    >>> has_any_index("this", dynamic(["that"]))
+    -1
+    """
+    tests = sql.each(texts(values), "th_item", lambda item: has(source, item))
+    place = sql.coalesce(sql.call("list_position", tests, exp.true()), sql.literal(0))
+    return sql.cast(sql.binary(exp.Sub, place, sql.literal(1)), KqlType.LONG)
+
+
+# --- encodings ---------------------------------------------------------------------------------------------
+
+
+@scalar()
+def isascii(source: Text) -> Bool:
+    """Is every character an ASCII one?
+
+    >>> isascii("plain")
+    True
+    >>> isascii("é")
+    False
+    """
+    return _is(sql.call("strlen", source), _length(source))
+
+
+@scalar()
+def isutf8(source: Text) -> Bool:
+    """Is the text valid UTF-8? Here it always is.
+
+    >>> isutf8("é")
+    True
+    """
+    return _is(source, source.copy())
+
+
+def _percent_encoded(source: Sql) -> Sql:
+    """Percent encoding with small hexadecimal digits, as Kusto writes them."""
+
+    def small(part: Sql) -> Sql:
+        return sql.joined(sql.lower(sql.call("substring", part, 1, 2)), sql.call("substring", part.copy(), 3))
+
+    parts = sql.call("string_split", sql.call("url_encode", source), "%")
+    lowered = sql.let(
+        parts,
+        "th_parts",
+        lambda pieces: sql.joined(
+            sql.call("list_extract", pieces, 1),
+            sql.call(
+                "array_to_string",
+                sql.each(
+                    sql.call("list_slice", pieces.copy(), 2, sql.call("len", pieces.copy())),
+                    "th_part",
+                    lambda part: sql.joined("%", small(part)),
+                ),
+                "",
+            ),
+        ),
+    )
+    for old, new in (("%21", "!"), ("%28", "("), ("%29", ")"), ("%2a", "*"), ("~", "%7e")):
+        lowered = sql.call("replace", lowered, old, new)
+    return lowered
+
+
+@scalar()
+def url_encode(url: String) -> String:
+    """The text percent-encoded, a space as +.
+
+    >>> url_encode("https://www.bing.com/hello world")
+    https%3a%2f%2fwww.bing.com%2fhello+world
+    """
+    return sql.call("replace", _percent_encoded(url), "%20", "+")
+
+
+@scalar()
+def url_encode_component(url: String) -> String:
+    """The text percent-encoded, a space as %20.
+
+    >>> url_encode_component("https://www.bing.com/hello world")
+    https%3a%2f%2fwww.bing.com%2fhello%20world
+    """
+    return _percent_encoded(url)
+
+
+@scalar()
+def url_decode(url: String) -> String:
+    """Percent-encoded text as it was; + is a space.
+
+    >>> url_decode("https%3a%2f%2fwww.bing.com%2fhello+world")
+    https://www.bing.com/hello world
+    """
+    return sql.call("url_decode", sql.call("replace", url, "+", " "))
+
+
+@scalar(aliases=("base64_encodestring",))
+def base64_encode_tostring(source: String) -> String:
+    """The text in base64.
+
+    >>> base64_encode_tostring("Kusto")
+    S3VzdG8=
+    """
+    return sql.call("to_base64", sql.call("encode", source))
+
+
+@scalar(aliases=("base64_decodestring",))
+def base64_decode_tostring(source: String) -> String:
+    """The text that base64 stands for; '' if it is no base64 or no UTF-8.
+
+    >>> base64_decode_tostring("S3VzdG8=")
+    Kusto
+    >>> base64_decode_tostring("?") == ""
+    True
+    """
+    return sql.text(sql.call("try", sql.call("decode", sql.call("from_base64", source))))
+
+
+@scalar()
+def base64_decode_toarray(source: String) -> Dynamic:
+    """The bytes that base64 stands for; null if it is no base64.
+
+    >>> base64_decode_toarray("S3VzdG8=")
+    [75,117,115,116,111]
+    """
+    digits = sql.call("hex", sql.call("try", sql.call("from_base64", source)))
+
+    def byte(place: Sql, text: Sql) -> Sql:
+        start = _plus(sql.binary(exp.Mul, place, sql.literal(2)), 1)
+        return sql.cast(sql.joined("0x", sql.call("substring", text, start, 2)), KqlType.INT)
+
+    def all_bytes(text: Sql) -> Sql:
+        places = sql.call("range", sql.binary(exp.IntDiv, _length(text), sql.literal(2)))
+        return sql.array(sql.each(places, "th_place", lambda place: byte(place, text)))
+
+    return sql.let(digits, "th_hex", all_bytes)
+
+
+@scalar()
+def base64_encode_fromarray(array: Dynamic) -> String:
+    """Bytes in base64; '' of what is no array of bytes.
+
+    >>> base64_encode_fromarray(dynamic([75, 117, 115, 116, 111]))
+    S3VzdG8=
+    """
+    digits = sql.each(
+        texts(array), "th_byte", lambda byte: sql.call("format", "{:02x}", sql.cast(byte, KqlType.INT))
+    )
+    blob = sql.call("from_hex", sql.call("array_to_string", digits, ""))
+    return sql.text(sql.call("try", sql.call("to_base64", blob)))
+
+
+@scalar()
+def hash_md5(source: Text) -> String:
+    """The MD5 of the value's text, in hexadecimal.
+
+    >>> hash_md5("World")
+    f5a7924e621e84c9280a9a27e1bcb7f6
+    """
+    return sql.call("md5", source)
+
+
+@scalar()
+def hash_sha1(source: Text) -> String:
+    """The SHA-1 of the value's text, in hexadecimal.
+
+    >>> hash_sha1("World")
+    70c07ec18ef89c5309bbb0937f3a6342411e1fdd
+    """
+    return sql.call("sha1", source)
+
+
+@scalar()
+def hash_sha256(source: Text) -> String:
+    """The SHA-256 of the value's text, in hexadecimal.
+
+    >>> hash_sha256(datetime(2020-01-01))
+    ba666752dc1a20eb750b0eb64e780cc4c968bc9fb8813461c1d7e750f302d71d
+    """
+    return sql.call("sha256", source)
+
+
+def _hex(value: Sql, width: Sql | None) -> Sql:
+    digits = sql.lower(sql.call("to_hex", value))
+    if width is None:
+        return sql.text(digits)
+    return sql.text(_padded(digits, width))
+
+
+def _padded(digits: Sql, width: Sql) -> Sql:
+    """The digits with zeros before them, never cut."""
+    size = sql.cast(sql.call("greatest", width, _length(digits)), KqlType.INT)
+    return sql.call("lpad", digits, size, "0")
+
+
+@scalar(name_after="")
+def tohex(value: Long, width: Long | None = None) -> String:
+    """The whole number in hexadecimal, at least `width` digits; a negative one as two's complement.
+
+    >>> tohex(256)
+    100
+    >>> tohex(-256)
+    ffffffffffffff00
+    >>> tohex(256, 8)
+    00000100
+    >>> tohex(toint(-256), 8)
+    ffffff00
+    """
+    return _hex(value, width)
+
+
+@tohex.overload
+def _(value: Int, width: Long | None = None) -> String:
+    unsigned = sql.binary(exp.BitwiseAnd, sql.cast(value, KqlType.LONG), sql.literal(0xFFFFFFFF))
+    return _hex(unsigned, width)
+
+
+@scalar(aliases=("to_utf8",))
+def unicode_codepoints_from_string(source: Text) -> Dynamic:
+    """The Unicode code points of the text.
+
+    >>> unicode_codepoints_from_string("⒦u")
+    [9382,117]
+    """
+    places = sql.call("range", sql.literal(1), _plus(_length(source), 1))
+    return sql.array(
+        sql.each(
+            places, "th_place", lambda place: sql.call("unicode", sql.call("substring", source, place, 1))
+        )
+    )
+
+
+@scalar(aliases=("make_string",))
+def unicode_codepoints_to_string(*values: AnyArg) -> String:
+    """The text of code points, given one by one or in arrays.
+
+    >>> unicode_codepoints_to_string(75, 117, dynamic([115, 116]), 111)
+    Kusto
+    """
+
+    def points(value: Arg) -> Sql:
+        if value.type is KqlType.DYNAMIC:
+            return sql.each(texts(value.sql), "th_point", lambda point: sql.cast(point, KqlType.INT))
+        return exp.Array(expressions=[sql.cast(value.sql, KqlType.INT)])
+
+    every = sql.call("flatten", exp.Array(expressions=[points(value) for value in values]))
+    return sql.text(
+        sql.call("array_to_string", sql.each(every, "th_point", lambda point: sql.call("chr", point)), "")
+    )
+
+
+# --- taking apart ------------------------------------------------------------------------------------------
+
+_URL = (
+    r"^(?:([A-Za-z][A-Za-z0-9+.\-]*)://(?:([^:@/?#]*)(?::([^@/?#]*))?@)?(\[[^\]]*\]|[^:/?#]*)(?::(\d*))?)?"
+    r"([^?#]*)(?:\?([^#]*))?(?:#(.*))?$"
+)
+_URL_PARTS = ("Scheme", "Username", "Password", "Host", "Port", "Path", "Query Parameters", "Fragment")
+
+
+def _query_parameters(query: Sql) -> Sql:
+    """The bag of `a=1&b=2`; of a name that comes twice the first value counts."""
+    pairs = sql.keep(
+        sql.call("string_split", query, "&"),
+        "th_pair",
+        lambda pair: sql.binary(exp.NEQ, pair, sql.literal("")),
+    )
+
+    def entry(pair: Sql) -> Sql:
+        name = sql.call("regexp_extract", pair, "^([^=]*)", 1)
+        value = sql.call("regexp_extract", pair.copy(), "=(.*)$", 1)
+        return struct(k=name, v=sql.call("to_json", value))
+
+    return bag_of(sql.each(pairs, "th_pair", entry))
+
+
+@scalar(aliases=("parseurl",))
+def parse_url(url: String) -> Dynamic:
+    """The parts of a URL: Scheme, Host, Port, Path, Username, Password, Query Parameters and Fragment.
+
+    >>> parse_url("https://u:p@host:80/a/b?k1=v1&k2=v2#here")["Query Parameters"].k2
+    v2
+    >>> strcat(parse_url("https://host/a/b").Host, " ", parse_url("https://host/a/b").Path)
+    host /a/b
+    """
+    names = exp.Array(expressions=[sql.literal(part) for part in _URL_PARTS])
+
+    def bag(match: Sql) -> Sql:
+        args: list[Sql | str] = []
+        for part in (
+            "Scheme",
+            "Host",
+            "Port",
+            "Path",
+            "Username",
+            "Password",
+            "Query Parameters",
+            "Fragment",
+        ):
+            value = sql.text(sql.field(match.copy(), part))
+            args += [part, _query_parameters(value) if part == "Query Parameters" else value]
+        return sql.call("json_object", *args)
+
+    return sql.let(sql.call("regexp_extract", url, _URL, names), "th_url", bag)
+
+
+@scalar(aliases=("parseurlquery",))
+def parse_urlquery(query: String) -> Dynamic:
+    """The parameters of a URL's query part.
+
+    >>> parse_urlquery("k1=v1&k2=v2")
+    {"Query Parameters":{"k1":"v1","k2":"v2"}}
+    """
+    bare = sql.call("regexp_replace", query, r"^\?", "")
+    return sql.call("json_object", "Query Parameters", _query_parameters(bare))
+
+
+@scalar()
+def parse_path(path: String) -> Dynamic:
+    r"""The parts of a file path: Scheme, RootPath, DirectoryPath, DirectoryName, Filename, Extension and the
+    AlternateDataStreamName.
+
+    >>> parse_path(@"C:\temp\file.txt").DirectoryPath
+    C:\temp
+    >>> parse_path("/usr/lib/file.tar.gz").Extension
+    gz
+    """
+
+    def part(value: Sql, pattern: str) -> Sql:
+        return sql.call("regexp_extract", value, pattern, 1)
+
+    scheme = part(path, r"^([A-Za-z][A-Za-z0-9+.\-]*)://")
+    rest = sql.call("regexp_replace", path.copy(), r"^[A-Za-z][A-Za-z0-9+.\-]*://", "")
+    directory = part(rest, r"(?s)^(.*)[/\\][^/\\]*$")
+    last = part(rest.copy(), r"([^/\\]*)$")
+    file_name = part(last, r"^([^:]*)")
+    return sql.call(
+        "json_object",
+        "Scheme",
+        scheme,
+        "RootPath",
+        part(rest.copy(), r"^(?:\\\\\?\\)?([A-Za-z]:)"),
+        "DirectoryPath",
+        directory,
+        "DirectoryName",
+        part(directory.copy(), r"([^/\\]*)$"),
+        "Filename",
+        file_name,
+        "Extension",
+        part(file_name.copy(), r"\.([^.]*)$"),
+        "AlternateDataStreamName",
+        part(last.copy(), r"^[^:]*:(.*)$"),
+    )
+
+
+@scalar()
+def parse_version(version: String) -> Decimal:
+    """A version of one to four parts as a number that orders as versions do; null of another text.
+
+    >>> parse_version("0.0.3") < parse_version("0.2")
+    True
+    >>> isnull(parse_version("1.x"))
+    True
+    """
+    digits = sql.call("string_split", version, ".")
+    padded = sql.joined(
+        *[
+            sql.call(
+                "lpad", sql.call("coalesce", sql.call("list_extract", digits.copy(), place), "0"), 8, "0"
+            )
+            for place in range(1, 5)
+        ]
+    )
+    number = exp.cast(padded, exp.DataType.build("DECIMAL(38, 0)", dialect="duckdb"))
+    valid = sql.call("regexp_matches", version.copy(), r"^\d{1,8}(\.\d{1,8}){0,3}$")
+    return sql.case((valid, number), otherwise=exp.Null())
+
+
+@scalar(name_after="")
+def parse_csv(source: String) -> Dynamic:
+    r"""The fields of the first record in comma-separated text.
+
+    >>> parse_csv('aa,"b,b",,"say ""hi"" "')
+    ["aa","b,b","","say \"hi\" "]
+    >>> parse_csv("a,b\nc,d")
+    ["a","b"]
+    """
+    record = sql.call("regexp_extract", source, r'^(?:[^"\r\n]|"(?:[^"]|"")*")*', 0)
+    names = exp.Array(expressions=[sql.literal("quoted"), sql.literal("plain")])
+    fields = sql.call("regexp_extract_all", sql.joined(",", record), r',(?:"((?:[^"]|"")*)"|([^,]*))', names)
+
+    def value(match: Sql) -> Sql:
+        quoted = sql.call("replace", sql.field(match, "quoted"), '""', '"')
+        return sql.call("coalesce", quoted, sql.field(match.copy(), "plain"), "")
+
+    return sql.array(sql.each(fields, "th_field", value))
+
+
+# --- formats -----------------------------------------------------------------------------------------------
+
+_DATETIME_PARTS = {
+    "d": "%-d",
+    "dd": "%d",
+    "h": "%-I",
+    "hh": "%I",
+    "H": "%-H",
+    "HH": "%H",
+    "m": "%-M",
+    "mm": "%M",
+    "M": "%-m",
+    "MM": "%m",
+    "s": "%-S",
+    "ss": "%S",
+    "y": "%-y",
+    "yy": "%y",
+    "yyyy": "%Y",
+    "tt": "%p",
+}
+_TOKEN = re.compile(r"([A-Za-z])\1*|[ /\-:,._\[\]]")
+
+
+def _tokens(form: str, function: str) -> list[str]:
+    """The elements and delimiters of a format."""
+    tokens: list[str] = []
+    at = 0
+    while at < len(form):
+        found = _TOKEN.match(form, at)
+        if found is None:
+            raise UnsupportedError(f"'{form[at]}' in the format of {function}()")
+        tokens.append(found[0])
+        at = found.end()
+    return tokens
+
+
+def _fraction(digits: Sql, token: str) -> Sql:
+    """The first digits of a second's seven; for F without the zeros at the end."""
+    cut = sql.call("substring", digits, 1, len(token))
+    return sql.call("rtrim", cut, "0") if token[0] == "F" else cut
+
+
+@scalar(name_after="")
+def format_datetime(date: Datetime, form: StringArg) -> String:
+    """The datetime as text in a format of d, dd, f to fffffff, F to FFFFFFF, h, hh, H, HH, m, mm, M, MM, s,
+    ss, y, yy, yyyy and tt; '' of null.
+
+    >>> format_datetime(datetime(2017-01-29 09:00:05), "yy-MM-dd [HH:mm:ss]")
+    17-01-29 [09:00:05]
+    >>> format_datetime(datetime(2017-01-29 13:00:05.12), "M/d/yyyy h:mm tt fff FFF")
+    1/29/2017 1:00 PM 120 12
+    """
+    pieces: list[Sql | str] = []
+    for token in _tokens(_constant(form, "a format of format_datetime()"), "format_datetime"):
+        if token in _DATETIME_PARTS:
+            pieces.append(sql.call("strftime", date.copy(), _DATETIME_PARTS[token]))
+        elif token[0] in "fF" and len(token) <= 7:
+            pieces.append(_fraction(sql.joined(sql.call("strftime", date.copy(), "%f"), "0"), token))
+        elif token in ("T", "Z") or not token.isalpha():
+            pieces.append(token)
+        else:
+            raise UnsupportedError(f"'{token}' in the format of format_datetime()")
+    return sql.case((sql.is_null(date), sql.literal("")), otherwise=sql.joined(*pieces, ""))
+
+
+_TIMESPAN_UNITS = {
+    "h": (3600 * TICKS_PER_SECOND, 24),
+    "m": (60 * TICKS_PER_SECOND, 60),
+    "s": (TICKS_PER_SECOND, 60),
+}
+
+
+@scalar(name_after="")
+def format_timespan(timespan: Timespan, form: StringArg) -> String:
+    """The timespan as text in a format of d to dddddddd, H, HH, m, mm, s, ss, f to fffffff and F to FFFFFFF.
+
+    >>> format_timespan(time(29.09:00:05.12345), "dd.hh:mm:ss:FF")
+    29.09:00:05:12
+    >>> format_timespan(time(29.09:00:05.12345), "ddd.h:mm:ss [fffffff]")
+    029.9:00:05 [1234500]
+    """
+    size = exp.Abs(this=timespan)
+
+    def number(unit: int, modulus: int, width: int) -> Sql:
+        whole = sql.binary(exp.IntDiv, size.copy(), sql.literal(unit))
+        part = sql.binary(exp.Mod, whole, sql.literal(modulus)) if modulus else whole
+        digits = sql.cast(part, KqlType.STRING)
+        return _padded(digits, sql.literal(width))
+
+    pieces: list[Sql | str] = []
+    for token in _tokens(_constant(form, "a format of format_timespan()"), "format_timespan"):
+        unit = _TIMESPAN_UNITS.get(token[0].lower() if token[0] == "H" else token[0])
+        if token[0] == "d" and len(token) <= 8:
+            pieces.append(number(TICKS_PER_DAY, 0, len(token)))
+        elif unit and len(token) <= 2:
+            pieces.append(number(*unit, len(token)))
+        elif token[0] in "fF" and len(token) <= 7:
+            fraction = sql.binary(exp.Mod, size.copy(), sql.literal(TICKS_PER_SECOND))
+            digits = sql.call("lpad", sql.cast(fraction, KqlType.STRING), 7, "0")
+            pieces.append(_fraction(digits, token))
+        elif not token.isalpha():
+            pieces.append(token)
+        else:
+            raise UnsupportedError(f"'{token}' in the format of format_timespan()")
+    return sql.case((sql.is_null(timespan.copy()), sql.literal("")), otherwise=sql.joined(*pieces, ""))
+
+
+_BYTE_UNITS = ("Bytes", "KB", "MB", "GB", "TB", "PB", "EB")
+
+
+@scalar(name_after="")
+def format_bytes(size: Number, precision: NumberArg | None = None, units: StringArg | None = None) -> String:
+    """A number of bytes as text in Bytes, KB, MB, GB, TB, PB or EB, chosen by size unless given.
+
+    >>> format_bytes(564)
+    564 Bytes
+    >>> format_bytes(10332, 1)
+    10.1 KB
+    >>> format_bytes(20010332, 0, "KB")
+    19541 KB
+    """
+    value = sql.cast(size, KqlType.REAL)
+    places = sql.literal(0) if precision is None else sql.cast(precision.sql, KqlType.INT)
+
+    def shown(power: int) -> Sql:
+        scaled = sql.binary(exp.Div, value.copy(), sql.literal(1024**power))
+        rounded = sql.cast(sql.call("round", scaled, places.copy()), KqlType.STRING)
+        return sql.joined(sql.call("regexp_replace", rounded, r"\.0$", ""), f" {_BYTE_UNITS[power]}")
+
+    unit = "" if units is None else _constant(units, "units of format_bytes()")
+    if unit:
+        if unit not in _BYTE_UNITS:
+            raise UnsupportedError(
+                f"the unit '{unit}' of format_bytes()", hint=f"take one of {', '.join(_BYTE_UNITS)}"
+            )
+        return sql.text(shown(_BYTE_UNITS.index(unit)))
+    enough = [
+        (sql.binary(exp.GTE, exp.Abs(this=value.copy()), sql.literal(1024**power)), shown(power))
+        for power in range(6, 0, -1)
+    ]
+    return sql.case((sql.is_null(value.copy()), sql.literal("")), *enough, otherwise=shown(0))
+
+
+@scalar(name_after="repeat")
+def repeat(value: AnyArg, count: Long) -> Dynamic:
+    """An array of the value, `count` times; null of a negative count.
+
+    >>> repeat("a", 3)
+    ["a","a","a"]
+    >>> repeat(1, 0)
+    []
+    """
+    copies = sql.each(sql.call("range", count), "th_time", lambda _: json_value(value))
+    return sql.case(
+        (sql.binary(exp.LT, count.copy(), sql.literal(0)), exp.Null()), otherwise=sql.array(copies)
+    )
