@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+
 from sqlglot import exp
 
+from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.registry import (
@@ -11,6 +15,7 @@ from trailhawk.kql.functions.registry import (
     Arg,
     Bool,
     Dynamic,
+    DynamicArg,
     Guid,
     Integer,
     Long,
@@ -99,7 +104,7 @@ def dynamic_member(value: Dynamic, name: String) -> Dynamic:
     return sql.call("json_extract", value, sql.call("concat", "/", escaped))
 
 
-@scalar(aliases=("pack",))
+@scalar(aliases=("pack", "pack_dictionary"))
 def bag_pack(*pairs: AnyArg) -> Dynamic:
     """A property bag of names and values.
 
@@ -260,11 +265,143 @@ def range_places(steps: Real) -> Dynamic:
     )
 
 
+def struct(**fields: exp.Expr) -> exp.Expr:
+    """A struct of named values."""
+    return sql.call(
+        "struct_pack",
+        *[exp.PropertyEQ(this=exp.to_identifier(name), expression=value) for name, value in fields.items()],
+    )
+
+
+def entries(bag: exp.Expr) -> exp.Expr:
+    """The pairs of a property bag as a list of structs of `k` and `v`; NULL of what is no bag."""
+
+    def pair(name: exp.Expr) -> exp.Expr:
+        value = sql.call("json_extract", bag.copy(), sql.call("concat", "/", _pointer(name)))
+        return struct(k=name.copy(), v=value)
+
+    is_bag = exp.EQ(this=sql.call("json_type", bag), expression=sql.literal("OBJECT"))
+    return sql.case(
+        (is_bag, sql.each(sql.call("json_keys", bag.copy()), "th_key", pair)), otherwise=exp.Null()
+    )
+
+
+def bag_of(pairs: exp.Expr) -> exp.Expr:
+    """The property bag of a list of structs of `k` and `v`; of a name that comes twice the first stays."""
+
+    def part(item: exp.Expr, name: str) -> exp.Expr:
+        return sql.field(item.copy(), name)
+
+    numbered = _numbered(pairs, lambda e, i: struct(k=part(e, "k"), i=i, v=part(e, "v")))
+
+    def first_of_each(ordered: exp.Expr) -> exp.Expr:
+        item, place = exp.column("th_entry"), exp.column("th_place")
+        before = sql.call("list_extract", ordered.copy(), sql.binary(exp.Sub, place.copy(), sql.literal(1)))
+        test = sql.any_of(
+            exp.EQ(this=place, expression=sql.literal(1)),
+            sql.binary(exp.NEQ, part(item, "k"), part(before, "k")),
+        )
+        names = [exp.to_identifier("th_entry"), exp.to_identifier("th_place")]
+        return sql.call("list_filter", ordered, exp.Lambda(this=test, expressions=names))
+
+    unique = sql.let(sql.call("list_sort", numbered), "th_ordered", first_of_each)
+    by_place = sql.each(unique, "th_entry", lambda e: struct(i=part(e, "i"), k=part(e, "k"), v=part(e, "v")))
+
+    def text(item: exp.Expr) -> exp.Expr:
+        value = sql.coalesce(sql.cast(part(item, "v"), KqlType.STRING), sql.literal("null"))
+        return sql.call("concat", sql.cast(sql.call("to_json", part(item, "k")), KqlType.STRING), ":", value)
+
+    members = sql.call("array_to_string", sql.each(sql.call("list_sort", by_place), "th_entry", text), ",")
+    whole = sql.call("concat", "{", members, "}")
+    return sql.cast(whole, KqlType.DYNAMIC)
+
+
+def _numbered(items: exp.Expr, body: Callable[[exp.Expr, exp.Expr], exp.Expr]) -> exp.Expr:
+    names = [exp.to_identifier("th_entry"), exp.to_identifier("th_place")]
+    tree = body(exp.column("th_entry"), exp.column("th_place"))
+    return sql.call("list_transform", items, exp.Lambda(this=tree, expressions=names))
+
+
 @scalar()
-def bag_merge(first: Dynamic, second: Dynamic) -> Dynamic:
-    """One bag of two; where both have a name, the left one's value stays.
+def bag_merge(*bags: Dynamic) -> Dynamic:
+    """One bag of several; where more than one has a name, the leftmost one's value stays.
 
     >>> bag_merge(dynamic({"a": 1}), dynamic({"a": 2, "b": 3}))
     {"a":1,"b":3}
+    >>> bag_merge(dynamic({"a": {"x": null}}), dynamic({"a": {"y": 2}}))
+    {"a":{"x":null}}
     """
-    return sql.call("json_merge_patch", second, first)
+    lists = [sql.coalesce(entries(bag), exp.Array()) for bag in bags]
+    return bag_of(sql.call("flatten", exp.Array(expressions=lists)))
+
+
+@scalar()
+def bag_set_key(bag: Dynamic, key: String, value: AnyArg) -> Dynamic:
+    """The property bag with one name set to a value.
+
+    >>> bag_set_key(dynamic({"a": 1}), "b", "x")
+    {"b":"x","a":1}
+    >>> bag_set_key(dynamic({"a": 1}), "a", 2).a
+    2
+    """
+    if (sql.string_value(key) or "").startswith("$"):
+        raise UnsupportedError("bag_set_key() with a JSON path")
+    return bag_merge(sql.call("json_object", key, json_value(value)), bag)
+
+
+@scalar()
+def bag_remove_keys(bag: Dynamic, keys: DynamicArg) -> Dynamic:
+    """The property bag without some names; a name may be a path `$.a.b`.
+
+    >>> bag_remove_keys(dynamic({"a": 1, "b": null, "c": 2}), dynamic(["a", "d"]))
+    {"b":null,"c":2}
+    >>> bag_remove_keys(dynamic({"a": {"x": 1, "y": 2}}), dynamic(["$.a.x"]))
+    {"a":{"y":2}}
+    """
+    if isinstance(keys.value, list) and any(str(key).startswith("$.") for key in keys.value):
+        return sql.call("json_merge_patch", bag, json.dumps(_removal(keys.value)))
+
+    def stays(entry: exp.Expr) -> exp.Expr:
+        return sql.negate(
+            sql.call("list_contains", sql.coalesce(texts(keys.sql), exp.Array()), sql.field(entry, "k"))
+        )
+
+    pairs = entries(bag)
+    return sql.case(
+        (sql.is_null(pairs), exp.Null()), otherwise=bag_of(sql.keep(pairs.copy(), "th_entry", stays))
+    )
+
+
+def _removal(keys: list[object]) -> dict[str, object]:
+    """A merge patch that takes these names and paths away."""
+    patch: dict[str, object] = {}
+    for key in keys:
+        *path, last = str(key)[2:].split(".") if str(key).startswith("$.") else [str(key)]
+        inner = patch
+        for name in path:
+            below = inner.setdefault(name, {})
+            inner = below if isinstance(below, dict) else {}
+        inner[last] = None
+    return patch
+
+
+@scalar()
+def bag_zip(keys: Dynamic, values: Dynamic) -> Dynamic:
+    """A property bag of an array of names and one of values; what is no text is no name.
+
+    >>> bag_zip(dynamic(["a", "b"]), dynamic([1, "x"]))
+    {"a":1,"b":"x"}
+    >>> bag_zip(dynamic(["a", "b"]), dynamic([1]))
+    {"a":1,"b":null}
+    """
+
+    def pair(item: exp.Expr, place: exp.Expr) -> exp.Expr:
+        name = sql.call("json_extract_string", item, "$")
+        value = sql.call("list_extract", sql.coalesce(elements(values), exp.Array()), place)
+        return struct(k=name, v=value, t=sql.call("json_type", item.copy()))
+
+    pairs = _numbered(elements(keys), pair)
+    named = sql.keep(
+        pairs, "th_pair", lambda p: exp.EQ(this=sql.field(p, "t"), expression=sql.literal("VARCHAR"))
+    )
+    return sql.case((sql.is_null(elements(keys)), exp.Null()), otherwise=bag_of(named))
