@@ -1,0 +1,192 @@
+"""The reference pages of the KQL functions, made from their signatures and docstrings.
+
+`python -m trailhawk.kql.functions.reference docs/functions` writes them.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
+from trailhawk.kql.functions.registry import Aggregate, Overload, Param, ScalarFunction
+from trailhawk.kql.types import KqlType
+
+_PROMPT = ">>> "
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An expression and the text of its value."""
+
+    text: str
+    result: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What a page says of one function."""
+
+    name: str
+    aliases: tuple[str, ...]
+    room: str
+    signatures: tuple[str, ...]
+    text: str
+    examples: tuple[Example, ...]
+
+
+def _examples(documentation: str) -> tuple[Example, ...]:
+    lines = [line.strip() for line in documentation.splitlines()]
+    return tuple(
+        Example(line.removeprefix(_PROMPT), lines[at + 1])
+        for at, line in enumerate(lines)
+        if line.startswith(_PROMPT)
+    )
+
+
+def _text(documentation: str) -> str:
+    return " ".join(documentation.partition(_PROMPT)[0].split())
+
+
+def _types(types: Iterable[KqlType]) -> str:
+    known = set(types)
+    if known == set(KqlType):
+        return "scalar"
+    if known == {type_ for type_ in KqlType if type_.is_number}:
+        return "number"
+    return " or ".join(type_.value for type_ in KqlType if type_ in known)
+
+
+def _param(param: Param) -> str:
+    shown = f"{param.name}: {_types(param.types)}"
+    return f"[{shown}]" if param.optional else shown
+
+
+def _signature(name: str, overload: Overload) -> str:
+    params = [_param(param) for param in overload.params]
+    if overload.variadic is not None:
+        params.append(f"{_param(overload.variadic)}, ...")
+    if _room(overload) == "operators" and len(params) == 2:
+        return f"{overload.params[0].name} {name} {overload.params[1].name}"
+    returned = overload.returns.value if isinstance(overload.returns, KqlType) else "the widest type given"
+    return f"{name}({', '.join(params)}) -> {returned}"
+
+
+def _room(overload: Overload) -> str:
+    return overload.build.__module__.rpartition(".")[2]
+
+
+def _aliases(function: object, registered: Iterable[tuple[str, object]], own: str) -> tuple[str, ...]:
+    return tuple(sorted(name for name, other in registered if other is function and name != own))
+
+
+def _is_operator(function: ScalarFunction) -> bool:
+    return _room(function.overloads[0]) == "operators"
+
+
+def _scalar(function: ScalarFunction) -> Entry:
+    return Entry(
+        function.name,
+        _aliases(function, FUNCTIONS.items(), function.name),
+        _room(function.overloads[0]),
+        tuple(_signature(function.name, overload) for overload in function.overloads),
+        _text(function.documentation),
+        _examples(function.documentation),
+    )
+
+
+def _aggregate(function: Aggregate) -> Entry:
+    registered = (WINDOWS if function.window else AGGREGATES).items()
+    return Entry(
+        function.name,
+        _aliases(function, registered, function.name),
+        _room(function.overload),
+        (_signature(function.name, function.overload),),
+        _text(function.documentation),
+        _examples(function.documentation),
+    )
+
+
+def documented() -> list[Entry]:
+    """Every function a query can write, by name."""
+    scalars = {
+        id(f): f
+        for f in FUNCTIONS.values()
+        if not f.internal or (_is_operator(f) and ">>>" in f.documentation)
+    }
+    others = {id(f): f for f in (*AGGREGATES.values(), *WINDOWS.values())}
+    entries = [*map(_scalar, scalars.values()), *map(_aggregate, others.values())]
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def examples() -> list[tuple[str, tuple[Example, ...]]]:
+    """The examples of every function and operator, by its name."""
+    functions = {id(function): function for function in FUNCTIONS.values()}
+    found = [(function.name, _examples(function.documentation)) for function in functions.values()]
+    return [(name, given) for name, given in found if given]
+
+
+_PAGES = {
+    "aggregates": ("Aggregates", "They stand in `summarize` and in `make-series`."),
+    "arrays": ("Arrays and sets", "Arrays inside dynamic values. What is no array gives null."),
+    "conditional": ("Choices and null tests", ""),
+    "conversion": ("Conversions", "What does not convert gives null, for text the empty text."),
+    "dynamic": ("Dynamic values", "JSON values: bags, arrays, numbers, text. A missing path is null."),
+    "maths": ("Numbers", "What has no result is null or NaN, never an error."),
+    "network": ("IP addresses", "What is no address gives null; an octet with a leading zero is none."),
+    "operators": ("Text operators", "They are written between their operands, and can be negated with `!`."),
+    "text": ("Text", "Positions count from 0. Regular expressions are those of RE2."),
+    "time": ("Dates and times", "Datetimes are in UTC; the engine keeps microseconds."),
+    "windows": ("Neighbouring rows", "They stand in `extend` and `project`, over the order of the input."),
+}
+_MADE = "Made from the code by `python -m trailhawk.kql.functions.reference docs/functions`."
+
+
+def _section(entry: Entry) -> str:
+    parts = [f"## {entry.name}", entry.text, "```text\n" + "\n".join(entry.signatures) + "\n```"]
+    if entry.aliases:
+        parts.append("Also written " + ", ".join(f"`{alias}`" for alias in entry.aliases) + ".")
+    if entry.examples:
+        shown = "\n".join(f"{example.text}\n  {example.result}" for example in entry.examples)
+        parts.append(f"```kusto\n{shown}\n```")
+    return "\n\n".join(parts)
+
+
+def _page(room: str, entries: list[Entry]) -> str:
+    title, text = _PAGES[room]
+    names = sorted(entries, key=lambda entry: entry.name)
+    return "\n\n".join([f"# {title}", *([text] if text else []), _MADE, *map(_section, names)]) + "\n"
+
+
+def _index(rooms: dict[str, list[Entry]]) -> str:
+    parts = ["# KQL functions", _MADE]
+    for room, entries in rooms.items():
+        names = ", ".join(f"[{entry.name}]({room}.md#{entry.name})" for entry in entries)
+        parts += [f"## [{_PAGES[room][0]}]({room}.md)", names]
+    return "\n\n".join(parts) + "\n"
+
+
+def pages() -> dict[str, str]:
+    """The pages' file names and texts: one a room, and the index."""
+    rooms: dict[str, list[Entry]] = {room: [] for room in _PAGES}
+    for entry in documented():
+        rooms[entry.room].append(entry)
+    written = {f"{room}.md": _page(room, entries) for room, entries in rooms.items()}
+    return {"README.md": _index(rooms), **written}
+
+
+def main(folder: Path) -> None:
+    """Write every page, and take away those of rooms that are gone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = pages()
+    for old in folder.glob("*.md"):
+        if old.name not in made:
+            old.unlink()
+    for name, text in made.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
