@@ -409,13 +409,11 @@ class _Lowering:
 
 
 def _over(tree: exp.Expr, order: exp.Order | None) -> exp.Expr:
-    """The window function with its OVER clause; a coalesce around it stays around."""
-    inner = tree.this if isinstance(tree, exp.Coalesce) else tree
-    window = exp.Window(this=inner.copy(), order=order.copy() if order else None)
-    if isinstance(tree, exp.Coalesce):
-        tree.set("this", window)
-        return tree
-    return window
+    """The tree of a window function with the input's order written into each OVER clause of it."""
+    for window in tree.find_all(exp.Window):
+        if order is not None:
+            window.set("order", order.copy())
+    return tree
 
 
 def _moment(ticks: int) -> str:

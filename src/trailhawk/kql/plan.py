@@ -306,5 +306,3 @@ def substitute(expr: Expr, values: dict[int, Expr]) -> Expr:
             return replace(expr, value=substitute(expr.value, values))
         case _:
             return expr
-
-

@@ -1,0 +1,161 @@
+"""Operators over groups of rows: summarize, distinct, count."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError
+from trailhawk.kql import syntax
+from trailhawk.kql.functions import AGGREGATES
+from trailhawk.kql.functions.aggregates import ROW_FUNCTIONS
+from trailhawk.kql.names import Names, aggregate_name, auto_name
+from trailhawk.kql.operators.registry import step
+from trailhawk.kql.operators.shared import named_values, refs, scope_of
+from trailhawk.kql.plan import (
+    Aggregate,
+    AggregateCall,
+    ColumnRef,
+    Const,
+    Expr,
+    Node,
+    OutColumn,
+    Project,
+)
+from trailhawk.kql.scalars import Collector
+from trailhawk.kql.scope import (
+    Env,
+    Scope,
+    visible,
+)
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_T = KqlType
+
+
+@step(syntax.Count)
+def count(binder: Binder, node: Node, operator: syntax.Count, env: Env) -> Node:
+    column = OutColumn(binder.new_id(), operator.name or "Count", _T.LONG)
+    return Aggregate((column,), node, (), (AggregateCall(AGGREGATES["count"], (), _T.LONG),))
+
+
+@step(syntax.Distinct)
+def distinct(binder: Binder, node: Node, operator: syntax.Distinct, env: Env) -> Node:
+    items = named_values(binder, operator.values, scope_of(node, env))
+    names = Names()
+    columns = tuple(
+        OutColumn(binder.new_id(), names.unique(name or names.computed()), value.type)
+        for name, _, value, _ in items
+    )
+    return Aggregate(columns, node, tuple(value for _, _, value, _ in items), ())
+
+
+@step(syntax.Summarize)
+def summarize(binder: Binder, node: Node, operator: syntax.Summarize, env: Env) -> Node:
+    scope = scope_of(node, env)
+    names = Names()
+    keys = named_values(binder, operator.by, scope)
+    for _, _, value, span in keys:
+        if value.type is _T.DYNAMIC:
+            raise BindingError("a dynamic value cannot be grouped by", span, hint="use tostring(...)")
+    key_columns: list[OutColumn] = []
+    for name, _, value, _ in keys:
+        key_columns.append(OutColumn(binder.new_id(), names.unique(name or names.computed()), value.type))
+    collect = Collector(AGGREGATES, [], [])
+    grouped = {value.id for _, _, value, _ in keys if isinstance(value, ColumnRef)}
+    outputs: list[tuple[str, Expr]] = []
+    for item in operator.values:
+        outputs += aggregate_item(binder, item, scope, collect, names, grouped)
+    aggregated = Aggregate(
+        (*key_columns, *collect.columns),
+        node,
+        tuple(value for _, _, value, _ in keys),
+        tuple(collect.calls),
+    )
+    columns = list(key_columns)
+    values: list[Expr] = list(refs(key_columns))
+    for name, value in outputs:
+        columns.append(OutColumn(binder.new_id(), name, value.type))
+        values.append(value)
+    return Project(tuple(columns), aggregated, tuple(values))
+
+
+def aggregate_item(
+    binder: Binder, item: syntax.Expr, scope: Scope, collect: Collector, names: Names, grouped: set[int]
+) -> list[tuple[str, Expr]]:
+    given = item.names if isinstance(item, syntax.Named) else ()
+    value = item.value if isinstance(item, syntax.Named) else item
+    if isinstance(value, syntax.Call) and value.name in ROW_FUNCTIONS:
+        found = row_aggregate(binder, value, scope, collect, grouped)
+    elif isinstance(value, syntax.Call) and value.name == "percentiles":
+        found = percentiles(binder, value, scope, collect)
+    else:
+        bound = binder.scalars.bind(value, scope, collect)
+        found = [(aggregate_name(value) or "", bound)]
+    for index, name in enumerate(given):
+        if name in names.used:
+            raise BindingError(f"two columns are called '{name}'", item.span)
+        if index < len(found):
+            found[index] = (name, found[index][1])
+    return [(names.unique(name or names.computed()), bound) for name, bound in found]
+
+
+def row_aggregate(
+    binder: Binder, call: syntax.Call, scope: Scope, collect: Collector, grouped: set[int]
+) -> list[tuple[str, Expr]]:
+    """arg_max, arg_min and take_any of several columns: values of one and the same row."""
+    function = ROW_FUNCTIONS[call.name]
+    args = list(call.args)
+    found: list[tuple[str, Expr]] = []
+    ordering: list[Expr] = []
+    if call.name not in ("take_any", "any"):
+        if not args:
+            raise BindingError(f"{call.name}() needs the value to order by", call.span)
+        ordering = [binder.scalars.bind(args[0], scope)]
+        plain = AGGREGATES["max" if call.name in ("arg_max", "argmax") else "min"]
+        name = auto_name(args[0]) or aggregate_name(
+            syntax.Call(call.span, plain.name, (args[0],), call.name_span)
+        )
+        found.append((name or "", binder.scalars.collect(plain, ordering, call.span, collect)))
+        args = args[1:]
+    values: list[tuple[str, Expr]] = []
+    for arg in args:
+        if isinstance(arg, syntax.Star):
+            taken = {ref.id for ref in ordering if isinstance(ref, ColumnRef)}
+            left_out = taken | grouped
+            values += [
+                (c.name, ColumnRef(c.type, c.id)) for c in visible(scope.columns) if c.id not in left_out
+            ]
+        else:
+            values.append((auto_name(arg) or "", binder.scalars.bind(arg, scope)))
+    if not ordering and len(values) == 1 and not isinstance(args[0], syntax.Star):
+        name = aggregate_name(call) if call.name == "any" else values[0][0]
+        return [
+            (name or "", binder.scalars.collect(AGGREGATES["take_any"], [values[0][1]], call.span, collect))
+        ]
+    row = tuple(value for _, value in values)
+    for place, (name, value) in enumerate(values):
+        aggregate = AggregateCall(function, (Const(_T.LONG, place), *ordering, *row), value.type)
+        column = OutColumn(binder.new_id(), "", value.type)
+        collect.calls.append(aggregate)
+        collect.columns.append(column)
+        found.append((name, ColumnRef(value.type, column.id)))
+    return found
+
+
+def percentiles(
+    binder: Binder, call: syntax.Call, scope: Scope, collect: Collector
+) -> list[tuple[str, Expr]]:
+    if len(call.args) < 2:
+        raise BindingError("percentiles() takes a value and percents", call.span)
+    value = binder.scalars.bind(call.args[0], scope)
+    base = auto_name(call.args[0]) or ""
+    found = []
+    for percent in call.args[1:]:
+        bound = binder.scalars.bind(percent, scope)
+        shown = f"{bound.value}".replace(".", "_") if isinstance(bound, Const) else ""
+        column = binder.scalars.collect(AGGREGATES["percentile"], [value, bound], call.span, collect)
+        found.append((f"percentile_{base}_{shown}", column))
+    return found

@@ -1,0 +1,125 @@
+"""join and lookup."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError
+from trailhawk.kql import syntax
+from trailhawk.kql.names import Names
+from trailhawk.kql.operators.registry import step
+from trailhawk.kql.operators.shared import refs
+from trailhawk.kql.plan import (
+    ColumnRef,
+    Expr,
+    Join,
+    JoinKind,
+    Node,
+    OutColumn,
+    Project,
+)
+from trailhawk.kql.scope import (
+    Env,
+    Scope,
+    suggestion,
+)
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_T = KqlType
+_JOIN_KINDS = {kind.value: kind for kind in JoinKind} | {
+    "anti": JoinKind.LEFT_ANTI,
+    "leftantisemi": JoinKind.LEFT_ANTI,
+    "rightantisemi": JoinKind.RIGHT_ANTI,
+}
+
+
+@step(syntax.Join)
+def join(binder: Binder, node: Node, operator: syntax.Join, env: Env) -> Node:
+    kind = join_kind(operator, "innerunique")
+    right = binder.table(operator.right, env)
+    keys = join_keys(binder, node, right, operator.keys, env)
+    if kind in (JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI):
+        return Join(node.columns, node, right, kind, keys)
+    if kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI):
+        return Join(right.columns, node, right, kind, keys)
+    columns = beside(node, right.columns)
+    return Join(columns, node, right, kind, keys)
+
+
+def beside(node: Node, right: Iterable[OutColumn]) -> tuple[OutColumn, ...]:
+    """The left's columns and the right's, these renamed where a name is taken."""
+    names = Names(column.name for column in node.columns)
+    return (*node.columns, *(replace(column, name=names.unique(column.name)) for column in right))
+
+
+def join_kind(operator: syntax.Join | syntax.Lookup, default: str) -> JoinKind:
+    for item in operator.properties:
+        if item.name == "kind":
+            text = item.value.text if isinstance(item.value, syntax.Name) else ""
+            if text not in _JOIN_KINDS:
+                hint = suggestion(text, _JOIN_KINDS)
+                raise BindingError(f"there is no join kind '{text}'", item.span, hint=hint)
+            return _JOIN_KINDS[text]
+    return _JOIN_KINDS[default]
+
+
+def join_keys(
+    binder: Binder, left: Node, right: Node, keys: Sequence[syntax.Expr], env: Env
+) -> tuple[tuple[Expr, Expr], ...]:
+    found: list[tuple[Expr, Expr]] = []
+    pending = list(keys)
+    while pending:
+        key = pending.pop(0)
+        if isinstance(key, syntax.Binary) and key.op == "and":
+            pending[:0] = [key.left, key.right]
+            continue
+        if isinstance(key, syntax.Name):
+            a = binder.scalars.bind(key, Scope(left.columns, env))
+            b = binder.scalars.bind(key, Scope(right.columns, env))
+        elif isinstance(key, syntax.Binary) and key.op == "==":
+            sides = (left.columns, right.columns)
+            scope = Scope((), env, sides)
+            one, other = key.left, key.right
+            if _side(one) == "$right" or _side(other) == "$left":
+                one, other = other, one
+            a, b = binder.scalars.bind(one, scope), binder.scalars.bind(other, scope)
+        else:
+            raise BindingError("a join's key is a column or $left.a == $right.b", key.span)
+        if _T.DYNAMIC in (a.type, b.type):
+            raise BindingError("a dynamic value cannot be a join's key", key.span, hint="use tostring(...)")
+        if a.type is not b.type and not (a.type.is_number and b.type.is_number):
+            raise BindingError(f"the key's types differ: {a.type.value} and {b.type.value}", key.span)
+        found.append((a, b))
+    return tuple(found)
+
+
+@step(syntax.Lookup)
+def lookup(binder: Binder, node: Node, operator: syntax.Lookup, env: Env) -> Node:
+    kind = join_kind(operator, "leftouter")
+    if kind not in (JoinKind.LEFT_OUTER, JoinKind.INNER):
+        raise BindingError("lookup is leftouter or inner", operator.span)
+    right = binder.table(operator.right, env)
+    keys = join_keys(binder, node, right, operator.keys, env)
+    used = {b.id for _, b in keys if isinstance(b, ColumnRef)}
+    joined = Join(beside(node, right.columns), node, right, kind, keys)
+    kept = [column for column in joined.columns if column.id not in used]
+    # The right key is dropped; a clashing name was numbered as if it were not there.
+    names = Names(column.name for column in node.columns)
+    right_ids = {column.id: column.name for column in right.columns}
+    shown = [replace(c, name=names.unique(right_ids[c.id])) if c.id in right_ids else c for c in kept]
+    return Project(tuple(shown), joined, refs(kept))
+
+
+def _side(expr: syntax.Expr) -> str | None:
+    """`$left` or `$right` where the expression names one."""
+    while isinstance(expr, syntax.Member | syntax.Index):
+        expr = expr.target
+    if isinstance(expr, syntax.Call):
+        sides = {side for arg in expr.args if (side := _side(arg))}
+        return sides.pop() if len(sides) == 1 else None
+    return expr.text if isinstance(expr, syntax.Name) and expr.text.startswith("$") else None

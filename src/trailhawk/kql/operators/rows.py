@@ -1,0 +1,80 @@
+"""Operators over rows whose columns stay: where, take, sort, top, serialize, render."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError
+from trailhawk.kql import syntax
+from trailhawk.kql.operators.columns import extend
+from trailhawk.kql.operators.registry import step
+from trailhawk.kql.operators.shared import row_count, scope_of
+from trailhawk.kql.plan import (
+    Chart,
+    Filter,
+    Limit,
+    Node,
+    Sort,
+    SortKey,
+)
+from trailhawk.kql.scope import (
+    Env,
+    Scope,
+)
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_T = KqlType
+
+
+@step(syntax.Where)
+def where(binder: Binder, node: Node, operator: syntax.Where, env: Env) -> Node:
+    return Filter(node.columns, node, binder.scalars.predicate(operator.predicate, scope_of(node, env)))
+
+
+@step(syntax.Take)
+def take(binder: Binder, node: Node, operator: syntax.Take | syntax.Sample, env: Env) -> Node:
+    return Limit(node.columns, node, row_count(binder, operator.count, env))
+
+
+@step(syntax.Sort)
+def sort(binder: Binder, node: Node, operator: syntax.Sort, env: Env) -> Node:
+    scope = scope_of(node, env)
+    return Sort(node.columns, node, tuple(sort_key(binder, key, scope) for key in operator.keys))
+
+
+def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
+    value = binder.scalars.bind(key.value, scope)
+    if value.type is _T.DYNAMIC:
+        raise BindingError(
+            "a dynamic value has no order", key.value.span, hint="use tostring(...) or tolong(...)"
+        )
+    descending = key.descending is not False
+    return SortKey(value, descending, key.nulls_first if key.nulls_first is not None else not descending)
+
+
+@step(syntax.Top)
+def top(binder: Binder, node: Node, operator: syntax.Top, env: Env) -> Node:
+    key = sort_key(binder, operator.by, scope_of(node, env))
+    count = row_count(binder, operator.count, env)
+    return Limit(node.columns, Sort(node.columns, node, (key,)), count)
+
+
+@step(syntax.Serialize)
+def serialize(binder: Binder, node: Node, operator: syntax.Serialize, env: Env) -> Node:
+    return (
+        extend(binder, node, syntax.Extend(operator.span, operator.values), env) if operator.values else node
+    )
+
+
+@step(syntax.Render)
+def render(binder: Binder, node: Node, operator: syntax.Render, env: Env) -> Node:
+    properties = []
+    for item in operator.properties:
+        value = item.value
+        shown = value.text if isinstance(value, syntax.Name) else str(getattr(value, "value", ""))
+        properties.append((item.name, shown))
+    binder.chart = Chart(operator.chart, tuple(properties))
+    return node

@@ -1,0 +1,80 @@
+"""What several operators ask: columns, names and values of a list of items, properties, row counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.kql import syntax
+from trailhawk.kql.names import auto_name
+from trailhawk.kql.plan import (
+    ColumnRef,
+    Expr,
+    Node,
+    OutColumn,
+)
+from trailhawk.kql.scalars import Collector
+from trailhawk.kql.scope import (
+    Env,
+    Scope,
+    visible,
+)
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_T = KqlType
+
+
+def refs(columns: Iterable[OutColumn]) -> tuple[Expr, ...]:
+    return tuple(ColumnRef(column.type, column.id) for column in columns)
+
+
+def scope_of(node: Node, env: Env) -> Scope:
+    return Scope(node.columns, env)
+
+
+def column_for(binder: Binder, name: str, value: Expr) -> OutColumn:
+    """A column for the value; one that only passes through keeps its id."""
+    if isinstance(value, ColumnRef):
+        return OutColumn(value.id, name, value.type)
+    return OutColumn(binder.new_id(), name, value.type)
+
+
+def named_values(
+    binder: Binder, items: Sequence[syntax.Expr], scope: Scope, collect: Collector | None = None
+) -> list[tuple[str, bool, Expr, Span]]:
+    """Name, whether the query gave it, value and place of each item of a project or extend."""
+    found: list[tuple[str, bool, Expr, Span]] = []
+    for item in items:
+        if isinstance(item, syntax.Star):
+            found += [(c.name, True, ColumnRef(c.type, c.id), item.span) for c in visible(scope.columns)]
+            continue
+        if isinstance(item, syntax.Named):
+            if len(item.names) != 1:
+                raise UnsupportedError("a list of names before '='", item.span)
+            found.append((item.names[0], True, binder.scalars.bind(item.value, scope, collect), item.span))
+        else:
+            found.append((auto_name(item) or "", False, binder.scalars.bind(item, scope, collect), item.span))
+    return found
+
+
+def property_text(
+    operator: syntax.Union | syntax.Search | syntax.MvExpand | syntax.Parse, name: str
+) -> str | None:
+    for item in operator.properties:
+        if item.name.lower() == name:
+            if isinstance(item.value, syntax.Name):
+                return item.value.text
+            if isinstance(item.value, syntax.Literal):
+                return str(item.value.value)
+    return None
+
+
+def row_count(binder: Binder, expr: syntax.Expr, env: Env) -> int:
+    count = binder.scalars.constant(expr, env, "the number of rows")
+    if not isinstance(count.value, int) or isinstance(count.value, bool) or count.value < 0:
+        raise BindingError("the number of rows must be a whole number", expr.span)
+    return count.value

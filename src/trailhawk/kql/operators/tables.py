@@ -1,0 +1,215 @@
+"""Where rows come from: tables, let and materialize, datatable, print, range; getschema."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError, Span
+from trailhawk.kql import syntax
+from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
+from trailhawk.kql.functions.registry import widest
+from trailhawk.kql.names import Names
+from trailhawk.kql.operators.registry import source, step
+from trailhawk.kql.plan import (
+    Call,
+    ColumnRef,
+    Const,
+    Expr,
+    Filter,
+    Node,
+    OutColumn,
+    Project,
+    Scan,
+    Shared,
+    Unnest,
+    Values,
+)
+from trailhawk.kql.schema import INGESTION_TIME, Column, Table
+from trailhawk.kql.scope import (
+    Env,
+    FunctionBinding,
+    ScalarBinding,
+    Scope,
+    TableBinding,
+    suggestion,
+    visible,
+)
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_T = KqlType
+_DOTNET = {
+    _T.BOOL: "System.SByte",
+    _T.INT: "System.Int32",
+    _T.LONG: "System.Int64",
+    _T.REAL: "System.Double",
+    _T.DECIMAL: "System.Data.SqlTypes.SqlDecimal",
+    _T.STRING: "System.String",
+    _T.DATETIME: "System.DateTime",
+    _T.TIMESPAN: "System.TimeSpan",
+    _T.GUID: "System.Guid",
+    _T.DYNAMIC: "System.Object",
+}
+
+
+def table_name(binder: Binder, expr: syntax.Name, env: Env) -> Node:
+    match env.get(expr.text):
+        case TableBinding() as binding:
+            return binder.table(binding.value, binding.env)
+        case FunctionBinding() as binding:
+            return call_table(binder, binding, (), Scope((), env), expr.span)
+        case ScalarBinding():
+            raise BindingError(f"'{expr.text}' is a value, not a table", expr.span)
+    table = binder.catalog.table(expr.text)
+    if table is None:
+        known = [*binder.catalog.table_names(), *env.all_names()]
+        raise BindingError(f"there is no table '{expr.text}'", expr.span, hint=suggestion(expr.text, known))
+    return scan(binder, table)
+
+
+def scan(binder: Binder, table: Table) -> Node:
+    stored = [*table.stored]
+    if not any(column.name == INGESTION_TIME for column in stored):
+        stored.append(Column(INGESTION_TIME, _T.DATETIME))
+    columns = {column.name: OutColumn(binder.new_id(), column.name, column.type) for column in stored}
+    scan = clipped(binder, Scan(tuple(columns.values()), table, tuple(columns)))
+    if not table.constants:
+        return scan
+    shown: list[OutColumn] = []
+    values: list[Expr] = []
+    for column in (*table.columns, Column(INGESTION_TIME, _T.DATETIME)):
+        if column.name in columns:
+            shown.append(columns[column.name])
+            values.append(ColumnRef(column.type, columns[column.name].id))
+        else:
+            shown.append(OutColumn(binder.new_id(), column.name, column.type))
+            values.append(Const(column.type, table.constants[column.name]))
+    return Project(tuple(shown), scan, tuple(values))
+
+
+def clipped(binder: Binder, scan: Scan) -> Node:
+    times = [column for column in scan.columns if column.name == scan.table.time_column]
+    node: Node = scan
+    for op, bound in zip((">=", "<"), binder.clip, strict=True):
+        if bound is not None and times:
+            time = ColumnRef(_T.DATETIME, times[0].id)
+            test = binder.scalars.call(op, [time, Const(_T.DATETIME, bound)], Span(0, 0))
+            node = Filter(node.columns, node, test)
+    return node
+
+
+def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
+    binding = env.get(expr.name)
+    if isinstance(binding, FunctionBinding):
+        return call_table(binder, binding, expr.args, Scope((), env), expr.span)
+    if expr.name == "materialize" and len(expr.args) == 1:
+        return materialize(binder, expr.args[0], env)
+    if expr.name == "table" and len(expr.args) >= 1:
+        name = binder.scalars.constant(expr.args[0], env, "table()'s name")
+        return table_name(binder, syntax.Name(expr.args[0].span, str(name.value)), binder.root)
+    if expr.name in FUNCTIONS or expr.name in AGGREGATES:
+        raise BindingError(f"'{expr.name}()' gives a value, not a table", expr.span, hint="use print")
+    known = [*env.all_names(), "materialize", "table"]
+    raise BindingError(
+        f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
+    )
+
+
+def call_table(
+    binder: Binder, binding: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span
+) -> Node:
+    env = binder.call_scope(binding, args, scope, span)
+    if binding.value.body is None:
+        raise BindingError(f"'{binding.name}' has no result", span)
+    return binder.table(binding.value.body, env)
+
+
+def materialize(binder: Binder, expr: syntax.Expr, env: Env) -> Node:
+    key = (expr.span.start, id(env))
+    if key not in binder.shared:
+        binder.shared[key] = (len(binder.shared), binder.table(expr, env))
+    number, plan = binder.shared[key]
+    columns = tuple(replace(column, id=binder.new_id()) for column in plan.columns)
+    return Shared(columns, number, plan, tuple(column.id for column in plan.columns))
+
+
+def datatable(binder: Binder, expr: syntax.DataTable, env: Env) -> Node:
+    columns = tuple(OutColumn(binder.new_id(), column.name, column.type) for column in expr.columns)
+    width = len(columns)
+    if width == 0 or len(expr.values) % width:
+        raise BindingError(f"the values do not fill rows of {width} columns", expr.span)
+    rows = []
+    for start in range(0, len(expr.values), width):
+        row = []
+        for column, value in zip(columns, expr.values[start : start + width], strict=True):
+            constant = binder.scalars.constant(value, env, "a datatable's value")
+            converted = binder.scalars.convert(constant, column.type, value.span)
+            if not isinstance(converted, Const):
+                raise BindingError(f"this is no {column.type.value}", value.span)
+            row.append(converted)
+        rows.append(tuple(row))
+    return Values(columns, tuple(rows))
+
+
+def one_row(binder: Binder) -> Node:
+    return Values((OutColumn(binder.new_id(), "", _T.BOOL),), ((Const(_T.BOOL, True),),))
+
+
+@source(syntax.Print)
+def print_(binder: Binder, operator: syntax.Print, env: Env) -> Node:
+    scope = Scope((), env)
+    names = Names()
+    columns: list[OutColumn] = []
+    values: list[Expr] = []
+    for index, item in enumerate(operator.values):
+        given = item.names[0] if isinstance(item, syntax.Named) else f"print_{index}"
+        value = binder.scalars.bind(item.value if isinstance(item, syntax.Named) else item, scope)
+        columns.append(OutColumn(binder.new_id(), names.unique(given), value.type))
+        values.append(value)
+    return Project(tuple(columns), one_row(binder), tuple(values))
+
+
+@source(syntax.RangeSource)
+def range_(binder: Binder, operator: syntax.RangeSource, env: Env) -> Node:
+    scope = Scope((), env)
+    start, stop, step = (
+        binder.scalars.bind(item, scope) for item in (operator.start, operator.stop, operator.step)
+    )
+    type_ = start.type
+    if type_.is_number:
+        type_ = widest([start.type, stop.type, step.type]) or _T.LONG
+        type_ = _T.LONG if type_ is _T.INT else type_
+    elif type_ not in (_T.DATETIME, _T.TIMESPAN):
+        raise BindingError(f"range cannot count in {type_.value}", operator.span)
+    stop = binder.scalars.convert(stop, type_, operator.stop.span)
+    span = operator.span
+    # Counting is done in whole numbers: places 0..n, then start + place * step.
+    steps = binder.scalars.call("-", [stop, start], span)
+    places = binder.scalars.call("/", [steps, step], span)
+    count = Call(
+        _T.LONG, FUNCTIONS["range_places"].overloads[0], (binder.scalars.convert(places, _T.REAL, span),)
+    )
+    place = OutColumn(binder.new_id(), "place", _T.LONG)
+    unnest = Unnest((*(row := one_row(binder)).columns, place), row, (count,))
+    offset = binder.scalars.call("*", [step, ColumnRef(_T.LONG, place.id)], span)
+    value = binder.scalars.convert(binder.scalars.call("+", [start, offset], span), type_, span)
+    return Project((OutColumn(binder.new_id(), operator.name, type_),), unnest, (value,))
+
+
+@step(syntax.GetSchema)
+def getschema(binder: Binder, node: Node, operator: syntax.GetSchema, env: Env) -> Node:
+    types = (_T.STRING, _T.LONG, _T.STRING, _T.STRING)
+    names = ("ColumnName", "ColumnOrdinal", "DataType", "ColumnType")
+    columns = tuple(OutColumn(binder.new_id(), n, t) for n, t in zip(names, types, strict=True))
+    rows = tuple(
+        tuple(
+            Const(type_, value)
+            for type_, value in zip(types, (c.name, place, _DOTNET[c.type], c.type.value), strict=True)
+        )
+        for place, c in enumerate(visible(node.columns))
+    )
+    return Values(columns, rows)

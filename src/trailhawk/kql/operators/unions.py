@@ -1,0 +1,176 @@
+"""union and search: rows of several tables."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.kql import syntax
+from trailhawk.kql.operators.registry import source, step
+from trailhawk.kql.operators.shared import property_text
+from trailhawk.kql.operators.tables import table_name
+from trailhawk.kql.plan import (
+    ColumnRef,
+    Const,
+    Expr,
+    Filter,
+    Node,
+    OutColumn,
+    Union,
+)
+from trailhawk.kql.scope import (
+    Env,
+    Scope,
+)
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_T = KqlType
+
+
+def tables_of(
+    binder: Binder, tables: Sequence[syntax.Expr], env: Env, *, fuzzy: bool
+) -> list[tuple[str, Node]]:
+    found: list[tuple[str, Node]] = []
+    for place, item in enumerate(tables):
+        if isinstance(item, syntax.NamePattern | syntax.Star):
+            pattern = item.text if isinstance(item, syntax.NamePattern) else "*"
+            names = [name for name in binder.catalog.table_names() if fnmatch.fnmatchcase(name, pattern)]
+            for name in names:
+                found.append((name, table_name(binder, syntax.Name(item.span, name), binder.root)))
+            continue
+        try:
+            node = binder.table(item, env)
+        except BindingError:
+            if fuzzy and isinstance(item, syntax.Name | syntax.Pipe | syntax.Call):
+                continue
+            raise
+        found.append((item.text if isinstance(item, syntax.Name) else f"union_arg{place}", node))
+    return found
+
+
+@source(syntax.Union)
+def union_tables(binder: Binder, operator: syntax.Union, env: Env) -> Node:
+    return _union(binder, None, operator, env)
+
+
+@step(syntax.Union)
+def union(binder: Binder, node: Node, operator: syntax.Union, env: Env) -> Node:
+    return _union(binder, node, operator, env)
+
+
+def _union(binder: Binder, node: Node | None, operator: syntax.Union, env: Env) -> Node:
+    tables = tables_of(binder, operator.tables, env, fuzzy=property_text(operator, "isfuzzy") == "true")
+    if node is not None:
+        tables.insert(0, ("union_arg0", node))
+    if not tables:
+        raise BindingError("the union has no table", operator.span)
+    inner = property_text(operator, "kind") == "inner"
+    return united(binder, tables, property_text(operator, "withsource"), inner=inner)
+
+
+def united(
+    binder: Binder, branches: Sequence[tuple[str, Node]], source: str | None, *, inner: bool = False
+) -> Node:
+    """All branches' rows; columns meet by name and type, a name of two types is split (v_long, v_real)."""
+    types: dict[str, list[KqlType]] = {}
+    for _, branch in branches:
+        for column in branch.columns:
+            known = types.setdefault(column.name, [])
+            if column.type not in known:
+                known.append(column.type)
+    wanted = [(name, type_) for name, known in types.items() for type_ in known]
+    if inner:
+        wanted = [
+            (name, type_)
+            for name, type_ in wanted
+            if all(any(c.name == name and c.type is type_ for c in b.columns) for _, b in branches)
+        ]
+    columns: list[OutColumn] = []
+    for name, type_ in wanted:
+        shown = name if len(types[name]) == 1 else f"{name}_{type_.value}"
+        columns.append(OutColumn(binder.new_id(), shown, type_))
+    rows: list[tuple[Expr, ...]] = []
+    for label, branch in branches:
+        by_name = {(column.name, column.type): column for column in branch.columns}
+        values: list[Expr] = []
+        for name, type_ in wanted:
+            found = by_name.get((name, type_))
+            missing = Const(type_, "" if type_ is _T.STRING else None)
+            values.append(ColumnRef(type_, found.id) if found else missing)
+        rows.append((Const(_T.STRING, label), *values) if source else tuple(values))
+    if source:
+        columns.insert(0, OutColumn(binder.new_id(), source, _T.STRING))
+    return Union(tuple(columns), tuple(branch for _, branch in branches), tuple(rows))
+
+
+@source(syntax.Search)
+def search_tables(binder: Binder, operator: syntax.Search, env: Env) -> Node:
+    return _search(binder, None, operator, env)
+
+
+@step(syntax.Search)
+def search(binder: Binder, node: Node, operator: syntax.Search, env: Env) -> Node:
+    return _search(binder, node, operator, env)
+
+
+def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env) -> Node:
+    if property_text(operator, "kind") == "case_sensitive":
+        raise UnsupportedError("search kind=case_sensitive", operator.span)
+    if node is not None:
+        branches = [("search_arg0", node)]
+    else:
+        tables = operator.tables or tuple(syntax.Name(operator.span, n) for n in binder.catalog.table_names())
+        branches = tables_of(binder, tables, env, fuzzy=False)
+    filtered: list[tuple[str, Node]] = []
+    for name, branch in branches:
+        predicate = search_predicate(binder, operator.predicate, Scope(branch.columns, env))
+        if predicate is not None:
+            filtered.append((name, Filter(branch.columns, branch, predicate)))
+    if not filtered:
+        raise BindingError("no table has the columns this search names", operator.span)
+    return united(binder, filtered, "$table")
+
+
+def search_predicate(binder: Binder, expr: syntax.Expr, scope: Scope) -> Expr | None:
+    """The predicate over one table's columns; None if it names a column the table lacks."""
+    span = expr.span
+    if isinstance(expr, syntax.Binary) and expr.op in ("and", "or"):
+        left, right = search_predicate(binder, expr.left, scope), search_predicate(binder, expr.right, scope)
+        if expr.op == "or":
+            return binder.scalars.any_of([side for side in (left, right) if side is not None], span)
+        return None if left is None or right is None else binder.scalars.call("and", [left, right], span)
+    if isinstance(expr, syntax.Literal):
+        star = syntax.Binary(span, "has", syntax.Star(span), expr)
+        if isinstance(expr.value, str) and "*" in expr.value:
+            star = _wildcard(expr.value, span)
+        text = star.right
+        if isinstance(text, syntax.Literal) and text.type is not _T.STRING:
+            text = syntax.Literal(span, str(text.value), _T.STRING)
+        return binder.scalars.bind(replace(star, right=text), scope)
+    if isinstance(expr, syntax.Call) and expr.name == "not" and len(expr.args) == 1:
+        inner = search_predicate(binder, expr.args[0], scope)
+        return None if inner is None else binder.scalars.call("not", [inner], span)
+    named = expr.left if isinstance(expr, syntax.Binary) else None
+    if isinstance(named, syntax.Name) and scope.column(named.text) is None:
+        return None
+    return binder.scalars.predicate(expr, scope)
+
+
+def _wildcard(text: str, span: Span) -> syntax.Binary:
+    """`search "a*"` as a prefix, suffix or pattern of a term."""
+    inner = text.strip("*")
+    if "*" in inner:
+        pattern = ".*".join(re.escape(piece) for piece in text.split("*"))
+        literal = syntax.Literal(span, f"(?i){pattern}", _T.STRING)
+        return syntax.Binary(span, "matches regex", syntax.Star(span), literal)
+    op = {(True, True): "contains", (False, True): "hasprefix", (True, False): "hassuffix"}[
+        (text.startswith("*"), text.endswith("*"))
+    ]
+    return syntax.Binary(span, op, syntax.Star(span), syntax.Literal(span, inner, _T.STRING))
