@@ -23,6 +23,8 @@ MAX_HEIGHT = 400
 """How tall the tree of one expression may grow by long chains such as `a + b + c ...` or `a.b.c ...`."""
 MAX_LENGTH = 2_000_000
 """Characters in a query: Kusto's own limit."""
+MAX_PROBLEMS = 20
+"""How many errors `problems` collects."""
 
 # Which keywords may stand as a name without brackets, found by asking Microsoft's parser.
 _ALWAYS_NAMES = """
@@ -245,7 +247,7 @@ class _Parser:
     def trailing(self) -> None:
         """What stands where a statement should have ended."""
         error = self.after_expression()
-        if self.found is None:
+        if self.found is None or len(self.found) >= MAX_PROBLEMS - 1:
             raise error
         self.found.append(error)
         start = self.at
@@ -270,6 +272,8 @@ class _Parser:
         try:
             return read()
         except KqlSyntaxError as error:
+            if len(self.found) >= MAX_PROBLEMS - 1:
+                raise
             self.found.append(error)
             self.depth = depth
             self.skip_from(start)
@@ -589,10 +593,20 @@ class _Parser:
 
     def operator(self) -> syntax.Operator:
         method = _OPERATORS.get(self.words[self.at])
-        if method is None or self.kinds[self.at] != NAME:
+        if method is None or self.kinds[self.at] != NAME or self.is_hyphenated():
             raise self.unknown_operator()
         self.at += 1
         return method(self, self.at - 1)
+
+    def is_hyphenated(self) -> bool:
+        """Whether more of a name touches this keyword: `project-awy` is a slip, not `project -awy`."""
+        at = self.at
+        return (
+            self.words[at + 1] == "-"
+            and self.starts[at + 1] == self.ends[at]
+            and self.kinds[at + 2] == NAME
+            and self.starts[at + 2] == self.ends[at + 1]
+        )
 
     def unknown_operator(self) -> KqlSyntaxError:
         if self.kinds[self.at] != NAME:
@@ -905,6 +919,9 @@ class _Parser:
         start = self.at
         word = self.words[start]
         following = self.words[start + 1]
+        if word in TRUTH:
+            self.at += 1
+            return syntax.Literal(self.span(start), TRUTH[word], KqlType.BOOL)
         if following == "(":
             if word == "dynamic":
                 return self.dynamic()
@@ -924,9 +941,6 @@ class _Parser:
                 self.span(start), word, self.arguments(word), Span(self.starts[start], self.ends[start])
             )
         if word in NO_REFERENCE:
-            if word in TRUTH:
-                self.at += 1
-                return syntax.Literal(self.span(start), TRUTH[word], KqlType.BOOL)
             if word in _ROW_SOURCES:
                 return self.rows()
             raise self.keyword()
@@ -1108,7 +1122,8 @@ class _Parser:
         while True:
             if self.kinds[self.at] != STRING:
                 raise self.unexpected("a member's name in quotes")
-            name = self.string()
+            name = lexer.string_value(self.words[self.at], self.here())
+            self.at += 1
             self.need(":")
             members[name] = self.json()
             if not self.take(","):
@@ -1478,7 +1493,7 @@ class _Parser:
         return syntax.ProjectByNames(self.span(start), values)
 
     def project_keep(self, start: int) -> syntax.ProjectKeep:
-        columns = self.listed(self.name_or_pattern)
+        columns = () if self.ends_here() else self.listed(self.name_or_pattern)
         return syntax.ProjectKeep(self.span(start), columns)
 
     def project_rename(self, start: int) -> syntax.ProjectRename:
