@@ -227,7 +227,9 @@ def test_several_problems() -> None:
     assert [error.span.position(query) for error in problems(query) if error.span] == [
         (1, 9),
         (2, 5),
-        (2, 32),
+        (2, 35),
+        (2, 44),
+        (2, 60),
         (3, 10),
     ]
 

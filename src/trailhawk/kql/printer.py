@@ -16,9 +16,10 @@ _ATOM = 9
 _UNARY = 8
 _PLAIN_NAME = re.compile(r"[A-Za-z_$][A-Za-z0-9_]*")
 # Words that are names to the parser and yet could begin something else where a name stands.
-_BRACKETED = frozenset(
-    {"alias", "declare", "dynamic", "evaluate", "let", "range", "restrict", "set", "typeof", "view"}
-)
+_AMBIGUOUS = """
+    alias declare dynamic evaluate kind let range restrict set typeof view with_source withsource
+"""
+_BRACKETED = frozenset(_AMBIGUOUS.split())
 _LEVELS = {op: level for level, op in parser.INFIX.values()}
 _READ_OVER = (syntax.OtherStatement, syntax.OtherOperator, syntax.MacroExpand)
 
@@ -87,8 +88,8 @@ def _expression(node: Expr, weakest: int = 1) -> str:
         case syntax.Binary():
             return _binary(node)
         case syntax.InList(op=op, left=left, items=items):
-            first = _pipe(items[0])
-            return f"{_expression(left, 4)} {op} ({_commas([first, *map(_expression, items[1:])])})"
+            inside = _pipe(items[0]) if len(items) == 1 else _listed(items)
+            return f"{_expression(left, 4)} {op} ({inside})"
         case syntax.Between(left=left, low=low, high=high, negated=negated):
             op = "!between" if negated else "between"
             return f"{_expression(left, 4)} {op} ({_expression(low)} .. {_expression(high)})"
