@@ -73,6 +73,7 @@ def test_layout() -> None:
     )
 
 
+@settings(derandomize=True)
 @given(st.text())
 def test_quoted_texts_come_back(text: str) -> None:
     statement = parse(f"print {quoted(text)}").statements[0]
@@ -206,7 +207,7 @@ QUERIES = st.builds(
 )
 
 
-@settings(max_examples=int(os.environ.get("TRAILHAWK_EXAMPLES", "60")), deadline=None)
+@settings(max_examples=int(os.environ.get("TRAILHAWK_EXAMPLES", "60")), deadline=None, derandomize=True)
 @given(QUERIES)
 def test_any_tree_comes_back(query: syntax.Query) -> None:
     comes_back(query)
