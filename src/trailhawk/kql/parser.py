@@ -92,7 +92,6 @@ INFIX: dict[str, tuple[int, str]] = (
 _AFTER_STAR = frozenset({"==", "and", "or", *_TEXT_OPERATORS})
 
 TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
-_STATEMENTS = ("let", "set", "declare", "alias", "restrict")
 _TYPES = TYPE_NAMES | {"int64": KqlType.LONG, "int8": KqlType.BOOL}
 _FIND_TYPES = _TYPES | {
     "float": KqlType.REAL,
