@@ -1,4 +1,6 @@
 import datetime as dt
+import os
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,8 +10,8 @@ import pytest
 from trailhawk.errors import LakeError, NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
-from trailhawk.lake.compaction import compact_busy_days, compact_day
+from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, compaction
+from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, stored_names, stored_schema
 
 EVENTS = Table(
@@ -138,11 +140,31 @@ def test_a_busy_day_becomes_few_sorted_files(tmp_path: Path) -> None:
     for hour in (5, 1, 3, 2, 4):
         table.commit(table.stage(rows(DAY.replace(hour=hour), text=str(hour))))
     table.commit(table.stage(rows(DAY + dt.timedelta(days=1))))
-    assert compact_busy_days(table, more_than=4) == 1
+    assert compact_busy_days(table, today=dt.date(2026, 3, 2)) == 0
+    assert compact_busy_days(table, today=dt.date(2026, 3, 3)) == 1
     files = Lake(tmp_path, [EVENTS]).snapshot("Events").files()
     assert [file.rows for file in files] == [5, 1]
     stored = pa.parquet.read_table(files[0].path, partitioning=None)
     assert stored["Text"].to_pylist() == ["1", "2", "3", "4", "5"]
+
+
+def test_a_large_day_is_rewritten_slice_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "SLICE_ROWS", 4)
+    monkeypatch.setattr(compaction, "FILE_ROWS", 12)
+    table = delta(tmp_path)
+    for start in range(5):
+        moments = [DAY + dt.timedelta(minutes=place - place % 2) for place in range(start, 50, 5)]
+        table.commit(table.stage(rows(*moments, text=str(start))))
+    before = Lake(tmp_path, [EVENTS]).snapshot("Events")
+    assert compact_busy_days(table, today=dt.date(2026, 3, 9)) == 1
+    after = Lake(tmp_path, [EVENTS]).snapshot("Events")
+    assert (before.rows, after.rows) == (50, 50)
+    times: list[dt.datetime] = []
+    for file in after.files():
+        times += pa.parquet.read_table(file.path, partitioning=None)["TimeGenerated"].to_pylist()
+        assert file.last == times[-1].replace(tzinfo=dt.UTC)
+    assert times == sorted(DAY + dt.timedelta(minutes=place - place % 2) for place in range(50))
+    assert len(after.files()) == 5
 
 
 def test_compaction_disturbs_no_writer_and_yields_to_another(tmp_path: Path) -> None:
@@ -151,15 +173,20 @@ def test_compaction_disturbs_no_writer_and_yields_to_another(tmp_path: Path) -> 
         writer.commit(writer.stage(rows(DAY.replace(hour=hour))), transaction=Transaction("ingest", hour + 1))
     one.refresh(), two.refresh()
     staged = writer.stage(rows(DAY.replace(hour=9)))
-    assert compact_day(one, DAY.date())
+    assert compact(one, DAY.date(), sorted(one.live()))
     writer.commit(staged, transaction=Transaction("ingest", 4))
-    assert not compact_day(two, DAY.date())
+    assert not compact(two, DAY.date(), sorted(two.live()))
     assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 4
 
 
-def test_cleaning_removes_only_what_no_version_names(tmp_path: Path) -> None:
+def test_cleaning_removes_only_what_no_version_names_and_nobody_writes(tmp_path: Path) -> None:
     table = delta(tmp_path)
     table.commit(table.stage(rows(DAY)))
-    (tmp_path / "Events" / "_th_day=2026-03-01" / "fresh.parquet").write_bytes(b"under way")
-    assert table.clean(older_than=dt.timedelta(hours=24)) == 0
+    folder = tmp_path / "Events" / "_th_day=2026-03-01"
+    for name in ("fresh.parquet", "forgotten.parquet"):
+        (folder / name).write_bytes(b"under way")
+    two_days_ago = time.time() - 2 * 86_400
+    os.utime(folder / "forgotten.parquet", (two_days_ago, two_days_ago))
+    assert table.clean(older_than=dt.timedelta(hours=1)) == 1
+    assert (folder / "fresh.parquet").exists()
     assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 1

@@ -1,7 +1,8 @@
 """Few large sorted files in place of many small ones, beside writers and readers that go on.
 
-A day that holds many files is rewritten, sorted by event time. The commit retires the old files and adds
-the new ones without changing data; readers of an older version keep theirs until `Delta.clean`.
+The small files of a day that holds many are rewritten, sorted by event time. The commit retires the old
+files and adds the new ones without changing data; readers of an older version keep theirs until
+`Delta.clean`.
 """
 
 from __future__ import annotations
@@ -9,82 +10,122 @@ from __future__ import annotations
 import datetime as dt
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from trailhawk.kql.schema import Table
-from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
+from trailhawk.lake.delta import ConflictError, Delta, Transaction
 from trailhawk.lake.table import DAY, stored_schema
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 COMPACT: Final = "compact"
 """Application id of whoever retires files."""
 
-FILES_PER_DAY: Final = 8
-"""A day with more live files than this is rewritten."""
+FILE_ROWS: Final = 1_000_000
+"""A rewritten file holds at most about this many rows."""
 
-_ROWS_IN_MEMORY: Final = 400_000
-"""Rewritten at a time: about 1 KB a row unpacked, so some 400 MB."""
+SLICE_ROWS: Final = 50_000
+"""Rows rewritten at a time: about 1.5 KB each when unpacked."""
 
 
-def compact_busy_days(delta: Delta, *, more_than: int = FILES_PER_DAY) -> int:
-    """Rewrite the days with more than `more_than` files; how many were rewritten."""
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """How many files below how many rows a day may hold before they are rewritten."""
+
+    files: int
+    rows: int
+
+
+OPEN_DAY: Final = Tier(files=8, rows=FILE_ROWS // 20)
+CLOSED_DAY: Final = Tier(files=4, rows=FILE_ROWS // 2)
+"""A day is closed when the day after it is over. An open one is not rewritten as a whole again and again."""
+
+
+def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
+    """Rewrite the days that hold many small files; how many were rewritten."""
     if delta.refresh() < 0:
         return 0
-    busy = [day for day, files in _files_by_day(delta).items() if len(files) > more_than]
-    return sum(compact_day(delta, day) for day in sorted(busy))
+    yesterday = today - dt.timedelta(days=1)
+    compacted = 0
+    for day, files in sorted(_files_by_day(delta).items()):
+        tier = CLOSED_DAY if day < yesterday else OPEN_DAY
+        small = [file.path for file in files if file.rows < tier.rows]
+        if len(small) > tier.files:
+            compacted += compact(delta, day, small)
+    return compacted
 
 
-def compact_day(delta: Delta, day: dt.date) -> bool:
-    """Rewrite one event day; False where it needs none or another process did it in the same moment."""
-    files = _files_by_day(delta).get(day, [])
-    if len(files) < 2:
-        return False
-    staged: list[Staged] = []
-    for group in _groups(files):
-        staged.extend(delta.stage(_read(delta, [path for path, _ in group])))
+def compact(delta: Delta, day: dt.date, paths: Sequence[str]) -> bool:
+    """Rewrite files of one event day, as of the state last looked at; False where another process rewrote
+    something in the same moment."""
+    staged = [delta.stage_sorted(slices, day) for slices in _outputs(delta, paths)]
     try:
         # Measured: delta-rs lets two commits retire the same files; a transaction of its own does not.
         transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
-        delta.commit(staged, remove=[path for path, _ in files], transaction=transaction)
+        delta.commit(staged, remove=paths, transaction=transaction)
     except ConflictError:
         delta.discard(staged)
         return False
     return True
 
 
-def _files_by_day(delta: Delta) -> dict[dt.date, list[tuple[str, int]]]:
-    """Path and rows of the live files of each day, in order of their first event."""
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    rows: int
+
+
+def _files_by_day(delta: Delta) -> dict[dt.date, list[_File]]:
+    """The live files of each day."""
     actions = delta.actions()
-    days: dict[dt.date, list[tuple[str, int]]] = defaultdict(list)
+    days: dict[dt.date, list[_File]] = defaultdict(list)
     if actions is None:
         return days
-    actions = actions.sort_by(f"min.{delta.table.time_column}")
     columns = (actions[name].to_pylist() for name in (f"partition.{DAY}", "path", "num_records"))
     for day, path, rows in zip(*columns, strict=True):
-        days[day].append((path, rows or 0))
+        days[day].append(_File(path, rows or 0))
     return days
 
 
-def _groups(files: Sequence[tuple[str, int]]) -> Iterator[list[tuple[str, int]]]:
-    """Files in runs that are rewritten together, so that memory stays bounded on a very large day."""
-    group: list[tuple[str, int]] = []
-    for file in files:
-        if group and sum(rows for _, rows in group) + file[1] > _ROWS_IN_MEMORY:
-            yield group
-            group = []
-        group.append(file)
-    if group:
-        yield group
+def _outputs(delta: Delta, paths: Sequence[str]) -> Iterator[Iterator[pa.Table]]:
+    """For each new file its sorted slices. Only the time column is held for all rows."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    time = delta.table.time_column
+    times = {path: _times(pq.ParquetFile(delta.root / path).read([time])[time]) for path in paths}
+    edges = np.unique(np.sort(np.concatenate(list(times.values())))[::SLICE_ROWS])
+    ends = [*edges[1:], None]
+    spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
+
+    def overlapping(start: np.datetime64, end: np.datetime64 | None) -> list[str]:
+        return [path for path, (low, high) in spans.items() if high >= start and (end is None or low < end)]
+
+    slices = [(start, end, overlapping(start, end)) for start, end in zip(edges, ends, strict=True)]
+    per_file = FILE_ROWS // SLICE_ROWS
+    for first in range(0, len(slices), per_file):
+        yield (_slice(delta, *each) for each in slices[first : first + per_file])
 
 
-def _read(delta: Delta, paths: Sequence[str]) -> pa.Table:
-    """The rows of files, in today's schema: a column that an older file lacks is NULL (text: empty)."""
+def _times(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
+    import numpy as np
+
+    return np.asarray(column.to_numpy())
+
+
+def _slice(delta: Delta, start: np.datetime64, end: np.datetime64 | None, paths: Sequence[str]) -> pa.Table:
+    """The rows of files with an event time in [start, end), sorted, in today's schema."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return pa.concat_tables([_fit(pq.ParquetFile(delta.root / path).read(), delta.table) for path in paths])
+    time = delta.table.time_column
+    bounds = [(time, ">=", start.item())] + ([] if end is None else [(time, "<", end.item())])
+    parts = [pq.read_table(delta.root / path, filters=bounds, partitioning=None) for path in paths]
+    return pa.concat_tables([_fit(part, delta.table) for part in parts]).sort_by(time)
 
 
 def _fit(rows: pa.Table, table: Table) -> pa.Table:

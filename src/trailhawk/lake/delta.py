@@ -14,19 +14,21 @@ import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
-from trailhawk.lake.table import DAY, schema_mark, statistics, stored_schema
+from trailhawk.lake.table import DAY, ID, schema_mark, statistics, stored_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
 
 ROW_GROUP_ROWS = 122_880  # DuckDB reads row groups in parallel; this is its own size
-ZSTD_LEVEL = 3
+ZSTD_LEVEL = 1  # measured on sorted CloudTrail rows: a third faster than 3, and not larger
+_SAMPLE_ROWS = 2_000
 _MAX_TEXT_STATISTIC = 64
 _NOTE = "trailhawk"
 _COMMIT_RETRIES = 50
@@ -180,9 +182,34 @@ class Delta:
         found, starts = np.unique(days, return_index=True)
         ends = [*starts[1:], len(days)]
         return tuple(
-            self._write(rows.slice(start, end - start), str(day))
+            self.stage_sorted([rows.slice(start, end - start)], day.item())
             for day, start, end in zip(found, starts.tolist(), ends, strict=True)
         )
+
+    def stage_sorted(self, parts: Iterable[pa.Table], day: dt.date) -> Staged:
+        """Write rows of one event day, sorted and in parts (at least one), as one file; commit nothing."""
+        import pyarrow.parquet as pq
+
+        parts = iter(parts)
+        first = next(parts)
+        path = f"{DAY}={day}/{schema_mark(frozenset(first.column_names))}-{uuid.uuid4().hex}.parquet"
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        stats = _Statistics(statistics(self.table))
+        with target.open("wb") as file:
+            with pq.ParquetWriter(
+                file,
+                first.schema,
+                compression="zstd",
+                compression_level=ZSTD_LEVEL,
+                use_dictionary=_repetitive(first),
+            ) as writer:
+                for part in chain((first,), parts):
+                    stats.add(part)
+                    writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+            file.flush()
+            os.fsync(file.fileno())
+        return Staged(path, target.stat().st_size, stats.rows, str(day), stats.to_json())
 
     def discard(self, staged: Iterable[Staged]) -> None:
         """Remove staged files that will not be committed."""
@@ -248,12 +275,16 @@ class Delta:
             return self.version
 
     def clean(self, *, older_than: dt.timedelta) -> int:
-        """Delete files that no version of the last `older_than` names; how many."""
+        """Delete files that no version of the last `older_than` (at least a day) names; how many.
+
+        Also those that a killed process left. Followers of another table are to be settled first.
+        """
         with self._lock:
             if self.refresh() < 0 or self._delta is None:
                 return 0
-            hours = max(1, int(older_than.total_seconds() // 3600))
-            return len(self._delta.vacuum(hours, dry_run=False, enforce_retention_duration=False))
+            hours = max(24, int(older_than.total_seconds() // 3600))
+            removed = self._delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+            return len(removed)
 
     # Parts
 
@@ -268,41 +299,50 @@ class Delta:
         except TableNotFoundError:
             return None
 
-    def _write(self, rows: pa.Table, day: str) -> Staged:
-        import pyarrow.parquet as pq
 
-        mark = schema_mark(frozenset(rows.column_names))
-        path = f"{DAY}={day}/{mark}-{uuid.uuid4().hex}.parquet"
-        target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("wb") as file:
-            pq.write_table(
-                rows, file, compression="zstd", compression_level=ZSTD_LEVEL, row_group_size=ROW_GROUP_ROWS
-            )
-            file.flush()
-            os.fsync(file.fileno())
-        return Staged(path, target.stat().st_size, rows.num_rows, day, _stats(rows, statistics(self.table)))
+def _repetitive(rows: pa.Table) -> list[str]:
+    """Columns worth a dictionary: by a sample, at least every other value came before."""
+    sample = rows.slice(max(0, (rows.num_rows - _SAMPLE_ROWS) // 2), _SAMPLE_ROWS)
+    return [
+        name
+        for name in rows.column_names
+        if name != ID and 2 * len(sample[name].unique()) <= sample.num_rows + 1
+    ]
 
 
-def _stats(rows: pa.Table, names: Iterable[str]) -> str:
-    """Delta's statistics of a file. A text too long to be a bound is left out, which only widens scans."""
-    import pyarrow.compute as pc
+class _Statistics:
+    """Delta's statistics of a file whose rows come in parts. A column with a text too long to be a bound
+    gets none, which only widens scans."""
 
-    low: dict[str, object] = {}
-    high: dict[str, object] = {}
-    nulls: dict[str, int] = {}
-    for name in names:
-        if name not in rows.column_names:
-            continue
-        nulls[name] = rows[name].null_count
-        bounds = cast("dict[str, object]", pc.min_max(rows[name]).as_py())
-        least, most = bounds["min"], bounds["max"]
-        if least is None or (
-            isinstance(least, str) and max(len(least), len(str(most))) > _MAX_TEXT_STATISTIC
-        ):
-            continue
-        low[name], high[name] = _bound(least), _bound(most)
-    return json.dumps({"numRecords": rows.num_rows, "minValues": low, "maxValues": high, "nullCount": nulls})
+    def __init__(self, names: Iterable[str]) -> None:
+        self.rows = 0
+        self._nulls = dict.fromkeys(names, 0)
+        self._bounds: dict[str, list[Any]] = {name: [] for name in self._nulls}
+
+    def add(self, rows: pa.Table) -> None:
+        import pyarrow.compute as pc
+
+        self.rows += rows.num_rows
+        for name, bounds in self._bounds.items():
+            self._nulls[name] += rows[name].null_count
+            found = pc.min_max(rows[name]).as_py()
+            bounds += [value for value in found.values() if value is not None]
+
+    def to_json(self) -> str:
+        known = {
+            name: bounds
+            for name, bounds in self._bounds.items()
+            if bounds
+            and not any(isinstance(value, str) and len(value) > _MAX_TEXT_STATISTIC for value in bounds)
+        }
+        return json.dumps(
+            {
+                "numRecords": self.rows,
+                "minValues": {name: _bound(min(bounds)) for name, bounds in known.items()},
+                "maxValues": {name: _bound(max(bounds)) for name, bounds in known.items()},
+                "nullCount": self._nulls,
+            }
+        )
 
 
 def _bound(value: object) -> object:

@@ -249,7 +249,7 @@ _MACROS: Final = (
     END""",
     "CREATE MACRO flag(t) AS CASE lower(t) WHEN 'true' THEN true WHEN 'false' THEN false END",
     """CREATE MACRO rule(name, doc, many, one) AS CASE
-        WHEN NOT contains(name, 'SecurityGroup') OR doc = '' THEN ''
+        WHEN NOT contains(name, 'SecurityGroup') THEN ''
         WHEN contains(doc, '"ipPermissions"') THEN array_to_string(json_extract_string(doc, many), ',')
         ELSE json_extract_string(doc, one)
     END""",
@@ -257,7 +257,7 @@ _MACROS: Final = (
 
 
 def _sql() -> str:
-    """One SELECT from `record` (JSON text) and the JSON columns: all that is not a slice of the record.
+    """One SELECT from `record` (JSON text) of all that is not a slice of the record.
 
     Every path is asked for in one call, so that DuckDB parses a record once.
     """
@@ -272,21 +272,24 @@ def _sql() -> str:
         if kind is not _TEXT:
             return f"{'flag' if kind is _BOOL else 'moment'}({value(path)})"
         if name in _RULE_COLUMNS:
-            many = f"$.ipPermissions.items[*].{_RULE_COLUMNS[name]}"
-            return f"coalesce(rule({value('eventName')}, RequestParameters, '{many}', '$.{path}'), '')"
-        if name in _JSON_COLUMNS:
-            return name
+            many = f"$.requestParameters.ipPermissions.items[*].{_RULE_COLUMNS[name]}"
+            one = f"$.requestParameters.{path}"
+            return f"coalesce(rule({value('eventName')}, record, '{many}', '{one}'), '')"
         return f"coalesce({value(path)}, '')" if path else "''"
 
     member = {name: path for name, _, _, path in _COLUMNS}
-    selected = [f'{column(name, kind, path)} AS "{name}"' for name, kind, _, path in _COLUMNS]
+    selected = [
+        f'{column(name, kind, path)} AS "{name}"'
+        for name, kind, _, path in _COLUMNS
+        if name not in _JSON_COLUMNS
+    ]
     selected += [
         f'{value(".".join([member[item.column], *map(str, item.path)]))} AS "{item.hidden}"'
         for item in TABLE.promoted
     ]
     quoted = ("$" + "".join(f'."{step}"' for step in path.split(".")) for path in paths)
     literal = ", ".join(f"'{path}'" for path in quoted)
-    values = f"SELECT *, json_extract_string(record, [{literal}]) AS v FROM decoded"
+    values = f"SELECT record, json_extract_string(record, [{literal}]) AS v FROM decoded"
     return f"SELECT {', '.join(selected)} FROM ({values})"
 
 
@@ -361,19 +364,19 @@ class CloudTrail:
         """The table's stored and promoted columns."""
         import pyarrow as pa
 
-        columns = {"record": pa.array(texts, pa.binary()).cast(pa.string())}
+        connection = self._connection()
+        connection.register("decoded", pa.table({"record": pa.array(texts, pa.binary()).cast(pa.string())}))
+        try:
+            table = connection.sql(_SQL).to_arrow_table()
+        finally:
+            connection.unregister("decoded")
         for name in _JSON_COLUMNS:
             member = name[0].lower() + name[1:]
             slices = [bytes(getattr(part, member)) for part in parts]
             if name == "AdditionalEventData":
                 slices = list(map(_insight, parts, slices))
-            columns[name] = _json(slices)
-        connection = self._connection()
-        connection.register("decoded", pa.table(columns))
-        try:
-            return connection.sql(_SQL).to_arrow_table()
-        finally:
-            connection.unregister("decoded")
+            table = table.append_column(name, _json(slices))
+        return table
 
     def _connection(self) -> duckdb.DuckDBPyConnection:
         connection: duckdb.DuckDBPyConnection | None = getattr(self._local, "connection", None)
