@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ from trailhawk.kql.plan import (
     Unnest,
     Values,
     Window,
+    references,
 )
 from trailhawk.kql.schema import Path
 from trailhawk.kql.types import KqlType
@@ -304,14 +306,31 @@ class _Lowering:
         return self._table(self._cte(_text(select)), [*ids, *fresh])
 
     def _window(self, node: Window) -> _Relation:
+        """Each window function over the rows' numbers, so that all see rows of equal keys in one order."""
         below = self._stage(self.relation(node.input))
-        over = exp.Order(expressions=[item.copy() for item in below.order]) if below.order else None
-        columns = dict(below.columns)
-        fresh = node.columns[len(node.input.columns) :]
-        for column, call in zip(fresh, node.calls, strict=True):
-            tree = call.function.overload.sql([self._arg(arg, below.columns) for arg in call.args])
-            columns[column.id] = _over(tree, over)
-        return self._stage(_Relation(below.source, columns, [], below.order))
+        number = exp.Window(this=sql.call("row_number"))
+        if below.order:
+            number.set("order", exp.Order(expressions=[item.copy() for item in below.order]))
+        extra = itertools.count(1 + max(column.id for column in node.columns))
+        place = next(extra)
+        rows = self._stage(_Relation(below.source, {**below.columns, place: number}, [], below.order))
+        fresh = [column.id for column in node.columns[len(node.input.columns) :]]
+        waiting: set[int] = set()
+        for id_, call in zip(fresh, node.calls, strict=True):
+            if waiting & {read for arg in call.args for read in references(arg)}:
+                rows, waiting = self._stage(rows), set()
+            tree = call.function.overload.sql([self._arg(arg, rows.columns) for arg in call.args])
+            while inner := _inner_windows(tree):
+                names = [next(extra) for _ in inner]
+                for name, window in zip(names, inner, strict=True):
+                    rows.columns[name] = _over(window.copy(), rows.columns[place])
+                    window.replace(exp.column(column_name(name)))
+                rows, waiting = self._stage(rows), set()
+            rows.columns[id_] = _over(tree, rows.columns[place])
+            waiting.add(id_)
+        kept = {column.id: rows.columns[column.id] for column in node.columns}
+        order = [exp.Ordered(this=rows.columns[place].copy())] if below.order else []
+        return self._stage(_Relation(rows.source, kept, [], order))
 
     def _shared(self, node: Shared) -> _Relation:
         if node.key not in self.shared:
@@ -356,7 +375,7 @@ class _Lowering:
         raise AssertionError(type(expr))
 
     def condition(self, expr: Expr, columns: dict[int, exp.Expr]) -> exp.Expr:
-        """A filter's predicate: null is as good as false there, so equality stays plain and is pushed down."""
+        """A filter's predicate. Null is as good as false there: equality stays plain and is pushed down."""
         if isinstance(expr, Call) and expr.overload.name in ("and", "or"):
             return expr.overload.sql([Arg(self.condition(arg, columns), _T.BOOL) for arg in expr.args])
         if isinstance(expr, Call) and expr.overload.name == "==":
@@ -408,12 +427,18 @@ class _Lowering:
                 return sql.cast(exp.Literal.string(str(value)), const.type)
 
 
-def _over(tree: exp.Expr, order: exp.Order | None) -> exp.Expr:
-    """The tree of a window function with the input's order written into each OVER clause of it."""
+def _over(tree: exp.Expr, number: exp.Expr) -> exp.Expr:
+    """The tree of a window function with the rows' number written as order into each OVER clause of it."""
     for window in tree.find_all(exp.Window):
-        if order is not None:
-            window.set("order", order.copy())
+        window.set("order", exp.Order(expressions=[exp.Ordered(this=number.copy())]))
     return tree
+
+
+def _inner_windows(tree: exp.Expr) -> list[exp.Window]:
+    """The window functions that stand inside another one and have none inside themselves."""
+    windows = list(tree.find_all(exp.Window))
+    outer = {id(window.find_ancestor(exp.Window)) for window in windows}
+    return [window for window in windows if window.find_ancestor(exp.Window) and id(window) not in outer]
 
 
 def _moment(ticks: int) -> str:

@@ -389,7 +389,7 @@ class _Pruning:
             case Window():
                 own = node.columns[len(node.input.columns) :]
                 read = {id_ for call in node.calls for arg in call.args for id_ in references(arg)}
-                below = self.prune(node.input, (needed - {c.id for c in own}) | read)
+                below = self.prune(node.input, (needed | read) - {c.id for c in own})
                 return replace(node, columns=(*below.columns, *own), input=below)
             case Shared():
                 return node

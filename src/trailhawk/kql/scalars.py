@@ -396,7 +396,8 @@ class ScalarBinder:
 
     def _collected(self, expr: syntax.Call, scope: Scope, collect: Collector) -> Expr:
         function = collect.functions[expr.name]
-        args = [self.bind(arg, scope) for arg in expr.args if not isinstance(arg, syntax.Star)]
+        inner = collect if function.window else None
+        args = [self.bind(arg, scope, inner) for arg in expr.args if not isinstance(arg, syntax.Star)]
         return self.collect(function, args, expr.span, collect)
 
     def collect(self, function: Aggregate, args: list[Expr], span: Span, collect: Collector) -> Expr:
