@@ -6,19 +6,22 @@ from sqlglot import exp
 
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
+from trailhawk.kql.functions.dynamic import bag_of, entries
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
     Arithmetic,
     Bool,
     Dynamic,
-    DynamicArg,
+    Integer,
     Long,
+    Mean,
+    MeanArg,
     Number,
-    NumberArg,
     Real,
     Same,
     Scalar,
+    SummableArg,
     aggregate,
 )
 from trailhawk.kql.types import KqlType
@@ -28,6 +31,10 @@ _NAN = exp.cast(exp.Literal.string("NaN"), "DOUBLE")
 
 def _filter(value: exp.Expr, predicate: exp.Expr) -> exp.Expr:
     return exp.Filter(this=value, expression=exp.Where(this=predicate))
+
+
+def _where(value: exp.Expr, predicate: exp.Expr | None) -> exp.Expr:
+    return value if predicate is None else _filter(value, predicate)
 
 
 def _not_null(value: exp.Expr) -> exp.Expr:
@@ -52,21 +59,19 @@ def countif(predicate: Bool) -> Long:
 
 
 def _sum(value: Arg, predicate: exp.Expr | None = None) -> exp.Expr:
-    total: exp.Expr = exp.Sum(this=value.sql)
-    if predicate is not None:
-        total = _filter(total, predicate)
+    total = _where(exp.Sum(this=value.sql), predicate)
     to = KqlType.LONG if value.type is KqlType.INT else value.type
     return sql.cast(sql.coalesce(total, sql.literal(0)), to)
 
 
 @aggregate("sum")
-def sum_(value: NumberArg) -> Arithmetic:
+def sum_(value: SummableArg) -> Arithmetic:
     """The sum; 0 of only nulls."""
     return _sum(value)
 
 
 @aggregate()
-def sumif(value: NumberArg, predicate: Bool) -> Arithmetic:
+def sumif(value: SummableArg, predicate: Bool) -> Arithmetic:
     """The sum over the rows for which the predicate is true."""
     return _sum(value, predicate)
 
@@ -75,16 +80,26 @@ def _avg(value: exp.Expr) -> exp.Expr:
     return sql.coalesce(value, _NAN.copy())
 
 
-@aggregate()
-def avg(value: Number) -> Real:
-    """The mean; NaN of only nulls."""
-    return _avg(exp.Avg(this=sql.cast(value, KqlType.REAL)))
+def _mean(value: Arg, predicate: exp.Expr | None) -> exp.Expr:
+    if value.type is KqlType.DATETIME:
+        micros = _where(exp.Avg(this=sql.epoch_us(value.sql)), predicate)
+        return sql.call("make_timestamp", sql.cast(micros, KqlType.LONG))
+    if value.type is KqlType.TIMESPAN:
+        return sql.cast(_where(exp.Avg(this=value.sql), predicate), KqlType.LONG)
+    mean = _where(exp.Avg(this=sql.cast(value.sql, KqlType.REAL)), predicate)
+    return sql.cast(mean, KqlType.DECIMAL) if value.type is KqlType.DECIMAL else _avg(mean)
 
 
 @aggregate()
-def avgif(value: Number, predicate: Bool) -> Real:
+def avg(value: MeanArg) -> Mean:
+    """The mean; of only nulls NaN, for datetimes and timespans null."""
+    return _mean(value, None)
+
+
+@aggregate()
+def avgif(value: MeanArg, predicate: Bool) -> Mean:
     """The mean over the rows for which the predicate is true."""
-    return _avg(_filter(exp.Avg(this=sql.cast(value, KqlType.REAL)), predicate))
+    return _mean(value, predicate)
 
 
 @aggregate("min")
@@ -129,6 +144,12 @@ def count_distinct(value: Scalar) -> Long:
     return exp.Count(this=exp.Distinct(expressions=[value]))
 
 
+@aggregate()
+def count_distinctif(value: Scalar, predicate: Bool) -> Long:
+    """The number of different values over the rows for which the predicate is true."""
+    return _filter(exp.Count(this=exp.Distinct(expressions=[value])), predicate)
+
+
 @aggregate(aliases=("any",), prefix="")
 def take_any(value: AnyArg) -> Same:
     """The value of any row; here the smallest, so that two runs agree."""
@@ -141,28 +162,94 @@ def take_anyif(value: AnyArg, predicate: Scalar) -> Same:
     return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
 
 
+def _spread(name: str, predicate: exp.Expr | None, *values: exp.Expr) -> exp.Expr:
+    """A measure of spread as a real; 0 of no values."""
+    measured = sql.call(name, *[sql.cast(value, KqlType.REAL) for value in values])
+    return sql.coalesce(_where(measured, predicate), sql.cast(sql.literal(0), KqlType.REAL))
+
+
 @aggregate()
 def stdev(value: Number) -> Real:
     """The sample's standard deviation."""
-    return _avg(sql.call("stddev_samp", sql.cast(value, KqlType.REAL)))
+    return _spread("stddev_samp", None, value)
+
+
+@aggregate()
+def stdevif(value: Number, predicate: Bool) -> Real:
+    """The sample's standard deviation over the rows for which the predicate is true."""
+    return _spread("stddev_samp", predicate, value)
 
 
 @aggregate()
 def stdevp(value: Number) -> Real:
     """The population's standard deviation."""
-    return _avg(sql.call("stddev_pop", sql.cast(value, KqlType.REAL)))
+    return _spread("stddev_pop", None, value)
 
 
 @aggregate()
 def variance(value: Number) -> Real:
     """The sample's variance."""
-    return _avg(sql.call("var_samp", sql.cast(value, KqlType.REAL)))
+    return _spread("var_samp", None, value)
+
+
+@aggregate()
+def varianceif(value: Number, predicate: Bool) -> Real:
+    """The sample's variance over the rows for which the predicate is true."""
+    return _spread("var_samp", predicate, value)
 
 
 @aggregate()
 def variancep(value: Number) -> Real:
     """The population's variance."""
-    return _avg(sql.call("var_pop", sql.cast(value, KqlType.REAL)))
+    return _spread("var_pop", None, value)
+
+
+@aggregate()
+def variancepif(value: Number, predicate: Bool) -> Real:
+    """The population's variance over the rows for which the predicate is true."""
+    return _spread("var_pop", predicate, value)
+
+
+@aggregate()
+def covariance(left: Number, right: Number) -> Real:
+    """The sample's covariance of two numbers."""
+    return _spread("covar_samp", None, left, right)
+
+
+@aggregate()
+def covarianceif(left: Number, right: Number, predicate: Bool) -> Real:
+    """The sample's covariance of two numbers over the rows for which the predicate is true."""
+    return _spread("covar_samp", predicate, left, right)
+
+
+@aggregate()
+def covariancep(left: Number, right: Number) -> Real:
+    """The population's covariance of two numbers."""
+    return _spread("covar_pop", None, left, right)
+
+
+@aggregate()
+def covariancepif(left: Number, right: Number, predicate: Bool) -> Real:
+    """The population's covariance of two numbers over the rows for which the predicate is true."""
+    return _spread("covar_pop", predicate, left, right)
+
+
+@aggregate(prefix="")
+def binary_all_and(value: Integer) -> Same:
+    """The bits that are set in every one of the numbers."""
+    return sql.call("bit_and", value)
+
+
+@aggregate(prefix="")
+def binary_all_or(value: Integer) -> Same:
+    """The bits that are set in one or more of the numbers."""
+    return sql.call("bit_or", value)
+
+
+@aggregate(prefix="")
+def binary_all_xor(value: Integer) -> Same:
+    """The bits that are set in an odd number of the numbers."""
+    return sql.call("bit_xor", value)
 
 
 def _fraction(percent: exp.Expr) -> exp.Expr:
@@ -236,21 +323,28 @@ def make_set_if(value: AnyArg, predicate: Bool, size: Long | None = None) -> Dyn
     return _set(value, predicate, size)
 
 
-@aggregate(aliases=("make_dictionary",), prefix="bag")
-def make_bag(value: DynamicArg, size: Long | None = None) -> Dynamic:
-    """One property bag of the group's bags; a later key is left out where an earlier has it."""
-    # json_merge_patch takes the right side's value, so the accumulated bag goes to the right.
-    empty = sql.cast(sql.literal("{}"), KqlType.DYNAMIC)
-    bags = _filter(exp.Anonymous(this="list", expressions=[value.sql]), _not_null(value.sql))
-    merged = sql.call(
-        "list_reduce",
-        sql.coalesce(bags, exp.Array(expressions=[empty.copy()])),
-        exp.Lambda(
-            this=sql.call("json_merge_patch", exp.column("th_next"), exp.column("th_bag")),
-            expressions=[exp.to_identifier("th_bag"), exp.to_identifier("th_next")],
-        ),
-    )
-    return sql.coalesce(merged, empty)
+@aggregate(prefix="list", keeps_order=True)
+def make_list_with_nulls(value: AnyArg) -> Dynamic:
+    """An array of the group's values with the nulls among them, in the input's order."""
+    return _array(exp.Anonymous(this="list", expressions=[json_elements(value)]), None)
+
+
+def _bag(value: exp.Expr, predicate: exp.Expr | None) -> exp.Expr:
+    test = _not_null(value) if predicate is None else sql.all_of(_not_null(value), predicate)
+    bags = _filter(exp.Anonymous(this="list", expressions=[entries(value)]), test)
+    return bag_of(sql.coalesce(sql.call("flatten", bags), exp.Array()))
+
+
+@aggregate(aliases=("make_dictionary",), prefix="bag", keeps_order=True)
+def make_bag(value: Dynamic, size: Long | None = None) -> Dynamic:
+    """One property bag of the group's bags; of a name that comes twice the first value stays."""
+    return _bag(value, None)
+
+
+@aggregate(prefix="bag", keeps_order=True)
+def make_bag_if(value: Dynamic, predicate: Bool, size: Long | None = None) -> Dynamic:
+    """One property bag of the bags of the rows for which the predicate is true."""
+    return _bag(value, predicate)
 
 
 def _row(values: tuple[exp.Expr, ...]) -> exp.Expr:

@@ -42,6 +42,7 @@ class Arg:
 
 _NUMBERS = frozenset({KqlType.INT, KqlType.LONG, KqlType.REAL, KqlType.DECIMAL})
 _INTEGERS = frozenset({KqlType.INT, KqlType.LONG})
+_SUMMABLE = _NUMBERS | {KqlType.TIMESPAN}
 _ANY = frozenset(KqlType)
 
 
@@ -70,12 +71,16 @@ NumberArg = Annotated[Arg, _NUMBERS]
 IntegerArg = Annotated[Arg, _INTEGERS]
 StringArg = Annotated[Arg, frozenset({KqlType.STRING})]
 DynamicArg = Annotated[Arg, frozenset({KqlType.DYNAMIC})]
+SummableArg = Annotated[Arg, _SUMMABLE]
+MeanArg = Annotated[Arg, _SUMMABLE | {KqlType.DATETIME}]
 Text = Annotated[Sql, _ANY, KqlType.STRING]
 """Anything, converted by tostring()."""
 TextArg = Annotated[Arg, _ANY, KqlType.STRING]
 Same = Annotated[Sql, _Same()]
 Arithmetic = Annotated[Sql, _Same(KqlType.LONG)]
 """The type of arithmetic: int and int give long."""
+Mean = Annotated[Sql, _Same(KqlType.REAL)]
+"""The type of a mean: real for whole numbers."""
 
 _ORDER = (KqlType.INT, KqlType.LONG, KqlType.REAL, KqlType.DECIMAL)
 
@@ -96,6 +101,12 @@ def widest(types: Iterable[KqlType]) -> KqlType | None:
         else:
             return None
     return found
+
+
+def _at_least(least: KqlType | None, type_: KqlType) -> KqlType:
+    if least is None or not type_.is_number:
+        return type_
+    return max(type_, least, key=_ORDER.index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,8 +182,7 @@ class Overload:
         if isinstance(self.returns, KqlType):
             return self.returns
         open_types = [type_ for index, type_ in enumerate(types) if len(self.param(index).types) > 1]
-        least = [KqlType.LONG] if self.returns.least and KqlType.INT in open_types else []
-        return widest([*open_types, *least]) or KqlType.DYNAMIC
+        return widest(_at_least(self.returns.least, type_) for type_ in open_types) or KqlType.DYNAMIC
 
     def sql(self, args: list[Arg]) -> Sql:
         return self.build(*[arg if self.param(i).typed else arg.sql for i, arg in enumerate(args)])
@@ -279,7 +289,7 @@ def aggregate(
     keeps_order: bool = False,
     internal: bool = False,
 ) -> Callable[[Callable[..., Sql]], Aggregate]:
-    """Register an aggregate; `prefix` names its column (`prefix_argument`): the function's name if not given."""
+    """Register an aggregate; `prefix` names its column (`prefix_argument`), if not given the own name."""
 
     def register(body: Callable[..., Sql]) -> Aggregate:
         own = name or body.__name__.rstrip("_")

@@ -80,7 +80,11 @@ def negate(value: Sql) -> exp.Not:
 
 
 def _operand(value: Sql) -> Sql:
-    return exp.Paren(this=value) if isinstance(value, exp.Binary | exp.Connector | exp.Not | exp.Is | exp.In | exp.Between) else value
+    return (
+        exp.Paren(this=value)
+        if isinstance(value, exp.Binary | exp.Connector | exp.Not | exp.Is | exp.In | exp.Between)
+        else value
+    )
 
 
 def binary(kind: type[exp.Binary], left: Sql, right: Sql) -> exp.Binary:
@@ -149,3 +153,10 @@ def array(items: Sql) -> Sql:
 def joined(*parts: Sql | str) -> Sql:
     """The texts one after the other; null counts as empty."""
     return call("concat", *parts)
+
+
+def attempt(value: Sql, body: Callable[[Sql], Sql]) -> Sql:
+    """`body` over the value, NULL where it raises. (The engine's TRY takes no subquery inside.)"""
+    if value.find(exp.Subquery) is None:
+        return call("try", body(value))
+    return let(value, "th_tried", lambda given: call("try", body(given)))
