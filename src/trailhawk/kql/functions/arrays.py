@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
+from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.dynamic import elements, json_value, struct
@@ -208,6 +209,11 @@ def array_sort_asc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
     return _sorted(array, nulls_last, "ASC")
 
 
+@array_sort_asc.overload
+def _(array: Dynamic, *others: Dynamic) -> Dynamic:
+    raise UnsupportedError("array_sort_asc() of several arrays")
+
+
 @scalar()
 def array_sort_desc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
     """The elements from large to small; nulls at the end unless `nulls_last` is false.
@@ -216,6 +222,11 @@ def array_sort_desc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
     [10,9,null]
     """
     return _sorted(array, nulls_last, "DESC")
+
+
+@array_sort_desc.overload
+def _(array: Dynamic, *others: Dynamic) -> Dynamic:
+    raise UnsupportedError("array_sort_desc() of several arrays")
 
 
 @scalar()

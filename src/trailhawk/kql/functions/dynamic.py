@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 
 from sqlglot import exp
@@ -138,13 +139,35 @@ def bag_keys(bag: Dynamic) -> Dynamic:
     )
 
 
+_STEP = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|\[['\"]([^'\"]*)['\"]\]|\.\[['\"]([^'\"]*)['\"]\]")
+
+
+def json_pointer(path: str) -> str:
+    """A JSON path `$.a[0]['b c']` as a JSON pointer."""
+    steps: list[str] = []
+    at = 1
+    while at < len(path) or not path.startswith("$"):
+        found = _STEP.match(path, at)
+        if found is None:
+            raise UnsupportedError(f"the JSON path '{path}'")
+        step = next(group for group in found.groups() if group is not None)
+        steps.append(step.replace("~", "~0").replace("/", "~1"))
+        at = found.end()
+    return "".join(f"/{step}" for step in steps)
+
+
 @scalar()
 def bag_has_key(bag: Dynamic, key: String) -> Bool:
-    """Does the property bag have this name at its top?
+    """Does the property bag have this name at its top, or this path `$.a.b`?
 
     >>> bag_has_key(dynamic({"a": 1}), "a")
     True
+    >>> bag_has_key(dynamic({"a": {"b": 1}}), "$.a.b")
+    True
     """
+    path = sql.string_value(key) or ""
+    if path.startswith("$."):
+        return sql.coalesce(sql.call("json_exists", bag, json_pointer(path)), exp.false())
     return sql.coalesce(sql.call("list_contains", sql.call("json_keys", bag), key), exp.false())
 
 

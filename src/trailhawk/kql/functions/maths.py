@@ -196,7 +196,7 @@ def sin(angle: Real) -> Real:
     >>> sin(0)
     0.0
     """
-    return sql.call("try", sql.call("sin", angle))
+    return sql.attempt(angle, lambda given: sql.call("sin", given))
 
 
 @scalar(name_after="")
@@ -206,7 +206,7 @@ def cos(angle: Real) -> Real:
     >>> cos(0)
     1.0
     """
-    return sql.call("try", sql.call("cos", angle))
+    return sql.attempt(angle, lambda given: sql.call("cos", given))
 
 
 @scalar(name_after="")
@@ -216,7 +216,7 @@ def tan(angle: Real) -> Real:
     >>> tan(0)
     0.0
     """
-    return sql.call("try", sql.call("tan", angle))
+    return sql.attempt(angle, lambda given: sql.call("tan", given))
 
 
 @scalar()
@@ -226,7 +226,7 @@ def cot(angle: Real) -> Real:
     >>> round(cot(1), 4)
     0.6421
     """
-    return sql.call("try", sql.call("cot", angle))
+    return sql.attempt(angle, lambda given: sql.call("cot", given))
 
 
 def _within_one(name: str, value: Sql) -> Sql:
@@ -314,7 +314,7 @@ def gamma(value: Real) -> Real:
     >>> gamma(5)
     24.0
     """
-    return sql.call("try", sql.call("gamma", value))
+    return sql.attempt(value, lambda given: sql.call("gamma", given))
 
 
 @scalar(name_after="")
@@ -324,7 +324,7 @@ def loggamma(value: Real) -> Real:
     >>> round(loggamma(5), 4)
     3.1781
     """
-    return sql.call("try", sql.call("lgamma", value))
+    return sql.attempt(value, lambda given: sql.call("lgamma", given))
 
 
 @scalar()

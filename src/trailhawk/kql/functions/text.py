@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.dynamic import bag_of, json_value, struct, texts
+from trailhawk.kql.functions.dynamic import bag_of, elements, json_pointer, json_value, struct, texts
 from trailhawk.kql.functions.operators import has
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -402,9 +402,16 @@ def replace_strings(source: String, lookups: Dynamic, rewrites: Dynamic) -> Stri
     def at(array: Sql, item: Sql) -> Sql:
         return sql.text(sql.call("list_extract", texts(array), sql.cast(item, KqlType.LONG)))
 
+    def rewrite(item: Sql) -> Sql:
+        """The rewrite of an item; one that is no text leaves the lookup as it is."""
+        kind = sql.call(
+            "json_type", sql.call("list_extract", elements(rewrites), sql.cast(item, KqlType.LONG))
+        )
+        return sql.case((_is(kind, "VARCHAR"), at(rewrites, item.copy())), otherwise=at(lookups, item.copy()))
+
     now, item = exp.column("th_text"), exp.column("th_item")
     marked = fold(source, sql.call("replace", now, at(lookups, item), mark(item)))
-    return fold(marked, sql.call("replace", now.copy(), mark(item.copy()), at(rewrites, item.copy())))
+    return fold(marked, sql.call("replace", now.copy(), mark(item.copy()), rewrite(item.copy())))
 
 
 @scalar()
@@ -540,23 +547,6 @@ def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sq
     )
 
 
-_STEP = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|\[['\"]([^'\"]*)['\"]\]|\.\[['\"]([^'\"]*)['\"]\]")
-
-
-def _pointer(path: str) -> str:
-    """A JSON path `$.a[0]['b c']` as a JSON pointer."""
-    steps: list[str] = []
-    at = 1
-    while at < len(path) or not path.startswith("$"):
-        found = _STEP.match(path, at)
-        if found is None:
-            raise UnsupportedError(f"the JSON path '{path}'")
-        step = next(group for group in found.groups() if group is not None)
-        steps.append(step.replace("~", "~0").replace("/", "~1"))
-        at = found.end()
-    return "".join(f"/{step}" for step in steps)
-
-
 @scalar(aliases=("extractjson",))
 def extract_json(path: StringArg, source: String) -> String:
     """The value at a JSON path in JSON text, as text; '' if there is none.
@@ -567,7 +557,7 @@ def extract_json(path: StringArg, source: String) -> String:
     True
     """
     json = exp.TryCast(this=source, to=exp.DataType.build("JSON", dialect="duckdb"))
-    pointer = _pointer(_constant(path, "a path of extract_json()"))
+    pointer = json_pointer(_constant(path, "a path of extract_json()"))
     return sql.text(sql.call("json_extract_string", json, pointer or "$"))
 
 
@@ -697,7 +687,7 @@ def base64_decode_tostring(source: String) -> String:
     >>> base64_decode_tostring("?") == ""
     True
     """
-    return sql.text(sql.call("try", sql.call("decode", sql.call("from_base64", source))))
+    return sql.text(sql.attempt(source, lambda given: sql.call("decode", sql.call("from_base64", given))))
 
 
 @scalar()
@@ -707,7 +697,7 @@ def base64_decode_toarray(source: String) -> Dynamic:
     >>> base64_decode_toarray("S3VzdG8=")
     [75,117,115,116,111]
     """
-    digits = sql.call("hex", sql.call("try", sql.call("from_base64", source)))
+    digits = sql.call("hex", sql.attempt(source, lambda given: sql.call("from_base64", given)))
 
     def byte(place: Sql, text: Sql) -> Sql:
         start = _plus(sql.binary(exp.Mul, place, sql.literal(2)), 1)
@@ -730,8 +720,8 @@ def base64_encode_fromarray(array: Dynamic) -> String:
     digits = sql.each(
         texts(array), "th_byte", lambda byte: sql.call("format", "{:02x}", sql.cast(byte, KqlType.INT))
     )
-    blob = sql.call("from_hex", sql.call("array_to_string", digits, ""))
-    return sql.text(sql.call("try", sql.call("to_base64", blob)))
+    text = sql.call("array_to_string", digits, "")
+    return sql.text(sql.attempt(text, lambda given: sql.call("to_base64", sql.call("from_hex", given))))
 
 
 @scalar()
