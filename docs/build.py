@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from trailhawk.cli import app
+from trailhawk.kql.functions import reference as functions
 
 _OWN = {"help", "install_completion", "show_completion"}
 
@@ -70,6 +71,7 @@ def main() -> None:
     """Write every page."""
     for name, page in PAGES.items():
         (Path(__file__).parent / name).write_text(page(), encoding="utf-8")
+    functions.main(Path(__file__).parent / "functions")
 
 
 if __name__ == "__main__":

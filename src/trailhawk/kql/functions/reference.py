@@ -141,7 +141,7 @@ _PAGES = {
     "time": ("Dates and times", "Datetimes are in UTC; the engine keeps microseconds."),
     "windows": ("Neighbouring rows", "They stand in `extend` and `project`, over the order of the input."),
 }
-_MADE = "Made from the code by `python -m trailhawk.kql.functions.reference docs/functions`."
+_MADE = "Made from the code by `make docs`."
 
 
 def _section(entry: Entry) -> str:
