@@ -252,6 +252,25 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(
     assert_balanced(fresh)
 
 
+@pytest.mark.parametrize("step", ["decode", "write", "commit"])
+def test_another_ingest_is_faster(lake: Lake, tmp_path: Path, step: str) -> None:
+    shared = write(tmp_path / "shared.json", event(1), event(2, eventID=None), {"no": "time"})
+    mine = write(tmp_path / "mine.json", event(1), event(3))
+    other = write(tmp_path / "other.json", event(3), event(4))
+    met = itertools.count()
+
+    def phase(name: str) -> None:
+        if name == step and next(met) == 0:
+            assert run(lake, shared, other).rows == 4
+            assert lake.snapshot("AWSCloudTrail").rows == 4
+
+    summary = ingest(lake, [shared, mine], clock=lambda: NOW, phase=phase)
+    assert (summary.rows, summary.duplicates, summary.skipped) == (0, 2, 1)
+    assert lake.snapshot("AWSCloudTrail").rows == 4
+    assert lake.snapshot(QUARANTINE.name).rows == 1
+    assert_balanced(lake)
+
+
 def test_progress_goes_up_to_the_end(lake: Lake, tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / f"{number}.json", event(number))

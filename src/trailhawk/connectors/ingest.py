@@ -123,7 +123,7 @@ def ingest(
     about `batch_records` records.
     """
     with _no_collection():
-        return _ingest(lake, paths, clock, progress, phase, sources, batch_records)
+        return _ingest(lake.apart(), paths, clock, progress, phase, sources, batch_records)
 
 
 def _ingest(

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
-from trailhawk.lake.seen import Hashes, read_hashes
+
+if TYPE_CHECKING:
+    from trailhawk.lake.seen import Hashes
 
 _TEXT, _LONG, _TIME = KqlType.STRING, KqlType.LONG, KqlType.DATETIME
 
@@ -74,6 +76,8 @@ class Taken:
 
     def refresh(self) -> None:
         """Read what was added since the last look."""
+        from trailhawk.lake.seen import read_hashes
+
         self._delta.refresh()
         live = set(self._delta.live())
         fresh = sorted(live - self._files)

@@ -109,6 +109,11 @@ class Lake:
                 self._deltas[name] = Delta(self.root / name, self._tables[name])
             return self._deltas[name]
 
+    def apart(self) -> Lake:
+        """The same lake with a view of its own: a writer commits from the state it has checked, which a
+        reader in another thread must not move on."""
+        return Lake(self.root, self._tables.values())
+
     def snapshot(self, name: str) -> Snapshot:
         """The state of the table now; empty where nothing was stored yet."""
         delta = self.delta(name)
