@@ -115,13 +115,13 @@ def max_(value: AnyArg) -> Same:
 
 
 @aggregate()
-def minif(value: AnyArg, predicate: Scalar) -> Same:
+def minif(value: AnyArg, predicate: Bool) -> Same:
     """The smallest value over the rows for which the predicate is true."""
     return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
 
 
 @aggregate()
-def maxif(value: AnyArg, predicate: Scalar) -> Same:
+def maxif(value: AnyArg, predicate: Bool) -> Same:
     """The largest value over the rows for which the predicate is true."""
     return _no_text_null(_filter(exp.Max(this=value.sql), predicate), value.type)
 
@@ -157,7 +157,7 @@ def take_any(value: AnyArg) -> Same:
 
 
 @aggregate(prefix="")
-def take_anyif(value: AnyArg, predicate: Scalar) -> Same:
+def take_anyif(value: AnyArg, predicate: Bool) -> Same:
     """The value of any row for which the predicate is true."""
     return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
 

@@ -5,8 +5,19 @@ from __future__ import annotations
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.registry import Datetime, Int, Integer, Long, Number, Real, Same, String, Timespan, scalar
-from trailhawk.kql.types import KqlType
+from trailhawk.kql.functions.registry import (
+    Datetime,
+    Integer,
+    Long,
+    Number,
+    Real,
+    Same,
+    Sql,
+    String,
+    Timespan,
+    scalar,
+)
+from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 
 @scalar(aliases=("floor",), name_after="")
@@ -104,7 +115,9 @@ def dayofweek(date: Datetime) -> Timespan:
     >>> dayofweek(datetime(2020-01-01))
     3.00:00:00
     """
-    return sql.binary(exp.Mul, sql.cast(sql.call("dayofweek", date), KqlType.LONG), sql.literal(864_000_000_000))
+    return sql.binary(
+        exp.Mul, sql.cast(sql.call("dayofweek", date), KqlType.LONG), sql.literal(864_000_000_000)
+    )
 
 
 @scalar()
@@ -164,7 +177,9 @@ def unixtime_seconds_todatetime(seconds: Real) -> Datetime:
     >>> unixtime_seconds_todatetime(1577836800)
     2020-01-01T00:00:00.0000000Z
     """
-    return sql.call("make_timestamp", sql.cast(sql.binary(exp.Mul, seconds, sql.literal(1_000_000)), KqlType.LONG))
+    return sql.call(
+        "make_timestamp", sql.cast(sql.binary(exp.Mul, seconds, sql.literal(1_000_000)), KqlType.LONG)
+    )
 
 
 @scalar()
@@ -174,7 +189,30 @@ def unixtime_milliseconds_todatetime(milliseconds: Real) -> Datetime:
     >>> unixtime_milliseconds_todatetime(1577836800000)
     2020-01-01T00:00:00.0000000Z
     """
-    return sql.call("make_timestamp", sql.cast(sql.binary(exp.Mul, milliseconds, sql.literal(1_000)), KqlType.LONG))
+    return sql.call(
+        "make_timestamp", sql.cast(sql.binary(exp.Mul, milliseconds, sql.literal(1_000)), KqlType.LONG)
+    )
+
+
+@scalar()
+def unixtime_microseconds_todatetime(microseconds: Number) -> Datetime:
+    """The datetime of a Unix time in microseconds.
+
+    >>> unixtime_microseconds_todatetime(1577836800000001)
+    2020-01-01T00:00:00.0000010Z
+    """
+    return sql.call("make_timestamp", sql.cast(microseconds, KqlType.LONG))
+
+
+@scalar()
+def unixtime_nanoseconds_todatetime(nanoseconds: Number) -> Datetime:
+    """The datetime of a Unix time in nanoseconds, cut to microseconds.
+
+    >>> unixtime_nanoseconds_todatetime(1577836800000001999)
+    2020-01-01T00:00:00.0000010Z
+    """
+    whole = sql.cast(nanoseconds, KqlType.LONG)
+    return sql.call("make_timestamp", sql.binary(exp.IntDiv, whole, sql.literal(1000)))
 
 
 _UNITS = {
@@ -227,15 +265,70 @@ def datetime_part(part: String, date: Datetime) -> Long:
 
 
 @scalar()
-def make_datetime(year: Integer, month: Integer, day: Integer) -> Datetime:
-    """The datetime of its parts.
+def make_datetime(
+    year: Integer,
+    month: Integer,
+    day: Integer,
+    hour: Integer = sql.literal(0),  # noqa: B008
+    minute: Integer = sql.literal(0),  # noqa: B008
+    second: Number = sql.literal(0),  # noqa: B008
+) -> Datetime:
+    """The datetime of its parts; null if there is no such day or time.
 
     >>> make_datetime(2020, 5, 17)
     2020-05-17T00:00:00.0000000Z
+    >>> make_datetime(2020, 5, 17, 12, 30, 5.5)
+    2020-05-17T12:30:05.5000000Z
+    >>> make_datetime(2020, 13, 1)
+    null
     """
-    parts = [sql.cast(part, KqlType.LONG) for part in (year, month, day)]
-    zero = sql.literal(0)
-    return sql.call("make_timestamp", *parts, zero, zero.copy(), sql.cast(zero.copy(), KqlType.REAL))
+    parts = [sql.cast(part, KqlType.LONG) for part in (year, month, day, hour, minute)]
+    moment = sql.call("make_timestamp", *parts, sql.cast(second, KqlType.REAL))
+    return sql.call("try", moment)
+
+
+def _duration(parts: tuple[Sql, ...], seconds: tuple[int, ...]) -> Sql:
+    """The ticks of counts of units, each so many seconds long."""
+    total: Sql | None = None
+    for part, size in zip(parts, seconds, strict=True):
+        ticks = sql.cast(sql.binary(exp.Mul, part, sql.literal(size * TICKS_PER_SECOND)), KqlType.LONG)
+        total = ticks if total is None else sql.binary(exp.Add, total, ticks)
+    assert total is not None
+    return total
+
+
+@scalar()
+def make_timespan(hours: Integer, minutes: Integer) -> Timespan:
+    """The timespan of hours and minutes; of those and seconds; or of days and those.
+
+    >>> make_timespan(1, 30)
+    01:30:00
+    >>> make_timespan(1, 30, 5.5)
+    01:30:05.5000000
+    >>> make_timespan(2, 1, 30, 5)
+    2.01:30:05
+    """
+    return _duration((hours, minutes), (3600, 60))
+
+
+@make_timespan.overload
+def _(hours: Integer, minutes: Integer, seconds: Number) -> Timespan:
+    return _duration((hours, minutes, seconds), (3600, 60, 1))
+
+
+@make_timespan.overload
+def _(days: Integer, hours: Integer, minutes: Integer, seconds: Number) -> Timespan:
+    return _duration((days, hours, minutes, seconds), (86_400, 3600, 60, 1))
+
+
+@scalar(aliases=("weekofyear",))
+def week_of_year(date: Datetime) -> Long:
+    """The number of the week as ISO 8601 counts them.
+
+    >>> week_of_year(datetime(2020-12-31))
+    53
+    """
+    return sql.call("week", date)
 
 
 def _end(starts: exp.Expr) -> exp.Expr:
