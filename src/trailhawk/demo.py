@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -61,7 +61,8 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
     report = workspace.report(gravest)
     print_report(console, report, width=page_width(console), most_events=50)
     keys = list(dict.fromkeys(event.key for event in report.timeline if event.key))
-    for title, text in _questions(keys).items():
+    sessions = list(dict.fromkeys(event.session for event in report.timeline if event.session))
+    for title, text in _questions(keys, sessions).items():
         _ask(workspace, title, text)
     _next(folder, gravest)
 
@@ -88,25 +89,28 @@ def _step(title: str) -> Iterator[Callable[[str], None]]:
     print(f"  {', '.join(outcome)}; {perf_counter() - started:.1f} s", flush=True)
 
 
-def _questions(keys: list[str]) -> dict[str, str]:
+def _questions(keys: Sequence[str], sessions: Sequence[str]) -> dict[str, str]:
     """What an analyst would ask next, in KQL."""
-    named = ", ".join(f'"{key}"' for key in keys)
     return {
         "Who used the stolen key, and from where?": (
-            f"AWSCloudTrail\n| where UserIdentityAccessKeyId in ({named})\n"
+            f"AWSCloudTrail\n| where UserIdentityAccessKeyId in ({_listed(keys)})\n"
             "| summarize Calls = count(), First = min(TimeGenerated), Last = max(TimeGenerated)\n"
             "    by SourceIpAddress, EventName\n| sort by First asc"
+        ),
+        "How many bytes did that session read from S3, hour by hour?": (
+            f'AWSCloudTrail\n| where EventName == "GetObject" and UserIdentityArn in ({_listed(sessions)})\n'
+            "| extend Bytes = tolong(parse_json(AdditionalEventData).bytesTransferredOut)\n"
+            "| summarize Bytes = sum(Bytes) by bin(TimeGenerated, 1h)\n| render timechart"
         ),
         "Which calls are refused most?": (
             "AWSCloudTrail\n| where isnotempty(ErrorCode)\n| summarize Calls = count() by ErrorCode\n"
             "| top 8 by Calls\n| render barchart"
         ),
-        "How much does the company read from S3, day by day?": (
-            'AWSCloudTrail\n| where EventName == "GetObject"\n'
-            "| summarize Reads = count() by bin(TimeGenerated, 1d)\n"
-            "| sort by TimeGenerated asc\n| render timechart"
-        ),
     }
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(f'"{value}"' for value in values)
 
 
 def _ask(workspace: Workspace, title: str, text: str) -> None:
@@ -125,8 +129,8 @@ def _next(folder: Path, number: int) -> None:
     """Print commands to go on with, as they can be typed here."""
     program = sys.argv[0]
     known = shutil.which("trailhawk") == os.path.abspath(program) or not os.access(program, os.X_OK)
-    name = "trailhawk" if known else os.path.relpath(program)
-    here = f"{name} --home {shlex.quote(os.path.relpath(folder))}"
+    name = "trailhawk" if known else shlex.quote(_near(Path(program)))
+    here = f"{name} --home {shlex.quote(_near(folder))}"
     print("\nTry next:\n")
     for command in (
         "incidents list",
@@ -136,4 +140,10 @@ def _next(folder: Path, number: int) -> None:
         "rules list",
     ):
         print(f"  {here} {command}")
-    print(f"\nWhat the attacker really did: {os.path.relpath(folder / 'sim' / 'truth.json')}")
+    print(f"\nWhat the attacker really did: {_near(folder / 'sim' / 'truth.json')}")
+
+
+def _near(path: Path) -> str:
+    """The path from here where it lies below, the whole path otherwise."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

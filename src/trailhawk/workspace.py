@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
     from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.store import AlertStore
+    from trailhawk.engine.duckdb import DuckDBEngine
     from trailhawk.engine.result import Engine, Result, TimeRange
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
@@ -77,11 +80,17 @@ class Workspace:
 
     @cached_property
     def engine(self) -> Engine:
-        from trailhawk.engine.duckdb import DuckDBEngine
+        return self._engine()
 
-        temporary = self.home / "temporary"
-        relations = {"SecurityAlert": self._alert_rows}
-        return DuckDBEngine(_Tables(self), relations=relations, temporary=temporary)
+    def _engine(self, *, threads: int | None = None) -> DuckDBEngine:
+        from trailhawk.engine.duckdb import DuckDBEngine, Limits
+
+        return DuckDBEngine(
+            _Tables(self),
+            relations={"SecurityAlert": self._alert_rows},
+            limits=Limits(threads=threads),
+            temporary=self.home / "temporary",
+        )
 
     def _alert_rows(self) -> pa.Table:
         from trailhawk.detect.security_alert import alert_rows
@@ -128,11 +137,19 @@ class Workspace:
     ) -> DetectSummary:
         """Run every due window of these rules over what is stored; new alerts go into incidents."""
         from trailhawk.detect.history import detect
+        from trailhawk.engine.result import TimeRange
         from trailhawk.sources import TABLES
 
         now = self.clock()
+        # Thousands of small queries: side by side with one thread each they take half the time.
+        engine = self._engine(threads=1)
+
+        def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+            history = TimeRange(start, end)
+            return engine.activity(rule.query, period=rule.period, history=history).is_quiet
+
         return detect(
-            self.engine,
+            engine,
             self.alerts,
             rules,
             # Our own tables (ledger, quarantine) grow at other times than the logs: they are no history.
@@ -140,8 +157,10 @@ class Workspace:
             now=now,
             start=start,
             end=end,
-            sink=self.incidents.sink(self.engine, {rule.id: rule for rule in rules}, now=now),
+            sink=self.incidents.sink(engine, {rule.id: rule for rule in rules}, now=now),
             progress=progress,
+            workers=os.cpu_count() or 1,
+            quiet=quiet,
         )
 
     def report(self, number: int) -> Report:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trailhawk.render.attack import technique
@@ -12,6 +13,7 @@ from trailhawk.render.text import members, moment, plain, size, to_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
     from rich.tree import Tree
@@ -190,6 +192,12 @@ def _bullet(sentence: str) -> Table:
     return row
 
 
+def _indented(text: str) -> Padding:
+    from rich.padding import Padding
+
+    return Padding(_cell(text), (0, 0, 0, 2))
+
+
 def _dim(text: str) -> Text:
     return _cell(text, "dim")
 
@@ -218,21 +226,35 @@ def _entities(entities: Iterable[Entity]) -> Table:
         by_type.setdefault(entity.type, []).append(entity.name)
     table = _grid()
     for kind, names in by_type.items():
-        table.add_row(_dim(f"  {kind}"), Text("\n").join(map(_cell, dict.fromkeys(names))))
+        table.add_row(_dim(f"  {kind}"), Text("\n", overflow="fold").join(map(_cell, dict.fromkeys(names))))
     return table
 
 
-def _timeline(events: Sequence[Event], width: int) -> Table:
-    table = _columns("time (UTC)", "call", "on", "from", "client", "event id")
+def _timeline(events: Sequence[Event], width: int) -> Group:
+    """The events in order of time; a heading wherever key, address or client change."""
+    from rich.console import Group
+
+    parts: list[Padding | Table] = []
+    for (key, address, program), calls in groupby(
+        events, key=lambda each: (each.key, each.address, _program(each.client))
+    ):
+        with_key = f" with key {key}" if key else ""
+        parts.append(_indented(f"from {address}{with_key}, {program}"))
+        parts.append(_calls(list(calls), width))
+    return Group(*parts)
+
+
+def _calls(events: Sequence[Event], width: int) -> Table:
+    table = _columns("time (UTC)", "call", "on", "event id")
     for event in events:
         call = _cell(f"{event.service}:{event.name}")
         if event.error:
             call.append(f"\n{visible(event.error)}", style="red")
         when = _cell(event.at.strftime("%m-%d %H:%M:%S"))
-        texts = [event.target, event.address, _program(event.client), event.event_id]
-        table.add_row(when, call, *map(_cell, texts))
-    for column in (table.columns[0], table.columns[-1]):
-        column.no_wrap = width >= 100
+        table.add_row(when, call, _cell(event.target), _cell(event.event_id))
+    table.columns[0].no_wrap = True
+    # An event id is copied into queries: keep it whole where there is room.
+    table.columns[1].no_wrap = table.columns[3].no_wrap = width >= 100
     return table
 
 
@@ -247,9 +269,8 @@ def _lineage(lineage: Lineage) -> Tree:
         nodes[issue.key] = above.add(_issue(issue))
     for key in dict.fromkeys(use.key for use in lineage.uses):
         node = nodes.get(key) or root.add(_cell(f"{key} (where it was issued is not stored)"))
-        for use in lineage.uses:
-            if use.key == key:
-                node.add(_use(use))
+        for (address, program), uses in _by_origin(use for use in lineage.uses if use.key == key).items():
+            node.add(_uses(address, program, uses))
     return root
 
 
@@ -268,12 +289,20 @@ def _issue(issue: Issue) -> Text:
     )
 
 
-def _use(use: Use) -> Text:
-    denied = f", {use.denied:,} refused" if use.denied else ""
-    times = moment(use.first) if use.first == use.last else f"{moment(use.first)} to {moment(use.last)}"
-    return _cell(
-        f"used from {use.address} with {_program(use.client)}: {_count(use.calls, 'call')}{denied}, {times}"
-    )
+def _by_origin(uses: Iterable[Use]) -> dict[tuple[str, str], list[Use]]:
+    """Uses by address and program: the rest of a user agent differs from call to call."""
+    origins: dict[tuple[str, str], list[Use]] = {}
+    for use in uses:
+        origins.setdefault((use.address, _program(use.client)), []).append(use)
+    return origins
+
+
+def _uses(address: str, program: str, uses: Sequence[Use]) -> Text:
+    refused = sum(use.denied for use in uses)
+    calls = _count(sum(use.calls for use in uses), "call") + (f", {refused:,} refused" if refused else "")
+    first, last = min(use.first for use in uses), max(use.last for use in uses)
+    times = moment(first) if first == last else f"{moment(first)} to {moment(last)}"
+    return _cell(f"used from {address} with {program}: {calls}, {times}")
 
 
 def _manifest_title(manifest: Manifest) -> str:
@@ -288,10 +317,10 @@ def _manifest(manifest: Manifest) -> Group:
     readers: dict[tuple[str, str, str, str], list[Line]] = {}
     for line in manifest.lines:
         readers.setdefault((line.session, line.access_key, line.address, line.client), []).append(line)
-    parts: list[Text | Table] = []
+    parts: list[Padding | Table] = []
     for (session, key, address, client), lines in readers.items():
         caller = session.rsplit("assumed-role/", 1)[-1]
-        parts.append(_cell(f"  read by {caller} with key {key} from {address} with {_program(client)}"))
+        parts.append(_indented(f"read by {caller} with key {key} from {address} with {_program(client)}"))
         parts.append(_objects(lines))
     return Group(*parts)
 
@@ -337,7 +366,10 @@ def _cell(text: str, style: str = "") -> Text:
 def _grid() -> Table:
     from rich.table import Table
 
-    return Table.grid(padding=(0, 2))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
 
 
 def _columns(*names: str) -> Table:
