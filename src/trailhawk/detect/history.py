@@ -11,6 +11,7 @@ from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -30,6 +31,7 @@ from trailhawk.detect.schedule import (
 )
 from trailhawk.detect.store import AlertStore, WindowRecord
 from trailhawk.engine.result import Engine
+from trailhawk.errors import QueryError
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 BIN = timedelta(minutes=5)
 BATCH = 200
 """Windows without alerts are written together, this many in a transaction."""
+
+IsQuiet = Callable[[datetime], bool]
+"""Whether a rule's query, run at this T, cannot have a result."""
 
 Sink = Callable[[Sequence[Alert]], Callable[["sa.Connection"], None]]
 """What is done with new alerts: prepared outside the transaction, written inside it."""
@@ -120,11 +125,14 @@ def detect(
     sink: Sink | None = None,
     progress: Progress | None = None,
     workers: int = 1,
+    quiet: Callable[[Rule, datetime, datetime], IsQuiet] | None = None,
 ) -> Summary:
     """Run every due window of these rules over [start, end), by default over all that is stored.
 
-    `tables` are the tables of the lake that hold rows. With more than one worker, queries run side by side
-    (the engine must allow it); what they find is still taken in order of time.
+    `tables` are the tables of the lake that hold rows. `quiet` tells, for a rule and a stretch of history,
+    at which T its query cannot have a result: such a window is done without being run. With more than one
+    worker, queries run side by side (the engine must allow it); what they find is still taken in order of
+    time.
     """
     lake = {table: stored(engine, table, now=now) for table in tables}
     start = start or min((s.first for s in lake.values() if s.first), default=None)
@@ -133,6 +141,8 @@ def detect(
     if start is None or end is None:
         return Summary(start, end, tuple(RuleSummary(rule, 0, 0, 0, 0, 0, 0) for rule in rules), ())
     replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink)
+    if quiet is not None:
+        replay.find_quiet(quiet, start, end)
     due = in_order(window for rule in rules for window in replay.due(rule, start, end))
     for done, each in enumerate(replay.runs(due, workers), start=1):
         replay.take(each)
@@ -170,7 +180,18 @@ class _Replay:
             if rule.suppression
         }
         self._counts: Counter[tuple[str, str]] = Counter()
+        self._quiet: dict[str, IsQuiet] = {}
         self.raised: list[Alert] = []
+
+    def find_quiet(
+        self, quiet: Callable[[Rule, datetime, datetime], IsQuiet], start: datetime, end: datetime
+    ) -> None:
+        """Look once over history for each rule that raises nothing from no rows."""
+        for rule in self._rules.values():
+            if not rule.trigger.fires(0, rule.threshold):
+                # A query that does not compile fails where it is run, with its reason kept.
+                with suppress(QueryError):
+                    self._quiet[rule.id] = quiet(rule, start - rule.period, end + rule.frequency)
 
     def due(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
         """The windows to run: not those that were run before and have had no news since."""
@@ -203,6 +224,9 @@ class _Replay:
         first = min((s.first for s in tables if s.first), default=None)
         if is_learning(rule, window, first):
             return Run(window, WindowState.SKIPPED, LEARNING)
+        is_quiet = self._quiet.get(rule.id)
+        if is_quiet is not None and is_quiet(window.at):
+            return Run(window, WindowState.DONE, seen=self._seen(tables, window))
         return run(rule, window, self._engine, seen=self._seen(tables, window))
 
     def take(self, each: Run) -> None:

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import duckdb
 
+from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions.sql import SQL_TYPES
 from trailhawk.kql.lower import column_name, lower
-from trailhawk.kql.plan import OutColumn, Scan
+from trailhawk.kql.plan import Node, OutColumn, Scan
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 
@@ -112,6 +113,19 @@ class DuckDBEngine:
         columns = tuple(Column(column.name, column.type) for column in compiled.columns)
         wanted = [column_name(column.id) for column in compiled.columns]
         return Result(columns, _named(table, wanted, columns), compiled.chart)
+
+    def activity(self, text: str, *, period: timedelta, history: TimeRange) -> Activity:
+        """Where in history a rule's query could have had a result; raises QueryError."""
+        return activity(
+            text, self.tables, self._rows, period=period, history=history, functions=self.functions
+        )
+
+    def _rows(self, plan: Node) -> pa.Table:
+        cursor = self._connection.cursor()
+        try:
+            return self._run(cursor, lower(plan, lambda scan: self._scan(scan, cursor)))
+        finally:
+            cursor.close()
 
     def explain(self, text: str, *, now: datetime, window: TimeRange | None = None) -> str:
         """The SQL that a query becomes."""

@@ -320,7 +320,7 @@ def _bound(node: Node, bounds: Bounds) -> Node:
 def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
     """The bounds with those that a predicate's conjuncts add."""
     narrowed = dict(bounds)
-    for conjunct in _conjuncts(predicate):
+    for conjunct in conjuncts(predicate):
         match conjunct:
             case Call(args=(ColumnRef(type=KqlType.DATETIME) as column, Const(value=int() as ticks))):
                 op = conjunct.overload.name
@@ -340,10 +340,11 @@ def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
     return narrowed
 
 
-def _conjuncts(predicate: Expr) -> Iterator[Expr]:
+def conjuncts(predicate: Expr) -> Iterator[Expr]:
+    """The conditions that a predicate joins by `and`."""
     if isinstance(predicate, Call) and predicate.overload.name == "and":
         for arg in predicate.args:
-            yield from _conjuncts(arg)
+            yield from conjuncts(arg)
     else:
         yield predicate
 

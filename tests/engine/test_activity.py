@@ -1,0 +1,103 @@
+"""A window that is called quiet has no result: the law that lets a replay leave windows out."""
+
+from __future__ import annotations
+
+import random
+from datetime import UTC, datetime, timedelta
+
+import pyarrow as pa
+import pytest
+
+from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.engine.result import TimeRange
+from trailhawk.kql.schema import Column, Table
+from trailhawk.kql.types import KqlType
+
+EVENTS = Table(
+    "Events",
+    (
+        Column("TimeGenerated", KqlType.DATETIME),
+        Column("Name", KqlType.STRING),
+        Column("User", KqlType.STRING),
+        Column("Size", KqlType.LONG),
+    ),
+)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+HOURS = 96
+
+
+class _Memory:
+    """A catalog of one table whose rows are all in memory."""
+
+    def table(self, name: str) -> Table | None:
+        return EVENTS if name == EVENTS.name else None
+
+    def table_names(self) -> tuple[str, ...]:
+        return (EVENTS.name,)
+
+    def snapshot(self, name: str) -> _Memory:
+        return self
+
+    def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[()]:
+        return ()
+
+
+@pytest.fixture(scope="module")
+def engine() -> DuckDBEngine:
+    rng = random.Random(7)
+    moments = sorted(rng.randrange(HOURS * 3600) for _ in range(150))
+    rows = pa.table(
+        {
+            "TimeGenerated": pa.array([START.replace(tzinfo=None) + timedelta(seconds=m) for m in moments]),
+            "Name": [rng.choice(["Get", "Put", "Put", "List"]) for _ in moments],
+            "User": [rng.choice(["ann", "bob", "eve"]) for _ in moments],
+            "Size": [rng.choice([0, 5, None]) for _ in moments],
+        }
+    )
+    return DuckDBEngine(_Memory(), relations={"Events": lambda: rows})
+
+
+QUERIES = {
+    "filter": 'Events | where Name == "Get" and Size > 0',
+    "recent part of a longer period": 'Events | where TimeGenerated >= ago(1h) | where Name == "Get"',
+    "keys": 'Events | where Name == "Get" | summarize N = count() by User | where User == "eve"',
+    "inner join": """Events | where Name == "Get" | join kind=inner (
+        Events | where TimeGenerated > ago(2h) and Size == 5) on User""",
+    "left anti": """Events | where TimeGenerated >= ago(1h) and User == "eve"
+        | join kind=leftanti (Events | where TimeGenerated < ago(1h)) on Name""",
+    "outer join": 'Events | where Size == 5 | join kind=leftouter (Events | where Name == "List") on User',
+    "right outer join": 'Events | where Size == 5 | join kind=rightouter (Events | where Name == "List") on User',
+    "full outer join": 'Events | where User == "a" | join kind=fullouter (Events | where Name == "List") on User',
+    "union": 'union (Events | where Name == "Get"), (Events | where User == "eve" and Size == 5)',
+    "materialize": """let E = materialize(Events | extend Who = User | where Name != "List");
+        E | where Who == "eve" | join kind=inner (E | where TimeGenerated > ago(1h)) on Who""",
+    "subquery": "Events | where User in ((Events | where TimeGenerated > ago(1h) and Size == 5 | project User))",
+    "scalar subquery": 'Events | where Size == 5 | where 1 < toscalar(Events | where Name == "Get" | count)',
+    "no input needed": 'Events | where Name == "Never" | count',
+    "mv-expand": 'Events | where Name == "Get" | extend A = dynamic([1, 2]) | mv-expand A | where User == "bob"',
+}
+
+
+@pytest.mark.parametrize("text", QUERIES.values(), ids=list(QUERIES))
+@pytest.mark.parametrize("period", [timedelta(hours=1), timedelta(hours=5)], ids=["1h", "5h"])
+def test_a_quiet_window_has_no_result(engine: DuckDBEngine, text: str, period: timedelta) -> None:
+    history = TimeRange(START - period, START + timedelta(hours=HOURS + 1))
+    activity = engine.activity(text, period=period, history=history)
+    for hour in range(1, HOURS + 1, 3):
+        at = START + timedelta(hours=hour)
+        if activity.is_quiet(at):
+            assert engine.query(text, now=at, window=TimeRange(at - period, at)).rows() == []
+
+
+def test_quiet_windows_are_found(engine: DuckDBEngine) -> None:
+    history = TimeRange(START - timedelta(hours=1), START + timedelta(hours=HOURS + 1))
+    activity = engine.activity(QUERIES["filter"], period=timedelta(hours=1), history=history)
+    quiet = [hour for hour in range(1, HOURS) if activity.is_quiet(START + timedelta(hours=hour))]
+    assert len(quiet) > HOURS / 2
+
+
+def test_a_count_of_nothing_is_a_result(engine: DuckDBEngine) -> None:
+    history = TimeRange(START, START + timedelta(hours=HOURS))
+    activity = engine.activity(QUERIES["no input needed"], period=timedelta(hours=1), history=history)
+    assert activity.covers == ()
+    assert not activity.is_quiet(START + timedelta(hours=5))
