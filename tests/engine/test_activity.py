@@ -66,15 +66,19 @@ QUERIES = {
     "left anti": """Events | where TimeGenerated >= ago(1h) and User == "eve"
         | join kind=leftanti (Events | where TimeGenerated < ago(1h)) on Name""",
     "outer join": 'Events | where Size == 5 | join kind=leftouter (Events | where Name == "List") on User',
-    "right outer join": 'Events | where Size == 5 | join kind=rightouter (Events | where Name == "List") on User',
-    "full outer join": 'Events | where User == "a" | join kind=fullouter (Events | where Name == "List") on User',
+    "right outer join": """Events | where Size == 5
+        | join kind=rightouter (Events | where Name == "List") on User""",
+    "full outer join": """Events | where User == "a"
+        | join kind=fullouter (Events | where Name == "List") on User""",
     "union": 'union (Events | where Name == "Get"), (Events | where User == "eve" and Size == 5)',
     "materialize": """let E = materialize(Events | extend Who = User | where Name != "List");
         E | where Who == "eve" | join kind=inner (E | where TimeGenerated > ago(1h)) on Who""",
-    "subquery": "Events | where User in ((Events | where TimeGenerated > ago(1h) and Size == 5 | project User))",
+    "subquery": """Events
+        | where User in ((Events | where TimeGenerated > ago(1h) and Size == 5 | project User))""",
     "scalar subquery": 'Events | where Size == 5 | where 1 < toscalar(Events | where Name == "Get" | count)',
     "no input needed": 'Events | where Name == "Never" | count',
-    "mv-expand": 'Events | where Name == "Get" | extend A = dynamic([1, 2]) | mv-expand A | where User == "bob"',
+    "mv-expand": """Events | where Name == "Get" | extend A = dynamic([1, 2])
+        | mv-expand A | where User == "bob"""",
 }
 
 
