@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -92,9 +94,28 @@ def test_a_hostile_argument_is_not_obeyed(capsys: pytest.CaptureFixture[str]) ->
     assert "\x1b" not in capsys.readouterr().err
 
 
-def test_what_does_not_exist_is_code_1(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_does_not_exist_is_code_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["simulate", "no-such-attack", "--out", str(tmp_path / "out")]) == 1
     assert capsys.readouterr().err.startswith("not found: no scenario named 'no-such-attack'")
+
+
+def test_home_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--home", "HOME", "tables"], ["tables", "--home", "HOME"], ["tables", "--home=HOME"]):
+        home = tmp_path / str(len(words[-1]))
+        assert run([word.replace("HOME", str(home)) for word in words]) == 0
+        assert home.is_dir()
+    assert run(["query", "--", "--home", "x"]) == 2
+
+
+def test_completion_knows_the_attacks() -> None:
+    environment = os.environ | {
+        "_TRAILHAWK_COMPLETE": "complete_bash",
+        "COMP_WORDS": "trailhawk simulate cl",
+        "COMP_CWORD": "2",
+    }
+    command = [sys.executable, "-c", "from trailhawk.cli import main; main()"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["cloud-breach-s3"]
 
 
 def test_start_loads_nothing_heavy() -> None:

@@ -350,6 +350,12 @@ def incidents_show(
 # --- simulation ---------------------------------------------------------------------------------------------
 
 
+def _scenarios() -> list[tuple[str, str]]:
+    from trailhawk.simulate.techniques import SCENARIOS
+
+    return [(scenario.name, scenario.description) for scenario in SCENARIOS]
+
+
 @app.command(
     epilog=_examples(
         "trailhawk simulate cloud-breach-s3 --out sim",
@@ -357,7 +363,10 @@ def incidents_show(
     )
 )
 def simulate(
-    scenario: Annotated[str, typer.Argument(metavar="SCENARIO", help="The attack: cloud-breach-s3.")],
+    scenario: Annotated[
+        str,
+        typer.Argument(metavar="SCENARIO", help="The attack: cloud-breach-s3.", autocompletion=_scenarios),
+    ],
     out: Annotated[str, typer.Option("--out", metavar="DIR", help="New folder for logs and truth.")],
     days: Annotated[
         int, typer.Option("--days", metavar="N", help="How many days; the attack is on the last.")
@@ -480,9 +489,8 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code: 0, 1 for failure, 2 for wrong use, 130 interrupted."""
     try:
-        outcome = typer.main.get_command(app).main(
-            list(arguments), prog_name="trailhawk", standalone_mode=False
-        )
+        command = typer.main.get_command(app)
+        outcome = command.main(_home_first(arguments), prog_name="trailhawk", standalone_mode=False)
         sys.stdout.flush()
         return outcome if isinstance(outcome, int) else 0
     except TrailhawkError as error:
@@ -498,6 +506,15 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _fail(f"error: {where}{error.strerror or error}", EXIT_FAILURE)
+
+
+def _home_first(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `--home DIR` in front, wherever it was typed."""
+    words = list(arguments)
+    end = words.index("--") if "--" in words else len(words)
+    place = next((at for at, word in enumerate(words[:end]) if word.split("=")[0] == "--home"), 0)
+    length = 1 if words and "=" in words[place] else 2
+    return words[place : place + length] + words[:place] + words[place + length :] if place else words
 
 
 def _fail(message: str, code: int) -> int:
