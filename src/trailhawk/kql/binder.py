@@ -64,6 +64,10 @@ class Binder:
         self.nodes = 0
         self.calls = 0
         self.chart: Chart | None = None
+        self.partitions: tuple[str, ...] = ()
+        """Names of the hidden columns by which mv-apply and partition tell their parts apart."""
+        self.label: str | None = None
+        """What the rows before the operator being bound are called: a table's name, or `as`."""
         self.shared: dict[tuple[int, int], tuple[int, Node]] = {}
 
     # --- the query -----------------------------------------------------------------------------------------
@@ -82,16 +86,34 @@ class Binder:
                         raise UnsupportedError(
                             "a second tabular statement", statement.span, hint="run one at a time"
                         )
-                    plan = self.table(statement.value, env)
+                    plan = self._result(statement.value, env)
                 case syntax.OtherStatement():
                     raise UnsupportedError(f"statement {statement.keyword}", statement.span)
                 case syntax.QueryParameters():
-                    raise UnsupportedError("statement declare query_parameters", statement.span)
+                    env = env.with_({p.name: self._parameter(p, env) for p in statement.parameters})
         if plan is None:
             raise BindingError(
                 "the query has no tabular expression", query.span, hint="end it with a table or print"
             )
         return Query(self._without_hidden(plan), self.chart)
+
+    def _result(self, expr: syntax.Expr, env: Env) -> Node:
+        """The plan of a statement; one that is a value is printed."""
+        is_value = isinstance(expr, syntax.Binary | syntax.Unary | syntax.Literal | syntax.InList)
+        if isinstance(expr, syntax.Call) and not self.is_table(expr, env):
+            is_value = self.scalars.knows(expr.name, env)
+        if not is_value:
+            return self.table(expr, env)
+        printed = syntax.Print(expr.span, (expr,))
+        return self.table(syntax.Pipe(expr.span, None, (printed,)), env)
+
+    def _parameter(self, parameter: syntax.Parameter, env: Env) -> Binding:
+        """A declared query parameter: its default, since none is given from outside."""
+        if parameter.default is None or parameter.type is None:
+            hint = f"write {parameter.name}: type = value"
+            raise BindingError(f"the parameter '{parameter.name}' has no value", parameter.span, hint=hint)
+        value = self.scalars.bind(parameter.default, Scope((), env))
+        return ScalarBinding(self.scalars.convert(value, parameter.type, parameter.default.span))
 
     def _without_hidden(self, plan: Node) -> Node:
         shown = visible(plan.columns)
@@ -120,6 +142,8 @@ class Binder:
                 return bool(expr.operators) or (expr.source is not None and self.is_table(expr.source, env))
             case syntax.DataTable() | syntax.ExternalData():
                 return True
+            case syntax.Member(target=syntax.Call(name=place)):
+                return place in tables.PLACES
             case syntax.Name():
                 return self._is_table_name(env.get(expr.text), expr.text)
             case syntax.Call():
@@ -178,10 +202,10 @@ class Binder:
                 f"'{function.name}' takes {len(parameters)} arguments, not {len(positional)}", span
             )
         names: dict[str, Binding] = {}
-        for index, parameter in enumerate(parameters):
-            given = (
-                positional[index] if index < len(positional) else named.get(parameter.name, parameter.default)
-            )
+        for parameter in parameters:
+            given = named.get(parameter.name)
+            if given is None:
+                given = positional.pop(0) if positional else parameter.default
             if given is None:
                 raise BindingError(f"'{function.name}' needs an argument for '{parameter.name}'", span)
             if parameter.columns is not None or parameter.open:
@@ -216,7 +240,7 @@ class Binder:
             case syntax.ExternalData():
                 raise UnsupportedError("externaldata", expr.span)
             case syntax.Member():
-                raise UnsupportedError("a table of another workspace or database", expr.span)
+                return tables.table_elsewhere(self, expr, env)
             case _:
                 raise BindingError("a table is expected", expr.span)
 
@@ -226,26 +250,57 @@ class Binder:
             if not operators:
                 raise BindingError("a table is expected", pipe.span)
             node, operators = self._source(operators[0], env), operators[1:]
+            label = None
         else:
             node = self.table(pipe.source, env)
+            label = pipe.source.text if isinstance(pipe.source, syntax.Name) else None
+        return self._steps(pipe, node, operators, env, label)
+
+    def _steps(
+        self, pipe: syntax.Pipe, node: Node, operators: Sequence[syntax.Operator], env: Env, label: str | None
+    ) -> Node:
         for operator in operators:
             self.nodes += 1
             if self.nodes > MAX_NODES:
                 raise LimitError(f"the query grows beyond {MAX_NODES} steps", operator.span)
+            if isinstance(operator, syntax.As):
+                env = env.with_({operator.name: TableBinding(_before(pipe, operator), env)})
+                label = operator.name
+                continue
+            if isinstance(operator, syntax.Invoke):
+                node = tables.invoke(self, _before(pipe, operator), operator, env)
+                label = None
+                continue
             bind = STEPS.get(type(operator))
             if bind is None:
                 raise UnsupportedError(spelling(operator), operator.span)
-            if isinstance(operator, syntax.As):
-                before = syntax.Pipe(pipe.span, pipe.source, pipe.operators[: pipe.operators.index(operator)])
-                env = env.with_({operator.name: TableBinding(before, env)})
+            self.label = label
             node = bind(self, node, operator, env)
+            label = None
         return node
+
+    def body(self, pipe: syntax.Pipe, node: Node, env: Env, partition: str) -> Node:
+        """The steps of a sub-pipe over each part of the rows, told apart by a hidden column."""
+        outside = self.partitions
+        self.partitions = (*outside, partition)
+        try:
+            return self._steps(pipe, node, pipe.operators, env, None)
+        finally:
+            self.partitions = outside
 
     def _source(self, operator: syntax.Operator, env: Env) -> Node:
         bind = SOURCES.get(type(operator))
         if bind is None:
             raise UnsupportedError(spelling(operator), operator.span)
         return bind(self, operator, env)
+
+
+def _before(pipe: syntax.Pipe, operator: syntax.Operator) -> syntax.Pipe:
+    """The pipe up to an operator."""
+    place = next(i for i, item in enumerate(pipe.operators) if item is operator)
+    if pipe.source is None and place == 0:
+        raise UnsupportedError(spelling(operator), operator.span, hint="it cannot begin a sub-pipe")
+    return syntax.Pipe(pipe.span, pipe.source, pipe.operators[:place])
 
 
 def spelling(operator: syntax.Operator) -> str:

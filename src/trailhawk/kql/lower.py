@@ -297,6 +297,8 @@ class _Lowering:
         if not ids:
             select.set("expressions", [])
         lists = [self.expression(item, below.columns) for item in node.lists]
+        if node.limit is not None:
+            lists = [sql.call("list_slice", item, 1, node.limit) for item in lists]
         fresh = [column.id for column in node.columns[len(ids) :]]
         if node.index:
             sizes = [sql.call("coalesce", sql.call("len", item.copy()), 0) for item in lists]
@@ -320,13 +322,14 @@ class _Lowering:
             if waiting & {read for arg in call.args for read in references(arg)}:
                 rows, waiting = self._stage(rows), set()
             tree = call.function.overload.sql([self._arg(arg, rows.columns) for arg in call.args])
+            partition = [self.expression(key, rows.columns) for key in call.partition]
             while inner := _inner_windows(tree):
                 names = [next(extra) for _ in inner]
                 for name, window in zip(names, inner, strict=True):
-                    rows.columns[name] = _over(window.copy(), rows.columns[place])
+                    rows.columns[name] = _over(window.copy(), rows.columns[place], partition)
                     window.replace(exp.column(column_name(name)))
                 rows, waiting = self._stage(rows), set()
-            rows.columns[id_] = _over(tree, rows.columns[place])
+            rows.columns[id_] = _over(tree, rows.columns[place], partition)
             waiting.add(id_)
         kept = {column.id: rows.columns[column.id] for column in node.columns}
         order = [exp.Ordered(this=rows.columns[place].copy())] if below.order else []
@@ -427,10 +430,12 @@ class _Lowering:
                 return sql.cast(exp.Literal.string(str(value)), const.type)
 
 
-def _over(tree: exp.Expr, number: exp.Expr) -> exp.Expr:
-    """The tree of a window function with the rows' number written as order into each OVER clause of it."""
+def _over(tree: exp.Expr, number: exp.Expr, partition: list[exp.Expr]) -> exp.Expr:
+    """The tree of a window function with the rows' number as order, and the parts, in each OVER clause."""
     for window in tree.find_all(exp.Window):
         window.set("order", exp.Order(expressions=[exp.Ordered(this=number.copy())]))
+        for key in partition:
+            window.append("partition_by", key.copy())
     return tree
 
 

@@ -59,7 +59,10 @@ def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) 
     """The plan with every expression changed."""
 
     def calls(items: tuple[AggregateCall, ...]) -> tuple[AggregateCall, ...]:
-        return tuple(replace(item, args=tuple(change(arg) for arg in item.args)) for item in items)
+        return tuple(
+            replace(item, args=tuple(map(change, item.args)), partition=tuple(map(change, item.partition)))
+            for item in items
+        )
 
     match node:
         case Scan() | Values():
@@ -389,7 +392,12 @@ class _Pruning:
                 return replace(node, columns=(*below.columns, *own), input=below)
             case Window():
                 own = node.columns[len(node.input.columns) :]
-                read = {id_ for call in node.calls for arg in call.args for id_ in references(arg)}
+                read = {
+                    id_
+                    for call in node.calls
+                    for arg in (*call.args, *call.partition)
+                    for id_ in references(arg)
+                }
                 below = self.prune(node.input, (needed | read) - {c.id for c in own})
                 return replace(node, columns=(*below.columns, *own), input=below)
             case Shared():

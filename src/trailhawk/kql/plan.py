@@ -97,11 +97,12 @@ class InQuery(Expr):
 
 @dataclass(frozen=True, slots=True)
 class AggregateCall:
-    """An aggregate function over the rows of a group; `star` columns ride along (arg_max(x, *))."""
+    """An aggregate function over the rows of a group, or a window function over the rows of a partition."""
 
     function: AggregateFunction
     args: tuple[Expr, ...]
     type: KqlType
+    partition: tuple[Expr, ...] = ()
 
 
 # --- nodes -------------------------------------------------------------------------------------------------
@@ -207,12 +208,13 @@ class Union(Node):
 class Unnest(Node):
     """A row for each place of the lists (zipped, padded with null); columns are the input's, then theirs.
 
-    `index` is the id of a column with the zero-based place, if asked for.
+    With `index` the last column is the zero-based place; of each row at most `limit` places are taken.
     """
 
     input: Node
     lists: tuple[Expr, ...]
     index: bool = False
+    limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

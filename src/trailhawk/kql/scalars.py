@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Protocol
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
@@ -25,7 +26,7 @@ from trailhawk.kql.plan import (
     ScalarQuery,
 )
 from trailhawk.kql.schema import INGESTION_TIME
-from trailhawk.kql.scope import Env, FunctionBinding, ScalarBinding, Scope, TableBinding, suggestion
+from trailhawk.kql.scope import Env, FunctionBinding, ScalarBinding, Scope, TableBinding, suggestion, visible
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 _T = KqlType
@@ -70,11 +71,15 @@ class TableBinder(Protocol):
 
 @dataclass
 class Collector:
-    """Gathers the aggregates (or window functions) met in an expression, and their columns."""
+    """Gathers the aggregates (or window functions) met in an expression, and their columns.
+
+    Window functions are computed for each `partition` on its own.
+    """
 
     functions: dict[str, Aggregate]
-    calls: list[AggregateCall]
-    columns: list[OutColumn]
+    calls: list[AggregateCall] = field(default_factory=list)
+    columns: list[OutColumn] = field(default_factory=list)
+    partition: tuple[Expr, ...] = ()
 
 
 def ticks_of(moment: datetime) -> int:
@@ -103,6 +108,7 @@ class ScalarBinder:
             "columnifexists": self._column_ifexists,
             "ingestion_time": self._ingestion_time,
             "pack_all": self._pack_all,
+            "column_names_of": self._column_names_of,
         }
 
     # --- the walk ------------------------------------------------------------------------------------------
@@ -154,9 +160,15 @@ class ScalarBinder:
     def _as_bool(self, bound: Expr, span: Span) -> Expr:
         if bound.type is _T.BOOL:
             return bound
-        if bound.type is _T.DYNAMIC or bound.type.is_number:
+        if bound.type is _T.DYNAMIC:
             return self.convert(bound, _T.BOOL, span)
         raise BindingError(f"a bool is expected, this is a {bound.type.value}", span)
+
+    def knows(self, name: str, env: Env) -> bool:
+        """Is there a scalar function of this name?"""
+        if isinstance(env.get(name), FunctionBinding) or name in self.special:
+            return True
+        return name in FUNCTIONS and not FUNCTIONS[name].internal
 
     def constant(self, expr: syntax.Expr, env: Env, what: str) -> Const:
         """A constant expression, as `take` and `range` need one."""
@@ -263,7 +275,7 @@ class ScalarBinder:
         if expr.op in ("==", "!="):
             # A text constant beside another type is read as that type; otherwise both are compared as text.
             for text, value in ((left, right), (right, left)):
-                if isinstance(text, Const) and text.type is _T.STRING and value.type is not _T.DATETIME:
+                if isinstance(text, Const) and text.type is _T.STRING:
                     return value, self.convert(text, value.type, expr.span)
             if _T.BOOL in (a, b) and (a.is_number or b.is_number):
                 return self.convert(left, _T.BOOL, expr.span), self.convert(right, _T.BOOL, expr.span)
@@ -409,9 +421,8 @@ class ScalarBinder:
                 f"{function.name}() does not take ({', '.join(type_.value for type_ in types)})", span
             )
         converted = self._converted(function.overload, args, span)
-        call = AggregateCall(
-            function, converted, function.overload.result(tuple(arg.type for arg in converted))
-        )
+        type_ = function.overload.result(tuple(arg.type for arg in converted))
+        call = AggregateCall(function, converted, type_, collect.partition)
         for known, column in zip(collect.calls, collect.columns, strict=True):
             if known == call:
                 return ColumnRef(column.type, column.id)
@@ -544,6 +555,12 @@ class ScalarBinder:
                 args += [Const(_T.STRING, column.name), ColumnRef(column.type, column.id)]
         return self.call("bag_pack", args, expr.span)
 
+    def _column_names_of(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if len(expr.args) != 1:
+            raise BindingError("column_names_of() takes one table", expr.span)
+        plan = self.tables.table(expr.args[0], scope.env)
+        return Const(_T.DYNAMIC, [column.name for column in visible(plan.columns)])
+
 
 def _is_null(expr: Expr) -> bool:
     return isinstance(expr, Const) and expr.value is None
@@ -596,6 +613,8 @@ def _convert_constant(constant: Const, to: KqlType) -> Const | None:
             return Const(to, float(value))
         if to.is_integer and isinstance(value, int):
             return Const(to, value)
+        if to is _T.DECIMAL:
+            return Const(to, Decimal(str(value)))
     return fold(_CONVERSIONS[to], (constant,), to)
 
 

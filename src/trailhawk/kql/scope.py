@@ -6,9 +6,14 @@ import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from trailhawk.errors import BindingError
 from trailhawk.kql import syntax
 from trailhawk.kql.plan import Expr, OutColumn
 from trailhawk.kql.schema import HIDDEN_PREFIX
+
+
+class NoTableError(BindingError):
+    """A table that nobody knows; `union isfuzzy=true` goes on without it."""
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,27 @@
-"""Operators over arrays inside a row: mv-expand."""
+"""Operators over arrays inside a row: mv-expand and mv-apply."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.errors import BindingError, UnsupportedError
 from trailhawk.kql import syntax
-from trailhawk.kql.functions import FUNCTIONS
+from trailhawk.kql.functions import FUNCTIONS, WINDOWS
 from trailhawk.kql.names import Names, auto_name
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import column_for, property_text, row_count, scope_of
+from trailhawk.kql.operators.shared import (
+    carried,
+    property_text,
+    refs,
+    rider_name,
+    riders,
+    row_count,
+    scope_of,
+)
 from trailhawk.kql.plan import (
+    AggregateCall,
     Call,
     ColumnRef,
     Expr,
@@ -18,10 +29,10 @@ from trailhawk.kql.plan import (
     OutColumn,
     Project,
     Unnest,
+    Window,
 )
-from trailhawk.kql.scope import (
-    Env,
-)
+from trailhawk.kql.schema import HIDDEN_PREFIX
+from trailhawk.kql.scope import Env, visible
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
@@ -30,53 +41,114 @@ if TYPE_CHECKING:
 _T = KqlType
 
 
+@dataclass(frozen=True)
+class _Item:
+    """One array that is expanded: the column of its elements, and the type they are converted to."""
+
+    column: OutColumn
+    to: KqlType | None
+    span_of: syntax.MvColumn
+
+
 @step(syntax.MvExpand)
 def mv_expand(binder: Binder, node: Node, operator: syntax.MvExpand, env: Env) -> Node:
-    scope = scope_of(node, env)
-    as_arrays = (
-        property_text(operator, "bagexpansion") == "array" or property_text(operator, "kind") == "array"
-    )
+    return _expanded(binder, node, operator, env)
+
+
+def _expanded(binder: Binder, node: Node, operator: syntax.MvExpand | syntax.MvApply, env: Env) -> Node:
+    """A row for each element; an element takes the place of a column of its name."""
+    as_arrays = "array" in (property_text(operator, "bagexpansion"), property_text(operator, "kind"))
     function = FUNCTIONS["expand_bag_arrays" if as_arrays else "expand_list"].overloads[0]
     index = property_text(operator, "with_itemindex")
-    lists: list[Expr] = []
-    fresh: list[OutColumn] = []
-    finals: dict[str, tuple[OutColumn, KqlType | None]] = {}
+    scope = scope_of(node, env)
     names = Names(column.name for column in node.columns)
+    lists: list[Expr] = []
+    items: dict[str, _Item] = {}
     for item in operator.columns:
         named = item.value if isinstance(item.value, syntax.Named) else None
         value = binder.scalars.bind(named.value if named else item.value, scope)
         if value.type is not _T.DYNAMIC:
-            raise BindingError(f"mv-expand needs a dynamic value, this is a {value.type.value}", item.span)
+            raise BindingError(
+                f"an array is expected, this is a {value.type.value}", item.span, hint="use parse_json(...)"
+            )
         name = (named.names[0] if named else auto_name(item.value)) or names.computed()
         lists.append(Call(_T.DYNAMIC, function, (value,)))
-        fresh.append(OutColumn(binder.new_id(), name, _T.DYNAMIC))
-        finals[name] = (fresh[-1], item.to)
-    place = OutColumn(binder.new_id(), index or "", _T.LONG)
-    extra = (*fresh, place) if index else tuple(fresh)
-    unnest: Node = Unnest((*node.columns, *extra), node, tuple(lists), index is not None)
-    columns: list[OutColumn] = []
-    values: list[Expr] = []
-
-    def add(name: str, column: OutColumn, to: KqlType | None, span: Span) -> None:
-        ref: Expr = ColumnRef(column.type, column.id)
-        if to is not None and to is not _T.DYNAMIC:
-            ref = binder.scalars.convert(ref, to, span)
-        columns.append(column_for(binder, name, ref))
-        values.append(ref)
-
+        items[name] = _Item(OutColumn(binder.new_id(), name, _T.DYNAMIC), item.to, item)
+    place = [OutColumn(binder.new_id(), index, _T.LONG)] if index else []
+    most = None if operator.limit is None else row_count(binder, operator.limit, env)
+    fresh = [item.column for item in items.values()]
+    unnest = Unnest((*node.columns, *fresh, *place), node, tuple(lists), bool(place), most)
+    pairs: list[tuple[OutColumn, Expr]] = []
     for column in node.columns:
-        replaced = finals.pop(column.name, None)
-        if replaced:
-            add(column.name, replaced[0], replaced[1], operator.span)
-        else:
-            columns.append(column)
-            values.append(ColumnRef(column.type, column.id))
-    for name, (column, to) in finals.items():
-        add(name, column, to, operator.span)
-    if index:
-        add(names.unique(index), place, None, operator.span)
-    result: Node = Project(tuple(columns), unnest, tuple(values))
-    if operator.limit is not None:
-        row_count(binder, operator.limit, env)
-        raise UnsupportedError("mv-expand limit", operator.limit.span)
-    return result
+        taken = items.pop(column.name, None)
+        pairs.append(_element(binder, taken) if taken else (column, ColumnRef(column.type, column.id)))
+    pairs += [_element(binder, item) for item in items.values()]
+    pairs += [(replace(c, name=names.unique(c.name)), ColumnRef(c.type, c.id)) for c in place]
+    return Project(tuple(column for column, _ in pairs), unnest, tuple(value for _, value in pairs))
+
+
+def _element(binder: Binder, item: _Item) -> tuple[OutColumn, Expr]:
+    """The element's column, converted if the query asks for a type."""
+    value: Expr = ColumnRef(_T.DYNAMIC, item.column.id)
+    if item.to is None or item.to is _T.DYNAMIC:
+        return item.column, value
+    converted = binder.scalars.convert(value, item.to, item.span_of.span)
+    return OutColumn(binder.new_id(), item.column.name, converted.type), converted
+
+
+@step(syntax.MvApply)
+def mv_apply(binder: Binder, node: Node, operator: syntax.MvApply, env: Env) -> Node:
+    """The sub-pipe over each row's elements: rows are numbered, and every step minds the number."""
+    part = f"{HIDDEN_PREFIX}part{binder.new_id()}"
+    number = OutColumn(binder.new_id(), part, _T.LONG)
+    call = AggregateCall(WINDOWS["row_number"], (), _T.LONG, refs(carried(binder, node)))
+    numbered: Node = Window((*node.columns, number), node, (call,))
+    expanded = _expanded(binder, numbered, operator, env)
+    found = binder.body(operator.body, riding(binder, numbered, expanded), env, part)
+    return _beside_elements(node, found)
+
+
+def riding(binder: Binder, row: Node, node: Node) -> Node:
+    """The node with hidden copies of a row's columns, which go along whatever the sub-pipe does."""
+    kept = {column.id for column in node.columns}
+    copies = [
+        (OutColumn(binder.new_id(), rider_name(column), column.type), ColumnRef(column.type, column.id))
+        for column in row.columns
+        if column.id in kept and not column.name.startswith(HIDDEN_PREFIX)
+    ]
+    columns = (*node.columns, *(column for column, _ in copies))
+    return Project(columns, node, (*refs(node.columns), *(value for _, value in copies)))
+
+
+def _beside_elements(row: Node, found: Node) -> Node:
+    """The row's columns, then what the sub-pipe gives beside them; of one name the sub-pipe's wins."""
+    given = {column.name: column for column in visible(found.columns)}
+    copies = {column.name: column for column in riders(found)}
+    pairs: list[tuple[OutColumn, OutColumn]] = []
+    for column in row.columns:
+        source = given.pop(column.name, None) or copies.get(rider_name(column))
+        if source is None and column.name.startswith(HIDDEN_PREFIX):
+            source = next((c for c in found.columns if c.name == column.name), None)
+        if source is not None:
+            pairs.append((replace(source, name=column.name), source))
+    pairs += [(column, column) for column in given.values()]
+    return _renamed(found, pairs)
+
+
+def _renamed(node: Node, pairs: Sequence[tuple[OutColumn, OutColumn]]) -> Node:
+    return Project(tuple(column for column, _ in pairs), node, refs([source for _, source in pairs]))
+
+
+@step(syntax.Partition)
+def partition(binder: Binder, node: Node, operator: syntax.Partition, env: Env) -> Node:
+    """The sub-pipe over the rows of each value of a column on its own."""
+    if operator.standalone:
+        raise UnsupportedError("partition by with a query in braces", operator.span)
+    key = binder.scalars.bind(operator.by, scope_of(node, env))
+    if key.type is _T.DYNAMIC:
+        raise BindingError("a dynamic value cannot be parted by", operator.by.span, hint="use tostring(...)")
+    part = f"{HIDDEN_PREFIX}part{binder.new_id()}"
+    column = OutColumn(binder.new_id(), part, key.type)
+    parted = Project((*node.columns, column), node, (*refs(node.columns), key))
+    found = binder.body(operator.body, parted, env, part)
+    return _renamed(found, [(c, c) for c in found.columns if c.name != part])

@@ -13,8 +13,9 @@ from trailhawk.kql import syntax
 from trailhawk.kql.functions import WINDOWS
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import column_for, named_values, refs, scope_of
+from trailhawk.kql.operators.shared import carried, column_for, named_values, refs, riders, scope_of
 from trailhawk.kql.plan import (
+    ColumnRef,
     Expr,
     Node,
     OutColumn,
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 _T = KqlType
 
 
+def windows_over(binder: Binder, node: Node) -> Collector:
+    """Gathers window functions, which see one partition of the rows at a time."""
+    return Collector(WINDOWS, partition=refs(carried(binder, node)))
+
+
 def over(node: Node, windows: Collector) -> Node:
     """The node with the window functions' columns beside its own."""
     if not windows.calls:
@@ -46,8 +52,8 @@ def over(node: Node, windows: Collector) -> Node:
 
 @step(syntax.Extend)
 def extend(binder: Binder, node: Node, operator: syntax.Extend, env: Env) -> Node:
-    over_rows = Collector(WINDOWS, [], [])
-    items = named_values(binder, operator.values, scope_of(node, env), over_rows)
+    windows = windows_over(binder, node)
+    items = named_values(binder, operator.values, scope_of(node, env), windows)
     columns = list(node.columns)
     values: list[Expr] = list(refs(columns))
     places = {column.name: i for i, column in enumerate(columns)}
@@ -61,25 +67,27 @@ def extend(binder: Binder, node: Node, operator: syntax.Extend, env: Env) -> Nod
             places[unique] = len(columns)
             columns.append(OutColumn(binder.new_id(), unique, value.type))
             values.append(value)
-    return Project(tuple(columns), over(node, over_rows), tuple(values))
+    return Project(tuple(columns), over(node, windows), tuple(values))
 
 
 @step(syntax.Project)
 def project(binder: Binder, node: Node, operator: syntax.Project, env: Env) -> Node:
-    over_rows = Collector(WINDOWS, [], [])
-    items = named_values(binder, operator.values, scope_of(node, env), over_rows)
+    windows = windows_over(binder, node)
+    items = named_values(binder, operator.values, scope_of(node, env), windows)
     names = Names()
     columns: list[OutColumn] = []
     taken: set[int] = set()
     for name, given, value, span in items:
-        if name and given and name in names.used:
+        if name in names.used and (given or isinstance(value, ColumnRef)):
             raise BindingError(f"two columns are called '{name}'", span)
         column = column_for(binder, names.unique(name or names.computed()), value)
         if column.id in taken:
             column = replace(column, id=binder.new_id())
         taken.add(column.id)
         columns.append(column)
-    return Project(tuple(columns), over(node, over_rows), tuple(value for _, _, value, _ in items))
+    values = tuple(value for _, _, value, _ in items)
+    parts = (*carried(binder, node), *riders(node))
+    return Project((*columns, *parts), over(node, windows), (*values, *refs(parts)))
 
 
 def chosen(node: Node, items: Sequence[syntax.Expr]) -> list[OutColumn]:
@@ -119,7 +127,22 @@ def project_away(binder: Binder, node: Node, operator: syntax.ProjectAway, env: 
 @step(syntax.ProjectKeep)
 def project_keep(binder: Binder, node: Node, operator: syntax.ProjectKeep, env: Env) -> Node:
     kept = chosen(node, operator.columns)
-    return keep(node, [column for column in node.columns if column in kept])
+    hidden = (*carried(binder, node), *riders(node))
+    return keep(node, [column for column in node.columns if column in kept or column in hidden])
+
+
+@step(syntax.ProjectByNames)
+def project_by_names(binder: Binder, node: Node, operator: syntax.ProjectByNames, env: Env) -> Node:
+    """Columns named by texts and arrays of texts; a name that no column has is passed over."""
+    found: list[OutColumn] = []
+    for item in operator.values:
+        value = binder.scalars.constant(item, env, "a name of project-by-names").value
+        for name in value if isinstance(value, list) else [value]:
+            if not isinstance(name, str):
+                raise BindingError("project-by-names takes texts and arrays of texts", item.span)
+            matches = [c for c in visible(node.columns) if fnmatch.fnmatchcase(c.name, name)]
+            found += [column for column in matches if column not in found]
+    return keep(node, [*found, *carried(binder, node), *riders(node)])
 
 
 @step(syntax.ProjectRename)

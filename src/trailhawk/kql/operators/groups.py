@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError
+from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES
 from trailhawk.kql.functions.aggregates import ROW_FUNCTIONS
 from trailhawk.kql.names import Names, aggregate_name, auto_name
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import named_values, refs, scope_of
+from trailhawk.kql.operators.shared import (
+    carried,
+    limited,
+    named_values,
+    refs,
+    riders,
+    riding_calls,
+    row_count,
+    scope_of,
+)
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
@@ -20,6 +30,8 @@ from trailhawk.kql.plan import (
     Node,
     OutColumn,
     Project,
+    Sort,
+    SortKey,
 )
 from trailhawk.kql.scalars import Collector
 from trailhawk.kql.scope import (
@@ -38,7 +50,15 @@ _T = KqlType
 @step(syntax.Count)
 def count(binder: Binder, node: Node, operator: syntax.Count, env: Env) -> Node:
     column = OutColumn(binder.new_id(), operator.name or "Count", _T.LONG)
-    return Aggregate((column,), node, (), (AggregateCall(AGGREGATES["count"], (), _T.LONG),))
+    parts = key_parts(binder, node)
+    keys = refs(carried(binder, node))
+    calls = (AggregateCall(AGGREGATES["count"], (), _T.LONG), *riding_calls(node))
+    return Aggregate((*parts, column, *fresh_riders(binder, node)), node, keys, calls)
+
+
+def key_parts(binder: Binder, node: Node) -> tuple[OutColumn, ...]:
+    """Columns for the keys that keep parts of the rows apart."""
+    return tuple(replace(column, id=binder.new_id()) for column in carried(binder, node))
 
 
 @step(syntax.Distinct)
@@ -49,7 +69,21 @@ def distinct(binder: Binder, node: Node, operator: syntax.Distinct, env: Env) ->
         OutColumn(binder.new_id(), names.unique(name or names.computed()), value.type)
         for name, _, value, _ in items
     )
-    return Aggregate(columns, node, tuple(value for _, _, value, _ in items), ())
+    for _, _, value, span in items:
+        no_dynamic_key(value, span)
+    keys = (*(value for _, _, value, _ in items), *refs(carried(binder, node)))
+    columns = (*columns, *key_parts(binder, node), *fresh_riders(binder, node))
+    return Aggregate(columns, node, keys, riding_calls(node))
+
+
+def fresh_riders(binder: Binder, node: Node) -> tuple[OutColumn, ...]:
+    """Columns for what `riding_calls` gives."""
+    return tuple(replace(column, id=binder.new_id()) for column in riders(node))
+
+
+def no_dynamic_key(value: Expr, span: Span) -> None:
+    if value.type is _T.DYNAMIC:
+        raise BindingError("a dynamic value cannot be grouped by", span, hint="use tostring(...)")
 
 
 @step(syntax.Summarize)
@@ -58,22 +92,24 @@ def summarize(binder: Binder, node: Node, operator: syntax.Summarize, env: Env) 
     names = Names()
     keys = named_values(binder, operator.by, scope)
     for _, _, value, span in keys:
-        if value.type is _T.DYNAMIC:
-            raise BindingError("a dynamic value cannot be grouped by", span, hint="use tostring(...)")
+        no_dynamic_key(value, span)
     key_columns: list[OutColumn] = []
     for name, _, value, _ in keys:
         key_columns.append(OutColumn(binder.new_id(), names.unique(name or names.computed()), value.type))
-    collect = Collector(AGGREGATES, [], [])
+    collect = Collector(AGGREGATES)
     grouped = {value.id for _, _, value, _ in keys if isinstance(value, ColumnRef)}
     outputs: list[tuple[str, Expr]] = []
     for item in operator.values:
         outputs += aggregate_item(binder, item, scope, collect, names, grouped)
+    key_columns += key_parts(binder, node)
+    along = fresh_riders(binder, node)
     aggregated = Aggregate(
-        (*key_columns, *collect.columns),
+        (*key_columns, *collect.columns, *along),
         node,
-        tuple(value for _, _, value, _ in keys),
-        tuple(collect.calls),
+        (*(value for _, _, value, _ in keys), *refs(carried(binder, node))),
+        (*collect.calls, *riding_calls(node)),
     )
+    key_columns += along
     columns = list(key_columns)
     values: list[Expr] = list(refs(key_columns))
     for name, value in outputs:
@@ -159,3 +195,31 @@ def percentiles(
         column = binder.scalars.collect(AGGREGATES["percentile"], [value, bound], call.span, collect)
         found.append((f"percentile_{base}_{shown}", column))
     return found
+
+
+@step(syntax.TopHitters)
+def top_hitters(binder: Binder, node: Node, operator: syntax.TopHitters, env: Env) -> Node:
+    """The most frequent values (or those of the largest sum), exact here, largest first."""
+    scope = scope_of(node, env)
+    weighed = operator.by is not None
+    name = "approximate_sum_" if weighed else "approximate_count_"
+    source = operator.by if operator.by is not None else operator.of
+    named = operator.of if isinstance(operator.of, syntax.Named) else None
+    key = binder.scalars.bind(named.value if named else operator.of, scope)
+    no_dynamic_key(key, operator.of.span)
+    collect = Collector(AGGREGATES)
+    args = [binder.scalars.bind(operator.by, scope)] if operator.by is not None else []
+    total = binder.scalars.collect(AGGREGATES["sum" if weighed else "count"], args, operator.span, collect)
+    shown = named.names[0] if named else auto_name(operator.of)
+    column = OutColumn(binder.new_id(), shown or "Column1", key.type)
+    weight = replace(collect.columns[0], name=f"{name}{auto_name(source) or ''}")
+    keys = (key, *refs(carried(binder, node)))
+    grouped = Aggregate((column, *key_parts(binder, node), weight), node, keys, tuple(collect.calls))
+    ordered = Sort(grouped.columns, grouped, (SortKey(total, descending=True, nulls_first=False),))
+    return limited(binder, ordered, row_count(binder, operator.count, env))
+
+
+@step(syntax.SampleDistinct)
+def sample_distinct(binder: Binder, node: Node, operator: syntax.SampleDistinct, env: Env) -> Node:
+    different = distinct(binder, node, syntax.Distinct(operator.span, (operator.of,)), env)
+    return limited(binder, different, row_count(binder, operator.count, env))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError
+from trailhawk.errors import BindingError, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import refs
+from trailhawk.kql.operators.shared import carried, refs
 from trailhawk.kql.plan import (
     ColumnRef,
     Expr,
@@ -41,6 +41,8 @@ _JOIN_KINDS = {kind.value: kind for kind in JoinKind} | {
 @step(syntax.Join)
 def join(binder: Binder, node: Node, operator: syntax.Join, env: Env) -> Node:
     kind = join_kind(operator, "innerunique")
+    if carried(binder, node) and kind not in (JoinKind.INNER, JoinKind.LEFT_OUTER, JoinKind.LEFT_SEMI):
+        raise UnsupportedError(f"join kind={kind.value} inside a sub-pipe", operator.span)
     right = binder.table(operator.right, env)
     keys = join_keys(binder, node, right, operator.keys, env)
     if kind in (JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI):
@@ -51,10 +53,12 @@ def join(binder: Binder, node: Node, operator: syntax.Join, env: Env) -> Node:
     return Join(columns, node, right, kind, keys)
 
 
-def beside(node: Node, right: Iterable[OutColumn]) -> tuple[OutColumn, ...]:
+def beside(node: Node, right: Sequence[OutColumn]) -> tuple[OutColumn, ...]:
     """The left's columns and the right's, these renamed where a name is taken."""
-    names = Names(column.name for column in node.columns)
-    return (*node.columns, *(replace(column, name=names.unique(column.name)) for column in right))
+    taken = {column.name for column in node.columns}
+    names = Names({*taken, *(column.name for column in right)})
+    shown = (names.unique(column.name) if column.name in taken else column.name for column in right)
+    return (*node.columns, *(replace(column, name=name) for column, name in zip(right, shown, strict=True)))
 
 
 def join_kind(operator: syntax.Join | syntax.Lookup, default: str) -> JoinKind:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import UnsupportedError
+from trailhawk.errors import BindingError, UnsupportedError
 from trailhawk.kql import syntax
+from trailhawk.kql.functions import FUNCTIONS
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import property_text, refs, scope_of
 from trailhawk.kql.plan import (
+    Call,
     Const,
     Expr,
     Filter,
@@ -26,56 +29,122 @@ if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _T = KqlType
-_GROUPS = {_T.LONG: r"\s*([+-]?\d+)", _T.INT: r"\s*([+-]?\d+)", _T.REAL: r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)"}
+# Types whose text a pattern can tell; what else is asked for is converted, and must convert.
+_GROUPS = {
+    _T.LONG: r"\s*([+-]?\d+)",
+    _T.INT: r"\s*([+-]?\d+)",
+    _T.REAL: r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)",
+}
+_OPEN_GROUP = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\((?!\?)|\(\?P?<\w+>")
 
 
 @step(syntax.Parse)
 def parse(binder: Binder, node: Node, operator: syntax.Parse, env: Env) -> Node:
+    """Columns read out of a text. Where the pattern does not match, all of them are null.
+
+    kind=relaxed leaves null only what does not convert; kind=regex takes the texts as regular expressions.
+    """
     kind = property_text(operator, "kind") or "simple"
-    if kind not in ("simple", "regex"):
-        raise UnsupportedError(f"parse kind={kind}", operator.span)
-    scope = scope_of(node, env)
-    value = binder.scalars.convert(binder.scalars.bind(operator.value, scope), _T.STRING, operator.value.span)
-    pattern, targets = parse_pattern(binder, operator, env, regex=kind == "regex")
-    if kind == "regex" and (flags := property_text(operator, "flags")):
-        pattern = f"(?{flags}){pattern}"
+    if kind not in ("simple", "regex", "relaxed"):
+        raise BindingError(f"there is no parse kind '{kind}'", operator.span, hint="simple, relaxed or regex")
+    span = operator.span
+    given = binder.scalars.bind(operator.value, scope_of(node, env))
+    value = binder.scalars.convert(given, _T.STRING, operator.value.span)
+    pattern, targets = _pattern(binder, operator, env, kind)
     text = Const(_T.STRING, pattern)
-    matches = binder.scalars.call("matches regex", [value, text], operator.span)
-    items: list[tuple[str, Expr]] = []
+    valid = binder.scalars.call("matches regex", [value, text], span)
+    found: list[tuple[str, Expr]] = []
     for place, (name, type_) in enumerate(targets, start=1):
-        found = binder.scalars.call("parse_group", [value, text, Const(_T.LONG, place)], operator.span)
-        items.append((name, binder.scalars.convert(found, type_, operator.span)))
+        group = binder.scalars.call("parse_group", [value, text, Const(_T.LONG, place)], span)
+        converted = binder.scalars.convert(group, type_, span)
+        found.append((name, converted))
+        if kind != "relaxed" and type_ is not _T.STRING and type_ not in _GROUPS:
+            valid = binder.scalars.call(
+                "and", [valid, binder.scalars.call("isnotnull", [converted], span)], span
+            )
     if operator.where:
-        node = Filter(node.columns, node, matches)
+        node = Filter(node.columns, node, valid)
+    elif isinstance(valid, Call) and valid.overload.name == "and":
+        choose = FUNCTIONS["case"].overloads[0]
+        found = [
+            (name, Call(item.type, choose, (valid, item, Const(item.type, None)))) for name, item in found
+        ]
+    return _with_columns(binder, node, found)
+
+
+def _with_columns(binder: Binder, node: Node, found: Sequence[tuple[str, Expr]]) -> Node:
+    """The node's columns and the found ones; one of the same name is replaced in its place."""
     columns = list(node.columns)
     values: list[Expr] = list(refs(columns))
-    for name, extracted in items:
-        column = OutColumn(binder.new_id(), name, extracted.type)
+    for name, value in found:
+        column = OutColumn(binder.new_id(), name, value.type)
         places = [i for i, known in enumerate(columns) if known.name == name]
         if places:
-            columns[places[0]], values[places[0]] = column, extracted
+            columns[places[0]], values[places[0]] = column, value
         else:
             columns.append(column)
-            values.append(extracted)
+            values.append(value)
     return Project(tuple(columns), node, tuple(values))
 
 
-def parse_pattern(
-    binder: Binder, operator: syntax.Parse, env: Env, *, regex: bool
+def _pattern(
+    binder: Binder, operator: syntax.Parse, env: Env, kind: str
 ) -> tuple[str, list[tuple[str, KqlType]]]:
-    """The pattern as one regular expression with a group for each column."""
+    """The pattern as one regular expression with a group for each column, and the columns."""
+    regex = kind == "regex"
     pieces: list[str] = []
     targets: list[tuple[str, KqlType]] = []
     for place, part in enumerate(operator.pattern):
         last = place == len(operator.pattern) - 1
         if part.text is not None:
             text = str(binder.scalars.constant(part.text, env, "parse's text").value)
-            pieces.append(text if regex else re.escape(text).replace("\\ ", " "))
+            pieces.append(_without_groups(text) if regex else re.escape(text).replace("\\ ", " "))
         elif part.name is not None:
             type_ = part.type or _T.STRING
             targets.append((part.name, type_))
-            pieces.append(_GROUPS.get(type_, "(.*)" if last else "(.*?)"))
+            untyped = "(.*)" if last or regex else "(.*?)"
+            pieces.append(untyped if kind == "relaxed" else _GROUPS.get(type_, untyped))
         else:
             pieces.append(".*" if last else ".*?")
-    anchored = "".join(pieces)
-    return (anchored if regex else f"(?s)^{anchored}$"), targets
+    whole = "".join(pieces)
+    if not regex:
+        return f"(?s)^{whole}$", targets
+    flags = property_text(operator, "flags")
+    return (f"(?{flags}){whole}" if flags else whole), targets
+
+
+def _without_groups(pattern: str) -> str:
+    """The expression with its own groups made plain, so that ours keep their numbers."""
+    return _OPEN_GROUP.sub(lambda match: match.group(1) or "(?:", pattern)
+
+
+@step(syntax.ParseKv)
+def parse_kv(binder: Binder, node: Node, operator: syntax.ParseKv, env: Env) -> Node:
+    """Columns from pairs of key and value in a text, for delimiters and quotes of one text each."""
+    span = operator.span
+    for name in ("regex", "escape", "greedy"):
+        if (property_text(operator, name) or "false").lower() != "false":
+            raise UnsupportedError(f"parse-kv with {name}", span)
+    pair = property_text(operator, "pair_delimiter")
+    sign = property_text(operator, "kv_delimiter")
+    quote = property_text(operator, "quote")
+    if sign is None:
+        raise UnsupportedError("parse-kv without kv_delimiter", span)
+    given = binder.scalars.bind(operator.value, scope_of(node, env))
+    value = binder.scalars.convert(given, _T.STRING, operator.value.span)
+    between = re.escape(pair) if pair else r"\s"
+    first = Const(_T.LONG, 1)
+
+    def group(pattern: str) -> Expr:
+        return binder.scalars.call("parse_group", [value, Const(_T.STRING, pattern), first], span)
+
+    found: list[tuple[str, Expr]] = []
+    for column in operator.columns:
+        before = rf"(?s)(?:^|{between})\s*{re.escape(column.name)}\s*{re.escape(sign)}"
+        text = group(rf"{before}(.*?)(?:{between}|$)")
+        if quote:
+            quoted = rf"{before}\s*{re.escape(quote[0])}(.*?){re.escape(quote[-1])}"
+            is_quoted = binder.scalars.call("matches regex", [value, Const(_T.STRING, quoted)], span)
+            text = Call(_T.STRING, FUNCTIONS["case"].overloads[0], (is_quoted, group(quoted), text))
+        found.append((column.name, binder.scalars.convert(text, column.type, span)))
+    return _with_columns(binder, node, found)

@@ -8,7 +8,7 @@ from trailhawk.errors import BindingError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators.columns import extend
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import row_count, scope_of
+from trailhawk.kql.operators.shared import limited, row_count, scope_of
 from trailhawk.kql.plan import (
     Chart,
     Filter,
@@ -35,8 +35,16 @@ def where(binder: Binder, node: Node, operator: syntax.Where, env: Env) -> Node:
 
 
 @step(syntax.Take)
-def take(binder: Binder, node: Node, operator: syntax.Take | syntax.Sample, env: Env) -> Node:
-    return Limit(node.columns, node, row_count(binder, operator.count, env))
+def take(binder: Binder, node: Node, operator: syntax.Take, env: Env) -> Node:
+    return limited(binder, node, row_count(binder, operator.count, env))
+
+
+@step(syntax.Sample)
+def sample(binder: Binder, node: Node, operator: syntax.Sample, env: Env) -> Node:
+    """Rows drawn by chance: the first of a random order."""
+    chance = binder.scalars.call("rand", [], operator.span)
+    shuffled = Sort(node.columns, node, (SortKey(chance, descending=False, nulls_first=True),))
+    return limited(binder, shuffled, row_count(binder, operator.count, env))
 
 
 @step(syntax.Sort)
@@ -59,7 +67,7 @@ def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
 def top(binder: Binder, node: Node, operator: syntax.Top, env: Env) -> Node:
     key = sort_key(binder, operator.by, scope_of(node, env))
     count = row_count(binder, operator.count, env)
-    return Limit(node.columns, Sort(node.columns, node, (key,)), count)
+    return limited(binder, Sort(node.columns, node, (key,)), count)
 
 
 @step(syntax.Serialize)
@@ -67,6 +75,11 @@ def serialize(binder: Binder, node: Node, operator: syntax.Serialize, env: Env) 
     return (
         extend(binder, node, syntax.Extend(operator.span, operator.values), env) if operator.values else node
     )
+
+
+@step(syntax.Consume)
+def consume(binder: Binder, node: Node, operator: syntax.Consume, env: Env) -> Node:
+    return Limit(node.columns, node, 0)
 
 
 @step(syntax.Render)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
+from trailhawk.kql.functions import AGGREGATES, WINDOWS
 from trailhawk.kql.names import auto_name
 from trailhawk.kql.plan import (
+    AggregateCall,
     ColumnRef,
+    Const,
     Expr,
+    Filter,
+    Limit,
     Node,
     OutColumn,
+    Project,
+    Window,
 )
 from trailhawk.kql.scalars import Collector
+from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import (
     Env,
     Scope,
@@ -34,6 +42,26 @@ def refs(columns: Iterable[OutColumn]) -> tuple[Expr, ...]:
 
 def scope_of(node: Node, env: Env) -> Scope:
     return Scope(node.columns, env)
+
+
+def carried(binder: Binder, node: Node) -> tuple[OutColumn, ...]:
+    """The hidden columns that tell apart the parts of the rows that a sub-pipe runs over."""
+    return tuple(column for column in node.columns if column.name in binder.partitions)
+
+
+def rider_name(column: OutColumn) -> str:
+    return f"{HIDDEN_PREFIX}ride{column.id}"
+
+
+def riders(node: Node) -> tuple[OutColumn, ...]:
+    """The copies of outer rows' columns that a node carries."""
+    return tuple(c for c in node.columns if c.name.startswith(f"{HIDDEN_PREFIX}ride"))
+
+
+def riding_calls(node: Node) -> tuple[AggregateCall, ...]:
+    """Aggregates that carry the copies along: within a part all values are the same."""
+    function = AGGREGATES["take_any"]
+    return tuple(AggregateCall(function, (ref,), ref.type) for ref in refs(riders(node)))
 
 
 def column_for(binder: Binder, name: str, value: Expr) -> OutColumn:
@@ -61,9 +89,28 @@ def named_values(
     return found
 
 
-def property_text(
-    operator: syntax.Union | syntax.Search | syntax.MvExpand | syntax.Parse, name: str
-) -> str | None:
+def limited(binder: Binder, node: Node, count: int) -> Node:
+    """The first rows, of each part where the rows are parted."""
+    parts = carried(binder, node)
+    if not parts:
+        return Limit(node.columns, node, count)
+    number = OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}row", KqlType.LONG)
+    call = AggregateCall(WINDOWS["row_number"], (), KqlType.LONG, refs(parts))
+    numbered = Window((*node.columns, number), node, (call,))
+    test = binder.scalars.call(
+        "<=", [ColumnRef(KqlType.LONG, number.id), Const(KqlType.LONG, count)], Span(0, 0)
+    )
+    return Project(node.columns, Filter(numbered.columns, numbered, test), refs(node.columns))
+
+
+class HasProperties(Protocol):
+    """An operator with parameters before its arguments."""
+
+    @property
+    def properties(self) -> tuple[syntax.Property, ...]: ...
+
+
+def property_text(operator: HasProperties, name: str) -> str | None:
     for item in operator.properties:
         if item.name.lower() == name:
             if isinstance(item.value, syntax.Name):
@@ -75,6 +122,8 @@ def property_text(
 
 def row_count(binder: Binder, expr: syntax.Expr, env: Env) -> int:
     count = binder.scalars.constant(expr, env, "the number of rows")
+    if count.type is KqlType.REAL and isinstance(count.value, float) and count.value.is_integer():
+        count = Const(KqlType.LONG, int(count.value))
     if not isinstance(count.value, int) or isinstance(count.value, bool) or count.value < 0:
         raise BindingError("the number of rows must be a whole number", expr.span)
     return count.value

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError, Span
+from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
 from trailhawk.kql.functions.registry import widest
@@ -30,6 +30,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.scope import (
     Env,
     FunctionBinding,
+    NoTableError,
     ScalarBinding,
     Scope,
     TableBinding,
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _T = KqlType
+PLACES = frozenset({"database", "workspace", "cluster"})
+OWN_NAMES = frozenset({"trailhawk", "default", ""})
+"""What a query may call this lake where it names a database, workspace or cluster."""
 _DOTNET = {
     _T.BOOL: "System.SByte",
     _T.INT: "System.Int32",
@@ -67,7 +71,7 @@ def table_name(binder: Binder, expr: syntax.Name, env: Env) -> Node:
     table = binder.catalog.table(expr.text)
     if table is None:
         known = [*binder.catalog.table_names(), *env.all_names()]
-        raise BindingError(f"there is no table '{expr.text}'", expr.span, hint=suggestion(expr.text, known))
+        raise NoTableError(f"there is no table '{expr.text}'", expr.span, hint=suggestion(expr.text, known))
     return scan(binder, table)
 
 
@@ -117,6 +121,32 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
     raise BindingError(
         f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
     )
+
+
+def table_elsewhere(binder: Binder, expr: syntax.Member, env: Env) -> Node:
+    """`database('x').T`, `workspace('x').T`, `cluster('y').database('x').T` of our own names."""
+    target: syntax.Expr | None = expr.target
+    while isinstance(target, syntax.Call) and target.name in PLACES:
+        place = [binder.scalars.constant(arg, env, f"{target.name}()'s name").value for arg in target.args]
+        if len(place) != 1 or place[0] not in OWN_NAMES:
+            known = ", ".join(f"'{name}'" for name in sorted(OWN_NAMES))
+            raise UnsupportedError(
+                f"{target.name}({place[0] if place else ''!r})", target.span, hint=f"ours are {known}"
+            )
+        target = target.target
+    if target is not None:
+        raise BindingError("a table is expected", expr.span)
+    return table_name(binder, syntax.Name(expr.span, expr.name), binder.root)
+
+
+def invoke(binder: Binder, before: syntax.Pipe, operator: syntax.Invoke, env: Env) -> Node:
+    """`T | invoke f(a)`: the function with the rows as its first argument."""
+    call = operator.call
+    function = env.get(call.name)
+    if not isinstance(function, FunctionBinding):
+        hint = suggestion(call.name, env.all_names())
+        raise BindingError(f"there is no function '{call.name}'", call.name_span, hint=hint)
+    return call_table(binder, function, (before, *call.args), Scope((), env), operator.span)
 
 
 def call_table(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators.registry import source, step
-from trailhawk.kql.operators.shared import property_text
+from trailhawk.kql.operators.shared import carried, property_text
 from trailhawk.kql.operators.tables import table_name
 from trailhawk.kql.plan import (
     ColumnRef,
@@ -24,6 +24,7 @@ from trailhawk.kql.plan import (
 )
 from trailhawk.kql.scope import (
     Env,
+    NoTableError,
     Scope,
 )
 from trailhawk.kql.types import KqlType
@@ -47,12 +48,25 @@ def tables_of(
             continue
         try:
             node = binder.table(item, env)
-        except BindingError:
-            if fuzzy and isinstance(item, syntax.Name | syntax.Pipe | syntax.Call):
+        except NoTableError:
+            if fuzzy:
                 continue
             raise
-        found.append((item.text if isinstance(item, syntax.Name) else f"union_arg{place}", node))
+        found.append((label_of(item) or f"union_arg{place}", node))
     return found
+
+
+def label_of(table: syntax.Expr) -> str | None:
+    """What a table calls itself in withsource: its name, or that of a last `as`."""
+    match table:
+        case syntax.Name():
+            return table.text
+        case syntax.Pipe(source=source, operators=()) if source is not None:
+            return label_of(source)
+        case syntax.Pipe(operators=(*_, syntax.As(name=name))):
+            return name
+        case _:
+            return None
 
 
 @source(syntax.Union)
@@ -66,9 +80,14 @@ def union(binder: Binder, node: Node, operator: syntax.Union, env: Env) -> Node:
 
 
 def _union(binder: Binder, node: Node | None, operator: syntax.Union, env: Env) -> Node:
-    tables = tables_of(binder, operator.tables, env, fuzzy=property_text(operator, "isfuzzy") == "true")
+    label = binder.label or "union_arg0"
+    if node is not None and carried(binder, node):
+        raise UnsupportedError("union inside a sub-pipe", operator.span)
+    tables = tables_of(
+        binder, operator.tables, env, fuzzy=(property_text(operator, "isfuzzy") or "").lower() == "true"
+    )
     if node is not None:
-        tables.insert(0, ("union_arg0", node))
+        tables.insert(0, (label, node))
     if not tables:
         raise BindingError("the union has no table", operator.span)
     inner = property_text(operator, "kind") == "inner"
@@ -121,10 +140,11 @@ def search(binder: Binder, node: Node, operator: syntax.Search, env: Env) -> Nod
 
 
 def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env) -> Node:
+    label = binder.label or "search_arg0"
     if property_text(operator, "kind") == "case_sensitive":
         raise UnsupportedError("search kind=case_sensitive", operator.span)
     if node is not None:
-        branches = [("search_arg0", node)]
+        branches = [(label, node)]
     else:
         tables = operator.tables or tuple(syntax.Name(operator.span, n) for n in binder.catalog.table_names())
         branches = tables_of(binder, tables, env, fuzzy=False)
