@@ -42,7 +42,9 @@ def tostring(value: String) -> String:
 @tostring.overload
 def _(value: Bool) -> String:
     return sql.case(
-        (value, sql.literal("True")), (sql.negate(value.copy()), sql.literal("False")), otherwise=sql.literal("")
+        (value, sql.literal("True")),
+        (sql.negate(value.copy()), sql.literal("False")),
+        otherwise=sql.literal(""),
     )
 
 
@@ -56,7 +58,10 @@ def _(value: Real) -> String:
     plain = sql.cast(value, KqlType.STRING)
     named = sql.case(
         (sql.call("isnan", value.copy()), sql.literal("NaN")),
-        (sql.call("isinf", value.copy()), sql.call("if", exp.GT(this=value.copy(), expression=sql.literal(0)), "∞", "-∞")),
+        (
+            sql.call("isinf", value.copy()),
+            sql.call("if", exp.GT(this=value.copy(), expression=sql.literal(0)), "∞", "-∞"),
+        ),
         otherwise=plain,
     )
     return sql.text(named)
@@ -90,9 +95,15 @@ def timespan_parts(ticks: exp.Expr) -> exp.Expr:
     fraction = sql.binary(exp.Mod, size.copy(), sql.literal(TICKS_PER_SECOND))
     days = sql.binary(exp.IntDiv, size.copy(), sql.literal(TICKS_PER_DAY))
     pieces = [
-        sql.case((exp.LT(this=ticks.copy(), expression=sql.literal(0)), sql.literal("-")), otherwise=sql.literal("")),
         sql.case(
-            (exp.GT(this=days, expression=sql.literal(0)), exp.DPipe(this=sql.cast(days.copy(), KqlType.STRING), expression=sql.literal("."))),
+            (exp.LT(this=ticks.copy(), expression=sql.literal(0)), sql.literal("-")),
+            otherwise=sql.literal(""),
+        ),
+        sql.case(
+            (
+                exp.GT(this=days, expression=sql.literal(0)),
+                exp.DPipe(this=sql.cast(days.copy(), KqlType.STRING), expression=sql.literal(".")),
+            ),
             otherwise=sql.literal(""),
         ),
         part(3600 * TICKS_PER_SECOND, 24, 2),
@@ -103,7 +114,10 @@ def timespan_parts(ticks: exp.Expr) -> exp.Expr:
         sql.case(
             (
                 exp.GT(this=fraction, expression=sql.literal(0)),
-                exp.DPipe(this=sql.literal("."), expression=sql.call("lpad", sql.cast(fraction.copy(), KqlType.STRING), 7, "0")),
+                exp.DPipe(
+                    this=sql.literal("."),
+                    expression=sql.call("lpad", sql.cast(fraction.copy(), KqlType.STRING), 7, "0"),
+                ),
             ),
             otherwise=sql.literal(""),
         ),
@@ -136,7 +150,10 @@ _WHOLE = r"^\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*$"
 def _whole(value: exp.Expr, to: KqlType) -> exp.Expr:
     """Text to a whole number; text with a point or an exponent is cut off."""
     matches = sql.call("regexp_matches", value, _WHOLE)
-    cut = exp.TryCast(this=sql.call("trunc", sql.try_cast(value.copy(), KqlType.REAL)), to=exp.DataType.build(sql.SQL_TYPES[to], dialect="duckdb"))
+    cut = exp.TryCast(
+        this=sql.call("trunc", sql.try_cast(value.copy(), KqlType.REAL)),
+        to=exp.DataType.build(sql.SQL_TYPES[to], dialect="duckdb"),
+    )
     return sql.case((matches, sql.try_cast(value.copy(), to)), otherwise=cut)
 
 
@@ -175,7 +192,9 @@ def _(value: Timespan) -> Long:
 @tolong.overload
 def _(value: Datetime) -> Long:
     # Ticks since 0001-01-01, as Kusto counts them.
-    return sql.binary(exp.Add, sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10)), sql.literal(621355968000000000))
+    return sql.binary(
+        exp.Add, sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10)), sql.literal(621355968000000000)
+    )
 
 
 @scalar(name_after="")
@@ -330,10 +349,16 @@ def totimespan(value: String) -> Timespan:
     )
     total: exp.Expr = fraction
     for number, seconds in ((2, 86_400), (3, 3_600), (4, 60), (5, 1)):
-        total = sql.binary(exp.Add, total, sql.binary(exp.Mul, group(number), sql.literal(seconds * TICKS_PER_SECOND)))
-    negative = exp.EQ(this=sql.call("regexp_extract", value.copy(), _TIMESPAN, 1), expression=sql.literal("-"))
+        total = sql.binary(
+            exp.Add, total, sql.binary(exp.Mul, group(number), sql.literal(seconds * TICKS_PER_SECOND))
+        )
+    negative = exp.EQ(
+        this=sql.call("regexp_extract", value.copy(), _TIMESPAN, 1), expression=sql.literal("-")
+    )
     signed = sql.case((negative, exp.Neg(this=exp.Paren(this=total))), otherwise=total.copy())
-    return sql.case((sql.call("regexp_matches", value, _TIMESPAN), signed), otherwise=sql.null(KqlType.TIMESPAN))
+    return sql.case(
+        (sql.call("regexp_matches", value, _TIMESPAN), signed), otherwise=sql.null(KqlType.TIMESPAN)
+    )
 
 
 @totimespan.overload
@@ -344,7 +369,9 @@ def _(value: Timespan) -> Timespan:
 @totimespan.overload
 def _(value: NumberArg) -> Timespan:
     # A bare number is a count of days.
-    return sql.cast(sql.binary(exp.Mul, value.sql, sql.literal(TICKS_PER_DAY)), KqlType.LONG)
+    return sql.attempt(
+        value.sql, lambda days: sql.cast(sql.binary(exp.Mul, days, sql.literal(TICKS_PER_DAY)), KqlType.LONG)
+    )
 
 
 @scalar(name_after="")
@@ -383,5 +410,7 @@ def gettype(value: AnyArg) -> String:
         "DOUBLE": "double",
     }
     kind = sql.call("json_type", value.sql)
-    branches = [(exp.EQ(this=kind.copy(), expression=sql.literal(k)), sql.literal(v)) for k, v in names.items()]
+    branches = [
+        (exp.EQ(this=kind.copy(), expression=sql.literal(k)), sql.literal(v)) for k, v in names.items()
+    ]
     return sql.case(*branches, otherwise=sql.literal("null"))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlglot import exp
 
+from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import (
     Datetime,
@@ -170,6 +173,23 @@ def getyear(date: Datetime) -> Long:
     return sql.call("year", date)
 
 
+def _moment(micros: Sql) -> Sql:
+    """The datetime of Unix microseconds; null of what is beyond the years 1 to 9999."""
+    whole = sql.try_cast(micros, KqlType.LONG)
+    known = exp.Between(
+        this=whole, low=sql.literal(-62_135_596_800_000_000), high=sql.literal(253_402_300_799_999_999)
+    )
+    return sql.call("make_timestamp", sql.case((known, whole.copy()), otherwise=sql.null(KqlType.LONG)))
+
+
+def _part(part: Sql, known: Collection[str], function: str) -> str:
+    """The name of a part of a datetime, which has to be a constant."""
+    name = (sql.string_value(part) or "").lower()
+    if name not in known:
+        raise UnsupportedError(f"the part '{name}' of {function}()", hint=f"take one of {', '.join(known)}")
+    return name
+
+
 @scalar()
 def unixtime_seconds_todatetime(seconds: Real) -> Datetime:
     """The datetime of a Unix time in seconds.
@@ -177,9 +197,7 @@ def unixtime_seconds_todatetime(seconds: Real) -> Datetime:
     >>> unixtime_seconds_todatetime(1577836800)
     2020-01-01T00:00:00.0000000Z
     """
-    return sql.call(
-        "make_timestamp", sql.cast(sql.binary(exp.Mul, seconds, sql.literal(1_000_000)), KqlType.LONG)
-    )
+    return _moment(sql.binary(exp.Mul, seconds, sql.literal(1_000_000)))
 
 
 @scalar()
@@ -189,9 +207,7 @@ def unixtime_milliseconds_todatetime(milliseconds: Real) -> Datetime:
     >>> unixtime_milliseconds_todatetime(1577836800000)
     2020-01-01T00:00:00.0000000Z
     """
-    return sql.call(
-        "make_timestamp", sql.cast(sql.binary(exp.Mul, milliseconds, sql.literal(1_000)), KqlType.LONG)
-    )
+    return _moment(sql.binary(exp.Mul, milliseconds, sql.literal(1_000)))
 
 
 @scalar()
@@ -201,7 +217,7 @@ def unixtime_microseconds_todatetime(microseconds: Number) -> Datetime:
     >>> unixtime_microseconds_todatetime(1577836800000001)
     2020-01-01T00:00:00.0000010Z
     """
-    return sql.call("make_timestamp", sql.cast(microseconds, KqlType.LONG))
+    return _moment(microseconds)
 
 
 @scalar()
@@ -211,8 +227,8 @@ def unixtime_nanoseconds_todatetime(nanoseconds: Number) -> Datetime:
     >>> unixtime_nanoseconds_todatetime(1577836800000001999)
     2020-01-01T00:00:00.0000010Z
     """
-    whole = sql.cast(nanoseconds, KqlType.LONG)
-    return sql.call("make_timestamp", sql.binary(exp.IntDiv, whole, sql.literal(1000)))
+    whole = sql.try_cast(nanoseconds, KqlType.LONG)
+    return _moment(sql.binary(exp.IntDiv, whole, sql.literal(1000)))
 
 
 _UNITS = {
@@ -236,32 +252,61 @@ def datetime_add(part: String, count: Long, date: Datetime) -> Datetime:
     >>> datetime_add("month", 1, datetime(2020-01-31))
     2020-02-29T00:00:00.0000000Z
     """
-    unit, factor = _UNITS[(sql.string_value(part) or "").lower()]
+    unit, factor = _UNITS[_part(part, _UNITS, "datetime_add")]
     amount = sql.binary(exp.Mul, count, sql.literal(factor))
     small = unit in ("to_months", "to_days")
     return sql.binary(exp.Add, date, sql.call(unit, sql.cast(amount, KqlType.INT) if small else amount))
 
 
+def _week(date: Sql) -> Sql:
+    """The number of the week, from Sunday on, since the first day there is (a Monday)."""
+    first = sql.cast(sql.literal("0001-01-01"), KqlType.DATETIME)
+    days = sql.binary(exp.Add, sql.call("date_diff", "day", first, date), sql.literal(1))
+    return sql.binary(exp.IntDiv, days, sql.literal(7))
+
+
 @scalar()
 def datetime_diff(part: String, later: Datetime, earlier: Datetime) -> Long:
-    """How many boundaries of a part lie between two datetimes.
+    """How many boundaries of a part lie between two datetimes; a week begins on Sunday.
 
     >>> datetime_diff("day", datetime(2020-01-03), datetime(2020-01-01 23:00))
     2
+    >>> datetime_diff("week", datetime(2017-10-29), datetime(2017-09-30 23:59))
+    5
+    >>> datetime_diff("month", datetime(2015-12-30), datetime(2017-01-01))
+    -13
     """
-    return sql.call("date_diff", (sql.string_value(part) or "").lower(), earlier, later)
+    name = _part(part, (*_UNITS, "nanosecond"), "datetime_diff")
+    if name == "nanosecond":
+        micros = sql.binary(exp.Sub, sql.epoch_us(later), sql.epoch_us(earlier))
+        return sql.binary(exp.Mul, micros, sql.literal(1000))
+    if name == "week":
+        return sql.binary(exp.Sub, _week(later), _week(earlier))
+    return sql.call("date_diff", name, earlier, later)
+
+
+_PARTS = ("year", "quarter", "month", "week_of_year", "day", "dayofyear", "hour", "minute", "second")
+_FRACTIONS = {"millisecond": 1_000, "microsecond": 1}
 
 
 @scalar(aliases=("datepart",))
 def datetime_part(part: String, date: Datetime) -> Long:
-    """A part of a datetime as a number.
+    """A part of a datetime as a number; milliseconds and smaller ones are those of the second.
 
     >>> datetime_part("hour", datetime(2020-01-01 13:45))
     13
+    >>> datetime_part("millisecond", datetime(2017-10-30 01:02:03.765))
+    765
+    >>> datetime_part("week_of_year", datetime(2017-10-30))
+    44
     """
-    name = (sql.string_value(part) or "").lower()
-    renamed = {"week_of_year": "week", "weekofyear": "week"}.get(name, name)
-    return sql.call("date_part", renamed, date)
+    name = _part(part, (*_PARTS, *_FRACTIONS, "nanosecond"), "datetime_part")
+    if name in _PARTS:
+        return sql.call("date_part", "week" if name == "week_of_year" else name, date)
+    micros = sql.binary(exp.Mod, sql.call("date_part", "microsecond", date), sql.literal(1_000_000))
+    if name == "nanosecond":
+        return sql.binary(exp.Mul, micros, sql.literal(1000))
+    return sql.binary(exp.IntDiv, micros, sql.literal(_FRACTIONS[name]))
 
 
 @scalar()
