@@ -20,6 +20,7 @@ from trailhawk.kql.types import KqlType
 
 PAGES = Path(__file__).parents[2] / "docs" / "functions"
 NOW = datetime(2024, 5, 17, 12, tzinfo=UTC)
+NEW_YEAR_1970 = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -146,6 +147,10 @@ def test_aggregate(engine: DuckDBEngine, call: str, value: object) -> None:
         ("ipv4_is_in_range(ip, strcat('10.0.0.0/', 8 * n))", [True, None, False]),
         ("ipv4_is_in_any_range(ip, pack_array('10.0.0.0/8', range))", [True, None, True]),
         ("has_ipv4_prefix(strcat('from ', ip, '.'), iff(n == 1, '10.', '8.8.8.'))", [True, False, False]),
+        ("strcat_array(pack_array(n, s), substring(s, 0, n))", ["1aabcd", "2ababcd", "1aabcd"]),
+        ("has_ipv4('1.2.3.4 [', iff(n == 1, '[', '1.2.3.4'))", [False, True, False]),
+        ("unixtime_seconds_todatetime(pow(10, 40 * (n - 1)))", [NEW_YEAR_1970, None, NEW_YEAR_1970]),
+        ("range(n, 2 * n, iff(n == 1, long(null), 1))", [None, [2, 3, 4], None]),
         ("split(s, tostring(dynamic(['b', 'c', ''])[n]))", [["ab", "d"], ["abcd"], ["ab", "d"]]),
         ("extract('(b)(c)', 2, s)", ["c", "c", "c"]),
         ("countof(s, substring(s, n, 1))", [1, 1, 1]),
@@ -169,6 +174,7 @@ def test_over_columns(engine: DuckDBEngine, expression: str, value: list[object]
         "format_datetime(now(), 'dddd')",
         "array_sort_asc(dynamic([1]), dynamic([2]))",
         "extract_json('$..a', '{}')",
+        "datetime_add('eon', 1, now())",
     ],
 )
 def test_what_is_not_exact_is_refused(engine: DuckDBEngine, expression: str) -> None:

@@ -507,12 +507,14 @@ def jaccard_index(left: Dynamic, right: Dynamic) -> Real:
 
 def _series(start: Sql, stop: Sql, step: Sql) -> Sql:
     """start, start + step ... up to stop, at most a million or so of them."""
-    last = _plus(start.copy(), sql.binary(exp.Mul, step.copy(), sql.literal(_LIMIT - 1)))
+    pace = exp.cast(step.copy(), "INT128")
+    last = _plus(start.copy(), sql.binary(exp.Mul, pace, sql.literal(_LIMIT - 1)))
     ascending = sql.binary(exp.GT, step.copy(), sql.literal(0))
     limit = sql.case(
         (ascending, sql.call("least", stop, last)), otherwise=sql.call("greatest", stop.copy(), last.copy())
     )
-    return sql.call("generate_series", start, limit, step)
+    given = sql.case((sql.is_null(stop.copy()), exp.Null()), otherwise=limit)
+    return sql.call("generate_series", start, _long(given), step)
 
 
 def _long(value: Sql) -> Sql:
@@ -539,7 +541,7 @@ def _(start: Number, stop: Number, step: Number | None = None) -> Dynamic:
         sql.cast(part, KqlType.REAL) for part in (start, stop, sql.literal(1) if step is None else step)
     ]
     count = exp.Floor(this=sql.binary(exp.Div, _minus(last, first), pace))
-    places = _series(_long(sql.literal(0)), _long(count), _long(sql.literal(1)))
+    places = _series(_long(sql.literal(0)), sql.try_cast(count, KqlType.LONG), _long(sql.literal(1)))
     return sql.array(
         sql.each(
             places, "th_place", lambda place: _plus(first.copy(), sql.binary(exp.Mul, place, pace.copy()))

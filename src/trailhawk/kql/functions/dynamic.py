@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from trailhawk.errors import UnsupportedError
+from trailhawk.errors import BindingError, UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.registry import (
@@ -112,6 +112,8 @@ def bag_pack(*pairs: AnyArg) -> Dynamic:
     >>> bag_pack("a", 1, "b", "x")
     {"a":1,"b":"x"}
     """
+    if len(pairs) % 2 or any(name.type is not KqlType.STRING for name in pairs[::2]):
+        raise BindingError("bag_pack() takes pairs of a name and a value")
     args = [pair.sql if index % 2 == 0 else json_value(pair) for index, pair in enumerate(pairs)]
     return sql.call("json_object", *args)
 

@@ -87,7 +87,7 @@ def round_(value: Number, places: Long | None = None) -> Same:
     >>> round(2.98765)
     3.0
     """
-    return sql.call("round", value, *([] if places is None else [sql.cast(places, KqlType.INT)]))
+    return sql.call("round", value, *([] if places is None else [sql.try_cast(places, KqlType.INT)]))
 
 
 @scalar(name_after="")

@@ -371,7 +371,7 @@ def _found(source: Sql, ip: Sql, *, prefixes: bool) -> Sql:
             return exp.false()
         hint = sql.call("contains", source, constant)
         return sql.all_of(hint, sql.call("regexp_matches", source.copy(), pattern))
-    quoted = sql.call("replace", ip, ".", r"\.")
+    quoted = sql.call("regexp_escape", ip)
     exact = sql.call("regexp_matches", source, sql.joined(_BEFORE, quoted, _AFTER))
     valid = sql.call("regexp_matches", ip.copy(), _WHOLE)
     whole = sql.all_of(valid, sql.call("contains", source.copy(), ip.copy()), exact)

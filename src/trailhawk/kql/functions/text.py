@@ -91,8 +91,15 @@ def strcat_array(array: Dynamic, delimiter: Text) -> String:
     >>> strcat_array(dynamic([]), ",") == ""
     True
     """
-    items = sql.each(texts(array), "th_item", sql.text)
-    return sql.text(sql.call("array_to_string", items, delimiter))
+    return sql.text(_joined(sql.each(texts(array), "th_item", sql.text), delimiter))
+
+
+def _joined(items: Sql, delimiter: Sql) -> Sql:
+    """The texts with a delimiter between them."""
+    if sql.string_value(delimiter) is not None:
+        return sql.call("array_to_string", items, delimiter)
+    # The engine joins with a constant only: one that no text holds gives way to the delimiter.
+    return sql.call("replace", sql.call("array_to_string", items, "\U0010ffff"), "\U0010ffff", delimiter)
 
 
 @scalar(name_after="strlen")
@@ -325,7 +332,7 @@ def strrep(value: Text, multiplier: Long, delimiter: Text | None = None) -> Stri
     """
     times = sql.call("range", sql.call("least", multiplier, 1024))
     copies = sql.each(times, "th_time", lambda _: value)
-    return sql.text(sql.call("array_to_string", copies, delimiter if delimiter is not None else ""))
+    return sql.text(_joined(copies, delimiter if delimiter is not None else sql.literal("")))
 
 
 @scalar()
@@ -718,7 +725,7 @@ def base64_encode_fromarray(array: Dynamic) -> String:
     S3VzdG8=
     """
     digits = sql.each(
-        texts(array), "th_byte", lambda byte: sql.call("format", "{:02x}", sql.cast(byte, KqlType.INT))
+        texts(array), "th_byte", lambda byte: sql.call("format", "{:02x}", sql.try_cast(byte, KqlType.INT))
     )
     text = sql.call("array_to_string", digits, "")
     return sql.text(sql.attempt(text, lambda given: sql.call("to_base64", sql.call("from_hex", given))))
@@ -763,7 +770,7 @@ def _hex(value: Sql, width: Sql | None) -> Sql:
 
 def _padded(digits: Sql, width: Sql) -> Sql:
     """The digits with zeros before them, never cut."""
-    size = sql.cast(sql.call("greatest", width, _length(digits)), KqlType.INT)
+    size = sql.try_cast(sql.call("greatest", width, _length(digits)), KqlType.INT)
     return sql.call("lpad", digits, size, "0")
 
 
@@ -814,12 +821,16 @@ def unicode_codepoints_to_string(*values: AnyArg) -> String:
 
     def points(value: Arg) -> Sql:
         if value.type is KqlType.DYNAMIC:
-            return sql.each(texts(value.sql), "th_point", lambda point: sql.cast(point, KqlType.INT))
-        return exp.Array(expressions=[sql.cast(value.sql, KqlType.INT)])
+            return sql.each(texts(value.sql), "th_point", lambda point: sql.try_cast(point, KqlType.INT))
+        return exp.Array(expressions=[sql.try_cast(value.sql, KqlType.INT)])
 
     every = sql.call("flatten", exp.Array(expressions=[points(value) for value in values]))
     return sql.text(
-        sql.call("array_to_string", sql.each(every, "th_point", lambda point: sql.call("chr", point)), "")
+        sql.call(
+            "array_to_string",
+            sql.each(every, "th_point", lambda point: sql.call("try", sql.call("chr", point))),
+            "",
+        )
     )
 
 
@@ -1092,7 +1103,7 @@ def format_bytes(size: Number, precision: NumberArg | None = None, units: String
     19541 KB
     """
     value = sql.cast(size, KqlType.REAL)
-    places = sql.literal(0) if precision is None else sql.cast(precision.sql, KqlType.INT)
+    places = sql.literal(0) if precision is None else sql.try_cast(precision.sql, KqlType.INT)
 
     def shown(power: int) -> Sql:
         scaled = sql.binary(exp.Div, value.copy(), sql.literal(1024**power))
