@@ -147,7 +147,7 @@ def test_a_minute_rule_runs_where_there_are_rows(engine_of: Callable[..., Engine
     text = f"id: n\nname: n\nkind: NRT\nseverity: Low\nquery: |\n  {RULE.query}\n"
     nrt = parse_rule(text, source="n")
     summary = detect(engine_of(OLD), store, [nrt], tables=["AWSCloudTrail"], now=NOW)
-    assert (summary.rules[0].run, summary.rules[0].alerts) == (30, 1)
+    assert (summary.rules[0].run, summary.rules[0].alerts) == (11, 1)
 
 
 def test_rows_are_counted_in_steps_of_five_minutes(engine_of: Callable[..., Engine]) -> None:
