@@ -204,6 +204,9 @@ def query(
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="Most rows of a table; 0 for all.", min=0)
     ] = 100,
+    batch: Annotated[
+        bool, typer.Option("--batch", help="Many queries: JSON lines with id and query on standard input.")
+    ] = False,
 ) -> None:
     """Run a KQL query.
 
@@ -212,8 +215,16 @@ def query(
     """
     from trailhawk.engine.result import TimeRange
 
-    text = _query_text(kql, file)
     at = _moment(now) if now else _now()
+    if batch:
+        if kql or file:
+            raise UsageError("--batch reads its queries from standard input")
+        from trailhawk.engine.batch import run_batch
+
+        for answer in run_batch(sys.stdin, _workspace(context).engine, now=at):
+            print(answer, flush=True)
+        return
+    text = _query_text(kql, file)
     window = TimeRange(*time_range(timespan, at)) if timespan else None
     try:
         result = _workspace(context).query(text, now=at, window=window)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.store import AlertStore
     from trailhawk.engine.duckdb import DuckDBEngine
-    from trailhawk.engine.result import Engine, Result, TimeRange
+    from trailhawk.engine.result import Result, TimeRange
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.schema import Table
@@ -79,7 +79,7 @@ class Workspace:
         return Lake(self.home / "lake", [*TABLES, *INTAKE_TABLES, SECURITY_ALERT])
 
     @cached_property
-    def engine(self) -> Engine:
+    def engine(self) -> DuckDBEngine:
         return self._engine()
 
     def _engine(self, *, threads: int | None = None) -> DuckDBEngine:

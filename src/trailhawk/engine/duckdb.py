@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -138,6 +139,12 @@ class DuckDBEngine:
             return lower(compiled.plan, lambda scan: self._scan(scan, cursor))
         finally:
             cursor.close()
+
+    def over(self, tables: Tables) -> DuckDBEngine:
+        """The same engine (and its memory) over other tables."""
+        other = copy.copy(self)
+        other.tables = tables
+        return other
 
     def close(self) -> None:
         self._connection.close()
