@@ -78,7 +78,7 @@ QUERIES = {
     "scalar subquery": 'Events | where Size == 5 | where 1 < toscalar(Events | where Name == "Get" | count)',
     "no input needed": 'Events | where Name == "Never" | count',
     "mv-expand": """Events | where Name == "Get" | extend A = dynamic([1, 2])
-        | mv-expand A | where User == "bob"""",
+        | mv-expand A | where "bob" == User""",
 }
 
 
