@@ -146,4 +146,6 @@ def test_no_more_than_five_hundred_entities_shared_equally() -> None:
 
 
 def test_entities_as_the_column_holds_them() -> None:
-    assert as_json([entity("IP", Address="192.0.2.1")]) == [{"$id": "1", "Type": "ip", "Address": "192.0.2.1"}]
+    assert as_json([entity("IP", Address="192.0.2.1")]) == [
+        {"$id": "1", "Type": "ip", "Address": "192.0.2.1"}
+    ]

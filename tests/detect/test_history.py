@@ -33,7 +33,7 @@ def call(at: datetime, name: str = "ListBuckets") -> dict[str, object]:
 RULE = Rule(
     id="r",
     name="Deletes",
-    query='AWSCloudTrail | where EventName == "DeleteBucket" | project TimeGenerated, AwsEventId, UserIdentityArn',
+    query='AWSCloudTrail | where EventName == "DeleteBucket" | project TimeGenerated, AwsEventId',
     kind=RuleKind.SCHEDULED,
     severity=Severity.LOW,
     frequency=HOUR,

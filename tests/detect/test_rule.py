@@ -189,7 +189,7 @@ def test_later_folders_replace_rules_by_id(tmp_path: Path) -> None:
 def test_one_id_twice_in_a_folder_is_refused(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yml"):
         (tmp_path / name).write_text(PUBLISHED)
-    with pytest.raises(RuleError, match="is also that of a.yaml"):
+    with pytest.raises(RuleError, match=r"is also that of a\.yaml"):
         load_rules([tmp_path])
 
 

@@ -24,9 +24,7 @@ def last_window(rule: Rule, test: RuleTest) -> Window:
 
 
 @pytest.mark.parametrize(("rule", "test"), CASES)
-def test_a_rule_does_what_its_test_says(
-    rule: Rule, test: RuleTest, engine_of: Callable[..., Engine]
-) -> None:
+def test_a_rule_does_what_its_test_says(rule: Rule, test: RuleTest, engine_of: Callable[..., Engine]) -> None:
     found = run(rule, last_window(rule, test), engine_of(test.events))
     assert found.state is WindowState.DONE, found.reason
     assert len(found.alerts) == test.expect.alerts, [alert.name for alert in found.alerts]

@@ -51,7 +51,9 @@ def test_every_event_is_news_once(frequency: timedelta, moment: datetime) -> Non
 
 def test_learning_until_the_history_is_there() -> None:
     baseline = rule(HOUR, timedelta(days=14))
-    early, late = list(windows(baseline, START + timedelta(days=14), START + timedelta(days=14) + 2 * HOUR))[:2]
+    early, late = list(windows(baseline, START + timedelta(days=14), START + timedelta(days=14) + 2 * HOUR))[
+        :2
+    ]
     assert is_learning(baseline, early, START + HOUR)
     assert not is_learning(baseline, late, START)
     assert is_learning(baseline, late, None)
@@ -63,5 +65,8 @@ def test_no_learning_where_the_rule_says_so() -> None:
 
 
 def test_windows_of_several_rules_come_in_order_of_time() -> None:
-    both = [*windows(rule(HOUR, HOUR), START, START + 4 * HOUR), *windows(rule(2 * HOUR, 2 * HOUR), START, START)]
+    both = [
+        *windows(rule(HOUR, HOUR), START, START + 4 * HOUR),
+        *windows(rule(2 * HOUR, 2 * HOUR), START, START),
+    ]
     assert [w.at for w in in_order(both)] == sorted(w.at for w in both)

@@ -97,7 +97,12 @@ def test_an_alert_between_two_incidents_makes_them_one(alerts: AlertStore) -> No
 
 
 def test_the_order_of_alerts_does_not_change_what_is_together(tmp_path: Path) -> None:
-    chain = [alert("a", key(1)), alert("b", key(1), key(2), hour=2), alert("c", key(2), hour=4), alert("d", key(9))]
+    chain = [
+        alert("a", key(1)),
+        alert("b", key(1), key(2), hour=2),
+        alert("c", key(2), hour=4),
+        alert("d", key(9)),
+    ]
     for number, order in enumerate(permutations(chain)):
         store = AlertStore(open_state(sqlite_url(tmp_path / f"{number}.db")))
         incidents = IncidentStore(store)
