@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import copy
+import itertools
 import os
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,15 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import duckdb
+from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from trailhawk.engine.activity import Activity, activity
+from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.compiler import compile_query
+from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
 from trailhawk.kql.lower import column_name, lower
-from trailhawk.kql.plan import Node, OutColumn, Scan
+from trailhawk.kql.passes import optimize
+from trailhawk.kql.plan import Apply, Frame, Node, OutColumn, Scan
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 
@@ -32,6 +39,9 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DEFAULT_MEMORY = 4 << 30
+_PYTHON = re.compile(rf"\b{PREFIX}\w+", re.IGNORECASE)
+_UDF_TYPES = {KqlType.DYNAMIC: "VARCHAR"}
+"""A Python function takes and gives JSON as plain text."""
 
 
 class Files(Protocol):
@@ -95,6 +105,10 @@ class DuckDBEngine:
         if temporary is not None:
             config["temp_directory"] = str(temporary)
         self._connection = duckdb.connect(":memory:", config=config)
+        # A connection that holds Python functions must be closed before the interpreter goes.
+        atexit.register(self._connection.close)
+        self._added: set[str] = set()
+        self._lock = threading.Lock()
 
     def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
         """Rows of the query's last tabular statement.
@@ -103,12 +117,17 @@ class DuckDBEngine:
         """
         clip = window or TimeRange()
         compiled = compile_query(
-            text, self.tables, now=now, start=clip.start, end=clip.end, functions=self.functions
+            text,
+            self.tables,
+            now=now,
+            start=clip.start,
+            end=clip.end,
+            functions=self.functions,
+            probe=self._probe,
         )
         cursor = self._connection.cursor()
         try:
-            sql = lower(compiled.plan, lambda scan: self._scan(scan, cursor))
-            table = self._run(cursor, sql)
+            table = self._run(cursor, self._lower(compiled.plan, cursor))
         finally:
             cursor.close()
         columns = tuple(Column(column.name, column.type) for column in compiled.columns)
@@ -124,7 +143,7 @@ class DuckDBEngine:
     def _rows(self, plan: Node) -> pa.Table:
         cursor = self._connection.cursor()
         try:
-            return self._run(cursor, lower(plan, lambda scan: self._scan(scan, cursor)))
+            return self._run(cursor, self._lower(plan, cursor))
         finally:
             cursor.close()
 
@@ -132,11 +151,17 @@ class DuckDBEngine:
         """The SQL that a query becomes."""
         clip = window or TimeRange()
         compiled = compile_query(
-            text, self.tables, now=now, start=clip.start, end=clip.end, functions=self.functions
+            text,
+            self.tables,
+            now=now,
+            start=clip.start,
+            end=clip.end,
+            functions=self.functions,
+            probe=self._probe,
         )
         cursor = self._connection.cursor()
         try:
-            return lower(compiled.plan, lambda scan: self._scan(scan, cursor))
+            return self._lower(compiled.plan, cursor)
         finally:
             cursor.close()
 
@@ -149,7 +174,44 @@ class DuckDBEngine:
     def close(self) -> None:
         self._connection.close()
 
+    # --- Python ------------------------------------------------------------------------------------------
+
+    def _lower(self, plan: Node, cursor: duckdb.DuckDBPyConnection) -> str:
+        """The SQL of a plan; what Python computes on the way is run now, and read from relations."""
+        relations = itertools.count()
+
+        def apply(node: Apply, inputs: tuple[str, ...]) -> str:
+            tables = [self._run(cursor, sql) for sql in inputs]
+            frames = [frame(table, given) for table, given in zip(tables, node.given, strict=True)]
+            name = f"applied_{next(relations)}"
+            cursor.register(name, applied(node, tuple(frames)))
+            return name
+
+        return lower(plan, lambda scan: self._scan(scan, cursor), apply)
+
+    def _probe(self, plan: Node) -> Frame:
+        """The rows of a plan, for operators whose columns follow from the data."""
+        optimized = optimize(plan)
+        return frame(self._rows(optimized), plan.columns)
+
+    def _add_functions(self, sql: str) -> None:
+        """Make the Python functions that a statement calls known to the engine."""
+        for name in {found.lower() for found in _PYTHON.findall(sql)} & PYTHON.keys():
+            with self._lock:
+                if name not in self._added:
+                    function = PYTHON[name]
+                    self._connection.create_function(
+                        name,
+                        udf(function),
+                        [_UDF_TYPES.get(type_, SQL_TYPES[type_]) for type_ in function.params],
+                        _UDF_TYPES.get(function.returns, SQL_TYPES[function.returns]),
+                        type=PythonUDFType.ARROW,
+                        null_handling=FunctionNullHandling.SPECIAL,
+                    )
+                    self._added.add(name)
+
     def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+        self._add_functions(sql)
         timer = threading.Timer(self.limits.seconds, cursor.interrupt)
         timer.daemon = True
         timer.start()

@@ -7,7 +7,7 @@ parser; what is not bound yet is refused by name and place.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
@@ -16,6 +16,7 @@ from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.plan import (
     Chart,
     Const,
+    Frame,
     Node,
     Project,
     Query,
@@ -54,9 +55,11 @@ class Binder:
         functions: Mapping[str, syntax.Function],
         *,
         clip: tuple[int | None, int | None] = (None, None),
+        probe: Callable[[Node], Frame] | None = None,
     ) -> None:
         self.catalog = catalog
         self.clip = clip
+        self.probe = probe
         self.scalars = ScalarBinder(self, now)
         root = Env()
         self.root = Env({name: FunctionBinding(name, value, root) for name, value in functions.items()})
@@ -125,6 +128,12 @@ class Binder:
         if self.is_table(let.value, env):
             return TableBinding(let.value, env)
         return ScalarBinding(self.scalars.bind(let.value, Scope((), env)))
+
+    def look(self, plan: Node, what: str, span: Span) -> Frame:
+        """The rows of a plan, run now: for what cannot name its columns before it has seen the data."""
+        if self.probe is None:
+            raise UnsupportedError(f"{what} without a schema, where no query can be run", span)
+        return self.probe(plan)
 
     # --- what the scalar binder asks -----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
 from trailhawk.kql.parser import parse
 from trailhawk.kql.passes import optimize
-from trailhawk.kql.plan import Chart, Node, OutColumn
+from trailhawk.kql.plan import Chart, Frame, Node, OutColumn
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 
@@ -32,11 +32,13 @@ def compile_query(
     start: datetime | None = None,
     end: datetime | None = None,
     functions: Mapping[str, syntax.Function] | None = None,
+    probe: Callable[[Node], Frame] | None = None,
 ) -> Compiled:
     """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
 
+    `probe` runs a plan, for operators whose columns follow from the data.
     Raises QueryError with the place in the text.
     """
     clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
-    bound = Binder(catalog, ticks_of(now), functions or {}, clip=clip).query(parse(text))
+    bound = Binder(catalog, ticks_of(now), functions or {}, clip=clip, probe=probe).query(parse(text))
     return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)

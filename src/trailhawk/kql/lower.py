@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -22,6 +22,7 @@ from trailhawk.kql.passes import optimize
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
+    Apply,
     Call,
     ColumnRef,
     Const,
@@ -32,6 +33,7 @@ from trailhawk.kql.plan import (
     JoinKind,
     Limit,
     Node,
+    OutColumn,
     PathExpr,
     Project,
     ScalarQuery,
@@ -49,6 +51,8 @@ from trailhawk.kql.schema import Path
 from trailhawk.kql.types import KqlType
 
 ScanSql = Callable[[Scan], str]
+ApplyRows = Callable[[Apply, tuple[str, ...]], str]
+"""Runs an Apply over the SQL of each of its inputs; gives the name of a relation with its rows."""
 _T = KqlType
 _DIALECT = DuckDB()
 _EPOCH = datetime(1970, 1, 1)  # a plain offset for literals without zone
@@ -59,17 +63,10 @@ def column_name(id_: int) -> str:
     return f"c{id_}" if id_ >= 0 else f"p{-id_}"
 
 
-def lower(plan: Node, scan: ScanSql) -> str:
+def lower(plan: Node, scan: ScanSql, apply: ApplyRows) -> str:
     """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order."""
-    lowering = _Lowering(scan)
-    final = lowering.relation(plan)
-    select = lowering.select(
-        final,
-        [column.id for column in plan.columns],
-        as_text={column.id for column in plan.columns if column.type is _T.DYNAMIC},
-    )
-    ctes = ", ".join(f"{name} AS {hint}({text})" for name, hint, text in lowering.ctes)
-    return (f"WITH {ctes} " if ctes else "") + _text(select)
+    lowering = _Lowering(scan, apply)
+    return lowering.statement(lowering.relation(plan), plan.columns)
 
 
 def _text(tree: exp.Expr) -> str:
@@ -94,8 +91,9 @@ class _Relation:
 
 
 class _Lowering:
-    def __init__(self, scan: ScanSql) -> None:
+    def __init__(self, scan: ScanSql, apply: ApplyRows) -> None:
         self.scan = scan
+        self.apply = apply
         self.ctes: list[tuple[str, str, str]] = []
         self.shared: dict[int, str] = {}
 
@@ -135,7 +133,30 @@ class _Lowering:
                 return self._window(node)
             case Shared():
                 return self._shared(node)
+            case Apply():
+                return self._apply(node)
         raise AssertionError(type(node))
+
+    def statement(self, relation: _Relation, columns: Sequence[OutColumn]) -> str:
+        """The whole SQL of a relation: what it rests on, then these columns, dynamic ones as text."""
+        dynamic = {column.id for column in columns if column.type is _T.DYNAMIC}
+        select = self.select(relation, [column.id for column in columns], as_text=dynamic)
+        ctes = ", ".join(f"{name} AS {hint}({text})" for name, hint, text in self.ctes)
+        return (f"WITH {ctes} " if ctes else "") + _text(select)
+
+    def _apply(self, node: Apply) -> _Relation:
+        inputs = tuple(
+            self.statement(self.relation(item), given)
+            for item, given in zip(node.inputs, node.given, strict=True)
+        )
+        name = self.apply(node, inputs)
+        items = ", ".join(
+            f"CAST({column_name(c.id)} AS JSON) AS {column_name(c.id)}"
+            if c.type is _T.DYNAMIC
+            else column_name(c.id)
+            for c in node.columns
+        )
+        return self._table(self._cte(f"SELECT {items or '1'} FROM {name}"), [c.id for c in node.columns])
 
     def _cte(self, text: str, hint: str = "") -> str:
         name = f"q{len(self.ctes)}"

@@ -10,6 +10,7 @@ from trailhawk.kql.functions.dynamic import PARSE_JSON
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
+    Apply,
     Call,
     ColumnRef,
     Const,
@@ -104,6 +105,8 @@ def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) 
             return replace(node, input=_below(node.input, change, deep), calls=calls(node.calls))
         case Shared():
             return replace(node, plan=_below(node.plan, change, deep))
+        case Apply():
+            return replace(node, inputs=tuple(_below(item, change, deep) for item in node.inputs))
     raise AssertionError(type(node))
 
 
@@ -170,6 +173,8 @@ def _inline(node: Node) -> tuple[Node, dict[int, Expr]]:
                 for row, (_, known) in zip(node.values, done, strict=True)
             )
             return replace(node, inputs=tuple(item for item, _ in done), values=rows), {}
+        case Apply():
+            return replace(node, inputs=tuple(_inline(item)[0] for item in node.inputs)), {}
         case Shared():
             # Every use of one shared query must stay one and the same plan, so it is optimized once, below.
             return node, {}
@@ -259,7 +264,7 @@ def _inputs(node: Node) -> tuple[Node, ...]:
     match node:
         case Join():
             return (node.left, node.right)
-        case Union():
+        case Union() | Apply():
             return node.inputs
         case Scan() | Values() | Shared():
             return ()
@@ -316,6 +321,8 @@ def _bound(node: Node, bounds: Bounds) -> Node:
                 }
                 inputs.append(_bound(item, mapped))
             return replace(node, inputs=tuple(inputs))
+        case Apply():
+            return replace(node, inputs=tuple(_bound(item, {}) for item in node.inputs))
         case _:
             return node
 
@@ -400,6 +407,12 @@ class _Pruning:
                 }
                 below = self.prune(node.input, (needed | read) - {c.id for c in own})
                 return replace(node, columns=(*below.columns, *own), input=below)
+            case Apply():
+                pruned = zip(node.inputs, node.given, strict=True)
+                return replace(
+                    node,
+                    inputs=tuple(self.prune(item, {column.id for column in given}) for item, given in pruned),
+                )
             case Shared():
                 return node
         raise AssertionError(type(node))

@@ -6,7 +6,7 @@ A column is known by its id alone; its name matters only in the final schema, si
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
@@ -237,6 +237,41 @@ class Shared(Node):
     sources: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """Rows in memory, for what SQL cannot say: a list of Python values for each column.
+
+    datetime and timespan are ticks, dynamic is what its JSON says, null is None.
+    """
+
+    columns: tuple[OutColumn, ...]
+    values: tuple[list[object], ...]
+
+    def column(self, id_: int) -> list[object]:
+        """The values of the column of this id."""
+        return self.values[[column.id for column in self.columns].index(id_)]
+
+    def rows(self) -> list[tuple[object, ...]]:
+        return list(zip(*self.values, strict=True))
+
+
+TableFunction = Callable[[tuple[Frame, ...]], Sequence[Sequence[object]]]
+"""From the rows of its inputs to the values of each of its own columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Node):
+    """A Python function over all rows of its inputs; `given[i]` are the columns it is handed of input i.
+
+    All columns are its own: none passes through. `name` is the operator's or plugin's, for messages.
+    """
+
+    inputs: tuple[Node, ...]
+    given: tuple[tuple[OutColumn, ...], ...]
+    function: TableFunction
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class Chart:
     """What `render` asked for: kind (timechart, barchart, ...) and its properties."""
@@ -261,7 +296,7 @@ def inputs(node: Node) -> tuple[Node, ...]:
     match node:
         case Join():
             return (node.left, node.right)
-        case Union():
+        case Union() | Apply():
             return node.inputs
         case Shared():
             return (node.plan,)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from trailhawk.kql.passes import conjuncts, optimize
 from trailhawk.kql.plan import (
     Aggregate,
+    Apply,
     Call,
     ColumnRef,
     Const,
@@ -66,6 +67,8 @@ def _covers(node: Node, above: Sequence[Expr]) -> list[Cover]:
             return [(_leaf(node, above),)]
         case Values():
             return [] if node.rows else [()]
+        case Apply():
+            return []
         case Filter():
             return _covers(node.input, (*above, *conjuncts(node.predicate)))
         case Project():

@@ -3,6 +3,7 @@
 from trailhawk.kql.functions import (
     aggregates,
     arrays,
+    codes,
     conditional,
     conversion,
     dynamic,
@@ -21,6 +22,7 @@ __all__ = [
     "WINDOWS",
     "aggregates",
     "arrays",
+    "codes",
     "conditional",
     "conversion",
     "dynamic",

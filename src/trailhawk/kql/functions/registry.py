@@ -12,7 +12,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, get_args, get_type_hints
+from typing import Annotated, Any, Final, cast, get_args, get_type_hints
 
 from sqlglot import exp
 
@@ -201,6 +201,8 @@ class ScalarFunction:
     name_after: str | None
     internal: bool = False
     """Written by the binder only: an operator, or a step of one. No query can call it."""
+    columns: tuple[tuple[str, KqlType], ...] = ()
+    """For a function that gives several columns at once: suffix and type of each."""
     overloads: list[Overload] = field(default_factory=list)
 
     def __call__(self, *args: Sql) -> Sql:
@@ -209,7 +211,7 @@ class ScalarFunction:
 
     def overload(self, body: Callable[..., Sql]) -> Callable[..., Sql]:
         """Another signature of the same function."""
-        self.overloads.append(_signature(self.name, body))
+        self.overloads.append(signature(self.name, body))
         return body
 
     def resolve(self, types: tuple[KqlType, ...], nulls: tuple[bool, ...]) -> Overload | None:
@@ -249,7 +251,8 @@ def _given(hint: Any) -> Any:
     return parts[0] if type(None) in parts else hint
 
 
-def _signature(name: str, body: Callable[..., Sql]) -> Overload:
+def signature(name: str, body: Callable[..., object]) -> Overload:
+    """The overload that a body's annotations describe."""
     hints = get_type_hints(body, include_extras=True)
     params: list[Param] = []
     variadic: Param | None = None
@@ -260,9 +263,9 @@ def _signature(name: str, body: Callable[..., Sql]) -> Overload:
             variadic = param
         elif parameter.kind is not parameter.KEYWORD_ONLY:
             params.append(param)
-    returned: Any = get_args(hints["return"])[1]
+    returned: Any = get_args(_given(hints["return"]))[1]
     returns = next(iter(returned)) if isinstance(returned, frozenset) else returned
-    return Overload(name, tuple(params), variadic, returns, body)
+    return Overload(name, tuple(params), variadic, returns, cast(Callable[..., Sql], body))
 
 
 def scalar(
@@ -297,7 +300,7 @@ def aggregate(
             own,
             inspect.getdoc(body) or "",
             own if prefix is None else prefix,
-            _signature(own, body),
+            signature(own, body),
             keeps_order,
             internal=internal,
         )
@@ -313,7 +316,7 @@ def window(name: str = "") -> Callable[[Callable[..., Sql]], Aggregate]:
 
     def register(body: Callable[..., Sql]) -> Aggregate:
         own = name or body.__name__.rstrip("_")
-        function = Aggregate(own, inspect.getdoc(body) or "", None, _signature(own, body), window=True)
+        function = Aggregate(own, inspect.getdoc(body) or "", None, signature(own, body), window=True)
         WINDOWS[own] = function
         return function
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
-from trailhawk.kql.functions import AGGREGATES, WINDOWS
+from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.names import auto_name
 from trailhawk.kql.plan import (
     AggregateCall,
@@ -18,6 +18,7 @@ from trailhawk.kql.plan import (
     Limit,
     Node,
     OutColumn,
+    PathExpr,
     Project,
     Window,
 )
@@ -80,12 +81,37 @@ def named_values(
         if isinstance(item, syntax.Star):
             found += [(c.name, True, ColumnRef(c.type, c.id), item.span) for c in visible(scope.columns)]
             continue
-        if isinstance(item, syntax.Named):
-            if len(item.names) != 1:
-                raise UnsupportedError("a list of names before '='", item.span)
-            found.append((item.names[0], True, binder.scalars.bind(item.value, scope, collect), item.span))
+        names = item.names if isinstance(item, syntax.Named) else ()
+        value = item.value if isinstance(item, syntax.Named) else item
+        bound = binder.scalars.bind(value, scope, collect)
+        several = _columns_of(binder, value, bound, names)
+        if several:
+            found += [(name, given, part, item.span) for name, given, part in several]
+        elif len(names) > 1:
+            raise BindingError("several names need a function that gives several columns", item.span)
         else:
-            found.append((auto_name(item) or "", False, binder.scalars.bind(item, scope, collect), item.span))
+            found.append((names[0] if names else auto_name(value) or "", bool(names), bound, item.span))
+    return found
+
+
+def _columns_of(
+    binder: Binder, value: syntax.Expr, bound: Expr, names: Sequence[str]
+) -> list[tuple[str, bool, Expr]]:
+    """The columns of a function that gives several at once; none of any other expression.
+
+    One name is that of the first column; the others keep theirs.
+    """
+    columns = (
+        FUNCTIONS[value.name].columns if isinstance(value, syntax.Call) and value.name in FUNCTIONS else ()
+    )
+    if not columns or not isinstance(value, syntax.Call):
+        return []
+    argument = auto_name(value.args[0]) if value.args else None
+    found = []
+    for place, (suffix, type_) in enumerate(columns):
+        part = binder.scalars.convert(PathExpr(KqlType.DYNAMIC, bound, (place,)), type_, value.span)
+        own = f"{value.name}_{argument or ''}_{suffix}"
+        found.append((names[place], True, part) if place < len(names) else (own, False, part))
     return found
 
 
