@@ -141,17 +141,11 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """Events and what must come of them.
-
-    `events` are raw CloudTrail records, or rows of the tables named in `rows`. `at` is the moment the last
-    window runs; by default the first regular run after the last event.
-    """
+    """Raw CloudTrail records, and what must come of them in the first regular run after the last of them."""
 
     name: str
     events: tuple[Mapping[str, object], ...]
-    rows: tuple[tuple[str, tuple[Mapping[str, object], ...]], ...]
     expect: Expectation
-    at: str = ""
 
 
 @dataclass(frozen=True)
@@ -272,10 +266,8 @@ class _Expect(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields
 
 class _Test(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
     name: str
+    events: list[dict[str, object]]
     expect: _Expect
-    events: list[dict[str, object]] | None = None
-    rows: dict[str, list[dict[str, object]]] | None = None
-    at: str = ""
 
 
 class _File(msgspec.Struct, rename="camel", frozen=True):
@@ -489,8 +481,7 @@ def _test(test: _Test, index: int) -> RuleTest:
         else _member(Severity, test.expect.severity, f"tests[{index}].expect.severity"),
         entities=tuple((kind, tuple(values)) for kind, values in (test.expect.entities or {}).items()),
     )
-    rows = tuple((table, tuple(rows)) for table, rows in (test.rows or {}).items())
-    return RuleTest(test.name, tuple(test.events or ()), rows, expect, test.at)
+    return RuleTest(test.name, tuple(test.events), expect)
 
 
 # --- folders of rules --------------------------------------------------------------------------------------

@@ -20,8 +20,8 @@ SUPPRESSED = "suppressed"
 
 
 class WindowState(Enum):
-    DUE = "due"
-    RUNNING = "running"
+    """How a window ended. One without a state is due."""
+
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
