@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+
+from trailhawk.cli import app
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "trailhawk"
@@ -97,6 +101,18 @@ def test_make_commands_of_the_pages_exist(page: str) -> None:
     named = set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", (ROOT / page).read_text()))
     assert named
     assert named <= make_targets()
+
+
+def test_trailhawk_commands_of_the_pages_exist() -> None:
+    root: Any = typer.main.get_command(app)
+    for page in ["README.md", "CONTRIBUTING.md"]:
+        for words in re.findall(r"(?m)^trailhawk ([a-z -]+)", (ROOT / page).read_text()):
+            command = root
+            for word in words.split():
+                if word.startswith("-") or word not in getattr(command, "commands", {}):
+                    break
+                command = command.commands[word]
+            assert not getattr(command, "commands", {}), f"{page}: trailhawk {words}"
 
 
 def test_make_has_the_promised_commands() -> None:
