@@ -93,8 +93,8 @@ def punycode_to_string(text: Text) -> Text:
 def punycode_domain_from_string(text: Text) -> Text:
     """A domain name in its ASCII form, label by label.
 
-    >>> punycode_domain_from_string("艺術.com")
-    xn--cqv902d.com
+    >>> punycode_domain_from_string("académie.fr")
+    xn--acadmie-eya.fr
     """
     return ".".join(
         label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in text.split(".")
@@ -105,8 +105,8 @@ def punycode_domain_from_string(text: Text) -> Text:
 def punycode_domain_to_string(text: Text) -> Text:
     """A domain name in Unicode; '' where a label is no Punycode.
 
-    >>> punycode_domain_to_string("xn--cqv902d.com")
-    艺術.com
+    >>> punycode_domain_to_string("xn--acadmie-eya.fr")
+    académie.fr
     """
     try:
         return ".".join(

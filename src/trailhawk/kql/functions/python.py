@@ -97,4 +97,5 @@ def _overload(own: str, body: Callable[..., object], number: int) -> Overload:
             return sql.text(called)
         return sql.cast(called, returns) if returns is KqlType.DYNAMIC else called
 
+    build.__module__ = body.__module__  # where the function stands: its page of the reference
     return Overload(own, read.params, None, returns, build)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -128,19 +129,6 @@ def examples() -> list[tuple[str, tuple[Example, ...]]]:
     return [(name, given) for name, given in found if given]
 
 
-_PAGES = {
-    "aggregates": ("Aggregates", "They stand in `summarize` and in `make-series`."),
-    "arrays": ("Arrays and sets", "Arrays inside dynamic values. What is no array gives null."),
-    "conditional": ("Choices and null tests", ""),
-    "conversion": ("Conversions", "What does not convert gives null, for text the empty text."),
-    "dynamic": ("Dynamic values", "JSON values: bags, arrays, numbers, text. A missing path is null."),
-    "maths": ("Numbers", "What has no result is null or NaN, never an error."),
-    "network": ("IP addresses", "What is no address gives null; an octet with a leading zero is none."),
-    "operators": ("Text operators", "They are written between their operands, and can be negated with `!`."),
-    "text": ("Text", "Positions count from 0. Regular expressions are those of RE2."),
-    "time": ("Dates and times", "Datetimes are in UTC; the engine keeps microseconds."),
-    "windows": ("Neighbouring rows", "They stand in `extend` and `project`, over the order of the input."),
-}
 _MADE = "Made from the code by `make docs`."
 
 
@@ -154,8 +142,15 @@ def _section(entry: Entry) -> str:
     return "\n\n".join(parts)
 
 
+def _heading(room: str) -> tuple[str, str]:
+    """A page's title and text: the first sentence of its module's docstring, and the rest of its first lines."""
+    doc = inspect.getdoc(sys.modules[f"{__package__}.{room}"]) or room
+    title, _, text = doc.split("\n\n")[0].replace("\n", " ").partition(". ")
+    return title.rstrip("."), text
+
+
 def _page(room: str, entries: list[Entry]) -> str:
-    title, text = _PAGES[room]
+    title, text = _heading(room)
     names = sorted(entries, key=lambda entry: entry.name)
     return "\n\n".join([f"# {title}", *([text] if text else []), _MADE, *map(_section, names)]) + "\n"
 
@@ -164,15 +159,16 @@ def _index(rooms: dict[str, list[Entry]]) -> str:
     parts = ["# KQL functions", _MADE]
     for room, entries in rooms.items():
         names = ", ".join(f"[{entry.name}]({room}.md#{entry.name})" for entry in entries)
-        parts += [f"## [{_PAGES[room][0]}]({room}.md)", names]
+        parts += [f"## [{_heading(room)[0]}]({room}.md)", names]
     return "\n\n".join(parts) + "\n"
 
 
 def pages() -> dict[str, str]:
     """The pages' file names and texts: one a room, and the index."""
-    rooms: dict[str, list[Entry]] = {room: [] for room in _PAGES}
+    rooms: dict[str, list[Entry]] = {}
     for entry in documented():
-        rooms[entry.room].append(entry)
+        rooms.setdefault(entry.room, []).append(entry)
+    rooms = dict(sorted(rooms.items()))
     written = {f"{room}.md": _page(room, entries) for room, entries in rooms.items()}
     return {"README.md": _index(rooms), **written}
 
