@@ -143,7 +143,7 @@ def _section(entry: Entry) -> str:
 
 
 def _heading(room: str) -> tuple[str, str]:
-    """A page's title and text: the first sentence of its module's docstring, and the rest of its first lines."""
+    """A page's title and text: the first sentence of its module's docstring, and what follows it there."""
     doc = inspect.getdoc(sys.modules[f"{__package__}.{room}"]) or room
     title, _, text = doc.split("\n\n")[0].replace("\n", " ").partition(". ")
     return title.rstrip("."), text
