@@ -18,7 +18,7 @@ from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON
 from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg
-from trailhawk.kql.passes import optimize
+from trailhawk.kql.passes import shared_plans
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
@@ -65,7 +65,7 @@ def column_name(id_: int) -> str:
 
 def lower(plan: Node, scan: ScanSql, apply: ApplyRows) -> str:
     """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order."""
-    lowering = _Lowering(scan, apply)
+    lowering = _Lowering(scan, apply, shared_plans(plan))
     return lowering.statement(lowering.relation(plan), plan.columns)
 
 
@@ -91,9 +91,10 @@ class _Relation:
 
 
 class _Lowering:
-    def __init__(self, scan: ScanSql, apply: ApplyRows) -> None:
+    def __init__(self, scan: ScanSql, apply: ApplyRows, plans: dict[int, Node]) -> None:
         self.scan = scan
         self.apply = apply
+        self.plans = plans
         self.ctes: list[tuple[str, str, str]] = []
         self.shared: dict[int, str] = {}
 
@@ -358,7 +359,7 @@ class _Lowering:
 
     def _shared(self, node: Shared) -> _Relation:
         if node.key not in self.shared:
-            plan = optimize(node.plan)
+            plan = self.plans[node.key]
             relation = self.relation(plan)
             select = self.select(relation, [column.id for column in plan.columns])
             self.shared[node.key] = self._cte(_text(select), "MATERIALIZED ")

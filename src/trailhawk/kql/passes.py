@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field, replace
 
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
@@ -35,6 +35,7 @@ from trailhawk.kql.plan import (
     Window,
     references,
     substitute,
+    walk,
 )
 from trailhawk.kql.schema import Path, Promoted
 from trailhawk.kql.types import KqlType
@@ -43,14 +44,57 @@ Bounds = dict[int, tuple[int | None, int | None]]
 """For a column's id: at least, and less than, in ticks."""
 
 
-def optimize(plan: Node) -> Node:
-    """The plan as it is lowered. Subqueries inside expressions are optimized on their own."""
-    inlined, _ = _inline(plan)
+def optimize(plan: Node, needed: Collection[int] | None = None) -> Node:
+    """The plan as it is lowered, with the columns `needed` (all if not said).
+
+    Subqueries inside expressions are optimized on their own. Columns are pruned first as well as last:
+    the other passes then walk a few columns of a wide table instead of all.
+    """
+    wanted = {column.id for column in plan.columns} if needed is None else set(needed)
+    inlined, _ = _inline(_Pruning(_Promotions()).prune(plan, wanted))
     promotions = _Promotions()
     promotions.find_scans(inlined)
     promoted = _expressions(inlined, promotions.rewrite)
-    bounded = _bound(promoted, {})
-    return _Pruning(promotions).prune(bounded, {column.id for column in bounded.columns})
+    return _Pruning(promotions).prune(_bound(promoted, {}), wanted)
+
+
+def shared_plans(plan: Node) -> dict[int, Node]:
+    """The optimized plan of each `materialize` below an optimized plan, with the columns any use reads."""
+    needed: dict[int, set[int]] = {}
+    plans: dict[int, Node] = {}
+    pending = [plan]
+    while pending:
+        for use in _uses(pending.pop()):
+            read = needed.get(use.key, set()) | set(use.sources)
+            if use.key not in plans or read != needed[use.key]:
+                needed[use.key] = read
+                plans[use.key] = optimize(use.plan, read)
+                pending.append(plans[use.key])
+    return plans
+
+
+def _uses(node: Node) -> Iterator[Shared]:
+    """The shared queries a plan reads, those inside expressions too."""
+    if isinstance(node, Shared):
+        yield node
+    for expr in _own_expressions(node):
+        for part in walk(expr):
+            if isinstance(part, ScalarQuery | InQuery):
+                yield from _uses(part.plan)
+    for item in _inputs(node):
+        yield from _uses(item)
+
+
+def _own_expressions(node: Node) -> list[Expr]:
+    """The expressions of a node itself."""
+    found: list[Expr] = []
+
+    def note(expr: Expr) -> Expr:
+        found.append(expr)
+        return expr
+
+    _expressions(node, note, deep=False)
+    return found
 
 
 # --- expressions inside nodes ------------------------------------------------------------------------------
@@ -223,6 +267,8 @@ class _Promotions:
 
     def rewrite(self, expr: Expr) -> Expr:
         match expr:
+            case ColumnRef() | Const():
+                return expr
             case Call(
                 overload=overload,
                 args=(PathExpr(base=Call(overload=parse, args=(ColumnRef(id=id_),))) as path,),
@@ -414,7 +460,8 @@ class _Pruning:
                     inputs=tuple(self.prune(item, {column.id for column in given}) for item, given in pruned),
                 )
             case Shared():
-                return node
+                kept = [(c, s) for c, s in zip(node.columns, node.sources, strict=True) if c.id in needed]
+                return replace(node, columns=tuple(c for c, _ in kept), sources=tuple(s for _, s in kept))
         raise AssertionError(type(node))
 
     def _scan(self, node: Scan, needed: set[int]) -> Scan:

@@ -23,6 +23,7 @@ from trailhawk.kql.plan import (
     Node,
     OutColumn,
     PathExpr,
+    Project,
     ScalarQuery,
 )
 from trailhawk.kql.schema import INGESTION_TIME
@@ -316,7 +317,7 @@ class ScalarBinder:
         if len(expr.items) == 1 and self.tables.is_table(expr.items[0], scope.env):
             if op in ("has_any", "has_all"):
                 raise UnsupportedError(f"{op} over a table", expr.span)
-            plan = self.tables.table(expr.items[0], scope.env)
+            plan = self._first_column(expr.items[0], scope.env)
             key = self._convert_for(value, plan.columns[0].type, expr.left.span)
             return InQuery(_T.BOOL, key, plan, expr.op.startswith("!"), fold_case)
         items: list[Expr] = []
@@ -530,8 +531,16 @@ class ScalarBinder:
             raise BindingError("toscalar() takes one query", expr.span)
         if not self.tables.is_table(expr.args[0], scope.env):
             return self.bind(expr.args[0], scope, collect)
-        plan = self.tables.table(expr.args[0], scope.env)
+        plan = self._first_column(expr.args[0], scope.env)
         return ScalarQuery(plan.columns[0].type, plan)
+
+    def _first_column(self, expr: syntax.Expr, env: Env) -> Node:
+        """A table cut to its first column, so that the others are not even read."""
+        plan = self.tables.table(expr, env)
+        shown = visible(plan.columns)
+        if not shown:
+            raise BindingError("the table has no column", expr.span)
+        return Project(shown[:1], plan, (ColumnRef(shown[0].type, shown[0].id),))
 
     def _column_ifexists(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 2:
