@@ -175,4 +175,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     show_incidents([], Format.TABLE)
     assert capsys.readouterr().out == "no incidents\n"
     show_incidents([REPORT.incident], Format.JSON)
-    assert json.loads(capsys.readouterr().out)[0]["severity"] == "High"
+    [data] = json.loads(capsys.readouterr().out)
+    assert data["severity"] == "High"
+    assert data["alert_ids"] == ["a-1"]
+    assert data["last_activity"] == "2026-03-18T09:03:00Z"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.render.attack import technique
 from trailhawk.render.console import page_width, results
-from trailhawk.render.output import Format, Shown, show_list
+from trailhawk.render.output import Format, Shown, print_json_list, show_list
 from trailhawk.render.text import members, moment, plain, size, to_json, visible
 
 if TYPE_CHECKING:
@@ -68,15 +68,27 @@ def _entity(entity: Entity) -> dict[str, object]:
 
 def show_incidents(incidents: Sequence[Incident], form: Format) -> None:
     """Print the list of incidents."""
-    rows = [{**as_data(each), "alerts": len(each.alert_ids)} for each in incidents]
+    if form is Format.JSON:
+        print_json_list([as_data(each) for each in incidents])
+        return
+    rows = [
+        {
+            **members(each),
+            "severity": each.severity.value,
+            "status": each.status.value,
+            "alerts": len(each.alert_ids),
+            # To the minute, so that the list fits a terminal of 80 columns.
+            "first_activity": each.first_activity.strftime("%Y-%m-%d %H:%M"),
+        }
+        for each in incidents
+    ]
     columns = [
         Shown("number", "no.", right=True),
         Shown("severity", "severity"),
         Shown("title", "title"),
         Shown("status", "status"),
         Shown("alerts", "alerts", right=True),
-        Shown("first_activity", "first event"),
-        Shown("last_activity", "last event"),
+        Shown("first_activity", "first (UTC)"),
     ]
     show_list(rows, columns, form, empty="no incidents")
 

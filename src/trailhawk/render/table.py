@@ -10,8 +10,8 @@ from trailhawk.render.text import cell, visible
 if TYPE_CHECKING:
     from rich.console import Console
 
-# A column narrower than this cannot be read; a grid that would need it becomes records.
-_READABLE = 16
+# A column as wide as a time in ISO 8601 is never folded; a grid without room for that becomes records.
+_READABLE = 20
 _PIPE_WIDTH = 240
 
 
@@ -75,9 +75,10 @@ def _print_grid(
 
     heading = Text(title) if title else None
     table = Table(box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False)
-    for name in names:
+    for place, name in enumerate(names):
         side: Literal["left", "right"] = "right" if name in right else "left"
-        table.add_column(Text(visible(name)), justify=side, overflow="fold")
+        whole = all(len(row[place]) <= _READABLE for row in texts)
+        table.add_column(Text(visible(name)), justify=side, overflow="fold", no_wrap=whole)
     for row in texts:
         table.add_row(*[Text(text) for text in row])
     # Into a pipe nothing is folded: the reader there is a program or a pager.
