@@ -10,6 +10,14 @@ import typer
 from trailhawk.cli import app
 from trailhawk.kql.functions import reference as functions
 
+_HOW = (
+    "Made from the code by `make docs`. Every command also takes `--help`; "
+    "`trailhawk --install-completion` sets up tab completion for the shell in use."
+)
+_ENDS = (
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Results go to standard output, "
+    "messages to standard error."
+)
 _OWN = {"help", "install_completion", "show_completion"}
 
 
@@ -18,10 +26,8 @@ def commands() -> str:
     root = typer.main.get_command(app)
     parts = [
         "# Commands",
-        "Made from the code by `make docs`. Every command also takes `--help`; "
-        "`trailhawk --install-completion` sets up tab completion for the shell in use.",
-        "Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Results go to standard output, "
-        "messages to standard error.",
+        _HOW,
+        _ENDS,
         *_command("trailhawk", root),
     ]
     return "\n\n".join(parts) + "\n"
