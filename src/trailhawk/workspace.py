@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.store import AlertStore
-    from trailhawk.engine.duckdb import DuckDBEngine
+    from trailhawk.engine.duckdb import DuckDBEngine, Files
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
@@ -92,10 +92,13 @@ class Workspace:
             temporary=self.home / "temporary",
         )
 
-    def _alert_rows(self) -> pa.Table:
+    def _alert_rows(self, snapshot: Files) -> pa.Table:
+        """The alerts that this state of the lake does not hold yet."""
         from trailhawk.detect.security_alert import alert_rows
+        from trailhawk.lake.catalog import Snapshot
 
-        return alert_rows(self.alerts.alerts())
+        exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
+        return alert_rows(alert for _, alert in self.alerts.pending(exported, limit=None))
 
     @cached_property
     def alerts(self) -> AlertStore:
@@ -136,6 +139,7 @@ class Workspace:
         progress: Callable[[int, int], None] | None = None,
     ) -> DetectSummary:
         """Run every due window of these rules over what is stored; new alerts go into incidents."""
+        from trailhawk.detect.export import export_alerts
         from trailhawk.detect.history import detect
         from trailhawk.engine.result import TimeRange
         from trailhawk.sources import TABLES
@@ -148,7 +152,7 @@ class Workspace:
             history = TimeRange(start, end)
             return engine.activity(rule.query, period=rule.period, history=history).is_quiet
 
-        return detect(
+        summary = detect(
             engine,
             self.alerts,
             rules,
@@ -162,6 +166,8 @@ class Workspace:
             workers=os.cpu_count() or 1,
             quiet=quiet,
         )
+        export_alerts(self.alerts, self.lake.apart(), now=now)
+        return summary
 
     def report(self, number: int) -> Report:
         """All that is known of the incident of this number; NotFoundError where there is none."""

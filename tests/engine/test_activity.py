@@ -54,7 +54,7 @@ def engine() -> DuckDBEngine:
             "Size": [rng.choice([0, 5, None]) for _ in moments],
         }
     )
-    return DuckDBEngine(_Memory(), relations={"Events": lambda: rows})
+    return DuckDBEngine(_Memory(), relations={"Events": lambda _: rows})
 
 
 QUERIES = {

@@ -162,7 +162,7 @@ class AlertStore:
             raise NotFoundError(f"no alert {alert_id}")
         return found[0]
 
-    def pending(self, after_sequence: int, *, limit: int = 10_000) -> tuple[tuple[int, Alert], ...]:
+    def pending(self, after_sequence: int, *, limit: int | None = 10_000) -> tuple[tuple[int, Alert], ...]:
         """Alerts stored after this sequence number, with their own: what is not exported to the lake yet."""
         query = sa.select(_alerts.c.sequence, _alerts.c.body).where(_alerts.c.sequence > after_sequence)
         with self.reading() as connection:

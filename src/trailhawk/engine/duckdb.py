@@ -75,15 +75,15 @@ def default_memory() -> int:
 class DuckDBEngine:
     """Runs KQL over a lake. Safe to use from several threads: each query has a cursor of its own.
 
-    `relations` gives rows that are not in the lake (yet) for tables the catalog knows, as Arrow with the
-    table's stored columns. `functions` are stored KQL functions.
+    `relations` gives the rows that are not in a snapshot of the lake (yet), for tables the catalog knows,
+    as Arrow with the table's stored columns. `functions` are stored KQL functions.
     """
 
     def __init__(
         self,
         tables: Tables,
         *,
-        relations: Mapping[str, Callable[[], pa.Table]] | None = None,
+        relations: Mapping[str, Callable[[Files], pa.Table]] | None = None,
         functions: Mapping[str, syntax.Function] | None = None,
         limits: Limits | None = None,
         temporary: Path | None = None,
@@ -233,7 +233,8 @@ class DuckDBEngine:
     def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection) -> str:
         """SELECTs over the files that may hold rows, one for each set of columns that files have."""
         since, until = _moment(scan.since), _moment(scan.until)
-        files = self.tables.snapshot(scan.table.name).files(since, until)
+        snapshot = self.tables.snapshot(scan.table.name)
+        files = snapshot.files(since, until)
         stored = set(scan.stored)
 
         def present(file: DataFile) -> tuple[str, ...]:
@@ -251,7 +252,7 @@ class DuckDBEngine:
             source = f"read_parquet([{paths}], hive_partitioning=false)"
             selects.append(f"SELECT {_columns(scan, frozenset(columns))} FROM {source}")
         if scan.table.name in self.relations:
-            rows = self.relations[scan.table.name]()
+            rows = self.relations[scan.table.name](snapshot)
             name = f"relation_{scan.table.name}"
             cursor.register(name, rows)
             selects.append(f"SELECT {_columns(scan, frozenset(rows.column_names))} FROM {name}")

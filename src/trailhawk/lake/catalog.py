@@ -22,14 +22,27 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _UNKNOWN_LOW, _UNKNOWN_HIGH = -(2**63), 2**63 - 1
 
 
+EXPORT = "export"
+"""The Delta application whose version is the last sequence number taken over from the state database."""
+
+
 class Snapshot:
     """One version of a table: its files and their time ranges. `version` is -1 where nothing is stored."""
 
     def __init__(
-        self, table: Table, root: Path, version: int, actions: pa.Table | None, marks: _Marks
+        self,
+        table: Table,
+        root: Path,
+        version: int,
+        actions: pa.Table | None,
+        marks: _Marks,
+        *,
+        exported: int = 0,
     ) -> None:
         self.table = table
         self.version = version
+        self.exported = exported
+        """For a table filled from the state database: the last sequence number that is in the lake."""
         self._root = root
         self._marks = marks
         self._paths: list[str] = [] if actions is None else actions["path"].to_pylist()
@@ -121,7 +134,14 @@ class Lake:
             version = delta.refresh()
             known = self._snapshots.get(name)
             if known is None or known.version != version:
-                known = Snapshot(self._tables[name], delta.root, version, delta.actions(), self._marks[name])
+                known = Snapshot(
+                    self._tables[name],
+                    delta.root,
+                    version,
+                    delta.actions(),
+                    self._marks[name],
+                    exported=delta.transaction(EXPORT),
+                )
                 self._snapshots[name] = known
             return known
 
