@@ -1,6 +1,17 @@
 """KQL's tabular operators, each rewritten into the plan's few nodes: one function an operator."""
 
-from trailhawk.kql.operators import arrays, columns, groups, joins, patterns, rows, shared, tables, unions
+from trailhawk.kql.operators import (
+    arrays,
+    columns,
+    groups,
+    joins,
+    patterns,
+    rows,
+    series,
+    shared,
+    tables,
+    unions,
+)
 from trailhawk.kql.operators.registry import SOURCES, STEPS
 
 __all__ = [
@@ -12,6 +23,7 @@ __all__ = [
     "joins",
     "patterns",
     "rows",
+    "series",
     "shared",
     "tables",
     "unions",
