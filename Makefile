@@ -34,7 +34,7 @@ lint: $(READY) ## style, types and who may import whom
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 check: lint test ## what must pass before a change is handed over: lint and test
 
