@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
@@ -13,6 +14,12 @@ from trailhawk.kql.passes import optimize
 from trailhawk.kql.plan import Chart, Frame, Node, OutColumn
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
+
+
+@lru_cache(maxsize=256)
+def _parsed(text: str) -> syntax.Query:
+    """The syntax tree of a text; a rule is compiled again for each of its windows."""
+    return parse(text)
 
 
 @dataclass(frozen=True)
@@ -40,5 +47,5 @@ def compile_query(
     Raises QueryError with the place in the text.
     """
     clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
-    bound = Binder(catalog, ticks_of(now), functions or {}, clip=clip, probe=probe).query(parse(text))
+    bound = Binder(catalog, ticks_of(now), functions or {}, clip=clip, probe=probe).query(_parsed(text))
     return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)
