@@ -45,8 +45,9 @@ class Result:
 
     def rows(self) -> list[dict[str, object]]:
         """Rows by column name; of two columns of one name the first is kept."""
-        names = [column.name for column in self.columns]
-        return [dict(reversed(list(zip(names, row, strict=True)))) for row in self.tuples()]
+        places = {column.name: place for place, column in reversed(list(enumerate(self.columns)))}
+        order = sorted(places.items(), key=lambda item: item[1])
+        return [{name: row[place] for name, place in order} for row in self.tuples()]
 
 
 class Engine(Protocol):
