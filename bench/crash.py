@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime as dt
+import itertools
 import os
 import random
 import signal
@@ -48,20 +49,28 @@ def open_lake(root: Path) -> Lake:
     return Lake(root, [*TABLES, *INGEST_TABLES])
 
 
-def child(root: Path, logs: Path, batch: int) -> None:
-    """Ingest, telling the parent each phase as it begins."""
+def child(root: Path, logs: Path, batch: int, stop: str, nth: int) -> None:
+    """Ingest, telling the parent each phase as it begins; wait for its kill in the nth phase `stop`."""
+    met = itertools.count(1)
 
     def phase(name: str) -> None:
         os.write(1, f"{name}\n".encode())
+        if name == stop and next(met) == nth:
+            time.sleep(60)
 
     ingest(open_lake(root), [logs], clock=lambda: dt.datetime.now(dt.UTC), phase=phase, batch_records=batch)
 
 
-def killed_run(root: Path, logs: Path, batch: int, aim: str, nth: int, rng: random.Random) -> Kill | None:
-    """Start an ingest and kill it in the nth occurrence of a phase; None if it ended before."""
+def killed_run(
+    root: Path, logs: Path, batch: int, aim: str, nth: int, rng: random.Random, *, wait: bool
+) -> Kill | None:
+    """Start an ingest and kill it in the nth occurrence of a phase; None if it ended before.
+
+    With `wait` it stands still as the phase begins, so that a slow machine cannot miss it.
+    """
     started = time.perf_counter()
     met = 0
-    with _start(root, logs, batch) as process:
+    with _start(root, logs, batch, (aim, nth) if wait else ("", 0)) as process:
         if process.stdout is None:
             raise RuntimeError("the ingest has no output to read")
         for line in process.stdout:
@@ -113,8 +122,10 @@ def check(root: Path, logs: Path, expected: set[tuple[str, str]]) -> list[str]:
     return [f"{what}: {count}" for what, count in faults.items() if count]
 
 
-def crash(folder: Path, *, events: int, days: int, kills: int, batch: int, seed: int = 7) -> list[str]:
-    """The whole run in `folder`, printing as it goes; the faults found."""
+def crash(
+    folder: Path, *, events: int, days: int, kills: int, batch: int, seed: int = 7, wait: bool = False
+) -> list[str]:
+    """The whole run in `folder`, printing as it goes; the faults found. `wait` as in `killed_run`."""
     logs, root = folder / "logs", folder / "lake"
     expected = cloudtrail_files.write(logs, events=events, days=days)
     seconds = clean_run(folder / "clean", logs, batch)
@@ -127,7 +138,7 @@ def crash(folder: Path, *, events: int, days: int, kills: int, batch: int, seed:
         # Every run gets a few batches further, so that the kills are spread over the whole data.
         ahead = max(1, batches // (kills + 1))
         nth = ahead * _per_batch(aim, logs, batches) + rng.randrange(2)
-        kill = killed_run(root, logs, batch, aim, nth, rng)
+        kill = killed_run(root, logs, batch, aim, nth, rng, wait=wait)
         if kill is None:
             print("an ingest came to its end before it could be killed", flush=True)
             break
@@ -146,8 +157,8 @@ def _per_batch(phase: str, logs: Path, batches: int) -> int:
     return max(1, len(list(cloudtrail_files.files(logs))) // batches) if phase == "read" else 1
 
 
-def _start(root: Path, logs: Path, batch: int) -> subprocess.Popen[str]:
-    command = [sys.executable, __file__, "--child", str(root), str(logs), str(batch)]
+def _start(root: Path, logs: Path, batch: int, stop: tuple[str, int] = ("", 0)) -> subprocess.Popen[str]:
+    command = [sys.executable, __file__, "--child", str(root), str(logs), str(batch), *map(str, stop)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -162,15 +173,15 @@ def _column_rows(lake: Lake, table: str, names: Sequence[str]) -> list[tuple[obj
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=5, help=argparse.SUPPRESS)
     parser.add_argument("--events", type=int, default=2_400_000)
     parser.add_argument("--days", type=int, default=12)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--batch", type=int, default=BATCH_RECORDS)
     options = parser.parse_args()
     if options.child:
-        root, logs, batch = options.child
-        child(Path(root), Path(logs), int(batch))
+        root, logs, batch, stop, nth = options.child
+        child(Path(root), Path(logs), int(batch), stop, int(nth))
         return 0
     with tempfile.TemporaryDirectory() as name:
         faults = crash(

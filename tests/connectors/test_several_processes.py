@@ -72,5 +72,5 @@ def test_killed_ingests_lose_and_double_nothing(
     monkeypatch.syspath_prepend(BENCH)
     import crash
 
-    faults = crash.crash(tmp_path, events=1500, days=1, kills=3, batch=150)
+    faults = crash.crash(tmp_path, events=1500, days=1, kills=3, batch=150, wait=True)
     assert faults == [], capsys.readouterr().out
