@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators import SOURCES, STEPS, tables
+from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
 from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.plan import (
     Chart,
@@ -234,6 +235,17 @@ class Binder:
 
     def table(self, expr: syntax.Expr, env: Env) -> Node:
         """The plan of a tabular expression, with column ids of its own."""
+        node = self.table_or_graph(expr, env)
+        if isinstance(node, Graph):
+            raise BindingError(
+                "a table is expected, this is a graph",
+                expr.span,
+                hint="graph-match and graph-to-table give one",
+            )
+        return node
+
+    def table_or_graph(self, expr: syntax.Expr, env: Env) -> Node:
+        """As `table`; where a graph operator may follow, a graph may come."""
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise LimitError(f"the query grows beyond {MAX_NODES} steps", expr.span)
@@ -261,7 +273,7 @@ class Binder:
             node, operators = self._source(operators[0], env), operators[1:]
             label = None
         else:
-            node = self.table(pipe.source, env)
+            node = self.table_or_graph(pipe.source, env)
             label = pipe.source.text if isinstance(pipe.source, syntax.Name) else None
         return self._steps(pipe, node, operators, env, label)
 
@@ -283,6 +295,8 @@ class Binder:
             bind = STEPS.get(type(operator))
             if bind is None:
                 raise UnsupportedError(spelling(operator), operator.span)
+            if isinstance(node, Graph) and not isinstance(operator, STEPS_ON_GRAPHS):
+                raise BindingError(f"{spelling(operator)} is for tables, not for graphs", operator.span)
             self.label = label
             node = bind(self, node, operator, env)
             label = None

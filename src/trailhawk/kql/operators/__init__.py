@@ -3,6 +3,7 @@
 from trailhawk.kql.operators import (
     arrays,
     columns,
+    graph,
     groups,
     joins,
     patterns,
@@ -19,6 +20,7 @@ __all__ = [
     "STEPS",
     "arrays",
     "columns",
+    "graph",
     "groups",
     "joins",
     "patterns",

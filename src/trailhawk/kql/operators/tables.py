@@ -63,7 +63,7 @@ _DOTNET = {
 def table_name(binder: Binder, expr: syntax.Name, env: Env) -> Node:
     match env.get(expr.text):
         case TableBinding() as binding:
-            return binder.table(binding.value, binding.env)
+            return binder.table_or_graph(binding.value, binding.env)
         case FunctionBinding() as binding:
             return call_table(binder, binding, (), Scope((), env), expr.span)
         case ScalarBinding():
@@ -155,7 +155,7 @@ def call_table(
     env = binder.call_scope(binding, args, scope, span)
     if binding.value.body is None:
         raise BindingError(f"'{binding.name}' has no result", span)
-    return binder.table(binding.value.body, env)
+    return binder.table_or_graph(binding.value.body, env)
 
 
 def materialize(binder: Binder, expr: syntax.Expr, env: Env) -> Node:
