@@ -1,0 +1,395 @@
+"""Bound expressions over Python values, for operators whose rows depend on rows before them (scan).
+
+Not a second engine: what depends on the row alone is computed by the engine beforehand, and a function that
+is not known here is refused by name. Values are as in a `Frame`: datetime and timespan are ticks, dynamic is
+what its JSON says, null is None, text is never null. Equality is total, order is not, as in the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+from trailhawk.errors import Span, UnsupportedError
+from trailhawk.kql.literals import format_datetime, format_timespan
+from trailhawk.kql.plan import Call, ColumnRef, Const, Expr, PathExpr
+from trailhawk.kql.types import KqlType
+
+Row = Sequence[object]
+Value = Callable[[Row], object]
+"""An expression as a function of the values of a row."""
+Body = Callable[..., object]
+_T = KqlType
+_INT64 = 2**63
+_LIMIT = 1_000_000
+"""Characters of a text, elements of an array: a state that grows with every row must end somewhere."""
+
+
+def evaluator(expr: Expr, places: Mapping[int, int], span: Span) -> Value:
+    """The expression as a function of a row, whose value number `places[id]` is the column of this id."""
+    match expr:
+        case Const():
+            value = expr.value
+            return lambda row: value
+        case ColumnRef():
+            place = places[expr.id]
+            return lambda row: row[place]
+        case PathExpr():
+            base, steps = evaluator(expr.base, places, span), expr.steps
+            return lambda row: _at(base(row), steps)
+        case Call():
+            return _call(expr, [evaluator(arg, places, span) for arg in expr.args], span)
+        case _:
+            raise UnsupportedError("a query over values of earlier rows", span)
+
+
+def _call(call: Call, args: list[Value], span: Span) -> Value:
+    name = call.overload.name
+    if name == "and":
+        left, right = args
+        return lambda row: _and(left(row), right(row))
+    if name == "or":
+        left, right = args
+        return lambda row: _or(left(row), right(row))
+    if name == "case":
+        return lambda row: _case(args, row)
+    types = tuple(arg.type for arg in call.args)
+    if name in _TYPED:
+        body = _TYPED[name](types, call.type)
+        return lambda row: body(*[arg(row) for arg in args])
+    if name in _TOTAL:
+        total = _TOTAL[name]
+        return lambda row: total(*[arg(row) for arg in args])
+    if name in _PLAIN:
+        plain = _PLAIN[name]
+        return lambda row: _unless_null(plain, [arg(row) for arg in args])
+    raise UnsupportedError(f"{name}() of values of earlier rows", span)
+
+
+def _unless_null(body: Body, values: list[object]) -> object:
+    if any(value is None for value in values):
+        return None
+    return body(*values)
+
+
+# --- logic -------------------------------------------------------------------------------------------------
+
+
+def _and(left: object, right: object) -> object:
+    if left is False or right is False:
+        return False
+    return None if left is None or right is None else True
+
+
+def _or(left: object, right: object) -> object:
+    if left is True or right is True:
+        return True
+    return None if left is None or right is None else False
+
+
+def _case(args: Sequence[Value], row: Row) -> object:
+    for condition, value in zip(args[:-1:2], args[1::2], strict=True):
+        if condition(row) is True:
+            return value(row)
+    return args[-1](row)
+
+
+def _equal(left: object, right: object) -> object:
+    if left is None and right is None:
+        return None
+    return left == right
+
+
+def _not_equal(left: object, right: object) -> object:
+    if left is None and right is None:
+        return None
+    return left != right
+
+
+def _in(value: object, *items: object) -> bool:
+    return value is not None and value in items
+
+
+def _in_fold(value: object, *items: object) -> bool:
+    return str(value).lower() in [str(item).lower() for item in items]
+
+
+# --- numbers and times -------------------------------------------------------------------------------------
+
+
+def _bounded(value: object) -> object:
+    """Whole numbers outside 64 bits are null."""
+    if isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < _INT64:
+        return None
+    return value
+
+
+def _arithmetic(body: Callable[[float, float], float]) -> Callable[[tuple[KqlType, ...], KqlType], Body]:
+    """Addition and the like, over numbers, times, and decimals; what is whole stays so."""
+
+    def typed(types: tuple[KqlType, ...], result: KqlType) -> Body:
+        def compute(left: object, right: object) -> object:
+            if left is None or right is None:
+                return None
+            found = body(*_numbers(left, right))
+            if result in (_T.DATETIME, _T.TIMESPAN, _T.LONG, _T.INT):
+                return _bounded(int(found)) if math.isfinite(found) else None
+            return found
+
+        return compute
+
+    return typed
+
+
+def _numbers(left: object, right: object) -> tuple[float, float]:
+    """Two numbers that Python computes with; a decimal and a real meet as decimals."""
+    if isinstance(left, Decimal) and isinstance(right, float):
+        right = Decimal(repr(right))
+    elif isinstance(right, Decimal) and isinstance(left, float):
+        left = Decimal(repr(left))
+    return left, right  # type: ignore[return-value]  # the binder lets only numbers come here
+
+
+def _divided(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    def compute(left: object, right: object) -> object:
+        if left is None or right is None:
+            return None
+        a, b = _numbers(left, right)
+        if result is _T.REAL:
+            return _real_quotient(float(a), float(b))
+        if b == 0:
+            return None
+        if isinstance(a, int) and isinstance(b, int):
+            size = abs(a) // abs(b)
+            return _bounded(size if (a < 0) == (b < 0) else -size)
+        return int(a / b) if result is _T.TIMESPAN else a / b
+
+    return compute
+
+
+def _real_quotient(a: float, b: float) -> float:
+    if b == 0:
+        return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a)
+    return a / b
+
+
+def _modulo(left: float, right: float) -> object:
+    return None if right == 0 else left % abs(right)
+
+
+def _bin(value: float, size: float) -> object:
+    if size == 0:
+        return None
+    if isinstance(value, int) and isinstance(size, int):
+        return value - value % abs(size)
+    return math.floor(value / size) * size
+
+
+def _most(*values: object) -> object:
+    given = [value for value in values if value is not None]
+    return max(given) if given else None  # type: ignore[type-var]  # all are of one ordered type
+
+
+def _least(*values: object) -> object:
+    given = [value for value in values if value is not None]
+    return min(given) if given else None  # type: ignore[type-var]  # all are of one ordered type
+
+
+# --- texts -------------------------------------------------------------------------------------------------
+
+
+def _text(value: object, type_: KqlType) -> str:
+    """As tostring() writes it."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value) if type_ is _T.BOOL else str(value).lower()
+    if type_ is _T.DATETIME and isinstance(value, int):
+        return format_datetime(value)
+    if type_ is _T.TIMESPAN and isinstance(value, int):
+        return format_timespan(value)
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return str(value)
+
+
+def _joined(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    def compute(*values: object) -> str:
+        text = "".join(_text(value, type_) for value, type_ in zip(values, types, strict=True))
+        return text[:_LIMIT]
+
+    return compute
+
+
+def _term(fold: bool, *, before: bool = True, after: bool = True) -> Body:
+    """Is the needle there as a whole term, or at a term's beginning or end?"""
+    start, end = r"(?<![^\W_])" if before else "", r"(?![^\W_])" if after else ""
+
+    def found(source: str, needle: str) -> bool:
+        flags = re.IGNORECASE if fold else 0
+        return re.search(f"{start}{re.escape(needle)}{end}", source, flags) is not None
+
+    return found
+
+
+def _folded(body: Callable[[str, str], bool]) -> Body:
+    return lambda left, right: body(left.lower(), right.lower())
+
+
+def _long_of(value: object) -> object:
+    if isinstance(value, str):
+        text = value.strip()
+        if re.fullmatch(r"[+-]?\d+", text):
+            return _bounded(int(text))
+        return int(text, 16) if re.fullmatch(r"0[xX][0-9a-fA-F]{1,15}", text) else None
+    if isinstance(value, float):
+        return _bounded(int(value)) if math.isfinite(value) else None
+    return int(value) if isinstance(value, bool | int | Decimal) else None
+
+
+def _int_of(value: object) -> object:
+    found = _long_of(value)
+    return found if isinstance(found, int) and -(2**31) <= found < 2**31 else None
+
+
+def _real_of(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return None
+    return float(value) if isinstance(value, bool | int | float | Decimal) else None
+
+
+# --- dynamic values ----------------------------------------------------------------------------------------
+
+
+def _at(value: object, steps: Sequence[object]) -> object:
+    for step in steps:
+        if isinstance(value, dict) and isinstance(step, str):
+            value = value.get(step)
+        elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
+            value = value[step]
+        else:
+            return None
+    return value
+
+
+def _element(value: object, type_: KqlType) -> object:
+    """The value as it stands inside a dynamic one."""
+    return _text(value, type_) if type_ in (_T.DATETIME, _T.TIMESPAN) and value is not None else value
+
+
+def _packed(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    return lambda *values: [_element(value, type_) for value, type_ in zip(values, types, strict=True)]
+
+
+def _bag(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    def compute(*parts: object) -> dict[str, object]:
+        values = [_element(value, type_) for value, type_ in zip(parts[1::2], types[1::2], strict=True)]
+        return dict(zip(map(str, parts[::2]), values, strict=True))
+
+    return compute
+
+
+def _concat(*arrays: object) -> object:
+    if not all(isinstance(array, list) for array in arrays):
+        return None
+    return [item for array in arrays if isinstance(array, list) for item in array][:_LIMIT]
+
+
+def _merge(*bags: object) -> object:
+    merged: dict[str, object] = {}
+    for bag in bags:
+        if isinstance(bag, dict):
+            merged = {**bag, **merged}
+    return merged
+
+
+def _dynamic(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    def compute(value: object) -> object:
+        if types[0] is not _T.STRING:
+            return _element(value, types[0])
+        try:
+            parsed: object = json.loads(str(value))
+        except ValueError:
+            return value
+        return parsed
+
+    return compute
+
+
+# --- which function is which -------------------------------------------------------------------------------
+
+_TYPED: dict[str, Callable[[tuple[KqlType, ...], KqlType], Body]] = {
+    "+": _arithmetic(lambda a, b: a + b),
+    "-": _arithmetic(lambda a, b: a - b),
+    "*": _arithmetic(lambda a, b: a * b),
+    "/": _divided,
+    "strcat": _joined,
+    "tostring": lambda types, result: lambda value: _text(value, types[0]),
+    "todynamic": _dynamic,
+    "parse_json": _dynamic,
+    "pack_array": _packed,
+    "bag_pack": _bag,
+}
+"""Functions that mind the types of their arguments."""
+
+_TOTAL: dict[str, Body] = {
+    "==": _equal,
+    "!=": _not_equal,
+    "in": _in,
+    "in~": _in_fold,
+    "isnull": lambda value: value is None,
+    "isnotnull": lambda value: value is not None,
+    "isempty": lambda value: value is None or value == "",
+    "isnotempty": lambda value: value is not None and value != "",
+    "coalesce": lambda *values: next((value for value in values if value is not None), None),
+    "coalesce_text": lambda *values: next((value for value in values if value), ""),
+    "max_of": _most,
+    "min_of": _least,
+    "array_concat": _concat,
+    "bag_merge": _merge,
+    "array_length": lambda value: len(value) if isinstance(value, list) else None,
+}
+"""Functions that take nulls as values."""
+
+_PLAIN: dict[str, Body] = {
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
+    "not": lambda value: not value,
+    "neg": lambda value: _bounded(-value),
+    "%": _modulo,
+    "bin": _bin,
+    "abs": abs,
+    "=~": _folded(lambda a, b: a == b),
+    "!~": _folded(lambda a, b: a != b),
+    "contains": _folded(lambda a, b: b in a),
+    "contains_cs": lambda a, b: b in a,
+    "startswith": _folded(lambda a, b: a.startswith(b)),
+    "startswith_cs": lambda a, b: a.startswith(b),
+    "endswith": _folded(lambda a, b: a.endswith(b)),
+    "endswith_cs": lambda a, b: a.endswith(b),
+    "has": _term(True),
+    "has_cs": _term(False),
+    "hasprefix": _term(True, after=False),
+    "hasprefix_cs": _term(False, after=False),
+    "hassuffix": _term(True, before=False),
+    "hassuffix_cs": _term(False, before=False),
+    "strlen": len,
+    "tolower": lambda text: text.lower(),
+    "toupper": lambda text: text.upper(),
+    "tolong": _long_of,
+    "toint": _int_of,
+    "todouble": _real_of,
+    "dynamic_at": lambda value, step: _at(value, (step,)),
+    "dynamic_member": lambda value, step: _at(value, (step,)),
+}
+"""Functions that give null where an argument is null."""
