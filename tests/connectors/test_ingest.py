@@ -326,3 +326,20 @@ def test_ingesting_twice_equals_once_however_the_records_are_split(
     assert_balanced(split)
     names = stored(split).column_names
     assert {ID, PAYLOAD} <= set(names)
+
+
+def test_a_lake_that_cannot_be_written_stops_the_ingest_and_blames_no_log_file(
+    lake: Lake, tmp_path: Path
+) -> None:
+    write(tmp_path / "logs/a.json", event(0))
+    write(tmp_path / "logs/b.json", event(1))
+    in_the_way = lake.root / "AWSCloudTrail" / "_th_day=2026-03-01"
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()
+    with pytest.raises(OSError, match="_th_day"):
+        run(lake, tmp_path / "logs", batch_records=1)
+    in_the_way.unlink()
+    summary = run(lake, tmp_path / "logs")
+    assert counts(summary) == (2, 2, 2, 0, 0)
+    assert summary.skipped == 0
+    assert quarantined(lake) == []

@@ -139,11 +139,12 @@ def _ingest(
     found = folder.files(paths, without=lake.root)
     run = _Run(lake, clock=clock, phase=phase, sources=sources, batch_records=batch_records)
     sizes = [_size(path) for path in found]
+    all_bytes = sum(sizes)
     done = 0
     for index, (path, size) in enumerate(zip(found, sizes, strict=True), 1):
         run.take(path)
         done += size
-        progress(Progress(index, len(found), done, sum(sizes), run.records))
+        progress(Progress(index, len(found), done, all_bytes, run.records))
     run.flush()
     phase("compact")
     for name in (*(source.table.name for source in sources), LEDGER.name, QUARANTINE.name):
@@ -201,12 +202,10 @@ class _Run:
     def take(self, path: Path) -> None:
         """Read one file into the batch, and store the batch when it is full."""
         self._phase("read")
-        read_at = self._clock()
-        try:
-            with path.open("rb") as file:
-                self._take_open(file, path, read_at)
-        except OSError as error:
-            self._refuse_unreadable(path, read_at, error)
+        # Parts come out of a generator, so that a lake which cannot be written is not taken for a file
+        # which cannot be read.
+        for part in self._read(path):
+            self._add(part)
 
     def flush(self) -> None:
         """Store the batch."""
@@ -222,7 +221,16 @@ class _Run:
 
     # Parts
 
-    def _take_open(self, file: BufferedReader, path: Path, read_at: dt.datetime) -> None:
+    def _read(self, path: Path) -> Iterator[_Part]:
+        """The parts of a file; one in quarantine for a file that cannot be read."""
+        read_at = self._clock()
+        try:
+            with path.open("rb") as file:
+                yield from self._read_open(file, path, read_at)
+        except OSError as error:
+            yield from self._unreadable(path, read_at, error)
+
+    def _read_open(self, file: BufferedReader, path: Path, read_at: dt.datetime) -> Iterator[_Part]:
         size = path.stat().st_size
         if size <= _WHOLE_FILE_BYTES:
             content = file.read()
@@ -234,13 +242,18 @@ class _Run:
             file.seek(0)
             stream = file
         key = f"sha256:{sha256}"
+        if self._is_new(key):
+            yield from self._parts(
+                _Part(key, str(path), size, sha256, "", "stored", read_at), Unpacked(stream)
+            )
+
+    def _is_new(self, key: str) -> bool:
+        """Whether the object was not taken yet; one that was is counted as skipped."""
         if key in self._in_run or key in self._taken:
             self._count((), skipped=1)
-            return
+            return False
         self._in_run.add(key)
-        head = _Part(key, str(path), size, sha256, "", "stored", read_at)
-        for part in self._parts(head, Unpacked(stream)):
-            self._add(part)
+        return True
 
     def _parts(self, head: _Part, unpacked: Unpacked) -> Iterator[_Part]:
         """The parts of an object; all but the last have the state `part`."""
@@ -271,14 +284,11 @@ class _Run:
     def _recognise(self, location: str, head: bytes) -> Source | None:
         return next((source for source in self._sources if source.recognises(location, head)), None)
 
-    def _refuse_unreadable(self, path: Path, read_at: dt.datetime, error: OSError) -> None:
+    def _unreadable(self, path: Path, read_at: dt.datetime, error: OSError) -> Iterator[_Part]:
         key = f"unreadable:{hashlib.sha256(f'{path.absolute()}:{_stamp(path)}'.encode()).hexdigest()}"
-        if key in self._in_run or key in self._taken:
-            self._count((), skipped=1)
-            return
-        self._in_run.add(key)
-        bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}")
-        self._add(_Part(key, str(path), 0, "", "", "quarantined", read_at, bad=[bad]))
+        if self._is_new(key):
+            bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}")
+            yield _Part(key, str(path), 0, "", "", "quarantined", read_at, bad=[bad])
 
     def _add(self, part: _Part) -> None:
         self._batch.append(part)
