@@ -12,7 +12,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, compaction
 from trailhawk.lake.compaction import compact, compact_busy_days
-from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, stored_names, stored_schema
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, stored_names, stored_schema
 
 EVENTS = Table(
     "Events",
@@ -33,6 +33,7 @@ def rows(*moments: dt.datetime, text: str = "x") -> pa.Table:
         ID: list(range(count)),
         PAYLOAD: list(range(count)),
         CONFLICT: [False] * count,
+        REST: [None] * count,
     }
     return pa.table({name: columns[name] for name in stored_names(EVENTS)}, stored_schema(EVENTS))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from trailhawk.kql.types import KqlType
+from trailhawk.lake.table import REST
 from trailhawk.sources import SOURCES, BadPart, Unpacked, framing
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
 
@@ -212,6 +213,22 @@ def test_an_insight_keeps_its_details() -> None:
         {"eventTime": "2026-03-01T09:30:00Z", "eventType": "AwsCloudTrailInsight", "insightDetails": details}
     )
     assert json.loads(str(row["AdditionalEventData"])) == {"insightDetails": details}
+
+
+def test_what_has_no_column_is_kept() -> None:
+    identity = json.loads(json.dumps(RECORD["userIdentity"]))
+    identity["sessionContext"] |= {"sourceIdentity": "ann@example.com", "webIdFederationData": {}}
+    row = row_of(
+        record(
+            userIdentity=identity, sessionCredentialFromConsole="true", addendum={"reason": "DELIVERY_DELAY"}
+        )
+    )
+    assert json.loads(str(row[REST])) == {
+        "addendum": {"reason": "DELIVERY_DELAY"},
+        "sessionCredentialFromConsole": "true",
+        "userIdentity": {"sessionContext": {"sourceIdentity": "ann@example.com"}},
+    }
+    assert row_of(record())[REST] is None
 
 
 def _dump(value: object) -> bytes:

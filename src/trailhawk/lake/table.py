@@ -19,12 +19,14 @@ PAYLOAD = HIDDEN_PREFIX + "payload"
 OBJECT = HIDDEN_PREFIX + "object"
 BATCH = HIDDEN_PREFIX + "batch"
 CONFLICT = HIDDEN_PREFIX + "conflict"
+REST = HIDDEN_PREFIX + "rest"
 DAY = HIDDEN_PREFIX + "day"
 
-HIDDEN = (INGESTION_TIME, OBJECT, BATCH, ID, PAYLOAD, CONFLICT)
+HIDDEN = (INGESTION_TIME, OBJECT, BATCH, ID, PAYLOAD, CONFLICT, REST)
 """Hidden columns that stand in every file: when and from where a row came, the hash of its identity (NULL
-where it has none), the hash of its canonical payload, and whether its identity was stored before with
-another payload. `_th_day`, the day of the event, is the partition and stands in the file's path."""
+where it has none), the hash of its canonical payload, whether its identity was stored before with another
+payload, and JSON of what the record has and the table's columns do not (NULL for nothing). `_th_day`, the
+day of the event, is the partition and stands in the file's path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,15 @@ def _stored_schema(table: _ByIdentity) -> pa.Schema:
     described = table.table
     fields = [(column.name, arrow_type(column.type)) for column in described.stored]
     fields += [(promoted.hidden, pa.string()) for promoted in described.promoted]
-    hidden_types = (pa.timestamp("us"), pa.string(), pa.string(), pa.int64(), pa.int64(), pa.bool_())
+    hidden_types = (
+        pa.timestamp("us"),
+        pa.string(),
+        pa.string(),
+        pa.int64(),
+        pa.int64(),
+        pa.bool_(),
+        pa.string(),
+    )
     fields += zip(HIDDEN, hidden_types, strict=True)
     return pa.schema(fields)
 

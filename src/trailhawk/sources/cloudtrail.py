@@ -17,9 +17,9 @@ from msgspec import Raw, Struct
 
 from trailhawk.kql.schema import Column, Promoted, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import ID, PAYLOAD
+from trailhawk.lake.table import ID, PAYLOAD, REST
 from trailhawk.sources import framing
-from trailhawk.sources.json_text import canonical_hash, signed, tidy
+from trailhawk.sources.json_text import beyond, parsed, signed, tidy, tree
 from trailhawk.sources.source import Chunk, Rows
 
 if TYPE_CHECKING:
@@ -295,6 +295,12 @@ def _sql() -> str:
 
 _SQL: Final = _sql()
 
+# What has a column, whole or in parts; the rest of a record is kept as JSON. `@version` is an export's own.
+_KNOWN_MEMBERS: Final = tree(
+    [path for name, _, _, path in _COLUMNS if path and name not in _RULE_COLUMNS]
+    + ["@timestamp", "@version", "insightDetails"]
+)
+
 
 _PIECE: Final = 10_000
 """Records mapped at a time: more than fits the processor's cache is slower, fewer costs calls."""
@@ -332,15 +338,18 @@ class CloudTrail:
 
     def _piece(self, records: Sequence[bytes], base: int) -> Rows:
         """Rows of some records; places count from `base`."""
+        import pyarrow as pa
+
         texts: list[bytes] = []
         parts: list[_Json] = []
         hashes: list[int] = []
+        rests: list[bytes | None] = []
         kept: list[int] = []
         bad: list[tuple[int, str]] = []
         for place, text in enumerate(records, base):
             try:
                 # The hash comes first: it also proves that the whole record is valid JSON in UTF-8.
-                payload = canonical_hash(text)
+                value, payload = parsed(text)
                 part = _JSON.decode(text)
             except (ValueError, TypeError) as error:
                 bad.append((place, f"not a CloudTrail record: {error}"))
@@ -348,8 +357,11 @@ class CloudTrail:
             texts.append(text)
             parts.append(part)
             hashes.append(payload)
+            rest = beyond(value, _KNOWN_MEMBERS) if isinstance(value, dict) else None
+            rests.append(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else None)
             kept.append(place)
         table = _with_hashes(self._select(texts, parts), hashes)
+        table = table.append_column(REST, pa.array(rests, pa.binary()).cast(pa.string()))
         timed = table["TimeGenerated"].is_valid()
         if table["TimeGenerated"].null_count:
             has_time = timed.to_pylist()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 import orjson
@@ -27,13 +28,58 @@ def tidy(text: str) -> str:
     return _ESCAPE.sub(_shortest, packed)
 
 
-def canonical_hash(record: bytes) -> int:
-    """Hash of a JSON value that does not see blanks, escapes or the order of members; signed 64 bits.
+def parsed(record: bytes) -> tuple[object, int]:
+    """A JSON value and its hash, which does not see blanks, escapes or the order of members; signed 64 bits.
 
     Raises orjson.JSONDecodeError for what is not JSON.
     """
-    canonical = orjson.dumps(orjson.loads(record), option=orjson.OPT_SORT_KEYS)
-    return signed(xxhash.xxh3_64_intdigest(canonical))
+    value = orjson.loads(record)
+    canonical = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    return value, signed(xxhash.xxh3_64_intdigest(canonical))
+
+
+def canonical_hash(record: bytes) -> int:
+    """The hash of `parsed` alone."""
+    return parsed(record)[1]
+
+
+Tree = dict[str, "Tree | None"]
+"""Members that are known; None where all below one is known."""
+
+
+def tree(paths: Iterable[str]) -> Tree:
+    """The tree of dotted paths.
+
+    >>> tree(["a", "b.c"])
+    {'a': None, 'b': {'c': None}}
+    """
+    root: Tree = {}
+    for path in paths:
+        *above, last = path.split(".")
+        here = root
+        for step in above:
+            inner = here.setdefault(step, {})
+            if inner is None:
+                break
+            here = inner
+        else:
+            here.setdefault(last, None)
+    return root
+
+
+def beyond(value: dict[str, object], known: Tree) -> dict[str, object]:
+    """The members that the tree does not know, empty ones left out.
+
+    >>> beyond({"a": 1, "b": {"c": 2, "d": 3}, "e": {}}, {"a": None, "b": {"c": None}})
+    {'b': {'d': 3}}
+    """
+    found = {
+        name: item for name in value.keys() - known.keys() if (item := value[name]) not in (None, "", {})
+    }
+    for name, inner in known.items():
+        if inner is not None and isinstance(item := value.get(name), dict) and (below := beyond(item, inner)):
+            found[name] = below
+    return found
 
 
 def signed(value: int) -> int:

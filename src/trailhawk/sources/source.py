@@ -52,7 +52,7 @@ class Chunk:
 class Rows:
     """Rows made of records, and the records that are none.
 
-    `table` has the stored and promoted columns of the source's table, `_th_id` and `_th_payload`;
+    `table` has the stored and promoted columns of the source's table, `_th_id`, `_th_payload` and `_th_rest`;
     `kept[i]` is the place of row i's record in the input; `bad` names places and reasons.
     """
 
