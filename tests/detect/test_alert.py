@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from trailhawk.detect.alert import alerts
-from trailhawk.detect.entities import Entity, as_json, entities, entity
+from trailhawk.detect.entities import AWS_OBJECT, AWS_SESSION, Entity, as_json, distinct, entities, entity
 from trailhawk.detect.rule import (
     Aggregation,
     AlertDetails,
@@ -149,3 +149,30 @@ def test_entities_as_the_column_holds_them() -> None:
     assert as_json([entity("IP", Address="192.0.2.1")]) == [
         {"$id": "1", "Type": "ip", "Address": "192.0.2.1"}
     ]
+
+
+def test_a_session_known_by_id_and_by_arn_is_one_entity() -> None:
+    by_id = entity(AWS_SESSION, Id="AROA:i-1")
+    by_arn = entity(AWS_SESSION, Arn="arn:aws:sts::1:assumed-role/r/i-1")
+    both = entity(AWS_SESSION, Id="AROA:i-1", Arn="arn:aws:sts::1:assumed-role/r/i-1")
+    other = entity(AWS_SESSION, Id="AROA:i-2")
+    assert distinct([by_id, other, both]) == (both, other)
+    assert distinct([both, other, by_id]) == (both, other)
+    assert distinct([by_arn, by_id, other, both]) == (both, other)
+    assert distinct([by_arn, by_id]) == (by_arn, by_id)
+
+
+def test_an_entity_is_the_same_only_where_what_it_is_known_by_is() -> None:
+    one = entity(AWS_OBJECT, Bucket="logs", Key="a")
+    other = entity(AWS_OBJECT, Bucket="logs", Key="b")
+    bucket = entity(AWS_OBJECT, Bucket="logs")
+    bob = entity("Account", Name="bob")
+    bob_at_home = entity("Account", Name="bob", UPNSuffix="example.com")
+    found = (one, other, bucket, bob, bob_at_home)
+    assert distinct(found) == found
+
+
+def test_two_mappings_of_one_alert_give_one_session() -> None:
+    mappings = (mapping("AwsSession", Id="Session"), mapping("AwsSession", Id="Session", Arn="Arn"))
+    row = {"Session": "AROA:x", "Arn": "arn:aws:sts::1:assumed-role/r/x"}
+    assert entities(mappings, [row]) == (entity(AWS_SESSION, Id="AROA:x", Arn=row["Arn"]),)

@@ -24,6 +24,18 @@ AWS_OBJECT = "AwsObject"
 AWS_ACCOUNT = "AwsAccount"
 IP = "IP"
 
+_IDENTITIES: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    AWS_PRINCIPAL: (("arn",),),
+    AWS_SESSION: (("id",), ("arn",)),
+    AWS_ACCESS_KEY: (("id",),),
+    AWS_INSTANCE: (("id",),),
+    AWS_BUCKET: (("name",),),
+    AWS_OBJECT: (("bucket", "key"),),
+    AWS_ACCOUNT: (("id",),),
+}
+"""The identifiers that say which thing an entity is: each of the tuples is enough for itself. A type that
+is not named here is known by all its identifiers together."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Entity:
@@ -60,7 +72,47 @@ def entities(mappings: Sequence[EntityMapping], rows: Iterable[Mapping[str, obje
     for mapping in mappings:
         own = dict.fromkeys(e for row in rows for e in _of_row(mapping, row))
         found |= dict.fromkeys(list(own)[:share])
-    return tuple(found)
+    return distinct(found)
+
+
+def distinct(found: Iterable[Entity]) -> tuple[Entity, ...]:
+    """Each thing once, where it is first named, with every identifier that is known of it.
+
+    So a session that one mapping knows by Id and another by Id and Arn is one entity.
+    """
+    things: dict[int, Entity] = {}
+    places: dict[_Identity, int] = {}
+    for place, each in enumerate(found):
+        same = sorted({places[identity] for identity in _identities(each) if identity in places})
+        whole = _joined([*(things[other] for other in same), each])
+        first = same[0] if same else place
+        for other in same[1:]:
+            del things[other]
+        things[first] = whole
+        places |= dict.fromkeys([*_identities(whole), *_identities(each)], first)
+    return tuple(things.values())
+
+
+_Identity = tuple[str, tuple[tuple[str, str], ...]]
+
+
+def _identities(each: Entity) -> list[_Identity]:
+    """What the entity is known by; two entities with one of these in common are the same thing."""
+    values = {name.lower(): value for name, value in each.identifiers}
+    enough = [names for names in _IDENTITIES.get(each.type, ()) if all(name in values for name in names)]
+    return [
+        (each.type, tuple((name, values[name]) for name in names)) for names in enough or [sorted(values)]
+    ]
+
+
+def _joined(parts: Sequence[Entity]) -> Entity:
+    """One entity with the identifiers of all parts, those it is known by first."""
+    values: dict[str, tuple[str, str]] = {}
+    for part in parts:
+        for name, value in part.identifiers:
+            values.setdefault(name.lower(), (name, value))
+    order = [name for names in _IDENTITIES.get(parts[0].type, ()) for name in names if name in values]
+    return Entity(parts[0].type, tuple(values[name] for name in dict.fromkeys([*order, *values])))
 
 
 def _of_row(mapping: EntityMapping, row: Mapping[str, object]) -> Iterable[Entity]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from enum import Enum
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.entities import Entity
+from trailhawk.detect.entities import Entity, distinct
 from trailhawk.detect.rule import Severity
 
 
@@ -64,7 +64,7 @@ def assemble(number: int, alerts: Iterable[Alert]) -> Incident:
         alert_ids=tuple(alert.id for alert in sorted(alerts, key=lambda a: (a.at, a.id))),
         rule_ids=_distinct([alert.rule_id] for alert in alerts),
         rule_names=_distinct([alert.rule_name] for alert in alerts),
-        entities=tuple(dict.fromkeys(entity for alert in alerts for entity in alert.entities)),
+        entities=distinct(entity for alert in alerts for entity in alert.entities),
         tactics=_distinct(alert.tactics for alert in alerts),
         techniques=_distinct(alert.techniques for alert in alerts),
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.entities import AWS_ACCESS_KEY, Entity, entity
+from trailhawk.detect.entities import AWS_ACCESS_KEY, Entity, distinct, entity
 from trailhawk.engine.result import Engine
 from trailhawk.incidents.incident import Incident
 from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage
@@ -44,7 +44,7 @@ def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: 
     return Report(
         incident=incident,
         story=tuple(_story(incident, alerts, events, origin, read)),
-        entities=tuple(dict.fromkeys([*incident.entities, *beside])),
+        entities=distinct([*incident.entities, *beside]),
         alerts=tuple(alerts),
         timeline=events,
         lineage=origin,
