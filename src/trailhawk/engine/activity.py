@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trailhawk.engine.result import TimeRange
-from trailhawk.kql import syntax
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions import FUNCTIONS
 from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Filter, Node, OutColumn
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
+from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 from trailhawk.kql.witness import Leaf, covers
 
@@ -65,7 +65,7 @@ def activity(
     *,
     period: timedelta,
     history: TimeRange,
-    functions: Mapping[str, syntax.Function],
+    functions: Functions | None,
 ) -> Activity:
     """The activity behind a rule's query, whose window is [now - period, now).
 

@@ -22,7 +22,6 @@ from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
-from trailhawk.kql import syntax
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
@@ -30,6 +29,7 @@ from trailhawk.kql.lower import column_name, lower
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.plan import Apply, Frame, Node, OutColumn, Scan
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table
+from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
@@ -84,13 +84,13 @@ class DuckDBEngine:
         tables: Tables,
         *,
         relations: Mapping[str, Callable[[Files], pa.Table]] | None = None,
-        functions: Mapping[str, syntax.Function] | None = None,
+        functions: Functions | None = None,
         limits: Limits | None = None,
         temporary: Path | None = None,
     ) -> None:
         self.tables = tables
-        self.relations = dict(relations or {})
-        self.functions = dict(functions or {})
+        self.relations = relations or {}
+        self.functions = functions
         self.limits = limits or Limits()
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{(self.limits.memory or default_memory()) >> 20}MiB",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from inspect import Parameter, Signature
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -41,6 +42,10 @@ def udf(function: PythonFunction) -> Callable[..., pa.Array]:
         return _array([function.body(*row) for row in zip(*columns, strict=True)], function.returns)
 
     over.__annotations__.clear()  # DuckDB would look its names up here
+    # DuckDB counts the parameters of the signature, and would count *args as one.
+    over.__signature__ = Signature(  # type: ignore[attr-defined]  # a function may carry its signature
+        [Parameter(f"c{place}", Parameter.POSITIONAL_ONLY) for place in range(len(function.params))]
+    )
     return over
 
 

@@ -30,7 +30,9 @@ from trailhawk.kql.scope import (
     FunctionBinding,
     ScalarBinding,
     Scope,
+    StoredNames,
     TableBinding,
+    suggestion,
     visible,
 )
 from trailhawk.kql.types import KqlType
@@ -62,8 +64,7 @@ class Binder:
         self.clip = clip
         self.probe = probe
         self.scalars = ScalarBinder(self, now)
-        root = Env()
-        self.root = Env({name: FunctionBinding(name, value, root) for name, value in functions.items()})
+        self.root = Env(StoredNames(functions))
         self.ids = 0
         self.nodes = 0
         self.calls = 0
@@ -128,7 +129,8 @@ class Binder:
             return FunctionBinding(let.name, let.value, env)
         if self.is_table(let.value, env):
             return TableBinding(let.value, env)
-        return ScalarBinding(self.scalars.bind(let.value, Scope((), env)))
+        value = self.scalars.bind(let.value, Scope((), env))
+        return ScalarBinding(self.scalars.bounded(value, let.name_span))
 
     def look(self, plan: Node, what: str, span: Span) -> Frame:
         """The rows of a plan, run now: for what cannot name its columns before it has seen the data."""
@@ -211,6 +213,14 @@ class Binder:
             raise BindingError(
                 f"'{function.name}' takes {len(parameters)} arguments, not {len(positional)}", span
             )
+        known = [parameter.name for parameter in parameters]
+        for arg in args:
+            if isinstance(arg, syntax.Named) and arg.names[0] not in known:
+                raise BindingError(
+                    f"'{function.name}' has no parameter '{arg.names[0]}'",
+                    arg.name_spans[0],
+                    hint=suggestion(arg.names[0], known),
+                )
         names: dict[str, Binding] = {}
         for parameter in parameters:
             given = named.get(parameter.name)

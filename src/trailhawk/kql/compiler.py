@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 
+from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
 from trailhawk.kql.parser import parse
 from trailhawk.kql.passes import optimize
+from trailhawk.kql.placeholders import fill
 from trailhawk.kql.plan import Chart, Frame, Node, OutColumn
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
+from trailhawk.kql.stored import Functions
 
 
 @lru_cache(maxsize=256)
@@ -38,14 +41,25 @@ def compile_query(
     now: datetime,
     start: datetime | None = None,
     end: datetime | None = None,
-    functions: Mapping[str, syntax.Function] | None = None,
+    functions: Functions | None = None,
     probe: Callable[[Node], Frame] | None = None,
 ) -> Compiled:
     """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
 
-    `probe` runs a plan, for operators whose columns follow from the data.
-    Raises QueryError with the place in the text.
+    `functions` are the stored functions it may call. `probe` runs a plan, for operators whose columns follow
+    from the data. Raises QueryError with the place in the text.
     """
     clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
-    bound = Binder(catalog, ticks_of(now), functions or {}, clip=clip, probe=probe).query(_parsed(text))
+    stored = functions if functions is not None else Functions()
+    filled = fill(text, now=now, start=start, end=end)
+    try:
+        query = _parsed(filled.text)
+    except QueryError as error:
+        raise filled.explained(error) from None
+    try:
+        bound = Binder(catalog, ticks_of(now), stored, clip=clip, probe=probe).query(query)
+    except QueryError as error:
+        raise filled.explained(stored.explained(error, query)) from None
+    except RecursionError:
+        raise LimitError("the query nests too deep", hint="split it with let statements") from None
     return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)

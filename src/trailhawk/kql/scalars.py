@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
-from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.folding import fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
@@ -31,7 +31,10 @@ from trailhawk.kql.scope import Env, FunctionBinding, ScalarBinding, Scope, Tabl
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 _T = KqlType
+MAX_SIZE = 50_000
+"""Parts of one expression, with its lets and functions written out."""
 NULL = Const(_T.DYNAMIC, None)
+FALSE = Const(_T.BOOL, False)
 _CONVERSIONS = {
     _T.STRING: "tostring",
     _T.LONG: "tolong",
@@ -95,6 +98,7 @@ class ScalarBinder:
     def __init__(self, tables: TableBinder, now: int) -> None:
         self.tables = tables
         self.now = now
+        self.sizes: dict[int, tuple[Expr, int]] = {}
         self.special: dict[str, Callable[[syntax.Call, Scope, Collector | None], Expr]] = {
             "now": self._now,
             "ago": self._ago,
@@ -170,6 +174,31 @@ class ScalarBinder:
         if isinstance(env.get(name), FunctionBinding) or name in self.special:
             return True
         return name in FUNCTIONS and not FUNCTIONS[name].internal
+
+    def bounded(self, expr: Expr, span: Span) -> Expr:
+        """The expression, unless it has grown beyond bounds.
+
+        Lets and functions that use each other twice are small as shared parts, but endless as text.
+        """
+        if self._size(expr) > MAX_SIZE:
+            raise LimitError(f"an expression of more than {MAX_SIZE:,} parts", span)
+        return expr
+
+    def _size(self, expr: Expr) -> int:
+        known = self.sizes.get(id(expr))
+        if known is not None:
+            return known[1]
+        match expr:
+            case Call():
+                size = 1 + sum(self._size(arg) for arg in expr.args)
+            case PathExpr():
+                size = 1 + self._size(expr.base)
+            case InQuery():
+                size = 1 + self._size(expr.value)
+            case _:
+                size = 1
+        self.sizes[id(expr)] = expr, size  # the expression too, so that its id is not given again
+        return size
 
     def constant(self, expr: syntax.Expr, env: Env, what: str) -> Const:
         """A constant expression, as `take` and `range` need one."""
@@ -337,12 +366,10 @@ class ScalarBinder:
     def _one_of(self, op: str, value: Expr, items: list[Expr], expr: syntax.InList) -> Expr:
         if op in ("has_any", "has_all"):
             text = self.convert(value, _T.STRING, expr.left.span)
-            tests = [
-                self.call("has", [text, self.convert(item, _T.STRING, expr.span)], expr.span)
-                for item in items
-            ]
+            terms = [self.convert(item, _T.STRING, expr.span) for item in items]
             if op == "has_any":
-                return self.any_of(tests, expr.span)
+                return self.call("has_any_of", [text, *terms], expr.span) if terms else FALSE
+            tests = [self.call("has", [text, term], expr.span) for term in terms]
             negated = [self.call("not", [test], expr.span) for test in tests]
             return self.call("not", [self.any_of(negated, expr.span)], expr.span)
         if op == "in~":
@@ -476,7 +503,7 @@ class ScalarBinder:
         env = self.tables.call_scope(binding, args, scope, span)
         if binding.value.body is None or self.tables.is_table(binding.value.body, env):
             raise BindingError(f"'{binding.name}' gives a table", span, hint="use toscalar(...)")
-        return self.bind(binding.value.body, Scope((), env))
+        return self.bounded(self.bind(binding.value.body, Scope((), env)), span)
 
     # --- functions that are not ordinary -------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from trailhawk.errors import BindingError
@@ -63,6 +63,32 @@ class Env:
 
     def with_(self, names: Mapping[str, Binding]) -> Env:
         return Env(names, self)
+
+
+class StoredNames(Mapping[str, Binding]):
+    """Stored functions by name, each read when it is first called, with the others around it.
+
+    `path` are the functions that are being called: one of them called again would go on without end.
+    """
+
+    def __init__(self, functions: Mapping[str, syntax.Function], path: tuple[str, ...] = ()) -> None:
+        self._functions = functions
+        self._path = path
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._functions
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def __getitem__(self, name: str) -> Binding:
+        path = (*self._path, name)
+        if name in self._path:
+            raise BindingError(f"the function '{name}' calls itself: {' > '.join(path)}")
+        return FunctionBinding(name, self._functions[name], Env(StoredNames(self._functions, path)))
 
 
 def visible(columns: Iterable[OutColumn]) -> tuple[OutColumn, ...]:

@@ -257,7 +257,7 @@ def _fraction(percent: exp.Expr) -> exp.Expr:
 
 
 @aggregate()
-def percentile(value: AnyArg, percent: Number) -> Same:
+def percentile(value: AnyArg, percent: Real) -> Arithmetic:
     """The nearest-rank percentile."""
     return sql.call("quantile_disc", value.sql, _fraction(percent))
 

@@ -84,7 +84,7 @@ def named_values(
         names = item.names if isinstance(item, syntax.Named) else ()
         value = item.value if isinstance(item, syntax.Named) else item
         bound = binder.scalars.bind(value, scope, collect)
-        several = _columns_of(binder, value, bound, names)
+        several = columns_of(binder, value, bound, names)
         if several:
             found += [(name, given, part, item.span) for name, given, part in several]
         elif len(names) > 1:
@@ -94,7 +94,7 @@ def named_values(
     return found
 
 
-def _columns_of(
+def columns_of(
     binder: Binder, value: syntax.Expr, bound: Expr, names: Sequence[str]
 ) -> list[tuple[str, bool, Expr]]:
     """The columns of a function that gives several at once; none of any other expression.

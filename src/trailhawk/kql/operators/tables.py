@@ -12,6 +12,7 @@ from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
 from trailhawk.kql.functions.registry import widest
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import source, step
+from trailhawk.kql.operators.shared import columns_of
 from trailhawk.kql.plan import (
     Call,
     ColumnRef,
@@ -196,10 +197,14 @@ def print_(binder: Binder, operator: syntax.Print, env: Env) -> Node:
     columns: list[OutColumn] = []
     values: list[Expr] = []
     for index, item in enumerate(operator.values):
-        given = item.names[0] if isinstance(item, syntax.Named) else f"print_{index}"
-        value = binder.scalars.bind(item.value if isinstance(item, syntax.Named) else item, scope)
-        columns.append(OutColumn(binder.new_id(), names.unique(given), value.type))
-        values.append(value)
+        given = item.names if isinstance(item, syntax.Named) else ()
+        source = item.value if isinstance(item, syntax.Named) else item
+        value = binder.scalars.bind(source, scope)
+        several = columns_of(binder, source, value, given)[: len(given) or None]
+        single = [(given[0] if given else f"print_{index}", bool(given), value)]
+        for name, _, part in several or single:
+            columns.append(OutColumn(binder.new_id(), names.unique(name), part.type))
+            values.append(part)
     return Project(tuple(columns), one_row(binder), tuple(values))
 
 
