@@ -245,6 +245,50 @@ def _query_text(kql: str, file: str) -> str:
         raise UsageError(f"{file or 'standard input'} is not UTF-8 text") from None
 
 
+functions = typer.Typer(help="The stored functions that queries may call by name.")
+app.add_typer(functions, name="functions")
+
+
+@functions.command("list", epilog=_examples("trailhawk functions list"))
+def functions_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """List the functions of the package and of the home's folder 'functions'.
+
+    A function is a file of KQL there, called by the file's name: comment lines
+    that say what it is for, then a query, or (parameters) { query }.
+    """
+    found = [
+        {
+            "name": function.name,
+            "parameters": function.parameters,
+            "about": function.documentation.partition("\n")[0],
+            "source": function.source,
+        }
+        for function in _workspace(context).functions.all()
+    ]
+    columns = [Shown("name", "function"), Shown("about", "what it is for"), Shown("source", "file")]
+    show_list(found, columns, form, empty="no functions")
+
+
+@functions.command("show", epilog=_examples("trailhawk functions show imAuthentication"))
+def functions_show(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in the list.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one function: its parameters, documentation and text."""
+    function = _workspace(context).functions.named(name)
+    show_one(
+        {
+            "name": function.name,
+            "parameters": function.parameters,
+            "documentation": function.documentation,
+            "source": function.source,
+            "text": function.text,
+        },
+        form,
+    )
+
+
 # --- detection ----------------------------------------------------------------------------------------------
 
 

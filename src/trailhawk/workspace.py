@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.schema import Table
+    from trailhawk.kql.stored import Functions
     from trailhawk.lake import Lake, Snapshot
 
 Clock = Callable[[], datetime]
@@ -88,9 +89,17 @@ class Workspace:
         return DuckDBEngine(
             _Tables(self),
             relations={"SecurityAlert": self._alert_rows},
+            functions=self.functions,
             limits=Limits(threads=threads),
             temporary=self.home / "temporary",
         )
+
+    @cached_property
+    def functions(self) -> Functions:
+        """The stored functions: the package's, and the user's in the home's `functions` folder."""
+        from trailhawk.detect.content import functions
+
+        return functions([self.home / "functions"])
 
     def _alert_rows(self, snapshot: Files) -> pa.Table:
         """The alerts that this state of the lake does not hold yet."""

@@ -1,15 +1,29 @@
-"""Where the rules that come with the package lie, and the rules of a run."""
+"""Where the rules and functions that come with the package lie, and those of a workspace."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from importlib.resources import as_file, files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trailhawk.detect.rule import Rule, load_rules
+# Rules need YAML, functions do not: each is imported where it is asked for.
+if TYPE_CHECKING:
+    from trailhawk.detect.rule import Rule
+    from trailhawk.kql.stored import Functions
 
 
 def rules(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
     """The rules of the package and of these folders; a rule with the id of an earlier one replaces it."""
+    from trailhawk.detect.rule import load_rules
+
     with as_file(files("trailhawk") / "content" / "rules") as own:
         return load_rules([own, *folders])
+
+
+def functions(folders: Iterable[Path] = ()) -> Functions:
+    """The stored functions of the package and of these folders; a later one replaces one of its name."""
+    from trailhawk.kql.stored import Functions, read_functions
+
+    with as_file(files("trailhawk") / "content" / "functions") as own:
+        return Functions(function for folder in [own, *folders] for function in read_functions(folder))

@@ -116,6 +116,15 @@ def parse(text: str, *, max_depth: int = MAX_DEPTH, max_length: int = MAX_LENGTH
     return _guarded(_Parser(text, max_depth).query)
 
 
+def parse_function(text: str, *, base: int = 0) -> syntax.Function:
+    """A stored function: `(parameters) { body }`, or a query, which is one without parameters.
+
+    Its spans count from `base`, so that texts of one compilation can be told apart. Errors as for `parse`.
+    """
+    _check_length(text, MAX_LENGTH)
+    return _guarded(_Parser(text, MAX_DEPTH, base=base).stored_function)
+
+
 def problems(
     text: str, *, max_depth: int = MAX_DEPTH, max_length: int = MAX_LENGTH
 ) -> tuple[QueryError, ...]:
@@ -134,7 +143,7 @@ def _check_length(text: str, max_length: int) -> None:
         raise LimitError(f"a query of {len(text):,} characters; at most {max_length:,} are read")
 
 
-def _guarded(read: Callable[[], syntax.Query]) -> syntax.Query:
+def _guarded(read: Callable[[], _Item]) -> _Item:
     try:
         return read()
     except RecursionError:
@@ -147,13 +156,16 @@ class _Parser:
     `height` is the height of the tallest expression read since it was last set to 0, see `binary`.
     """
 
-    def __init__(self, text: str, max_depth: int, found: list[QueryError] | None = None) -> None:
+    def __init__(
+        self, text: str, max_depth: int, found: list[QueryError] | None = None, *, base: int = 0
+    ) -> None:
         self.text = text
         tokens = lexer.tokens(text)
         self.kinds = tokens.kinds
         self.words = tokens.texts
-        self.starts = tokens.starts
-        self.ends = tokens.ends
+        self.base = base
+        self.starts = [base + start for start in tokens.starts] if base else tokens.starts
+        self.ends = [base + end for end in tokens.ends] if base else tokens.ends
         self.at = 0
         self.depth = 0
         self.max_depth = max_depth
@@ -196,7 +208,7 @@ class _Parser:
         """The error for the token that comes next."""
         word, kind = self.words[self.at], self.kinds[self.at]
         if kind == BAD:
-            return KqlSyntaxError(lexer.bad_token(self.text, self.starts[self.at]), self.here())
+            return KqlSyntaxError(lexer.bad_token(self.text, self.starts[self.at] - self.base), self.here())
         shown = (
             "the end of the query" if kind == END else f"'{word if len(word) < 60 else word[:57] + '...'}'"
         )
@@ -394,6 +406,21 @@ class _Parser:
         self.need(")")
         statements, body = self.body()
         return syntax.Function(self.span(start), parameters, statements, body, view)
+
+    def stored_function(self) -> syntax.Function:
+        """The whole text as one function."""
+        if not self.is_function():
+            query = self.query()
+            *before, last = query.statements
+            if not isinstance(last, syntax.ExpressionStatement):
+                raise KqlSyntaxError("the function has no result", last.span, hint="end it with a query")
+            return syntax.Function(last.span, (), tuple(before), last.value)
+        function = self.function()
+        while self.take(";"):
+            pass
+        if self.kinds[self.at] != END:
+            raise self.unexpected("the end of the function")
+        return function
 
     def body(self) -> tuple[tuple[syntax.Statement, ...], Expr | None]:
         self.need("{")
