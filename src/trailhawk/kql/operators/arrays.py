@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from decimal import Decimal
+from typing import TYPE_CHECKING, TypeGuard
 
-from trailhawk.errors import BindingError, UnsupportedError
+from trailhawk.errors import BindingError, LimitError, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import FUNCTIONS, WINDOWS
 from trailhawk.kql.names import Names, auto_name
@@ -20,11 +21,16 @@ from trailhawk.kql.operators.shared import (
     row_count,
     scope_of,
 )
+from trailhawk.kql.operators.unions import united
 from trailhawk.kql.plan import (
+    Aggregate,
     AggregateCall,
     Call,
     ColumnRef,
+    Const,
+    ConstValue,
     Expr,
+    Limit,
     Node,
     OutColumn,
     Project,
@@ -32,13 +38,15 @@ from trailhawk.kql.plan import (
     Window,
 )
 from trailhawk.kql.schema import HIDDEN_PREFIX
-from trailhawk.kql.scope import Env, visible
+from trailhawk.kql.scope import Env, ScalarBinding, visible
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _T = KqlType
+MAX_QUERIES = 64
+"""Values that `partition by column {query}` runs its query for."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +151,7 @@ def _renamed(node: Node, pairs: Sequence[tuple[OutColumn, OutColumn]]) -> Node:
 def partition(binder: Binder, node: Node, operator: syntax.Partition, env: Env) -> Node:
     """The sub-pipe over the rows of each value of a column on its own."""
     if operator.standalone:
-        raise UnsupportedError("partition by with a query in braces", operator.span)
+        return _partition_of_queries(binder, node, operator, env)
     key = binder.scalars.bind(operator.by, scope_of(node, env))
     if key.type is _T.DYNAMIC:
         raise BindingError("a dynamic value cannot be parted by", operator.by.span, hint="use tostring(...)")
@@ -152,3 +160,28 @@ def partition(binder: Binder, node: Node, operator: syntax.Partition, env: Env) 
     parted = Project((*node.columns, column), node, (*refs(node.columns), key))
     found = binder.body(operator.body, parted, env, part)
     return _renamed(found, [(c, c) for c in found.columns if c.name != part])
+
+
+def _partition_of_queries(binder: Binder, node: Node, operator: syntax.Partition, env: Env) -> Node:
+    """A query of its own for each value of a column, which it names by toscalar(column)."""
+    name = auto_name(operator.by)
+    key = binder.scalars.bind(operator.by, scope_of(node, env))
+    if name is None or key.type is _T.DYNAMIC or carried(binder, node):
+        raise UnsupportedError("partition by a computed value with a query in braces", operator.by.span)
+    column = OutColumn(binder.new_id(), name, key.type)
+    values = binder.look(Aggregate((column,), node, (key,), ()), "partition", operator.span).values[0]
+    if len(values) > MAX_QUERIES:
+        raise LimitError(
+            f"partition would run {len(values)} queries", operator.span, hint=f"at most {MAX_QUERIES}"
+        )
+    constants = [Const(key.type, value) for value in values if _is_constant(value)]
+    branches = [
+        ("", binder.table(operator.body, env.with_({name: ScalarBinding(constant)})))
+        for constant in constants or [Const(key.type, None)]
+    ]
+    found = united(binder, branches, None)
+    return found if constants else Limit(found.columns, found, 0)
+
+
+def _is_constant(value: object) -> TypeGuard[ConstValue]:
+    return value is None or isinstance(value, bool | int | float | str | Decimal)

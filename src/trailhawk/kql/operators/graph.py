@@ -12,6 +12,7 @@ from trailhawk.kql import graphs, syntax
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
 from trailhawk.kql.functions.registry import widest
 from trailhawk.kql.names import Names, auto_name
+from trailhawk.kql.operators.once import once
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import carried, property_text, refs
 from trailhawk.kql.operators.unions import united
@@ -29,7 +30,6 @@ from trailhawk.kql.plan import (
     Node,
     OutColumn,
     Project,
-    Shared,
     Union,
 )
 from trailhawk.kql.schema import HIDDEN_PREFIX
@@ -69,18 +69,6 @@ def _graph(node: Node, span: Span) -> Graph:
     return node
 
 
-def _share(binder: Binder, plan: Node) -> Callable[[], Shared]:
-    """A plan that is computed once; each call gives a use of it with columns of its own."""
-    number = len(binder.shared)
-    binder.shared[(-1 - number, 0)] = (number, plan)
-
-    def use() -> Shared:
-        columns = tuple(replace(column, id=binder.new_id()) for column in plan.columns)
-        return Shared(columns, number, plan, tuple(column.id for column in plan.columns))
-
-    return use
-
-
 def _last(node: Node, count: int) -> tuple[OutColumn, ...]:
     return node.columns[len(node.columns) - count :]
 
@@ -117,7 +105,7 @@ def make_graph(binder: Binder, node: Node, operator: syntax.MakeGraph, env: Env)
         return Project((*columns, *fresh), table, (*refs(columns), *converted))
 
     width = 1 if part is None else 2
-    use_edges = _share(binder, with_keys(node, ends, operator.span))
+    use_edges = once(binder, with_keys(node, ends, operator.span))
     edges = use_edges()
     source, target, *parts = _last(edges, width + 1)
     given = [
@@ -133,7 +121,7 @@ def make_graph(binder: Binder, node: Node, operator: syntax.MakeGraph, env: Env)
     if len(key) != width:
         raise BindingError("the column that parts the graph has different types", operator.span)
     key = (next(c for c in key if c.name == _KEY), *(c for c in key if c.name == part_name))
-    use_nodes = _share(binder, _merged(binder, rows, key))
+    use_nodes = once(binder, _merged(binder, rows, key))
     nodes = use_nodes()
     graph = Graph((), nodes, edges, nodes.columns[:width], (source, *parts), (target, *parts))
     if operator.body is None:
@@ -216,7 +204,7 @@ def graph_where(binder: Binder, node: Node, operator: syntax.GraphWhere, env: En
         test = binder.scalars.predicate(operator.predicate, Scope(visible(graph.edges.columns), env))
         return replace(graph, edges=Filter(graph.edges.columns, graph.edges, test))
     test = binder.scalars.predicate(operator.predicate, Scope(visible(graph.nodes.columns), env))
-    use = _share(binder, Filter(graph.nodes.columns, graph.nodes, test))
+    use = once(binder, Filter(graph.nodes.columns, graph.nodes, test))
     nodes, edges = use(), graph.edges
     key = nodes.columns[: len(graph.key)]
     for end in (graph.source, graph.target):
@@ -248,7 +236,7 @@ def graph_mark_components(binder: Binder, node: Node, operator: syntax.GraphMark
         found = graphs.components(len(places), source, target, strong=kind == "strong")
         return [*nodes.values, list(found)]
 
-    use = _share(
+    use = once(
         binder, Apply((*columns, number), (graph.nodes, graph.edges), given, mark, "graph-mark-components")
     )
     marked = use()
