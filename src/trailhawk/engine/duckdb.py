@@ -232,7 +232,7 @@ class DuckDBEngine:
 
     def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection) -> str:
         """SELECTs over the files that may hold rows, one for each set of columns that files have."""
-        since, until = _moment(scan.since), _moment(scan.until)
+        since, until = _moment(scan.since), _moment(scan.until, up=True)
         snapshot = self.tables.snapshot(scan.table.name)
         files = snapshot.files(since, until)
         stored = set(scan.stored)
@@ -300,11 +300,12 @@ def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _moment(ticks: int | None) -> datetime | None:
+def _moment(ticks: int | None, *, up: bool = False) -> datetime | None:
+    """Ticks as a moment, rounded down to microseconds; with `up` the end of a range is rounded up."""
     if ticks is None:
         return None
     try:
-        return _EPOCH + timedelta(microseconds=ticks // 10)
+        return _EPOCH + timedelta(microseconds=-(-ticks // 10) if up else ticks // 10)
     except OverflowError:
         return None
 

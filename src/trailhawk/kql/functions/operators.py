@@ -19,7 +19,6 @@ from trailhawk.kql.functions.registry import (
     Number,
     NumberArg,
     Real,
-    Same,
     Scalar,
     String,
     Timespan,
