@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.registry import FUNCTIONS, Overload, ScalarFunction, Sql, signature
+from trailhawk.kql.functions.dynamic import json_value
+from trailhawk.kql.functions.registry import FUNCTIONS, Arg, Overload, ScalarFunction, Sql, signature
 from trailhawk.kql.types import KqlType
 
 Text = Annotated[str, frozenset({KqlType.STRING})]
@@ -28,6 +29,8 @@ Flag = Annotated[bool, frozenset({KqlType.BOOL})]
 Json = Annotated[object, frozenset({KqlType.DYNAMIC})]
 Moment = Annotated[int, frozenset({KqlType.DATETIME})]
 Duration = Annotated[int, frozenset({KqlType.TIMESPAN})]
+Value = Annotated[object, frozenset(KqlType)]
+"""A value of any type, handed over as what its JSON says: times are KQL text."""
 
 PREFIX = "th_py_"
 """Before the name of each such function in SQL."""
@@ -85,17 +88,19 @@ def _overload(own: str, body: Callable[..., object], number: int) -> Overload:
     read = signature(own, body)
     if read.variadic is not None or not isinstance(read.returns, KqlType):
         raise TypeError(f"{own}: a Python function has fixed parameters and one type of result")
-    params = tuple(next(iter(param.types)) for param in read.params)
+    taken = tuple(replace(param, typed=len(param.types) > 1) for param in read.params)
+    params = tuple(KqlType.DYNAMIC if param.typed else next(iter(param.types)) for param in taken)
     sql_name = f"{PREFIX}{own}_{number}"
     PYTHON[sql_name] = PythonFunction(sql_name, params, read.returns, body)
     returns = read.returns
 
-    def build(*args: Sql) -> Sql:
+    def build(*args: Sql | Arg) -> Sql:
+        given = [json_value(arg) if isinstance(arg, Arg) else arg for arg in args]
         missing = [sql.cast(exp.Null(), type_) for type_ in params[len(args) :]]
-        called = sql.call(sql_name, *args, *missing)
+        called = sql.call(sql_name, *given, *missing)
         if returns is KqlType.STRING:
             return sql.text(called)
         return sql.cast(called, returns) if returns is KqlType.DYNAMIC else called
 
     build.__module__ = body.__module__  # where the function stands: its page of the reference
-    return Overload(own, read.params, None, returns, build)
+    return Overload(own, taken, None, returns, build)
