@@ -14,7 +14,7 @@ import pytest
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.kql import passes
 from trailhawk.kql.compiler import compile_query
-from trailhawk.kql.plan import InQuery, Node, Scan, ScalarQuery, Shared, walk
+from trailhawk.kql.plan import InQuery, Node, ScalarQuery, Scan, Shared, walk
 from trailhawk.kql.schema import INGESTION_TIME, Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import DataFile
@@ -135,44 +135,7 @@ def scans_of(query: str) -> list[Scan]:
 
 # --- rows --------------------------------------------------------------------------------------------------
 
-QUERIES = [
-    'Events | where tostring(parse_json(Params).bucket) == "logs" | count',
-    "Events | extend p = parse_json(Params) | extend b = tostring(p.bucket), u = tostring(p.user.name), n = p.n | project b, u, n, Name",
-    "Events | extend b = tostring(parse_json(Params).bucket) | summarize count(), sum(Bytes) by b | sort by b asc",
-    'Events | where parse_json(Params).bucket == "data" | project TimeGenerated, Name',
-    "Events | where isnotempty(tostring(parse_json(Params).user.name)) | distinct Name",
-    'Events | extend p = parse_json(Params) | where p.bucket in ("logs", "data") | summarize arg_max(TimeGenerated, *) by tostring(p.bucket) | project-away p',
-    "Events | extend x = gettype(parse_json(Params).bucket) | summarize count() by x | sort by x asc",
-    "Events | extend b = tostring(parse_json(Params).bucket) | extend Params = strcat(b, Name) | summarize count() by Params | sort by Params asc",
-    "Events | where TimeGenerated between (datetime(2026-03-02) .. datetime(2026-03-02 02:00)) | project Name, Bytes",
-    "Events | where TimeGenerated > ago(8d) and TimeGenerated <= datetime(2026-03-03) | count",
-    "Events | project When = TimeGenerated, Name | where When >= datetime(2026-03-03) | sort by When asc",
-    "union Events, (Events | where Name == 'Get') | where TimeGenerated < datetime(2026-03-02) | count",
-    "Events | join kind=inner (Events | where TimeGenerated >= datetime(2026-03-03)) on Name | where TimeGenerated < datetime(2026-03-02) | count",
-    "Events | join kind=leftouter (Events | where Bytes > 5 | project Name, B = Bytes) on Name | summarize count(), sum(B)",
-    "Events | sort by TimeGenerated asc | where Bytes > 0 | project Name, Bytes | where Name != '' | take 3",
-    "Events | sort by Bytes desc, TimeGenerated asc | summarize make_list(Name) by Late | sort by Late asc",
-    "Events | top 4 by TimeGenerated asc | where Name == 'Get' | count",
-    "Events | take 15 | where Name == 'Get' | count",
-    "let M = materialize(Events | extend b = tostring(parse_json(Params).bucket)); M | summarize n = count() by b | join kind=inner (M | summarize m = max(Bytes) by b) on b | sort by b asc",
-    "let m = toscalar(Events | summarize max(Bytes)); Events | where Bytes == m | project Name",
-    "Events | where Name in ((Events | where Bytes > 15 | project Name)) | count",
-    "Events | extend k = Extra.k | where k == 1 | count",
-    "Events | mv-expand Extra | summarize count()",
-    "Events | mv-expand e = parse_json(Params).user | project e, Name | where isnotnull(e)",
-    "Events | sort by TimeGenerated asc | extend p = prev(Name), r = row_number() | where r > 2 | project p, Name",
-    "Events | summarize dcount(Name), make_set(Late) by Day = bin(TimeGenerated, 1d) | sort by Day asc",
-    "Events | where isempty(Late) | count",
-    "Events | summarize by Late, Type | sort by Late asc",
-    "Events | extend i = ingestion_time() | summarize min(i), max(i)",
-    "Events | project-away Params, Extra | where Name == 'Put' | sort by TimeGenerated asc",
-    "Events | search 'ann' | count",
-    "Events | summarize by Name | count",
-    "Events | project-away * | count",
-    "Events | summarize take_any(*) by Name | project Type, Late",
-    "Events | mv-apply x = Extra on (summarize n = count()) | summarize sum(n)",
-    "Events | partition by Name (top 1 by TimeGenerated) | summarize count()",
-]
+QUERIES = (Path(__file__).parent / "passes" / "rows.kql").read_text().splitlines()
 
 
 @pytest.mark.parametrize("query", QUERIES)
@@ -202,21 +165,10 @@ def test_counting_rows_reads_no_column() -> None:
     assert scan.stored == ()
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "Events | project b = tostring(parse_json(Params).bucket)",
-        "Events | extend p = parse_json(Params) | project b = tostring(p.bucket)",
-        "Events | extend p = parse_json(Params) | extend q = p | where tostring(q.bucket) == 'x' | project Name",
-        "Events | where parse_json(Params).bucket == 'x' | project Name",
-        "Events | where parse_json(Params)['bucket'] has 'x' | project Name",
-        "Events | summarize count() by tostring(parse_json(Params).bucket)",
-        "Events | join kind=inner (Events | project Name, b = tostring(parse_json(Params).bucket)) on Name | project b",
-        "let M = materialize(Events | extend b = tostring(parse_json(Params).bucket)); M | project b",
-        "Events | sort by TimeGenerated asc | extend p = parse_json(Params), r = row_number() | project tostring(p.bucket)",
-        "print x = toscalar(Events | summarize max(tostring(parse_json(Params).bucket)))",
-    ],
-)
+PROMOTED = (Path(__file__).parent / "passes" / "promoted.kql").read_text().splitlines()
+
+
+@pytest.mark.parametrize("query", PROMOTED)
 def test_promoted_paths_are_read_instead_of_json(query: str) -> None:
     stored = {name for scan in scans_of(query) for name in scan.stored}
     assert "_th_Params_bucket" in stored
@@ -273,9 +225,8 @@ def test_time_ranges_go_through_unions_and_joins_but_not_through_limits() -> Non
     assert times(joined.format("fullouter")) == [(None, None), (None, None)]
     assert times(joined.format("innerunique")) == [(None, None), (None, None)]
     assert times("Events | take 5 | where TimeGenerated > ago(8d) | count") == [(None, None)]
-    assert times(
-        "Events | sort by TimeGenerated asc | extend r = row_number() | where TimeGenerated > ago(8d) | count"
-    ) == [(None, None)]
+    numbered = "Events | sort by TimeGenerated asc | extend r = row_number() | where TimeGenerated > ago(8d)"
+    assert times(f"{numbered} | count") == [(None, None)]
 
 
 def test_files_outside_the_time_range_are_not_asked_for(engine: DuckDBEngine, days: Days) -> None:

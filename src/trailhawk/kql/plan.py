@@ -282,10 +282,14 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A bound query: the plan of its last tabular expression, and how to draw it."""
+    """A bound query: the plan of its last tabular expression, and how to draw it.
+
+    `others` are its other results: of earlier statements, and of fork and facet after their first.
+    """
 
     plan: Node
     chart: Chart | None = None
+    others: tuple[Node, ...] = ()
 
 
 T = TypeVar("T", bound=Node)

@@ -40,7 +40,15 @@ class FunctionBinding:
     env: Env
 
 
-Binding = ScalarBinding | TableBinding | FunctionBinding
+@dataclass(frozen=True)
+class PatternBinding:
+    """`declare pattern name`: tables by constant arguments."""
+
+    value: syntax.DeclarePattern
+    env: Env
+
+
+Binding = ScalarBinding | TableBinding | FunctionBinding | PatternBinding
 
 
 @dataclass(frozen=True)

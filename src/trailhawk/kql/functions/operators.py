@@ -454,3 +454,9 @@ def in_fold(value: String, *items: String) -> Bool:
 def parse_group(source: String, pattern: String, group: AnyArg) -> String:
     """A group (a constant number) of the parse operator's pattern."""
     return sql.call("regexp_extract", source, pattern, int(str(group.value)))
+
+
+@scalar("random_place", internal=True)
+def random_place() -> Real:
+    """A number by chance: the order in which sample draws its rows."""
+    return sql.call("random")

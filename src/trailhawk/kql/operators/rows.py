@@ -42,7 +42,7 @@ def take(binder: Binder, node: Node, operator: syntax.Take, env: Env) -> Node:
 @step(syntax.Sample)
 def sample(binder: Binder, node: Node, operator: syntax.Sample, env: Env) -> Node:
     """Rows drawn by chance: the first of a random order."""
-    chance = binder.scalars.call("rand", [], operator.span)
+    chance = binder.scalars.call("random_place", [], operator.span)
     shuffled = Sort(node.columns, node, (SortKey(chance, descending=False, nulls_first=True),))
     return limited(binder, shuffled, row_count(binder, operator.count, env))
 
