@@ -22,7 +22,7 @@ from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
-from trailhawk.kql.compiler import compile_query
+from trailhawk.kql.compiler import Compiled, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
 from trailhawk.kql.lower import column_name, lower
@@ -110,8 +110,15 @@ class DuckDBEngine:
         self._added: set[str] = set()
         self._lock = threading.Lock()
 
-    def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
-        """Rows of the query's last tabular statement.
+    def query(
+        self,
+        text: str,
+        *,
+        now: datetime,
+        window: TimeRange | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Result:
+        """Rows of the query's last tabular statement; `parameters` are values for those it declares.
 
         Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
         """
@@ -124,15 +131,16 @@ class DuckDBEngine:
             end=clip.end,
             functions=self.functions,
             probe=self._probe,
+            parameters=parameters,
         )
-        cursor = self._connection.cursor()
-        try:
-            table = self._run(cursor, self._lower(compiled.plan, cursor))
-        finally:
-            cursor.close()
+        return self._result(compiled)
+
+    def _result(self, compiled: Compiled) -> Result:
+        table = self._rows(compiled.plan)
         columns = tuple(Column(column.name, column.type) for column in compiled.columns)
         wanted = [column_name(column.id) for column in compiled.columns]
-        return Result(columns, _named(table, wanted, columns), compiled.chart)
+        others = tuple(self._result(other) for other in compiled.others)
+        return Result(columns, _named(table, wanted, columns), compiled.chart, others)
 
     def activity(self, text: str, *, period: timedelta, history: TimeRange) -> Activity:
         """Where in history a rule's query could have had a result; raises QueryError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol
@@ -34,6 +34,8 @@ class Result:
     columns: tuple[Column, ...]
     table: pa.Table
     chart: Chart | None = None
+    others: tuple[Result, ...] = ()
+    """What the query gives beside: results of earlier statements, of fork and facet after their first."""
 
     def tuples(self) -> list[tuple[object, ...]]:
         """Rows of Python values: aware datetimes, timedeltas, dynamic as what its JSON says."""
@@ -53,8 +55,18 @@ class Result:
 class Engine(Protocol):
     """Runs KQL over the lake."""
 
-    def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
-        """The rows of a query; raises QueryError. `window` clips every table, `now` is what now() means."""
+    def query(
+        self,
+        text: str,
+        *,
+        now: datetime,
+        window: TimeRange | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Result:
+        """The rows of a query; raises QueryError. `window` clips every table, `now` is what now() means.
+
+        `parameters` are values for what the query declares by `declare query_parameters`.
+        """
         ...
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
-from trailhawk.kql.operators import SOURCES, STEPS, tables
+from trailhawk.kql.operators import SOURCES, STEPS, several, tables
+from trailhawk.kql.operators import declared as declaring
 from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
 from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.plan import (
@@ -28,6 +29,7 @@ from trailhawk.kql.scope import (
     Binding,
     Env,
     FunctionBinding,
+    PatternBinding,
     ScalarBinding,
     Scope,
     StoredNames,
@@ -41,7 +43,7 @@ _T = KqlType
 MAX_NODES = 5_000
 """Plan nodes in one query: functions and lets that call each other twice can grow without end."""
 MAX_CALLS = 600
-TABLE_FUNCTIONS = frozenset({"materialize", "table", "view"})
+TABLE_FUNCTIONS = frozenset({"materialize", "table", "view", *tables.ELSEWHERE})
 
 
 class Binder:
@@ -59,10 +61,12 @@ class Binder:
         *,
         clip: tuple[int | None, int | None] = (None, None),
         probe: Callable[[Node], Frame] | None = None,
+        parameters: Mapping[str, object] | None = None,
     ) -> None:
         self.catalog = catalog
         self.clip = clip
         self.probe = probe
+        self.parameters = dict(parameters or {})
         self.scalars = ScalarBinder(self, now)
         self.root = Env(StoredNames(functions))
         self.ids = 0
@@ -79,7 +83,8 @@ class Binder:
 
     def query(self, query: syntax.Query) -> Query:
         env = self.root
-        plan: Node | None = None
+        plans: list[list[Node]] = []
+        declared: set[str] = set()
         for statement in query.statements:
             match statement:
                 case syntax.Let():
@@ -87,20 +92,32 @@ class Binder:
                 case syntax.SetOption():
                     pass
                 case syntax.ExpressionStatement():
-                    if plan is not None:
-                        raise UnsupportedError(
-                            "a second tabular statement", statement.span, hint="run one at a time"
-                        )
-                    plan = self._result(statement.value, env)
+                    plans.append(self._results(statement.value, env))
+                    env = several.named(statement.value, env)
                 case syntax.OtherStatement():
                     raise UnsupportedError(f"statement {statement.keyword}", statement.span)
+                case syntax.DeclarePattern():
+                    env = env.with_({statement.name: PatternBinding(statement, env)})
                 case syntax.QueryParameters():
-                    env = env.with_({p.name: self._parameter(p, env) for p in statement.parameters})
-        if plan is None:
+                    given = {
+                        p.name: declaring.parameter(self, p, self.parameters, env)
+                        for p in statement.parameters
+                    }
+                    declared |= set(given)
+                    env = env.with_(given)
+        for name in self.parameters.keys() - declared:
+            raise BindingError(f"the query declares no parameter '{name}'", query.span)
+        plans = [found for found in plans if found]
+        if not plans:
             raise BindingError(
                 "the query has no tabular expression", query.span, hint="end it with a table or print"
             )
-        return Query(self._without_hidden(plan), self.chart)
+        first, *rest = [self._without_hidden(plan) for found in (plans[-1], *plans[:-1]) for plan in found]
+        return Query(first, self.chart, tuple(rest))
+
+    def _results(self, expr: syntax.Expr, env: Env) -> list[Node]:
+        found = several.results(self, expr, env)
+        return [self._result(expr, env)] if found is None else found
 
     def _result(self, expr: syntax.Expr, env: Env) -> Node:
         """The plan of a statement; one that is a value is printed."""
@@ -111,14 +128,6 @@ class Binder:
             return self.table(expr, env)
         printed = syntax.Print(expr.span, (expr,))
         return self.table(syntax.Pipe(expr.span, None, (printed,)), env)
-
-    def _parameter(self, parameter: syntax.Parameter, env: Env) -> Binding:
-        """A declared query parameter: its default, since none is given from outside."""
-        if parameter.default is None or parameter.type is None:
-            hint = f"write {parameter.name}: type = value"
-            raise BindingError(f"the parameter '{parameter.name}' has no value", parameter.span, hint=hint)
-        value = self.scalars.bind(parameter.default, Scope((), env))
-        return ScalarBinding(self.scalars.convert(value, parameter.type, parameter.default.span))
 
     def _without_hidden(self, plan: Node) -> Node:
         shown = visible(plan.columns)
@@ -149,6 +158,8 @@ class Binder:
 
     def is_table(self, expr: syntax.Expr, env: Env) -> bool:
         """Does the expression give a table?"""
+        if declaring.pattern_of(expr, env) is not None:
+            return True
         match expr:
             case syntax.Pipe():
                 return bool(expr.operators) or (expr.source is not None and self.is_table(expr.source, env))
@@ -256,6 +267,9 @@ class Binder:
 
     def table_or_graph(self, expr: syntax.Expr, env: Env) -> Node:
         """As `table`; where a graph operator may follow, a graph may come."""
+        pattern = declaring.pattern_of(expr, env)
+        if pattern is not None:
+            return declaring.pattern_table(self, pattern, env)
         self.nodes += 1
         if self.nodes > MAX_NODES:
             raise LimitError(f"the query grows beyond {MAX_NODES} steps", expr.span)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -32,6 +32,8 @@ class Compiled:
     plan: Node
     columns: tuple[OutColumn, ...]
     chart: Chart | None
+    others: tuple[Compiled, ...] = ()
+    """The query's other results: of earlier statements, and of fork and facet after their first."""
 
 
 def compile_query(
@@ -43,11 +45,13 @@ def compile_query(
     end: datetime | None = None,
     functions: Functions | None = None,
     probe: Callable[[Node], Frame] | None = None,
+    parameters: Mapping[str, object] | None = None,
 ) -> Compiled:
     """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
 
     `functions` are the stored functions it may call. `probe` runs a plan, for operators whose columns follow
-    from the data. Raises QueryError with the place in the text.
+    from the data. `parameters` are values for `declare query_parameters`, bound as constants and never read
+    as KQL. Raises QueryError with the place in the text.
     """
     clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
     stored = functions if functions is not None else Functions()
@@ -57,9 +61,23 @@ def compile_query(
     except QueryError as error:
         raise filled.explained(error) from None
     try:
-        bound = Binder(catalog, ticks_of(now), stored, clip=clip, probe=probe).query(query)
+        binder = Binder(catalog, ticks_of(now), stored, clip=clip, probe=probe, parameters=parameters)
+        bound = binder.query(query)
     except QueryError as error:
         raise filled.explained(stored.explained(error, query)) from None
     except RecursionError:
+<<<<<<< /tmp/kq/w/src/trailhawk/kql/compiler.py
+        raise _too_deep() from None
+    try:
+        return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _too_deep() -> LimitError:
+    return LimitError("the query nests too deep", hint="split it with let statements")
+=======
         raise LimitError("the query nests too deep", hint="split it with let statements") from None
-    return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)
+    others = tuple(Compiled(optimize(plan), plan.columns, None) for plan in bound.others)
+    return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others)
+>>>>>>> kql/compiler.py

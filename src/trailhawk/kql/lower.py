@@ -14,6 +14,7 @@ import msgspec
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
+from trailhawk.errors import LimitError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON
@@ -65,8 +66,11 @@ def column_name(id_: int) -> str:
 
 def lower(plan: Node, scan: ScanSql, apply: ApplyRows) -> str:
     """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order."""
-    lowering = _Lowering(scan, apply, shared_plans(plan))
-    return lowering.statement(lowering.relation(plan), plan.columns)
+    try:
+        lowering = _Lowering(scan, apply, shared_plans(plan))
+        return lowering.statement(lowering.relation(plan), plan.columns)
+    except RecursionError:
+        raise LimitError("the query nests too deep", hint="split it with let statements") from None
 
 
 def _text(tree: exp.Expr) -> str:
@@ -266,10 +270,7 @@ class _Lowering:
         on = sql.all_of(*pairs)
         source = left.source
         if node.kind is JoinKind.INNER_UNIQUE:
-            keys = ", ".join(_text(self.expression(a, left.columns)) for a, _ in node.keys)
-            source = self._cte(
-                f"SELECT * FROM {left.source} QUALIFY row_number() OVER (PARTITION BY {keys}) = 1"
-            )
+            source = self._first_rows(left, [self.expression(a, left.columns) for a, _ in node.keys])
         ids = [column.id for column in node.columns]
         words = {
             JoinKind.INNER: "JOIN",
@@ -299,6 +300,16 @@ class _Lowering:
             shown.append(f"{text} AS {name}")
         text = f"SELECT {', '.join(shown) or '1'} FROM {source} {word} {other} ON {_text(on)}"
         return self._table(self._cte(text), ids)
+
+    def _first_rows(self, relation: _Relation, keys: list[exp.Expr]) -> str:
+        """The first row of each key, in the rows' order or as they are stored: two runs keep the same row."""
+        ordered = sql.call("row_number")
+        over = exp.Order(expressions=[item.copy() for item in relation.order]) if relation.order else None
+        place = _text(exp.Window(this=ordered, order=over))
+        numbered = self._cte(f"SELECT *, {place} AS th_place FROM {relation.source}")
+        parts = ", ".join(map(_text, keys))
+        first = f"row_number() OVER (PARTITION BY {parts} ORDER BY th_place) = 1"
+        return self._cte(f"SELECT * EXCLUDE (th_place) FROM {numbered} QUALIFY {first}")
 
     def _union(self, node: Union) -> _Relation:
         ids = [column.id for column in node.columns]

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 _T = KqlType
 PLACES = frozenset({"database", "workspace", "cluster"})
+ELSEWHERE = frozenset({"external_table", "materialized_view"})
+"""Functions that give tables which a lake does not have."""
 OWN_NAMES = frozenset({"trailhawk", "default", ""})
 """What a query may call this lake where it names a database, workspace or cluster."""
 _DOTNET = {
@@ -116,6 +118,8 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
     if expr.name == "table" and len(expr.args) >= 1:
         name = binder.scalars.constant(expr.args[0], env, "table()'s name")
         return table_name(binder, syntax.Name(expr.args[0].span, str(name.value)), binder.root)
+    if expr.name in ELSEWHERE:
+        raise UnsupportedError(f"{expr.name}()", expr.span, hint="name a table of this lake")
     if expr.name in FUNCTIONS or expr.name in AGGREGATES:
         raise BindingError(f"'{expr.name}()' gives a value, not a table", expr.span, hint="use print")
     known = [*env.all_names(), "materialize", "table"]
