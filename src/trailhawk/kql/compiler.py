@@ -66,18 +66,13 @@ def compile_query(
     except QueryError as error:
         raise filled.explained(stored.explained(error, query)) from None
     except RecursionError:
-<<<<<<< /tmp/kq/w/src/trailhawk/kql/compiler.py
         raise _too_deep() from None
     try:
-        return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart)
+        others = tuple(Compiled(optimize(plan), plan.columns, None) for plan in bound.others)
+        return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others)
     except RecursionError:
         raise _too_deep() from None
 
 
 def _too_deep() -> LimitError:
     return LimitError("the query nests too deep", hint="split it with let statements")
-=======
-        raise LimitError("the query nests too deep", hint="split it with let statements") from None
-    others = tuple(Compiled(optimize(plan), plan.columns, None) for plan in bound.others)
-    return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others)
->>>>>>> kql/compiler.py
