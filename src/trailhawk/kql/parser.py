@@ -344,30 +344,38 @@ class _Parser:
             parameters = self.listed(self.parameter)
             self.need(")")
             return syntax.QueryParameters(self.span(start), parameters)
-        self.simple_name("a name")
-        if self.take("="):
-            self.pattern_definition()
-        return syntax.OtherStatement(self.span(start), "declare pattern")
-
-    def pattern_definition(self) -> None:
+        name = self.simple_name("a name")
+        if not self.take("="):
+            return syntax.DeclarePattern(self.span(start), name)
         self.need("(")
-        self.listed(self.column)
+        columns = self.listed(self.column)
         self.need(")")
+        path = None
         if self.take("["):
-            self.column()
+            path = self.column()
             self.need("]")
         self.need("{")
+        cases = []
         while not self.take("}"):
-            self.need("(")
-            self.listed(self.literal)
-            self.need(")")
-            if self.take("."):
-                self.need("[")
-                self.literal()
-                self.need("]")
-            self.need("=")
-            self.body()
+            cases.append(self.pattern_case())
             self.take(";")
+        return syntax.DeclarePattern(self.span(start), name, columns, path, tuple(cases))
+
+    def pattern_case(self) -> syntax.PatternCase:
+        start = self.at
+        self.need("(")
+        values = self.listed(self.literal)
+        self.need(")")
+        path = None
+        if self.take("."):
+            self.need("[")
+            path = self.literal()
+            self.need("]")
+        self.need("=")
+        place = self.at
+        statements, body = self.body()
+        function = syntax.Function(self.span(place), (), statements, body)
+        return syntax.PatternCase(self.span(start), values, path, function)
 
     def alias(self) -> syntax.OtherStatement:
         start = self.at
@@ -1189,7 +1197,7 @@ class _Parser:
         if self.take("*"):
             values: tuple[Expr, ...] = (syntax.Star(self.span(star)),)
         else:
-            values = self.listed(self.expression)
+            values = self.listed(self.named)
         return syntax.Distinct(self.span(start), values)
 
     def evaluate(self, start: int) -> syntax.Evaluate:

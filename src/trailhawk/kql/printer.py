@@ -44,6 +44,8 @@ def _statement(node: syntax.Statement, line: str = " ") -> str:
             return f"set {name} = {_property_value(value)}"
         case syntax.QueryParameters(parameters=parameters):
             return f"declare query_parameters({_commas(map(_parameter, parameters))})"
+        case syntax.DeclarePattern():
+            return _pattern(node)
         case syntax.ExpressionStatement(value=value):
             return _pipe(value, line)
     raise _unprintable(node)
@@ -206,12 +208,30 @@ def _call(node: syntax.Call) -> str:
     return f"{name}({_commas(map(_expression, node.args))})"
 
 
-def _function(node: syntax.Function) -> str:
+def _pattern(node: syntax.DeclarePattern) -> str:
+    if node.parameters is None:
+        return f"declare pattern {_name(node.name)}"
+    path = f"[{_column(node.path)}]" if node.path is not None else ""
+    cases = [
+        f"({_commas(map(_expression, case.values))})"
+        + (f".[{_expression(case.path)}]" if case.path is not None else "")
+        + f" = {_body(case.body)};"
+        for case in node.cases
+    ]
+    head = f"declare pattern {_name(node.name)} = ({_commas(map(_column, node.parameters))}){path}"
+    return f"{head} {{ {' '.join(cases)} }}"
+
+
+def _body(node: syntax.Function) -> str:
     body = [_statement(statement) for statement in node.statements]
     if node.body is not None:
         body.append(_pipe(node.body))
+    return f"{{ {'; '.join(body)} }}"
+
+
+def _function(node: syntax.Function) -> str:
     view = "view " if node.view else ""
-    return f"{view}({_commas(map(_parameter, node.parameters))}) {{ {'; '.join(body)} }}"
+    return f"{view}({_commas(map(_parameter, node.parameters))}) {_body(node)}"
 
 
 def _parameter(node: syntax.Parameter) -> str:

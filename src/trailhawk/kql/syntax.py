@@ -224,8 +224,27 @@ class QueryParameters(Statement):
 
 
 @dataclass(frozen=True, slots=True)
+class PatternCase(Node):
+    """`(values).[path] = { body }`; the body is a function without parameters."""
+
+    values: tuple[Expr, ...]
+    path: Expr | None
+    body: Function
+
+
+@dataclass(frozen=True, slots=True)
+class DeclarePattern(Statement):
+    """`declare pattern name = (a: string, ...)[path: string] { cases }`; parameters None if only declared."""
+
+    name: str
+    parameters: tuple[ColumnDecl, ...] | None = None
+    path: ColumnDecl | None = None
+    cases: tuple[PatternCase, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class OtherStatement(Statement):
-    """A statement we read over but never run: alias, restrict, declare pattern. `keyword` names it."""
+    """A statement we read over but never run: alias, restrict. `keyword` names it."""
 
     keyword: str
 

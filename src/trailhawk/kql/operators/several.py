@@ -1,0 +1,71 @@
+"""Statements with several results: fork, facet, graph-to-table of nodes and edges; names that `as` gives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import BindingError
+from trailhawk.kql import syntax
+from trailhawk.kql.plan import Node
+from trailhawk.kql.scope import Env, TableBinding
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+
+def named(expr: syntax.Expr, env: Env) -> Env:
+    """The names that a statement gives to tables, for the statements after it."""
+    if not isinstance(expr, syntax.Pipe):
+        return env
+    names: dict[str, TableBinding] = {}
+    for place, operator in enumerate(expr.operators):
+        before = syntax.Pipe(expr.span, expr.source, expr.operators[:place])
+        inner = env.with_(names) if names else env
+        if isinstance(operator, syntax.As):
+            names = {**names, operator.name: TableBinding(before, inner)}
+        elif isinstance(operator, syntax.GraphToTable):
+            for output in operator.outputs:
+                if output.name is not None:
+                    names = {**names, output.name: TableBinding(_exported(before, operator, output), inner)}
+    return env.with_(names) if names else env
+
+
+def results(binder: Binder, expr: syntax.Expr, env: Env) -> list[Node] | None:
+    """The results of a statement that gives several, or only names; None of one that gives a table."""
+    if not isinstance(expr, syntax.Pipe) or not expr.operators:
+        return None
+    last = expr.operators[-1]
+    before = syntax.Pipe(expr.span, expr.source, expr.operators[:-1])
+    match last:
+        case syntax.Fork():
+            return [binder.table(_followed(before, branch.body), env) for branch in last.branches]
+        case syntax.Facet():
+            bodies = [] if last.body is None else [binder.table(_followed(before, last.body), env)]
+            return bodies + [binder.table(_counted(before, column), env) for column in last.columns]
+        case syntax.GraphToTable() if len(last.outputs) > 1:
+            if all(output.name is not None for output in last.outputs):
+                return []
+            return [binder.table(_exported(before, last, output), env) for output in last.outputs]
+    return None
+
+
+def _followed(before: syntax.Pipe, body: syntax.Pipe) -> syntax.Pipe:
+    """The steps of a sub-pipe after those of the pipe it stands in."""
+    return syntax.Pipe(body.span, before, body.operators)
+
+
+def _counted(before: syntax.Pipe, column: syntax.Expr) -> syntax.Pipe:
+    """A facet: each value of a column and how many rows have it."""
+    if not isinstance(column, syntax.Name):
+        raise BindingError("facet takes names of columns", column.span)
+    count = syntax.Named(
+        column.span,
+        (f"count_{column.text}",),
+        syntax.Call(column.span, "count", (), column.span),
+        (column.span,),
+    )
+    return syntax.Pipe(column.span, before, (syntax.Summarize(column.span, (count,), (column,)),))
+
+
+def _exported(before: syntax.Pipe, operator: syntax.GraphToTable, output: syntax.GraphOutput) -> syntax.Pipe:
+    return syntax.Pipe(operator.span, before, (syntax.GraphToTable(operator.span, (output,)),))
