@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from trailhawk.errors import LakeError
+from trailhawk.incidents.literal import strings
 from trailhawk.render.console import page_width, progress, results
 from trailhawk.render.incident import print_report
 from trailhawk.render.output import RowFormat, show_result
@@ -93,12 +94,12 @@ def _questions(keys: Sequence[str], sessions: Sequence[str]) -> dict[str, str]:
     """What an analyst would ask next, in KQL."""
     return {
         "Who used the stolen key, and from where?": (
-            f"AWSCloudTrail\n| where UserIdentityAccessKeyId in ({_listed(keys)})\n"
+            f"AWSCloudTrail\n| where UserIdentityAccessKeyId in {strings(keys)}\n"
             "| summarize Calls = count(), First = min(TimeGenerated), Last = max(TimeGenerated)\n"
             "    by SourceIpAddress, EventName\n| sort by First asc"
         ),
         "How many bytes did that session read from S3, hour by hour?": (
-            f'AWSCloudTrail\n| where EventName == "GetObject" and UserIdentityArn in ({_listed(sessions)})\n'
+            f'AWSCloudTrail\n| where EventName == "GetObject" and UserIdentityArn in {strings(sessions)}\n'
             "| extend Bytes = tolong(parse_json(AdditionalEventData).bytesTransferredOut)\n"
             "| summarize Bytes = sum(Bytes) by bin(TimeGenerated, 1h)\n| render timechart"
         ),
@@ -107,10 +108,6 @@ def _questions(keys: Sequence[str], sessions: Sequence[str]) -> dict[str, str]:
             "| top 8 by Calls\n| render barchart"
         ),
     }
-
-
-def _listed(values: Sequence[str]) -> str:
-    return ", ".join(f'"{value}"' for value in values)
 
 
 def _ask(workspace: Workspace, title: str, text: str) -> None:
