@@ -101,7 +101,8 @@ def _identities(each: Entity) -> list[_Identity]:
     values = {name.lower(): value for name, value in each.identifiers}
     enough = [names for names in _IDENTITIES.get(each.type, ()) if all(name in values for name in names)]
     return [
-        (each.type, tuple((name, values[name]) for name in names)) for names in enough or [sorted(values)]
+        (each.type, tuple((name, values[name]) for name in names))
+        for names in enough or [tuple(sorted(values))]
     ]
 
 
