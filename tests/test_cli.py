@@ -89,6 +89,36 @@ def test_wrong_use_is_one_line_and_code_2(arguments: list[str], capsys: pytest.C
     assert err.startswith("usage: ")
 
 
+@pytest.mark.parametrize("words", [["incidents", "list"], ["detect"]], ids=" ".join)
+def test_a_damaged_state_database_is_told_in_one_line(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "state.db").write_text("no database, " * 100)
+    assert run([*words, "--home", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"state: the state database {tmp_path}/state.db: file is not a database\n"
+
+
+def test_what_nothing_has_an_answer_to_is_one_line_and_a_traceback_where_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log.json"
+    log.write_text('{"eventTime":"2026-03-01T10:00:00Z","eventID":"1","eventName":"a"}')
+    home = ["--home", str(tmp_path / "home")]
+    assert run(["ingest", str(log), *home]) == 0
+    for path in (tmp_path / "home/lake/IngestLedger").rglob("*.parquet"):
+        path.write_text("damaged")
+    capsys.readouterr()
+    assert run(["ingest", str(log), *home]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("internal error: ArrowInvalid: Parquet")
+    monkeypatch.setenv("TRAILHAWK_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="Parquet"):
+        run(["ingest", str(log), *home])
+
+
 def test_a_hostile_argument_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["\x1b[2Jnope"]) == 2
     assert "\x1b" not in capsys.readouterr().err
@@ -159,7 +189,11 @@ def test_time_range(text: str, start: datetime | None, end: datetime | None) -> 
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "7x", "soon/later", "7d/7d", "/7d", "7d/", "2023-07-02/2023-07-01", "P"]
+    "text",
+    [
+        *("", "7", "7x", "soon/later", "7d/7d", "/7d", "7d/", "2023-07-02/2023-07-01", "P"),
+        *("9999999999999d", "1000000d", "2023-07-01/1000000000d", "0001-01-01T00:00+05:00/"),
+    ],
 )
 def test_time_range_refuses(text: str) -> None:
     with pytest.raises(UsageError):

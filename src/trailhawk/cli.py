@@ -486,9 +486,9 @@ def _moment(text: str) -> datetime:
     """A date or time in ISO 8601, UTC where no offset is written."""
     try:
         moment = datetime.fromisoformat(text.strip())
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise UsageError(f"'{text}' is no time", hint="write 2023-07-01 or 2023-07-01T12:00:00Z") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _day(text: str) -> date:
@@ -512,6 +512,13 @@ def _duration(text: str) -> timedelta | None:
 
 def time_range(text: str, now: datetime) -> tuple[datetime | None, datetime | None]:
     """`7d` up to now, or an ISO 8601 interval: `start/end`, `start/7d`, `7d/end`, `start/`, `/end`."""
+    try:
+        return _time_range(text, now)
+    except OverflowError:
+        raise UsageError(f"the timespan '{text}' reaches beyond the years 1 to 9999") from None
+
+
+def _time_range(text: str, now: datetime) -> tuple[datetime | None, datetime | None]:
     hint = "write 7d, 12h, or 2023-07-01/2023-07-02"
     start_text, slash, end_text = text.partition("/")
     if not slash:
@@ -560,7 +567,13 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_FAILURE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _fail(f"error: {where}{error.strerror or error}", EXIT_FAILURE)
+        return _fail(f"error: {where}{error.strerror or _one_line(error)}", EXIT_FAILURE)
+    except Exception as error:
+        # What no room has an answer to is a fault of ours, or a damaged file that a library stumbles over.
+        if os.environ.get("TRAILHAWK_TRACEBACK"):
+            raise
+        what = f"{type(error).__name__}: {_one_line(error)}"
+        return _fail(f"internal error: {what}; TRAILHAWK_TRACEBACK=1 shows where", EXIT_FAILURE)
 
 
 def _home_first(arguments: Sequence[str]) -> list[str]:
@@ -575,6 +588,10 @@ def _home_first(arguments: Sequence[str]) -> list[str]:
 def _fail(message: str, code: int) -> int:
     _tell(message)
     return code
+
+
+def _one_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _tell(message: str) -> None:

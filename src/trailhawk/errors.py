@@ -66,6 +66,12 @@ class LakeError(TrailhawkError):
     kind = "lake"
 
 
+class StateError(TrailhawkError):
+    """The state database cannot be read or written."""
+
+    kind = "state"
+
+
 class QueryError(TrailhawkError):
     """A query that cannot run, with the place in its text."""
 

@@ -85,6 +85,27 @@ def test_a_second_replay_runs_nothing_and_raises_nothing(
     assert len(store.alerts()) == 1
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "hours"),
+    [
+        (datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), range(1, 11)),
+        (DAY + timedelta(hours=5), None, range(6, 11)),
+        (None, DAY + timedelta(hours=5), range(1, 6)),
+        (None, DAY - HOUR, range(0)),
+        (DAY + timedelta(hours=10), None, range(0)),
+    ],
+)
+def test_only_what_is_stored_is_replayed(
+    engine_of: Callable[..., Engine],
+    store: AlertStore,
+    start: datetime | None,
+    end: datetime | None,
+    hours: range,
+) -> None:
+    detect(engine_of(OLD), store, [RULE], tables=["AWSCloudTrail"], now=NOW, start=start, end=end)
+    assert sorted(store.windows("r")) == [DAY + hour * HOUR for hour in hours]
+
+
 def test_rows_that_come_late_are_found_by_the_window_they_belong_to(
     engine_of: Callable[..., Engine], store: AlertStore
 ) -> None:

@@ -129,6 +129,13 @@ def test_the_loser_of_a_race_is_told(tmp_path: Path) -> None:
     assert sum(first.live().values()) == 2
 
 
+def test_a_damaged_log_is_told_with_its_table(tmp_path: Path) -> None:
+    delta(tmp_path)
+    (tmp_path / "Events/_delta_log/00000000000000000001.json").write_text("damaged")
+    with pytest.raises(LakeError, match="log of table Events cannot be read"):
+        Lake(tmp_path, [EVENTS]).snapshot("Events")
+
+
 def test_a_row_without_time_is_refused(tmp_path: Path) -> None:
     table = delta(tmp_path)
     timeless = rows(DAY).set_column(0, "TimeGenerated", pa.array([None], pa.timestamp("us")))

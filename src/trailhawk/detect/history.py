@@ -127,7 +127,7 @@ def detect(
     workers: int = 1,
     quiet: Callable[[Rule, datetime, datetime], IsQuiet] | None = None,
 ) -> Summary:
-    """Run every due window of these rules over [start, end), by default over all that is stored.
+    """Run every due window of these rules over what is stored, of [start, end) where these are given.
 
     `tables` are the tables of the lake that hold rows. `quiet` tells, for a rule and a stretch of history,
     at which T its query cannot have a result: such a window is done without being run. With more than one
@@ -135,10 +135,12 @@ def detect(
     time.
     """
     lake = {table: stored(engine, table, now=now) for table in tables}
-    start = start or min((s.first for s in lake.values() if s.first), default=None)
-    end = end or max((s.last + timedelta(microseconds=1) for s in lake.values() if s.last), default=None)
+    first = min((s.first for s in lake.values() if s.first), default=None)
+    last = max((s.last + timedelta(microseconds=1) for s in lake.values() if s.last), default=None)
     rules = tuple(rule for rule in rules if rule.kind is not RuleKind.HUNTING)
-    if start is None or end is None:
+    if first and last:
+        start, end = max(start or first, first), min(end or last, last)
+    if not (first and last and start and end and start < end):
         return Summary(start, end, tuple(RuleSummary(rule, 0, 0, 0, 0, 0, 0) for rule in rules), ())
     replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink)
     if quiet is not None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.run import Run
 from trailhawk.detect.schedule import EPOCH, WindowState
-from trailhawk.errors import NotFoundError
+from trailhawk.errors import NotFoundError, StateError
 
 
 class Moment(sa.TypeDecorator[datetime]):
@@ -69,8 +69,12 @@ class WindowRecord:
 
 
 def open_state(url: str) -> sa.Engine:
-    """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers."""
+    """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers.
+
+    Whatever the database refuses comes as StateError.
+    """
     engine = sa.create_engine(url)
+    sa.event.listen(engine, "handle_error", _refused)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
@@ -80,6 +84,14 @@ def open_state(url: str) -> sa.Engine:
 def sqlite_url(path: Path) -> str:
     """The URL of a SQLite file."""
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _refused(context: sa.ExceptionContext) -> None:
+    if not isinstance(context.original_exception, Exception):
+        return  # an interrupt stays what it is
+    where = context.engine.url.database if context.engine else None
+    reason = " ".join(str(context.original_exception).split())
+    raise StateError(f"the state database {where or ''}: {reason}") from context.original_exception
 
 
 def _set_up_sqlite(connection: object, _: object) -> None:

@@ -83,11 +83,17 @@ class Delta:
 
     def refresh(self) -> int:
         """Look at the newest state of the table; its version, or -1 where there is no table yet."""
+        from deltalake.exceptions import DeltaError
+
         with self._lock:
-            if self._delta is None:
-                self._delta = self._open()
-            elif (self.root / "_delta_log").is_dir():
-                self._delta.update_incremental()
+            try:
+                if self._delta is None:
+                    self._delta = self._open()
+                elif (self.root / "_delta_log").is_dir():
+                    self._delta.update_incremental()
+            except DeltaError as error:
+                reason = str(error).partition("\n")[0]
+                raise LakeError(f"the log of table {self.table.name} cannot be read: {reason}") from error
             return self.version
 
     @property
