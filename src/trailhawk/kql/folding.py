@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
 from trailhawk.kql.literals import datetime_ticks, format_datetime, format_timespan, timespan_ticks
-from trailhawk.kql.plan import Const
+from trailhawk.kql.plan import Const, Expr
 from trailhawk.kql.types import TICKS_PER_DAY, KqlType
 
 _EPOCH = date(1970, 1, 1)
@@ -63,6 +63,9 @@ _WHOLE = (_T.INT, _T.LONG)
 
 def fold(name: str, args: tuple[Const, ...], result: KqlType) -> Const | None:
     """The constant a call of constants gives; None where it is left to the engine."""
+    tested = _test(name, args)
+    if tested is not None:
+        return Const(result, tested)
     if any(arg.value is None for arg in args):
         return None
     try:
@@ -99,6 +102,34 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
     if name[:5] == "endof" and name[5:] in _STARTS:
         return _STARTS[name[5:]](numbers[0], (numbers[1] if len(numbers) > 1 else 0) + 1) - 1
     return _whole(name, numbers, types)
+
+
+def _test(name: str, args: tuple[Const, ...]) -> bool | int | None:
+    """What a function asks of its parameters, so that a filter nobody asked for costs nothing."""
+    match name, args:
+        case ("isnull" | "isnotnull"), (Const(type_, value),) if type_ not in (_T.STRING, _T.DYNAMIC):
+            return (value is None) == (name == "isnull")
+        case ("isempty" | "isnotempty"), (Const(_T.STRING, str() as text),):
+            return (text == "") == (name == "isempty")
+        case "array_length", (Const(_T.DYNAMIC, list() as array),):
+            return len(array)
+        case "not", (Const(_T.BOOL, bool() as truth),):
+            return not truth
+        case ("==" | "!="), (Const(_T.STRING, str() as left), Const(_T.STRING, str() as right)):
+            return (left == right) == (name == "==")
+        case ("==" | "!="), (Const(type_, int() as left), Const(other, int() as right)) if (
+            type_ is other or {type_, other} <= {*_WHOLE}
+        ):
+            return (left == right) == (name == "==")
+    return None
+
+
+def either(op: str, left: Expr, right: Expr) -> Expr | None:
+    """`and`, `or` where one side is a constant truth; None where it is not."""
+    for side, other in ((left, right), (right, left)):
+        if isinstance(side, Const) and isinstance(side.value, bool):
+            return side if side.value == (op == "or") else other
+    return None
 
 
 def _whole(name: str, numbers: list[int], types: tuple[KqlType, ...]) -> int | None:

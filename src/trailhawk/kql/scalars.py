@@ -10,7 +10,7 @@ from typing import Protocol
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
-from trailhawk.kql.folding import fold
+from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.functions.registry import Aggregate, Overload, widest
 from trailhawk.kql.plan import (
@@ -267,7 +267,7 @@ class ScalarBinder:
         if expr.op in ("and", "or"):
             left = self.predicate(expr.left, scope, collect)
             right = self.predicate(expr.right, scope, collect)
-            return self.call(expr.op, [left, right], expr.span)
+            return either(expr.op, left, right) or self.call(expr.op, [left, right], expr.span)
         if isinstance(expr.left, syntax.Star):
             return self._any_column(expr, scope)
         left, right = self.bind(expr.left, scope, collect), self.bind(expr.right, scope, collect)
