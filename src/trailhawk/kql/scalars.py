@@ -585,11 +585,22 @@ class ScalarBinder:
         return ColumnRef(_T.DATETIME, hidden.id) if hidden else Const(_T.DATETIME, None)
 
     def _pack_all(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
-        args: list[Expr] = []
-        for column in scope.columns:
-            if scope.column(column.name) is column:
-                args += [Const(_T.STRING, column.name), ColumnRef(column.type, column.id)]
-        return self.call("bag_pack", args, expr.span)
+        """All columns as one bag; with true those that are null or empty are left out."""
+        without_empty = bool(expr.args) and self.constant(expr.args[0], scope.env, "pack_all's choice").value
+        pairs = [
+            [Const(_T.STRING, column.name), ColumnRef(column.type, column.id)]
+            for column in scope.columns
+            if scope.column(column.name) is column
+        ]
+        if not without_empty:
+            return self.call("bag_pack", [part for pair in pairs for part in pair], expr.span)
+        bags: list[Expr] = [Const(_T.DYNAMIC, {})]
+        for name, value in pairs:
+            given = self.call("isnotempty", [self.convert(value, _T.STRING, expr.span)], expr.span)
+            bag = self.call("bag_pack", [name, value], expr.span)
+            choose = FUNCTIONS["case"].overloads[0]
+            bags.append(Call(_T.DYNAMIC, choose, (given, bag, Const(_T.DYNAMIC, {}))))
+        return self.call("bag_merge", bags, expr.span)
 
     def _column_names_of(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 1:

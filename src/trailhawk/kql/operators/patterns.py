@@ -103,7 +103,9 @@ def _pattern(
             type_ = part.type or _T.STRING
             targets.append((part.name, type_))
             untyped = "(.*)" if last or regex else "(.*?)"
-            pieces.append(untyped if kind == "relaxed" else _GROUPS.get(type_, untyped))
+            group = _GROUPS.get(type_, untyped)
+            # What is no number is taken too, and becomes null.
+            pieces.append(f"{group[:-1]}|.*?)" if kind == "relaxed" and type_ in _GROUPS else group)
         else:
             pieces.append(".*" if last else ".*?")
     whole = "".join(pieces)
