@@ -26,11 +26,12 @@ def engine_of(tmp_path: Path) -> Callable[[Iterable[Record]], Engine]:
     # Imported here, so that the tests of rooms below do not need these.
     from trailhawk import connectors, sources
     from trailhawk.connectors.ingest import ingest
+    from trailhawk.detect.content import functions
     from trailhawk.engine.duckdb import DuckDBEngine
     from trailhawk.lake.catalog import Lake
 
     lake = Lake(tmp_path / "lake", [*sources.TABLES, *connectors.TABLES])
-    engine = DuckDBEngine(lake)
+    engine = DuckDBEngine(lake, functions=functions())
     batch = 0
 
     def store(records: Iterable[Record]) -> Engine:
