@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import re
 import zlib
 
 from trailhawk.kql.functions.python import Text, python
@@ -89,29 +90,34 @@ def punycode_to_string(text: Text) -> Text:
         return ""
 
 
-@python()
-def punycode_domain_from_string(text: Text) -> Text:
-    """A domain name in its ASCII form, label by label.
+# The full stops that IDNA takes for a dot (RFC 3490, 3.1).
+_DOTS = re.compile("[.\u3002\uff0e\uff61]")
 
-    >>> punycode_domain_from_string("académie.fr")
+
+@python()
+def punycode_domain_to_string(domain: Text) -> Text:
+    """A domain name in its ASCII form, label by label (Kusto's name for encoding).
+
+    >>> punycode_domain_to_string("académie.fr")
     xn--acadmie-eya.fr
     """
     return ".".join(
-        label if label.isascii() else "xn--" + label.encode("punycode").decode() for label in text.split(".")
+        label if label.isascii() else "xn--" + label.encode("punycode").decode()
+        for label in _DOTS.split(domain)
     )
 
 
 @python()
-def punycode_domain_to_string(text: Text) -> Text:
-    """A domain name in Unicode; '' where a label is no Punycode.
+def punycode_domain_from_string(encoded: Text) -> Text:
+    """A domain name in Unicode, label by label (Kusto's name for decoding); '' where a label is no Punycode.
 
-    >>> punycode_domain_to_string("xn--acadmie-eya.fr")
+    >>> punycode_domain_from_string("xn--acadmie-eya.fr")
     académie.fr
     """
     try:
         return ".".join(
             label[4:].encode().decode("punycode") if label.lower().startswith("xn--") else label
-            for label in text.split(".")
+            for label in encoded.split(".")
         )
     except (UnicodeError, ValueError):
         return ""
