@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from trailhawk.kql.schema import Path, Table
 from trailhawk.kql.types import KqlType
@@ -66,16 +66,6 @@ class PathExpr(Expr):
 
     base: Expr
     steps: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Promoted(Expr):
-    """The text at a path of a JSON column, read from the hidden column where a file has it.
-
-    Takes the place of `tostring(parse_json(column).path)`; NULL in the lake is '' here.
-    """
-
-    id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,24 +282,6 @@ class Query:
     others: tuple[Node, ...] = ()
 
 
-T = TypeVar("T", bound=Node)
-
-
-def inputs(node: Node) -> tuple[Node, ...]:
-    """The nodes this one reads from, scalar subqueries not among them."""
-    match node:
-        case Join():
-            return (node.left, node.right)
-        case Union() | Apply():
-            return node.inputs
-        case Shared():
-            return (node.plan,)
-        case Scan() | Values():
-            return ()
-        case _:
-            return (node.input,)  # type: ignore[attr-defined]  # every other node has exactly one input
-
-
 def walk(expr: Expr) -> Iterator[Expr]:
     """The expression and all below it, without the plans of subqueries."""
     stack = [expr]
@@ -327,7 +299,7 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 def references(expr: Expr) -> set[int]:
     """Ids of the columns an expression reads."""
-    return {part.id for part in walk(expr) if isinstance(part, ColumnRef | Promoted)}
+    return {part.id for part in walk(expr) if isinstance(part, ColumnRef)}
 
 
 def substitute(expr: Expr, values: dict[int, Expr]) -> Expr:
