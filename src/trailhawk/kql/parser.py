@@ -1281,9 +1281,10 @@ class _Parser:
 
     def find_column(self) -> Expr | syntax.ColumnDecl:
         start = self.at
-        if self.is_word("pack") and self.is_word("(", 1):
-            self.at += 1
-            return self.call(start, "pack")
+        for pack in ("pack", "pack_all"):
+            if self.is_word(pack) and self.is_word("(", 1):
+                self.at += 1
+                return self.call(start, pack)
         name = self.defined_name("a column")
         if self.take(":"):
             kind = self.type_name(_FIND_TYPES)
