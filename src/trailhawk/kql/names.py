@@ -70,8 +70,8 @@ def aggregate_name(expr: syntax.Expr) -> str | None:
         return f"{base}_{step}" if base and step is not None else None
     if isinstance(expr, syntax.Call) and (expr.name in AGGREGATES or expr.name in ROW_FUNCTIONS):
         first = auto_name(expr.args[0]) if expr.args else None
-        if expr.name == "percentile" and len(expr.args) > 1:
-            percent = getattr(expr.args[1], "value", "")
+        if expr.name in ("percentile", "percentilew") and len(expr.args) > 1:
+            percent = getattr(expr.args[-1], "value", "")
             return f"percentile_{first or ''}_{percent}".replace(".", "_")
         prefix = "any" if expr.name == "any" else AGGREGATES[expr.name].prefix
         if prefix == "":

@@ -56,16 +56,17 @@ def python(
     aliases: tuple[str, ...] = (),
     name_after: str | None = None,
     columns: tuple[tuple[str, KqlType], ...] = (),
+    internal: bool = False,
 ) -> Callable[[Callable[..., object]], ScalarFunction]:
     """Register a scalar function computed in Python.
 
     With `columns` the body gives a list, and an unnamed use gives one column for each place of it, called
-    `function_argument_suffix`.
+    `function_argument_suffix`. An `internal` one is part of other functions' SQL, no query can call it.
     """
 
     def register(body: Callable[..., object]) -> ScalarFunction:
         own = name or body.__name__.rstrip("_")
-        function = ScalarFunction(own, inspect.getdoc(body) or "", name_after, columns=columns)
+        function = ScalarFunction(own, inspect.getdoc(body) or "", name_after, internal, columns)
         function.overloads.append(_overload(own, body, len(function.overloads)))
         for key in (own, *aliases):
             FUNCTIONS[key] = function

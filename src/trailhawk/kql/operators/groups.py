@@ -125,7 +125,7 @@ def aggregate_item(
     value = item.value if isinstance(item, syntax.Named) else item
     if isinstance(value, syntax.Call) and value.name in ROW_FUNCTIONS:
         found = row_aggregate(binder, value, scope, collect, grouped)
-    elif isinstance(value, syntax.Call) and value.name == "percentiles":
+    elif isinstance(value, syntax.Call) and value.name in ("percentiles", "percentilesw"):
         found = percentiles(binder, value, scope, collect)
     else:
         bound = binder.scalars.bind(value, scope, collect)
@@ -184,15 +184,19 @@ def row_aggregate(
 def percentiles(
     binder: Binder, call: syntax.Call, scope: Scope, collect: Collector
 ) -> list[tuple[str, Expr]]:
-    if len(call.args) < 2:
-        raise BindingError("percentiles() takes a value and percents", call.span)
-    value = binder.scalars.bind(call.args[0], scope)
+    """A column for each percent; percentilesw() takes the values' weight before them."""
+    weighted = call.name == "percentilesw"
+    first = 2 if weighted else 1
+    if len(call.args) <= first:
+        raise BindingError(f"{call.name}() takes a value and percents", call.span)
+    function = AGGREGATES["percentilew" if weighted else "percentile"]
+    given = [binder.scalars.bind(arg, scope) for arg in call.args[:first]]
     base = auto_name(call.args[0]) or ""
     found = []
-    for percent in call.args[1:]:
+    for percent in call.args[first:]:
         bound = binder.scalars.bind(percent, scope)
         shown = f"{bound.value}".replace(".", "_") if isinstance(bound, Const) else ""
-        column = binder.scalars.collect(AGGREGATES["percentile"], [value, bound], call.span, collect)
+        column = binder.scalars.collect(function, [*given, bound], call.span, collect)
         found.append((f"percentile_{base}_{shown}", column))
     return found
 
