@@ -67,7 +67,13 @@ EXAMPLES = [
 
 @pytest.mark.parametrize("example", EXAMPLES)
 def test_example(engine: DuckDBEngine, example: Example) -> None:
-    assert shown(engine.query(f"print x = {example.text}", now=NOW)) == example.result
+    try:
+        result = engine.query(f"print x = {example.text}", now=NOW)
+    except UnsupportedError as error:
+        if "trailhawk[geo]" in error.hint:
+            pytest.skip(str(error))
+        raise
+    assert shown(result) == example.result
 
 
 def test_every_scalar_function_has_an_example() -> None:
