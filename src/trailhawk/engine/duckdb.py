@@ -26,6 +26,7 @@ from trailhawk.kql.compiler import Compiled, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
 from trailhawk.kql.lower import column_name, lower
+from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.plan import Apply, Frame, Node, OutColumn, Scan
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table
@@ -87,11 +88,13 @@ class DuckDBEngine:
         functions: Functions | None = None,
         limits: Limits | None = None,
         temporary: Path | None = None,
+        external: ReadExternal = refuse,
     ) -> None:
         self.tables = tables
         self.relations = relations or {}
         self.functions = functions
         self.limits = limits or Limits()
+        self.external = external
         config: dict[str, str | bool | int | float | list[str]] = {
             "memory_limit": f"{(self.limits.memory or default_memory()) >> 20}MiB",
             "python_enable_replacements": False,
@@ -132,6 +135,7 @@ class DuckDBEngine:
             functions=self.functions,
             probe=self._probe,
             parameters=parameters,
+            external=self.external,
         )
         return self._result(compiled)
 
@@ -233,6 +237,10 @@ class DuckDBEngine:
             ) from None
         except duckdb.Error as error:
             raise QueryError(f"the engine refused: {str(error).splitlines()[0]}") from error
+        except RuntimeError as error:
+            if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+                raise KeyboardInterrupt from error
+            raise
         finally:
             timer.cancel()
 

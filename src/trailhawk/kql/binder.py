@@ -13,8 +13,10 @@ from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators import SOURCES, STEPS, several, tables
 from trailhawk.kql.operators import declared as declaring
+from trailhawk.kql.operators.external import ReadExternal, externaldata, refuse
 from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
 from trailhawk.kql.operators.shared import refs
+from trailhawk.kql.operators.watchlists import WATCHLIST_FUNCTION
 from trailhawk.kql.plan import (
     Chart,
     Const,
@@ -24,7 +26,7 @@ from trailhawk.kql.plan import (
     Query,
 )
 from trailhawk.kql.scalars import ScalarBinder
-from trailhawk.kql.schema import Catalog
+from trailhawk.kql.schema import WATCHLIST_ALIASES, Catalog
 from trailhawk.kql.scope import (
     Binding,
     Env,
@@ -43,7 +45,9 @@ _T = KqlType
 MAX_NODES = 5_000
 """Plan nodes in one query: functions and lets that call each other twice can grow without end."""
 MAX_CALLS = 600
-TABLE_FUNCTIONS = frozenset({"materialize", "table", "view", *tables.ELSEWHERE})
+TABLE_FUNCTIONS = frozenset(
+    {"materialize", "table", "view", WATCHLIST_FUNCTION, WATCHLIST_ALIASES, *tables.ELSEWHERE}
+)
 
 
 class Binder:
@@ -62,10 +66,12 @@ class Binder:
         clip: tuple[int | None, int | None] = (None, None),
         probe: Callable[[Node], Frame] | None = None,
         parameters: Mapping[str, object] | None = None,
+        external: ReadExternal = refuse,
     ) -> None:
         self.catalog = catalog
         self.clip = clip
         self.probe = probe
+        self.external = external
         self.parameters = dict(parameters or {})
         self.scalars = ScalarBinder(self, now)
         self.root = Env(StoredNames(functions))
@@ -182,7 +188,7 @@ class Binder:
             return self._gives_table(binding)
         if binding is not None:
             return isinstance(binding, TableBinding)
-        return self.catalog.table(name) is not None
+        return tables.table_named(self, name) is not None
 
     def _gives_table(self, binding: FunctionBinding) -> bool:
         body = binding.value.body
@@ -283,7 +289,7 @@ class Binder:
             case syntax.DataTable():
                 return tables.datatable(self, expr, env)
             case syntax.ExternalData():
-                raise UnsupportedError("externaldata", expr.span)
+                return externaldata(self, expr, env)
             case syntax.Member():
                 return tables.table_elsewhere(self, expr, env)
             case _:

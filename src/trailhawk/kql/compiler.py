@@ -10,6 +10,7 @@ from functools import lru_cache
 from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
+from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.parser import parse
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.placeholders import fill
@@ -46,12 +47,13 @@ def compile_query(
     functions: Functions | None = None,
     probe: Callable[[Node], Frame] | None = None,
     parameters: Mapping[str, object] | None = None,
+    external: ReadExternal = refuse,
 ) -> Compiled:
     """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
 
     `functions` are the stored functions it may call. `probe` runs a plan, for operators whose columns follow
     from the data. `parameters` are values for `declare query_parameters`, bound as constants and never read
-    as KQL. Raises QueryError with the place in the text.
+    as KQL; `external` reads the files of externaldata. Raises QueryError with the place in the text.
     """
     clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
     stored = functions if functions is not None else Functions()
@@ -61,7 +63,15 @@ def compile_query(
     except QueryError as error:
         raise filled.explained(error) from None
     try:
-        binder = Binder(catalog, ticks_of(now), stored, clip=clip, probe=probe, parameters=parameters)
+        binder = Binder(
+            catalog,
+            ticks_of(now),
+            stored,
+            clip=clip,
+            probe=probe,
+            parameters=parameters,
+            external=external,
+        )
         bound = binder.query(query)
     except QueryError as error:
         raise filled.explained(stored.explained(error, query)) from None

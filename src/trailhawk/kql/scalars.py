@@ -10,6 +10,7 @@ from typing import Protocol
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
+from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.functions.registry import Aggregate, Overload, widest
@@ -25,6 +26,7 @@ from trailhawk.kql.plan import (
     PathExpr,
     Project,
     ScalarQuery,
+    references,
 )
 from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.kql.scope import Env, FunctionBinding, ScalarBinding, Scope, TableBinding, suggestion, visible
@@ -113,6 +115,7 @@ class ScalarBinder:
             "columnifexists": self._column_ifexists,
             "ingestion_time": self._ingestion_time,
             "pack_all": self._pack_all,
+            "assert": self._assert,
             "column_names_of": self._column_names_of,
         }
 
@@ -601,6 +604,18 @@ class ScalarBinder:
             choose = FUNCTIONS["case"].overloads[0]
             bags.append(Call(_T.DYNAMIC, choose, (given, bag, Const(_T.DYNAMIC, {}))))
         return self.call("bag_merge", bags, expr.span)
+
+    def _assert(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """True, or an error with the query's own message."""
+        if len(expr.args) != 2:
+            raise BindingError("assert() takes a condition and a message", expr.span)
+        condition = self.predicate(expr.args[0], scope)
+        message = self.bind(expr.args[1], scope)
+        if references(condition) or not isinstance(message, Const):
+            raise BindingError("assert() takes a constant condition and a constant message", expr.span)
+        if evaluator(condition, {}, expr.span)(()) is not True:
+            raise BindingError(f"assert() has failed with message: '{message.value}'", expr.span)
+        return Const(_T.BOOL, True)
 
     def _column_names_of(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 1:

@@ -1,0 +1,87 @@
+"""externaldata: rows of files outside the lake, read by what the engine allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.kql import syntax
+from trailhawk.kql.operators.shared import property_text
+from trailhawk.kql.plan import Apply, Frame, Node, OutColumn
+from trailhawk.kql.scope import Env
+from trailhawk.kql.types import KqlType
+
+if TYPE_CHECKING:
+    from trailhawk.kql.binder import Binder
+
+_FORMATS = ("csv", "tsv", "json", "multijson", "txt")
+_KNOWN = frozenset({"format", "ignorefirstrecord"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalFile:
+    """A file that a query names: where it is, how it is written, which columns are read.
+
+    `place` is how it is told in messages: the host, or the path of a file here; never a key.
+    """
+
+    uri: str
+    format: str
+    columns: tuple[tuple[str, KqlType], ...]
+    skip_first: bool
+    span: Span
+
+    @property
+    def place(self) -> str:
+        return urlsplit(self.uri).hostname or self.uri
+
+
+ReadExternal = Callable[[ExternalFile], list[list[object]]]
+"""The values of each column of a file, as a `Frame` has them; UnsupportedError where it is not allowed."""
+
+
+def refuse(file: ExternalFile) -> list[list[object]]:
+    """Nothing is allowed."""
+    raise UnsupportedError(
+        f"externaldata {file.place}", file.span, hint="it is not among the folders and hosts allowed"
+    )
+
+
+def externaldata(binder: Binder, expr: syntax.ExternalData, env: Env) -> Node:
+    """Binds whatever the files are; whether they may be read is asked when the query runs."""
+    columns = tuple(OutColumn(binder.new_id(), column.name, column.type) for column in expr.columns)
+    if not columns:
+        raise BindingError("externaldata names its columns", expr.span)
+    for item in expr.properties:
+        if item.name.lower() not in _KNOWN:
+            raise UnsupportedError(f"externaldata with {item.name}", item.span)
+    given = property_text(expr, "format")
+    skip = (property_text(expr, "ignorefirstrecord") or "false").lower() == "true"
+    named = tuple((column.name, column.type) for column in expr.columns)
+    files = []
+    for uri in expr.uris:
+        text = str(binder.scalars.constant(uri, env, "a file's address").value).split(";")[0]
+        kind = (given or _by_name(text)).lower()
+        if kind not in _FORMATS:
+            raise UnsupportedError(f"externaldata format={kind}", expr.span, hint=", ".join(_FORMATS))
+        files.append(ExternalFile(text, kind, named, skip, uri.span))
+    read = binder.external
+
+    def rows(inputs: tuple[Frame, ...]) -> list[list[object]]:
+        values: list[list[object]] = [[] for _ in columns]
+        for file in files:
+            for column, found in zip(values, read(file), strict=True):
+                column.extend(found)
+        return values
+
+    return Apply(columns, (), (), rows, "externaldata")
+
+
+def _by_name(uri: str) -> str:
+    """The format by the file's name; csv where it does not tell."""
+    parts = urlsplit(uri).path.lower().rsplit("/", 1)[-1].split(".")[1:]
+    endings = [part for part in parts if part not in ("gz", "zip")]
+    return endings[-1] if endings and endings[-1] in _FORMATS else "csv"

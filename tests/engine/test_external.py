@@ -1,0 +1,128 @@
+"""externaldata: what it reads, and what it refuses."""
+
+from __future__ import annotations
+
+import gzip
+import zipfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.engine.external import AllowedFolders
+from trailhawk.errors import LimitError, QueryError, UnsupportedError
+from trailhawk.kql.schema import Table
+
+NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
+
+
+class NoTables:
+    def table(self, name: str) -> Table | None:
+        return None
+
+    def table_names(self) -> tuple[str, ...]:
+        return ()
+
+    def snapshot(self, name: str) -> object:
+        raise AssertionError(name)
+
+
+def rows(folder: Path | None, text: str, max_bytes: int = 1 << 20) -> list[tuple[object, ...]]:
+    reader = AllowedFolders(() if folder is None else (folder,), max_bytes)
+    engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
+    try:
+        return engine.query(text, now=NOW).tuples()
+    finally:
+        engine.close()
+
+
+def test_csv_with_every_type(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('s,n\n"x, y",0x10,1.5,true,2026-01-02,01:00:00,"[1,2]"\nz,many,,,,,\n')
+    text = (
+        "externaldata(s: string, n: long, r: real, b: bool, t: datetime, d: timespan, j: dynamic)"
+        f'["{path}"] with (format="csv", ignoreFirstRecord=true)'
+    )
+    assert rows(tmp_path, text) == [
+        ("x, y", 16, 1.5, True, datetime(2026, 1, 2, tzinfo=UTC), timedelta(hours=1), [1, 2]),
+        ("z", None, None, None, None, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.tsv", "x\t1\ny\t2\n", [("x", 1), ("y", 2)]),
+        ("a.json", '{"s": "x", "n": 1}\n{"n": 2, "s": {"k": 1}}\n', [("x", 1), ('{"k": 1}', 2)]),
+        ("a.multijson", '[{"s": "x",\n "n": 1}]\n{"s": "y"}', [("x", 1), ("y", None)]),
+        ("a.txt", "one two\nthree\n", [("one two", None), ("three", None)]),
+    ],
+)
+def test_formats_by_the_files_name(
+    tmp_path: Path, name: str, content: str, expected: list[tuple[object, ...]]
+) -> None:
+    (tmp_path / name).write_text(content)
+    assert rows(tmp_path, f'externaldata(s: string, n: long)["{tmp_path / name}"]') == expected
+
+
+def test_packed_files(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.csv.gz", "wt") as stream:
+        stream.write("x,1\n")
+    with zipfile.ZipFile(tmp_path / "b.csv.zip", "w") as archive:
+        archive.writestr("b.csv", "y,2\n")
+    files = f'"{tmp_path / "a.csv.gz"}", "{(tmp_path / "b.csv.zip").as_uri()}"'
+    assert rows(tmp_path, f"externaldata(s: string, n: long)[{files}] | where n > 0") == [("x", 1), ("y", 2)]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "https://example.com/a.csv?key=secret",
+        "{root}/other/a.csv",
+        "{root}/in/../other/a.csv",
+        "{root}/in/no",
+    ],
+)
+def test_what_is_not_on_the_list_is_refused_when_it_runs(tmp_path: Path, place: str) -> None:
+    for folder in ("in", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.csv").write_text("x\n")
+    uri = place.format(root=tmp_path)
+    with pytest.raises(UnsupportedError, match="externaldata") as caught:
+        rows(tmp_path / "in", f'externaldata(s: string)["{uri}"]')
+    assert "secret" not in str(caught.value)
+
+
+def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "secret.csv").write_text("x\n")
+    (tmp_path / "in" / "a.csv").symlink_to(tmp_path / "secret.csv")
+    with pytest.raises(UnsupportedError):
+        rows(tmp_path / "in", f'externaldata(s: string)["{tmp_path / "in" / "a.csv"}"]')
+
+
+def test_by_default_nothing_is_on_the_list(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x\n")
+    with pytest.raises(UnsupportedError):
+        rows(None, f'externaldata(s: string)["{tmp_path / "a.csv"}"]')
+
+
+def test_a_file_that_unpacks_beyond_the_limit(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.csv.gz", "wb") as stream:
+        stream.write(b"0\n" * (1 << 20))
+    with pytest.raises(LimitError, match="more than 1 MiB"):
+        rows(tmp_path, f'externaldata(s: string)["{tmp_path / "a.csv.gz"}"]')
+
+
+def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.gz").write_text("plain")
+    (tmp_path / "a.json").write_text("{")
+    for name in ("a.csv.gz", "a.json"):
+        with pytest.raises(QueryError):
+            rows(tmp_path, f'externaldata(s: string)["{tmp_path / name}"]')
+
+
+def test_a_format_that_is_not_read() -> None:
+    with pytest.raises(UnsupportedError, match="format=parquet"):
+        rows(None, 'externaldata(s: string)["/a.parquet"] with (format="parquet")')
