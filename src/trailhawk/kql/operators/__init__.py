@@ -3,6 +3,7 @@
 from trailhawk.kql.operators import (
     arrays,
     columns,
+    evaluate,
     declared,
     finding,
     graph,
@@ -26,6 +27,7 @@ __all__ = [
     "STEPS",
     "arrays",
     "columns",
+    "evaluate",
     "declared",
     "finding",
     "graph",
