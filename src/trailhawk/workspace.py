@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import LakeError
+from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
 if TYPE_CHECKING:
@@ -23,13 +24,17 @@ if TYPE_CHECKING:
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.store import AlertStore
+    from trailhawk.detect.watchlists import WatchlistStore
     from trailhawk.engine.duckdb import DuckDBEngine, Files
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.schema import Table
     from trailhawk.kql.stored import Functions
-    from trailhawk.lake import Lake, Snapshot
+    from trailhawk.lake import Lake
+    from trailhawk.lake.table import DataFile
+
+_WATCHLIST = watchlist_table("")
 
 Clock = Callable[[], datetime]
 
@@ -88,7 +93,7 @@ class Workspace:
 
         return DuckDBEngine(
             _Tables(self),
-            relations={"SecurityAlert": self._alert_rows},
+            relations=_Relations(self),
             functions=self.functions,
             limits=Limits(threads=threads),
             temporary=self.home / "temporary",
@@ -101,7 +106,7 @@ class Workspace:
 
         return functions([self.home / "functions"])
 
-    def _alert_rows(self, snapshot: Files) -> pa.Table:
+    def alert_rows(self, snapshot: Files) -> pa.Table:
         """The alerts that this state of the lake does not hold yet."""
         from trailhawk.detect.security_alert import alert_rows
         from trailhawk.lake.catalog import Snapshot
@@ -114,6 +119,12 @@ class Workspace:
         from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 
         return AlertStore(open_state(sqlite_url(self.home / "state.db")))
+
+    @cached_property
+    def watchlists(self) -> WatchlistStore:
+        from trailhawk.detect.watchlists import WatchlistStore
+
+        return WatchlistStore(self.alerts.engine)
 
     @cached_property
     def incidents(self) -> IncidentStore:
@@ -211,16 +222,56 @@ class Workspace:
 
 
 class _Tables:
-    """The lake as the engine sees it, made when a query first names a table: `print 1` needs none."""
+    """The lake as the engine sees it, made when a query first names a table: `print 1` needs none.
+
+    Watchlists stand in it under names of their own, see `watchlist_table`.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
     def table(self, name: str) -> Table | None:
+        if name == WATCHLIST_ALIASES:
+            from trailhawk.detect.watchlists import ALIASES
+
+            return ALIASES
+        if name.startswith(_WATCHLIST):
+            return self._workspace.watchlists.table(name)
         return self._workspace.lake.table(name)
 
     def table_names(self) -> tuple[str, ...]:
         return self._workspace.lake.table_names()
 
-    def snapshot(self, name: str) -> Snapshot:
-        return self._workspace.lake.snapshot(name)
+    def snapshot(self, name: str) -> Files:
+        return _NoFiles() if _is_watchlist(name) else self._workspace.lake.snapshot(name)
+
+
+class _NoFiles:
+    """The files of what is not in the lake."""
+
+    def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]:
+        return ()
+
+
+class _Relations(Mapping[str, "Callable[[Files], pa.Table]"]):
+    """What the state database holds, as rows: alerts that are not exported yet, and watchlists."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+
+    def __getitem__(self, name: str) -> Callable[[Files], pa.Table]:
+        if name == "SecurityAlert":
+            return self._workspace.alert_rows
+        if _is_watchlist(name):
+            return lambda _: self._workspace.watchlists.rows(name)
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("SecurityAlert", WATCHLIST_ALIASES))
+
+    def __len__(self) -> int:
+        return 2
+
+
+def _is_watchlist(name: str) -> bool:
+    return name == WATCHLIST_ALIASES or name.startswith(_WATCHLIST)

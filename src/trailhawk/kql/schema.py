@@ -11,6 +11,15 @@ from trailhawk.kql.types import KqlType
 HIDDEN_PREFIX = "_th_"
 INGESTION_TIME = "_th_ingestion_time"
 
+WATCHLIST_ALIASES = "_GetWatchlistAlias"
+"""The table of the watchlists' aliases, under the name of the function that gives it."""
+
+
+def watchlist_table(alias: str) -> str:
+    """The name under which a catalog holds a watchlist; its table() may raise NotFoundError with a hint."""
+    return f"{HIDDEN_PREFIX}watchlist_{alias.encode().hex()}"
+
+
 Path = tuple[str | int, ...]
 """Steps into a JSON value: names of members and places in arrays."""
 

@@ -13,6 +13,7 @@ from trailhawk.kql.functions.registry import widest
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import source, step
 from trailhawk.kql.operators.shared import columns_of
+from trailhawk.kql.operators.watchlists import WATCHLIST_FUNCTION, watchlist
 from trailhawk.kql.plan import (
     Call,
     ColumnRef,
@@ -27,7 +28,7 @@ from trailhawk.kql.plan import (
     Unnest,
     Values,
 )
-from trailhawk.kql.schema import INGESTION_TIME, Column, Table
+from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, WATCHLIST_ALIASES, Column, Table
 from trailhawk.kql.scope import (
     Env,
     FunctionBinding,
@@ -71,11 +72,16 @@ def table_name(binder: Binder, expr: syntax.Name, env: Env) -> Node:
             return call_table(binder, binding, (), Scope((), env), expr.span)
         case ScalarBinding():
             raise BindingError(f"'{expr.text}' is a value, not a table", expr.span)
-    table = binder.catalog.table(expr.text)
+    table = table_named(binder, expr.text)
     if table is None:
         known = [*binder.catalog.table_names(), *env.all_names()]
         raise NoTableError(f"there is no table '{expr.text}'", expr.span, hint=suggestion(expr.text, known))
     return scan(binder, table)
+
+
+def table_named(binder: Binder, name: str) -> Table | None:
+    """The table of this name, if a query may write it."""
+    return None if name.startswith(HIDDEN_PREFIX) else binder.catalog.table(name)
 
 
 def scan(binder: Binder, table: Table) -> Node:
@@ -113,6 +119,10 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
     binding = env.get(expr.name)
     if isinstance(binding, FunctionBinding):
         return call_table(binder, binding, expr.args, Scope((), env), expr.span)
+    if expr.name == WATCHLIST_FUNCTION:
+        return watchlist(binder, expr, env)
+    if expr.name == WATCHLIST_ALIASES and not expr.args:
+        return table_name(binder, syntax.Name(expr.span, expr.name), env)
     if expr.name == "materialize" and len(expr.args) == 1:
         return materialize(binder, expr.args[0], env)
     if expr.name == "table" and len(expr.args) >= 1:
@@ -122,7 +132,7 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
         raise UnsupportedError(f"{expr.name}()", expr.span, hint="name a table of this lake")
     if expr.name in FUNCTIONS or expr.name in AGGREGATES:
         raise BindingError(f"'{expr.name}()' gives a value, not a table", expr.span, hint="use print")
-    known = [*env.all_names(), "materialize", "table"]
+    known = [*env.all_names(), "materialize", "table", WATCHLIST_FUNCTION, WATCHLIST_ALIASES]
     raise BindingError(
         f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
     )
