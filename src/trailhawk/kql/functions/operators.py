@@ -237,8 +237,16 @@ def _(value: Timespan) -> Timespan:
 
 # --- text --------------------------------------------------------------------------------------------------
 
-_BEFORE = r"(^|[^\p{L}\p{N}])"
-_AFTER = r"($|[^\p{L}\p{N}])"
+# What parts terms: all of ASCII and Latin-1 that is no letter or digit, and the blocks of punctuation, signs,
+# arrows, boxes and pictures. The classes of Unicode (\\p{L}) say it in full, at 4 ms a pattern to compile.
+_SEPARATORS = (
+    r"\x00-/:-@\[-`{-\x{A9}\x{AB}-\x{B1}\x{B4}\x{B6}-\x{B8}\x{BB}\x{BF}\x{D7}\x{F7}\x{2000}-\x{206F}"
+    r"\x{20A0}-\x{20CF}\x{2190}-\x{245F}\x{249C}-\x{24B5}\x{2500}-\x{2775}\x{2794}-\x{2BFF}\x{3000}-\x{3004}"
+    r"\x{3008}-\x{3020}\x{FE10}-\x{FE6F}\x{FF00}-\x{FF0F}\x{FF1A}-\x{FF20}\x{FF3B}-\x{FF40}\x{FF5B}-\x{FF65}"
+    r"\x{1F000}-\x{1FAFF}"
+)
+_BEFORE = f"(?:^|[{_SEPARATORS}])"
+_AFTER = f"(?:$|[{_SEPARATORS}])"
 _SPECIAL = frozenset(r"\.+*?()|[]{}^$")
 
 
@@ -283,7 +291,7 @@ def _term(
 def has_any_of(source: String, *terms: String) -> Bool:
     """Is one of the texts a whole term of the source? What has_any with a list means.
 
-    Constant terms share one regular expression: each costs some 5 ms to compile, for its classes of letters.
+    Constant terms share one regular expression.
     """
     needles = [sql.string_value(term) for term in terms]
     if len(needles) < 2 or not all(needles):
@@ -296,7 +304,7 @@ def has_any_of(source: String, *terms: String) -> Bool:
     lowered = sql.lower(source)
     found = [sql.call("contains", lowered.copy(), sql.lower(term)) for term in terms]
     matches = [
-        sql.call("regexp_matches", source.copy(), f"{before}({'|'.join(group)}){after}", "i")
+        sql.call("regexp_matches", source.copy(), f"{before}(?:{'|'.join(group)}){after}", "i")
         for (before, after), group in groups.items()
     ]
     return sql.all_of(sql.any_of(*found), sql.any_of(*matches))
