@@ -310,7 +310,7 @@ class _Pattern:
     def _read(self, operator: syntax.GraphMatch) -> None:
         for number, sequence in enumerate(operator.patterns):
             names = [part.name or f"#{number}.{place}" for place, part in enumerate(sequence)]
-            self.nodes += [name for name in names[::2] if name not in self.nodes]
+            self.nodes = list(dict.fromkeys((*self.nodes, *names[::2])))
             for place in range(1, len(sequence), 2):
                 edge = sequence[place]
                 if not isinstance(edge, syntax.GraphEdgePattern):
