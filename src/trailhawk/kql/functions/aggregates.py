@@ -279,7 +279,19 @@ def _array(elements: exp.Expr, size: exp.Expr | None) -> exp.Expr:
 def _list(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
     element = json_elements(value)
     test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
+    if value.type is KqlType.DYNAMIC:
+        return _array(_elements_of_arrays(element, test), size)
     return _array(_filter(exp.Anonymous(this="list", expressions=[element]), test), size)
+
+
+def _elements_of_arrays(element: exp.Expr, test: exp.Expr) -> exp.Expr:
+    """The group's values; in place of an array, its elements."""
+    is_array = exp.EQ(this=sql.call("json_type", element.copy()), expression=sql.literal("ARRAY"))
+    elements = sql.case(
+        (is_array, sql.call("json_extract", element.copy(), "$[*]")),
+        otherwise=exp.Array(expressions=[element]),
+    )
+    return sql.call("flatten", _filter(exp.Anonymous(this="list", expressions=[elements]), test))
 
 
 def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
@@ -287,13 +299,7 @@ def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.E
     element = json_elements(value)
     test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
     if value.type is KqlType.DYNAMIC:
-        # Arrays in the group are united: the set is of their elements.
-        is_array = exp.EQ(this=sql.call("json_type", element.copy()), expression=sql.literal("ARRAY"))
-        elements = sql.case(
-            (is_array, sql.call("json_extract", element.copy(), "$[*]")),
-            otherwise=exp.Array(expressions=[element]),
-        )
-        gathered = sql.call("flatten", _filter(exp.Anonymous(this="list", expressions=[elements]), test))
+        gathered = _elements_of_arrays(element, test)
         return _array(sql.call("list_sort", sql.call("list_distinct", gathered)), size)
     distinct = _filter(exp.Anonymous(this="list", expressions=[exp.Distinct(expressions=[element])]), test)
     return _array(sql.call("list_sort", distinct), size)
@@ -301,7 +307,7 @@ def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.E
 
 @aggregate(aliases=("makelist",), prefix="list", keeps_order=True)
 def make_list(value: AnyArg, size: Long | None = None) -> Dynamic:
-    """An array of the group's values, in the input's order; nulls are left out."""
+    """An array of the group's values, in the input's order; nulls are left out, arrays are joined."""
     return _list(value, None, size)
 
 

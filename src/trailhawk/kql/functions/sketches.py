@@ -32,9 +32,9 @@ from trailhawk.kql.functions.registry import (
 from trailhawk.kql.literals import datetime_ticks, format_datetime, format_timespan, timespan_ticks
 from trailhawk.kql.types import KqlType
 
-_HASHES = 1 << 14
+HASHES = 1 << 14
 _VALUES = 1 << 11
-_SPACE = 1 << 63
+SPACE = 1 << 63
 _KINDS = {KqlType.DATETIME: 1, KqlType.TIMESPAN: 2}
 """The first number of a digest: what its values are, 0 for plain numbers."""
 Percents = Annotated[Arg, frozenset({KqlType.INT, KqlType.LONG, KqlType.REAL, KqlType.DYNAMIC})]
@@ -58,7 +58,7 @@ def _known(value: Sql) -> Sql:
 def _smallest(hashes: Sql) -> Sql:
     """The sketch: the smallest of the different hashes, which say how many there are in all."""
     return sql.array(
-        sql.call("list_slice", sql.call("list_sort", sql.call("list_distinct", hashes)), 1, _HASHES)
+        sql.call("list_slice", sql.call("list_sort", sql.call("list_distinct", hashes)), 1, HASHES)
     )
 
 
@@ -113,9 +113,9 @@ def dcount_hll(sketch: Json) -> Whole | None:
     if not isinstance(sketch, list):
         return None
     hashes = [item for item in sketch if isinstance(item, int)]
-    if len(hashes) < _HASHES:
+    if len(hashes) < HASHES:
         return len(hashes)
-    return round((len(hashes) - 1) * _SPACE / max(hashes))
+    return round((len(hashes) - 1) * SPACE / max(hashes))
 
 
 # --- digests -----------------------------------------------------------------------------------------------

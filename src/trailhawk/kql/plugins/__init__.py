@@ -9,6 +9,7 @@ from trailhawk.kql.plugins import (
     pivot,
     rows,
     sequences,
+    sets,
 )
 from trailhawk.kql.plugins.registry import PLUGINS, Use, plugin
 
@@ -24,4 +25,5 @@ __all__ = [
     "plugin",
     "rows",
     "sequences",
+    "sets",
 ]
