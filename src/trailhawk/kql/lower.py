@@ -243,7 +243,8 @@ class _Lowering:
         for column, call in zip(node.columns[len(node.keys) :], node.aggregates, strict=True):
             value = self.aggregate(call, below)
             items.append(exp.alias_(value, column_name(column.id), copy=False))
-        select = exp.Select(expressions=items or [exp.Literal.number(1)])
+        # One row without keys, even where no aggregate is read.
+        select = exp.Select(expressions=items or [exp.Count(this=exp.Star())])
         select.set("from_", exp.From(this=exp.to_table(below.source)))
         if below.where:
             select.set("where", exp.Where(this=sql.all_of(*below.where)))

@@ -96,7 +96,7 @@ def _overload(own: str, body: Callable[..., object], number: int) -> Overload:
     returns = read.returns
 
     def build(*args: Sql | Arg) -> Sql:
-        given = [json_value(arg) if isinstance(arg, Arg) else arg for arg in args]
+        given = [_json(arg) if isinstance(arg, Arg) else arg for arg in args]
         missing = [sql.cast(exp.Null(), type_) for type_ in params[len(args) :]]
         called = sql.call(sql_name, *given, *missing)
         if returns is KqlType.STRING:
@@ -105,3 +105,10 @@ def _overload(own: str, body: Callable[..., object], number: int) -> Overload:
 
     build.__module__ = body.__module__  # where the function stands: its page of the reference
     return Overload(own, taken, None, returns, build)
+
+
+def _json(arg: Arg) -> Sql:
+    """The argument as JSON, which has no word for what is not finite: that is null."""
+    if arg.type is not KqlType.REAL:
+        return json_value(arg)
+    return sql.case((sql.call("isfinite", arg.sql.copy()), json_value(arg)), otherwise=exp.Null())

@@ -922,13 +922,10 @@ def _correlations(array: Numbers) -> Numbers:
 
 
 def _on_hill(correlations: Numbers, period: int) -> bool:
-    """Is the period a peak of the correlations, above zero?"""
-    here = correlations[period]
-    return bool(
-        here > 0
-        and here >= correlations[period - 1]
-        and (period + 1 >= len(correlations) or here >= correlations[period + 1])
-    )
+    """Is the period a peak of the correlations above zero, within a fifth of its length?"""
+    near = max(1, period // 5)
+    hill = correlations[period - near : period + near + 1]
+    return bool(correlations[period] > 0 and correlations[period] >= hill.max())
 
 
 def _frequencies(array: Numbers) -> list[int]:
@@ -1097,14 +1094,13 @@ def _decomposed(
     size = len(array)
     learned = array[: max(1, size - max(0, test or 0))]
     period = -1 if seasonality is None else seasonality
+    # A trend would hide the period, and blur the season.
+    level = _level(learned) if trend == "linefit" else learned
     if period < 0:
-        # A trend would hide the period.
-        period = _best_period(
-            _level(learned) if trend == "linefit" else learned, 0.6 if threshold is None else threshold
-        )
+        period = _best_period(level, 0.6 if threshold is None else threshold)
     seasonal = np.zeros(size)
     if period > 0:
-        seasonal = _repeated(_season(learned, min(period, len(learned))), size)
+        seasonal = _repeated(_season(level, min(period, len(learned))), size)
     rest = learned - seasonal[: len(learned)]
     places = np.arange(1, size + 1, dtype=np.float64)
     known = np.isfinite(rest)
@@ -1123,13 +1119,16 @@ def _decomposed(
 
 
 def _level(array: Numbers) -> Numbers:
-    """The series without its linear trend."""
+    """The series without its linear trend, on the level of its mean."""
     import numpy as np
 
-    whole = _without_gaps(array)
-    places = np.arange(len(whole), dtype=np.float64)
-    slope, _ = _slope(places, whole)
-    return whole - slope * places
+    known = np.isfinite(array)
+    if not known.any():
+        return array
+    places = np.arange(len(array), dtype=np.float64)
+    slope, _ = _slope(places[known], array[known])
+    level: Numbers = array - slope * (places - places[known].mean())
+    return level
 
 
 _PARTS = tuple((name, _T.DYNAMIC) for name in ("baseline", "seasonal", "trend", "residual"))

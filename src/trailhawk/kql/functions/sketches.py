@@ -18,12 +18,12 @@ from trailhawk.kql.functions.python import Float, Json, Value, Whole, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
+    Arithmetic,
     Bool,
     Dynamic,
     Long,
     Number,
     Real,
-    Same,
     Sql,
     TextArg,
     aggregate,
@@ -330,7 +330,7 @@ def _weighted(value: Arg, weight: Sql, percent: Sql) -> Sql:
 
 
 @aggregate(prefix="percentile")
-def percentilew(value: AnyArg, weight: Real, percent: Real) -> Same:
+def percentilew(value: AnyArg, weight: Real, percent: Real) -> Arithmetic:
     """The nearest-rank percentile of values that count as often as their weight says."""
     return _weighted(value, weight, percent)
 
