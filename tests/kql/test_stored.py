@@ -197,3 +197,14 @@ def test_errors_stand_at_their_place_in_the_text_as_written(engine: DuckDBEngine
 
 def test_other_braces_stay(engine: DuckDBEngine) -> None:
     assert rows(engine, "print '{{Else}}'") == [["{{Else}}"]]
+
+
+def test_what_is_computed_once_is_computed_for_each_call(engine: DuckDBEngine) -> None:
+    count = "let f = (n: long) { let x = materialize(range i from 1 to n step 1); x | count };"
+    calls = ", ".join(f"f({n})" for n in range(1, 60))
+    assert rows(engine, f"{count} union {calls} | summarize dcount(Count, 4)") == [[59]]
+
+
+def test_materialized_rows_and_an_operator_that_shares_its_input(engine: DuckDBEngine) -> None:
+    query = "let m = materialize(Numbers); m | where n > 1 | extend j = n * 10 | top-nested 2 of j by sum(j)"
+    assert rows(engine, query) == [[20, 20], [30, 30]]

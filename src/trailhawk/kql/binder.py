@@ -84,6 +84,8 @@ class Binder:
         self.label: str | None = None
         """What the rows before the operator being bound are called: a table's name, or `as`."""
         self.shared: dict[tuple[int, int], tuple[int, Node]] = {}
+        self.kept: list[Env] = []
+        """What `shared` knows by id: an id is another's once its object is gone."""
 
     # --- the query -----------------------------------------------------------------------------------------
 

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 def once(binder: Binder, plan: Node) -> Callable[[], Shared]:
     """Each call gives a use of the plan with columns of its own, in the plan's order."""
-    number = len(binder.shared)
-    binder.shared[(-1 - number, 0)] = (number, plan)
+    number = binder.new_id()
 
     def use() -> Shared:
         columns = tuple(replace(column, id=binder.new_id()) for column in plan.columns)

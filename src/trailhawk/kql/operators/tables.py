@@ -177,6 +177,7 @@ def materialize(binder: Binder, expr: syntax.Expr, env: Env) -> Node:
     key = (expr.span.start, id(env))
     if key not in binder.shared:
         binder.shared[key] = (binder.new_id(), binder.table(expr, env))
+        binder.kept.append(env)
     number, plan = binder.shared[key]
     columns = tuple(replace(column, id=binder.new_id()) for column in plan.columns)
     return Shared(columns, number, plan, tuple(column.id for column in plan.columns))
