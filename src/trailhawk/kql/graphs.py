@@ -73,7 +73,7 @@ class Search:
     def matches(self, edges: Sequence[EdgePattern], nodes: Sequence[str]) -> Iterator[Match]:
         """Every way the pattern lies in the graph; its edges are connected, `nodes` are all its variables."""
         first = min(nodes, key=self._choices)
-        order = _order(edges, first)
+        order = in_order(edges, first)
         for start in self._candidates(first):
             self.used, self.visited = set(), {start}
             yield from self._extend(order, 0, Match({first: start}, {}, {}))
@@ -250,7 +250,7 @@ class _Steps:
         return self.along[node] + [step for step in self.against[node] if step[1] != node]
 
 
-def _order(edges: Sequence[EdgePattern], first: str) -> list[EdgePattern]:
+def in_order(edges: Sequence[EdgePattern], first: str) -> list[EdgePattern]:
     """The edges so that each begins at a node that is known by then."""
     known, left, order = {first}, list(edges), []
     while left:

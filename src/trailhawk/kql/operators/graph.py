@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import graphs, syntax
-from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
+from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.functions.registry import widest
 from trailhawk.kql.names import Names, auto_name
 from trailhawk.kql.operators.once import once
@@ -30,7 +31,9 @@ from trailhawk.kql.plan import (
     Node,
     OutColumn,
     Project,
+    Shared,
     Union,
+    Window,
 )
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import Env, Scope, visible
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 _T = KqlType
 MAX_EDGES = 50
 """Edges in one pattern."""
+MAX_JOINED_EDGES = 8
+"""A pattern of at most so many single edges is joined by the engine; others are searched for."""
 _KEY = f"{HIDDEN_PREFIX}node"
 # What a node has beside its properties; a query cannot write these names.
 _ID, _IN, _OUT = "#id", "#in", "#out"
@@ -547,6 +552,86 @@ class _Pattern:
         given = (nodes.columns, edges.columns)
         return Apply(columns, (nodes, edges), given, match, name)
 
+    def joined(self, span: Span, cycles: str) -> Node | None:
+        """The matches of a pattern of single edges as joins; None of one that needs the search."""
+        by_path = {"path", "inner"} & {output.of for output in self.outputs.values()}
+        if self.paths or by_path or self.inner_tests or not 0 < len(self.edges) <= MAX_JOINED_EDGES:
+            return None
+        numbered = self._numbered_edges()
+        use_nodes, use_edges = once(self.binder, self._nodes()), once(self.binder, numbered)
+        width = len(self.graph.key)
+        places: dict[str, Node] = {}
+        found: Node | None = None
+        for edge in graphs.in_order(self.edges, self.edges[0].left):
+            rows = self._either_way(use_edges, width) if edge.direction == "--" else use_edges()
+            places[edge.name] = rows
+            walked = self._tested(rows, self.edge_tests.get(edge.name, []), 2 * width)
+            ends = [walked.columns[:width], walked.columns[width : 2 * width]]
+            if edge.direction == "<-":
+                ends.reverse()
+            if found is None:
+                places[edge.left] = use_nodes()
+                found = self._tested(places[edge.left], self.node_tests.get(edge.left, []), width)
+            known = [name in places for name in (edge.left, edge.right)]
+            if cycles == "none" and all(known):
+                return None
+            on: list[tuple[Expr, Expr]] = []
+            for name, end, is_known in zip((edge.left, edge.right), ends, known, strict=True):
+                if is_known:
+                    on += zip(refs(places[name].columns[:width]), refs(end), strict=True)
+            found = Join((*found.columns, *walked.columns), found, walked, JoinKind.INNER, tuple(on))
+            for name, end, is_known in zip((edge.left, edge.right), ends, known, strict=True):
+                if not is_known:
+                    places[name] = use_nodes()
+                    other = self._tested(places[name], self.node_tests.get(name, []), width)
+                    pairs = tuple(zip(refs(end), refs(other.columns[:width]), strict=True))
+                    found = Join((*found.columns, *other.columns), found, other, JoinKind.INNER, pairs)
+        if found is None:
+            return None
+        found = self._without_cycles(found, places, cycles, span)
+        values: list[Expr] = []
+        for output in self.outputs.values():
+            start = width if output.of == "node" else 2 * width
+            column = places[output.variable].columns[start + output.place]
+            values.append(ColumnRef(column.type, column.id))
+        parts = [replace(part, id=self.binder.new_id()) for part in self.graph.key[1:]]
+        first = places[self.edges[0].left].columns[1:width]
+        columns = (*(output.column for output in self.outputs.values()), *parts)
+        return Project(columns, found, (*values, *refs(first)))
+
+    def _numbered_edges(self) -> Node:
+        """The edges with their computed columns and, last, a number of each."""
+        edges = self._edges()
+        number = OutColumn(self.binder.new_id(), f"{HIDDEN_PREFIX}edge", _T.LONG)
+        return Window((*edges.columns, number), edges, (AggregateCall(WINDOWS["row_number"], (), _T.LONG),))
+
+    def _either_way(self, use: Callable[[], Shared], width: int) -> Node:
+        """Each edge and, where its ends differ, the edge turned round."""
+        along, against = use(), use()
+        source, target = against.columns[:width], against.columns[width : 2 * width]
+        differ = self.binder.scalars.call("!=", list(refs((source[0], target[0]))), Span(0, 0))
+        turned = Filter(against.columns, against, differ)
+        columns = tuple(replace(column, id=self.binder.new_id()) for column in along.columns)
+        rest = refs(against.columns[2 * width :])
+        return Union(columns, (along, turned), (refs(along.columns), (*refs(target), *refs(source), *rest)))
+
+    def _tested(self, rows: Node, tests: Sequence[int], start: int) -> Node:
+        """The rows for which the computed conditions are true."""
+        for place in tests:
+            column = rows.columns[start + place]
+            rows = Filter(rows.columns, rows, ColumnRef(column.type, column.id))
+        return rows
+
+    def _without_cycles(self, found: Node, places: dict[str, Node], cycles: str, span: Span) -> Node:
+        """Matches in which no edge, or no node, stands twice."""
+        if cycles == "unique_edges":
+            single = [places[edge.name].columns[-1] for edge in self.edges]
+        else:
+            single = [places[name].columns[0] for name in self.nodes] if cycles == "none" else []
+        for pair in combinations(refs(single), 2):
+            found = Filter(found.columns, found, self.binder.scalars.call("!=", list(pair), span))
+        return found
+
     def rest(self, conditions: Sequence[syntax.Expr]) -> list[syntax.Expr]:
         """The conditions that the search does not test, over what a match gives."""
         self.in_where = True
@@ -650,7 +735,8 @@ def graph_match(binder: Binder, node: Node, operator: syntax.GraphMatch, env: En
     for item in operator.project:
         value = item.value if isinstance(item, syntax.Named) else item
         items.append((item, pattern.expression(value)))
-    found: Node = pattern.search(
+    joined = None if operator.shortest else pattern.joined(operator.span, cycles)
+    found: Node = joined or pattern.search(
         operator.span,
         "none" if operator.shortest else cycles,
         shortest=operator.shortest,
