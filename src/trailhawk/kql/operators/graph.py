@@ -447,17 +447,12 @@ class _Pattern:
     def _given(self, part: syntax.Expr) -> syntax.Expr | None:
         if isinstance(part, syntax.Call) and self._is_over_path(part):
             return self._over_path(part)
+        of_path = self._path_property(part)
+        if of_path is not None:
+            return self._over_path(of_path)
         match part:
             case syntax.Member(target=syntax.Name(text=name)) if name in self.nodes:
                 return self._value(part, name, "node", self._known(name, part.name, part.span))
-            case syntax.Member(target=syntax.Name(text=name)) if name in self.paths:
-                if self.in_where:
-                    raise UnsupportedError(
-                        f"a condition that compares each edge of '{name}' with others", part.span
-                    )
-                return self._over_path(
-                    syntax.Call(part.span, "map", (part.target, syntax.Name(part.span, part.name)), part.span)
-                )
             case syntax.Member(target=syntax.Name(text=name)) if name in self.edge_names:
                 return self._value(part, name, "edge", self._known(name, part.name, part.span))
             case syntax.Call(args=(syntax.Name(text=name),)) if name in self.nodes:
@@ -470,6 +465,26 @@ class _Pattern:
             return syntax.Literal(part.span, [], _T.DYNAMIC)
         if isinstance(part, syntax.Name) and part.text in {*self.nodes, *self.edge_names}:
             raise UnsupportedError(f"all properties of '{part.text}' as one value", part.span)
+        return None
+
+    def _path_property(self, part: syntax.Expr) -> syntax.Call | None:
+        """`path.property`, or a step into one, as map() over the path's edges."""
+        steps: list[syntax.Member | syntax.Index] = []
+        node = part
+        while isinstance(node, syntax.Member | syntax.Index):
+            target = node.target
+            if isinstance(node, syntax.Member) and isinstance(target, syntax.Name):
+                if target.text not in self.paths:
+                    return None
+                if self.in_where:
+                    what = f"a condition that compares each edge of '{target.text}' with others"
+                    raise UnsupportedError(what, part.span)
+                value: syntax.Expr = syntax.Name(node.span, node.name)
+                for step_ in reversed(steps):
+                    value = replace(step_, target=value)
+                return syntax.Call(part.span, "map", (target, value), part.span)
+            steps.append(node)
+            node = target
         return None
 
     def _value(self, part: syntax.Expr, variable: str, of: str, value: syntax.Expr) -> syntax.Name:
