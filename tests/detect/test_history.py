@@ -106,6 +106,15 @@ def test_only_what_is_stored_is_replayed(
     assert sorted(store.windows("r")) == [DAY + hour * HOUR for hour in hours]
 
 
+@pytest.mark.parametrize(("is_quiet", "hours"), [(True, [1, 2, 3, 41, 42]), (False, list(range(1, 43)))])
+def test_a_long_time_without_rows_costs_no_windows_where_nothing_can_be_found_in_it(
+    is_quiet: bool, hours: list[int], engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    engine = engine_of([call(DAY + hour * HOUR) for hour in (0, 1, 40, 41)])
+    detect(engine, store, [RULE], tables=["AWSCloudTrail"], now=NOW, quiet=lambda *_: lambda at: is_quiet)
+    assert sorted(store.windows("r")) == [DAY + hour * HOUR for hour in hours]
+
+
 def test_rows_that_come_late_are_found_by_the_window_they_belong_to(
     engine_of: Callable[..., Engine], store: AlertStore
 ) -> None:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from trailhawk.detect.alert import Alert
@@ -199,7 +199,7 @@ class _Replay:
         """The windows to run: not those that were run before and have had no news since."""
         tables = self._tables(rule)
         known = self._store.windows(rule.id)
-        for window in windows(rule, start, end):
+        for window in self._windows(rule, start, end):
             seen = self._seen(tables, window)
             before = known.get(window.at)
             if before and _is_final(before) and before.seen >= seen:
@@ -208,6 +208,28 @@ class _Replay:
                 continue  # a minute without rows cannot give any
             else:
                 yield window
+
+    def _windows(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
+        """The rule's windows in [start, end), without those of long times that left no row in its tables.
+
+        One event with a wrong year must not cost a million windows. A query that could have a result without
+        any row keeps them all.
+        """
+        is_quiet = self._quiet.get(rule.id)
+        moments = sorted({moment for table in self._tables(rule) for moment in table.moments})
+        if is_quiet is None or not moments:
+            yield from windows(rule, start, end)
+            return
+        first = max(start, moments[0])
+        for moment, following in pairwise(moments):
+            unseen = moment + BIN + rule.period
+            # What is quiet at one moment without rows is quiet at all of them.
+            if following - unseen > rule.frequency and is_quiet(unseen + (following - unseen) / 2):
+                if first < min(unseen, end):
+                    yield from windows(rule, first, min(unseen, end))
+                first = max(start, following)
+        if first < end:
+            yield from windows(rule, first, end)
 
     def runs(self, due: Sequence[Window], workers: int) -> Iterator[Run]:
         """Each window run, in the order given."""
