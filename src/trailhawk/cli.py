@@ -260,7 +260,7 @@ def functions_list(context: typer.Context, form: FormatOption = Format.TABLE) ->
         {
             "name": function.name,
             "parameters": function.parameters,
-            "about": function.documentation.partition("\n")[0],
+            "about": function.fault or function.documentation.partition("\n")[0],
             "source": function.source,
         }
         for function in _workspace(context).functions.all()
@@ -277,6 +277,9 @@ def functions_show(
 ) -> None:
     """Show one function: its parameters, documentation and text."""
     function = _workspace(context).functions.named(name)
+    if form is Format.TABLE:
+        print(visible(f"// {function.source}\n{function.text or function.fault}".rstrip(), keep="\n"))
+        return
     show_one(
         {
             "name": function.name,
@@ -284,6 +287,7 @@ def functions_show(
             "documentation": function.documentation,
             "source": function.source,
             "text": function.text,
+            "fault": function.fault,
         },
         form,
     )

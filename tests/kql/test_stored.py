@@ -9,7 +9,7 @@ import pytest
 
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import TimeRange
-from trailhawk.errors import BindingError, KqlSyntaxError, NotFoundError, QueryError, UsageError
+from trailhawk.errors import BindingError, KqlSyntaxError, NotFoundError, QueryError
 from trailhawk.kql.schema import Table
 from trailhawk.kql.stored import Functions, read_functions
 
@@ -105,7 +105,7 @@ def test_a_name_nearby_is_offered(engine: DuckDBEngine) -> None:
 def test_an_error_in_a_function_stands_where_the_query_calls_it(engine: DuckDBEngine, query: str) -> None:
     with pytest.raises(BindingError) as caught:
         engine.query(query, now=NOW)
-    assert ", in function 'Wrong' at 3:13" in caught.value.message
+    assert "(in function 'Wrong' at 3:13)" in caught.value.message
     assert caught.value.span is not None
     assert query[caught.value.span.start : caught.value.span.end] == "Wrapping"
 
@@ -149,16 +149,28 @@ def test_a_later_function_replaces_one_of_its_name(tmp_path: Path, functions: Fu
     assert rows(engine, "Above(0)") == [[7]]
 
 
-def test_names_and_bytes_of_files(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_called_costs_nobody_else(tmp_path: Path) -> None:
     assert read_functions(tmp_path / "none") == []
-    bad = tmp_path / "two words.kql"
-    bad.write_text("print 1")
-    with pytest.raises(UsageError, match="no name of a function"):
-        read_functions(tmp_path)
-    bad.unlink()
+    (tmp_path / "folder.kql").mkdir()
+    (tmp_path / "two words.kql").write_text("print 7")
     (tmp_path / "Latin.kql").write_bytes(b"print '\xe9'")
-    with pytest.raises(UsageError, match="not UTF-8"):
-        read_functions(tmp_path)
+    (tmp_path / "Broken.kql").write_text("(a: long) { print a")
+    (tmp_path / "Good.kql").write_text("print 1")
+    functions = Functions(read_functions(tmp_path))
+    engine = DuckDBEngine(NoTables(), functions=functions)  # type: ignore[arg-type]  # as above
+    assert rows(engine, "Good") == [[1]]
+    assert rows(engine, "['two words']") == [[7]]
+    faults = {function.name: function.fault.rpartition("/")[2] for function in functions.all()}
+    assert faults == {
+        "Broken": "Broken.kql:1:20: expected '|', ';' or '}', found the end of the query",
+        "Good": "",
+        "Latin": "Latin.kql is not UTF-8 text",
+        "two words": "",
+    }
+    assert functions.named("Broken").parameters == ""
+    for name in ("Latin", "Broken"):
+        with pytest.raises(KqlSyntaxError):
+            engine.query(name, now=NOW)
 
 
 # --- the range of a hunt -----------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 
-from trailhawk.errors import NotFoundError, QueryError, Span, UsageError
+from trailhawk.errors import KqlSyntaxError, NotFoundError, QueryError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.parser import MAX_LENGTH, parse_function
 from trailhawk.kql.scope import suggestion
@@ -17,16 +17,18 @@ _BASE = 1 << 32
 _ROOM = 1 << 24
 assert _ROOM > MAX_LENGTH
 """Spans in a stored function count from a base of its own, beyond those of every query."""
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
 class StoredFunction:
-    """One file: its name is the function's, `source` says where it lies, `base` where its spans begin."""
+    """One file: its name is the function's, `source` says where it lies, `base` where its spans begin.
+
+    `text` is None where the file is not text.
+    """
 
     name: str
-    text: str
+    text: str | None
     source: str
     base: int = _BASE
 
@@ -34,7 +36,7 @@ class StoredFunction:
     def documentation(self) -> str:
         """The comment lines at the top."""
         lines = []
-        for line in self.text.splitlines():
+        for line in (self.text or "").splitlines():
             if not line.startswith("//"):
                 break
             lines.append(line.lstrip("/").strip())
@@ -43,6 +45,8 @@ class StoredFunction:
     @cached_property
     def value(self) -> syntax.Function:
         """What it says; QueryError with file, line and column where that is no KQL."""
+        if self.text is None:
+            raise KqlSyntaxError(f"{self.source} is not UTF-8 text")
         try:
             return parse_function(self.text, base=self.base)
         except QueryError as error:
@@ -50,11 +54,20 @@ class StoredFunction:
             raise type(error)(f"{self.source}{where}: {error.message}", hint=error.hint) from None
 
     @property
+    def fault(self) -> str:
+        """Why it cannot be called, '' where it can."""
+        try:
+            _ = self.value
+        except QueryError as error:
+            return str(error)
+        return ""
+
+    @property
     def parameters(self) -> str:
         """The parameters as they are written, '' where there are none."""
-        given = self.value.parameters
-        if not given:
+        if self.text is None or self.fault or not self.value.parameters:
             return ""
+        given = self.value.parameters
         first, last = self.own(given[0].span), self.own(given[-1].span)
         return " ".join(self.text[first.start : last.end].split())
 
@@ -102,8 +115,8 @@ class Functions(Mapping[str, syntax.Function]):
         if error.span is None or error.span.start < _BASE:
             return error
         function = self.all()[(error.span.start - _BASE) // _ROOM]
-        line, column = function.own(error.span).position(function.text)
-        message = f"{error.message}, in function '{function.name}' at {line}:{column}"
+        line, column = function.own(error.span).position(function.text or "")
+        message = f"{error.message} (in function '{function.name}' at {line}:{column})"
         return type(error)(message, self._call_of(function.name, query), hint=error.hint)
 
     def _call_of(self, name: str, query: syntax.Query) -> Span | None:
@@ -113,7 +126,7 @@ class Functions(Mapping[str, syntax.Function]):
             more = {
                 function.name
                 for function in self.all()
-                if function.name not in leading and leading & set(_WORD.findall(function.text))
+                if function.name not in leading and leading & set(_WORD.findall(function.text or ""))
             }
             if not more:
                 break
@@ -129,21 +142,20 @@ class Functions(Mapping[str, syntax.Function]):
 def read_functions(folder: Path) -> list[StoredFunction]:
     """The functions of a folder's `*.kql` files; none where there is no such folder.
 
-    Raises UsageError for a file whose name cannot be a function's, or that is not text.
+    A file that cannot be called is no error yet: it must not cost the other queries.
     """
-    found = []
-    for path in sorted(folder.glob("*.kql")):
-        if not _NAME.fullmatch(path.stem):
-            raise UsageError(
-                f"{path}: '{path.stem}' is no name of a function",
-                hint="letters, digits and _, no digit first",
-            )
-        try:
-            text = path.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError:
-            raise UsageError(f"{path} is not UTF-8 text") from None
-        found.append(StoredFunction(path.stem, text, str(path)))
-    return found
+    return [
+        StoredFunction(path.stem, _text(path), str(path))
+        for path in sorted(folder.glob("*.kql"))
+        if path.is_file()
+    ]
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        return None
 
 
 def _nodes(node: object) -> Iterator[syntax.Node]:
