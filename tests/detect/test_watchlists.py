@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from trailhawk.cli import run
+from trailhawk.detect.content import rules
 from trailhawk.detect.watchlists import MAX_BYTES, MAX_LINE, read_csv
 from trailhawk.engine.result import TimeRange
 from trailhawk.errors import BindingError, NotFoundError, SourceError, TrailhawkError, UsageError
@@ -288,3 +290,49 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
         "usage: admins.csv has no column 'Nme'; did you mean 'Name'?",
         f"error: {tmp_path / 'none.csv'}: No such file or directory",
     ]
+
+
+# --- rules -------------------------------------------------------------------------------------------------
+
+RULE = """
+id: 5a0c2f3e-1111-4222-8333-944455556677
+name: An admin signed in
+severity: Low
+queryFrequency: 1h
+queryPeriod: 1h
+triggerOperator: gt
+triggerThreshold: 0
+query: |
+  imAuthentication(starttime=todatetime('{{StartTimeISO}}'), eventtype_in=dynamic(["Logon"]))
+  | where TargetUserId in ((_GetWatchlist('admins') | project SearchKey))
+"""
+
+
+def test_a_rule_may_use_stored_functions_and_watchlists(workspace: Workspace, tmp_path: Path) -> None:
+    def sign_in(place: int, user: str) -> dict[str, object]:
+        return {
+            "eventVersion": "1.11",
+            "userIdentity": {"type": "IAMUser", "userName": user, "principalId": f"AIDA{user.upper()}"},
+            "eventTime": f"2026-03-01T0{place}:30:00Z",
+            "eventSource": "signin.amazonaws.com",
+            "eventName": "ConsoleLogin",
+            "sourceIPAddress": "192.0.2.1",
+            "responseElements": {"ConsoleLogin": "Success"},
+            "eventID": f"00000000-0000-4000-8000-00000000000{place}",
+            "recipientAccountId": "111122223333",
+        }
+
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    users = ["ann", "bob", "ann", "cas"]
+    (logs / "a.json").write_text(
+        json.dumps({"Records": [sign_in(place, user) for place, user in enumerate(users, 1)]})
+    )
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "admin.yaml").write_text(RULE)
+    workspace.ingest([logs], lambda _: None)
+    load(workspace, "admins", "Id,Name\nAIDAANN,Ann\n")
+    found = [rule for rule in rules([tmp_path / "rules"]) if rule.name == "An admin signed in"]
+    summary = workspace.detect(found)
+    assert [rule.failed for rule in summary.rules] == [0]
+    assert [alert.at.hour for alert in workspace.alerts.alerts()] == [2, 4]
