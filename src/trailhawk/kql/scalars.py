@@ -57,6 +57,8 @@ _NEGATED = {
 } | {"!in": "in", "!in~": "in~"}
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TEXT_COMPARISONS = frozenset({"=~", "!~"})
+_ARRAYS = frozenset({"percentiles_array_tdigest"})
+"""Functions that take typeof(...) for the elements of the array they give."""
 
 
 class TableBinder(Protocol):
@@ -418,7 +420,7 @@ class ScalarBinder:
             args = [self.bind(arg, scope, collect) for arg in expr.args if not isinstance(arg, syntax.TypeOf)]
             types = [arg for arg in expr.args if isinstance(arg, syntax.TypeOf)]
             called = self.call(expr.name, args, expr.span)
-            if types and types[0].type is not None:
+            if types and types[0].type is not None and expr.name not in _ARRAYS:
                 return self.convert(called, types[0].type, expr.span)
             return called
         if expr.name in AGGREGATES:

@@ -32,6 +32,7 @@ from trailhawk.kql.plan import (
     Project,
     Sort,
     SortKey,
+    references,
 )
 from trailhawk.kql.scalars import Collector
 from trailhawk.kql.scope import (
@@ -130,6 +131,11 @@ def aggregate_item(
     else:
         bound = binder.scalars.bind(value, scope, collect)
         found = [(aggregate_name(value) or "", bound)]
+    rows = {column.id for column in scope.columns}
+    if any(references(bound) & rows for _, bound in found):
+        raise BindingError(
+            "a column stands outside an aggregate", item.span, hint="name it after 'by', or use take_any(...)"
+        )
     for index, name in enumerate(given):
         if name in names.used:
             raise BindingError(f"two columns are called '{name}'", item.span)
