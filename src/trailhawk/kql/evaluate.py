@@ -298,16 +298,17 @@ def _bag(types: tuple[KqlType, ...], result: KqlType) -> Body:
 
 
 def _concat(*arrays: object) -> object:
-    if not all(isinstance(array, list) for array in arrays):
-        return None
+    """What is no array counts as none."""
     return [item for array in arrays if isinstance(array, list) for item in array][:_LIMIT]
 
 
 def _merge(*bags: object) -> object:
+    """Of one key the leftmost value."""
     merged: dict[str, object] = {}
     for bag in bags:
         if isinstance(bag, dict):
-            merged = {**bag, **merged}
+            for key, value in bag.items():
+                merged.setdefault(key, value)
     return merged
 
 

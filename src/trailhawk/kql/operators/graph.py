@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import graphs, syntax
-from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
+from trailhawk.kql.functions import AGGREGATES, WINDOWS
 from trailhawk.kql.functions.registry import widest
 from trailhawk.kql.names import Names, auto_name
 from trailhawk.kql.operators.once import once
@@ -192,8 +192,6 @@ def exported(binder: Binder, graph: Graph, output: syntax.GraphOutput) -> Node:
     for name, key in ids:
         shown = property_text(output, name)
         if shown is not None:
-            if "hash" not in FUNCTIONS:
-                raise UnsupportedError(name, output.span)
             value = binder.scalars.call("hash", [ColumnRef(key[0].type, key[0].id)], output.span)
             pairs.append((OutColumn(binder.new_id(), shown, value.type), value))
     for column in (*visible(table.columns), *carried(binder, table)):
