@@ -133,6 +133,17 @@ def test_a_window_without_history_enough_is_learning(
     assert (summary.rules[0].learning, summary.rules[0].run) == (3, 7)
 
 
+def test_a_query_that_names_no_table_has_the_history_of_all(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    rule = replace(RULE, query='search "DeleteBucket" | project TimeGenerated', period=timedelta(days=2))
+    engine = engine_of([call(DAY), call(DAY + 60 * HOUR, "DeleteBucket")])
+    found = detect(engine, store, [rule], tables=["AWSCloudTrail"], now=NOW)
+    assert (found.rules[0].learning, found.rules[0].run, found.rules[0].alerts) == (47, 14, 1)
+    late = engine_of([call(DAY + 59 * HOUR, "DeleteBucket")])
+    assert detect(late, store, [rule], tables=["AWSCloudTrail"], now=NOW).rules[0].run > 0
+
+
 def test_a_query_that_cannot_be_bound_fails_once_and_loudly(
     engine_of: Callable[..., Engine], store: AlertStore
 ) -> None:

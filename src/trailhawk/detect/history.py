@@ -305,8 +305,9 @@ class _Replay:
         )
 
     def _tables(self, rule: Rule) -> list[Stored]:
-        """The tables that the rule's query names."""
-        return [self._lake[name] for name in self._lake if re.search(rf"\b{re.escape(name)}\b", rule.query)]
+        """The tables that the rule's query names; all of them where it names none, as `search` may."""
+        named = [name for name in self._lake if re.search(rf"\b{re.escape(name)}\b", rule.query)]
+        return [self._lake[name] for name in named or self._lake]
 
     def _seen(self, tables: Iterable[Stored], window: Window) -> int:
         return sum(table.rows(window.news, window.at) for table in tables)
