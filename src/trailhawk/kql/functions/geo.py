@@ -1,6 +1,5 @@
-"""Geography. Shapes are GeoJSON over the earth as a ball; what is no valid shape or place gives null.
-
-Needs the extra `trailhawk[geo]`.
+"""Geography. Shapes are GeoJSON over the earth as a ball; what is no valid shape or place gives null. All but
+`geo_from_wkt()` need the extra `trailhawk[geo]`.
 """
 
 # ruff: noqa: E501  (an example stands on one line)

@@ -1,6 +1,5 @@
-"""Cells of the earth. H3, S2 and geohash: a place as a short name that its neighbours nearly share.
-
-Needs the extra `trailhawk[geo]`.
+"""Cells of the earth. H3, S2 and geohash: a place as a short name that its neighbours nearly share. All but
+geohash need the extra `trailhawk[geo]`.
 """
 
 # ruff: noqa: E501  (an example stands on one line)
@@ -131,11 +130,11 @@ def geo_h3cell_neighbors(h3cell: Text) -> Json:
 
 
 def _ring(cell: str, distance: int) -> list[str]:
-    """The cells at exactly this distance."""
+    """The cells at exactly this distance, in H3's spiral order."""
     import h3
 
     nearer = set(h3.grid_disk(cell, distance - 1)) if distance else set()
-    return sorted(set(h3.grid_disk(cell, distance)) - nearer)
+    return [other for other in h3.grid_disk(cell, distance) if other not in nearer]
 
 
 @geographic
@@ -529,8 +528,8 @@ def geo_geohash_to_polygon(geohash: Text) -> Json:
     return ring_json([(west, south), (east, south), (east, north), (west, north)])
 
 
-# Around a cell: west, then east, then the column itself.
-_AROUND = ((-1, 0), (-1, -1), (-1, 1), (1, 0), (1, -1), (1, 1), (0, -1), (0, 1))
+# The cells around one, in the order in which Kusto's documentation lists them.
+_AROUND = ((-1, -1), (-1, 1), (1, -1), (0, 1), (-1, 0), (1, 1), (1, 0), (0, -1))
 
 
 @python()

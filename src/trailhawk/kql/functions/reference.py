@@ -163,14 +163,32 @@ def _index(rooms: dict[str, list[Entry]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _plugins() -> dict[str, str]:
+    """The documentation of the plugins of evaluate, by name."""
+    from trailhawk.kql.plugins import PLUGINS  # they are made of functions, so not at the top
+
+    return {name: inspect.getdoc(bind) or "" for name, bind in sorted(PLUGINS.items())}
+
+
+def _plugin_page() -> str:
+    sections = [f"## {name}\n\n{text}" for name, text in _plugins().items()]
+    return "\n\n".join(["# Plugins of evaluate", _MADE, *sections]) + "\n"
+
+
+def _plugin_index() -> str:
+    names = ", ".join(f"[{name}](plugins.md#{name})" for name in _plugins())
+    return f"\n## [Plugins of evaluate](plugins.md)\n\n{names}\n"
+
+
 def pages() -> dict[str, str]:
-    """The pages' file names and texts: one a room, and the index."""
+    """The pages' file names and texts: one a room, one of the plugins, and the index."""
     rooms: dict[str, list[Entry]] = {}
     for entry in documented():
         rooms.setdefault(entry.room, []).append(entry)
     rooms = dict(sorted(rooms.items()))
     written = {f"{room}.md": _page(room, entries) for room, entries in rooms.items()}
-    return {"README.md": _index(rooms), **written}
+    written["plugins.md"] = _plugin_page()
+    return {"README.md": _index(rooms) + _plugin_index(), **written}
 
 
 def main(folder: Path) -> None:

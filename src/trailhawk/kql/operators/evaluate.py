@@ -9,7 +9,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import carried, riders
 from trailhawk.kql.plan import Node
-from trailhawk.kql.plugins import PLUGINS, Use
+from trailhawk.kql.plugins.registry import PLUGINS, Use
 from trailhawk.kql.scope import Env, suggestion
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from trailhawk.kql.plugins.shared import Arguments, Row, as_number, column_argum
 from trailhawk.kql.types import KqlType
 
 _T = KqlType
-MAX_PATTERNS = 100_000
+MAX_WORK = 1_000_000_000
+"""Steps over rows that a search for patterns may take: some twenty seconds."""
 Item = tuple[int, object]
 """A column's place, and its value."""
 
@@ -127,10 +128,11 @@ def _whole(weight: float) -> int:
     return round(weight)
 
 
-def _closed(data: _Data, enough: Callable[[float, frozenset[int]], bool], most: int) -> list[Pattern]:
-    """Patterns that are frequent enough and cannot fix another column without losing rows.
+def _closed(data: _Data, enough: Callable[[frozenset[int]], bool], most: int) -> list[Pattern]:
+    """Patterns that are frequent enough and cannot fix another value without losing rows.
 
-    Apriori: a pattern grows by one column at a time, to the right, while it is frequent enough.
+    As in Apriori a pattern grows by one value at a time; the values that all its rows share besides come with
+    it, and do not count toward the `most` that may be fixed.
     """
     by_item: dict[Item, set[int]] = {}
     for place, row in enumerate(data.rows):
@@ -140,31 +142,33 @@ def _closed(data: _Data, enough: Callable[[float, frozenset[int]], bool], most: 
     singles = [
         Pattern((item,), rows)
         for item, found in sorted(by_item.items(), key=lambda pair: (pair[0][0], repr(pair[0][1])))
-        if enough(data.weight(rows := frozenset(found)), rows)
+        if enough(rows := frozenset(found))
     ]
-    largest: dict[frozenset[int], Pattern] = {}
-    stack = list(reversed(singles))
-    seen = 0
-    while stack:
-        pattern = stack.pop()
-        seen += 1
-        if seen > MAX_PATTERNS:
-            raise LimitError(
-                f"more than {MAX_PATTERNS} patterns are frequent enough",
-                hint="raise the threshold, or project fewer columns",
-            )
-        known = largest.get(pattern.rows)
-        if known is None or len(known.items) < len(pattern.items):
-            largest[pattern.rows] = pattern
-        if len(pattern.items) == most:
-            continue
-        last = pattern.items[-1][0]
-        for single in singles:
-            if single.items[0][0] > last:
-                rows = pattern.rows & single.rows
-                if rows and enough(data.weight(rows), rows):
-                    stack.append(Pattern((*pattern.items, *single.items), rows))
-    return list(largest.values())
+    work = 0
+    closed: dict[frozenset[int], Pattern] = {}
+    level: list[frozenset[int]] = [frozenset(range(len(data.rows)))]
+    for _ in range(most):
+        wider: list[frozenset[int]] = []
+        for rows in level:
+            known = {item[0] for item in closed[rows].items} if rows in closed else set()
+            for single in singles:
+                if single.items[0][0] in known:
+                    continue
+                narrowed = rows & single.rows
+                work += min(len(rows), len(single.rows)) + len(narrowed)
+                if narrowed in closed or not narrowed or not enough(narrowed):
+                    continue
+                work += len(narrowed)
+                if work > MAX_WORK:
+                    raise LimitError(
+                        "too many patterns are frequent enough",
+                        hint="raise the threshold, or project fewer columns",
+                    )
+                items = tuple(other.items[0] for other in singles if narrowed <= other.rows)
+                closed[narrowed] = Pattern(items, narrowed)
+                wider.append(narrowed)
+        level = wider
+    return list(closed.values())
 
 
 @plugin("basket")
@@ -184,7 +188,7 @@ def basket(use: Use) -> Node:
     def rows(found: list[Row]) -> Iterator[Row]:
         data = _data(found, len(columns))
         total = sum(data.weights)
-        patterns = _closed(data, lambda weighs, _: weighs >= threshold * total > 0, most)
+        patterns = _closed(data, lambda places: data.weight(places) >= threshold * total > 0, most)
         ranked = sorted(patterns, key=lambda p: (-data.weight(p.rows) * len(p.items), repr(p.items)))
         for number, pattern in enumerate(ranked):
             count = data.weight(pattern.rows)
@@ -294,7 +298,7 @@ def diffpatterns(use: Use) -> Node:
             return a, b
 
         # A pattern can only differ that much if it is that frequent on one of the sides.
-        patterns = _closed(plain, lambda _, places: max(shares(places)) >= threshold, most)
+        patterns = _closed(plain, lambda places: max(shares(places)) >= threshold, most)
         for number, pattern in enumerate(_different(patterns, shares, threshold)):
             counts = [_whole(data.weight(pattern.rows & half)) for half in halves]
             percents = [100 * count / total for count, total in zip(counts, totals, strict=True)]
