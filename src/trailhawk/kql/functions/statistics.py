@@ -1,4 +1,4 @@
-"""Statistics: error function, beta distribution, Welch's test, random numbers."""
+"""Statistics: error function, beta distribution, Welch's test, random numbers and guids."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.python import Float, python
-from trailhawk.kql.functions.registry import Long, Real, Sql, scalar
+from trailhawk.kql.functions.registry import Guid, Long, Real, Sql, scalar
 from trailhawk.kql.types import KqlType
 
 _STEPS = 300
@@ -48,6 +48,16 @@ def rand(count: Long | None = None) -> Real:
     if count is None:
         return number
     return exp.Floor(this=sql.binary(exp.Mul, number, sql.cast(count, KqlType.REAL)))
+
+
+@scalar()
+def new_guid() -> Guid:
+    """A random guid.
+
+    >>> strlen(tostring(new_guid()))
+    36
+    """
+    return sql.cast(sql.call("uuid"), KqlType.STRING)
 
 
 def _fraction(x: float, a: float, b: float) -> float:
