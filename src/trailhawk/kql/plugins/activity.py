@@ -155,8 +155,13 @@ def activity_counts_metrics(use: Use) -> Node:
 
 
 def _optional_bounds(subject: _Subject, sizes: int) -> tuple[Number, Number] | None:
-    """Start and End, where there are more arguments than the window sizes that follow them."""
-    return subject.bounds() if len(subject.arguments.rest) > sizes else None
+    """Start and End, where two more constants stand before the columns than there are window sizes."""
+    constants = 0
+    for arg in subject.arguments.rest:
+        if isinstance(arg, syntax.Name) and subject.use.scope.column(arg.text) is not None:
+            break
+        constants += 1
+    return subject.bounds() if constants >= sizes + 2 else None
 
 
 def _bounds_of(
