@@ -317,7 +317,9 @@ class Binder:
             if self.nodes > MAX_NODES:
                 raise LimitError(f"the query grows beyond {MAX_NODES} steps", operator.span)
             if isinstance(operator, syntax.As):
-                env = env.with_({operator.name: TableBinding(_before(pipe, operator), env)})
+                # The rows that a sub-pipe begins with cannot be asked for again by a name.
+                if pipe.source is not None or operator is not pipe.operators[0]:
+                    env = env.with_({operator.name: TableBinding(_before(pipe, operator), env)})
                 label = operator.name
                 continue
             if isinstance(operator, syntax.Invoke):
