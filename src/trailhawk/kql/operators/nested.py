@@ -28,6 +28,7 @@ from trailhawk.kql.plan import (
     Project,
     Sort,
     SortKey,
+    references,
     substitute,
 )
 from trailhawk.kql.scalars import Collector
@@ -94,6 +95,8 @@ def _level(binder: Binder, node: Node, level: syntax.TopNestedLevel, names: Name
     by = level.by.value
     collect = Collector(AGGREGATES)
     total = binder.scalars.bind(by.value if isinstance(by, syntax.Named) else by, scope, collect)
+    if not references(total) <= {column.id for column in collect.columns}:
+        raise BindingError("top-nested orders by an aggregate", by.span, hint="write max(...) or sum(...)")
     total_name = names.unique(by.names[0] if isinstance(by, syntax.Named) else f"aggregated_{key_name}")
     others: Const | None = None
     if level.others is not None:
