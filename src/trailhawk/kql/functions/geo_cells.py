@@ -244,7 +244,10 @@ def _h3cells(shape: Polygons, resolution: int, radius: float) -> list[str] | Non
     cells: set[str] = set()
     for part in shape.parts:
         rings = [[(latitude, longitude) for longitude, latitude in ring] for ring in part]
-        cells |= set(h3.h3shape_to_cells(h3.LatLngPoly(rings[0], *rings[1:]), resolution))
+        try:
+            cells |= set(h3.h3shape_to_cells(h3.LatLngPoly(rings[0], *rings[1:]), resolution))
+        except h3.H3BaseException:  # a flat reading of the shape fails, as around a pole
+            return None
     return sorted(cells) if len(cells) <= MAX_H3_CELLS else None
 
 

@@ -12,7 +12,7 @@ import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, wraps
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Polygons:
 
 def geographic(body: Callable[..., object]) -> ScalarFunction:
     """Register a function that needs the extra's libraries: without them a query that calls it is refused."""
-    function = python()(body)
+    function = python()(_null_for_misshapen(body))
     function.overloads[-1] = _guarded(function.overloads[-1])
     return function
 
@@ -62,11 +62,24 @@ def geographic_overload(function: ScalarFunction) -> Callable[[Callable[..., obj
     """Another signature of such a function."""
 
     def register(body: Callable[..., object]) -> Callable[..., object]:
-        python_overload(function)(body)
+        python_overload(function)(_null_for_misshapen(body))
         function.overloads[-1] = _guarded(function.overloads[-1])
         return body
 
     return register
+
+
+def _null_for_misshapen(body: Callable[..., object]) -> Callable[..., object]:
+    """The body with null where a library finds a shape invalid that passed as valid here."""
+
+    @wraps(body)
+    def careful(*args: object) -> object:
+        try:
+            return body(*args)
+        except (ArithmeticError, RuntimeError, ValueError):
+            return None
+
+    return careful
 
 
 def _guarded(overload: Overload) -> Overload:
@@ -571,9 +584,10 @@ def _moved(center: Vector, ahead: Vector, side: Vector, turn: float, distance: f
 
 
 def line_buffer(shape: Lines, radius: float, tolerance: float) -> spherely.Geography:
-    """All within `radius` metres of the lines."""
+    """All within `radius` metres of the lines; a tolerance below a ten-thousandth of the radius is raised."""
     import spherely
 
+    tolerance = max(tolerance, radius * 1e-4)  # finer rings take half a minute on lines around the earth
     # An edge's side bends away from the shortest way by about length² · radius / (8 · earth²).
     longest = EARTH_RADIUS * math.sqrt(8 * tolerance / radius)
     parts = []
