@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.kql import passes
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.plan import InQuery, Node, ScalarQuery, Scan, Shared, walk
+from trailhawk.kql.records import replace
 from trailhawk.kql.schema import INGESTION_TIME, Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import DataFile

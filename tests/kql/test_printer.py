@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import os
@@ -20,6 +19,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.literals import DATETIME_MAX, DATETIME_MIN
 from trailhawk.kql.parser import parse
 from trailhawk.kql.printer import quoted, to_kql
+from trailhawk.kql.records import field_names
 from trailhawk.kql.types import KqlType
 
 HERE = Path(__file__).parent
@@ -31,7 +31,7 @@ SPANS = {"span", "name_span", "name_spans"}
 def bare(node: object) -> object:
     """A tree without its spans; a number keeps its type, and NaN equals NaN."""
     if isinstance(node, syntax.Node):
-        fields = [item.name for item in dataclasses.fields(node) if item.name not in SPANS]
+        fields = [name for name in field_names(node) if name not in SPANS]
         return (type(node).__name__, *(bare(getattr(node, name)) for name in fields))
     if isinstance(node, tuple):
         return tuple(bare(item) for item in node)

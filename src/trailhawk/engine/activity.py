@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ from trailhawk.engine.result import TimeRange
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions import FUNCTIONS
 from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Filter, Node, OutColumn
+from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions

@@ -107,17 +107,17 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
 def _test(name: str, args: tuple[Const, ...]) -> bool | int | None:
     """What a function asks of its parameters, so that a filter nobody asked for costs nothing."""
     match name, args:
-        case ("isnull" | "isnotnull"), (Const(type_, value),) if type_ not in (_T.STRING, _T.DYNAMIC):
+        case (("isnull" | "isnotnull"), (Const(type_, value),)) if type_ not in (_T.STRING, _T.DYNAMIC):
             return (value is None) == (name == "isnull")
-        case ("isempty" | "isnotempty"), (Const(_T.STRING, str() as text),):
+        case (("isempty" | "isnotempty"), (Const(_T.STRING, str() as text),)):
             return (text == "") == (name == "isempty")
         case "array_length", (Const(_T.DYNAMIC, list() as array),):
             return len(array)
         case "not", (Const(_T.BOOL, bool() as truth),):
             return not truth
-        case ("==" | "!="), (Const(_T.STRING, str() as left), Const(_T.STRING, str() as right)):
+        case (("==" | "!="), (Const(_T.STRING, str() as left), Const(_T.STRING, str() as right))):
             return (left == right) == (name == "==")
-        case ("==" | "!="), (Const(type_, int() as left), Const(other, int() as right)) if (
+        case (("==" | "!="), (Const(type_, int() as left), Const(other, int() as right))) if (
             type_ is other or {type_, other} <= {*_WHOLE}
         ):
             return (left == right) == (name == "==")

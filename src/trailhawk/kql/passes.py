@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON
@@ -37,6 +37,7 @@ from trailhawk.kql.plan import (
     substitute,
     walk,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.schema import Path, Promoted
 from trailhawk.kql.types import KqlType
 

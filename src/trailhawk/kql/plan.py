@@ -7,11 +7,12 @@ A column is known by its id alone; its name matters only in the final schema, si
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from trailhawk.kql.records import Record, replace
 from trailhawk.kql.schema import Path, Table
 from trailhawk.kql.types import KqlType
 
@@ -23,8 +24,7 @@ JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "Jso
 ConstValue = None | bool | int | float | Decimal | str | list[object] | dict[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class OutColumn:
+class OutColumn(Record, frozen=True):
     """A column that a node gives: its id (unique in the whole query), KQL name and type."""
 
     id: int
@@ -35,48 +35,41 @@ class OutColumn:
 # --- expressions -------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Expr:
+class Expr(Record, frozen=True):
     type: KqlType
 
 
-@dataclass(frozen=True, slots=True)
-class Const(Expr):
+class Const(Expr, frozen=True):
     """A constant: datetime and timespan in ticks, dynamic as plain Python values, None for null."""
 
     value: ConstValue
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnRef(Expr):
+class ColumnRef(Expr, frozen=True):
     id: int
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Expr):
+class Call(Expr, frozen=True):
     """A scalar function or operator applied; the overload knows how to write itself in SQL."""
 
     overload: Overload
     args: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PathExpr(Expr):
+class PathExpr(Expr, frozen=True):
     """Steps into a dynamic value; a missing step gives null."""
 
     base: Expr
     steps: Path
 
 
-@dataclass(frozen=True, slots=True)
-class ScalarQuery(Expr):
+class ScalarQuery(Expr, frozen=True):
     """`toscalar(query)`: the first column of the first row."""
 
     plan: Node
 
 
-@dataclass(frozen=True, slots=True)
-class InQuery(Expr):
+class InQuery(Expr, frozen=True):
     """`value in (query)` over the query's first column."""
 
     value: Expr
@@ -85,8 +78,7 @@ class InQuery(Expr):
     fold_case: bool
 
 
-@dataclass(frozen=True, slots=True)
-class AggregateCall:
+class AggregateCall(Record, frozen=True):
     """An aggregate function over the rows of a group, or a window function over the rows of a partition."""
 
     function: AggregateFunction
@@ -98,13 +90,11 @@ class AggregateCall:
 # --- nodes -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Record, frozen=True):
     columns: tuple[OutColumn, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Scan(Node):
+class Scan(Node, frozen=True):
     """The rows of a stored table. `stored[i]` is the stored name of `columns[i]`.
 
     `since` and `until` (ticks, half-open) bound the time column: no row outside is needed, so that files
@@ -117,27 +107,23 @@ class Scan(Node):
     until: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Values(Node):
+class Values(Node, frozen=True):
     rows: tuple[tuple[Const, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Filter(Node):
+class Filter(Node, frozen=True):
     input: Node
     predicate: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Project(Node):
+class Project(Node, frozen=True):
     """`columns[i]` is `values[i]`; a column that only passes through keeps its id."""
 
     input: Node
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate(Node):
+class Aggregate(Node, frozen=True):
     """Columns are the keys, then the aggregates. Without keys there is exactly one row."""
 
     input: Node
@@ -145,21 +131,18 @@ class Aggregate(Node):
     aggregates: tuple[AggregateCall, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SortKey:
+class SortKey(Record, frozen=True):
     value: Expr
     descending: bool
     nulls_first: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sort(Node):
+class Sort(Node, frozen=True):
     input: Node
     keys: tuple[SortKey, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Limit(Node):
+class Limit(Node, frozen=True):
     input: Node
     count: int
 
@@ -176,8 +159,7 @@ class JoinKind(Enum):
     RIGHT_ANTI = "rightanti"
 
 
-@dataclass(frozen=True, slots=True)
-class Join(Node):
+class Join(Node, frozen=True):
     """Columns are the left's then the right's, or one side's for semi and anti."""
 
     left: Node
@@ -186,16 +168,14 @@ class Join(Node):
     keys: tuple[tuple[Expr, Expr], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Union(Node):
+class Union(Node, frozen=True):
     """All rows of all inputs; `values[i]` are the expressions over input i for `columns`."""
 
     inputs: tuple[Node, ...]
     values: tuple[tuple[Expr, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unnest(Node):
+class Unnest(Node, frozen=True):
     """A row for each place of the lists (zipped, padded with null); columns are the input's, then theirs.
 
     With `index` the last column is the zero-based place; of each row at most `limit` places are taken.
@@ -207,16 +187,14 @@ class Unnest(Node):
     limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Window(Node):
+class Window(Node, frozen=True):
     """Columns computed over neighbouring rows in the input's order; columns are the input's, then theirs."""
 
     input: Node
     calls: tuple[AggregateCall, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Shared(Node):
+class Shared(Node, frozen=True):
     """`materialize(query)`, computed once: every use is a Shared with the same `key`, and ids of its own.
 
     `columns[i]` is the plan's column `sources[i]`.
@@ -249,8 +227,7 @@ TableFunction = Callable[[tuple[Frame, ...]], Sequence[Sequence[object]]]
 """From the rows of its inputs to the values of each of its own columns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Apply(Node):
+class Apply(Node, frozen=True):
     """A Python function over all rows of its inputs; `given[i]` are the columns it is handed of input i.
 
     All columns are its own: none passes through. `name` is the operator's or plugin's, for messages.
@@ -262,16 +239,14 @@ class Apply(Node):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(Record, frozen=True):
     """What `render` asked for: kind (timechart, barchart, ...) and its properties."""
 
     kind: str
     properties: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(Record, frozen=True):
     """A bound query: the plan of its last tabular expression, and how to draw it.
 
     `others` are its other results: of earlier statements, and of fork and facet after their first.

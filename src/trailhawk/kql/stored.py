@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from trailhawk.errors import KqlSyntaxError, NotFoundError, QueryError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.parser import MAX_LENGTH, parse_function
+from trailhawk.kql.records import field_names
 from trailhawk.kql.scope import suggestion
 
 _BASE = 1 << 32
@@ -163,7 +164,7 @@ def _nodes(node: object) -> Iterator[syntax.Node]:
     if isinstance(node, tuple):
         for item in node:
             yield from _nodes(item)
-    elif isinstance(node, syntax.Node) and is_dataclass(node):
+    elif isinstance(node, syntax.Node):
         yield node
-        for field in fields(node):
-            yield from _nodes(getattr(node, field.name))
+        for name in field_names(node):
+            yield from _nodes(getattr(node, name))

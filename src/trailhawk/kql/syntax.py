@@ -6,29 +6,27 @@ Reference: https://learn.microsoft.com/kusto/query/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 
 from trailhawk.errors import Span
+from trailhawk.kql.records import Record
 from trailhawk.kql.types import KqlType
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
+class Node(Record, frozen=True):
+    """What every part of the tree has: the range of text it was read from."""
+
     span: Span
 
 
 # --- expressions -------------------------------------------------------------------------------------------
 
 
-class Expr(Node):
+class Expr(Node, frozen=True):
     """Anything that can stand where a value or a table is asked for."""
 
-    __slots__ = ()
 
-
-@dataclass(frozen=True, slots=True)
-class Literal(Expr):
+class Literal(Expr, frozen=True):
     """A constant. datetime is ticks since the Unix epoch, timespan is ticks; `value` None is a typed null.
 
     A dynamic literal holds plain Python values (dict, list, str, int, float, bool, None).
@@ -38,43 +36,37 @@ class Literal(Expr):
     type: KqlType
 
 
-@dataclass(frozen=True, slots=True)
-class Name(Expr):
+class Name(Expr, frozen=True):
     """A column, variable, table or function without parentheses."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class NamePattern(Expr):
+class NamePattern(Expr, frozen=True):
     """A name with wildcards, as in `project-away a*` or `union Aws*`. A lone `*` is `Star`."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Star(Expr):
+class Star(Expr, frozen=True):
     """`*`: all columns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Member(Expr):
+class Member(Expr, frozen=True):
     """`target.name`"""
 
     target: Expr
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Index(Expr):
+class Index(Expr, frozen=True):
     """`target[index]`"""
 
     target: Expr
     index: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Expr):
+class Call(Expr, frozen=True):
     """`name(args)`; an argument may be a `Named`, a `Star`, or a `Pipe` (toscalar, materialize).
 
     `target` is what stands before the dot in `database('d').function(args)`.
@@ -86,16 +78,14 @@ class Call(Expr):
     target: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Unary(Expr):
+class Unary(Expr, frozen=True):
     """`-x` or `+x`"""
 
     op: str
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Binary(Expr):
+class Binary(Expr, frozen=True):
     """Arithmetic, comparison, logic and text operators, `op` spelt as in the documentation.
 
     One of: + - * / % == != <> < <= > >= =~ !~ and or, and has !has has_cs !has_cs hasprefix !hasprefix
@@ -108,8 +98,7 @@ class Binary(Expr):
     right: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class InList(Expr):
+class InList(Expr, frozen=True):
     """`left in (a, b)`; op is one of in !in in~ !in~ has_any has_all. One item may be a `Pipe`."""
 
     op: str
@@ -117,8 +106,7 @@ class InList(Expr):
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Between(Expr):
+class Between(Expr, frozen=True):
     """`left between (low .. high)`, `left !between (low .. high)`"""
 
     left: Expr
@@ -127,16 +115,14 @@ class Between(Expr):
     negated: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TypeOf(Expr):
+class TypeOf(Expr, frozen=True):
     """`typeof(long)`; for a tabular typeof `columns` is given instead."""
 
     type: KqlType | None
     columns: tuple[ColumnDecl, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Named(Expr):
+class Named(Expr, frozen=True):
     """`name = value`, or `(a, b) = value`."""
 
     names: tuple[str, ...]
@@ -144,16 +130,14 @@ class Named(Expr):
     name_spans: tuple[Span, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ColumnDecl(Node):
+class ColumnDecl(Node, frozen=True):
     """`name: type`"""
 
     name: str
     type: KqlType
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter(Node):
+class Parameter(Node, frozen=True):
     """A function's parameter: scalar (`type`), or tabular (`columns`; `open` for `(*)` or a trailing `*`)."""
 
     name: str
@@ -163,8 +147,7 @@ class Parameter(Node):
     default: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Function(Expr):
+class Function(Expr, frozen=True):
     """`(parameters) { statements; body }`, the value of a `let`. `view` for `view () {...}`."""
 
     parameters: tuple[Parameter, ...]
@@ -173,24 +156,21 @@ class Function(Expr):
     view: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Pipe(Expr):
+class Pipe(Expr, frozen=True):
     """`source | operator | ...`. The source of a sub-pipe (partition, mv-apply, fork, facet) is None."""
 
     source: Expr | None
     operators: tuple[Operator, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class DataTable(Expr):
+class DataTable(Expr, frozen=True):
     """`datatable(columns)[values]`, values row by row."""
 
     columns: tuple[ColumnDecl, ...]
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ExternalData(Expr):
+class ExternalData(Expr, frozen=True):
     columns: tuple[ColumnDecl, ...]
     uris: tuple[Expr, ...]
     properties: tuple[Property, ...] = ()
@@ -199,32 +179,28 @@ class ExternalData(Expr):
 # --- statements --------------------------------------------------------------------------------------------
 
 
-class Statement(Node):
-    __slots__ = ()
+class Statement(Node, frozen=True):
+    """What stands between two semicolons."""
 
 
-@dataclass(frozen=True, slots=True)
-class Let(Statement):
+class Let(Statement, frozen=True):
     name: str
     value: Expr
     name_span: Span
 
 
-@dataclass(frozen=True, slots=True)
-class SetOption(Statement):
+class SetOption(Statement, frozen=True):
     name: str
     value: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class QueryParameters(Statement):
+class QueryParameters(Statement, frozen=True):
     """`declare query_parameters(a: long = 1, ...)`"""
 
     parameters: tuple[Parameter, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PatternCase(Node):
+class PatternCase(Node, frozen=True):
     """`(values).[path] = { body }`; the body is a function without parameters."""
 
     values: tuple[Expr, ...]
@@ -232,8 +208,7 @@ class PatternCase(Node):
     body: Function
 
 
-@dataclass(frozen=True, slots=True)
-class DeclarePattern(Statement):
+class DeclarePattern(Statement, frozen=True):
     """`declare pattern name = (a: string, ...)[path: string] { cases }`; parameters None if only declared."""
 
     name: str
@@ -242,36 +217,31 @@ class DeclarePattern(Statement):
     cases: tuple[PatternCase, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class OtherStatement(Statement):
+class OtherStatement(Statement, frozen=True):
     """A statement we read over but never run: alias, restrict. `keyword` names it."""
 
     keyword: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExpressionStatement(Statement):
+class ExpressionStatement(Statement, frozen=True):
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Query(Node):
+class Query(Node, frozen=True):
     statements: tuple[Statement, ...]
 
 
 # --- parts of operators ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Property(Node):
+class Property(Node, frozen=True):
     """`kind=inner`, `hint.strategy=shuffle`, `withsource=T`: a parameter. A bare word is a Name."""
 
     name: str
     value: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Ordering(Node):
+class Ordering(Node, frozen=True):
     """One key of a sort: `expr [asc|desc] [nulls first|last]`; None where the query does not say."""
 
     value: Expr
@@ -282,44 +252,36 @@ class Ordering(Node):
 # --- tabular operators -------------------------------------------------------------------------------------
 
 
-class Operator(Node):
+class Operator(Node, frozen=True):
     """One step of a pipe. `span` starts at the operator's name."""
 
-    __slots__ = ()
 
-
-@dataclass(frozen=True, slots=True)
-class AssertSchema(Operator):
+class AssertSchema(Operator, frozen=True):
     """`assert-schema (name: type, ...)`"""
 
     columns: tuple[ColumnDecl, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class As(Operator):
+class As(Operator, frozen=True):
     name: str
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Consume(Operator):
+class Consume(Operator, frozen=True):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Count(Operator):
+class Count(Operator, frozen=True):
     """`count [as name]`"""
 
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Distinct(Operator):
+class Distinct(Operator, frozen=True):
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluate(Operator):
+class Evaluate(Operator, frozen=True):
     """`evaluate plugin(args) [: (schema)]`"""
 
     call: Call
@@ -329,19 +291,16 @@ class Evaluate(Operator):
     """True where the schema starts with `*`: the input's columns come first."""
 
 
-@dataclass(frozen=True, slots=True)
-class Extend(Operator):
+class Extend(Operator, frozen=True):
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Facet(Operator):
+class Facet(Operator, frozen=True):
     columns: tuple[Expr, ...]
     body: Pipe | None
 
 
-@dataclass(frozen=True, slots=True)
-class Find(Operator):
+class Find(Operator, frozen=True):
     """`find [withsource=x] [in (tables)] where predicate [project ...] [project-away ...]`, a source."""
 
     tables: tuple[Expr, ...]
@@ -353,29 +312,24 @@ class Find(Operator):
     """True for `project-smart`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ForkBranch(Node):
+class ForkBranch(Node, frozen=True):
     name: str | None
     body: Pipe
 
 
-@dataclass(frozen=True, slots=True)
-class Fork(Operator):
+class Fork(Operator, frozen=True):
     branches: tuple[ForkBranch, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GetSchema(Operator):
+class GetSchema(Operator, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class GraphNodePattern(Node):
+class GraphNodePattern(Node, frozen=True):
     name: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class GraphEdgePattern(Node):
+class GraphEdgePattern(Node, frozen=True):
     """`-[name*low..high]->`; direction is `->`, `<-` or `--`. low and high are None for a single edge."""
 
     name: str | None
@@ -384,8 +338,7 @@ class GraphEdgePattern(Node):
     high: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class GraphMatch(Operator):
+class GraphMatch(Operator, frozen=True):
     """Also graph-shortest-paths (`shortest` True). A pattern alternates nodes and edges."""
 
     patterns: tuple[tuple[GraphNodePattern | GraphEdgePattern, ...], ...]
@@ -395,40 +348,34 @@ class GraphMatch(Operator):
     shortest: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class GraphMarkComponents(Operator):
+class GraphMarkComponents(Operator, frozen=True):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GraphToTable(Operator):
+class GraphToTable(Operator, frozen=True):
     """`graph-to-table nodes [as N] [with_node_id=x], edges [as E] ...`"""
 
     outputs: tuple[GraphOutput, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class GraphOutput(Node):
+class GraphOutput(Node, frozen=True):
     kind: str
     name: str | None
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GraphWhere(Operator):
+class GraphWhere(Operator, frozen=True):
     """`graph-where-nodes predicate`, `graph-where-edges predicate` (`edges` True)"""
 
     predicate: Expr
     edges: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Invoke(Operator):
+class Invoke(Operator, frozen=True):
     call: Call
 
 
-@dataclass(frozen=True, slots=True)
-class Join(Operator):
+class Join(Operator, frozen=True):
     """`join [kind=x] (right) on keys`. A key is a Name (both sides) or `$left.a == $right.b`."""
 
     right: Expr
@@ -436,20 +383,17 @@ class Join(Operator):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup(Operator):
+class Lookup(Operator, frozen=True):
     right: Expr
     keys: tuple[Expr, ...]
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MacroExpand(Operator):
+class MacroExpand(Operator, frozen=True):
     """`macro-expand entity_group as x (...)`: read, never run here."""
 
 
-@dataclass(frozen=True, slots=True)
-class MakeGraph(Operator):
+class MakeGraph(Operator, frozen=True):
     """`make-graph source --> target [with nodes on key[, nodes on key]]` or `with_node_id=name`."""
 
     source: Expr
@@ -461,16 +405,14 @@ class MakeGraph(Operator):
     body: Pipe | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MakeSeriesColumn(Node):
+class MakeSeriesColumn(Node, frozen=True):
     """`[name =] aggregate [default = value]`"""
 
     value: Expr
     default: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class MakeSeries(Operator):
+class MakeSeries(Operator, frozen=True):
     """`make-series columns on axis [from a] [to b] step c [by keys]`; `in range(a, b, c)` likewise."""
 
     columns: tuple[MakeSeriesColumn, ...]
@@ -483,23 +425,20 @@ class MakeSeries(Operator):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MvColumn(Node):
+class MvColumn(Node, frozen=True):
     """`[name =] array [to typeof(type)]`"""
 
     value: Expr
     to: KqlType | None
 
 
-@dataclass(frozen=True, slots=True)
-class MvExpand(Operator):
+class MvExpand(Operator, frozen=True):
     columns: tuple[MvColumn, ...]
     limit: Expr | None
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class MvApply(Operator):
+class MvApply(Operator, frozen=True):
     """`mv-apply columns [limit n] [id x] on (body)`"""
 
     columns: tuple[MvColumn, ...]
@@ -508,8 +447,7 @@ class MvApply(Operator):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ParsePart(Node):
+class ParsePart(Node, frozen=True):
     """A step of parse's pattern: a text to find, a column to fill (`name`, `type`), or `*` (neither)."""
 
     text: Expr | None = None
@@ -517,15 +455,13 @@ class ParsePart(Node):
     type: KqlType | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class OtherOperator(Operator):
+class OtherOperator(Operator, frozen=True):
     """A step we read over but never run: __executeAndCache. `keyword` names it."""
 
     keyword: str
 
 
-@dataclass(frozen=True, slots=True)
-class Parse(Operator):
+class Parse(Operator, frozen=True):
     """`parse [kind=simple|regex|relaxed] [flags=x] value with pattern`; parse-where keeps only matches."""
 
     value: Expr
@@ -534,15 +470,13 @@ class Parse(Operator):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ParseKv(Operator):
+class ParseKv(Operator, frozen=True):
     value: Expr
     columns: tuple[ColumnDecl, ...]
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Partition(Operator):
+class Partition(Operator, frozen=True):
     """`partition [hint...] by column (body)` or `{query}`; also `__partitionby`."""
 
     by: Expr
@@ -553,49 +487,41 @@ class Partition(Operator):
     """True for `{query}`: the body begins with a source of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Print(Operator):
+class Print(Operator, frozen=True):
     """`print values`, a source: always the first operator of a Pipe whose source is None."""
 
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Project(Operator):
+class Project(Operator, frozen=True):
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectAway(Operator):
+class ProjectAway(Operator, frozen=True):
     columns: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectByNames(Operator):
+class ProjectByNames(Operator, frozen=True):
     """`project-by-names values`: texts or arrays of texts that name columns, wildcards allowed."""
 
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectKeep(Operator):
+class ProjectKeep(Operator, frozen=True):
     columns: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectRename(Operator):
+class ProjectRename(Operator, frozen=True):
     values: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectReorder(Operator):
+class ProjectReorder(Operator, frozen=True):
     """Each value's order is None, `asc`, `desc`, `granny-asc` or `granny-desc`."""
 
     columns: tuple[tuple[Expr, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class RangeSource(Operator):
+class RangeSource(Operator, frozen=True):
     """`range name from a to b step c`, a source."""
 
     name: str
@@ -604,35 +530,30 @@ class RangeSource(Operator):
     step: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Reduce(Operator):
+class Reduce(Operator, frozen=True):
     """`reduce by value [with threshold=x, characters=y]`"""
 
     value: Expr
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Render(Operator):
+class Render(Operator, frozen=True):
     """`render chart [with (properties)]`"""
 
     chart: str
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sample(Operator):
+class Sample(Operator, frozen=True):
     count: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class SampleDistinct(Operator):
+class SampleDistinct(Operator, frozen=True):
     count: Expr
     of: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class ScanStep(Node):
+class ScanStep(Node, frozen=True):
     """`step name [optional] [output=all|last|none] : condition [=> a = b, ...]`"""
 
     name: str
@@ -642,8 +563,7 @@ class ScanStep(Node):
     output: str = "all"
 
 
-@dataclass(frozen=True, slots=True)
-class Scan(Operator):
+class Scan(Operator, frozen=True):
     """`scan [with_match_id=x] [declare (a: long = 0)] with (step ...)`"""
 
     steps: tuple[ScanStep, ...]
@@ -653,8 +573,7 @@ class Scan(Operator):
     order_by: tuple[Ordering, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Search(Operator):
+class Search(Operator, frozen=True):
     """`search [kind=case_sensitive] [in (tables)] predicate`, a source or a step.
 
     A bare text in the predicate stays a Literal: it means `* has "text"`.
@@ -665,66 +584,56 @@ class Search(Operator):
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Serialize(Operator):
+class Serialize(Operator, frozen=True):
     values: tuple[Expr, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Sort(Operator):
+class Sort(Operator, frozen=True):
     keys: tuple[Ordering, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Summarize(Operator):
+class Summarize(Operator, frozen=True):
     values: tuple[Expr, ...]
     by: tuple[Expr, ...]
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Take(Operator):
+class Take(Operator, frozen=True):
     """`take n`, `limit n`"""
 
     count: Expr
 
 
-@dataclass(frozen=True, slots=True)
-class Top(Operator):
+class Top(Operator, frozen=True):
     count: Expr
     by: Ordering
 
 
-@dataclass(frozen=True, slots=True)
-class TopHitters(Operator):
+class TopHitters(Operator, frozen=True):
     count: Expr
     of: Expr
     by: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class TopNestedLevel(Node):
+class TopNestedLevel(Node, frozen=True):
     count: Expr | None
     of: Expr
     by: Ordering
     others: Expr | None
 
 
-@dataclass(frozen=True, slots=True)
-class TopNested(Operator):
+class TopNested(Operator, frozen=True):
     levels: tuple[TopNestedLevel, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Union(Operator):
+class Union(Operator, frozen=True):
     """`union [kind=inner|outer] [withsource=x] [isfuzzy=true] tables`, a source or a step."""
 
     tables: tuple[Expr, ...]
     properties: tuple[Property, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Where(Operator):
+class Where(Operator, frozen=True):
     """`where`, `filter`"""
 
     predicate: Expr

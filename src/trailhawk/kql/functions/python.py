@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 from sqlglot import exp
@@ -20,6 +20,7 @@ from sqlglot import exp
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.dynamic import json_value
 from trailhawk.kql.functions.registry import FUNCTIONS, Arg, Overload, ScalarFunction, Sql, signature
+from trailhawk.kql.records import replace
 from trailhawk.kql.types import KqlType
 
 Text = Annotated[str, frozenset({KqlType.STRING})]

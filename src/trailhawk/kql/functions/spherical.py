@@ -11,7 +11,7 @@ import itertools
 import math
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, wraps
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions.python import python, python_overload
 from trailhawk.kql.functions.registry import Overload, ScalarFunction, Sql
+from trailhawk.kql.records import replace
 
 if TYPE_CHECKING:
     import s2geometry

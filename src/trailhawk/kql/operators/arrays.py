@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeGuard
 
@@ -37,6 +37,7 @@ from trailhawk.kql.plan import (
     Unnest,
     Window,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import Env, ScalarBinding, visible
 from trailhawk.kql.types import KqlType

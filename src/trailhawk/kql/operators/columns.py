@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError
@@ -22,6 +21,7 @@ from trailhawk.kql.plan import (
     Project,
     Window,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import Collector
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
@@ -12,6 +11,7 @@ from trailhawk.kql.operators.registry import source
 from trailhawk.kql.operators.shared import property_text
 from trailhawk.kql.operators.unions import search_predicate, tables_of, united
 from trailhawk.kql.plan import ColumnRef, Const, Expr, Filter, Node, OutColumn, Project
+from trailhawk.kql.records import field_names
 from trailhawk.kql.scope import Env, ScalarBinding, Scope, visible
 from trailhawk.kql.types import KqlType
 
@@ -62,8 +62,8 @@ def _names(expr: syntax.Node) -> Iterator[str]:
     """The names that an expression uses, in order."""
     if isinstance(expr, syntax.Name):
         yield expr.text
-    for item in fields(expr):
-        value = getattr(expr, item.name)
+    for name in field_names(expr):
+        value = getattr(expr, name)
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, syntax.Node):
                 yield from _names(part)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -35,6 +34,7 @@ from trailhawk.kql.plan import (
     Union,
     Window,
 )
+from trailhawk.kql.records import field_names, replace
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import Env, Scope, visible
 from trailhawk.kql.types import KqlType
@@ -54,8 +54,7 @@ _NODE_FUNCTIONS = {"node_id": _ID, "node_degree_in": _IN, "node_degree_out": _OU
 _PATH_FUNCTIONS = frozenset({"map", "all", "any"})
 
 
-@dataclass(frozen=True, slots=True)
-class Graph(Node):
+class Graph(Node, frozen=True):
     """Nodes and edges. `key`, `source` and `target` are columns of theirs that no query can name.
 
     Each is the node's id, and behind it the part where the graph is partitioned. A graph has no columns.
@@ -823,8 +822,8 @@ def _conjuncts(expr: syntax.Expr) -> Iterator[syntax.Expr]:
 
 
 def _parts(expr: syntax.Node) -> Iterator[syntax.Expr]:
-    for item in dataclasses.fields(expr):
-        value = getattr(expr, item.name)
+    for name in field_names(expr):
+        value = getattr(expr, name)
         for part in value if isinstance(value, tuple) else (value,):
             if isinstance(part, syntax.Expr):
                 yield part
@@ -842,12 +841,12 @@ def _rewritten(expr: syntax.Expr, change: Callable[[syntax.Expr], syntax.Expr | 
     if changed is not None:
         return changed
     values: dict[str, object] = {}
-    for item in dataclasses.fields(expr):
-        value = getattr(expr, item.name)
+    for name in field_names(expr):
+        value = getattr(expr, name)
         if isinstance(value, syntax.Expr):
-            values[item.name] = _rewritten(value, change)
+            values[name] = _rewritten(value, change)
         elif isinstance(value, tuple) and any(isinstance(part, syntax.Expr) for part in value):
-            values[item.name] = tuple(
+            values[name] = tuple(
                 _rewritten(part, change) if isinstance(part, syntax.Expr) else part for part in value
             )
-    return replace(expr, **values) if values else expr  # type: ignore[arg-type]  # each field keeps its kind
+    return replace(expr, **values) if values else expr

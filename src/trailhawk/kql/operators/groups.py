@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span
@@ -34,6 +33,7 @@ from trailhawk.kql.plan import (
     SortKey,
     references,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import Collector
 from trailhawk.kql.scope import (
     Env,

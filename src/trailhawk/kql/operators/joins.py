@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, UnsupportedError
@@ -20,6 +19,7 @@ from trailhawk.kql.plan import (
     OutColumn,
     Project,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scope import (
     Env,
     Scope,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ from trailhawk.kql.plan import (
     references,
     substitute,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import Collector
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import Env

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.kql.plan import Node, Shared
+from trailhawk.kql.records import replace
 
 if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder

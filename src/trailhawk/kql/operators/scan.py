@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
@@ -28,6 +27,7 @@ from trailhawk.kql.plan import (
     SortKey,
     references,
 )
+from trailhawk.kql.records import field_names, replace
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import Env, Scope, visible
 from trailhawk.kql.types import KqlType
@@ -86,15 +86,15 @@ class _Binding:
             if name in self.names and not any(column.name == name for column in self.columns):
                 return syntax.Name(expr.span, self._slot(self.names.index(name), expr).column.name)
         values: dict[str, object] = {}
-        for item in dataclasses.fields(expr):
-            value = getattr(expr, item.name)
+        for name in field_names(expr):
+            value = getattr(expr, name)
             if isinstance(value, syntax.Expr):
-                values[item.name] = self._with_state(value)
+                values[name] = self._with_state(value)
             elif isinstance(value, tuple) and any(isinstance(part, syntax.Expr) for part in value):
-                values[item.name] = tuple(
+                values[name] = tuple(
                     self._with_state(part) if isinstance(part, syntax.Expr) else part for part in value
                 )
-        return replace(expr, **values) if values else expr  # type: ignore[arg-type]  # fields keep their kind
+        return replace(expr, **values) if values else expr
 
     def _slot(self, number: int, expr: syntax.Member) -> _Slot:
         known = (*visible(self.columns), *self.declared)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,7 @@ from trailhawk.kql.plan import (
     OutColumn,
     Project,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import Collector
 from trailhawk.kql.scope import Env, Scope
 from trailhawk.kql.types import KqlType

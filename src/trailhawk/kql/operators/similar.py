@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError
@@ -17,6 +16,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import HasProperties, carried, refs, scope_of
 from trailhawk.kql.plan import Apply, Frame, Node, OutColumn, Project
+from trailhawk.kql.records import replace
 from trailhawk.kql.scope import Env
 from trailhawk.kql.types import KqlType
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
@@ -28,6 +27,7 @@ from trailhawk.kql.plan import (
     Unnest,
     Values,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, WATCHLIST_ALIASES, Column, Table
 from trailhawk.kql.scope import (
     Env,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
@@ -22,6 +21,7 @@ from trailhawk.kql.plan import (
     OutColumn,
     Union,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scope import (
     Env,
     NoTableError,

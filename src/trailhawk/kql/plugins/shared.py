@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -15,6 +15,7 @@ from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.parser import parse
 from trailhawk.kql.plan import Apply, ColumnRef, Const, Expr, Frame, Node, OutColumn, Project, Shared
 from trailhawk.kql.plugins.registry import Use
+from trailhawk.kql.records import replace
 from trailhawk.kql.scope import visible
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
