@@ -3,27 +3,36 @@
 from trailhawk.kql.functions import (
     aggregates,
     arrays,
-    codes,
-    commands,
     conditional,
     conversion,
     dynamic,
-    geo,
-    geo_cells,
-    hashes,
     maths,
     network,
     operators,
-    series,
-    sketches,
-    statistics,
     text,
     time,
-    units,
     windows,
-    zones,
 )
 from trailhawk.kql.functions.registry import AGGREGATES, FUNCTIONS, WINDOWS
+
+# The rarer ones, imported when a name is not among those above.
+_FURTHER = [
+    f"{__name__}.{module}"
+    for module in (
+        "codes",
+        "commands",
+        "geo",
+        "geo_cells",
+        "hashes",
+        "series",
+        "sketches",
+        "statistics",
+        "units",
+        "zones",
+    )
+]
+for _registry in (FUNCTIONS, AGGREGATES, WINDOWS):
+    _registry.later(*_FURTHER)
 
 __all__ = [
     "AGGREGATES",
@@ -31,23 +40,13 @@ __all__ = [
     "WINDOWS",
     "aggregates",
     "arrays",
-    "codes",
-    "commands",
     "conditional",
     "conversion",
     "dynamic",
-    "geo",
-    "geo_cells",
-    "hashes",
     "maths",
     "network",
     "operators",
-    "series",
-    "sketches",
-    "statistics",
     "text",
     "time",
-    "units",
     "windows",
-    "zones",
 ]

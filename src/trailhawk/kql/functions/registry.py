@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, cast, get_args, get_type_hints
 
 from sqlglot import exp
 
+from trailhawk.kql.lazy import Registry
 from trailhawk.kql.types import KqlType
 
 Sql = exp.Expr
@@ -240,9 +241,11 @@ class Aggregate:
     internal: bool = False
 
 
-FUNCTIONS: dict[str, ScalarFunction] = {}
-AGGREGATES: dict[str, Aggregate] = {}
-WINDOWS: dict[str, Aggregate] = {}
+FUNCTIONS: Registry[str, ScalarFunction] = Registry()
+AGGREGATES: Registry[str, Aggregate] = Registry()
+WINDOWS: Registry[str, Aggregate] = Registry()
+for _one in (FUNCTIONS, AGGREGATES, WINDOWS):
+    _one.peers = (FUNCTIONS, AGGREGATES, WINDOWS)
 
 
 def _given(hint: Any) -> Any:

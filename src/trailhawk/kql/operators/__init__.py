@@ -4,23 +4,24 @@ from trailhawk.kql.operators import (
     arrays,
     columns,
     declared,
-    evaluate,
-    finding,
-    graph,
     groups,
     joins,
-    nested,
     patterns,
     rows,
-    scan,
-    series,
     several,
     shared,
-    similar,
     tables,
     unions,
 )
 from trailhawk.kql.operators.registry import SOURCES, STEPS
+
+# The rarer ones, imported when an operator is not among those above.
+_FURTHER = [
+    f"{__name__}.{module}"
+    for module in ("evaluate", "finding", "graph", "nested", "scan", "series", "similar")
+]
+for _registry in (SOURCES, STEPS):
+    _registry.later(*_FURTHER)
 
 __all__ = [
     "SOURCES",
@@ -28,19 +29,12 @@ __all__ = [
     "arrays",
     "columns",
     "declared",
-    "evaluate",
-    "finding",
-    "graph",
     "groups",
     "joins",
-    "nested",
     "patterns",
     "rows",
-    "scan",
-    "series",
     "several",
     "shared",
-    "similar",
     "tables",
     "unions",
 ]

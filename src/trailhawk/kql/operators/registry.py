@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from trailhawk.kql import syntax
+from trailhawk.kql.lazy import Registry
 from trailhawk.kql.plan import Node
 from trailhawk.kql.scope import Env
 
@@ -16,8 +17,8 @@ Op = TypeVar("Op", bound=syntax.Operator)
 StepOf = Callable[["Binder", Node, Op, Env], Node]
 SourceOf = Callable[["Binder", Op, Env], Node]
 
-STEPS: dict[type[syntax.Operator], Callable[..., Node]] = {}
-SOURCES: dict[type[syntax.Operator], Callable[..., Node]] = {}
+STEPS: Registry[type[syntax.Operator], Callable[..., Node]] = Registry()
+SOURCES: Registry[type[syntax.Operator], Callable[..., Node]] = Registry()
 
 
 def step(kind: type[Op]) -> Callable[[StepOf[Op]], StepOf[Op]]:
