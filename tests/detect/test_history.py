@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from trailhawk.detect.alert import Alert
 from trailhawk.detect.history import Stored, detect, stored
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity, parse_rule
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
-from trailhawk.engine.result import Engine
+from trailhawk.engine.result import Engine, Result
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = DAY + timedelta(days=90)
@@ -152,6 +153,21 @@ def test_a_query_that_cannot_be_bound_fails_once_and_loudly(
     assert summary.rules[0].failed == 10
     assert "Nowhere" in summary.rules[0].error
     assert summary.rules[1].alerts == 1
+
+
+def test_a_fault_in_one_rule_is_its_own(engine_of: Callable[..., Engine], store: AlertStore) -> None:
+    engine = engine_of(OLD)
+
+    class Faulty:
+        def query(self, text: str, **given: Any) -> Result:
+            if "Fault" in text:
+                raise ZeroDivisionError("in a function of ours")
+            return engine.query(text, **given)
+
+    faulty = replace(RULE, id="f", query='AWSCloudTrail | where EventName == "Fault"')
+    summary = detect(Faulty(), store, [faulty, RULE], tables=["AWSCloudTrail"], now=NOW)
+    assert (summary.rules[0].failed, summary.rules[1].alerts) == (10, 1)
+    assert {run.reason for run in store.windows("f").values()} == {"ZeroDivisionError: in a function of ours"}
 
 
 def test_suppression_keeps_a_rule_quiet_and_stays_after_a_second_replay(

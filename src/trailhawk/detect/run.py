@@ -8,7 +8,7 @@ from trailhawk.detect.alert import Alert, alerts
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.engine.result import Engine, TimeRange
-from trailhawk.errors import LakeError, QueryError
+from trailhawk.errors import QueryError, StateError, TrailhawkError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,11 @@ def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0) -> Run:
         permanent = error.kind in ("syntax", "binding", "unsupported")
         reason = error.render(rule.query).split("\n", 1)[0]
         return Run(window, WindowState.FAILED, reason, seen=seen, is_permanent=permanent)
-    except LakeError as error:
-        return Run(window, WindowState.FAILED, str(error), seen=seen)
+    except StateError:
+        raise  # without the state database no window can be recorded
+    except Exception as error:
+        # One rule's window is a border: a fault of ours in one query must not end the others'.
+        reason = str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
+        return Run(window, WindowState.FAILED, reason, seen=seen)
     found = alerts(rule, window, rows)
     return Run(window, WindowState.DONE, rows=len(rows), alerts=found, seen=seen)
