@@ -533,7 +533,9 @@ def buffered(shape: s2geometry.S2Polygon | LngLat, radius: float, tolerance: flo
     if isinstance(shape, tuple):
         operation.AddPoint(point(shape))
     else:
-        operation.AddPolygon(shape)
+        copy = s2geometry.S2Polygon()
+        copy.Copy(shape)
+        operation.AddPolygon(copy)  # the operation empties what it is given
     operation.Build()
     return made
 
