@@ -184,7 +184,6 @@ class _Run:
         self._batch_bytes = 0
         self._batch_records = 0
         self._full_records = batch_records
-        self._skipped = 0
         self._totals = Summary(0, 0, 0, 0, 0, 0, 0, 0, 0.0)
         phase("ledger")
         for source in sources:

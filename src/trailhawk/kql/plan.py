@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from trailhawk.kql.functions.registry import Aggregate as AggregateFunction
     from trailhawk.kql.functions.registry import Overload
 
-JsonValue = None | bool | int | float | str | list["JsonValue"] | dict[str, "JsonValue"]
 ConstValue = None | bool | int | float | Decimal | str | list[object] | dict[str, object]
 
 

@@ -35,7 +35,6 @@ from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 _T = KqlType
 MAX_SIZE = 50_000
 """Parts of one expression, with its lets and functions written out."""
-NULL = Const(_T.DYNAMIC, None)
 FALSE = Const(_T.BOOL, False)
 _CONVERSIONS = {
     _T.STRING: "tostring",
@@ -433,8 +432,6 @@ class ScalarBinder:
             *AGGREGATES,
             *scope.env.all_names(),
         ]
-        if expr.name in NOT_YET:
-            raise UnsupportedError(f"function {expr.name}()", expr.name_span)
         raise BindingError(
             f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
         )
@@ -684,6 +681,3 @@ def _convert_constant(constant: Const, to: KqlType) -> Const | None:
 
 def _is_time(type_: KqlType) -> bool:
     return type_ in (_T.DATETIME, _T.TIMESPAN)
-
-
-NOT_YET: frozenset[str] = frozenset()

@@ -38,11 +38,6 @@ def parsed(record: bytes) -> tuple[object, int]:
     return value, signed(xxhash.xxh3_64_intdigest(canonical))
 
 
-def canonical_hash(record: bytes) -> int:
-    """The hash of `parsed` alone."""
-    return parsed(record)[1]
-
-
 Tree = dict[str, "Tree | None"]
 """Members that are known; None where all below one is known."""
 
