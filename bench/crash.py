@@ -33,7 +33,7 @@ from trailhawk.sources import TABLES
 
 PHASES = ("read", "write", "commit", "ledger", "decode")
 # How long after a phase began it is killed at most, in seconds: commits are short.
-_DELAYS = {"read": 0.05, "decode": 0.5, "write": 0.3, "commit": 0.002, "ledger": 0.006}
+_DELAYS = {"read": 0.05, "decode": 0.5, "write": 0.05, "commit": 0.002, "ledger": 0.006}
 
 
 @dataclass(frozen=True)
