@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
@@ -627,6 +628,8 @@ def _time_range(text: str, now: datetime) -> tuple[datetime | None, datetime | N
 
 def main() -> None:
     """Run the command line of this process and end it."""
+    # Imports alone make some 300,000 lasting objects; looked through at every 700 they cost a start 0.08 s.
+    gc.set_threshold(50_000, 20, 50)
     sys.exit(run(sys.argv[1:]))
 
 
