@@ -198,3 +198,13 @@ def test_cleaning_removes_only_what_no_version_names_and_nobody_writes(tmp_path:
     assert table.clean(older_than=dt.timedelta(hours=1)) == 1
     assert (folder / "fresh.parquet").exists()
     assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 1
+
+
+def test_notes_are_found_though_others_have_committed_since(tmp_path: Path) -> None:
+    ours = delta(tmp_path)
+    ours.commit(ours.stage(rows(DAY)), note={"batch": 1})
+    other = Delta(tmp_path / "Events", EVENTS)
+    other.refresh()
+    for _ in range(3):
+        other.commit(other.stage(rows(DAY)), note={"batch": "later"})
+    assert [(commit.version, commit.note) for commit in ours.notes(0)] == [(1, {"batch": 1})]

@@ -131,11 +131,17 @@ class Delta:
         with self._lock:
             if self._delta is None or self.version <= after:
                 return []
-            history = self._delta.history(self.version - after)
+            last = self.version
+            history = self._delta.history(last - after)
+        # Newest first, from the log as it is by now: it may hold commits we have not looked at, and then the
+        # numbers that delta-rs gives the entries are wrong. The oldest entry is that after `after`.
+        numbers = range(after + 1, after + 1 + len(history))
+        if len(history) < last - after:  # the log's beginning was cleaned away
+            numbers = range(last - len(history) + 1, last + 1)
         commits = (
-            Commit(int(entry["version"]), cast("dict[str, Any]", json.loads(entry[_NOTE])))
-            for entry in history
-            if _NOTE in entry and int(entry["version"]) > after
+            Commit(number, cast("dict[str, Any]", json.loads(entry[_NOTE])))
+            for number, entry in zip(numbers, reversed(history), strict=True)
+            if _NOTE in entry and number <= last
         )
         return sorted(commits, key=lambda commit: commit.version)
 
