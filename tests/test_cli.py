@@ -13,7 +13,8 @@ import pytest
 import typer
 
 from trailhawk import __version__
-from trailhawk.cli import app, run, time_range
+from trailhawk.cli import app, run
+from trailhawk.cli.times import time_range
 from trailhawk.errors import UsageError
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

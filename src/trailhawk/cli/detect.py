@@ -1,0 +1,62 @@
+"""Running the rules over the stored history."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trailhawk.cli.options import (
+    EXIT_FAILURE,
+    FormatOption,
+    QuietOption,
+    RulesOption,
+    examples,
+    single,
+    workspace_of,
+)
+from trailhawk.cli.times import moment
+from trailhawk.errors import UsageError
+from trailhawk.render.output import Format
+
+app = single()
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk detect",
+        "trailhawk detect --from 2023-07-01 --to 2023-07-15 --rules my-rules",
+    )
+)
+def detect(
+    context: typer.Context,
+    start: Annotated[
+        str, typer.Option("--from", metavar="TIME", help="First moment; all that is stored unless given.")
+    ] = "",
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="Moment before which it ends.")] = "",
+    folders: RulesOption = None,
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Run every rule over the stored history.
+
+    Window by window, as a scheduler would have run them, by the time of the
+    events. A window whose rule needs more history than there is is skipped:
+    learning. Running it again raises only what is new.
+    """
+    from trailhawk.render.console import progress
+
+    workspace = workspace_of(context)
+    first, last = moment(start) if start else None, moment(end) if end else None
+    if first and last and first >= last:
+        raise UsageError(f"--from {start} is not before --to {end}")
+    with progress("detect, windows", quiet=quiet) as bar:
+        summary = workspace.detect(
+            workspace.rules(map(Path, folders or ())), start=first, end=last, progress=bar
+        )
+    from trailhawk.render.incident import show_detection
+
+    show_detection(summary, workspace.incidents.all(), form)
+    if any(rule.failed for rule in summary.rules):
+        raise typer.Exit(EXIT_FAILURE)

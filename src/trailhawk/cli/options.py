@@ -1,0 +1,77 @@
+"""What the commands share: options, the home they work in, how they speak and end."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trailhawk.render.output import Format
+from trailhawk.render.text import visible
+
+if TYPE_CHECKING:
+    from trailhawk.workspace import Workspace
+
+EXIT_FAILURE = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+FormatOption = Annotated[Format, typer.Option("--format", help="How the result is printed.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+RulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rules", metavar="DIR", help="A folder of rules beside the built-in ones; may be repeated."
+    ),
+]
+
+
+def examples(*lines: str) -> str:
+    """The closing part of a command's help; typer keeps the line ends after \\b."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines).replace("[", "\\[")
+
+
+def single() -> typer.Typer:
+    """The `app` of a module that is one command."""
+    return typer.Typer(add_completion=False, rich_markup_mode="rich")
+
+
+def group(about: str) -> typer.Typer:
+    """The `app` of a module with commands below its own name."""
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", help=about)
+    app.callback()(_nothing)  # with a callback typer keeps a group of one command a group
+    return app
+
+
+def _nothing() -> None:
+    pass
+
+
+def home_of(context: typer.Context) -> Path:
+    """The folder of lake and state: `--home`, or the platform's data folder."""
+    given = context.find_root().obj
+    if given:
+        return Path(given).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("trailhawk", appauthor=False)
+
+
+def workspace_of(context: typer.Context) -> Workspace:
+    """The workspace of that folder."""
+    from trailhawk.workspace import Workspace
+
+    return Workspace.open(home_of(context))
+
+
+def tell(message: str) -> None:
+    """A word to whoever typed the command, on standard error."""
+    print(visible(message, keep="\n"), file=sys.stderr)
+
+
+def fail(message: str, code: int) -> int:
+    """Tell what went wrong; the code to end with."""
+    tell(message)
+    return code

@@ -1,0 +1,49 @@
+"""What could not be stored."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trailhawk.cli.options import FormatOption, examples, group, workspace_of
+from trailhawk.render.output import Format, Shown, show_list, show_one
+from trailhawk.render.text import members
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.quarantine import Quarantined
+
+app = group("What could not be stored, with place and reason.")
+
+
+@app.command("list", epilog=examples("trailhawk quarantine list", "trailhawk quarantine list --format json"))
+def quarantine_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """List all parts in quarantine, the oldest first."""
+    parts = [_part(part) for part in workspace_of(context).quarantine()]
+    columns = [
+        Shown("id", "id"),
+        Shown("at", "put here"),
+        Shown("reason", "reason"),
+        Shown("start", "first byte", right=True),
+        Shown("size", "bytes", right=True),
+        Shown("location", "object"),
+    ]
+    show_list(parts, columns, form, empty="nothing in quarantine")
+
+
+@app.command("show", epilog=examples("trailhawk quarantine show 0a1b2c3d4e5f"))
+def quarantine_show(
+    context: typer.Context,
+    part: Annotated[str, typer.Argument(metavar="ID", help="Its id in the list.")],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one part with its content, at most 64 KiB of it."""
+    from trailhawk.connectors.quarantine import encode, show
+
+    found = show(workspace_of(context).lake, part)
+    content, encoding = encode(found.content)
+    show_one({**_part(found), "encoding": encoding, "content": content}, form)
+
+
+def _part(part: Quarantined) -> dict[str, object]:
+    return {name: value for name, value in members(part).items() if name != "content"}
