@@ -14,7 +14,7 @@ from trailhawk.cli import app
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "trailhawk"
-LOCKS = ("requirements.lock", "requirements-dev.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
 SKIPPED = set((ROOT / ".gitignore").read_text().replace("/\n", "\n").split()) | {".git"}
 
 
@@ -54,8 +54,8 @@ def test_lock_pins_every_package_with_hashes(name: str) -> None:
 def test_lock_names_all_dependencies(name: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     wanted = project["project"]["dependencies"]
-    if name == "requirements-dev.lock":
-        wanted = wanted + project["dependency-groups"]["dev"]
+    group = name.removeprefix("requirements").removesuffix(".lock").removeprefix("-")
+    wanted = wanted + project["dependency-groups"].get(group, [])
     pinned = set(re.findall(r"(?m)^([a-z0-9_.-]+)==", (ROOT / name).read_text()))
     names = {re.split(r"[\[<>=!~ ;]", one)[0].lower().replace("_", "-") for one in wanted}
     assert names <= pinned
@@ -64,6 +64,7 @@ def test_lock_names_all_dependencies(name: str) -> None:
 def test_locks_agree_where_they_overlap() -> None:
     pins = [set(re.findall(r"(?m)^(\S+==\S+(?: ; [^\\\n]+)?)", (ROOT / name).read_text())) for name in LOCKS]
     assert pins[0] <= pins[1]
+    assert pins[0] <= pins[2]
 
 
 def test_no_path_of_one_machine_in_the_tree() -> None:
