@@ -13,8 +13,9 @@ from typing import NamedTuple
 import orjson
 from isal import igzip
 
+from .digest import DigestChain, LogFile, Signer
 from .record import Record
-from .text import hex_id, iso, mixed
+from .text import mixed
 from .world import HOME_REGION, HOUR, MINUTE, PRODUCTION, SECURITY
 
 SLOT = 5 * MINUTE
@@ -25,8 +26,9 @@ QUIET_SPAN = 5
 MOST_RECORDS = 600
 LATEST = 40 * MINUTE
 """No record lies in a file stamped later than this after its event."""
-DIGEST_PAIRS = frozenset({(PRODUCTION, HOME_REGION)})
-"""Trails with log file validation switched on: they also get a digest every hour."""
+DIGEST_PAIR = (PRODUCTION, HOME_REGION)
+"""Where log file validation is switched on: a digest every hour."""
+TRAIL_BUCKET = f"example-trail-{SECURITY}"
 
 Pair = tuple[str, str]
 
@@ -60,17 +62,21 @@ class Tally:
     bytes: int = 0
 
 
+def trail_digests(rng: Random) -> DigestChain:
+    """The digests of the simulation's trail, with a key that follows from the stream of chance."""
+    account, region = DIGEST_PAIR
+    return DigestChain(Signer(rng), bucket=TRAIL_BUCKET, account=account, region=region, trail="organization")
+
+
 @dataclass
 class Delivery:
     """Takes records in any order and writes files under `folder`; `flush` as time goes on."""
 
     folder: Path
     rng: Random
+    digests: DigestChain
     tally: Tally = field(default_factory=Tally)
     _waiting: dict[Pair, list[_Written]] = field(default_factory=lambda: defaultdict(list))
-    _log_files: list[tuple[int, str, str, int, int]] = field(default_factory=list)
-    _digested: int = 0
-    _previous_digest: tuple[str, str] = ("", "")
     _folders: set[Path] = field(default_factory=set)
 
     def add(self, record: Record) -> None:
@@ -124,9 +130,9 @@ class Delivery:
         self._write(key, text)
         self.tally.files += 1
         self.tally.records += len(lines)
-        if pair in DIGEST_PAIRS:
+        if pair == DIGEST_PAIR:
             times = [line.at for line in lines]
-            self._log_files.append((stamp, key, sha256(text).hexdigest(), min(times), max(times)))
+            self.digests.add(LogFile(stamp, key, sha256(text).hexdigest(), min(times), max(times)))
 
     def _write(self, key: str, text: bytes) -> None:
         path = self.folder / key
@@ -138,57 +144,12 @@ class Delivery:
         path.write_bytes(content)
 
     def _write_digests(self, until: int) -> None:
-        if not self._log_files:
-            return
-        self._log_files.sort()
-        start = self._digested or self._log_files[0][0] // HOUR * HOUR
-        for hour in range(start, until // HOUR * HOUR, HOUR):
-            files = [entry for entry in self._log_files if hour <= entry[0] < hour + HOUR]
-            self._write_digest(hour, files)
-            self._digested = hour + HOUR
-        self._log_files = [entry for entry in self._log_files if entry[0] >= self._digested]
-
-    def _write_digest(self, hour: int, files: list[tuple[int, str, str, int, int]]) -> None:
-        end = hour + HOUR
-        bucket = f"example-trail-{SECURITY}"
-        name = f"{PRODUCTION}_CloudTrail-Digest_{HOME_REGION}_organization_{HOME_REGION}"
-        key = (
-            f"AWSLogs/{PRODUCTION}/CloudTrail-Digest/{HOME_REGION}/{strftime('%Y/%m/%d', gmtime(end))}/"
-            f"{name}_{strftime('%Y%m%dT%H%M%SZ', gmtime(end))}.json.gz"
-        )
-        previous_key, previous_hash = self._previous_digest
-        text = orjson.dumps(
-            {
-                "awsAccountId": PRODUCTION,
-                "digestStartTime": iso(hour),
-                "digestEndTime": iso(end),
-                "digestS3Bucket": bucket,
-                "digestS3Object": key,
-                "digestPublicKeyFingerprint": "31e8b5433410dfb61a9dc45cc65b22ff",
-                "digestSignatureAlgorithm": "SHA256withRSA",
-                "newestEventTime": iso(max(entry[4] for entry in files)) if files else None,
-                "oldestEventTime": iso(min(entry[3] for entry in files)) if files else None,
-                "previousDigestS3Bucket": bucket if previous_key else None,
-                "previousDigestS3Object": previous_key or None,
-                "previousDigestHashValue": previous_hash or None,
-                "previousDigestHashAlgorithm": "SHA-256" if previous_key else None,
-                "previousDigestSignature": hex_id(self.rng, 64) if previous_key else None,
-                "logFiles": [
-                    {
-                        "s3Bucket": bucket,
-                        "s3Object": log_key,
-                        "hashValue": digest,
-                        "hashAlgorithm": "SHA-256",
-                        "newestEventTime": iso(newest),
-                        "oldestEventTime": iso(oldest),
-                    }
-                    for _, log_key, digest, oldest, newest in files
-                ],
-            }
-        )
-        self._previous_digest = (key, sha256(text).hexdigest())
-        self._write(key, text)
-        self.tally.digests += 1
+        for digest in self.digests.complete(until):
+            self._write(digest.key, digest.text)
+            # Hidden, so that ingest passes it over: a folder has no metadata, and the signature is in none else.
+            path = self.folder / digest.key
+            path.with_name(f".{path.name}.head.json").write_bytes(digest.head)
+            self.tally.digests += 1
 
 
 def _batches(

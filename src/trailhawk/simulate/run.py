@@ -14,7 +14,7 @@ import orjson
 from ..errors import NotFoundError, UsageError
 from .benign import ordinary_day
 from .benign.changes import look_alikes
-from .delivery import Delivery, Tally
+from .delivery import Delivery, Tally, trail_digests
 from .record import Json
 from .techniques import SCENARIOS, Scenario
 from .techniques.attack import Attack
@@ -24,6 +24,8 @@ from .world import DAY, World, build
 DEFAULT_DAYS = 35
 DEFAULT_EVENTS_PER_DAY = 3_000
 LEAST_EVENTS_PER_DAY = 300
+DIGEST_KEYS = "digest-keys.json"
+"""Beside the logs: the public key of the digests, as ListPublicKeys gives it."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,8 @@ def simulate(
     start = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp())
     world = build(seed=seed, start=start, days=days, events_per_day=events_per_day)
     attack = chosen.attack(world, world.rng("attack", scenario))
-    delivery = Delivery(logs, world.rng("delivery"))
+    digests = trail_digests(world.rng("digest key"))
+    delivery = Delivery(logs, world.rng("delivery"), digests)
     marked: dict[str, list[str]] = defaultdict(list)
     for number in range(1, days + 1):
         for record, mark in ordinary_day(world, number):
@@ -88,6 +91,7 @@ def simulate(
             progress(number, days)
     truth = _truth(chosen, world, attack, marked, delivery.tally)
     truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
+    (out / DIGEST_KEYS).write_bytes(digests.signer.key_list(world.start, world.end + DAY))
     tally = delivery.tally
     return Summary(
         scenario=scenario,
