@@ -41,6 +41,14 @@ def simulate(
     events_per_day: Annotated[
         int, typer.Option("--events-per-day", metavar="N", help="About how many events.")
     ] = 3000,
+    flows_per_day: Annotated[
+        int,
+        typer.Option(
+            "--flows-per-day",
+            metavar="N",
+            help="About how many flow records of ordinary traffic; 0 writes CloudTrail alone.",
+        ),
+    ] = 1200,
     end: Annotated[
         str,
         typer.Option(
@@ -50,7 +58,10 @@ def simulate(
     form: FormatOption = Format.TABLE,
     quiet: QuietOption = False,
 ) -> None:
-    """Write the CloudTrail logs of a company's ordinary days with an attack on the last.
+    """Write the logs of a company's ordinary days with an attack on the last.
+
+    CloudTrail, VPC flow records, S3 access logs, GuardDuty findings and the
+    access log of a web server tell the same story.
 
     Logs go to DIR/logs in AWS's layout, what really happened to DIR/truth.json.
     The same seed, days, rate and end give the same bytes.
@@ -61,6 +72,13 @@ def simulate(
     last = day(end) if end else utc_now().date() - timedelta(days=1)
     with progress("simulate, days", quiet=quiet) as bar:
         summary = run_simulation(
-            scenario, Path(out), days=days, seed=seed, events_per_day=events_per_day, end=last, progress=bar
+            scenario,
+            Path(out),
+            days=days,
+            seed=seed,
+            events_per_day=events_per_day,
+            flows_per_day=flows_per_day,
+            end=last,
+            progress=bar,
         )
     show_one(members(summary), form)

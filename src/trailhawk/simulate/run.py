@@ -15,6 +15,7 @@ from ..errors import NotFoundError, UsageError
 from .benign import ordinary_day
 from .benign.changes import look_alikes
 from .delivery import Delivery, Tally, trail_digests
+from .logs.other import DEFAULT_FLOWS_PER_DAY, LEAST_FLOWS_PER_DAY, OtherLogs
 from .record import Json
 from .techniques import SCENARIOS, Scenario
 from .techniques.attack import Attack
@@ -30,7 +31,8 @@ DIGEST_KEYS = "digest-keys.json"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a simulation wrote. `records` counts repeats, `events` counts distinct event ids."""
+    """What a simulation wrote. `records` counts repeats, `events` counts distinct event ids; `files` and
+    both are of CloudTrail. `other_files` and `other_records` are of the other logs."""
 
     scenario: str
     logs: Path
@@ -42,6 +44,8 @@ class Summary:
     records: int
     events: int
     attack_events: int
+    other_files: int
+    other_records: int
     bytes: int
     seconds: float
 
@@ -53,12 +57,15 @@ def simulate(
     days: int = DEFAULT_DAYS,
     seed: int,
     events_per_day: int = DEFAULT_EVENTS_PER_DAY,
+    flows_per_day: int = DEFAULT_FLOWS_PER_DAY,
     end: date,
     progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
     """Write the logs of `days` days up to and with `end` to `out/logs`, and the truth to `out/truth.json`.
 
     The attack is on the last day. The same arguments give the same bytes. `progress` hears (days done, days).
+    Beside CloudTrail there are VPC flow records, S3 access logs, GuardDuty findings and a proxy's log of the
+    same days, with about `flows_per_day` flow records besides those of the calls; 0 leaves all of them out.
     Raises NotFoundError for an unknown scenario and UsageError for sizes out of range or a folder in use.
     """
     started = perf_counter()
@@ -68,6 +75,11 @@ def simulate(
             f"cannot simulate {days} days of {events_per_day} events",
             hint=f"at least 1 day and {LEAST_EVENTS_PER_DAY} events a day",
         )
+    if flows_per_day and flows_per_day < LEAST_FLOWS_PER_DAY:
+        raise UsageError(
+            f"cannot simulate {flows_per_day} flow records a day",
+            hint=f"at least {LEAST_FLOWS_PER_DAY}, or 0 for CloudTrail alone",
+        )
     logs, truth_file = _room(out)
     first_day = end - timedelta(days=days - 1)
     start = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp())
@@ -75,21 +87,32 @@ def simulate(
     attack = chosen.attack(world, world.rng("attack", scenario))
     digests = trail_digests(world.rng("digest key"))
     delivery = Delivery(logs, world.rng("delivery"), digests)
+    others = OtherLogs(world, logs, flows_per_day=flows_per_day) if flows_per_day else None
     marked: dict[str, list[str]] = defaultdict(list)
     for number in range(1, days + 1):
         for record, mark in ordinary_day(world, number):
             if record.at >= world.end:
                 continue
             delivery.add(record)
+            if others:
+                others.add(record)
             if mark:
                 marked[mark].append(record.event_id)
         if number == days:
             for record in attack.records:
                 delivery.add(record)
+                if others:
+                    others.add(record)
+            if others:
+                others.add_attack(attack)
         delivery.flush(start + number * DAY, last=number == days)
+        if others:
+            others.end_day(number)
         if progress:
             progress(number, days)
     truth = _truth(chosen, world, attack, marked, delivery.tally)
+    if others:
+        truth["other_logs"] = others.truth(attack)
     truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
     (out / DIGEST_KEYS).write_bytes(digests.signer.key_list(world.start, world.end + DAY))
     tally = delivery.tally
@@ -104,7 +127,9 @@ def simulate(
         records=tally.records,
         events=tally.distinct,
         attack_events=len(attack.records),
-        bytes=tally.bytes,
+        other_files=others.totals.files if others else 0,
+        other_records=others.totals.records if others else 0,
+        bytes=tally.bytes + (others.totals.bytes if others else 0),
         seconds=perf_counter() - started,
     )
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from random import Random
 
+from ..logs.findings import Finding, credentials_used_outside
+from ..logs.proxy import METADATA, WebRequest
 from ..record import (
     GET_OBJECT,
     Api,
@@ -23,7 +25,7 @@ from ..record import (
     s3_object,
 )
 from ..text import iso
-from ..world import DAY, HOME_REGION, HOUR, MINUTE, WAF, Instance, Issue, World
+from ..world import DAY, HOME_REGION, HOUR, MINUTE, WAF, Instance, Issue, Key, World
 from .attack import Attack
 
 ATTACKER = "203.0.113.66"
@@ -89,7 +91,53 @@ def cloud_breach_s3(world: World, rng: Random) -> Attack:
         "last": iso(max(record.at for record in records)),
         "events": [_event_truth(record) for record in records],
     }
-    return Attack(tuple(records), truth)
+    return Attack(
+        tuple(records),
+        truth,
+        requests=_theft(world, instance, before=records[0].at),
+        findings=_findings(world, instance, key, records),
+    )
+
+
+def _theft(world: World, instance: Instance, *, before: int) -> tuple[WebRequest, ...]:
+    """The three requests that gave the credentials away: no AWS log shows them, only the proxy's own."""
+    rng = world.rng("theft")
+    at = before - rng.randint(150, 280)
+    path = "/latest/meta-data/iam/security-credentials/"
+    steps = (
+        (instance.address(before), "/", 400, 157, "-"),
+        (METADATA, path, 200, len(instance.role.name), f"{METADATA}:80"),
+        (METADATA, path + instance.role.name, 200, 1_318, f"{METADATA}:80"),
+    )
+    requests: list[WebRequest] = []
+    for host, asked, status, size, upstream in steps:
+        port = rng.randint(32_768, 60_999)
+        requests.append(
+            WebRequest(at, ATTACKER, port, host, asked, status, size, "curl/8.8.0", upstream=upstream)
+        )
+        at += rng.randint(8, 40)
+    return tuple(requests)
+
+
+def _findings(world: World, instance: Instance, key: Key, records: list[Record]) -> tuple[Finding, Finding]:
+    """GuardDuty's finding, and the same one exported again after the copy."""
+    listed = next(record.at for record in records if record.body["eventName"] == "ListBuckets")
+    last = max(record.at for record in records)
+    first, second = (
+        credentials_used_outside(
+            world,
+            instance,
+            key,
+            first=listed,
+            last=last,
+            at=last + minutes * MINUTE,
+            count=count,
+            address=ATTACKER,
+            api=api,
+        )
+        for minutes, count, api in ((9, 1, "ListBuckets"), (15, len(records) - 1, "GetObject"))
+    )
+    return first, second
 
 
 def _stolen_issue(instance: Instance, world: World, rng: Random) -> Issue:
