@@ -140,7 +140,7 @@ def test_s3_access_lines_agree_with_the_events(simulation: Simulation) -> None:
     assert ids == {
         request_id
         for request_id, event in events.items()
-        if event["requestParameters"].get("bucketName") in buckets
+        if event["managementEvent"] is False and event["requestParameters"]["bucketName"] in buckets
     }
 
 
