@@ -1,0 +1,145 @@
+"""What every way in looks like from outside: a name, a run that ends when it is told to, and how it fares."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from trailhawk.errors import TrailhawkError
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.objects import LogObject, Outcome
+
+Clock = Callable[[], dt.datetime]
+
+
+class ConnectorError(TrailhawkError):
+    """A connector that cannot go on: the message has the service's words, the hint what to do."""
+
+    kind = "connector"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How a connector fares. Counts are of objects since it was started.
+
+    `objects` came to an end (the ledger has them), of these `skipped` were there before and `set_aside` went
+    whole into quarantine; `in_flight` are on their way. `passed_over` were outside of the configured buckets
+    and prefixes, or hold nothing. `total` and `eta_seconds` are None where they are not known. `problem` is
+    what hinders it now, in the service's words; empty if nothing does.
+    """
+
+    name: str
+    type: str
+    doing: str = "not started"
+    objects: int = 0
+    records: int = 0
+    rows: int = 0
+    bytes: int = 0
+    skipped: int = 0
+    set_aside: int = 0
+    passed_over: int = 0
+    in_flight: int = 0
+    total: int | None = None
+    eta_seconds: float | None = None
+    last_object_at: dt.datetime | None = None
+    problem: str = ""
+    problem_since: dt.datetime | None = None
+
+
+class Connector(Protocol):
+    """A way in. One thread runs it; `state` may be asked by any."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Bring objects until `stop` is set; what was begun is finished or given back.
+
+        With `once` it also ends when there is nothing more to bring, and a problem that would otherwise be
+        waited out is a ConnectorError.
+        """
+
+    def state(self) -> State: ...
+
+
+class Taker(Protocol):
+    """What a connector brings objects to: the ingest's `Ingestor`. Used by one thread."""
+
+    def take(self, item: LogObject, done: Callable[[Outcome], None]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def knows(self, identity: str) -> bool:
+        """Whether the ledger has the object of this identity, as of the last look; no look is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """What a connector is given to work with.
+
+    `taker` makes the ingest for a worker of this name. `folder` is the connector's own, for what it must
+    remember; it is made when first needed. `rng` spreads the waits.
+    """
+
+    taker: Callable[[str], Taker]
+    folder: Path
+    clock: Clock
+    rng: random.Random = field(default_factory=random.Random)
+
+
+class Board:
+    """The state of a connector, written by its threads and read by any."""
+
+    def __init__(self, name: str, kind: str, clock: Clock) -> None:
+        self._state = State(name, kind)
+        self._clock = clock
+        self._lock = threading.Lock()
+
+    def state(self) -> State:
+        return self._state
+
+    def doing(self, what: str) -> None:
+        with self._lock:
+            self._state = dataclasses.replace(self._state, doing=what)
+
+    def ended(self, outcome: Outcome, size: int) -> None:
+        """Count an object that the ledger has now."""
+        with self._lock:
+            old = self._state
+            self._state = dataclasses.replace(
+                old,
+                objects=old.objects + 1,
+                records=old.records + outcome.records,
+                rows=old.rows + outcome.rows,
+                bytes=old.bytes + (0 if outcome.state == "skipped" else size),
+                skipped=old.skipped + (outcome.state == "skipped"),
+                set_aside=old.set_aside + (outcome.state in ("quarantined", "unreadable")),
+                last_object_at=self._clock(),
+            )
+
+    def passed_over(self, count: int) -> None:
+        with self._lock:
+            self._state = dataclasses.replace(self._state, passed_over=self._state.passed_over + count)
+
+    def flight(self, in_flight: int) -> None:
+        with self._lock:
+            self._state = dataclasses.replace(self._state, in_flight=in_flight)
+
+    def ahead(self, total: int | None, eta_seconds: float | None) -> None:
+        with self._lock:
+            self._state = dataclasses.replace(self._state, total=total, eta_seconds=eta_seconds)
+
+    def problem(self, what: str) -> None:
+        """Say what hinders the connector; '' when it is over."""
+        with self._lock:
+            since = self._state.problem_since if what and self._state.problem else None
+            self._state = dataclasses.replace(
+                self._state, problem=what, problem_since=(since or self._clock()) if what else None
+            )

@@ -1,0 +1,200 @@
+"""Who a connector is to AWS: a role by web identity or external id, a profile, or what the machine has.
+
+Without a role boto3's own chain decides: environment, profile, container, instance role. A role is assumed
+when first needed and again a quarter of an hour before its credentials end (ten minutes before at the very
+latest), by botocore's refreshing credentials; the token file is read anew each time.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import boto3
+import botocore.session
+from botocore import UNSIGNED
+from botocore import exceptions as aws
+from botocore.config import Config
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+
+from trailhawk import __version__
+from trailhawk.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sts import STSClient
+    from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, CredentialsTypeDef
+
+    from trailhawk.settings import Section
+
+_MAX_TOKEN_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a connector signs in, and where. `duration` of a role's session is in seconds.
+
+    With `role_arn` and `web_identity_token_file` the role is assumed by that token; with `role_arn` alone by
+    the credentials of the profile or the machine, with the external id where there is one. `endpoint_url` is
+    for stores that speak S3; it is asked for every service.
+    """
+
+    region: str = ""
+    profile: str = ""
+    role_arn: str = ""
+    external_id: str = ""
+    web_identity_token_file: str = ""
+    session_name: str = "trailhawk"
+    duration: int = 3600
+    endpoint_url: str = ""
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        """The keys of a connector's section that say who it is. SettingsError where they contradict."""
+        access = cls(
+            region=section.text("region", ""),
+            profile=section.text("profile", ""),
+            role_arn=section.text("role_arn", ""),
+            external_id=section.text("external_id", ""),
+            web_identity_token_file=section.text("web_identity_token_file", ""),
+            session_name=section.text("session_name", "trailhawk"),
+            duration=section.number("session_seconds", 3600, least=900, most=43_200),
+            endpoint_url=section.text("endpoint_url", ""),
+        )
+        for key in ("external_id", "web_identity_token_file"):
+            if getattr(access, key) and not access.role_arn:
+                raise section.wrong(key, "is given without role_arn", hint="say which role it is for")
+        if access.external_id and access.web_identity_token_file:
+            raise section.wrong("external_id", "is not used with web_identity_token_file", hint="keep one")
+        if access.endpoint_url and not access.endpoint_url.startswith(("http://", "https://")):
+            raise section.wrong("endpoint_url", f"is {access.endpoint_url!r}", hint="write https://host:port")
+        return access
+
+
+def session(access: Access, *, now: Callable[[], dt.datetime] | None = None) -> boto3.Session:
+    """A session of boto3 with these credentials. UsageError for a profile that does not exist."""
+    try:
+        base = boto3.Session(profile_name=access.profile or None, region_name=access.region or None)
+    except aws.ProfileNotFound as error:
+        raise UsageError(
+            f"{error}", hint="`aws configure list-profiles` shows the profiles there are"
+        ) from None
+    if not access.role_arn:
+        return base
+    core = botocore.session.get_session()
+    if access.profile:
+        core.set_config_variable("profile", access.profile)
+    provider = _Role(access, base, now or (lambda: dt.datetime.now(dt.UTC)))
+    core.register_component("credential_provider", CredentialResolver([provider]))
+    return boto3.Session(botocore_session=core, region_name=access.region or base.region_name)
+
+
+def config(access: Access, *, connections: int = 10) -> Config:
+    """How clients behave: no retries of their own (`retry` has them), bounded waits."""
+    return Config(
+        retries={"total_max_attempts": 1, "mode": "standard"},
+        connect_timeout=10,
+        read_timeout=60,
+        tcp_keepalive=True,
+        max_pool_connections=connections,
+        user_agent_extra=f"trailhawk/{__version__}",
+        s3={"addressing_style": "path"} if access.endpoint_url else {},
+    )
+
+
+def s3_client(signed_in: boto3.Session, access: Access, *, connections: int = 10) -> S3Client:
+    """A client for S3, with so many connections at once. It follows buckets to their regions by itself."""
+    return signed_in.client(
+        "s3", endpoint_url=access.endpoint_url or None, config=config(access, connections=connections)
+    )
+
+
+def sqs_client(signed_in: boto3.Session, access: Access, *, region: str = "") -> SQSClient:
+    """A client for SQS in `region`, by default the session's; UsageError where none is known."""
+    try:
+        return signed_in.client(
+            "sqs",
+            region_name=region or None,
+            endpoint_url=access.endpoint_url or None,
+            config=config(access),
+        )
+    except aws.NoRegionError:
+        raise UsageError("no region for the queue", hint='write region = "..." in the section') from None
+
+
+def sts_client(signed_in: boto3.Session, access: Access, *, signed: bool = True) -> STSClient:
+    """A client for STS; without a region that of us-east-1, which serves every account."""
+    settings = config(access)
+    return signed_in.client(
+        "sts",
+        region_name=signed_in.region_name or "us-east-1",
+        endpoint_url=access.endpoint_url or None,
+        config=settings if signed else settings.merge(Config(signature_version=UNSIGNED)),
+    )
+
+
+def assume(access: Access, base: boto3.Session) -> CredentialsTypeDef:
+    """Assume the role once. ClientError in STS's words; CredentialRetrievalError for a bad token file."""
+    if access.web_identity_token_file:
+        return sts_client(base, access, signed=False).assume_role_with_web_identity(
+            RoleArn=access.role_arn,
+            RoleSessionName=access.session_name,
+            DurationSeconds=access.duration,
+            WebIdentityToken=token(Path(access.web_identity_token_file)),
+        )["Credentials"]
+    asked: AssumeRoleRequestTypeDef = {
+        "RoleArn": access.role_arn,
+        "RoleSessionName": access.session_name,
+        "DurationSeconds": access.duration,
+    }
+    if access.external_id:
+        asked["ExternalId"] = access.external_id
+    return sts_client(base, access).assume_role(**asked)["Credentials"]
+
+
+def token(file: Path) -> str:
+    """The web identity token in a file."""
+    try:
+        with file.open("rb") as opened:
+            text = opened.read(_MAX_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise aws.CredentialRetrievalError(
+            provider="web identity", error_msg=f"{file}: {error.strerror}"
+        ) from None
+    if not text.strip() or len(text) > _MAX_TOKEN_BYTES or not text.isascii():
+        raise aws.CredentialRetrievalError(provider="web identity", error_msg=f"{file} holds no token")
+    return text.decode().strip()
+
+
+class _Role(CredentialProvider):
+    """The one source of credentials of a session that assumes a role."""
+
+    METHOD = "assume-role"
+
+    def __init__(self, access: Access, base: boto3.Session, now: Callable[[], dt.datetime]) -> None:
+        super().__init__()
+        self._access = access
+        self._base = base
+        self._now = now
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(self._fetch, self.METHOD, time_fetcher=self._now)
+
+    def _fetch(self) -> dict[str, str]:
+        try:
+            made = assume(self._access, self._base)
+        except aws.ClientError as error:
+            # Told apart from a refusal of the call that needed the credentials: no object is at fault.
+            raise aws.CredentialRetrievalError(provider=self.METHOD, error_msg=str(error)) from error
+        return {
+            "access_key": made["AccessKeyId"],
+            "secret_key": made["SecretAccessKey"],
+            "token": made["SessionToken"],
+            "expiry_time": made["Expiration"].isoformat(),
+        }

@@ -1,0 +1,142 @@
+"""Which of AWS's refusals pass, and how long to wait for it."""
+
+from __future__ import annotations
+
+import enum
+import random
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from botocore import exceptions as aws
+
+T = TypeVar("T")
+
+_GONE: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"}
+_DENIED: Final = {
+    "AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403", "Forbidden", "UnauthorizedOperation",
+    "AuthorizationError", "AWS.SimpleQueueService.AccessDenied", "KmsAccessDenied", "KmsDisabled",
+    "KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException",
+    "KMS.AccessDeniedException",
+}  # fmt: skip
+_CREDENTIALS: Final = {
+    "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
+    "SignatureDoesNotMatch", "InvalidToken", "TokenRefreshRequired", "UnrecognizedClientException",
+    "IDPCommunicationError", "InvalidIdentityToken", "RequestTimeTooSkewed", "RequestExpired",
+}  # fmt: skip
+_PASSING: Final = {
+    "SlowDown", "Throttling", "ThrottlingException", "ThrottledException", "RequestThrottled",
+    "RequestLimitExceeded", "RequestThrottledException", "TooManyRequestsException", "BandwidthLimitExceeded",
+    "RequestTimeout", "RequestTimeoutException", "InternalError", "InternalFailure", "ServiceUnavailable",
+    "OverLimit",
+    "KMS.ThrottlingException", "KmsThrottled", "OperationAborted", "PriorRequestNotComplete",
+    "TransactionInProgressException",
+}  # fmt: skip
+_BROKEN: Final = (
+    aws.ConnectionError,
+    aws.HTTPClientError,
+    aws.IncompleteReadError,
+    aws.ReadTimeoutError,
+    aws.ResponseStreamingError,
+    aws.ChecksumError,
+    ConnectionError,
+    TimeoutError,
+)
+
+
+class Kind(enum.Enum):
+    """What a refusal means to whoever asked."""
+
+    GONE = "gone"
+    DENIED = "denied"
+    CREDENTIALS = "credentials"
+    PASSING = "passing"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A refusal: what it means, and the service's code and words."""
+
+    kind: Kind
+    code: str
+    words: str
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.words}" if self.words else self.code
+
+    @property
+    def passes(self) -> bool:
+        """Whether to ask again later: the object is not at fault."""
+        return self.kind in (Kind.PASSING, Kind.CREDENTIALS)
+
+
+def fault_of(error: Exception) -> Fault:
+    """What an error of the AWS client, or of the network below it, means."""
+    if isinstance(error, aws.ClientError):
+        said = error.response.get("Error", {})
+        code = said.get("Code", "") or "Unknown"
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return Fault(_kind(code, status), code, said.get("Message", ""))
+    if isinstance(error, aws.NoCredentialsError | aws.CredentialRetrievalError | aws.PartialCredentialsError):
+        return Fault(Kind.CREDENTIALS, type(error).__name__, str(error))
+    kind = Kind.PASSING if isinstance(error, _BROKEN) else Kind.OTHER
+    return Fault(kind, type(error).__name__, str(error))
+
+
+def _kind(code: str, status: int) -> Kind:
+    for codes, kind in (
+        (_GONE, Kind.GONE),
+        (_CREDENTIALS, Kind.CREDENTIALS),
+        (_PASSING, Kind.PASSING),
+        (_DENIED, Kind.DENIED),
+    ):
+        if code in codes:
+            return kind
+    return Kind.PASSING if status == 429 or status >= 500 else Kind.OTHER
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """Growing waits in seconds: the nth at most `first` * 2**n, never above `longest`, with full jitter.
+
+    The jitter spreads many workers that failed at one moment (AWS Architecture Blog, "Exponential Backoff And
+    Jitter"); a tenth of the wait is always kept.
+    """
+
+    rng: random.Random
+    first: float = 0.5
+    longest: float = 60.0
+
+    def wait(self, attempt: int) -> float:
+        """How long to wait after this failed attempt, counted from 0."""
+        longest: float = min(self.longest, self.first * 2.0 ** min(attempt, 30))
+        return longest * (0.1 + 0.9 * self.rng.random())
+
+
+def retried(
+    ask: Callable[[], T],
+    waits: Waits,
+    stop: threading.Event,
+    *,
+    attempts: int | None,
+    told: Callable[[Fault], None] = lambda _: None,
+) -> T:
+    """The answer to `ask`, asked again after each refusal that passes.
+
+    Gives up after `attempts` (None: never) or when `stop` is set, with the last error. `told` hears every
+    refusal that is waited out.
+    """
+    attempt = 0
+    while True:
+        try:
+            return ask()
+        except (aws.BotoCoreError, aws.ClientError, OSError) as error:
+            fault = fault_of(error)
+            attempt += 1
+            if not fault.passes or attempt == attempts:
+                raise
+            told(fault)
+            if stop.wait(waits.wait(attempt - 1)):
+                raise
