@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import UsageError
 
 _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
@@ -26,6 +27,16 @@ def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
         for file in _walk(path, os.path.realpath(without) if without else None) if path.is_dir() else [path]:
             found.setdefault(os.path.realpath(file), file)
     return sorted(found.values(), key=_order)
+
+
+def log_object(path: Path) -> LogObject:
+    """The file as an object to take: known by its bytes."""
+    try:
+        status = path.stat()
+    except OSError:
+        return LogObject(str(path), lambda: path.open("rb"))
+    stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_mode}"
+    return LogObject(str(path), lambda: path.open("rb"), size=status.st_size, stamp=stamp)
 
 
 def _walk(folder: Path, without: str | None) -> Iterator[Path]:

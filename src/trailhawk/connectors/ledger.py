@@ -25,7 +25,7 @@ LEDGER: Final = Table(
     description="One row for each object taken in (for a very large one, each part of it).",
     columns=(
         Column("TimeGenerated", _TIME, "When the batch of the object was prepared for storing."),
-        Column("Object", _TEXT, "What the object is known by: sha256 of a file's content."),
+        Column("Object", _TEXT, "What it is known by: sha256 of a file's content; bucket, key and version."),
         Column("Location", _TEXT, "Where it was read."),
         Column("Bucket", _TEXT, "S3 bucket; empty for a file."),
         Column("Key", _TEXT, "S3 key; empty for a file."),
@@ -33,7 +33,7 @@ LEDGER: Final = Table(
         Column("Size", _LONG, "Bytes as delivered, compressed or not."),
         Column("Sha256", _TEXT, "Digest of the bytes as delivered."),
         Column("Source", _TEXT, "Log source that read it; empty if none knew it."),
-        Column("TargetTable", _TEXT, "Table the rows went to."),
+        Column("TargetTable", _TEXT, "Table the rows went to; empty if no source knew the object."),
         Column(
             "State", _TEXT, "stored; part (more of the object follows); digest; quarantined (nothing of use)."
         ),
@@ -46,6 +46,7 @@ LEDGER: Final = Table(
         Column("FirstEvent", _TIME, "Event time of the oldest row."),
         Column("LastEvent", _TIME, "Event time of the newest row."),
         Column("ReadTime", _TIME, "When the object was read."),
+        Column("Worker", _TEXT, "Process that stored it, as its connector names it."),
         Column("Batch", _TEXT, "Id of the commit that stored it."),
     ),
     statistics=("Object",),

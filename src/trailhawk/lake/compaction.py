@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.kql.schema import Table
 from trailhawk.lake.delta import ConflictError, Delta, Transaction
-from trailhawk.lake.table import DAY, stored_schema
+from trailhawk.lake.table import DAY, fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -122,7 +121,7 @@ def _slice(delta: Delta, start: np.datetime64, end: np.datetime64 | None, paths:
 
     time = delta.table.time_column
     parts = [part for path in paths for part in _between(delta.root / path, time, start, end)]
-    return pa.concat_tables([_fit(part, delta.table) for part in parts]).sort_by(time)
+    return pa.concat_tables([fitted(part, delta.table) for part in parts]).sort_by(time)
 
 
 def _between(path: Path, time: str, start: np.datetime64, end: np.datetime64 | None) -> Iterator[pa.Table]:
@@ -143,16 +142,3 @@ def _between(path: Path, time: str, start: np.datetime64, end: np.datetime64 | N
             if end is not None:
                 inside = pc.and_(inside, pc.less(rows[time], end.item()))
             yield rows.filter(inside)
-
-
-def _fit(rows: pa.Table, table: Table) -> pa.Table:
-    import pyarrow as pa
-
-    schema = stored_schema(table)
-    for field in schema:
-        if field.name not in rows.column_names:
-            column = table.column(field.name)
-            text = column is not None and field.type == pa.string()
-            values = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
-            rows = rows.append_column(field, values)
-    return rows.select(schema.names).cast(schema)

@@ -43,6 +43,25 @@ class DataFile:
     ingested_last: dt.datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What of a data file is to be read: rows with event times in one of the spans (inclusive), or all."""
+
+    file: DataFile
+    spans: tuple[tuple[dt.datetime, dt.datetime], ...] | None = None
+    share: float = 1.0
+    """Of the file's rows, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look into the index left to be read, and the row groups that it could and did leave out."""
+
+    parts: tuple[Part, ...]
+    groups: int = 0
+    skipped: int = 0
+
+
 def arrow_type(kind: KqlType) -> pa.DataType:
     """The stored type: microseconds without zone for datetime, ticks for timespan, JSON text for dynamic."""
     import pyarrow as pa
@@ -98,10 +117,31 @@ def stored_schema(table: Table) -> pa.Schema:
     return _stored_schema(_ByIdentity(table))
 
 
+def fitted(rows: pa.Table, table: Table) -> pa.Table:
+    """Rows in the table's stored columns and their order; an absent one is empty: '' for text, else NULL."""
+    import pyarrow as pa
+
+    schema = stored_schema(table)
+    present = set(rows.column_names)
+    for field in schema:
+        if field.name not in present:
+            text = field.type == pa.string() and table.column(field.name) is not None
+            values = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
+            rows = rows.append_column(field, values)
+    return rows.select(schema.names).cast(schema)
+
+
 def stored_names(table: Table) -> tuple[str, ...]:
     """The names of `stored_schema`, without importing Arrow."""
     columns = tuple(column.name for column in table.stored)
     return columns + tuple(promoted.hidden for promoted in table.promoted) + HIDDEN
+
+
+def text_columns(schema: pa.Schema) -> tuple[str, ...]:
+    """The names of the columns whose terms the lake's index holds: all texts that a query can name."""
+    import pyarrow as pa
+
+    return tuple(field.name for field in schema if field.type == pa.string() and field.name not in HIDDEN)
 
 
 def schema_mark(names: tuple[str, ...] | frozenset[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from typing import BinaryIO, cast
+from typing import Protocol, cast
 
 BLOCK_BYTES = 32 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -13,10 +13,16 @@ _GZIP = 31  # zlib window bits: gzip framing only
 _CAREFUL_BYTES = 512
 
 
+class Readable(Protocol):
+    """Bytes as delivered; a read may give fewer than asked for, and gives none only at the end."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
 class Unpacked:
     """Iterates over blocks of at most `block` bytes; `fault` says afterwards why the stream ended early."""
 
-    def __init__(self, file: BinaryIO, *, block: int = BLOCK_BYTES) -> None:
+    def __init__(self, file: Readable, *, block: int = BLOCK_BYTES) -> None:
         self.fault = ""
         self._file = file
         self._block = block

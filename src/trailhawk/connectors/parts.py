@@ -1,0 +1,239 @@
+"""Objects read into parts: each becomes a row of the ledger, with its records, bad ones apart."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import BinaryIO, Final
+
+from trailhawk.connectors.ledger import Taken, part_key
+from trailhawk.connectors.objects import LogObject
+from trailhawk.sources import BadPart, Chunk, Readable, Source, Unpacked
+
+_WHOLE_BYTES: Final = 16 * 1024 * 1024  # up to this an object is read once, and hashed from memory
+_RECOGNISE_BYTES: Final = 64 * 1024
+_COPY_BYTES: Final = 4 * 1024 * 1024
+
+
+@dataclass
+class Part:
+    """An object, or a part of a very large one, on its way into the lake; becomes one row of the ledger."""
+
+    key: str
+    item: LogObject
+    source: Source | None
+    size: int
+    sha256: str
+    state: str
+    read_at: dt.datetime
+    first_record: int = 0
+    texts: Sequence[bytes] = ()
+    position: Callable[[int], int] = int
+    bad: list[BadPart] = field(default_factory=list)
+    found: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    first_event: dt.datetime | None = None
+    last_event: dt.datetime | None = None
+
+    @property
+    def identity(self) -> str:
+        return part_key(self.key, self.first_record) if self.state == "part" else self.key
+
+    @property
+    def records(self) -> int:
+        """Records it holds: `found` became candidates for rows, the bad ones did not."""
+        return self.found + len(self.bad)
+
+
+class Opened:
+    """The bytes of an object under way, with its digest: at once where it is needed to know the object."""
+
+    def __init__(self, item: LogObject, file: BinaryIO) -> None:
+        self._copy: BinaryIO | None = None
+        start = _read(file, _WHOLE_BYTES + 1)
+        self._hashed: _Hashed | None = None
+        if len(start) <= _WHOLE_BYTES:
+            self.size = len(start)
+            self.sha256 = hashlib.sha256(start).hexdigest()
+            self.stream: Readable = io.BytesIO(start)
+        elif item.identity:
+            self.size, self.sha256 = item.size or 0, ""
+            self.stream = self._hashed = _Hashed(start, file)
+        else:
+            if not file.seekable():
+                file = self._copy = _spooled(start, file)
+            whole = file
+            whole.seek(0)
+            self.sha256 = _file_digest(whole)
+            self.size = whole.tell()
+            whole.seek(0)
+            self.stream = whole
+        self.key = item.identity or f"sha256:{self.sha256}"
+
+    def close(self) -> None:
+        if self._copy is not None:
+            self._copy.close()
+
+    def finish(self) -> None:
+        """Read what the decompressor left, so that size and digest are those of the whole object."""
+        if self._hashed is not None:
+            while self._hashed.read(_COPY_BYTES):
+                pass
+            self.size, self.sha256 = self._hashed.size, self._hashed.digest.hexdigest()
+
+
+def read_parts(
+    item: LogObject,
+    opened: Opened,
+    *,
+    sources: Sequence[Source],
+    source: Source | None,
+    taken: Taken,
+    now: dt.datetime,
+) -> Iterator[Part]:
+    """The parts of an opened object; all but the last have the state `part`.
+
+    `source` reads it where it is given, else the first of `sources` that knows it. Parts that the ledger
+    holds are passed over.
+    """
+    head = Part(opened.key, item, None, opened.size, opened.sha256, "stored", now)
+    unpacked = Unpacked(opened.stream)
+    blocks = _Counted(iter(unpacked))
+    first = next(blocks, b"")
+    start = first[:_RECOGNISE_BYTES]
+    if source is None or not first.strip():
+        source = next((each for each in sources if each.recognises(item.location, start)), None)
+    if source is None:
+        reason = unpacked.fault or ("not a log of a known kind" if first.strip() else "empty file")
+        bad = [_all(first, blocks, reason)]
+        yield _sealed(dataclasses.replace(head, state="quarantined", bad=bad), opened)
+        return
+    head = dataclasses.replace(head, source=source)
+    if source.is_digest(start):
+        for _ in blocks:
+            pass
+        yield _sealed(dataclasses.replace(head, state="digest"), opened)
+        return
+    stored = taken.records_of_parts(head.key) if part_key(head.key, 0) in taken else 0
+    position = 0
+    waiting: Part | None = None
+    for chunk in source.chunks(chain((first,), blocks)):
+        if waiting is not None and position > stored:
+            yield dataclasses.replace(waiting, state="part")
+        waiting = _part(head, chunk, position)
+        position += waiting.records
+    last = waiting or head
+    if unpacked.fault:
+        last = dataclasses.replace(last, bad=_with_fault(last.bad, blocks.size, unpacked.fault))
+    yield _sealed(last, opened)
+
+
+def unreadable(item: LogObject, now: dt.datetime, error: OSError) -> Part:
+    """What stands in the ledger for an object whose bytes cannot be had."""
+    digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
+    bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}")
+    return Part(f"unreadable:{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
+
+
+class _Counted:
+    """Blocks, with the sum of their sizes so far."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self.size = 0
+        self._blocks = blocks
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        block = next(self._blocks)
+        self.size += len(block)
+        return block
+
+
+class _Hashed:
+    """A stream that is hashed as it is read; its first bytes were read already."""
+
+    def __init__(self, start: bytes, file: BinaryIO) -> None:
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self._start = io.BytesIO(start)
+        self._file = file
+
+    def read(self, size: int, /) -> bytes:
+        data = self._start.read(size) or self._file.read(size)
+        self.digest.update(data)
+        self.size += len(data)
+        return data
+
+
+def _read(file: BinaryIO, size: int) -> bytes:
+    """Up to this many bytes; fewer only at the end, though a stream may give them in small pieces."""
+    data = file.read(size)
+    if len(data) == size or not data:
+        return data
+    pieces = [data]
+    left = size - len(data)
+    while left and (piece := file.read(left)):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
+
+
+def _file_digest(file: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while piece := file.read(_COPY_BYTES):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _spooled(start: bytes, file: BinaryIO) -> BinaryIO:
+    """A copy on disk of a stream that cannot be read twice, gone when it is closed."""
+    copy = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the object is read)
+    piece = start
+    while piece:
+        copy.write(piece)
+        piece = file.read(_COPY_BYTES)
+    return copy
+
+
+def _part(head: Part, chunk: Chunk, first_record: int) -> Part:
+    return dataclasses.replace(
+        head,
+        first_record=first_record,
+        texts=chunk.records,
+        position=chunk.position,
+        bad=list(chunk.bad),
+        found=len(chunk.records),
+    )
+
+
+def _sealed(part: Part, opened: Opened) -> Part:
+    """The last part, with the size and the digest of the object."""
+    opened.finish()
+    return dataclasses.replace(part, size=opened.size, sha256=opened.sha256)
+
+
+def _all(first: bytes, rest: Iterator[bytes], reason: str) -> BadPart:
+    """A whole object as a bad part."""
+    digest = hashlib.sha256(first)
+    size = len(first)
+    for block in rest:
+        digest.update(block)
+        size += len(block)
+    return dataclasses.replace(BadPart.of(first, 0, reason), size=size, sha256=digest.hexdigest())
+
+
+def _with_fault(bad: list[BadPart], size: int, fault: str) -> list[BadPart]:
+    """The bad parts of an object whose bytes end too early; the last one (perhaps empty) says why."""
+    if bad and bad[-1].start + bad[-1].size >= size:
+        return [*bad[:-1], dataclasses.replace(bad[-1], reason=f"{fault}; {bad[-1].reason}")]
+    return [*bad, BadPart.of(b"", size, fault)]

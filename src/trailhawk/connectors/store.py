@@ -1,0 +1,397 @@
+"""A batch stored in one table, exactly once: decode, transform, look for duplicates, commit, settle."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, object_hash, settle
+from trailhawk.connectors.objects import Transform
+from trailhawk.connectors.parts import Part
+from trailhawk.connectors.quarantine import QUARANTINE, encode
+from trailhawk.errors import LakeError
+from trailhawk.kql.schema import INGESTION_TIME, Table
+from trailhawk.lake import ConflictError, Lake, Staged, Transaction
+from trailhawk.lake.seen import Seen, repeated
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, fitted, stored_schema
+from trailhawk.sources import BadPart, Source
+from trailhawk.sources.promote import promoted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Mask = NDArray[np.bool_]
+Clock = Callable[[], dt.datetime]
+Phase = Callable[[str], None]
+"""Told what is about to be done: read, decode, write, commit, ledger, compact."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What of a batch to store: whole parts, and of their rows those that are new."""
+
+    parts: tuple[int, ...]
+    keep: Mask
+    conflict: Mask
+
+    def same(self, other: _Plan) -> bool:
+        return (
+            self.parts == other.parts
+            and np.array_equal(self.keep, other.keep)
+            and np.array_equal(self.conflict, other.conflict)
+        )
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Rows of a batch in the table's columns with their hashes, and for each the place of its part."""
+
+    rows: pa.Table
+    owner: NDArray[np.int64]
+
+
+class Store:
+    """Stores batches of parts in one table. What no source knows is stored in the quarantine itself."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        table: Table,
+        taken: Taken,
+        *,
+        clock: Clock,
+        phase: Phase,
+        worker: str,
+        transform: Transform | None,
+    ) -> None:
+        self._lake = lake
+        self._table = table
+        self._data = lake.delta(table.name)
+        self._seen = Seen(self._data)
+        self._taken = taken
+        self._clock = clock
+        self._phase = phase
+        self._worker = worker
+        self._transform = transform
+        self._followers = followers(table.name)
+
+    def store(self, batch: list[Part]) -> list[Part]:
+        """Commit a batch; the parts that this process stored (others may have been faster with some)."""
+        self._phase("decode")
+        decoded = self._decode(batch)
+        self._data.create()
+        staged: _Staging | None = None
+        while True:
+            # The ledger is brought up to the data table's version from which this commit is prepared, so
+            # that an object and a row can only be missed if the commit itself fails and is tried again.
+            settle(self._lake, self._table.name, self._followers)
+            self._taken.refresh()
+            plan = self._plan(batch, decoded)
+            if not plan.parts:
+                if staged is not None:
+                    staged.discard()
+                return []
+            if staged is None or not staged.plan.same(plan):
+                if staged is not None:
+                    staged.discard()
+                self._phase("write")
+                staged = self._stage(batch, decoded, plan)
+            self._phase("commit")
+            try:
+                self._data.commit(
+                    staged.rows,
+                    transaction=Transaction(INGEST, self._data.transaction(INGEST) + 1),
+                    note={"batch": staged.batch, "follow": staged.note},
+                )
+                break
+            except ConflictError:
+                continue
+        self._phase("ledger")
+        settle(self._lake, self._table.name, self._followers)
+        self._taken.refresh()
+        return staged.parts
+
+    def _decode(self, batch: list[Part]) -> _Decoded:
+        """The rows of a batch after the transform. Bad records move to their part's `bad`."""
+        import pyarrow as pa
+
+        decoded = [
+            _decode(source, batch, places) for source, places in _by_source(batch) if source is not None
+        ]
+        if not decoded:
+            return _Decoded(_no_rows(self._table), np.empty(0, np.int64))
+        rows = pa.concat_tables([fitted(each.rows, self._table) for each in decoded])
+        owner = np.concatenate([each.owner for each in decoded])
+        if len(decoded) > 1:
+            order = np.argsort(owner, kind="stable")
+            rows, owner = rows.take(pa.array(order)), owner[order]
+        if self._transform is None or not rows.num_rows:
+            return _Decoded(rows, owner)
+        rows, kept = _transformed(rows, self._table, self._transform)
+        for place, count in zip(*np.unique(owner[~kept], return_counts=True), strict=True):
+            batch[place].filtered = int(count)
+        return _Decoded(rows, owner[kept])
+
+    def _plan(self, batch: list[Part], decoded: _Decoded) -> _Plan:
+        """Against the state last looked at: parts not taken yet, rows not stored yet."""
+        rows, owner = decoded.rows, decoded.owner
+        parts = tuple(
+            place
+            for place, part in enumerate(batch)
+            if part.key not in self._taken and part.identity not in self._taken
+        )
+        keep = np.isin(owner, parts)
+        conflict = np.zeros(len(owner), bool)
+        known = rows[ID].is_valid().to_numpy(zero_copy_only=False) & keep
+        ids = rows[ID].fill_null(0).to_numpy()
+        payloads = rows[PAYLOAD].to_numpy()
+        days = rows[self._table.time_column].to_numpy().astype("datetime64[D]")
+        places = np.flatnonzero(known)
+        again, differs = repeated(ids[places], payloads[places])
+        keep[places[again]] = False
+        conflict[places[differs]] = True
+        for day in np.unique(days[places]):
+            here = places[days[places] == day]
+            stored, differs = self._seen.compare(day.item(), ids[here], payloads[here])
+            keep[here[stored]] = False
+            conflict[here[differs]] = True
+        return _Plan(parts, keep, conflict & keep)
+
+    def _stage(self, batch: list[Part], decoded: _Decoded, plan: _Plan) -> _Staging:
+        batch_id, now = uuid.uuid4().hex, self._clock()
+        parts = [dataclasses.replace(batch[place]) for place in plan.parts]
+        _count_rows(parts, plan, decoded.rows[self._table.time_column].to_numpy(), decoded.owner)
+        bad = _quarantine_rows(parts, batch_id, now)
+        of_table = {
+            QUARANTINE.name: bad,
+            LEDGER.name: _ledger_rows(parts, self._target, batch_id, now, self._worker),
+        }
+        rows = (
+            bad
+            if self._table.name == QUARANTINE.name
+            else _with_hidden(decoded, self._table, batch, plan, batch_id, now)
+        )
+        return _Staging(
+            plan=plan,
+            parts=parts,
+            batch=batch_id,
+            lake=self._lake,
+            table=self._table.name,
+            rows=self._data.stage(rows),
+            follow={name: self._lake.delta(name).stage(of_table[name]) for name in self._followers},
+        )
+
+    @property
+    def _target(self) -> str:
+        return "" if self._table.name == QUARANTINE.name else self._table.name
+
+
+@dataclass(frozen=True)
+class _Staging:
+    """A batch's written files, waiting for their commit."""
+
+    plan: _Plan
+    parts: list[Part]
+    batch: str
+    lake: Lake
+    table: str
+    rows: tuple[Staged, ...]
+    follow: dict[str, tuple[Staged, ...]]
+
+    @property
+    def note(self) -> dict[str, list[dict[str, object]]]:
+        return {name: [file.to_json() for file in files] for name, files in self.follow.items()}
+
+    def discard(self) -> None:
+        self.lake.delta(self.table).discard(self.rows)
+        for name, files in self.follow.items():
+            self.lake.delta(name).discard(files)
+
+
+def followers(table: str) -> tuple[str, ...]:
+    """The tables that take over what a data table's commits name for them."""
+    return (LEDGER.name,) if table == QUARANTINE.name else (QUARANTINE.name, LEDGER.name)
+
+
+def _by_source(batch: Sequence[Part]) -> Iterator[tuple[Source | None, list[int]]]:
+    places: dict[str, list[int]] = {}
+    for place, part in enumerate(batch):
+        places.setdefault(part.source.name if part.source else "", []).append(place)
+    return ((batch[each[0]].source, each) for each in places.values())
+
+
+def _decode(source: Source, batch: list[Part], places: list[int]) -> _Decoded:
+    parts = [batch[place] for place in places]
+    counts = [len(part.texts) for part in parts]
+    texts = [text for part in parts for text in part.texts]
+    owners = np.repeat(np.array(places, np.int64), counts)
+    starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+    made = source.rows(texts)
+    for index, reason in made.bad:
+        part = batch[owners[index]]
+        at = part.position(index - int(starts[index]))
+        part.bad.append(BadPart.of(texts[index], at, reason))
+        part.found -= 1
+    for part in parts:
+        part.texts, part.position = (), int
+    return _Decoded(made.table, owners[np.asarray(made.kept, np.int64)])
+
+
+def _no_rows(table: Table) -> pa.Table:
+    return stored_schema(table).empty_table()
+
+
+def _transformed(rows: pa.Table, table: Table, transform: Transform) -> tuple[pa.Table, Mask]:
+    """Rows after a transform, and which of them it kept.
+
+    Hidden columns stay those of the record, so that it is known when it comes again; promoted paths are
+    read anew where their column was changed. A row that lost its time gets it back.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = [column.name for column in table.stored]
+    result = transform(rows.select(names))
+    kept = np.asarray(result.kept, bool)
+    before = rows.filter(pa.array(kept))
+    foreign = sorted(set(result.rows.column_names) - set(names))
+    if foreign or len(kept) != rows.num_rows or result.rows.num_rows != before.num_rows:
+        reason = (
+            f"it makes columns that the table has not: {', '.join(foreign)}" if foreign else "rows differ"
+        )
+        raise LakeError(
+            f"the ingest transform of {table.name} cannot be used: {reason}",
+            hint="see `trailhawk filter list`",
+        )
+    after = result.rows
+    for name in before.column_names:
+        if name not in names:
+            after = after.append_column(name, before[name])
+    after = fitted(after, table)
+    time = table.time_column
+    after = _with(after, time, pc.coalesce(after[time], before[time]))
+    changed = {name for name in names if not after[name].equals(before[name])}
+    for path in table.promoted:
+        if path.column in changed:
+            after = _with(after, path.hidden, promoted(after[path.column], path.path))
+    return after, kept
+
+
+def _with(rows: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.Table:
+    return rows.set_column(rows.schema.get_field_index(name), name, values)
+
+
+def _count_rows(
+    parts: list[Part], plan: _Plan, times: NDArray[np.datetime64], owner: NDArray[np.int64]
+) -> None:
+    """Write rows, duplicates and the range of event times into the parts of a plan."""
+    for place, part in zip(plan.parts, parts, strict=True):
+        low, high = np.searchsorted(owner, place, "left"), np.searchsorted(owner, place, "right")
+        kept = times[low:high][plan.keep[low:high]]
+        part.rows, part.duplicates = len(kept), int(high - low) - len(kept)
+        if len(kept):
+            part.first_event, part.last_event = kept.min().item(), kept.max().item()
+
+
+def _with_hidden(
+    decoded: _Decoded, table: Table, batch: list[Part], plan: _Plan, batch_id: str, now: dt.datetime
+) -> pa.Table:
+    """The kept rows with their hidden columns, in stored order."""
+    import pyarrow as pa
+
+    rows = decoded.rows
+    if not plan.keep.all():
+        rows = rows.filter(pa.array(plan.keep))
+    objects = pa.array([part.key for part in batch], pa.string())
+    hidden = {
+        INGESTION_TIME: pa.repeat(pa.scalar(_naive(now), pa.timestamp("us")), rows.num_rows),
+        OBJECT: objects.take(pa.array(decoded.owner[plan.keep])),
+        BATCH: pa.repeat(pa.scalar(batch_id), rows.num_rows),
+        CONFLICT: pa.array(plan.conflict[plan.keep]),
+    }
+    for name, values in hidden.items():
+        rows = _with(rows, name, values)
+    return rows
+
+
+def _ledger_rows(parts: Iterable[Part], table: str, batch_id: str, now: dt.datetime, worker: str) -> pa.Table:
+    def row(part: Part) -> dict[str, object]:
+        identity, payload = object_hash(part.identity)
+        return {
+            "TimeGenerated": _naive(now),
+            "Object": part.key,
+            "Location": part.item.location,
+            "Bucket": part.item.bucket,
+            "Key": part.item.key,
+            "Version": part.item.version or part.item.etag,
+            "Size": part.size,
+            "Sha256": part.sha256,
+            "Source": _source(part),
+            "TargetTable": table,
+            "State": part.state,
+            "FirstRecord": part.first_record,
+            "Records": part.records,
+            "Rows": part.rows,
+            "Duplicates": part.duplicates,
+            "Filtered": part.filtered,
+            "Quarantined": len(part.bad),
+            "FirstEvent": part.first_event,
+            "LastEvent": part.last_event,
+            "ReadTime": _naive(part.read_at),
+            "Worker": worker,
+            "Batch": batch_id,
+            **_hidden(part, batch_id, now),
+            ID: identity,
+            PAYLOAD: payload,
+        }
+
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([row(part) for part in parts], stored_schema(LEDGER))
+
+
+def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> pa.Table:
+    def row(part: Part, bad: BadPart) -> dict[str, object]:
+        content, encoding = encode(bad.head)
+        place = f"{part.key}:{bad.start}:{bad.size}:{bad.reason}"
+        return {
+            "TimeGenerated": _naive(now),
+            "Id": hashlib.sha256(place.encode()).hexdigest()[:12],
+            "Reason": bad.reason,
+            "Location": part.item.location,
+            "Object": part.key,
+            "Source": _source(part),
+            "FirstByte": bad.start,
+            "Size": bad.size,
+            "Sha256": bad.sha256,
+            "Content": content,
+            "Encoding": encoding,
+            "Batch": batch_id,
+            **_hidden(part, batch_id, now),
+        }
+
+    import pyarrow as pa
+
+    rows = [row(part, bad) for part in parts for bad in part.bad]
+    return pa.Table.from_pylist(rows, stored_schema(QUARANTINE))
+
+
+def _source(part: Part) -> str:
+    return part.source.name if part.source else ""
+
+
+def _hidden(part: Part, batch_id: str, now: dt.datetime) -> dict[str, object]:
+    return {INGESTION_TIME: _naive(now), OBJECT: part.key, BATCH: batch_id, CONFLICT: False}
+
+
+def _naive(moment: dt.datetime) -> dt.datetime:
+    """An aware time as stored: UTC without zone."""
+    return moment.astimezone(dt.UTC).replace(tzinfo=None)
