@@ -155,6 +155,22 @@ def test_a_query_that_cannot_be_bound_fails_once_and_loudly(
     assert summary.rules[1].alerts == 1
 
 
+def test_a_rule_that_reads_what_is_not_allowed_is_skipped(
+    engine_of: Callable[..., Engine], store: AlertStore
+) -> None:
+    feed = 'externaldata(a: string)["https://feeds.example/list.csv?key=secret"] | project a'
+    rule = replace(RULE, id="x", query=f"{RULE.query} | where AwsEventId !in (({feed}))")
+    engine = engine_of(OLD)
+    for _ in range(2):  # it is asked again each time: the settings may have changed
+        summary = detect(engine, store, [rule, RULE], tables=["AWSCloudTrail"], now=NOW)
+        skipped = summary.rules[0]
+        assert (skipped.skipped, skipped.failed, skipped.alerts) == (10, 0, 0)
+        assert skipped.reason == "externaldata feeds.example"
+    assert {(run.state.value, run.reason) for run in store.windows("x").values()} == {
+        ("skipped", "externaldata feeds.example")
+    }
+
+
 def test_a_fault_in_one_rule_is_its_own(engine_of: Callable[..., Engine], store: AlertStore) -> None:
     engine = engine_of(OLD)
 

@@ -1,43 +1,33 @@
-"""Every rule of the package runs its own tests: events that must fire, and events that must not."""
+"""Every rule and hunt of the package passes its own tests: some must give something, some nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
 
 import pytest
 
 from trailhawk.detect import content
-from trailhawk.detect.rule import Rule, RuleTest
-from trailhawk.detect.run import run
-from trailhawk.detect.schedule import Window, WindowState, windows
-from trailhawk.engine.result import Engine
+from trailhawk.detect.proof import Holding, prove
+from trailhawk.detect.rule import Rule
+from trailhawk.kql.schema import Table
 
-RULES = content.rules()
-CASES = [pytest.param(rule, test, id=f"{rule.source}: {test.name}") for rule in RULES for test in rule.tests]
+CONTENT = (*content.rules(), *content.hunts())
 
 
-def last_window(rule: Rule, test: RuleTest) -> Window:
-    """The first regular run after the last event."""
-    last = max(datetime.fromisoformat(str(event["eventTime"])) for event in test.events)
-    return next(windows(rule, last, last + rule.frequency))
+@pytest.mark.parametrize("rule", CONTENT, ids=lambda rule: rule.source)
+def test_what_is_shipped_passes_its_own_tests(
+    rule: Rule, holding: Holding, tables: Callable[[], list[Table]]
+) -> None:
+    outcomes = list(prove([rule], tables(), holding))
+    assert [(outcome.test.name, outcome.failures) for outcome in outcomes if not outcome.passed] == []
 
 
-@pytest.mark.parametrize(("rule", "test"), CASES)
-def test_a_rule_does_what_its_test_says(rule: Rule, test: RuleTest, engine_of: Callable[..., Engine]) -> None:
-    found = run(rule, last_window(rule, test), engine_of(test.events))
-    assert found.state is WindowState.DONE, found.reason
-    assert len(found.alerts) == test.expect.alerts, [alert.name for alert in found.alerts]
-    for alert in found.alerts:
-        assert alert.detail("EventIds"), "an alert names the events it rests on"
-        if test.expect.severity is not None:
-            assert alert.severity is test.expect.severity
-        for kind, values in test.expect.entities:
-            assert set(alert.values(kind)) == set(values)
-
-
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.source)
-def test_a_rule_has_an_event_that_must_fire_and_one_that_must_not(rule: Rule) -> None:
+@pytest.mark.parametrize("rule", CONTENT, ids=lambda rule: rule.source)
+def test_what_is_shipped_has_logs_that_must_give_something_and_logs_that_must_not(rule: Rule) -> None:
     expected = [test.expect.alerts for test in rule.tests]
     assert any(expected)
     assert 0 in expected
+
+
+def test_no_two_have_the_same_id_or_name() -> None:
+    assert len({rule.id for rule in CONTENT}) == len({rule.name for rule in CONTENT}) == len(CONTENT)

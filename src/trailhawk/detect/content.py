@@ -21,6 +21,14 @@ def rules(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
         return load_rules([own, *folders])
 
 
+def hunts(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
+    """The hunting queries of the package and of these folders, which replace each other as rules do."""
+    from trailhawk.detect.rule import load_rules
+
+    with as_file(files("trailhawk") / "content" / "hunts") as own:
+        return load_rules([own, *folders])
+
+
 def functions(folders: Iterable[Path] = ()) -> Functions:
     """The stored functions of the package and of these folders; a later one replaces one of its name."""
     from trailhawk.kql.stored import Functions, read_functions

@@ -11,7 +11,7 @@ import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import TypeVar
@@ -131,7 +131,7 @@ class Grouping:
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a rule test must give: a number of alerts and values its entities must hold."""
+    """What a rule test must give: a number of alerts (of a hunt: result rows), and what they must hold."""
 
     alerts: int
     severity: Severity | None = None
@@ -141,11 +141,18 @@ class Expectation:
 
 @dataclass(frozen=True, slots=True)
 class RuleTest:
-    """Raw CloudTrail records, and what must come of them in the first regular run after the last of them."""
+    """Logs, and what must come of them in the first regular run after the last of them.
+
+    `events` are CloudTrail records, `logs` the raw logs of other tables (JSON objects, or lines of text) and
+    `rows` rows of tables, each by the table's name. With `at`, the run is the one at or after that moment.
+    """
 
     name: str
-    events: tuple[Mapping[str, object], ...]
     expect: Expectation
+    events: tuple[Mapping[str, object], ...] = ()
+    logs: tuple[tuple[str, tuple[Mapping[str, object] | str, ...]], ...] = ()
+    rows: tuple[tuple[str, tuple[Mapping[str, object], ...]], ...] = ()
+    at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -259,15 +266,19 @@ class _Incident(msgspec.Struct, rename="camel", frozen=True):
 
 
 class _Expect(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
-    alerts: int
+    alerts: int | None = None
+    rows: int | None = None
     severity: str | None = None
     entities: dict[str, list[str]] | None = None
 
 
 class _Test(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
     name: str
-    events: list[dict[str, object]]
     expect: _Expect
+    events: list[dict[str, object]] | None = None
+    logs: dict[str, list[dict[str, object] | str]] | None = None
+    rows: dict[str, list[dict[str, object]]] | None = None
+    at: str | None = None
 
 
 class _File(msgspec.Struct, rename="camel", frozen=True):
@@ -381,7 +392,7 @@ def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
         learning_period=None if file.learning_period is None else _learning(file.learning_period),
         version=str(file.version),
         tags=tuple(tag for tag in file.tags or () if isinstance(tag, str)),
-        tests=tuple(_test(test, index) for index, test in enumerate(file.tests or ())),
+        tests=tuple(_test(test, index, kind) for index, test in enumerate(file.tests or ())),
         extra=tuple((key, value) for key, value in document.items() if key not in _READ),
         source=source,
     )
@@ -473,15 +484,35 @@ def _learning(value: str | int) -> timedelta:
     return timedelta(0) if str(value).strip() == "0" else _duration(str(value), "learningPeriod")
 
 
-def _test(test: _Test, index: int) -> RuleTest:
+def _test(test: _Test, index: int, kind: RuleKind) -> RuleTest:
+    member = f"tests[{index}].expect"
+    wanted, other = ("rows", "alerts") if kind is RuleKind.HUNTING else ("alerts", "rows")
+    count = getattr(test.expect, wanted)
+    if count is None or getattr(test.expect, other) is not None:
+        raise _BadMemberError(member, f"give the number of {wanted} expected, and no {other}")
     expect = Expectation(
-        alerts=test.expect.alerts,
+        alerts=count,
         severity=None
         if test.expect.severity is None
-        else _member(Severity, test.expect.severity, f"tests[{index}].expect.severity"),
+        else _member(Severity, test.expect.severity, f"{member}.severity"),
         entities=tuple((kind, tuple(values)) for kind, values in (test.expect.entities or {}).items()),
     )
-    return RuleTest(test.name, tuple(test.events), expect)
+    return RuleTest(
+        name=test.name,
+        expect=expect,
+        events=tuple(test.events or ()),
+        logs=tuple((table, tuple(lines)) for table, lines in (test.logs or {}).items()),
+        rows=tuple((table, tuple(rows)) for table, rows in (test.rows or {}).items()),
+        at=None if test.at is None else _time(test.at, f"tests[{index}].at"),
+    )
+
+
+def _time(text: str, member: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _BadMemberError(member, f"'{text}' is no time; write 2026-03-02T09:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 # --- folders of rules --------------------------------------------------------------------------------------
