@@ -114,6 +114,12 @@ class UnsupportedError(QueryError):
     kind = "unsupported"
 
 
+class NotAllowedError(QueryError):
+    """A query that asks for something outside that the settings do not allow; a rule is skipped then."""
+
+    kind = "not allowed"
+
+
 class LimitError(QueryError):
     """A query stopped at a limit of time, memory, depth or size."""
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
+    from trailhawk.detect.proof import Outcome
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.store import AlertStore
     from trailhawk.detect.watchlists import WatchlistStore
@@ -29,10 +30,13 @@ if TYPE_CHECKING:
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
+    from trailhawk.kql.operators.external import ExternalFile, ReadExternal
     from trailhawk.kql.schema import Table
     from trailhawk.kql.stored import Functions
     from trailhawk.lake import Lake
-    from trailhawk.lake.table import DataFile
+    from trailhawk.kql.plan import Need
+    from trailhawk.lake.table import DataFile, Found
+    from trailhawk.settings import Settings
 
 _WATCHLIST = watchlist_table("")
 
@@ -76,6 +80,13 @@ class Workspace:
     # What it is made of
 
     @cached_property
+    def settings(self) -> Settings:
+        """What the home's `trailhawk.toml` says; SettingsError where it is wrong."""
+        from trailhawk.settings import settings
+
+        return settings(self.home)
+
+    @cached_property
     def lake(self) -> Lake:
         from trailhawk.connectors import TABLES as INTAKE_TABLES
         from trailhawk.detect.security_alert import SECURITY_ALERT
@@ -97,7 +108,18 @@ class Workspace:
             functions=self.functions,
             limits=Limits(threads=threads),
             temporary=self.home / "temporary",
+            external=self._external,
         )
+
+    def _external(self, file: ExternalFile) -> list[list[object]]:
+        """What externaldata reads; code and settings of it are asked for by the first query that has one."""
+        return self._allowed_external(file)
+
+    @cached_property
+    def _allowed_external(self) -> ReadExternal:
+        from trailhawk.engine.external import allowed
+
+        return allowed(self.settings.externaldata, self.home)
 
     @cached_property
     def functions(self) -> Functions:
@@ -145,6 +167,32 @@ class Workspace:
         from trailhawk.detect.content import rules
 
         return rules(folders)
+
+    def prove(
+        self,
+        folders: Sequence[Path] = (),
+        *,
+        only: str = "",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Outcome]:
+        """Run the tests inside the rules and hunts of these folders, or of all content where none is given.
+
+        `only` keeps those whose file or name holds it. RuleError for a file that is no rule.
+        """
+        from trailhawk.detect import content
+        from trailhawk.detect.proof import prove
+        from trailhawk.detect.rule import load_rules
+
+        found = load_rules(folders) if folders else (*content.rules(), *content.hunts())
+        chosen = [rule for rule in found if only.lower() in f"{rule.source} {rule.name}".lower()]
+        count = sum(len(rule.tests) for rule in chosen)
+        catalog = (self.lake.table(name) for name in self.lake.table_names())
+        outcomes = []
+        for outcome in prove(chosen, filter(None, catalog), self._engine(threads=1).holding):
+            outcomes.append(outcome)
+            if progress is not None:
+                progress(len(outcomes), count)
+        return outcomes
 
     def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
         """Run a KQL query; QueryError with the place where it is wrong."""
@@ -251,6 +299,11 @@ class _NoFiles:
 
     def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]:
         return ()
+
+    def look(self, files: Sequence[DataFile], need: Need) -> Found:
+        from trailhawk.lake.table import Found
+
+        return Found(())
 
 
 class _Relations(Mapping[str, "Callable[[Files], pa.Table]"]):

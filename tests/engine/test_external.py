@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from trailhawk.engine import external
+from trailhawk.engine.download import Bounds
 from trailhawk.engine.duckdb import DuckDBEngine
-from trailhawk.engine.external import AllowedFolders
-from trailhawk.errors import LimitError, QueryError, UnsupportedError
+from trailhawk.engine.external import External
+from trailhawk.errors import LimitError, NotAllowedError, QueryError, UnsupportedError
+from trailhawk.kql.operators.external import ExternalFile
 from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
@@ -29,7 +32,7 @@ class NoTables:
 
 
 def rows(folder: Path | None, text: str, max_bytes: int = 1 << 20) -> list[tuple[object, ...]]:
-    reader = AllowedFolders(() if folder is None else (folder,), max_bytes)
+    reader = External(() if folder is None else (folder,), bounds=Bounds(max_bytes))
     engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
     try:
         return engine.query(text, now=NOW).tuples()
@@ -89,7 +92,7 @@ def test_what_is_not_on_the_list_is_refused_when_it_runs(tmp_path: Path, place: 
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "a.csv").write_text("x\n")
     uri = place.format(root=tmp_path)
-    with pytest.raises(UnsupportedError, match="externaldata") as caught:
+    with pytest.raises(NotAllowedError, match="externaldata") as caught:
         rows(tmp_path / "in", f'externaldata(s: string)["{uri}"]')
     assert "secret" not in str(caught.value)
 
@@ -98,13 +101,13 @@ def test_a_link_that_leads_out_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "secret.csv").write_text("x\n")
     (tmp_path / "in" / "a.csv").symlink_to(tmp_path / "secret.csv")
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(NotAllowedError):
         rows(tmp_path / "in", f'externaldata(s: string)["{tmp_path / "in" / "a.csv"}"]')
 
 
 def test_by_default_nothing_is_on_the_list(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x\n")
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(NotAllowedError):
         rows(None, f'externaldata(s: string)["{tmp_path / "a.csv"}"]')
 
 
@@ -126,3 +129,65 @@ def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:
 def test_a_format_that_is_not_read() -> None:
     with pytest.raises(UnsupportedError, match="format=parquet"):
         rows(None, 'externaldata(s: string)["/a.parquet"] with (format="parquet")')
+
+
+def test_packed_files_that_cannot_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "a.csv.zip").write_bytes(b"PK\x03\x04")
+    (tmp_path / "long.csv").write_text("x" * 200_000)
+    for name in ("a.csv.zip", "long.csv"):
+        with pytest.raises(QueryError, match="cannot be read"):
+            rows(tmp_path, f'externaldata(s: string)["{tmp_path / name}"]')
+
+
+def test_a_folder_is_no_file(tmp_path: Path) -> None:
+    with pytest.raises(NotAllowedError):
+        rows(tmp_path, f'externaldata(s: string)["{tmp_path}"]')
+
+
+def test_more_values_than_memory_is_kept_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MAX_VALUES", 10)
+    (tmp_path / "a.csv").write_text("x,1\n" * 6)
+    with pytest.raises(LimitError, match="more than 10 values"):
+        rows(tmp_path, f'externaldata(s: string, n: long)["{tmp_path / "a.csv"}"]')
+
+
+def test_a_file_is_read_again_only_after_a_while(tmp_path: Path) -> None:
+    path, moment = tmp_path / "a.csv", 0.0
+    reader = External([tmp_path], keep=300, clock=lambda: moment)
+    engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
+
+    def read() -> list[tuple[object, ...]]:
+        return engine.query(f'externaldata(s: string)["{path}"]', now=NOW).tuples()
+
+    path.write_text("old\n")
+    assert read() == [("old",)]
+    path.write_text("new\n")
+    assert read() == [("old",)]
+    moment = 300.0
+    assert read() == [("new",)]
+    path.unlink()
+    moment = 600.0
+    for _ in range(2):
+        with pytest.raises(NotAllowedError):
+            read()
+    engine.close()
+
+
+def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MAX_VALUES", 10)
+    reader, opened = External([tmp_path]), []
+    read_lines = external._READERS["txt"]
+
+    def counted(text: str, file: ExternalFile) -> object:
+        opened.append(file.uri)
+        return read_lines(text, file)
+
+    monkeypatch.setitem(external._READERS, "txt", counted)
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.txt").write_text("x\n" * 6)
+    engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
+    for name in ("a", "a", "b", "a"):
+        uri = tmp_path / f"{name}.txt"
+        assert len(engine.query(f'externaldata(s: string)["{uri}"]', now=NOW).tuples()) == 6
+    engine.close()
+    assert [Path(uri).stem for uri in opened] == ["a", "b", "a"]

@@ -101,6 +101,9 @@ class RuleSummary:
     failed: int
     alerts: int
     error: str = ""
+    skipped: int = 0
+    """Windows of a rule that reads what the settings do not allow; `reason` says what."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,8 @@ class _Replay:
         self._lake = lake
         self._sink = sink
         self._waiting: list[Run] = []
-        self._broken: dict[str, str] = {}
+        self._broken: dict[str, Run] = {}
+        """By rule: how a window ended in a way that all its others must."""
         self._raised_at = {
             rule.id: {alert.at for alert in store.alerts(rule_id=rule.id)}
             for rule in rules.values()
@@ -244,7 +248,7 @@ class _Replay:
         rule = self._rules[window.rule_id]
         tables = self._tables(rule)
         if broken := self._broken.get(rule.id):
-            return Run(window, WindowState.FAILED, broken)
+            return Run(window, broken.state, broken.reason)
         first = min((s.first for s in tables if s.first), default=None)
         if is_learning(rule, window, first):
             return Run(window, WindowState.SKIPPED, LEARNING)
@@ -259,12 +263,11 @@ class _Replay:
         if each.state is WindowState.DONE and self._is_suppressed(window):
             each = Run(window, WindowState.SKIPPED, SUPPRESSED, seen=each.seen)
         if each.is_permanent:
-            self._broken.setdefault(window.rule_id, each.reason)
+            self._broken.setdefault(window.rule_id, each)
         if each.alerts and window.rule_id in self._raised_at:
             self._raised_at[window.rule_id].add(window.at)
-        self._counts[
-            window.rule_id, each.reason if each.state is WindowState.SKIPPED else each.state.value
-        ] += 1
+        is_known = each.reason in (LEARNING, SUPPRESSED)
+        self._counts[window.rule_id, each.reason if is_known else each.state.value] += 1
         self._waiting.append(each)
         if each.alerts or len(self._waiting) >= BATCH:
             self.flush()
@@ -292,7 +295,7 @@ class _Replay:
         self._waiting.clear()
 
     def summary(self, rule: Rule) -> RuleSummary:
-        count = self._counts
+        count, broken = self._counts, self._broken.get(rule.id)
         return RuleSummary(
             rule,
             run=count[rule.id, WindowState.DONE.value],
@@ -301,7 +304,9 @@ class _Replay:
             suppressed=count[rule.id, SUPPRESSED],
             failed=count[rule.id, WindowState.FAILED.value],
             alerts=count[rule.id, "alerts"],
-            error=self._broken.get(rule.id, ""),
+            error=broken.reason if broken and broken.state is WindowState.FAILED else "",
+            skipped=count[rule.id, WindowState.SKIPPED.value],
+            reason=broken.reason if broken and broken.state is WindowState.SKIPPED else "",
         )
 
     def _tables(self, rule: Rule) -> list[Stored]:

@@ -8,7 +8,7 @@ from trailhawk.detect.alert import Alert, alerts
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.engine.result import Engine, TimeRange
-from trailhawk.errors import QueryError, StateError, TrailhawkError
+from trailhawk.errors import NotAllowedError, QueryError, StateError, TrailhawkError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Run:
     alerts: tuple[Alert, ...] = ()
     seen: int = 0
     is_permanent: bool = False
-    """For a failure: whether every other window of the rule must fail in the same way."""
+    """Of what failed or was skipped: whether every other window of the rule must end in the same way."""
 
 
 def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0) -> Run:
@@ -30,6 +30,8 @@ def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0) -> Run:
     try:
         result = engine.query(rule.query, now=window.at, window=TimeRange(window.start, window.at))
         rows = result.rows()
+    except NotAllowedError as error:
+        return Run(window, WindowState.SKIPPED, error.message, seen=seen, is_permanent=True)
     except QueryError as error:
         permanent = error.kind in ("syntax", "binding", "unsupported")
         reason = error.render(rule.query).split("\n", 1)[0]

@@ -1,4 +1,4 @@
-"""Files outside the lake that `externaldata` may read: those of folders on a list, empty by default."""
+"""Files outside the lake that `externaldata` may read: of folders and hosts on a list, empty by default."""
 
 from __future__ import annotations
 
@@ -6,80 +6,182 @@ import csv
 import gzip
 import io
 import json
+import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
-from trailhawk.errors import LimitError, QueryError
+from trailhawk.engine.download import AllowedHosts, Bounds, download
+from trailhawk.errors import LimitError, QueryError, Span
 from trailhawk.kql.literals import datetime_ticks, timespan_ticks
 from trailhawk.kql.operators.external import ExternalFile, refuse
 from trailhawk.kql.types import KqlType
+from trailhawk.settings import ExternalDataSettings
 
 _T = KqlType
 _INT64 = 2**63
+KEEP_SECONDS = 300.0
+MAX_VALUES = 4_000_000
+"""Values of a file, and of all that are kept: some hundreds of megabytes as Python has them."""
+
+Record = Sequence[object]
 
 
-@dataclass(frozen=True)
-class AllowedFolders:
-    """Reads files inside these folders (links followed first), of at most `max_bytes`, unpacked or not."""
+class External:
+    """Reads files of these folders (links followed first) and hosts; nothing unless something is listed.
 
-    folders: tuple[Path, ...] = ()
-    max_bytes: int = 100 << 20
+    `bounds.max_bytes` holds for a file as it comes and again unpacked. What was read, or could not be, is
+    kept for `keep` seconds: a rule asks for the same file in every window. Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        folders: Iterable[Path] = (),
+        hosts: AllowedHosts | None = None,
+        *,
+        bounds: Bounds | None = None,
+        keep: float = KEEP_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._folders = tuple(folders)
+        self._hosts = hosts or AllowedHosts()
+        self._bounds = bounds or Bounds()
+        self._keep = keep
+        self._clock = clock
+        self._kept: dict[ExternalFile, _Kept] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, file: ExternalFile) -> list[list[object]]:
-        """The values of the file's columns; UnsupportedError where the list does not have it."""
+        """The values of the file's columns. NotAllowedError where the list does not have it, LimitError
+        beyond the bounds, QueryError where it cannot be read."""
+        key = replace(file, span=Span(0, 0))
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is None or self._clock() >= kept.until:
+                self._kept.pop(key, None)
+                kept = self._outcome(file)
+                self._make_room(kept.size)
+                self._kept[key] = kept
+        if isinstance(kept.outcome, QueryError):
+            # A copy: the one that is kept must not carry the place of another query.
+            error = kept.outcome
+            raise type(error)(error.message, file.span, hint=error.hint)
+        return kept.outcome
+
+    def _outcome(self, file: ExternalFile) -> _Kept:
+        outcome: list[list[object]] | QueryError
+        try:
+            outcome = self._values(file)
+        except QueryError as error:
+            outcome = error
+        return _Kept(outcome, self._clock() + self._keep)
+
+    def _make_room(self, size: int) -> None:
+        while self._kept and size + sum(kept.size for kept in self._kept.values()) > MAX_VALUES:
+            self._kept.pop(next(iter(self._kept)))
+
+    def _values(self, file: ExternalFile) -> list[list[object]]:
+        try:
+            text = self._content(file).decode("utf-8-sig", errors="replace")
+            return _columns(islice(_READERS[file.format](text, file), int(file.skip_first), None), file)
+        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, csv.Error, RuntimeError) as error:
+            # RuntimeError: a zip that is encrypted or packed in a way that Python does not know.
+            raise QueryError(f"{file.place} cannot be read: {error}", file.span) from error
+
+    def _content(self, file: ExternalFile) -> bytes:
+        """The file's bytes, unpacked by its ending."""
+        parts = urlsplit(file.uri)
+        if parts.scheme in ("http", "https"):
+            packed = download(file, self._hosts, self._bounds)
+            return self._unpacked(unquote(parts.path), packed, file)
+        path = self._path(file)
+        with path.open("rb") as plain:
+            return self._unpacked(path.name, self._bounded(plain.read, file), file)
+
+    def _path(self, file: ExternalFile) -> Path:
+        """Where a file of an allowed folder really lies."""
         parts = urlsplit(file.uri)
         if parts.scheme not in ("", "file") or parts.hostname:
-            return refuse(file)
+            refuse(file)
         path = Path(unquote(parts.path) if parts.scheme else file.uri)
         try:
             found = path.resolve(strict=True)
         except (OSError, RuntimeError, ValueError):
-            return refuse(file)
-        allowed = (folder.resolve() for folder in self.folders)
-        if not path.is_absolute() or not any(found.is_relative_to(folder) for folder in allowed):
-            return refuse(file)
-        try:
-            text = self._bytes(found, file).decode("utf-8-sig", errors="replace")
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise QueryError(f"{file.place} cannot be read: {error}", file.span) from error
-        records = list(_READERS[file.format](text, file))[1 if file.skip_first else 0 :]
-        return [
-            [_value(record[place], type_) for record in records]
-            for place, (_, type_) in enumerate(file.columns)
-        ]
+            refuse(file)
+        allowed = (folder.resolve() for folder in self._folders)
+        if (
+            not path.is_absolute()
+            or not found.is_file()
+            or not any(found.is_relative_to(folder) for folder in allowed)
+        ):
+            refuse(file)
+        return found
 
-    def _bytes(self, path: Path, file: ExternalFile) -> bytes:
-        """The file's bytes, unpacked by its ending: gz, or zip (its files one after the other)."""
-        name = path.name.lower()
-        if name.endswith(".gz"):
-            with gzip.open(path) as stream:
+    def _unpacked(self, name: str, content: bytes, file: ExternalFile) -> bytes:
+        """Bytes unpacked by the ending of their name: gz, or zip (its files one after the other)."""
+        if name.lower().endswith(".gz"):
+            with gzip.open(io.BytesIO(content)) as stream:
                 return self._bounded(stream.read, file)
-        if name.endswith(".zip"):
-            with zipfile.ZipFile(path) as archive:
-                whole = b""
+        if name.lower().endswith(".zip"):
+            whole = bytearray()
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 for member in archive.infolist():
                     with archive.open(member) as stream:
                         whole += self._bounded(stream.read, file, len(whole))
-                return whole
-        with path.open("rb") as plain:
-            return self._bounded(plain.read, file)
+            return bytes(whole)
+        return content
 
     def _bounded(self, read: Callable[[int], bytes], file: ExternalFile, before: int = 0) -> bytes:
-        found = read(self.max_bytes - before + 1)
-        if before + len(found) > self.max_bytes:
-            raise LimitError(f"{file.place} has more than {self.max_bytes >> 20} MiB", file.span)
+        most = self._bounds.max_bytes
+        found = read(most - before + 1)
+        if before + len(found) > most:
+            raise LimitError(f"{file.place} has more than {most >> 20} MiB", file.span)
         return found
 
 
-# --- formats -----------------------------------------------------------------------------------------------
+def allowed(settings: ExternalDataSettings, home: Path) -> External:
+    """The reader that a home's settings describe; a folder without root lies in the home."""
+    places = [place for place in settings.allow if "://" not in place]
+    addresses = [place for place in settings.allow if "://" in place]
+    return External(
+        [home / Path(place).expanduser() for place in places],
+        AllowedHosts.of(addresses, private=settings.private_hosts),
+        bounds=Bounds(settings.max_mib << 20, settings.timeout_seconds, settings.max_redirects),
+    )
 
-Record = Sequence[object]
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What came of reading a file, and until when that is good."""
+
+    outcome: list[list[object]] | QueryError
+    until: float
+
+    @property
+    def size(self) -> int:
+        return 1 if isinstance(self.outcome, QueryError) else 1 + sum(map(len, self.outcome))
+
+
+def _columns(records: Iterable[Record], file: ExternalFile) -> list[list[object]]:
+    """The values of records by column."""
+    values: list[list[object]] = [[] for _ in file.columns]
+    most = MAX_VALUES // len(file.columns)
+    for number, record in enumerate(records):
+        if number >= most:
+            raise LimitError(f"{file.place} has more than {MAX_VALUES:,} values", file.span)
+        for place, (_, type_) in enumerate(file.columns):
+            values[place].append(_value(record[place], type_))
+    return values
+
+
+# --- formats -----------------------------------------------------------------------------------------------
 
 
 def _delimited(delimiter: str) -> Callable[[str, ExternalFile], Iterator[Record]]:

@@ -119,6 +119,8 @@ def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format
     for rule in summary.rules:
         if rule.error:
             print(visible(f"failed: {rule.rule.name}: {rule.error}"))
+        if rule.reason:
+            print(visible(f"skipped: {rule.reason}: {rule.skipped:,} windows of {rule.rule.name}"))
     alerts = [
         Shown("at", "run at"),
         Shown("severity", "severity"),

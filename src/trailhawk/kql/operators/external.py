@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.errors import BindingError, NotAllowedError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators.shared import property_text
 from trailhawk.kql.plan import Apply, Frame, Node, OutColumn
@@ -40,14 +40,18 @@ class ExternalFile:
 
 
 ReadExternal = Callable[[ExternalFile], list[list[object]]]
-"""The values of each column of a file, as a `Frame` has them; UnsupportedError where it is not allowed."""
+"""The values of each column of a file, as a `Frame` has them; NotAllowedError where it may not be read."""
 
 
 def refuse(file: ExternalFile) -> list[list[object]]:
     """Nothing is allowed."""
-    raise UnsupportedError(
-        f"externaldata {file.place}", file.span, hint="it is not among the folders and hosts allowed"
-    )
+    not_allowed(file.place, file)
+
+
+def not_allowed(place: str, file: ExternalFile) -> NoReturn:
+    """The refusal of a place that a file leads to."""
+    hint = "it is not in 'allow' of [externaldata] in trailhawk.toml"
+    raise NotAllowedError(f"externaldata {place}", file.span, hint=hint)
 
 
 def externaldata(binder: Binder, expr: syntax.ExternalData, env: Env) -> Node:

@@ -1,0 +1,151 @@
+"""`trailhawk.toml`, the settings of a home: one value a section, every mistake named by file and key.
+
+A section is a dataclass here with a `read` of its own, a member of `Settings`, and a line in `settings`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from trailhawk.errors import UsageError
+
+FILE_NAME = "trailhawk.toml"
+
+
+class SettingsError(UsageError):
+    """A settings file that cannot be meant; the message has file, and key or line."""
+
+    kind = "settings"
+
+
+class Section:
+    """One table of the file while it is read: each key is taken once, what is left over is an error."""
+
+    def __init__(self, file: Path, name: str, values: Mapping[str, object]) -> None:
+        self.file = file
+        self.name = name
+        self._values = dict(values)
+        self._known: list[str] = []
+
+    def wrong(self, key: str, what: str, *, hint: str = "") -> SettingsError:
+        """The error for a key of this section."""
+        path = ".".join(part for part in (self.name, key) if part)
+        return SettingsError(f"{self.file}: {path} {what}", hint=hint)
+
+    def text(self, key: str, default: str) -> str:
+        value = self._take(key, default)
+        if not isinstance(value, str):
+            raise self.wrong(key, "is a text", hint=f'write {key} = "..."')
+        return value
+
+    def texts(self, key: str, default: tuple[str, ...] = ()) -> tuple[str, ...]:
+        value = self._take(key, default)
+        if isinstance(value, str) or not isinstance(value, list | tuple):
+            raise self.wrong(key, "is a list of texts", hint=f'write {key} = ["..."]')
+        for item in value:
+            if not isinstance(item, str):
+                raise self.wrong(key, f"is a list of texts, and {item!r} is none")
+        return tuple(value)
+
+    def number(self, key: str, default: int, *, least: int = 0, most: int | None = None) -> int:
+        value = self._take(key, default)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise self.wrong(key, "is a whole number")
+        if value < least or (most is not None and value > most):
+            bounds = f"at least {least:,}" if most is None else f"from {least:,} to {most:,}"
+            raise self.wrong(key, f"is {value:,}", hint=f"it is {bounds}")
+        return value
+
+    def flag(self, key: str, default: bool) -> bool:
+        value = self._take(key, default)
+        if not isinstance(value, bool):
+            raise self.wrong(key, "is true or false")
+        return value
+
+    def section(self, key: str) -> Section:
+        """The table `[name.key]`, an empty one where the file has none."""
+        value = self._take(key, {})
+        if not isinstance(value, dict):
+            raise self.wrong(key, "is a section", hint=f"write [{key}]")
+        return Section(self.file, f"{self.name}.{key}" if self.name else key, value)
+
+    def sections(self) -> dict[str, Section]:
+        """Every table that is left in this one by its name: `[connectors.main]` is `main` of `connectors`."""
+        return {key: self.section(key) for key in list(self._values)}
+
+    def end(self) -> None:
+        """SettingsError for a key that nobody took."""
+        for key in self._values:
+            near = difflib.get_close_matches(key, self._known, n=1)
+            known = f"there is {', '.join(self._known)}" if self._known else ""
+            raise self.wrong(key, "is no setting", hint=f"did you mean {near[0]}?" if near else known)
+
+    def _take(self, key: str, default: object) -> object:
+        self._known.append(key)
+        return self._values.pop(key, default)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalDataSettings:
+    """`[externaldata]`: what queries may read from outside the lake; nothing unless it is listed.
+
+    `allow` has folders and addresses (`https://host`, with a port and the beginning of a path where wanted).
+    A host of a private network is read only where `allow` has its literal address, or with `private_hosts`.
+    """
+
+    allow: tuple[str, ...] = ()
+    private_hosts: bool = False
+    max_mib: int = 100
+    timeout_seconds: int = 30
+    max_redirects: int = 5
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        read = cls(
+            allow=section.texts("allow"),
+            private_hosts=section.flag("private_hosts", False),
+            max_mib=section.number("max_mib", 100, least=1, most=4096),
+            timeout_seconds=section.number("timeout_seconds", 30, least=1, most=600),
+            max_redirects=section.number("max_redirects", 5, most=20),
+        )
+        for place in read.allow:
+            if "://" in place and not place.startswith(("https://", "http://")):
+                raise section.wrong("allow", f"has '{place}'", hint="write https://host or a folder")
+        section.end()
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All that a home's settings file says; a section that it has not is at its defaults."""
+
+    externaldata: ExternalDataSettings = field(default_factory=ExternalDataSettings)
+
+
+def settings(home: Path) -> Settings:
+    """The settings of a home, the defaults where it has no file. SettingsError where the file is wrong."""
+    file = home / FILE_NAME
+    whole = Section(file, "", _values(file))
+    found = Settings(
+        externaldata=ExternalDataSettings.read(whole.section("externaldata")),
+    )
+    whole.end()
+    return found
+
+
+def _values(file: Path) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{file} is not UTF-8 text") from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{file} is no TOML: {error}") from None  # it names line and column
