@@ -172,7 +172,7 @@ def test_a_large_day_is_rewritten_slice_by_slice(tmp_path: Path, monkeypatch: py
         times += pa.parquet.read_table(file.path, partitioning=None)["TimeGenerated"].to_pylist()
         assert file.last == times[-1].replace(tzinfo=dt.UTC)
     assert times == sorted(DAY + dt.timedelta(minutes=place - place % 2) for place in range(50))
-    assert len(after.files()) == 5
+    assert [file.rows for file in after.files()] in ([26, 24], [28, 22])
 
 
 def test_compaction_disturbs_no_writer_and_yields_to_another(tmp_path: Path) -> None:

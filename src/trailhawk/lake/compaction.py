@@ -1,8 +1,9 @@
 """Few large sorted files in place of many small ones, beside writers and readers that go on.
 
-The small files of a day that holds many are rewritten, sorted by event time. The commit retires the old
-files and adds the new ones without changing data; readers of an older version keep theirs until
-`Delta.clean`.
+A closed day comes down to a few files. A day that still grows is rewritten in tiers, as in a log-structured
+merge tree: files of about one size become one of the next, so that a row is rewritten two or three times
+however long the day grows. The commit retires the old files and adds the new ones without changing data;
+readers of an older version keep theirs until `Delta.clean`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.lake.delta import ConflictError, Delta, Transaction
+from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
 from trailhawk.lake.table import DAY, fitted
 
 if TYPE_CHECKING:
@@ -27,49 +28,95 @@ COMPACT: Final = "compact"
 """Application id of whoever retires files."""
 
 FILE_ROWS: Final = 1_000_000
-"""A rewritten file holds at most about this many rows."""
+"""A rewritten file holds about this many rows, more where the day would otherwise have too many files."""
 
 SLICE_ROWS: Final = 25_000
 """Rows rewritten at a time: about 1.5 KB each when unpacked."""
 
+CLOSED_FILES: Final = 4
+"""A closed day with more files is rewritten. Two hold what was there, one what comes late: an arrival of
+ten days back rewrites only those that came late before it."""
 
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """How many files below how many rows a day may hold before they are rewritten."""
+_CLOSED_WHOLE: Final = 2
+_NOT_MUCH: Final = 4
+_TIER_FILES: Final = 8
+_TIER_ROWS: Final = 5_000
+"""Rows below which a file counts among the smallest; each tier up holds files eight times as large."""
 
-    files: int
-    rows: int
-
-
-OPEN_DAY: Final = Tier(files=8, rows=FILE_ROWS // 20)
-CLOSED_DAY: Final = Tier(files=4, rows=FILE_ROWS // 2)
-"""A day is closed when the day after it is over. An open one is not rewritten as a whole again and again."""
+_OPEN_WHOLE: Final = 16
+"""Into about so many files of the largest size a growing day is cut: at most 16 of them and 8 of each of
+the tiers below make an open day stay under 50."""
 
 
 def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
-    """Rewrite the days that hold many small files; how many were rewritten."""
+    """Rewrite the days that hold many small files; how many rewritings there were.
+
+    A day is closed when the day after it is over. Looks at the table's newest state.
+    """
     if delta.refresh() < 0:
         return 0
     yesterday = today - dt.timedelta(days=1)
     compacted = 0
     for day, files in sorted(_files_by_day(delta).items()):
-        tier = CLOSED_DAY if day < yesterday else OPEN_DAY
-        small = [file.path for file in files if file.rows < tier.rows]
-        if len(small) > tier.files:
-            compacted += compact(delta, day, small)
+        chosen, rows = _closed_day(files) if day < yesterday else _open_day(files)
+        if chosen:
+            compacted += compact(delta, day, [file.path for file in chosen], file_rows=rows)
     return compacted
 
 
-def compact(delta: Delta, day: dt.date, paths: Sequence[str]) -> bool:
+def _closed_day(files: Sequence[_File]) -> tuple[list[_File], int]:
+    """The files to rewrite and how many rows a new one takes: the smallest, as many as must be, and those
+    that are not much larger than all of these together."""
+    if len(files) <= CLOSED_FILES:
+        return [], 0
+    by_size = sorted(files, key=lambda file: file.rows)
+    file_rows = max(FILE_ROWS, -(-sum(file.rows for file in files) // _CLOSED_WHOLE))
+    rows = 0
+    for count, file in enumerate(by_size):
+        few = len(files) - count + -(-rows // file_rows) < CLOSED_FILES
+        if few and file.rows > _NOT_MUCH * rows:
+            return by_size[:count], file_rows
+        rows += file.rows
+    return by_size, file_rows
+
+
+def _open_day(files: Sequence[_File]) -> tuple[list[_File], int]:
+    """The lowest full tiers, as one: the files of the first tier that is full, and of those below it."""
+    whole = max(FILE_ROWS, sum(file.rows for file in files) // _OPEN_WHOLE)
+    tiers: dict[int, list[_File]] = defaultdict(list)
+    for file in files:
+        if file.rows < whole:
+            tiers[_tier(file.rows)].append(file)
+    full = [tier for tier, members in tiers.items() if len(members) > _TIER_FILES]
+    if not full:
+        return [], 0
+    return [file for tier, members in tiers.items() if tier <= min(full) for file in members], whole
+
+
+def _tier(rows: int) -> int:
+    tier = 0
+    while rows >= _TIER_ROWS * 8:
+        rows //= 8
+        tier += 1
+    return tier
+
+
+def compact(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int = FILE_ROWS) -> bool:
     """Rewrite files of one event day, as of the state last looked at; False where another process rewrote
-    something in the same moment."""
-    staged = [delta.stage_sorted(slices, day) for slices in _outputs(delta, paths)]
+    something in the same moment. A new file holds about `file_rows` rows."""
+    staged: list[Staged] = []
     try:
+        staged += (delta.stage_sorted(slices, day) for slices in _outputs(delta, paths, file_rows))
         # Measured: delta-rs lets two commits retire the same files; a transaction of its own does not.
         transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
         delta.commit(staged, remove=paths, transaction=transaction)
     except ConflictError:
         delta.discard(staged)
+        return False
+    except FileNotFoundError:
+        # Another process retired the files, and cleaned them away, since the state was looked at.
+        delta.discard(staged)
+        delta.refresh()
         return False
     return True
 
@@ -92,7 +139,7 @@ def _files_by_day(delta: Delta) -> dict[dt.date, list[_File]]:
     return days
 
 
-def _outputs(delta: Delta, paths: Sequence[str]) -> Iterator[Iterator[pa.Table]]:
+def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Iterator[pa.Table]]:
     """For each new file its sorted slices. Only the time column is held for all rows."""
     import pyarrow.parquet as pq
 
@@ -106,7 +153,7 @@ def _outputs(delta: Delta, paths: Sequence[str]) -> Iterator[Iterator[pa.Table]]
         return [path for path, (low, high) in spans.items() if high >= start and (end is None or low < end)]
 
     slices = [(start, end, overlapping(start, end)) for start, end in zip(edges, ends, strict=True)]
-    per_file = FILE_ROWS // SLICE_ROWS
+    per_file = max(1, -(-file_rows // SLICE_ROWS))
     for first in range(0, len(slices), per_file):
         yield (_slice(delta, *each) for each in slices[first : first + per_file])
 
