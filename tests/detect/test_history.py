@@ -12,7 +12,8 @@ import pytest
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.history import Stored, detect, stored
-from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity, parse_rule
+from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
+from trailhawk.detect.rule_file import parse_rule
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.engine.result import Engine, Result
 

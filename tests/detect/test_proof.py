@@ -8,7 +8,8 @@ import pytest
 
 from trailhawk.connectors.ledger import LEDGER
 from trailhawk.detect.proof import Holding, Outcome, prove
-from trailhawk.detect.rule import Rule, parse_rule
+from trailhawk.detect.rule import Rule
+from trailhawk.detect.rule_file import parse_rule
 from trailhawk.errors import RuleError
 from trailhawk.render.proof import junit
 from trailhawk.sources import TABLES

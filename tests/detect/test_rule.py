@@ -14,10 +14,8 @@ from trailhawk.detect.rule import (
     RuleKind,
     Severity,
     Trigger,
-    duration,
-    load_rules,
-    parse_rule,
 )
+from trailhawk.detect.rule_file import duration, load_rules, parse_rule
 from trailhawk.errors import RuleError
 
 PUBLISHED = """

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def rules(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
     """The rules of the package and of these folders; a rule with the id of an earlier one replaces it."""
-    from trailhawk.detect.rule import load_rules
+    from trailhawk.detect.rule_file import load_rules
 
     with as_file(files("trailhawk") / "content" / "rules") as own:
         return load_rules([own, *folders])
@@ -23,7 +23,7 @@ def rules(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
 
 def hunts(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
     """The hunting queries of the package and of these folders, which replace each other as rules do."""
-    from trailhawk.detect.rule import load_rules
+    from trailhawk.detect.rule_file import load_rules
 
     with as_file(files("trailhawk") / "content" / "hunts") as own:
         return load_rules([own, *folders])

@@ -1,0 +1,423 @@
+"""Rules and hunts read from files: Sentinel's YAML as it is published, and ARM templates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import yaml
+
+from trailhawk.detect import arm
+from trailhawk.detect.rule import (
+    MAX_ENTITY_MAPPINGS,
+    MAX_PERIOD,
+    MIN_FREQUENCY,
+    Aggregation,
+    AlertDetails,
+    EntityMapping,
+    Expectation,
+    FieldMapping,
+    Grouping,
+    Matching,
+    Rule,
+    RuleKind,
+    RuleTest,
+    Severity,
+    Trigger,
+)
+from trailhawk.errors import RuleError
+
+_TRIGGERS = {
+    "gt": Trigger.GREATER,
+    "lt": Trigger.LESS,
+    "eq": Trigger.EQUAL,
+    "ne": Trigger.NOT_EQUAL,
+} | {trigger.value.lower(): trigger for trigger in Trigger}
+
+
+# --- durations ---------------------------------------------------------------------------------------------
+
+_SHORT = re.compile(r"(?i)(\d+)\s*(d|h|m|s)")
+_ISO = re.compile(r"(?i)P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
+_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+
+def duration(text: str) -> timedelta:
+    """A time span as published rules write it: `5m`, `1h`, `14d`, `PT5M`, `P14D`. ValueError otherwise."""
+    text = text.strip()
+    if short := _SHORT.fullmatch(text):
+        return timedelta(**{_UNITS[short[2].lower()]: int(short[1])})
+    iso = _ISO.fullmatch(text)
+    if iso is None or not any(iso.groups()):
+        raise ValueError(f"'{text}' is no duration; write 5m, 1h, 14d or PT5M, PT1H, P14D")
+    weeks, days, hours, minutes, seconds = (int(part or 0) for part in iso.groups())
+    return timedelta(weeks=weeks, days=days, hours=hours, minutes=minutes, seconds=seconds)
+
+
+# --- the file ----------------------------------------------------------------------------------------------
+
+
+class _Fields(msgspec.Struct, rename="camel", frozen=True):
+    identifier: str
+    column_name: str
+
+
+class _Mapping(msgspec.Struct, rename="camel", frozen=True):
+    entity_type: str
+    field_mappings: list[_Fields]
+
+
+class _Connector(msgspec.Struct, rename="camel", frozen=True):
+    connector_id: str = ""
+    data_types: list[str] | None = None
+
+
+class _Property(msgspec.Struct, rename="camel", frozen=True):
+    alert_property: str
+    value: str
+
+
+class _Details(msgspec.Struct, rename="camel", frozen=True):
+    alert_display_name_format: str | None = None
+    alert_description_format: str | None = None
+    alert_severity_column_name: str | None = None
+    alert_tactics_column_name: str | None = None
+    alert_dynamic_properties: list[_Property] | None = None
+
+
+class _EventGrouping(msgspec.Struct, rename="camel", frozen=True):
+    aggregation_kind: str = "SingleAlert"
+
+
+class _Grouping(msgspec.Struct, rename="camel", frozen=True):
+    enabled: bool = False
+    reopen_closed_incident: bool = False
+    lookback_duration: str = "PT5H"
+    matching_method: str = "AllEntities"
+    group_by_entities: list[str] | None = None
+    group_by_alert_details: list[str] | None = None
+    group_by_custom_details: list[str] | None = None
+
+
+class _Incident(msgspec.Struct, rename="camel", frozen=True):
+    create_incident: bool | None = None
+    grouping_configuration: _Grouping | None = None
+
+
+class _Expect(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
+    alerts: int | None = None
+    rows: int | None = None
+    severity: str | None = None
+    entities: dict[str, list[str]] | None = None
+
+
+class _Test(msgspec.Struct, rename="camel", frozen=True, forbid_unknown_fields=True):
+    name: str
+    expect: _Expect
+    events: list[dict[str, object]] | None = None
+    logs: dict[str, list[dict[str, object] | str]] | None = None
+    rows: dict[str, list[dict[str, object]]] | None = None
+    at: str | None = None
+
+
+class _File(msgspec.Struct, rename="camel", frozen=True):
+    id: str
+    name: str
+    query: str
+    kind: str | None = None
+    description: str | None = None
+    severity: str | None = None
+    query_frequency: str | None = None
+    query_period: str | None = None
+    trigger_operator: str | None = None
+    trigger_threshold: int = 0
+    tactics: list[str] | None = None
+    relevant_techniques: list[str] | None = None
+    required_data_connectors: list[_Connector] | None = None
+    entity_mappings: list[_Mapping] | None = None
+    custom_details: dict[str, str] | None = None
+    alert_details_override: _Details | None = None
+    event_grouping_settings: _EventGrouping | None = None
+    suppression_enabled: bool = False
+    suppression_duration: str | None = None
+    incident_configuration: _Incident | None = None
+    learning_period: str | int | None = None
+    version: str | float = ""
+    tags: list[object] | None = None
+    tests: list[_Test] | None = None
+
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+_READ = frozenset(field.encode_name for field in msgspec.structs.fields(_File))
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as published rules mean it: a date in a sample event stays the text it is."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def parse_rule(text: str | bytes, *, source: str) -> Rule:
+    """The rule in this YAML text; RuleError names the source and the bad member."""
+    return _typed(_read_yaml(text, source), source)
+
+
+def parse_rules(text: str | bytes, *, source: str) -> tuple[Rule, ...]:
+    """The rules of a file: one in YAML, any number in an ARM template. RuleError as `parse_rule`."""
+    if not source.lower().endswith(".json"):
+        return (parse_rule(text, source=source),)
+    try:
+        template = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RuleError(f"{source}: not JSON: {error}") from None
+    found = list(arm.documents(template)) if isinstance(template, dict) else []
+    if not found:
+        raise RuleError(f"{source}: no Scheduled or NRT analytics rule in this template")
+    return tuple(_typed(document, source) for document in found)
+
+
+def _read_yaml(text: str | bytes, source: str) -> Mapping[str, object]:
+    try:
+        document = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RuleError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(document, dict):
+        raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
+    return document
+
+
+def _typed(document: Mapping[str, object], source: str) -> Rule:
+    try:
+        file = msgspec.convert(document, _File)
+        return _rule(file, {str(key): value for key, value in document.items()}, source)
+    except msgspec.ValidationError as error:
+        raise RuleError(f"{source}: {error}") from None
+    except _BadMemberError as error:
+        raise RuleError(f"{source}: {error.reason} - at `$.{error.member}`") from None
+
+
+class _BadMemberError(Exception):
+    def __init__(self, member: str, reason: str) -> None:
+        self.member = member
+        self.reason = reason
+
+
+def _duration(text: str, member: str) -> timedelta:
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise _BadMemberError(member, str(error)) from None
+
+
+_E = TypeVar("_E", bound=Enum)
+
+
+def _member(kind: type[_E], text: str, member: str) -> _E:
+    """The member of an enum with this value, case and blanks aside."""
+    found = next((m for m in kind if str(m.value).lower() == text.replace(" ", "").lower()), None)
+    if found is None:
+        raise _BadMemberError(member, f"'{text}' is none of {', '.join(str(m.value) for m in kind)}")
+    return found
+
+
+def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
+    hunting = file.kind is None and file.query_frequency is None
+    kind = RuleKind.HUNTING if hunting else _member(RuleKind, file.kind or "Scheduled", "kind")
+    frequency, period = _timing(file, kind)
+    if not file.query.strip():
+        raise _BadMemberError("query", "the query is empty")
+    return Rule(
+        id=file.id,
+        name=file.name.strip(),
+        query=file.query,
+        kind=kind,
+        severity=_member(Severity, file.severity or "Informational", "severity"),
+        description=(file.description or "").strip().strip("'").strip(),
+        frequency=frequency,
+        period=period,
+        trigger=_trigger(file.trigger_operator or "gt"),
+        threshold=file.trigger_threshold,
+        tactics=tuple(tactic.replace(" ", "") for tactic in file.tactics or ()),
+        techniques=tuple(file.relevant_techniques or ()),
+        data_types=tuple(t for c in file.required_data_connectors or () for t in c.data_types or ()),
+        entity_mappings=_entity_mappings(file.entity_mappings or ()),
+        custom_details=tuple((file.custom_details or {}).items()),
+        details=_details(file.alert_details_override),
+        aggregation=_aggregation(file.event_grouping_settings),
+        suppression=_suppression(file),
+        create_incident=file.incident_configuration.create_incident if file.incident_configuration else None,
+        grouping=_grouping(file.incident_configuration),
+        learning_period=None if file.learning_period is None else _learning(file.learning_period),
+        version=str(file.version),
+        tags=tuple(tag for tag in file.tags or () if isinstance(tag, str)),
+        tests=tuple(_test(test, index, kind) for index, test in enumerate(file.tests or ())),
+        extra=tuple((key, value) for key, value in document.items() if key not in _READ),
+        source=source,
+    )
+
+
+def _timing(file: _File, kind: RuleKind) -> tuple[timedelta, timedelta]:
+    """Frequency and period: both zero for a hunt, a minute for NRT."""
+    if kind is RuleKind.HUNTING:
+        return timedelta(0), timedelta(0)
+    if kind is RuleKind.NRT:
+        return timedelta(minutes=1), timedelta(minutes=1)
+    if file.query_frequency is None:
+        raise _BadMemberError("queryFrequency", "a scheduled rule needs it")
+    frequency = _duration(file.query_frequency, "queryFrequency")
+    period = _duration(file.query_period or file.query_frequency, "queryPeriod")
+    if not MIN_FREQUENCY <= frequency <= MAX_PERIOD:
+        raise _BadMemberError("queryFrequency", "must lie between 5 minutes and 14 days")
+    if not frequency <= period <= MAX_PERIOD:
+        raise _BadMemberError("queryPeriod", "must lie between the frequency and 14 days")
+    return frequency, period
+
+
+def _trigger(text: str) -> Trigger:
+    trigger = _TRIGGERS.get(text.replace(" ", "").lower())
+    if trigger is None:
+        raise _BadMemberError("triggerOperator", f"'{text}' is none of gt, lt, eq, ne")
+    return trigger
+
+
+def _entity_mappings(mappings: Iterable[_Mapping]) -> tuple[EntityMapping, ...]:
+    read = tuple(
+        EntityMapping(
+            m.entity_type, tuple(FieldMapping(f.identifier, f.column_name) for f in m.field_mappings)
+        )
+        for m in mappings
+    )
+    if len(read) > MAX_ENTITY_MAPPINGS:
+        raise _BadMemberError("entityMappings", f"at most {MAX_ENTITY_MAPPINGS} mappings, found {len(read)}")
+    return read
+
+
+def _details(details: _Details | None) -> AlertDetails:
+    if details is None:
+        return AlertDetails()
+    return AlertDetails(
+        display_name_format=details.alert_display_name_format or "",
+        description_format=details.alert_description_format or "",
+        severity_column=details.alert_severity_column_name or "",
+        tactics_column=details.alert_tactics_column_name or "",
+        properties=tuple((p.alert_property, p.value) for p in details.alert_dynamic_properties or ()),
+    )
+
+
+def _aggregation(settings: _EventGrouping | None) -> Aggregation:
+    if settings is None:
+        return Aggregation.SINGLE
+    return _member(Aggregation, settings.aggregation_kind, "eventGroupingSettings.aggregationKind")
+
+
+def _suppression(file: _File) -> timedelta | None:
+    if not file.suppression_enabled:
+        return None
+    return _duration(file.suppression_duration or "PT5H", "suppressionDuration")
+
+
+def _grouping(incident: _Incident | None) -> Grouping | None:
+    if incident is None or incident.grouping_configuration is None:
+        return None
+    raw = incident.grouping_configuration
+    if not raw.enabled:
+        return None
+    where = "incidentConfiguration.groupingConfiguration"
+    grouping = Grouping(
+        matching=_member(Matching, raw.matching_method, f"{where}.matchingMethod"),
+        lookback=_duration(raw.lookback_duration, f"{where}.lookbackDuration"),
+        reopen=raw.reopen_closed_incident,
+        entities=tuple(raw.group_by_entities or ()),
+        details=tuple(raw.group_by_alert_details or ()),
+        custom_details=tuple(raw.group_by_custom_details or ()),
+    )
+    if grouping.matching is Matching.SELECTED and not (
+        grouping.entities or grouping.details or grouping.custom_details
+    ):
+        raise _BadMemberError(where, "matching method Selected needs at least one thing to group by")
+    return grouping
+
+
+def _learning(value: str | int) -> timedelta:
+    return timedelta(0) if str(value).strip() == "0" else _duration(str(value), "learningPeriod")
+
+
+def _test(test: _Test, index: int, kind: RuleKind) -> RuleTest:
+    member = f"tests[{index}].expect"
+    wanted, other = ("rows", "alerts") if kind is RuleKind.HUNTING else ("alerts", "rows")
+    count = getattr(test.expect, wanted)
+    if count is None or getattr(test.expect, other) is not None:
+        raise _BadMemberError(member, f"give the number of {wanted} expected, and no {other}")
+    expect = Expectation(
+        alerts=count,
+        severity=None
+        if test.expect.severity is None
+        else _member(Severity, test.expect.severity, f"{member}.severity"),
+        entities=tuple((kind, tuple(values)) for kind, values in (test.expect.entities or {}).items()),
+    )
+    return RuleTest(
+        name=test.name,
+        expect=expect,
+        events=tuple(test.events or ()),
+        logs=tuple((table, tuple(lines)) for table, lines in (test.logs or {}).items()),
+        rows=tuple((table, tuple(rows)) for table, rows in (test.rows or {}).items()),
+        at=None if test.at is None else _time(test.at, f"tests[{index}].at"),
+    )
+
+
+def _time(text: str, member: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _BadMemberError(member, f"'{text}' is no time; write 2026-03-02T09:00:00Z") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+# --- folders of rules --------------------------------------------------------------------------------------
+
+
+def load_rules(
+    folders: Iterable[Path], *, fault: Callable[[RuleError], None] | None = None
+) -> tuple[Rule, ...]:
+    """All rules of these folders, in order of name; a rule of a later folder replaces one of the same id.
+
+    RuleError for a folder that does not exist. A file that is no rule, and one with the id of another in its
+    folder, is told to `fault` and left out; without `fault` its RuleError is raised.
+    """
+    rules: dict[str, Rule] = {}
+    for folder in folders:
+        rules |= _folder(folder, fault)
+    return tuple(sorted(rules.values(), key=lambda rule: (rule.name, rule.id)))
+
+
+def rule_files(folder: Path) -> list[Path]:
+    """The files of a folder that may hold rules, at any depth. RuleError where there is no such folder."""
+    if not folder.is_dir():
+        raise RuleError(f"no folder of rules at {folder}")
+    return sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
+
+
+def _folder(folder: Path, fault: Callable[[RuleError], None] | None) -> dict[str, Rule]:
+    found: dict[str, Rule] = {}
+    for path in rule_files(folder):
+        try:
+            for rule in parse_rules(path.read_bytes(), source=path.relative_to(folder).as_posix()):
+                if rule.id in found:
+                    raise RuleError(
+                        f"{rule.source}: the id {rule.id} is also that of {found[rule.id].source}"
+                    )
+                found[rule.id] = rule
+        except RuleError as error:
+            if fault is None:
+                raise
+            fault(error)
+    return found
