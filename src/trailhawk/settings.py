@@ -67,6 +67,10 @@ class Section:
             raise self.wrong(key, "is true or false")
         return value
 
+    def keys(self) -> tuple[str, ...]:
+        """The keys that nobody took yet, where their names are the user's own."""
+        return tuple(self._values)
+
     def section(self, key: str) -> Section:
         """The table `[name.key]`, an empty one where the file has none."""
         value = self._take(key, {})
@@ -121,10 +125,99 @@ class ExternalDataSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class LakeSettings:
+    """`[lake]`: where the tables lie and how long their rows stay.
+
+    `url` is a folder or `s3://bucket/prefix`; '' is the folder `lake` of the home. `cache_mib` bounds the copies
+    of remote files on this machine. `retention_days` counts from the event, 0 keeps rows for ever;
+    `[lake.retention]` has tables with a number of their own. `[lake.s3]` has what the object store is told:
+    `endpoint_url` and `region`; who we are stands in AWS's environment variables.
+    """
+
+    url: str = ""
+    cache_mib: int = 4096
+    retention_days: int = 0
+    retention: Mapping[str, int] = field(default_factory=dict)
+    endpoint_url: str = ""
+    region: str = ""
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        url = section.text("url", "")
+        if "://" in url and not url.startswith("s3://"):
+            raise section.wrong("url", f"is '{url}'", hint="write a folder or s3://bucket/prefix")
+        days = section.section("retention")
+        retention = {key: days.number(key, 0, most=36_500) for key in days.keys()}
+        if retention.get("IngestLedger"):
+            raise days.wrong("IngestLedger", "is not shortened", hint="objects would be taken again")
+        s3 = section.section("s3")
+        read = cls(
+            url=url,
+            cache_mib=section.number("cache_mib", 4096, least=64),
+            retention_days=section.number("retention_days", 0, most=36_500),
+            retention=retention,
+            endpoint_url=s3.text("endpoint_url", ""),
+            region=s3.text("region", ""),
+        )
+        for each in (days, s3, section):
+            each.end()
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """`[state]`: the database of alerts and incidents.
+
+    `url` is `postgresql://user@host/name`; '' is the file `state.db` of the home. A password is better left to
+    the environment variable PGPASSWORD or to libpq's password file.
+    """
+
+    url: str = ""
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        read = cls(url=section.text("url", ""))
+        if read.url and not read.url.startswith(("postgresql://", "sqlite://")):
+            raise section.wrong(
+                "url", f"is '{read.url.partition(':')[0]}:...'", hint="write postgresql://..."
+            )
+        section.end()
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """`[run]`: how often the one process does what, and how long it may take to end.
+
+    All in seconds. `compact` and `health` are waits between two rounds, `sweep` that between two rounds of
+    retention and clearing away. `drain` bounds the end: what is not done by then is left, and is brought
+    again at the next start.
+    """
+
+    compact_seconds: int = 60
+    health_seconds: int = 60
+    sweep_seconds: int = 3600
+    drain_seconds: int = 60
+
+    @classmethod
+    def read(cls, section: Section) -> Self:
+        read = cls(
+            compact_seconds=section.number("compact_seconds", 60, least=1, most=86_400),
+            health_seconds=section.number("health_seconds", 60, least=1, most=86_400),
+            sweep_seconds=section.number("sweep_seconds", 3600, least=1, most=604_800),
+            drain_seconds=section.number("drain_seconds", 60, least=1, most=3600),
+        )
+        section.end()
+        return read
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """All that a home's settings file says; a section that it has not is at its defaults."""
 
     externaldata: ExternalDataSettings = field(default_factory=ExternalDataSettings)
+    connectors: Mapping[str, Section] = field(default_factory=dict)
+    """`[connectors.NAME]` by name, not read yet: their keys depend on the type, see `connectors.config`."""
 
 
 def settings(home: Path) -> Settings:
@@ -133,6 +226,10 @@ def settings(home: Path) -> Settings:
     whole = Section(file, "", _values(file))
     found = Settings(
         externaldata=ExternalDataSettings.read(whole.section("externaldata")),
+        lake=LakeSettings.read(whole.section("lake")),
+        state=StateSettings.read(whole.section("state")),
+        run=RunSettings.read(whole.section("run")),
+        connectors=whole.section("connectors").sections(),
     )
     whole.end()
     return found

@@ -76,6 +76,10 @@ class Taker(Protocol):
 
     def flush(self) -> None: ...
 
+    @property
+    def age(self) -> dt.timedelta:
+        """How long the oldest object waits to be stored; zero where none does."""
+
     def knows(self, identity: str) -> bool:
         """Whether the ledger has the object of this identity, as of the last look; no look is made."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -21,60 +20,16 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 
 from trailhawk import __version__
+from trailhawk.connectors.config import Access
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
-    from typing import Self
-
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, CredentialsTypeDef
 
-    from trailhawk.settings import Section
-
 _MAX_TOKEN_BYTES: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How a connector signs in, and where. `duration` of a role's session is in seconds.
-
-    With `role_arn` and `web_identity_token_file` the role is assumed by that token; with `role_arn` alone by
-    the credentials of the profile or the machine, with the external id where there is one. `endpoint_url` is
-    for stores that speak S3; it is asked for every service.
-    """
-
-    region: str = ""
-    profile: str = ""
-    role_arn: str = ""
-    external_id: str = ""
-    web_identity_token_file: str = ""
-    session_name: str = "trailhawk"
-    duration: int = 3600
-    endpoint_url: str = ""
-
-    @classmethod
-    def read(cls, section: Section) -> Self:
-        """The keys of a connector's section that say who it is. SettingsError where they contradict."""
-        access = cls(
-            region=section.text("region", ""),
-            profile=section.text("profile", ""),
-            role_arn=section.text("role_arn", ""),
-            external_id=section.text("external_id", ""),
-            web_identity_token_file=section.text("web_identity_token_file", ""),
-            session_name=section.text("session_name", "trailhawk"),
-            duration=section.number("session_seconds", 3600, least=900, most=43_200),
-            endpoint_url=section.text("endpoint_url", ""),
-        )
-        for key in ("external_id", "web_identity_token_file"):
-            if getattr(access, key) and not access.role_arn:
-                raise section.wrong(key, "is given without role_arn", hint="say which role it is for")
-        if access.external_id and access.web_identity_token_file:
-            raise section.wrong("external_id", "is not used with web_identity_token_file", hint="keep one")
-        if access.endpoint_url and not access.endpoint_url.startswith(("http://", "https://")):
-            raise section.wrong("endpoint_url", f"is {access.endpoint_url!r}", hint="write https://host:port")
-        return access
 
 
 def session(access: Access, *, now: Callable[[], dt.datetime] | None = None) -> boto3.Session:

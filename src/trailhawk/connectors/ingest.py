@@ -151,6 +151,10 @@ class Ingestor:
         """What was done since the start; the batch counts when it is stored."""
         return self._totals
 
+    def knows(self, identity: str) -> bool:
+        """Whether an object is in the batch or was in the ledger at the last look: its bytes are not needed."""
+        return identity in self._pending or identity in self._taken
+
     def take(self, item: LogObject, done: Done = lambda _: None) -> None:
         """Read an object into the batch, and store the batch when it is full.
 

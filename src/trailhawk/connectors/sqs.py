@@ -1,0 +1,393 @@
+"""A queue with notices of new objects, as Sentinel's S3 connector reads it: notice, object, commit, delete.
+
+A message stays invisible while its objects are on their way (a thread extends it) and is deleted only when
+the ledger has all of them. A worker that dies leaves its messages to the next; what was stored by then is
+found in the ledger. Objects are told from one another by bucket, key and etag, so that a notice delivered
+twice, out of order, or beside a listing of the bucket stores nothing twice.
+
+What cannot be had: deleted meanwhile, it is set down in the quarantine and its message deleted. Access
+denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
+broken network or credentials that ended are no fault of the object: it is waited for, and never set aside.
+An object that ends the worker itself (the machine's memory) shows by its message coming back: then it is
+tried alone, and set aside when that did not end well `tries` times.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
+
+from botocore import exceptions as aws
+
+from trailhawk.connectors import credentials
+from trailhawk.connectors.config import ConnectorSettings, SqsSettings
+from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
+from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, log_object, refused_object
+from trailhawk.connectors.notices import Notice, read
+from trailhawk.connectors.objects import LogObject, Outcome
+from trailhawk.connectors.prefetch import Prefetch
+from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+T = TypeVar("T")
+
+_GROUP: Final = 10  # messages a request takes at most
+_POLL_SECONDS: Final = 5
+_LONGEST_RELEASE: Final = 900.0
+
+
+@dataclass
+class _Message:
+    """A message in flight: `left` objects of it are not in the ledger yet. `kept`: not to be deleted."""
+
+    id: str
+    receipt: str
+    receives: int
+    left: int = 0
+    kept: bool = False
+
+
+def connector(settings: ConnectorSettings, intake: Intake) -> SqsConnector:
+    """The connector of these settings."""
+    if not isinstance(settings, SqsSettings):
+        raise TypeError(f"settings of type {settings.type}")
+    access = settings.access
+    signed_in = credentials.session(access)
+    return SqsConnector(
+        settings,
+        intake,
+        sqs=credentials.sqs_client(signed_in, access, region=queue_region(settings)),
+        fetcher=lambda waits, stop, told: Fetcher(
+            credentials.s3_client(signed_in, access, connections=settings.reading.threads),
+            waits=waits,
+            stop=stop,
+            attempts=12,
+            max_bytes=settings.reading.max_object_bytes,
+            told=told,
+        ),
+    )
+
+
+def queue_region(settings: SqsSettings) -> str:
+    """The region in a queue's address; that of the settings where the address has none."""
+    host = settings.queue_url.split("/")[2].split(":")[0].split(".")
+    return host[1] if host[0] == "sqs" and len(host) > 3 else settings.access.region
+
+
+MakeFetcher = Callable[[Waits, threading.Event, Callable[[Fault], None]], Fetcher]
+
+
+class SqsConnector:
+    """Takes the objects that a queue tells of. Any number may read one queue."""
+
+    def __init__(
+        self, settings: SqsSettings, intake: Intake, *, sqs: SQSClient, fetcher: MakeFetcher
+    ) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._sqs = sqs
+        self._make_fetcher = fetcher
+        self._board = Board(settings.name, settings.type, intake.clock)
+        self._waits = Waits(intake.rng)
+        self._held: dict[str, _Message] = {}
+        self._lock = threading.Lock()  # the heartbeat reads what is held
+        self._settled: list[_Message] = []
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    def state(self) -> State:
+        return self._board.state()
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Take objects until `stop`; with `once` until the queue gives nothing more.
+
+        ConnectorError, with `once` only, for a queue that cannot be read.
+        """
+        taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
+        ended = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(ended,), name=f"{self.name} heartbeat", daemon=True)
+        heart.start()
+        fetcher = self._make_fetcher(self._waits, stop, self._told)
+        try:
+            with Prefetch[_Message](fetcher, threads=self._settings.reading.threads) as ahead:
+                self._loop(taker, ahead, stop, once=once)
+            taker.flush()
+            self._delete(stop)
+        finally:
+            ended.set()
+            heart.join()
+            self._release(list(self._held.values()), 0)
+            self._board.doing("stopped")
+
+    def _loop(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> None:
+        while not stop.is_set():
+            received = self._receive(taker, ahead, stop, once=once)
+            if stop.is_set():
+                return
+            for message, notice, answer in ahead.ready(wait=ahead.is_full):
+                self._take(taker, message, notice, answer)
+                self._delete(stop)
+            idle = not received and not len(ahead)
+            if idle or taker.age >= timedelta(seconds=self._settings.flush_seconds):
+                taker.flush()
+            self._delete(stop)
+            if once and idle and not self._held:
+                return
+
+    # Messages in
+
+    def _receive(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> int:
+        """Ask for messages and begin to read their objects; how many came."""
+        if ahead.is_full or len(self._held) >= self._settings.max_in_flight:
+            return 0
+        busy = bool(self._held)
+        self._board.doing("taking objects" if busy else "waiting for messages")
+        attempt = 0
+        while True:
+            try:
+                messages = self._ask(1 if busy or once else _POLL_SECONDS)
+                break
+            except (aws.BotoCoreError, aws.ClientError) as error:
+                fault = fault_of(error)
+                if once and fault.kind is not Kind.PASSING:
+                    raise ConnectorError(
+                        f"{self.name}: the queue cannot be read: {fault}",
+                        hint=f"`trailhawk connectors doctor {self.name}` says what is missing",
+                    ) from error
+                self._told(fault)
+                attempt += 1
+                if stop.wait(self._waits.wait(attempt)):
+                    return 0
+        if attempt:
+            self._board.problem("")
+        for message in messages:
+            self._open(message, taker, ahead)
+        self._board.flight(sum(held.left for held in self._held.values()))
+        return len(messages)
+
+    def _ask(self, wait: int) -> Sequence[MessageTypeDef]:
+        answer = self._sqs.receive_message(
+            QueueUrl=self._settings.queue_url,
+            MaxNumberOfMessages=_GROUP,
+            WaitTimeSeconds=wait,
+            VisibilityTimeout=self._settings.visibility_seconds,
+            MessageSystemAttributeNames=["ApproximateReceiveCount"],
+        )
+        return answer.get("Messages", [])
+
+    def _open(self, given: MessageTypeDef, taker: Taker, ahead: Prefetch[_Message]) -> None:
+        """Begin with a message: ask for the objects it tells of."""
+        message = _Message(
+            id=given["MessageId"],
+            receipt=given["ReceiptHandle"],
+            receives=int(given.get("Attributes", {}).get("ApproximateReceiveCount", "1")),
+        )
+        with self._lock:
+            if again := self._held.get(message.id):
+                again.receipt = message.receipt  # only the newest handle deletes
+                return
+            self._held[message.id] = message
+        said = read(given.get("Body", ""))
+        wanted = [notice for notice in said.notices if self._wants(notice)]
+        self._board.passed_over(len(said.notices) - len(wanted))
+        faults = said.faults if self._sets_aside else ()
+        message.kept = len(faults) < len(said.faults)
+        message.left = len(wanted) + len(faults)
+        for fault in faults:
+            taker.take(self._misread(message, fault, given.get("Body", "")), self._ender(message, 0))
+        for notice in wanted:
+            if taker.knows(identity(notice)):
+                taker.take(refused_object(notice, "taken before"), self._ender(message, 0))
+            else:
+                ahead.ask(notice, message)
+        if not message.left:
+            self._settle(message)
+
+    def _wants(self, notice: Notice) -> bool:
+        settings = self._settings
+        return (
+            not notice.is_marker
+            and (not settings.buckets or notice.bucket in settings.buckets)
+            and (not settings.prefixes or notice.key.startswith(settings.prefixes))
+            and notice.key.endswith(settings.suffix)
+        )
+
+    @property
+    def _sets_aside(self) -> bool:
+        return self._settings.on_poison == "set-aside"
+
+    def _misread(self, message: _Message, fault: str, body: str) -> LogObject:
+        """A message that could not be understood, for the quarantine."""
+        queue = self._settings.queue_url.rpartition("/")[2]
+        reason = f"a message that is no notice of objects: {fault}; it begins with {body[:1000]!r}"
+
+        def refuse() -> BinaryIO:
+            raise OSError(reason)
+
+        return LogObject(location=f"sqs://{queue}/{message.id}", open=refuse, stamp=fault)
+
+    # Objects
+
+    def _take(self, taker: Taker, message: _Message, notice: Notice, answer: Fetched | RefusedError) -> None:
+        """Bring an object to the ingest, or say that it cannot be had."""
+        if isinstance(answer, RefusedError):
+            self._refused(taker, message, notice, answer)
+            return
+        self._board.problem("")
+        if message.receives > self._settings.tries:
+            self._take_alone(taker, message, answer)
+        else:
+            taker.take(log_object(answer, self._settings.source), self._ender(message, answer))
+
+    def _refused(self, taker: Taker, message: _Message, notice: Notice, error: RefusedError) -> None:
+        kind = error.fault.kind
+        if not error.fault.passes:
+            last = kind is Kind.GONE or message.receives >= self._settings.tries
+            if last and (self._sets_aside or kind is Kind.GONE):
+                taker.take(refused_object(notice, error.reason), self._ender(message, 0))
+                return
+            self._board.problem(f"{notice.location}: {error.reason}")
+        # It comes back after a wait, and the others of its message with it; those will be known by then.
+        message.kept = True
+        self._end(message)
+
+    def _take_alone(self, taker: Taker, message: _Message, answer: Fetched) -> None:
+        """Take an object whose message came back too often, so that it can harm no other."""
+        taker.flush()
+        tried = _Tries(self._intake.folder / "tries", identity(answer.notice))
+        if self._sets_aside and tried.count >= self._settings.tries:
+            answer.file.close()
+            reason = f"taking it did not end well {tried.count} times: it may take more memory than there is"
+            taker.take(refused_object(answer.notice, reason), self._ender(message, 0))
+        else:
+            tried.begin()
+            taker.take(log_object(answer, self._settings.source), self._ender(message, answer))
+        taker.flush()
+        tried.end()
+
+    def _ender(self, message: _Message, what: Fetched | int) -> Callable[[Outcome], None]:
+        """What to do when the ledger has an object of the message."""
+
+        def ended(outcome: Outcome) -> None:
+            size = 0
+            if isinstance(what, Fetched):
+                what.file.close()
+                size = what.notice.size or 0
+            self._board.ended(outcome, size)
+            self._end(message)
+
+        return ended
+
+    def _end(self, message: _Message) -> None:
+        message.left -= 1
+        if not message.left:
+            self._settle(message)
+
+    # Messages out
+
+    def _settle(self, message: _Message) -> None:
+        self._settled.append(message)
+
+    def _delete(self, stop: threading.Event) -> None:
+        """Delete the messages whose objects the ledger has; give back those that are to come again."""
+        settled, self._settled = self._settled, []
+        if not settled:
+            return
+        with self._lock:
+            for message in settled:
+                self._held.pop(message.id, None)
+        self._board.flight(sum(held.left for held in self._held.values()))
+        for group in _grouped(message for message in settled if not message.kept):
+            self._request(lambda group=group: self._delete_group(group), stop)  # type: ignore[misc]
+        for message in settled:
+            if message.kept:
+                waits = Waits(self._intake.rng, first=30.0, longest=_LONGEST_RELEASE)
+                self._release([message], int(waits.wait(message.receives - 1)))
+
+    def _delete_group(self, group: Sequence[_Message]) -> None:
+        self._sqs.delete_message_batch(
+            QueueUrl=self._settings.queue_url,
+            Entries=[{"Id": str(n), "ReceiptHandle": message.receipt} for n, message in enumerate(group)],
+        )
+
+    def _release(self, messages: Sequence[_Message], seconds: int) -> None:
+        """Let messages come back after so many seconds."""
+        with self._lock:
+            for message in messages:
+                self._held.pop(message.id, None)
+        for group in _grouped(messages):
+            self._request(lambda group=group: self._hide(group, seconds), threading.Event())  # type: ignore[misc]
+
+    def _hide(self, group: Sequence[_Message], seconds: int) -> None:
+        self._sqs.change_message_visibility_batch(
+            QueueUrl=self._settings.queue_url,
+            Entries=[
+                {"Id": str(n), "ReceiptHandle": message.receipt, "VisibilityTimeout": seconds}
+                for n, message in enumerate(group)
+            ],
+        )
+
+    def _request(self, ask: Callable[[], None], stop: threading.Event) -> None:
+        """Ask the queue for something that may fail: then the messages come back, and are known."""
+        try:
+            retried(ask, self._waits, stop, attempts=4, told=self._told)
+        except (aws.BotoCoreError, aws.ClientError) as error:
+            self._told(fault_of(error))
+
+    def _beat(self, ended: threading.Event) -> None:
+        """Keep the messages in flight invisible until `ended`."""
+        while not ended.wait(self._settings.visibility_seconds / 3):
+            with self._lock:
+                held = list(self._held.values())
+            for group in _grouped(held):
+                if not ended.is_set():
+                    self._request(
+                        lambda group=group: self._hide(group, self._settings.visibility_seconds),  # type: ignore[misc]
+                        ended,
+                    )
+
+    def _told(self, fault: Fault) -> None:
+        self._board.problem(str(fault))
+
+
+class _Tries:
+    """How often an object was taken alone and the worker did not live to tell; a small file remembers."""
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._file = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
+
+    @property
+    def count(self) -> int:
+        try:
+            return int(self._file.read_text() or 0)
+        except FileNotFoundError:
+            return 0
+
+    def begin(self) -> None:
+        tried = self.count + 1
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._file.with_suffix(f".{os.getpid()}")
+        temporary.write_text(str(tried))
+        temporary.replace(self._file)
+
+    def end(self) -> None:
+        self._file.unlink(missing_ok=True)
+
+
+def _grouped(items: Iterable[T]) -> Iterator[list[T]]:
+    rest = iter(items)
+    while group := list(islice(rest, _GROUP)):
+        yield group
