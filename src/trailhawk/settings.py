@@ -67,7 +67,7 @@ class Section:
             raise self.wrong(key, "is true or false")
         return value
 
-    def keys(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """The keys that nobody took yet, where their names are the user's own."""
         return tuple(self._values)
 
@@ -128,8 +128,8 @@ class ExternalDataSettings:
 class LakeSettings:
     """`[lake]`: where the tables lie and how long their rows stay.
 
-    `url` is a folder or `s3://bucket/prefix`; '' is the folder `lake` of the home. `cache_mib` bounds the copies
-    of remote files on this machine. `retention_days` counts from the event, 0 keeps rows for ever;
+    `url` is a folder or `s3://bucket/prefix`; '' is the folder `lake` of the home. `cache_mib` bounds the
+    copies of remote files on this machine. `retention_days` counts from the event, 0 keeps rows for ever;
     `[lake.retention]` has tables with a number of their own. `[lake.s3]` has what the object store is told:
     `endpoint_url` and `region`; who we are stands in AWS's environment variables.
     """
@@ -147,7 +147,7 @@ class LakeSettings:
         if "://" in url and not url.startswith("s3://"):
             raise section.wrong("url", f"is '{url}'", hint="write a folder or s3://bucket/prefix")
         days = section.section("retention")
-        retention = {key: days.number(key, 0, most=36_500) for key in days.keys()}
+        retention = {key: days.number(key, 0, most=36_500) for key in days.names()}
         if retention.get("IngestLedger"):
             raise days.wrong("IngestLedger", "is not shortened", hint="objects would be taken again")
         s3 = section.section("s3")
@@ -168,8 +168,8 @@ class LakeSettings:
 class StateSettings:
     """`[state]`: the database of alerts and incidents.
 
-    `url` is `postgresql://user@host/name`; '' is the file `state.db` of the home. A password is better left to
-    the environment variable PGPASSWORD or to libpq's password file.
+    `url` is `postgresql://user@host/name`; '' is the file `state.db` of the home. A password is better left
+    to the environment variable PGPASSWORD or to libpq's password file.
     """
 
     url: str = ""
@@ -216,6 +216,9 @@ class Settings:
     """All that a home's settings file says; a section that it has not is at its defaults."""
 
     externaldata: ExternalDataSettings = field(default_factory=ExternalDataSettings)
+    lake: LakeSettings = field(default_factory=LakeSettings)
+    state: StateSettings = field(default_factory=StateSettings)
+    run: RunSettings = field(default_factory=RunSettings)
     connectors: Mapping[str, Section] = field(default_factory=dict)
     """`[connectors.NAME]` by name, not read yet: their keys depend on the type, see `connectors.config`."""
 

@@ -31,10 +31,12 @@ if TYPE_CHECKING:
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.operators.external import ExternalFile, ReadExternal
+    from trailhawk.kql.plan import Need
     from trailhawk.kql.schema import Table
     from trailhawk.kql.stored import Functions
     from trailhawk.lake import Lake
-    from trailhawk.kql.plan import Need
+    from trailhawk.lake.care import Caretaker
+    from trailhawk.lake.status import DayState
     from trailhawk.lake.table import DataFile, Found
     from trailhawk.settings import Settings
 
@@ -94,6 +96,30 @@ class Workspace:
         from trailhawk.sources import TABLES
 
         return Lake(self.home / "lake", [*TABLES, *INTAKE_TABLES, SECURITY_ALERT])
+
+    @cached_property
+    def caretaker(self) -> Caretaker:
+        """Compaction, retention and clearing away of the lake's tables."""
+        from trailhawk.connectors import LEDGER, QUARANTINE
+        from trailhawk.connectors.ledger import settle
+        from trailhawk.connectors.store import followers
+        from trailhawk.lake.care import Caretaker, Retention
+        from trailhawk.sources import TABLES
+
+        wanted = self.settings.lake
+        lake = self.lake.apart()
+
+        def settle_all() -> None:
+            for table in (*TABLES, QUARANTINE):
+                settle(lake, table.name, followers(table.name))
+
+        return Caretaker(
+            lake,
+            clock=self.clock,
+            retention=Retention(wanted.retention_days, wanted.retention),
+            settle=settle_all,
+            kept=(LEDGER.name,),  # without it objects would be taken again
+        )
 
     @cached_property
     def engine(self) -> DuckDBEngine:
@@ -181,7 +207,7 @@ class Workspace:
         """
         from trailhawk.detect import content
         from trailhawk.detect.proof import prove
-        from trailhawk.detect.rule import load_rules
+        from trailhawk.detect.rule_file import load_rules
 
         found = load_rules(folders) if folders else (*content.rules(), *content.hunts())
         chosen = [rule for rule in found if only.lower() in f"{rule.source} {rule.name}".lower()]
@@ -254,6 +280,12 @@ class Workspace:
     def tables(self) -> list[TableState]:
         """What each table of the lake holds."""
         return [self._table_state(name) for name in self.lake.table_names()]
+
+    def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
+        """What these tables (all, unless named) hold of each event day. NotFoundError for an unknown one."""
+        from trailhawk.lake.status import day_states
+
+        return day_states(self.lake, tuple(tables) or self.lake.table_names())
 
     def _table_state(self, name: str) -> TableState:
         snapshot = self.lake.snapshot(name)

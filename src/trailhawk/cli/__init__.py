@@ -19,7 +19,9 @@ from trailhawk.errors import TrailhawkError, UsageError
 COMMANDS = (
     "ingest",
     "quarantine",
+    "verify",
     "tables",
+    "lake",
     "query",
     "functions",
     "watchlist",

@@ -1,0 +1,89 @@
+"""Looking after a lake: compaction, retention and clearing away, table by table, beside whoever uses it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from trailhawk.errors import NotFoundError
+from trailhawk.lake.catalog import Lake
+from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.retention import Forgotten, expiring, forget
+
+KEEP_RETIRED: Final = dt.timedelta(days=1)
+"""Files that no version names stay this long: far longer than any query or batch takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """For how many days rows are kept, by event time; 0 is for ever. `tables` stand before `days`."""
+
+    days: int = 0
+    tables: Mapping[str, int] = field(default_factory=dict)
+
+    def of(self, table: str) -> int:
+        return self.tables.get(table, self.days)
+
+
+class Caretaker:
+    """Looks after the tables of a lake. Any number of processes may do so at once.
+
+    `settle` finishes what commits of one table have left for another to take over; without it, clearing away
+    could remove files that are waiting for that. Tables in `kept` are never shortened.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        *,
+        clock: Callable[[], dt.datetime],
+        retention: Retention,
+        settle: Callable[[], None],
+        kept: Iterable[str] = (),
+    ) -> None:
+        self._lake = lake.apart()
+        self._clock = clock
+        self._retention = retention
+        self._settle = settle
+        self._kept = frozenset(kept)
+
+    def compact(self, tables: Iterable[str] = ()) -> dict[str, int]:
+        """Rewrite the days of these tables (of all, unless named) that hold many small files: how many
+        rewritings each table had."""
+        today = self._clock().date()
+        return {name: compact_busy_days(self._lake.delta(name), today=today) for name in self._names(tables)}
+
+    def expiring(self, tables: Iterable[str] = ()) -> list[Forgotten]:
+        """What `forget` would remove now."""
+        return [
+            expiring(self._lake.delta(name), before=before) for name, before in self._limits(tables).items()
+        ]
+
+    def forget(self, tables: Iterable[str] = ()) -> list[Forgotten]:
+        """Remove the rows that are older than their table's retention; one entry for each table with one."""
+        return [
+            forget(self._lake.delta(name), before=before) for name, before in self._limits(tables).items()
+        ]
+
+    def vacuum(self, tables: Iterable[str] = ()) -> dict[str, int]:
+        """Delete the files that no version of the last day names: how many of each table."""
+        self._settle()
+        return {name: self._lake.delta(name).clean(older_than=KEEP_RETIRED) for name in self._names(tables)}
+
+    def _names(self, tables: Iterable[str]) -> tuple[str, ...]:
+        names = tuple(tables) or self._lake.table_names()
+        for name in names:
+            if self._lake.table(name) is None:
+                self._lake.delta(name)  # NotFoundError, with the names that there are
+        return names
+
+    def _limits(self, tables: Iterable[str]) -> dict[str, dt.date]:
+        """The first day to keep of each table that is not kept for ever."""
+        for name in self._retention.tables:
+            if self._lake.table(name) is None:
+                raise NotFoundError(f"no table {name!r} in the lake", hint="see [lake.retention]")
+        today = self._clock().date()
+        days = {name: self._retention.of(name) for name in self._names(tables) if name not in self._kept}
+        return {name: today - dt.timedelta(days=count) for name, count in days.items() if count}
