@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import LakeError
+from trailhawk.errors import LakeError, RuleError
 from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.proof import Outcome
     from trailhawk.detect.rule import Rule
+    from trailhawk.detect.rulebook import Imported, RuleStates
     from trailhawk.detect.store import AlertStore
+    from trailhawk.detect.validate import Finding
     from trailhawk.detect.watchlists import WatchlistStore
     from trailhawk.engine.duckdb import DuckDBEngine, Files
     from trailhawk.engine.result import Result, TimeRange
@@ -188,11 +190,60 @@ class Workspace:
 
         return ingest(self.lake, paths, clock=self.clock, progress=progress)
 
-    def rules(self, folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
-        """The rules of the package and of these folders."""
-        from trailhawk.detect.content import rules
+    def rules(
+        self, folders: Iterable[Path] = (), *, fault: Callable[[RuleError], None] | None = None
+    ) -> tuple[Rule, ...]:
+        """The rules of the package, of the home and of these folders, in order of name.
 
-        return rules(folders)
+        A file that is no rule is told to `fault` and left out; without `fault` its RuleError is raised.
+        """
+        from trailhawk.detect import content
+
+        return content.rules([*self._own("rules"), *folders], fault=fault)
+
+    def hunts(
+        self, folders: Iterable[Path] = (), *, fault: Callable[[RuleError], None] | None = None
+    ) -> tuple[Rule, ...]:
+        """The hunting queries of the package, of the home and of these folders, likewise."""
+        from trailhawk.detect import content
+
+        return content.hunts([*self._own("hunts"), *folders], fault=fault)
+
+    def _own(self, name: str) -> list[Path]:
+        return [folder] if (folder := self.home / name).is_dir() else []
+
+    def rule(self, text: str, folders: Iterable[Path] = ()) -> Rule:
+        """The rule or hunt of this id, name or file; NotFoundError where there is none or more than one."""
+        from trailhawk.detect.rulebook import named
+
+        return named([*self.rules(folders), *self.hunts()], text)
+
+    @cached_property
+    def rule_states(self) -> RuleStates:
+        from trailhawk.detect.rulebook import RuleStates
+
+        return RuleStates(self.alerts.engine)
+
+    def import_rules(self, paths: Sequence[Path]) -> list[Imported]:
+        """Take rule files into the home, those without an error."""
+        from trailhawk.detect.rulebook import take_in
+
+        return list(take_in(paths, self.home, self._findings))
+
+    def validate_rules(self, paths: Sequence[Path] = ()) -> list[tuple[str, str, tuple[Finding, ...]]]:
+        """File, name and findings of each rule and hunt under these paths, or of all there are."""
+        from trailhawk.detect.rulebook import read
+        from trailhawk.detect.validate import Finding, Level
+
+        faults: list[RuleError] = []
+        rules = read(paths, faults.append) if paths else [*self.rules(fault=faults.append), *self.hunts()]
+        broken = [("", "", (Finding(Level.ERROR, "file", error.message),)) for error in faults]
+        return [*broken, *((rule.source, rule.name, self._findings(rule)) for rule in rules)]
+
+    def _findings(self, rule: Rule) -> tuple[Finding, ...]:
+        from trailhawk.detect.validate import validate
+
+        return validate(rule, lambda text, now: self.engine.compiled(text, now=now), now=self.clock())
 
     def prove(
         self,
@@ -205,11 +256,10 @@ class Workspace:
 
         `only` keeps those whose file or name holds it. RuleError for a file that is no rule.
         """
-        from trailhawk.detect import content
         from trailhawk.detect.proof import prove
         from trailhawk.detect.rule_file import load_rules
 
-        found = load_rules(folders) if folders else (*content.rules(), *content.hunts())
+        found = load_rules(folders) if folders else (*self.rules(), *self.hunts())
         chosen = [rule for rule in found if only.lower() in f"{rule.source} {rule.name}".lower()]
         count = sum(len(rule.tests) for rule in chosen)
         catalog = (self.lake.table(name) for name in self.lake.table_names())

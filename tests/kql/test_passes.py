@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,11 +13,11 @@ import pytest
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.kql import passes
 from trailhawk.kql.compiler import compile_query
-from trailhawk.kql.plan import InQuery, Node, ScalarQuery, Scan, Shared, walk
+from trailhawk.kql.plan import InQuery, Need, Node, ScalarQuery, Scan, Shared, walk
 from trailhawk.kql.records import replace
 from trailhawk.kql.schema import INGESTION_TIME, Column, Promoted, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import DataFile
+from trailhawk.lake.table import DataFile, Found, Part
 
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 TABLE = Table(
@@ -95,6 +95,9 @@ class Days:
             if (since is None or file.last is None or file.last >= since)
             and (until is None or file.first is None or file.first < until)
         )
+
+    def look(self, files: Sequence[DataFile], need: Need) -> Found:
+        return Found(tuple(map(Part, files)))
 
 
 @pytest.fixture

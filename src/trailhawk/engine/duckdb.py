@@ -8,10 +8,10 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,7 +22,7 @@ from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
-from trailhawk.kql.compiler import Compiled, compile_query
+from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
 from trailhawk.kql.lower import column_name, lower
@@ -36,9 +36,15 @@ from trailhawk.kql.types import KqlType
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trailhawk.lake.table import DataFile
+    from trailhawk.kql.plan import Need
+    from trailhawk.lake.table import DataFile, Found
+
+Spans = tuple[tuple[datetime, datetime], ...]
+"""Times from the first to the last, both included."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MOST_NARROWED = 64
+"""Above so many files that are read in part, they are read whole: each would be a scan of its own."""
 _MAX_DEFAULT_MEMORY = 4 << 30
 _PYTHON = re.compile(rf"\b{PREFIX}\w+", re.IGNORECASE)
 _UDF_TYPES = {KqlType.DYNAMIC: "VARCHAR"}
@@ -49,6 +55,8 @@ class Files(Protocol):
     """What the engine asks of a table's snapshot."""
 
     def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]: ...
+
+    def look(self, files: Sequence[DataFile], need: Need) -> Found: ...
 
 
 class Tables(Catalog, Protocol):
@@ -125,8 +133,19 @@ class DuckDBEngine:
 
         Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
         """
+        return self._result(self.compiled(text, now=now, window=window, parameters=parameters))
+
+    def compiled(
+        self,
+        text: str,
+        *,
+        now: datetime,
+        window: TimeRange | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Compiled:
+        """The plan of a query, which is run only where an operator's columns follow from the data."""
         clip = window or TimeRange()
-        compiled = compile_query(
+        return compile_query(
             text,
             self.tables,
             now=now,
@@ -137,14 +156,13 @@ class DuckDBEngine:
             parameters=parameters,
             external=self.external,
         )
-        return self._result(compiled)
 
     def _result(self, compiled: Compiled) -> Result:
         table = self._rows(compiled.plan)
         columns = tuple(Column(column.name, column.type) for column in compiled.columns)
         wanted = [column_name(column.id) for column in compiled.columns]
         others = tuple(self._result(other) for other in compiled.others)
-        return Result(columns, _named(table, wanted, columns), compiled.chart, others)
+        return Result(columns, _named(table, wanted, columns), compiled.chart, others, compiled.name)
 
     def activity(self, text: str, *, period: timedelta, history: TimeRange) -> Activity:
         """Where in history a rule's query could have had a result; raises QueryError."""
@@ -161,26 +179,35 @@ class DuckDBEngine:
 
     def explain(self, text: str, *, now: datetime, window: TimeRange | None = None) -> str:
         """The SQL that a query becomes."""
-        clip = window or TimeRange()
-        compiled = compile_query(
-            text,
-            self.tables,
-            now=now,
-            start=clip.start,
-            end=clip.end,
-            functions=self.functions,
-            probe=self._probe,
-        )
+        compiled = self.compiled(text, now=now, window=window)
         cursor = self._connection.cursor()
         try:
             return self._lower(compiled.plan, cursor)
         finally:
             cursor.close()
 
+    def check(self, text: str, *, now: datetime, parameters: Mapping[str, object] | None = None) -> Checked:
+        """All errors of a query, or the columns of its results; no row is read but for those that a plugin
+        takes its columns from."""
+        return check(
+            text,
+            self.tables,
+            now=now,
+            functions=self.functions,
+            probe=self._probe,
+            parameters=parameters,
+        )
+
     def over(self, tables: Tables) -> DuckDBEngine:
         """The same engine (and its memory) over other tables."""
         other = copy.copy(self)
         other.tables = tables
+        return other
+
+    def holding(self, rows: Mapping[str, pa.Table]) -> DuckDBEngine:
+        """The same engine over the same tables, which hold nothing but these rows (their stored columns)."""
+        other = self.over(_Empty(self.tables))
+        other.relations = {name: partial(_given, table) for name, table in rows.items()}
         return other
 
     def close(self) -> None:
@@ -248,25 +275,20 @@ class DuckDBEngine:
 
     def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection) -> str:
         """SELECTs over the files that may hold rows, one for each set of columns that files have."""
+        from trailhawk.lake.table import Part
+
         since, until = _moment(scan.since), _moment(scan.until, up=True)
         snapshot = self.tables.snapshot(scan.table.name)
         files = snapshot.files(since, until)
-        stored = set(scan.stored)
-
-        def present(file: DataFile) -> tuple[str, ...]:
-            return tuple(sorted(stored & file.columns))
-
-        selects = []
-        for columns, group in groupby(
-            sorted(files, key=lambda file: (present(file), file.path)), key=present
-        ):
-            # Within a group in order of time, so that sorted files stay in order.
-            ordered = sorted(
-                group, key=lambda file: (file.first is not None, file.first or _EPOCH, file.path)
-            )
-            paths = ", ".join(_quote(file.path) for file in ordered)
-            source = f"read_parquet([{paths}], hive_partitioning=false)"
-            selects.append(f"SELECT {_columns(scan, frozenset(columns))} FROM {source}")
+        parts = snapshot.look(files, scan.need).parts if files and scan.need else tuple(map(Part, files))
+        groups: dict[tuple[frozenset[str], Spans | None], list[DataFile]] = {}
+        stored = frozenset(scan.stored)
+        narrowed = sum(part.spans is not None for part in parts)
+        for part in parts:
+            spans = part.spans if narrowed <= _MOST_NARROWED else None
+            groups.setdefault((stored & part.file.columns, spans), []).append(part.file)
+        # The files of a group are in order of time, so that sorted ones stay in order.
+        selects = [_select(scan, columns, spans, group) for (columns, spans), group in groups.items()]
         if scan.table.name in self.relations:
             rows = self.relations[scan.table.name](snapshot)
             name = f"relation_{scan.table.name}"
@@ -275,6 +297,50 @@ class DuckDBEngine:
         if not selects:
             return f"SELECT {_columns(scan, frozenset())} WHERE FALSE"
         return " UNION ALL ".join(selects)
+
+
+@dataclass(frozen=True)
+class _Empty:
+    """The tables of a catalog without their files."""
+
+    catalog: Catalog
+
+    def table(self, name: str) -> Table | None:
+        return self.catalog.table(name)
+
+    def table_names(self) -> tuple[str, ...]:
+        return self.catalog.table_names()
+
+    def snapshot(self, name: str) -> Files:
+        return self
+
+    def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]:
+        return ()
+
+    def look(self, files: Sequence[DataFile], need: Need) -> Found:
+        from trailhawk.lake.table import Found
+
+        return Found(())
+
+
+def _given(table: pa.Table, snapshot: Files) -> pa.Table:
+    return table
+
+
+def _select(scan: Scan, columns: frozenset[str], spans: Spans | None, files: Sequence[DataFile]) -> str:
+    """The rows of files that have these columns, near enough those of the spans: the engine leaves out row
+    groups by their times."""
+    paths = ", ".join(_quote(file.path) for file in files)
+    select = f"SELECT {_columns(scan, columns)} FROM read_parquet([{paths}], hive_partitioning=false)"
+    if spans is None:
+        return select
+    time = f'"{scan.table.time_column}"'
+    tests = (f"{time} BETWEEN {_time(first)} AND {_time(last)}" for first, last in spans)
+    return f"{select} WHERE {' OR '.join(tests)}"
+
+
+def _time(moment: datetime) -> str:
+    return f"TIMESTAMP '{moment.replace(tzinfo=None).isoformat(sep=' ')}'"
 
 
 def _columns(scan: Scan, present: frozenset[str]) -> str:

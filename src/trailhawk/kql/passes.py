@@ -1,4 +1,5 @@
-"""Plan to plan, same rows: definitions inlined, JSON paths promoted, time ranges found, columns pruned."""
+"""Plan to plan, same rows: definitions inlined, JSON paths promoted, times and texts found that bound a scan,
+columns pruned."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON
+from trailhawk.kql.needles import with_needs
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
@@ -56,7 +58,7 @@ def optimize(plan: Node, needed: Collection[int] | None = None) -> Node:
     promotions = _Promotions()
     promotions.find_scans(inlined)
     promoted = _expressions(inlined, promotions.rewrite)
-    return _Pruning(promotions).prune(_bound(promoted, {}), wanted)
+    return with_needs(_Pruning(promotions).prune(_bound(promoted, {}), wanted))
 
 
 def shared_plans(plan: Node) -> dict[int, Node]:
@@ -74,16 +76,26 @@ def shared_plans(plan: Node) -> dict[int, Node]:
     return plans
 
 
+def scans(plan: Node) -> Iterator[Scan]:
+    """Every scan of an optimized plan: those of its shared queries and of queries inside expressions too."""
+    for each in (plan, *shared_plans(plan).values()):
+        yield from (node for node in _nodes(each) if isinstance(node, Scan))
+
+
 def _uses(node: Node) -> Iterator[Shared]:
-    """The shared queries a plan reads, those inside expressions too."""
-    if isinstance(node, Shared):
-        yield node
+    """The shared queries a plan reads."""
+    return (each for each in _nodes(node) if isinstance(each, Shared))
+
+
+def _nodes(node: Node) -> Iterator[Node]:
+    """A node and all below it, those of queries inside expressions too; a shared query is not entered."""
+    yield node
     for expr in _own_expressions(node):
         for part in walk(expr):
             if isinstance(part, ScalarQuery | InQuery):
-                yield from _uses(part.plan)
+                yield from _nodes(part.plan)
     for item in _inputs(node):
-        yield from _uses(item)
+        yield from _nodes(item)
 
 
 def _own_expressions(node: Node) -> list[Expr]:

@@ -93,17 +93,43 @@ class Node(Record, frozen=True):
     columns: tuple[OutColumn, ...]
 
 
+class Needle(Record, frozen=True):
+    """A text that one of these stored columns must hold, without regard to case, for a row to be needed.
+
+    `left` and `right`: it begins and ends where a term does (`has`, `==`), not inside one (`contains`).
+    """
+
+    columns: frozenset[str]
+    text: str
+    left: bool = True
+    right: bool = True
+
+
+class AllOf(Record, frozen=True):
+    parts: tuple[Need, ...]
+
+
+class AnyOf(Record, frozen=True):
+    """One of the parts; no part at all means that no row is needed."""
+
+    parts: tuple[Need, ...]
+
+
+Need = Needle | AllOf | AnyOf
+
+
 class Scan(Node, frozen=True):
     """The rows of a stored table. `stored[i]` is the stored name of `columns[i]`.
 
-    `since` and `until` (ticks, half-open) bound the time column: no row outside is needed, so that files
-    can be left out; the filters themselves stay in the plan.
+    `since` and `until` (ticks, half-open) bound the time column, `need` says what a row must hold: no other
+    row is needed, so that files can be left out; the filters themselves stay in the plan.
     """
 
     table: Table
     stored: tuple[str, ...]
     since: int | None = None
     until: int | None = None
+    need: Need | None = None
 
 
 class Values(Node, frozen=True):
@@ -254,6 +280,8 @@ class Query(Record, frozen=True):
     plan: Node
     chart: Chart | None = None
     others: tuple[Node, ...] = ()
+    names: tuple[str, ...] = ()
+    """What the query calls the plan and each of the others, '' where it does not say."""
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

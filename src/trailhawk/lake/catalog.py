@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -12,15 +13,19 @@ from urllib.parse import unquote
 from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake.delta import Delta
-from trailhawk.lake.table import DAY, DataFile, schema_mark, stored_names
+from trailhawk.lake.table import DAY, DataFile, Found, Part, schema_mark, stored_names
 
 if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
 
+    from trailhawk.kql.plan import Need
+    from trailhawk.lake.terms import Terms, Wanted
+
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _UNKNOWN_LOW, _UNKNOWN_HIGH = -(2**63), 2**63 - 1
-
+_MOST_INDEXES = 10_000
+_SAMPLES = 8
 
 EXPORT = "export"
 """The Delta application whose version is the last sequence number taken over from the state database."""
@@ -36,6 +41,7 @@ class Snapshot:
         version: int,
         actions: pa.Table | None,
         marks: _Marks,
+        indexes: _Indexes,
         *,
         exported: int = 0,
     ) -> None:
@@ -45,6 +51,7 @@ class Snapshot:
         """For a table filled from the state database: the last sequence number that is in the lake."""
         self._root = root
         self._marks = marks
+        self._indexes = indexes
         self._paths: list[str] = [] if actions is None else actions["path"].to_pylist()
         self._rows: list[int | None] = [] if actions is None else actions["num_records"].to_pylist()
         self._sizes: list[int] = [] if actions is None else actions["size_bytes"].to_pylist()
@@ -75,6 +82,30 @@ class Snapshot:
             order = order[self._first[order] < _micros(until)]
         return tuple(map(self._file, order.tolist()))
 
+    def look(self, files: Sequence[DataFile], need: Need) -> Found:
+        """What of these files may hold rows with what is needed, by the index over their terms."""
+        from trailhawk.lake.terms import Wanted
+
+        wanted = Wanted(need)
+        if _is_everywhere(self._indexes, files, wanted):
+            return Found(tuple(map(Part, files)))
+        parts: list[Part] = []
+        groups = skipped = 0
+        for file in files:
+            terms = self._indexes.of(file)
+            if terms is None:
+                parts.append(Part(file))
+                continue
+            kept = [group for group, may in enumerate(terms.look(range(terms.groups), wanted, file)) if may]
+            groups += terms.groups
+            skipped += terms.groups - len(kept)
+            if len(kept) == terms.groups:
+                parts.append(Part(file))
+            elif kept:
+                spans = _joined([terms.span(group) for group in kept])
+                parts.append(Part(file, spans, len(kept) / terms.groups))
+        return Found(tuple(parts), groups, skipped)
+
     def _file(self, index: int) -> DataFile:
         file = self._files.get(index)
         if file is None:
@@ -102,6 +133,7 @@ class Lake:
         self._deltas: dict[str, Delta] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._marks = {name: _Marks(table) for name, table in self._tables.items()}
+        self._indexes = {name: _Indexes(root / name) for name in self._tables}
         self._lock = threading.RLock()
 
     def table(self, name: str) -> Table | None:
@@ -140,6 +172,7 @@ class Lake:
                     version,
                     delta.actions(),
                     self._marks[name],
+                    self._indexes[name],
                     exported=delta.transaction(EXPORT),
                 )
                 self._snapshots[name] = known
@@ -163,6 +196,56 @@ class _Marks:
             names: list[str] = pq.read_schema(path).names
             self._columns[key] = frozenset(names) - {DAY}
         return self._columns[key]
+
+
+class _Indexes:
+    """The indexes of a table's data files; the last used are kept. For several threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._terms: OrderedDict[str, Terms | None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, file: DataFile) -> Terms | None:
+        """The index of a data file; None where it has none that can be read."""
+        from trailhawk.lake.terms import Terms, terms_path
+
+        with self._lock:
+            if file.path in self._terms:
+                self._terms.move_to_end(file.path)
+                return self._terms[file.path]
+        found = Terms.open(terms_path(self._root, file.path))
+        with self._lock:
+            self._terms[file.path] = found
+            if len(self._terms) > _MOST_INDEXES:
+                self._terms.popitem(last=False)
+        return found
+
+
+def _is_everywhere(indexes: _Indexes, files: Sequence[DataFile], wanted: Wanted) -> bool:
+    """Do a few row groups, here and there, all seem to hold it? Then looking into each is not worth while."""
+    if len(files) < 2 * _SAMPLES:
+        return False
+    for sample in range(_SAMPLES):
+        file = files[(2 * sample + 1) * len(files) // (2 * _SAMPLES)]
+        terms = indexes.of(file)
+        if terms is not None and not all(terms.look([terms.groups // 2], wanted, file)):
+            return False
+    return True
+
+
+def _joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[dt.datetime, dt.datetime], ...]:
+    """Spans of time in microseconds, those that touch as one."""
+    joined: list[tuple[int, int]] = []
+    for first, last in spans:
+        if joined and first <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+        else:
+            joined.append((first, last))
+    return tuple(
+        (_EPOCH + dt.timedelta(microseconds=first), _EPOCH + dt.timedelta(microseconds=last))
+        for first, last in joined
+    )
 
 
 def _bounds(actions: pa.Table, name: str, unknown: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
-from trailhawk.lake.table import DAY, ID, schema_mark, statistics, stored_schema
+from trailhawk.lake.table import DAY, ID, schema_mark, statistics, stored_schema, text_columns
+from trailhawk.lake.terms import TermsWriter, terms_path
+from trailhawk.lake.terms import clean as clean_terms
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -208,25 +210,31 @@ class Delta:
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         stats = _Statistics(statistics(self.table))
+        repetitive = _repetitive(first)
+        terms = TermsWriter(text_columns(first.schema), repetitive, self.table.time_column)
         with target.open("wb") as file:
             with pq.ParquetWriter(
                 file,
                 first.schema,
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
-                use_dictionary=_repetitive(first),
+                use_dictionary=repetitive,
             ) as writer:
                 for part in chain((first,), parts):
                     stats.add(part)
+                    terms.add(part, ROW_GROUP_ROWS)
                     writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
             file.flush()
             os.fsync(file.fileno())
-        return Staged(path, target.stat().st_size, stats.rows, str(day), stats.to_json())
+        size = target.stat().st_size
+        terms.write(terms_path(self.root, path), data_size=size)
+        return Staged(path, size, stats.rows, str(day), stats.to_json())
 
     def discard(self, staged: Iterable[Staged]) -> None:
         """Remove staged files that will not be committed."""
         for file in staged:
             (self.root / file.path).unlink(missing_ok=True)
+            terms_path(self.root, file.path).unlink(missing_ok=True)
 
     def commit(
         self,
@@ -238,6 +246,7 @@ class Delta:
     ) -> int:
         """Make staged files live (and retire others) from the version last looked at; the new version.
 
+        With both, the same rows are in other files from now on; `remove` alone takes rows away.
         ConflictError if another writer raised the same application's version meanwhile. Who removes files
         needs a transaction: two commits that retire the same file are not told apart otherwise.
         """
@@ -250,7 +259,7 @@ class Delta:
             if self._delta is None:
                 raise LakeError(f"table {self.table.name} does not exist")
             now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
-            moved = bool(remove)
+            moved = bool(remove) and bool(add)
             actions: list[AddAction | RemoveAction] = [
                 AddAction(file.path, file.size, {DAY: file.day}, now_ms, not moved, file.stats)
                 for file in add
@@ -259,7 +268,7 @@ class Delta:
                 RemoveAction(
                     path=path,
                     deletion_timestamp=now_ms,
-                    data_change=False,
+                    data_change=not moved,
                     partition_values={DAY: path.partition("=")[2].partition("/")[0]},
                 )
                 for path in remove
@@ -296,6 +305,7 @@ class Delta:
                 return 0
             hours = max(24, int(older_than.total_seconds() // 3600))
             removed = self._delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+            clean_terms(self.root)
             return len(removed)
 
     # Parts
