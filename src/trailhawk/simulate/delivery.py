@@ -146,7 +146,7 @@ class Delivery:
     def _write_digests(self, until: int) -> None:
         for digest in self.digests.complete(until):
             self._write(digest.key, digest.text)
-            # Hidden, so that ingest passes it over: a folder has no metadata, and the signature is in none else.
+            # A folder has no metadata. Hidden, so that ingest passes it over.
             path = self.folder / digest.key
             path.with_name(f".{path.name}.head.json").write_bytes(digest.head)
             self.tally.digests += 1

@@ -1,0 +1,528 @@
+"""Proof that no log is missing: digest chains are checked, and each log they name is sought in the lake."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, BinaryIO, Final, Protocol, TypeVar
+
+from trailhawk.connectors.digest import Digest, Keys, Name, NamedLog, is_signed, log_sha256, read_digest
+from trailhawk.errors import SourceError
+
+_K = TypeVar("_K")
+_WORKERS: Final = 8
+_LATE: Final = dt.timedelta(hours=3)
+"""A digest is there soon after its hour; only after this long is it missing."""
+
+
+class What(StrEnum):
+    """What is wrong with a digest, a log file, or a stretch of time."""
+
+    DIGEST_MISSING = "digest missing"
+    DIGEST_INVALID = "digest invalid"
+    DIGEST_UNSIGNED = "digest unsigned"
+    GAP = "gap"
+    LOG_MISSING = "missing in the bucket"
+    LOG_TAMPERED = "tampered"
+    LOG_UNREADABLE = "unreadable"
+    LOG_UNPROVEN = "unproven"
+    LOG_NOT_TAKEN = "missing in the lake"
+
+
+COMPLETE: Final = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. `place` is the object, or the stretch of time for a gap."""
+
+    what: What
+    account: str
+    region: str
+    at: dt.datetime
+    place: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogCheck:
+    """A log file that a digest names: `complete`, or what is wrong with it.
+
+    `in_lake` is whether the ledger has it; None where it was not asked.
+    """
+
+    account: str
+    region: str
+    at: dt.datetime
+    place: str
+    state: str
+    detail: str
+    in_lake: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSummary:
+    """One chain: the digests of a trail in an account and region (backfill digests are a chain of their own).
+
+    `digests` were read; `empty` of them name no log file, `restarts` of them begin the chain anew. `logs`
+    is the sum of the counts behind it.
+    """
+
+    account: str
+    region: str
+    trail: str
+    backfill: bool
+    first: dt.datetime
+    last: dt.datetime
+    digests: int
+    valid: int
+    empty: int
+    restarts: int
+    gaps: int
+    digests_missing: int
+    logs: int
+    complete: int
+    missing: int
+    tampered: int
+    unproven: int
+    not_taken: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was checked and what was found; `ok` where nothing is wrong and there was something to check."""
+
+    chains: tuple[ChainSummary, ...]
+    findings: tuple[Finding, ...]
+    logs: tuple[LogCheck, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not self.findings and bool(self.chains)
+
+
+class FoundDigest(Protocol):
+    """A digest file where it lies."""
+
+    @property
+    def location(self) -> str: ...
+
+    @property
+    def name(self) -> Name: ...
+
+    def is_place_of(self, digest: Digest) -> bool:
+        """Whether it lies where it says that CloudTrail put it."""
+        ...
+
+    def read(self) -> tuple[bytes, Mapping[str, str]]:
+        """Bytes and metadata; OSError where they cannot be had."""
+        ...
+
+
+class LogStore(Protocol):
+    """A bucket with a trail's files, or a folder with a copy of one."""
+
+    def digests(self, since: dt.datetime | None, until: dt.datetime | None) -> Iterable[FoundDigest]:
+        """The digests that end in (since, until]."""
+        ...
+
+    def digest(self, bucket: str, key: str) -> FoundDigest | None:
+        """The digest of this very place, None where there is none."""
+        ...
+
+    def open_log(self, log: NamedLog, beside: str) -> BinaryIO | None:
+        """The bytes of a log file that the digest at the location `beside` names; None where it is gone,
+        OSError where they cannot be had."""
+        ...
+
+    def locate(self, log: NamedLog, beside: str) -> str:
+        """Where it is or would be, for people."""
+        ...
+
+
+# --- the ledger -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the ledger says of an object: finished or not, the hash of its bytes as delivered, parts lost."""
+
+    finished: bool
+    sha256: str
+    quarantined: int
+
+
+class Ledger:
+    """The objects of IngestLedger by bucket and key, by the hash of their bytes and by file name."""
+
+    COLUMNS: Final = ("Bucket", "Key", "Location", "Sha256", "State", "Quarantined")
+
+    def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        self._by_place: dict[tuple[str, str], Taken] = {}
+        self._by_sha256: dict[str, Taken] = {}
+        self._by_name: dict[str, Taken] = {}
+        for row in rows:
+            taken = Taken(row["State"] in ("stored", "quarantined"), row["Sha256"], row["Quarantined"])
+            self._put(self._by_sha256, row["Sha256"], taken)
+            if row["Key"]:
+                self._put(self._by_place, (row["Bucket"], row["Key"]), taken)
+            else:
+                self._put(self._by_name, row["Location"].rpartition("/")[2], taken)
+
+    @staticmethod
+    def _put(index: dict[_K, Taken], key: _K, taken: Taken) -> None:
+        known = index.get(key)
+        quarantined = taken.quarantined + (known.quarantined if known else 0)
+        # The last part of a large object says that all of it is there.
+        index[key] = replace(
+            taken, finished=taken.finished or bool(known and known.finished), quarantined=quarantined
+        )
+
+    def find(self, log: NamedLog, sha256: str) -> Taken | None:
+        """By its place, else by its bytes, else (for a file that is gone) by its name, which is unique."""
+        return (
+            self._by_place.get((log.bucket, log.key))
+            or (self._by_sha256.get(sha256) if sha256 else None)
+            or self._by_name.get(log.key.rpartition("/")[2])
+        )
+
+
+# --- checking -----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Link:
+    """A digest on its way through the check."""
+
+    found: FoundDigest
+    digest: Digest | None
+    metadata: Mapping[str, str]
+    faults: list[str] = field(default_factory=list)
+    unsigned: bool = False
+    moved: bool = False
+
+    @property
+    def name(self) -> Name:
+        return self.found.name
+
+    @property
+    def valid(self) -> bool:
+        return self.digest is not None and not self.faults and not self.unsigned
+
+    @property
+    def made(self) -> dt.datetime:
+        """When it was signed: a backfill digest later than its hour."""
+        text = self.metadata.get("backfill-generation-timestamp", "")
+        try:
+            return dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else self.name.end
+        except (ValueError, OverflowError):
+            return self.name.end
+
+
+def verify(
+    store: LogStore,
+    keys: Keys,
+    ledger: Ledger | None,
+    *,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Report:
+    """Check the digests that end in (since, until] and every log file they name.
+
+    With `until` a chain must reach it, or end less than three hours before. `ledger` is None where the lake
+    is not to be asked. `progress` hears (digests and logs done, all known so far). Nothing that the files
+    hold raises; OSError where the store itself cannot be listed.
+    """
+    with ThreadPoolExecutor(_WORKERS) as pool:
+        links = list(pool.map(_read, store.digests(since, until)))
+        _add_earlier(links, store, since)
+        chains = _chains(links)
+        for chain in chains:
+            _prove(chain, keys)
+        jobs = [job for chain in chains for job in _jobs(chain)]
+        checks: list[LogCheck] = []
+        for check in pool.map(lambda job: _check(job, store, ledger), jobs):
+            checks.append(check)
+            progress(len(links) + len(checks), len(links) + len(jobs))
+    findings: list[Finding] = []
+    summaries = []
+    left = iter(checks)
+    for chain in chains:
+        own = [next(left) for _ in _jobs(chain)]
+        broken = [*_breaks(chain, since, until), *_unproven_digests(chain)]
+        summaries.append(_summary(chain, broken, own))
+        findings += broken
+        findings += map(_log_finding, (check for check in own if check.state != COMPLETE))
+    findings.sort(key=lambda one: (one.account, one.region, one.at, one.what, one.place))
+    return Report(tuple(summaries), tuple(findings), tuple(checks))
+
+
+def _read(found: FoundDigest) -> _Link:
+    try:
+        content, metadata = found.read()
+    except OSError as error:
+        return _Link(found, None, {}, [f"cannot be read: {error.strerror or error}"])
+    try:
+        digest = read_digest(content)
+    except SourceError as error:
+        return _Link(found, None, metadata, [str(error)])
+    return _Link(found, digest, metadata)
+
+
+def _add_earlier(links: list[_Link], store: LogStore, since: dt.datetime | None) -> None:
+    """Add the digests that others name as the one before but that no listing gave: a trail may have written
+    to another bucket or prefix then."""
+    known = {(link.digest.bucket, link.digest.key) for link in links if link.digest}
+    waiting = [link for link in links if link.digest]
+    while waiting:
+        digest = waiting.pop().digest
+        if digest is None or digest.previous is None or digest.previous in known:
+            continue
+        name = Name.of(digest.previous[1])
+        if since is not None and name is not None and name.end <= since:
+            continue
+        known.add(digest.previous)
+        found = store.digest(*digest.previous)
+        if found is not None:
+            links.append(_read(found))
+            waiting.append(links[-1])
+
+
+def _chains(links: Iterable[_Link]) -> list[list[_Link]]:
+    """The links of each chain, oldest first."""
+    chains: dict[tuple[object, ...], list[_Link]] = defaultdict(list)
+    for link in links:
+        name = link.name
+        chains[name.account, name.region, name.trail, name.home, name.backfill].append(link)
+    return [
+        sorted(links, key=lambda link: (link.name.end, link.found.location))
+        for _, links in sorted(chains.items(), key=lambda item: item[0])
+    ]
+
+
+def _prove(chain: Sequence[_Link], keys: Keys) -> None:
+    """Set down in each link what is wrong with it. The newest comes first: what a proven digest says of the
+    one before it counts."""
+    after: dict[tuple[str, str], _Link] = {}
+    for link in reversed(chain):
+        digest = link.digest
+        if digest is None:
+            continue
+        link.moved = not link.found.is_place_of(digest)
+        if link.moved:
+            link.faults.append(f"was moved: it says it is s3://{digest.bucket}/{digest.key}")
+        follower = after.get((digest.bucket, digest.key))
+        next_digest = follower.digest if follower and follower.valid else None
+        # A signature needs nobody's word: that in a digest which is not proven is as good.
+        known = follower.digest.previous_signature if follower and follower.digest else ""
+        if next_digest and next_digest.previous_sha256 != digest.sha256:
+            link.faults.append("was changed: the next digest has another hash of it")
+        signature = link.metadata.get("signature", "").lower()
+        if next_digest and signature not in ("", next_digest.previous_signature):
+            link.faults.append("has another signature than the next digest says")
+        link.faults += _signature_faults(link, digest, keys, signature or known)
+        if digest.previous is not None:
+            after.setdefault(digest.previous, link)
+
+
+def _signature_faults(link: _Link, digest: Digest, keys: Keys, signature: str) -> list[str]:
+    if not signature:
+        link.unsigned = True
+        return []
+    found = keys.find(digest, link.name, link.made)
+    if not found:
+        return [f"no public key with the fingerprint {digest.fingerprint[:64]}"]
+    if not any(is_signed(digest, signature, key) for key in found):
+        return ["its signature does not fit its content and the public key"]
+    return []
+
+
+def _breaks(
+    chain: Sequence[_Link], since: dt.datetime | None, until: dt.datetime | None
+) -> Iterator[Finding]:
+    """Where the chain has a digest too few, and hours that no digest proves."""
+    name = chain[0].name
+    names = {link.name for link in chain}
+    covered: dt.datetime | None = None
+    for link in chain:
+        digest = link.digest
+        if digest is None or link.moved:
+            covered = link.name.end
+            continue
+        before = Name.of(digest.previous[1]) if digest.previous else None
+        if digest.previous and before not in names and not (since and before and before.end <= since):
+            hours = f"; {_hours(digest.start - covered)} without proof" if covered else ""
+            yield Finding(
+                What.DIGEST_MISSING,
+                name.account,
+                name.region,
+                before.end if before else digest.start,
+                f"s3://{digest.previous[0]}/{digest.previous[1]}",
+                f"deleted or moved: {link.found.location} names it as the one before{hours}",
+            )
+        elif covered and digest.start > covered and not name.backfill:
+            anew = "validation or logging was off, the chain begins anew after it"
+            yield _gap(name, covered, digest.start, "no digest is about it" if digest.previous else anew)
+        covered = max(covered or digest.end, digest.end)
+    if until and covered and until - covered > _LATE and not name.backfill:
+        why = "the chain ends here: logging stopped, or its last digests were deleted"
+        yield _gap(name, covered, until, why)
+
+
+def _gap(name: Name, start: dt.datetime, end: dt.datetime, why: str) -> Finding:
+    place = f"{start:%Y-%m-%dT%H:%M:%SZ} to {end:%Y-%m-%dT%H:%M:%SZ}"
+    detail = f"{_hours(end - start)} without proof: {why}"
+    return Finding(What.GAP, name.account, name.region, start, place, detail)
+
+
+def _hours(span: dt.timedelta) -> str:
+    return f"{span / dt.timedelta(hours=1):,.1f} h"
+
+
+def _unproven_digests(chain: Iterable[_Link]) -> Iterator[Finding]:
+    for link in chain:
+        if not link.valid:
+            what = What.DIGEST_INVALID if link.faults else What.DIGEST_UNSIGNED
+            detail = "; ".join(link.faults) or "its signature is not here: a copy lacks the object's metadata"
+            name = link.name
+            yield Finding(what, name.account, name.region, name.end, link.found.location, detail)
+
+
+# --- log files ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A log file to check, and the digest that names it."""
+
+    log: NamedLog
+    link: _Link
+
+
+def _jobs(chain: Iterable[_Link]) -> list[_Job]:
+    """The log files that a chain names, each once; what a proven digest says goes first."""
+    jobs: dict[tuple[str, str], _Job] = {}
+    for link in sorted(chain, key=lambda link: not link.valid):
+        for log in link.digest.logs if link.digest else ():
+            jobs.setdefault((log.bucket, log.key), _Job(log, link))
+    return list(jobs.values())
+
+
+def _check(job: _Job, store: LogStore, ledger: Ledger | None) -> LogCheck:
+    log, link = job.log, job.link
+    what, detail, sha256 = _content(job, store)
+    taken = ledger.find(log, sha256) if ledger else None
+    in_lake = None if ledger is None else taken is not None
+    state: str = what or COMPLETE
+    if what is None and in_lake is not None:
+        if taken is None:
+            state, detail = What.LOG_NOT_TAKEN, "the ledger has no such object: it was never ingested"
+        elif not taken.finished:
+            state, detail = What.LOG_NOT_TAKEN, "only parts of it were taken: ingest it again"
+        elif taken.quarantined:
+            detail = f"{taken.quarantined:,} of its records are in quarantine"
+    elif what is What.LOG_MISSING and in_lake is not None:
+        detail += "; the lake has it" if in_lake else "; the lake has it neither"
+    elif what is What.LOG_TAMPERED and in_lake is not None:
+        detail += _taken_before(taken, sha256)
+    return LogCheck(
+        link.name.account,
+        link.name.region,
+        link.name.end,
+        store.locate(log, link.found.location),
+        state,
+        detail,
+        in_lake,
+    )
+
+
+def _taken_before(taken: Taken | None, sha256: str) -> str:
+    if taken is None:
+        return "; the lake has it in no form"
+    if taken.sha256 == sha256:
+        return "; the lake holds what was tampered with"
+    return "; the lake took other bytes than lie there now"
+
+
+def _content(job: _Job, store: LogStore) -> tuple[What | None, str, str]:
+    """What is wrong with a log file's bytes (None for nothing), why, and their hash as delivered."""
+    log = job.log
+    try:
+        stream = store.open_log(log, job.link.found.location)
+        if stream is None:
+            return What.LOG_MISSING, "deleted or moved", ""
+        with stream:
+            delivered = _Hashed(stream)
+            try:
+                found = log_sha256(delivered)
+            except SourceError as error:
+                found = ""
+                fault = str(error)
+            sha256 = delivered.finish()
+    except OSError as error:
+        return What.LOG_UNREADABLE, f"cannot be read: {error.strerror or error}", ""
+    if not job.link.valid:
+        return What.LOG_UNPROVEN, f"only {job.link.found.location} names it, which is not proven", sha256
+    if log.algorithm != "SHA-256":
+        return What.LOG_UNPROVEN, f"its hash is by {log.algorithm[:20]!r}, known is SHA-256", sha256
+    if not found:
+        return What.LOG_TAMPERED, fault, sha256
+    if found != log.sha256.lower():
+        return What.LOG_TAMPERED, "its content has another hash than the digest says", sha256
+    return None, "", sha256
+
+
+class _Hashed:
+    """A stream whose bytes are hashed as they are read."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._digest = hashlib.sha256()
+
+    def read(self, size: int) -> bytes:
+        block = self._stream.read(size)
+        self._digest.update(block)
+        return block
+
+    def finish(self) -> str:
+        """The hash of all bytes, also of those that nobody read."""
+        while self.read(1 << 20):
+            pass
+        return self._digest.hexdigest()
+
+
+def _log_finding(check: LogCheck) -> Finding:
+    return Finding(What(check.state), check.account, check.region, check.at, check.place, check.detail)
+
+
+def _summary(chain: Sequence[_Link], broken: Sequence[Finding], checks: Sequence[LogCheck]) -> ChainSummary:
+    name = chain[0].name
+    states = Counter(check.state for check in checks)
+    breaks = Counter(finding.what for finding in broken)
+    readable = [link.digest for link in chain if link.digest]
+    return ChainSummary(
+        account=name.account,
+        region=name.region,
+        trail=name.trail,
+        backfill=name.backfill,
+        first=min((digest.start for digest in readable), default=name.end),
+        last=max((digest.end for digest in readable), default=chain[-1].name.end),
+        digests=len(chain),
+        valid=sum(link.valid for link in chain),
+        empty=sum(not digest.logs for digest in readable),
+        restarts=sum(digest.previous is None for digest in readable[1:]),
+        gaps=breaks[What.GAP],
+        digests_missing=breaks[What.DIGEST_MISSING],
+        logs=len(checks),
+        complete=states[COMPLETE],
+        missing=states[What.LOG_MISSING],
+        tampered=states[What.LOG_TAMPERED] + states[What.LOG_UNREADABLE],
+        unproven=states[What.LOG_UNPROVEN],
+        not_taken=states[What.LOG_NOT_TAKEN],
+    )

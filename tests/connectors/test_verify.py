@@ -1,0 +1,552 @@
+"""CloudTrail's digest chain: each thing that can be wrong is told, and nothing else."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import threading
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from random import Random
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from trailhawk.connectors.digest import GivenKeys, ListedKeys, Name, read_digest
+from trailhawk.connectors.ingest import ingest
+from trailhawk.connectors.ledger import LEDGER
+from trailhawk.connectors.quarantine import QUARANTINE
+from trailhawk.connectors.trail_store import Aws, FolderStore, bucket_of
+from trailhawk.connectors.verify import Ledger, Report, What, verify
+from trailhawk.errors import SourceError, UsageError
+from trailhawk.lake import Lake
+from trailhawk.simulate.digest import Digest, DigestChain, LogFile, Signer
+from trailhawk.sources import TABLES
+
+START = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
+HOURS = 6
+ACCOUNT, REGION, BUCKET = "111122223333", "eu-west-1", "trail-of-the-test"
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+@cache
+def signer(name: str = "of the region") -> Signer:
+    return Signer(Random(name))
+
+
+class Trail:
+    """A folder with logs and digests of some hours: two log files an hour, none in the third."""
+
+    def __init__(self, folder: Path, *, account: str = ACCOUNT, region: str = REGION) -> None:
+        self.folder = folder
+        self.account, self.region = account, region
+        self.chain = DigestChain(signer(), bucket=BUCKET, account=account, region=region, trail="main")
+        self.digests: list[Digest] = []
+        self.logs: list[Path] = []
+
+    def log(self, at: int) -> LogFile:
+        """Write a log file; what a digest says of it."""
+        number = len(self.logs)
+        record = {
+            "eventVersion": "1.11",
+            "eventID": f"{self.account}-{self.region}-{number}",
+            "eventTime": datetime.fromtimestamp(at, UTC).isoformat().replace("+00:00", "Z"),
+            "eventName": "ListBuckets",
+            "recipientAccountId": self.account,
+        }
+        text = json.dumps({"Records": [record]}).encode()
+        stamp = datetime.fromtimestamp(at, UTC)
+        key = (
+            f"AWSLogs/{self.account}/CloudTrail/{self.region}/{stamp:%Y/%m/%d}/"
+            f"{self.account}_CloudTrail_{self.region}_{stamp:%Y%m%dT%H%MZ}_{number:016d}.json.gz"
+        )
+        self.logs.append(self.write(key, gzip.compress(text, mtime=0)))
+        return LogFile(at, key, hashlib.sha256(text).hexdigest(), at, at)
+
+    def write(self, key: str, content: bytes) -> Path:
+        path = self.folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    def hour(self, number: int, *, logs: int = 2) -> None:
+        for place in range(logs):
+            self.chain.add(self.log(START + number * 3600 + 300 + 600 * place))
+        self.complete(number + 1)
+
+    def complete(self, hours: int) -> None:
+        for digest in self.chain.complete(START + hours * 3600):
+            self.put(digest)
+
+    def put(self, digest: Digest) -> Path:
+        self.digests.append(digest)
+        path = self.write(digest.key, gzip.compress(digest.text, mtime=0))
+        path.with_name(f".{path.name}.head.json").write_bytes(digest.head)
+        return path
+
+    def path(self, number: int) -> Path:
+        return self.folder / self.digests[number].key
+
+
+def trail(folder: Path, **of: str) -> Trail:
+    made = Trail(folder, **of)
+    for number in range(HOURS):
+        made.hour(number, logs=0 if number == 2 else 2)
+    return made
+
+
+def keys_of(folder: Path, key: Signer | None = None) -> GivenKeys:
+    path = folder / "keys.json"
+    path.write_bytes((key or signer()).key_list(START, START + 7 * 86_400))
+    return GivenKeys(path)
+
+
+def taken(folder: Path, lake_folder: Path) -> Ledger:
+    """What the ledger holds after the folder was ingested."""
+    lake = Lake(lake_folder, [*TABLES, LEDGER, QUARANTINE])
+    ingest(lake, [folder], clock=lambda: NOW)
+    import pyarrow.parquet as pq
+
+    files = lake.snapshot(LEDGER.name).files()
+    return Ledger(row for file in files for row in pq.read_table(file.path).to_pylist())
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Trail:
+    return trail(tmp_path / "bucket")
+
+
+def check(made: Trail, ledger: Ledger | None = None, **options: Any) -> Report:
+    return verify(
+        FolderStore(made.folder), options.pop("keys", keys_of(made.folder.parent)), ledger, **options
+    )
+
+
+def told(report: Report) -> list[tuple[What, str]]:
+    """What is wrong and the name of the file it is about."""
+    return [(one.what, one.place.rpartition("/")[2]) for one in report.findings]
+
+
+def test_an_intact_chain_all_of_it_ingested(whole: Trail, tmp_path: Path) -> None:
+    report = check(whole, taken(whole.folder, tmp_path / "lake"))
+    assert report.ok
+    (chain,) = report.chains
+    assert (chain.account, chain.region, chain.trail) == (ACCOUNT, REGION, "main")
+    assert (chain.digests, chain.valid, chain.empty, chain.logs, chain.complete) == (6, 6, 1, 10, 10)
+    assert (chain.gaps, chain.restarts, chain.digests_missing) == (0, 0, 0)
+    assert chain.last - chain.first == timedelta(hours=HOURS)
+    assert all(log.in_lake for log in report.logs)
+
+
+def test_a_flipped_byte_of_a_log(whole: Trail, tmp_path: Path) -> None:
+    ledger = taken(whole.folder, tmp_path / "lake")
+    path = whole.logs[3]
+    text = gzip.decompress(path.read_bytes())
+    path.write_bytes(gzip.compress(text.replace(b"ListBuckets", b"ListBuckeds"), mtime=0))
+    report = check(whole, ledger)
+    assert told(report) == [(What.LOG_TAMPERED, path.name)]
+    assert "the lake took other bytes than lie there now" in report.findings[0].detail
+    assert report.chains[0].complete == 9
+
+
+def test_what_was_tampered_with_before_it_was_taken(whole: Trail, tmp_path: Path) -> None:
+    path = whole.logs[0]
+    path.write_bytes(gzip.compress(b'{"Records":[]}', mtime=0))
+    report = check(whole, taken(whole.folder, tmp_path / "lake"))
+    assert told(report) == [(What.LOG_TAMPERED, path.name)]
+    assert "the lake holds what was tampered with" in report.findings[0].detail
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda content: content + gzip.compress(b'{"Records":[{}]}'), "bytes after the end"),
+        (lambda content: content[:-9], "ends early"),
+        (lambda content: content[:20] + bytes([content[20] ^ 8]) + content[21:], "damaged|another hash"),
+    ],
+)
+def test_damaged_and_lengthened_logs(whole: Trail, spoil: Callable[[bytes], bytes], why: str) -> None:
+    path = whole.logs[1]
+    path.write_bytes(spoil(path.read_bytes()))
+    report = check(whole)
+    assert told(report) == [(What.LOG_TAMPERED, path.name)]
+    assert any(word in report.findings[0].detail for word in why.split("|"))
+
+
+def test_a_flipped_byte_of_a_digest(whole: Trail, tmp_path: Path) -> None:
+    ledger = taken(whole.folder, tmp_path / "lake")
+    path = whole.path(3)
+    text = whole.digests[3].text.replace(b'"hashAlgorithm":"SHA-256"', b'"hashAlgorithm":"SHA-255"', 1)
+    path.write_bytes(gzip.compress(text))
+    report = check(whole, ledger)
+    found = told(report)
+    assert found[0] == (What.DIGEST_INVALID, path.name)
+    assert "the next digest has another hash of it" in report.findings[0].detail
+    assert "signature does not fit" in report.findings[0].detail
+    # What it names is proven by nobody any more.
+    assert [what for what, _ in found[1:]] == [What.LOG_UNPROVEN] * 2
+    assert report.chains[0].complete == 8
+
+
+def test_a_deleted_log(whole: Trail, tmp_path: Path) -> None:
+    ledger = taken(whole.folder, tmp_path / "lake")
+    whole.logs[4].unlink()
+    report = check(whole, ledger)
+    assert told(report) == [(What.LOG_MISSING, whole.logs[4].name)]
+    assert report.findings[0].detail == "deleted or moved; the lake has it"
+    assert report.chains[0].missing == 1
+
+
+def test_a_log_deleted_before_it_was_taken(whole: Trail, tmp_path: Path) -> None:
+    whole.logs[4].unlink()
+    report = check(whole, taken(whole.folder, tmp_path / "lake"))
+    assert told(report) == [(What.LOG_MISSING, whole.logs[4].name)]
+    assert report.findings[0].detail == "deleted or moved; the lake has it neither"
+
+
+@pytest.mark.parametrize("gone", [(2,), (3, 4), (0,)])
+def test_deleted_digests(whole: Trail, gone: tuple[int, ...]) -> None:
+    for number in gone:
+        whole.path(number).unlink()
+    report = check(whole)
+    name = whole.path(gone[-1]).name
+    assert told(report) == [(What.DIGEST_MISSING, name)]
+    if gone[0]:
+        assert f"{len(gone)}.0 h without proof" in report.findings[0].detail
+
+
+def test_the_newest_digests_deleted_shows_where_the_end_is_known(whole: Trail) -> None:
+    end = datetime.fromtimestamp(START + 6 * 3600, UTC)
+    for number in (2, 3, 4, 5):
+        whole.path(number).unlink()
+    assert check(whole).ok
+    report = check(whole, until=end)
+    assert [one.what for one in report.findings] == [What.GAP]
+    assert report.findings[0].place == "2026-03-01T02:00:00Z to 2026-03-01T06:00:00Z"
+
+
+def test_a_swapped_key(whole: Trail) -> None:
+    report = check(whole, keys=keys_of(whole.folder.parent, signer("of somebody else")))
+    assert {one.what for one in report.findings} == {What.DIGEST_INVALID, What.LOG_UNPROVEN}
+    assert sum(one.what is What.DIGEST_INVALID for one in report.findings) == 6
+    assert all(
+        "no public key with the fingerprint" in one.detail
+        for one in report.findings
+        if one.what is What.DIGEST_INVALID
+    )
+
+
+def test_a_chain_forged_with_a_key_that_claims_the_fingerprint(tmp_path: Path) -> None:
+    forger = Signer(Random("of the forger"))
+    forger.__dict__["fingerprint"] = signer().fingerprint
+    made = Trail(tmp_path / "bucket")
+    made.chain.signer = forger
+    made.hour(0)
+    report = check(made)
+    assert report.findings[0].what is What.DIGEST_INVALID
+    assert "its signature does not fit" in report.findings[0].detail
+
+
+def test_a_file_never_ingested(whole: Trail, tmp_path: Path) -> None:
+    held = whole.logs[5].read_bytes()
+    whole.logs[5].unlink()
+    ledger = taken(whole.folder, tmp_path / "lake")
+    whole.logs[5].write_bytes(held)
+    report = check(whole, ledger)
+    assert told(report) == [(What.LOG_NOT_TAKEN, whole.logs[5].name)]
+    assert "never ingested" in report.findings[0].detail
+    assert report.chains[0].not_taken == 1
+    assert [log.in_lake for log in report.logs].count(False) == 1
+
+
+def test_a_digest_put_elsewhere(whole: Trail) -> None:
+    # The third hour's digest laid over the fourth's: a true signature in the wrong place.
+    third, fourth = whole.path(2), whole.path(3)
+    fourth.write_bytes(third.read_bytes())
+    fourth.with_name(f".{fourth.name}.head.json").write_bytes(whole.digests[2].head)
+    found = check(whole).findings
+    assert [(one.what, one.place.rpartition("/")[2]) for one in found] == [(What.DIGEST_INVALID, fourth.name)]
+    assert "was moved" in found[0].detail
+
+
+def test_validation_switched_off_and_on(tmp_path: Path) -> None:
+    made = Trail(tmp_path / "bucket")
+    made.hour(0)
+    made.chain.restart()
+    made.hour(1)
+    report = check(made)
+    assert report.ok  # it began anew, but no hour is without proof
+    assert report.chains[0].restarts == 1
+    for number in (2, 3):
+        made.hour(number)
+    for number in (1, 2):
+        made.path(number).unlink()
+    made.chain.restart()
+    made.hour(4)
+    assert [one.what for one in check(made).findings] == [What.DIGEST_MISSING]
+
+
+def test_hours_between_two_chains(tmp_path: Path) -> None:
+    made = Trail(tmp_path / "bucket")
+    made.hour(0)
+    later = DigestChain(signer(), bucket=BUCKET, account=ACCOUNT, region=REGION, trail="main")
+    later.add(made.log(START + 4 * 3600 + 60))
+    for digest in later.complete(START + 5 * 3600):
+        made.put(digest)
+    report = check(made)
+    assert [one.what for one in report.findings] == [What.GAP]
+    assert report.findings[0].place == "2026-03-01T01:00:00Z to 2026-03-01T04:00:00Z"
+    assert (report.chains[0].gaps, report.chains[0].restarts) == (1, 1)
+
+
+def test_backfilled_logs(whole: Trail) -> None:
+    whole.chain.add(whole.log(START + 1800))
+    whole.complete(HOURS + 1)
+    report = check(whole)
+    assert report.ok
+    ordinary, backfill = report.chains
+    assert (ordinary.backfill, ordinary.logs) == (False, 10)
+    assert (backfill.backfill, backfill.digests, backfill.logs) == (True, 1, 1)
+
+
+def test_accounts_and_regions_are_told_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "bucket"
+    here, there = trail(folder), trail(folder, account="444455556666", region="us-east-1")
+    there.logs[0].unlink()
+    report = check(here)
+    assert [(chain.account, chain.region, chain.missing) for chain in report.chains] == [
+        (ACCOUNT, REGION, 0),
+        ("444455556666", "us-east-1", 1),
+    ]
+    assert (report.findings[0].account, report.findings[0].region) == ("444455556666", "us-east-1")
+
+
+def test_a_range_of_time_needs_no_digest_before_it(whole: Trail) -> None:
+    hour = timedelta(hours=1)
+    start = datetime.fromtimestamp(START, UTC)
+    whole.path(0).unlink()
+    report = check(whole, since=start + hour, until=start + 4 * hour)
+    assert report.ok
+    assert (report.chains[0].digests, report.chains[0].logs) == (3, 4)
+
+
+def test_a_copy_without_metadata_is_proven_by_the_next_digest(whole: Trail) -> None:
+    for head in whole.folder.rglob(".*.head.json"):
+        head.unlink()
+    report = check(whole)
+    assert (What.DIGEST_UNSIGNED, whole.path(5).name) in told(report)
+    assert len(report.findings) == 3
+    assert report.chains[0].valid == 5
+    assert report.chains[0].unproven == 2
+
+
+def test_a_digest_that_leads_out_of_the_folder(tmp_path: Path) -> None:
+    made = Trail(tmp_path / "bucket")
+    secret = tmp_path / "secret.json"
+    secret.write_text("{}")
+    made.chain.add(LogFile(START + 60, "AWSLogs/../../secret.json", hashlib.sha256(b"{}").hexdigest(), 0, 0))
+    made.complete(1)
+    report = check(made)
+    assert [one.what for one in report.findings] == [What.LOG_MISSING]
+    assert report.findings[0].place.startswith("s3://")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no digest"),
+        (b"[1]", "no digest"),
+        (b'{"awsAccountId":1}', "no digest"),
+        (b"[" * 100_000, "no digest"),
+        (gzip.compress(bytes(70 << 20)), "more than"),
+        (gzip.compress(b"{}")[:-4], "ends early"),
+        (b"\xff\xfe{}", "no digest"),
+    ],
+)
+def test_what_is_no_digest(content: bytes, why: str) -> None:
+    with pytest.raises(SourceError, match=why):
+        read_digest(content)
+
+
+def test_a_digest_with_no_time(whole: Trail) -> None:
+    text = whole.digests[0].text.replace(b'"digestStartTime":"2026', b'"digestStartTime":"T026')
+    with pytest.raises(SourceError, match="is no time"):
+        read_digest(text)
+
+
+def test_names() -> None:
+    folder = "p/AWSLogs/o-1/1/CloudTrail-Digest/us-gov-east-1/2026/01/02/"
+    key = folder + "1_CloudTrail-Digest_us-gov-east-1_a_b-c_us-west-2_20260102T030405Z"
+    assert Name.of(key + ".json.gz") == Name(
+        "1", "us-gov-east-1", "a_b-c", "us-west-2", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), False
+    )
+    backfill = Name.of(key + "_backfill.json.gz")
+    assert backfill is not None
+    assert backfill.backfill
+    assert Name.of("1_CloudTrail_us-east-1_20260102T0304Z_a.json.gz") is None
+    assert Name.of("1_CloudTrail-Digest_r_t_r_99999999T999999Z.json.gz") is None
+
+
+def test_public_keys_in_all_forms(whole: Trail, tmp_path: Path) -> None:
+    public = signer().key.public_key()
+    for number, content in enumerate(
+        [
+            signer().public,
+            public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+            public.public_bytes(Encoding.PEM, PublicFormat.PKCS1),
+            signer("another").key.public_key().public_bytes(Encoding.PEM, PublicFormat.PKCS1)
+            + public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
+        ]
+    ):
+        path = tmp_path / f"key-{number}"
+        path.write_bytes(content)
+        assert check(whole, keys=GivenKeys(path)).ok
+    for content in (
+        b"",
+        b"{}",
+        b"-----BEGIN X-----\nno\n-----END X-----",
+        b'{"PublicKeyList":[{"Value":"%"}]}',
+    ):
+        path.write_bytes(content)
+        with pytest.raises(UsageError):
+            GivenKeys(path)
+
+
+def test_addresses() -> None:
+    assert bucket_of("s3://b") == ("b", "")
+    assert bucket_of("s3://b/p/q") == ("b", "p/q")
+    assert bucket_of("folder/b") is None
+    with pytest.raises(UsageError):
+        bucket_of("s3:///p")
+
+
+# --- a bucket ---------------------------------------------------------------------------------------------
+
+
+class _Keys(BaseHTTPRequestHandler):
+    """CloudTrail's ListPublicKeys: moto has none."""
+
+    def do_POST(self) -> None:
+        assert self.headers["X-Amz-Target"].endswith(".ListPublicKeys")
+        self.rfile.read(int(self.headers["Content-Length"]))
+        region = self.headers["Authorization"].split("/")[2]
+        key = {"Value": b64encode(signer().public).decode(), "Fingerprint": signer().fingerprint}
+        body = json.dumps({"PublicKeyList": [key] if region == REGION else []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-amz-json-1.1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
+    moto_server = pytest.importorskip("moto.server")
+    s3 = moto_server.ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    s3.start()
+    address = "http://{}:{}".format(*s3.get_host_and_port())
+    # moto's servers of one process share what they hold.
+    urlopen(Request(f"{address}/moto-api/reset", method="POST")).close()
+    keys = ThreadingHTTPServer(("127.0.0.1", 0), _Keys)
+    threading.Thread(target=keys.serve_forever, daemon=True).start()
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": REGION,
+        "AWS_ENDPOINT_URL_S3": address,
+        "AWS_ENDPOINT_URL_CLOUDTRAIL": f"http://127.0.0.1:{keys.server_port}",
+    }.items():
+        monkeypatch.setenv(name, value)
+    try:
+        yield Aws()
+    finally:
+        s3.stop()
+        keys.shutdown()
+        keys.server_close()
+
+
+def upload(made: Trail, prefix: str = "") -> Any:
+    """Put a trail's files into its bucket, digests with their metadata."""
+    import boto3
+
+    client = boto3.client("s3")
+    client.create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+    metadata = {digest.key: dict(digest.metadata) for digest in made.digests}
+    for path in made.folder.rglob("*.json.gz"):
+        key = path.relative_to(made.folder).as_posix()
+        client.put_object(
+            Bucket=BUCKET, Key=prefix + key, Body=path.read_bytes(), Metadata=metadata.get(key, {})
+        )
+    return client
+
+
+def test_a_bucket_with_the_keys_of_cloudtrail(whole: Trail, aws: Aws) -> None:
+    client = upload(whole)
+    end = datetime.fromtimestamp(START + HOURS * 3600, UTC)
+    store, keys = aws.bucket(BUCKET, ""), ListedKeys(aws.list_keys)
+    report = verify(store, keys, None, until=end)
+    assert report.ok
+    assert (report.chains[0].valid, report.chains[0].complete) == (6, 10)
+
+    log = whole.logs[0].relative_to(whole.folder).as_posix()
+    client.delete_object(Bucket=BUCKET, Key=log)
+    client.delete_object(Bucket=BUCKET, Key=whole.digests[4].key)
+    report = verify(store, keys, None, until=end)
+    assert [(one.what, one.place) for one in report.findings] == [
+        (What.LOG_MISSING, f"s3://{BUCKET}/{log}"),
+        (What.DIGEST_MISSING, f"s3://{BUCKET}/{whole.digests[4].key}"),
+    ]
+    later = end + timedelta(hours=5)
+    assert [one.what for one in verify(store, keys, None, since=end, until=later).findings] == []
+    assert not verify(store, keys, None, since=end, until=later).ok  # nothing to check proves nothing
+    since = end - timedelta(hours=1)
+    report = verify(store, keys, None, since=since, until=later)
+    assert [one.what for one in report.findings] == [What.GAP]
+
+
+def test_metadata_of_another_signature(whole: Trail, aws: Aws) -> None:
+    client = upload(whole)
+    digest = whole.digests[1]
+    client.put_object(
+        Bucket=BUCKET,
+        Key=digest.key,
+        Body=gzip.compress(digest.text),
+        Metadata={"signature": "ab" * 256, "signature-algorithm": "SHA256withRSA"},
+    )
+    report = verify(aws.bucket(BUCKET, "AWSLogs"), ListedKeys(aws.list_keys), None)
+    assert report.findings[0].what is What.DIGEST_INVALID
+    assert "another signature than the next digest says" in report.findings[0].detail
+
+
+def test_a_simulation_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trailhawk.cli import run
+
+    sim, home = str(tmp_path / "sim"), ["--home", str(tmp_path / "home")]
+    options = ["--days", "1", "--events-per-day", "300", "--end", "2026-03-20", "--quiet"]
+    assert run([*home, "simulate", "cloud-breach-s3", "--out", sim, *options]) == 0
+    assert run([*home, "ingest", f"{sim}/logs", "--quiet"]) == 0
+    capsys.readouterr()
+    asked = [*home, "verify", f"{sim}/logs", "--keys", f"{sim}/digest-keys.json", "--quiet"]
+    assert run(asked) == 0
+    assert "nothing is missing" in capsys.readouterr().out
+    path = next(
+        path for path in sorted(Path(sim).rglob("*_CloudTrail_us-east-1_*.json.gz")) if "1234" in path.name
+    )
+    path.write_bytes(b"")
+    assert run([*asked, "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert not report["ok"]
+    assert [finding["place"] for finding in report["findings"]] == [path.as_posix()]
+    assert run([*home, "verify", str(tmp_path / "home"), "--keys", f"{sim}/digest-keys.json"]) == 1
+    assert "no digest files there" in capsys.readouterr().err
+    assert run([*home, "verify", str(tmp_path / "nowhere")]) == 2
