@@ -204,7 +204,7 @@ class SqsConnector:
         wanted = [notice for notice in said.notices if self._wants(notice)]
         self._board.passed_over(len(said.notices) - len(wanted))
         faults = said.faults if self._sets_aside else ()
-        message.kept = len(faults) < len(said.faults)
+        message.kept = len(faults) < len(said.faults)  # left to the queue's redrive policy
         message.left = len(wanted) + len(faults)
         for fault in faults:
             taker.take(self._misread(message, fault, given.get("Body", "")), self._ender(message, 0))
@@ -213,7 +213,7 @@ class SqsConnector:
                 taker.take(refused_object(notice, "taken before"), self._ender(message, 0))
             else:
                 ahead.ask(notice, message)
-        if not message.left:
+        if not wanted and not faults:
             self._settle(message)
 
     def _wants(self, notice: Notice) -> bool:
