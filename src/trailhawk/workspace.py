@@ -17,9 +17,13 @@ from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trailhawk.connectors.connector import State as ConnectorState
+    from trailhawk.connectors.config import ConnectorSettings
+    from trailhawk.connectors.connector import Connector
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
     from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.connectors.sentinel_health import Told
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.proof import Outcome
@@ -190,6 +194,26 @@ class Workspace:
 
         return ingest(self.lake, paths, clock=self.clock, progress=progress)
 
+    @cached_property
+    def connector_settings(self) -> Mapping[str, ConnectorSettings]:
+        """The connectors of the home's `trailhawk.toml` by name; SettingsError where one is wrong."""
+        from trailhawk.connectors.config import connectors
+
+        return connectors(self.settings.connectors)
+
+    def connector(self, name: str) -> Connector:
+        """A connector ready to run into this lake; NotFoundError where there is none of this name."""
+        from trailhawk.connectors.config import one, open_connector
+        from trailhawk.connectors.connector import Intake
+        from trailhawk.connectors.ingest import Ingestor
+
+        intake = Intake(
+            taker=lambda worker: Ingestor(self.lake, clock=self.clock, worker=worker),
+            folder=self.home / "connectors" / name,
+            clock=self.clock,
+        )
+        return open_connector(one(self.connector_settings, name), intake)
+
     def rules(
         self, folders: Iterable[Path] = (), *, fault: Callable[[RuleError], None] | None = None
     ) -> tuple[Rule, ...]:
@@ -270,9 +294,17 @@ class Workspace:
                 progress(len(outcomes), count)
         return outcomes
 
-    def query(self, text: str, *, now: datetime, window: TimeRange | None = None) -> Result:
-        """Run a KQL query; QueryError with the place where it is wrong."""
-        return self.engine.query(text, now=now, window=window)
+    def query(
+        self,
+        text: str,
+        *,
+        now: datetime,
+        window: TimeRange | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Result:
+        """Run a KQL query; QueryError with the place where it is wrong. `parameters` are values for those
+        that it declares."""
+        return self.engine.query(text, now=now, window=window, parameters=parameters)
 
     def detect(
         self,
@@ -330,6 +362,42 @@ class Workspace:
     def tables(self) -> list[TableState]:
         """What each table of the lake holds."""
         return [self._table_state(name) for name in self.lake.table_names()]
+
+    def health(self) -> list[dict[str, object]]:
+        """Every stream of logs, and every connector as SentinelHealth told last."""
+        from trailhawk.connectors.health import streams
+        from trailhawk.connectors.sentinel_health import connector_states
+
+        found: list[dict[str, object]] = [
+            {
+                "name": stream.name,
+                "kind": "Stream",
+                "state": stream.state,
+                "reason": stream.reason,
+                "source": stream.source,
+                "table": stream.table,
+                "account": stream.account,
+                "region": stream.region,
+                "objects": stream.objects,
+                "last_event": stream.last_event,
+                "quiet": stream.quiet,
+                "silent_after": stream.silence,
+                "delay": stream.delay,
+                "rows": stream.rows,
+                "usual_rows": stream.usual_rows,
+            }
+            for stream in streams(self.lake, now=self.clock())
+        ]
+        return found + connector_states(self.lake)
+
+    def tell_health(self, states: Iterable[ConnectorState]) -> list[Told]:
+        """Write what changed for streams and connectors into SentinelHealth."""
+        from trailhawk.connectors.health import streams
+        from trailhawk.connectors.sentinel_health import of_connector, of_stream, tell
+
+        now = self.clock()
+        conditions = [*map(of_connector, states), *map(of_stream, streams(self.lake, now=now))]
+        return tell(self.lake.apart(), conditions, now=now)
 
     def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
         """What these tables (all, unless named) hold of each event day. NotFoundError for an unknown one."""
