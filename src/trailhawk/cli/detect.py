@@ -13,6 +13,7 @@ from trailhawk.cli.options import (
     QuietOption,
     RulesOption,
     examples,
+    left_out,
     single,
     workspace_of,
 )
@@ -42,7 +43,7 @@ def detect(
     """Run every rule over the stored history.
 
     Window by window, as a scheduler would have run them, by the time of the
-    events. A window whose rule needs more history than there is is skipped:
+    events; disabled rules do not run. A window whose rule needs more history than there is is skipped:
     learning. Running it again raises only what is new.
     """
     from trailhawk.render.console import progress
@@ -51,10 +52,11 @@ def detect(
     first, last = moment(start) if start else None, moment(end) if end else None
     if first and last and first >= last:
         raise UsageError(f"--from {start} is not before --to {end}")
+    rules = workspace.rules(map(Path, folders or ()), fault=left_out)
+    states = workspace.rule_states.of(rules)
+    enabled = [rule for rule in rules if states[rule.id].enabled]
     with progress("detect, windows", quiet=quiet) as bar:
-        summary = workspace.detect(
-            workspace.rules(map(Path, folders or ())), start=first, end=last, progress=bar
-        )
+        summary = workspace.detect(enabled, start=first, end=last, progress=bar)
     from trailhawk.render.incident import show_detection
 
     show_detection(summary, workspace.incidents.all(), form)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trailhawk.errors import TrailhawkError
 from trailhawk.render.output import Format
 from trailhawk.render.text import visible
 
@@ -69,6 +70,11 @@ def workspace_of(context: typer.Context) -> Workspace:
 def tell(message: str) -> None:
     """A word to whoever typed the command, on standard error."""
     print(visible(message, keep="\n"), file=sys.stderr)
+
+
+def left_out(error: TrailhawkError) -> None:
+    """Tell of a file that is wrong, where the work goes on without it."""
+    tell(f"{error.kind}: {error}; it is left out")
 
 
 def fail(message: str, code: int) -> int:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from getpass import getuser
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,12 +17,24 @@ from trailhawk.cli.options import (
     RulesOption,
     examples,
     group,
+    left_out,
     tell,
     workspace_of,
 )
-from trailhawk.render.output import Format, Shown, show_list
+from trailhawk.render.output import Format, Shown, show_list, show_one
+from trailhawk.render.text import members, visible
+
+if TYPE_CHECKING:
+    from trailhawk.detect.rule import Rule
+    from trailhawk.detect.rulebook import RuleState
+    from trailhawk.detect.validate import Finding
 
 app = group("The detection rules.")
+
+
+RuleArgument = Annotated[
+    str, typer.Argument(metavar="RULE", help="Its id, name or file, or a part of them that only it has.")
+]
 
 
 @app.command("list", epilog=examples("trailhawk rules list", "trailhawk rules list --rules my-rules"))
@@ -30,29 +44,155 @@ def rules_list(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """List the rules with severity, frequency, period and techniques."""
-    found = [
-        {
-            "id": rule.id,
-            "name": rule.name,
-            "severity": rule.severity.value,
-            "kind": rule.kind.value,
-            "frequency": rule.frequency,
-            "period": rule.period,
-            "tactics": list(rule.tactics),
-            "techniques": list(rule.techniques),
-            "source": rule.source,
-        }
-        for rule in workspace_of(context).rules(map(Path, folders or ()))
-    ]
+    workspace = workspace_of(context)
+    rules = workspace.rules(map(Path, folders or ()), fault=left_out)
+    states = workspace.rule_states.of(rules)
+    found = [_listed(rule, states[rule.id]) for rule in rules]
     columns = [
         Shown("name", "rule"),
         Shown("severity", "severity"),
+        Shown("state", "state"),
         Shown("frequency", "every", right=True),
         Shown("period", "looks back", right=True),
         Shown("techniques", "techniques"),
         Shown("source", "file"),
     ]
     show_list(found, columns, form, empty="no rules")
+
+
+def _listed(rule: Rule, state: RuleState) -> dict[str, object]:
+    return {
+        "id": rule.id,
+        "name": rule.name,
+        "severity": rule.severity.value,
+        "kind": rule.kind.value,
+        "state": "enabled" if state.enabled else "disabled",
+        "frequency": rule.frequency,
+        "period": rule.period,
+        "tactics": list(rule.tactics),
+        "techniques": list(rule.techniques),
+        "source": rule.source,
+    }
+
+
+@app.command("show", epilog=examples("trailhawk rules show large-bucket-read"))
+def rules_show(
+    context: typer.Context,
+    rule: RuleArgument,
+    folders: RulesOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show one rule: what it is for, its state, its query."""
+    workspace = workspace_of(context)
+    found = workspace.rule(rule, map(Path, folders or ()))
+    state = workspace.rule_states.of([found])[found.id]
+    if form is Format.TABLE:
+        show_one(
+            {
+                **_listed(found, state),
+                "reason": state.reason,
+                "entities": [mapping.type for mapping in found.entity_mappings],
+                "tests": len(found.tests),
+            },
+            form,
+        )
+        print(visible(f"\n{found.description}\n\n{found.query}".rstrip(), keep="\n"))
+        return
+    show_one(
+        {**_listed(found, state), **members(state), "description": found.description, "query": found.query},
+        form,
+    )
+
+
+@app.command("enable", epilog=examples("trailhawk rules enable large-bucket-read"))
+def rules_enable(context: typer.Context, rule: RuleArgument, form: FormatOption = Format.TABLE) -> None:
+    """Let a rule run."""
+    _set(context, rule, True, "", form)
+
+
+@app.command(
+    "disable", epilog=examples("trailhawk rules disable large-bucket-read --reason 'migration week'")
+)
+def rules_disable(
+    context: typer.Context,
+    rule: RuleArgument,
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept.")] = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Keep a rule from running; what it raised before stays."""
+    _set(context, rule, False, reason, form)
+
+
+def _set(context: typer.Context, rule: str, enabled: bool, reason: str, form: Format) -> None:
+    workspace = workspace_of(context)
+    found = workspace.rule(rule)
+    state = workspace.rule_states.set(
+        found, enabled=enabled, reason=reason, now=workspace.clock(), by=getuser()
+    )
+    show_one({"rule": found.name, **members(state)}, form)
+
+
+@app.command(
+    "import",
+    epilog=examples("trailhawk rules import pack/", "trailhawk rules import one-rule.yaml template.json"),
+)
+def rules_import(
+    context: typer.Context,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Files of rules (YAML, ARM JSON), and folders."),
+    ],
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Take rules and hunting queries of Sentinel into the home, as they are.
+
+    Each is validated first: a file with an error is not taken, the others are.
+    """
+    found = workspace_of(context).import_rules(paths)
+    _show_findings(
+        [(each.source, each.rule.name if each.rule else "", each.findings) for each in found],
+        form,
+        told=f"{sum(each.taken for each in found):,} of {len(found):,} rules and hunts taken",
+    )
+    if any(not each.taken for each in found):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+@app.command("validate", epilog=examples("trailhawk rules validate", "trailhawk rules validate my-rules"))
+def rules_validate(
+    context: typer.Context,
+    paths: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[PATH...]", help="Rule files and folders; all that is there unless given."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Check rules and hunts without running them.
+
+    Queries are bound against the tables of the lake, columns of entities,
+    details and formats against the query's result, and times against the
+    period. Exit code 1 when there is an error.
+    """
+    found = workspace_of(context).validate_rules(paths or ())
+    _show_findings(found, form, told=f"{len(found):,} rules and hunts looked at")
+    if any(finding.level.value == "error" for *_, findings in found for finding in findings):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Format, *, told: str) -> None:
+    rows = [
+        {"source": source, "rule": name, **members(finding)}
+        for source, name, findings in found
+        for finding in findings
+    ]
+    columns = [
+        Shown("level", "level"),
+        Shown("source", "file"),
+        Shown("member", "member"),
+        Shown("message", "what is wrong"),
+    ]
+    show_list(rows, columns, form, empty="nothing wrong")
+    tell(told)
 
 
 @app.command(

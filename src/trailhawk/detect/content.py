@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,23 +10,29 @@ from typing import TYPE_CHECKING
 # Rules need YAML, functions do not: each is imported where it is asked for.
 if TYPE_CHECKING:
     from trailhawk.detect.rule import Rule
+    from trailhawk.errors import RuleError
     from trailhawk.kql.stored import Functions
 
+    Fault = Callable[[RuleError], None]
 
-def rules(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
-    """The rules of the package and of these folders; a rule with the id of an earlier one replaces it."""
+
+def rules(folders: Iterable[Path] = (), *, fault: Fault | None = None) -> tuple[Rule, ...]:
+    """The rules of the package and of these folders; a rule with the id of an earlier one replaces it.
+
+    `fault` is told of files that are no rules; see `load_rules`.
+    """
     from trailhawk.detect.rule_file import load_rules
 
     with as_file(files("trailhawk") / "content" / "rules") as own:
-        return load_rules([own, *folders])
+        return load_rules([own, *folders], fault=fault)
 
 
-def hunts(folders: Iterable[Path] = ()) -> tuple[Rule, ...]:
+def hunts(folders: Iterable[Path] = (), *, fault: Fault | None = None) -> tuple[Rule, ...]:
     """The hunting queries of the package and of these folders, which replace each other as rules do."""
     from trailhawk.detect.rule_file import load_rules
 
     with as_file(files("trailhawk") / "content" / "hunts") as own:
-        return load_rules([own, *folders])
+        return load_rules([own, *folders], fault=fault)
 
 
 def functions(folders: Iterable[Path] = ()) -> Functions:

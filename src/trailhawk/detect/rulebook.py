@@ -1,0 +1,160 @@
+"""The rules of a home: which are there, which are enabled, and new ones taken in from elsewhere."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from trailhawk.detect.rule import Rule, RuleKind
+from trailhawk.detect.rule_file import parse_rules, rule_files
+from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.validate import Finding, Level
+from trailhawk.errors import NotFoundError, RuleError
+
+_states = sa.Table(
+    "rule_states",
+    metadata,
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("by", sa.String, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RuleState:
+    """Whether a rule runs, and who said so when and why; nobody did where `at` is None."""
+
+    enabled: bool
+    reason: str = ""
+    at: datetime | None = None
+    by: str = ""
+
+
+class RuleStates:
+    """Which rules are enabled, in the state database."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        metadata.create_all(engine, tables=[_states])
+
+    def of(self, rules: Iterable[Rule]) -> dict[str, RuleState]:
+        """The state of each of these rules by id; a rule is enabled unless its file or somebody says else."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(sa.select(_states)).all()
+        stored = {row.rule_id: RuleState(row.enabled, row.reason, row.at, row.by) for row in rows}
+        return {rule.id: stored.get(rule.id) or RuleState(_is_on(rule)) for rule in rules}
+
+    def set(self, rule: Rule, *, enabled: bool, reason: str, now: datetime, by: str) -> RuleState:
+        """Enable or disable a rule."""
+        state = RuleState(enabled, reason, now, by)
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(_states).where(_states.c.rule_id == rule.id))
+            connection.execute(
+                sa.insert(_states).values(rule_id=rule.id, enabled=enabled, reason=reason, at=now, by=by)
+            )
+        return state
+
+
+def _is_on(rule: Rule) -> bool:
+    return dict(rule.extra).get("enabled") is not False
+
+
+def named(rules: Iterable[Rule], text: str) -> Rule:
+    """The one rule of this id, name or file, or the only one whose name or file holds the text.
+
+    NotFoundError where there is none or more than one.
+    """
+    rules = tuple(rules)
+    wanted = text.strip().lower()
+    exact = [rule for rule in rules if wanted in (rule.id.lower(), rule.name.lower(), rule.source.lower())]
+    found = exact or [rule for rule in rules if wanted in f"{rule.name}\n{rule.source}".lower()]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise NotFoundError(f"no rule '{text}'", hint="see 'trailhawk rules list'")
+    names = ", ".join(f"'{rule.name}'" for rule in found[:5])
+    raise NotFoundError(
+        f"'{text}' is part of {len(found)} rules: {names}", hint="give the id or the whole name"
+    )
+
+
+# --- taking rules in ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What became of one rule of a file: `findings` of level error mean that it was not taken."""
+
+    source: str
+    rule: Rule | None
+    findings: tuple[Finding, ...] = ()
+    replaced: bool = False
+
+    @property
+    def taken(self) -> bool:
+        return all(finding.level is not Level.ERROR for finding in self.findings)
+
+
+def take_in(
+    paths: Sequence[Path], home: Path, check: Callable[[Rule], tuple[Finding, ...]]
+) -> Iterator[Imported]:
+    """Copy the rule files under these paths into the home: rules into `rules`, hunts into `hunts`.
+
+    A file is taken when none of its rules has an error; one that is there already is replaced. RuleError for
+    a path that does not exist.
+    """
+    for path in paths:
+        for file, name in _files(path):
+            yield from _take_in(file, name, home, check)
+
+
+def read(paths: Sequence[Path], fault: Callable[[RuleError], None]) -> list[Rule]:
+    """The rules of all files under these paths; what is none is told to `fault`."""
+    found: list[Rule] = []
+    for path in paths:
+        for file, name in _files(path):
+            try:
+                found += parse_rules(file.read_bytes(), source=name.as_posix())
+            except RuleError as error:
+                fault(error)
+    return found
+
+
+def _files(path: Path) -> list[tuple[Path, Path]]:
+    """The files of a path, each with its name below the path."""
+    if path.is_file():
+        return [(path, Path(path.name))]
+    return [(file, file.relative_to(path)) for file in rule_files(path)]
+
+
+def _take_in(
+    file: Path, name: Path, home: Path, check: Callable[[Rule], tuple[Finding, ...]]
+) -> Iterator[Imported]:
+    source = name.as_posix()
+    content = file.read_bytes()
+    try:
+        rules = parse_rules(content, source=source)
+    except RuleError as error:
+        yield Imported(source, None, (Finding(Level.ERROR, "file", error.message),))
+        return
+    folder = home / ("hunts" if rules[0].kind is RuleKind.HUNTING else "rules")
+    place = folder / name
+    taken = [Imported(source, rule, check(rule), place.exists()) for rule in rules]
+    if all(each.taken for each in taken):
+        _write(place, content)
+    yield from taken
+
+
+def _write(place: Path, content: bytes) -> None:
+    """The whole file or nothing of it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_name(place.name + ".part")
+    part.write_bytes(content)
+    os.replace(part, place)

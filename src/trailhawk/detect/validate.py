@@ -1,0 +1,146 @@
+"""What is wrong with a rule before it ever runs: its query, its columns, its look-back, Sentinel's limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import Enum
+
+from trailhawk.detect.rule import Rule, RuleKind
+from trailhawk.errors import QueryError
+from trailhawk.kql.compiler import Compiled
+from trailhawk.kql.passes import scans
+from trailhawk.kql.scalars import ticks_of
+from trailhawk.kql.types import TICKS_PER_SECOND
+
+MAX_NAME, MAX_DESCRIPTION, MAX_QUERY = 256, 5_000, 10_000
+MAX_CUSTOM_DETAILS, MAX_PLACEHOLDERS, MAX_IDENTIFIERS = 20, 3, 3
+SHORT_LOOK_BACK = timedelta(hours=48)
+"""The longest look-back of a rule that runs more often than every hour."""
+
+_PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
+_DETAIL_NAME = re.compile(r"[A-Za-z]\w{0,19}")
+_EVERYTHING = re.compile(r"\b(search|union)\s+\*", re.IGNORECASE)
+
+Compile = Callable[[str, datetime], Compiled]
+"""The plan of a query at a moment; raises QueryError."""
+
+
+class Level(Enum):
+    ERROR = "error"
+    WARNING = "warning"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong with a rule: an error keeps it from working, a warning from working as meant."""
+
+    level: Level
+    member: str
+    message: str
+
+
+def validate(rule: Rule, compile_: Compile, *, now: datetime) -> tuple[Finding, ...]:
+    """What is wrong with a rule, errors first; nothing is run but what columns depend on."""
+    found = [*_limits(rule), *_of_query(rule, compile_, now)]
+    return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
+
+
+def _error(member: str, message: str) -> Finding:
+    return Finding(Level.ERROR, member, message)
+
+
+def _warning(member: str, message: str) -> Finding:
+    return Finding(Level.WARNING, member, message)
+
+
+# --- Sentinel's limits -------------------------------------------------------------------------------------
+
+
+def _limits(rule: Rule) -> Iterator[Finding]:
+    for member, text, most in (
+        ("name", rule.name, MAX_NAME),
+        ("description", rule.description, MAX_DESCRIPTION),
+        ("query", rule.query, MAX_QUERY),
+    ):
+        if len(text) > most:
+            yield _warning(member, f"{len(text):,} characters; Sentinel takes {most:,}")
+    if (
+        rule.kind is RuleKind.SCHEDULED
+        and rule.frequency < timedelta(hours=1) < SHORT_LOOK_BACK < rule.period
+    ):
+        yield _warning("queryPeriod", "Sentinel looks back at most 48 h where a rule runs more than hourly")
+    if rule.kind is not RuleKind.HUNTING and _EVERYTHING.search(rule.query):
+        yield _warning("query", "Sentinel refuses 'search *' and 'union *' in a rule")
+    if len(rule.custom_details) > MAX_CUSTOM_DETAILS:
+        yield _warning(
+            "customDetails", f"Sentinel takes {MAX_CUSTOM_DETAILS}, found {len(rule.custom_details)}"
+        )
+    for name, _ in rule.custom_details:
+        if not _DETAIL_NAME.fullmatch(name):
+            yield _warning("customDetails", f"'{name}' is no name that Sentinel takes")
+    for mapping in rule.entity_mappings:
+        if len(mapping.fields) > MAX_IDENTIFIERS:
+            yield _warning("entityMappings", f"{mapping.type} has more than {MAX_IDENTIFIERS} identifiers")
+    for member, template in _templates(rule):
+        if len(_PLACEHOLDER.findall(template)) > MAX_PLACEHOLDERS:
+            yield _warning(member, f"Sentinel takes {MAX_PLACEHOLDERS} columns in a format")
+
+
+def _templates(rule: Rule) -> tuple[tuple[str, str], ...]:
+    return (
+        ("alertDetailsOverride.alertDisplayNameFormat", rule.details.display_name_format),
+        ("alertDetailsOverride.alertDescriptionFormat", rule.details.description_format),
+    )
+
+
+# --- the query ---------------------------------------------------------------------------------------------
+
+
+def _of_query(rule: Rule, compile_: Compile, now: datetime) -> Iterator[Finding]:
+    try:
+        compiled = compile_(rule.query, now)
+    except QueryError as error:
+        yield _error("query", error.render(rule.query))
+        return
+    names = [column.name for column in compiled.columns]
+    for member, column in _wanted(rule):
+        if column not in names:
+            yield _error(member, f"the query gives no column '{column}'; it gives {', '.join(names)}")
+    if rule.kind is not RuleKind.HUNTING:
+        yield from _look_back(rule, compiled, now)
+
+
+def _wanted(rule: Rule) -> Iterator[tuple[str, str]]:
+    """The columns that members of the rule name."""
+    for mapping in rule.entity_mappings:
+        for field in mapping.fields:
+            yield f"entityMappings.{mapping.type}.{field.identifier}", field.column
+    for name, column in rule.custom_details:
+        yield f"customDetails.{name}", column
+    for member, template in _templates(rule):
+        for column in _PLACEHOLDER.findall(template):
+            yield member, column
+    details = rule.details
+    if details.severity_column:
+        yield "alertDetailsOverride.alertSeverityColumnName", details.severity_column
+    if details.tactics_column:
+        yield "alertDetailsOverride.alertTacticsColumnName", details.tactics_column
+    for name, column in details.properties:
+        yield f"alertDetailsOverride.alertDynamicProperties.{name}", column
+
+
+def _look_back(rule: Rule, compiled: Compiled, now: datetime) -> Iterator[Finding]:
+    """A query that asks for rows from before the period gets none: Sentinel does not tell, so we do."""
+    begins = ticks_of(now) - rule.period // timedelta(microseconds=1) * 10
+    since = [scan.since for scan in scans(compiled.plan) if scan.since is not None]
+    earliest = min(since, default=begins)
+    if earliest < begins:
+        days = (ticks_of(now) - earliest) / TICKS_PER_SECOND / 86_400
+        yield _warning(
+            "queryPeriod",
+            f"the query asks for {days:.3g} days, the rule sees only its period of "
+            f"{rule.period / timedelta(days=1):.3g} days",
+        )

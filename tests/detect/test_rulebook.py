@@ -1,0 +1,157 @@
+"""Rules taken in from files, enabled and disabled."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from trailhawk.detect.rule import Rule, RuleKind, Severity
+from trailhawk.detect.rule_file import load_rules, parse_rules
+from trailhawk.detect.rulebook import RuleState, RuleStates, named, take_in
+from trailhawk.detect.store import open_state, sqlite_url
+from trailhawk.detect.validate import Finding, Level
+from trailhawk.errors import NotFoundError, RuleError
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+YAML = """
+id: 6d0d2f0e-0000-4000-8000-000000000001
+name: A trail is stopped
+kind: Scheduled
+severity: High
+queryFrequency: 1h
+queryPeriod: 1h
+query: AWSCloudTrail | where EventName == "StopLogging"
+"""
+HUNT = """
+id: 6d0d2f0e-0000-4000-8000-000000000002
+name: Trails stopped ever
+query: AWSCloudTrail | where EventName == "StopLogging"
+"""
+TEMPLATE = {
+    "$schema": "https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#",
+    "resources": [
+        {
+            "id": "[concat(resourceId('x'), '/alertRules/6d0d2f0e-0000-4000-8000-000000000003')]",
+            "name": "[concat(parameters('workspace'),'/x/6d0d2f0e-0000-4000-8000-000000000003')]",
+            "type": "Microsoft.OperationalInsights/workspaces/providers/alertRules",
+            "kind": "Scheduled",
+            "properties": {
+                "displayName": "Root signs in",
+                "description": "as it says",
+                "severity": "Medium",
+                "enabled": False,
+                "query": "AWSCloudTrail | where EventName == 'ConsoleLogin'",
+                "queryFrequency": "PT5H",
+                "queryPeriod": "P1D",
+                "triggerOperator": "GreaterThan",
+                "triggerThreshold": 2,
+                "suppressionDuration": "PT5H",
+                "suppressionEnabled": False,
+                "tactics": ["InitialAccess"],
+                "techniques": ["T1078"],
+                "alertRuleTemplateName": None,
+                "entityMappings": None,
+                "eventGroupingSettings": {"aggregationKind": "AlertPerResult"},
+            },
+        },
+        {"type": "Microsoft.Insights/alertRules", "kind": "Other", "properties": {}},
+    ],
+}
+
+
+def rule(name: str = "A trail is stopped", **members: object) -> Rule:
+    return Rule(
+        **{"id": name, "name": name, "query": "", "kind": RuleKind.SCHEDULED, "severity": Severity.LOW}
+        | members
+    )  # type: ignore[arg-type]
+
+
+def sound(_: Rule) -> tuple[Finding, ...]:
+    return ()
+
+
+def test_an_arm_template_gives_its_analytics_rules() -> None:
+    (found,) = parse_rules(json.dumps(TEMPLATE), source="rules.json")
+    assert (found.id, found.name) == ("6d0d2f0e-0000-4000-8000-000000000003", "Root signs in")
+    assert (found.frequency.total_seconds(), found.period.days, found.threshold) == (18_000, 1, 2)
+    assert (found.techniques, found.severity, found.suppression) == (("T1078",), Severity.MEDIUM, None)
+    assert not RuleStates(open_state("sqlite://")).of([found])[found.id].enabled
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("{", "not JSON"), ("[]", "no Scheduled or NRT"), ('{"resources": []}', "no Scheduled or NRT")],
+)
+def test_what_is_no_template_is_told(text: str, told: str) -> None:
+    with pytest.raises(RuleError, match=told):
+        parse_rules(text, source="a.json")
+
+
+def test_files_are_taken_in_as_they_are(tmp_path: Path) -> None:
+    pack, home = tmp_path / "pack", tmp_path / "home"
+    (pack / "deep").mkdir(parents=True)
+    (pack / "deep" / "stop.yaml").write_text(YAML)
+    (pack / "hunt.yml").write_text(HUNT)
+    (pack / "arm.json").write_text(json.dumps(TEMPLATE))
+    (pack / "broken.yaml").write_text("id: [")
+    (pack / "README.md").write_text("no rule")
+    found = list(take_in([pack], home, sound))
+    assert [(each.source, each.taken) for each in found] == [
+        ("arm.json", True),
+        ("broken.yaml", False),
+        ("deep/stop.yaml", True),
+        ("hunt.yml", True),
+    ]
+    assert (home / "rules" / "deep" / "stop.yaml").read_text() == YAML
+    assert (home / "hunts" / "hunt.yml").read_text() == HUNT
+    assert [each.name for each in load_rules([home / "rules"])] == ["A trail is stopped", "Root signs in"]
+    assert [each.replaced for each in take_in([pack / "hunt.yml"], home, sound)] == [True]
+
+
+def test_a_file_with_an_error_is_not_taken(tmp_path: Path) -> None:
+    file = tmp_path / "stop.yaml"
+    file.write_text(YAML)
+    wrong = (Finding(Level.ERROR, "query", "no such table"),)
+    (found,) = take_in([file], tmp_path / "home", lambda _: wrong)
+    assert not found.taken
+    assert not (tmp_path / "home").exists()
+
+
+def test_a_rule_is_found_by_a_part_that_only_it_has() -> None:
+    rules = [rule("A trail is stopped", id="1"), rule("A trail is deleted", id="2"), rule("A trail", id="3")]
+    assert named(rules, "STOPPED").id == "1"
+    assert named(rules, "a trail").id == "3"
+    with pytest.raises(NotFoundError, match="part of 2 rules"):
+        named(rules, "ed")
+    with pytest.raises(NotFoundError, match="no rule 'x'"):
+        named(rules, "x")
+
+
+def test_states_are_kept_with_who_and_why(tmp_path: Path) -> None:
+    url = sqlite_url(tmp_path / "state.db")
+    states = RuleStates(open_state(url))
+    one, two = rule("one"), rule("two", extra=(("enabled", False),))
+    assert {name: state.enabled for name, state in states.of([one, two]).items()} == {
+        "one": True,
+        "two": False,
+    }
+    states.set(one, enabled=False, reason="travel", now=NOW, by="ana")
+    states.set(two, enabled=True, reason="", now=NOW, by="ana")
+    again = RuleStates(open_state(url)).of([one, two])
+    assert again == {"one": RuleState(False, "travel", NOW, "ana"), "two": RuleState(True, "", NOW, "ana")}
+
+
+def test_a_broken_file_can_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("id: [")
+    (tmp_path / "b.yaml").write_text(YAML)
+    (tmp_path / "c.yaml").write_text(YAML)
+    told: list[str] = []
+    assert [each.source for each in load_rules([tmp_path], fault=lambda e: told.append(e.message))] == [
+        "b.yaml"
+    ]
+    assert [text.split(":")[0] for text in told] == ["a.yaml", "c.yaml"]
+    with pytest.raises(RuleError, match=r"a\.yaml: not YAML"):
+        load_rules([tmp_path])
