@@ -22,6 +22,7 @@ COMMANDS = (
     "verify",
     "tables",
     "lake",
+    "health",
     "query",
     "functions",
     "watchlist",

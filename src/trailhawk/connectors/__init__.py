@@ -2,8 +2,9 @@
 
 from trailhawk.connectors.ledger import LEDGER
 from trailhawk.connectors.quarantine import QUARANTINE
+from trailhawk.connectors.sentinel_health import SENTINEL_HEALTH
 
-TABLES = (LEDGER, QUARANTINE)
-"""Tables that ingest itself writes."""
+TABLES = (LEDGER, QUARANTINE, SENTINEL_HEALTH)
+"""Tables that ingest writes itself, about its own work."""
 
-__all__ = ["LEDGER", "QUARANTINE", "TABLES"]
+__all__ = ["LEDGER", "QUARANTINE", "SENTINEL_HEALTH", "TABLES"]

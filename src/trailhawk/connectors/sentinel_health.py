@@ -1,0 +1,228 @@
+"""SentinelHealth: what is told when a connector or a stream of logs begins to fail and when it is well again.
+
+https://learn.microsoft.com/azure/sentinel/health-table-reference
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from trailhawk.kql.schema import INGESTION_TIME, Column, Table
+from trailhawk.kql.types import KqlType
+from trailhawk.lake import ConflictError, Lake, Transaction
+from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trailhawk.connectors.connector import State
+    from trailhawk.connectors.health import StreamHealth
+
+_TEXT, _TIME, _DYNAMIC = KqlType.STRING, KqlType.DATETIME, KqlType.DYNAMIC
+
+SENTINEL_HEALTH: Final = Table(
+    name="SentinelHealth",
+    description="How connectors and streams of logs fare: a row when that changes.",
+    columns=(
+        Column("TenantId", _TEXT),
+        Column("TimeGenerated", _TIME, "When it was noticed."),
+        Column("OperationName", _TEXT, "Data fetch status change, or Data fetch failure summary."),
+        Column("SentinelResourceId", _TEXT, "Empty: there is no workspace in a cloud."),
+        Column("SentinelResourceName", _TEXT, "The connector, or source, account and region of a stream."),
+        Column("Status", _TEXT, "Success, Warning or Failure."),
+        Column("Description", _TEXT, "What is wrong, in words."),
+        Column("Reason", _TEXT, "silent, shrunk, connector; empty where nothing is wrong."),
+        Column("WorkspaceId", _TEXT),
+        Column("SentinelResourceType", _TEXT, "Data connector."),
+        Column("SentinelResourceKind", _TEXT, "The connector's type, or Stream."),
+        Column("RecordId", _TEXT, "Id of the row."),
+        Column("ExtendedProperties", _DYNAMIC, "The figures behind it."),
+        Column("SourceSystem", _TEXT),
+        Column("Type", _TEXT),
+    ),
+    constants={
+        "Type": "SentinelHealth",
+        "SourceSystem": "Sentinel",
+        "TenantId": "",
+        "WorkspaceId": "",
+        "SentinelResourceId": "",
+        "SentinelResourceType": "Data connector",
+    },
+)
+
+CHANGE: Final = "Data fetch status change"
+FAILURES: Final = "Data fetch failure summary"
+SUMMARY_EVERY: Final = dt.timedelta(hours=1)
+_HEALTH: Final = "health"
+"""Application id of whoever writes the table."""
+
+_STATUS = {"ok": "Success", "learning": "Success", "shrunk": "Warning", "silent": "Failure"}
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How one thing fares now. `kind` is a connector's type, or Stream."""
+
+    name: str
+    kind: str
+    status: str
+    reason: str = ""
+    description: str = ""
+    properties: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A row of the table that was written."""
+
+    operation: str
+    condition: Condition
+
+
+def of_stream(stream: StreamHealth) -> Condition:
+    return Condition(
+        name=stream.name,
+        kind="Stream",
+        status=_STATUS[stream.state],
+        reason=stream.state if stream.state in ("silent", "shrunk") else "",
+        description=stream.reason if stream.state in ("silent", "shrunk") else "",
+        properties={
+            "DestinationTable": stream.table,
+            "Source": stream.source,
+            "Account": stream.account,
+            "Region": stream.region,
+            "LastEvent": stream.last_event.isoformat(),
+            "SilentAfterSeconds": round(stream.silence.total_seconds()),
+            "RowsOfLastDay": stream.rows,
+            "UsualRowsOfADay": stream.usual_rows,
+        },
+    )
+
+
+def of_connector(state: State) -> Condition:
+    return Condition(
+        name=state.name,
+        kind=state.type,
+        status="Failure" if state.problem else "Success",
+        reason="connector" if state.problem else "",
+        description=state.problem,
+        properties={
+            "Doing": state.doing,
+            "Objects": state.objects,
+            "Rows": state.rows,
+            "SetAside": state.set_aside,
+            "ProblemSince": state.problem_since.isoformat() if state.problem_since else None,
+        },
+    )
+
+
+def tell(lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime) -> list[Told]:
+    """Write a row for each condition that differs from what the table said last, and every hour one for a
+    failure that lasts. Safe beside others that do the same: each change is told once.
+
+    A stream that was never told of and is well is not worth a row. `lake` must be a view of its own.
+    """
+    conditions = list(conditions)
+    delta = lake.delta(SENTINEL_HEALTH.name)
+    delta.create()
+    while True:
+        version = delta.refresh()
+        last = latest(lake)
+        told = [Told(operation, each) for each in conditions if (operation := _due(each, last, now))]
+        if not told or version < 0:
+            return told
+        staged = delta.stage(_rows(told, now))
+        try:
+            delta.commit(staged, transaction=Transaction(_HEALTH, delta.transaction(_HEALTH) + 1))
+        except ConflictError:
+            delta.discard(staged)
+            continue  # another process has told meanwhile: look again
+        return told
+
+
+def latest(lake: Lake) -> dict[str, list[dict[str, Any]]]:
+    """For each name the newest row of each operation, as the table's columns."""
+    import pyarrow.parquet as pq
+
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    columns = [column.name for column in SENTINEL_HEALTH.stored]
+    for file in lake.snapshot(SENTINEL_HEALTH.name).files():
+        with pq.ParquetFile(file.path) as parquet:
+            rows = parquet.read(columns=columns).to_pylist()
+        for row in rows:
+            key = (row["SentinelResourceName"], row["OperationName"])
+            if key not in newest or newest[key]["TimeGenerated"] <= row["TimeGenerated"]:
+                newest[key] = row
+    found: dict[str, list[dict[str, Any]]] = {}
+    for (name, _), row in newest.items():
+        found.setdefault(name, []).append(row)
+    return found
+
+
+def connector_states(lake: Lake) -> list[dict[str, object]]:
+    """The connectors as the table told of them last, in the members of a stream's health."""
+    return [
+        {
+            "name": name,
+            "kind": row["SentinelResourceKind"],
+            "state": "ok" if row["Status"] == "Success" else "failing",
+            "reason": row["Description"],
+            "source": "",
+            "table": "",
+            "account": "",
+            "region": "",
+            "objects": None,
+            "last_event": None,
+            "quiet": None,
+            "silent_after": None,
+            "delay": None,
+            "rows": None,
+            "usual_rows": None,
+        }
+        for name, rows in sorted(latest(lake).items())
+        for row in rows
+        if row["OperationName"] == CHANGE and row["SentinelResourceKind"] != "Stream"
+    ]
+
+
+def _due(condition: Condition, last: Mapping[str, list[dict[str, Any]]], now: dt.datetime) -> str:
+    """The operation to write for a condition; '' for none."""
+    rows = last.get(condition.name, [])
+    change = next((row for row in rows if row["OperationName"] == CHANGE), None)
+    if change is None:
+        return "" if condition.kind == "Stream" and not condition.reason else CHANGE
+    if (change["Status"], change["Reason"]) != (condition.status, condition.reason):
+        return CHANGE
+    newest = max(row["TimeGenerated"] for row in rows).replace(tzinfo=dt.UTC)
+    return FAILURES if condition.status == "Failure" and now - newest >= SUMMARY_EVERY else ""
+
+
+def _rows(told: Iterable[Told], now: dt.datetime) -> pa.Table:
+    import pyarrow as pa
+
+    at = now.astimezone(dt.UTC).replace(tzinfo=None)
+    batch = uuid.uuid4().hex
+    rows = [
+        {
+            "TimeGenerated": at,
+            "OperationName": each.operation,
+            "SentinelResourceName": each.condition.name,
+            "Status": each.condition.status,
+            "Description": each.condition.description,
+            "Reason": each.condition.reason,
+            "SentinelResourceKind": each.condition.kind,
+            "RecordId": str(uuid.uuid4()),
+            "ExtendedProperties": json.dumps(dict(each.condition.properties), ensure_ascii=False),
+            INGESTION_TIME: at,
+            OBJECT: "",
+            BATCH: batch,
+            CONFLICT: False,
+        }
+        for each in told
+    ]
+    return fitted(pa.Table.from_pylist(rows), SENTINEL_HEALTH)
