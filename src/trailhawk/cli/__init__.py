@@ -18,6 +18,7 @@ from trailhawk.errors import TrailhawkError, UsageError
 
 COMMANDS = (
     "ingest",
+    "run",
     "quarantine",
     "verify",
     "tables",

@@ -1,0 +1,232 @@
+"""The one process: every connector, the care of the lake and its health, until it is told to stop.
+
+Each is a job with a thread of its own. A job that fails is started again after a while; one that is told to
+stop finishes or gives back what it has begun. Two such processes over one home (or one lake) share the work:
+an object is stored once whoever takes it, and only one at a time compacts.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from trailhawk.errors import TrailhawkError
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.connector import Connector, State
+    from trailhawk.workspace import Workspace
+
+FIRST_WAIT: Final = 1.0
+LONGEST_WAIT: Final = 60.0
+"""Seconds before a failed job is started again; doubled each time, and afresh after a good while."""
+
+_GOOD_WHILE: Final = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something to tell whoever watches. `level` is info, warning or error."""
+
+    at: datetime
+    level: str
+    job: str
+    message: str
+    fields: dict[str, object] = field(default_factory=dict)
+
+
+Tell = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Something that goes on until the event is set. It is done when `work` returns before that."""
+
+    name: str
+    work: Callable[[threading.Event], None]
+
+
+def every(seconds: float, step: Callable[[], None]) -> Callable[[threading.Event], None]:
+    """The work of a job that does one step again and again, with a wait between."""
+
+    def work(stop: threading.Event) -> None:
+        while not stop.is_set():
+            step()
+            stop.wait(seconds)
+
+    return work
+
+
+class Runner:
+    """Runs jobs, each in a thread."""
+
+    def __init__(
+        self, jobs: Iterable[Job], *, tell: Tell, clock: Callable[[], datetime], rng: random.Random
+    ) -> None:
+        self._jobs = tuple(jobs)
+        self._tell = tell
+        self._clock = clock
+        self._rng = rng
+        self._threads: dict[str, threading.Thread] = {}
+
+    def run(self, stop: threading.Event, *, drain_seconds: float) -> list[str]:
+        """Work until `stop` is set, then wait for the jobs to end: those that had not within the time.
+
+        Threads of the latter go on; the caller ends the process.
+        """
+        for job in self._jobs:
+            thread = threading.Thread(target=self._keep, args=(job, stop), name=job.name, daemon=True)
+            self._threads[job.name] = thread
+            thread.start()
+        stop.wait()
+        self._say("info", "run", "stopping")
+        deadline = time.monotonic() + drain_seconds
+        for thread in self._threads.values():
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return [name for name, thread in self._threads.items() if thread.is_alive()]
+
+    def _keep(self, job: Job, stop: threading.Event) -> None:
+        """Run a job, and again when it fails."""
+        wait = FIRST_WAIT
+        while not stop.is_set():
+            started = time.monotonic()
+            try:
+                job.work(stop)
+            except Exception as error:  # the border: one job's fault must not end the others
+                if time.monotonic() - started > _GOOD_WHILE:
+                    wait = FIRST_WAIT
+                reason = (
+                    str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
+                )
+                self._say("error", job.name, f"failed: {reason}", again_in_seconds=wait)
+                stop.wait(wait * self._rng.uniform(0.8, 1.2))
+                wait = min(wait * 2, LONGEST_WAIT)
+                continue
+            if not stop.is_set():
+                self._say("info", job.name, "done")
+            return
+
+    def _say(self, level: str, job: str, message: str, **fields: object) -> None:
+        self._tell(Event(self._clock(), level, job, message, fields))
+
+
+def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job]:
+    """What a home's process does: its connectors, the care of its lake, its health, and a word now and then.
+
+    SettingsError where a connector is set up wrong.
+    """
+    connectors = [workspace.connector(name) for name in workspace.connector_settings]
+    settings = workspace.settings.run
+    care = _Care(workspace, tell)
+
+    def say(level: str, job: str, message: str, **fields: object) -> None:
+        tell(Event(workspace.clock(), level, job, message, fields))
+
+    def health() -> None:
+        for told in workspace.tell_health([connector.state() for connector in connectors]):
+            one = told.condition
+            level = "info" if one.status == "Success" else "warning"
+            say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
+
+    def status() -> None:
+        for connector in connectors:
+            state = connector.state()
+            say("info", state.name, _line(state), **_figures(state))
+
+    def later(seconds: float, step: Callable[[], None]) -> Callable[[threading.Event], None]:
+        repeated = every(seconds, step)
+
+        def work(stop: threading.Event) -> None:
+            stop.wait(seconds)
+            repeated(stop)
+
+        return work
+
+    return [
+        *(Job(connector.name, _bring(connector)) for connector in connectors),
+        Job("compact", every(settings.compact_seconds, care.compact)),
+        Job("sweep", every(settings.sweep_seconds, care.sweep)),
+        Job("health", every(settings.health_seconds, health)),
+        Job("status", later(status_seconds, status)),
+    ]
+
+
+def _bring(connector: Connector) -> Callable[[threading.Event], None]:
+    return lambda stop: connector.run(stop)
+
+
+class _Care:
+    """Compaction and sweeping, in one process of a home at a time."""
+
+    def __init__(self, workspace: Workspace, tell: Tell) -> None:
+        self._workspace = workspace
+        self._tell = tell
+        self._mutex = threading.Lock()
+
+    def compact(self) -> None:
+        with self._mutex, _alone(self._workspace.home / "care.lock") as alone:
+            if alone:
+                for table, count in self._workspace.caretaker.compact().items():
+                    if count:
+                        self._say(f"{table}: {count} days rewritten", table=table, days=count)
+
+    def sweep(self) -> None:
+        """Retention, then clearing away."""
+        with self._mutex, _alone(self._workspace.home / "care.lock") as alone:
+            if not alone:
+                return
+            for gone in self._workspace.caretaker.forget():
+                if gone.rows:
+                    message = f"{gone.table}: {gone.rows:,} rows of before {gone.before} removed"
+                    self._say(message, table=gone.table, rows=gone.rows)
+            for table, count in self._workspace.caretaker.vacuum().items():
+                if count:
+                    self._say(f"{table}: {count} retired files deleted", table=table, files=count)
+
+    def _say(self, message: str, **fields: object) -> None:
+        self._tell(Event(self._workspace.clock(), "info", "care", message, fields))
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Whether no other process holds this lock; it is held meanwhile."""
+    with path.open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _line(state: State) -> str:
+    """How a connector fares, on one line."""
+    parts = [f"{state.objects:,} objects", f"{state.records:,} records", f"{state.rows:,} rows"]
+    if state.in_flight:
+        parts.append(f"{state.in_flight:,} in flight")
+    if state.set_aside:
+        parts.append(f"{state.set_aside:,} set aside")
+    if state.total:
+        parts.append(f"of {state.total:,}")
+    if state.problem:
+        parts.append(f"problem: {state.problem}")
+    return ", ".join(parts)
+
+
+def _figures(state: State) -> dict[str, object]:
+    return {
+        "objects": state.objects,
+        "records": state.records,
+        "rows": state.rows,
+        "skipped": state.skipped,
+        "set_aside": state.set_aside,
+        "in_flight": state.in_flight,
+        "problem": state.problem,
+    }
