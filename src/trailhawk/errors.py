@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,22 @@ class StateError(TrailhawkError):
 
 
 class QueryError(TrailhawkError):
-    """A query that cannot run, with the place in its text."""
+    """A query that cannot run, with the place in its text.
+
+    `code` tells programs what is wrong: `unknown-table`, `unknown-column`, `unknown-function`,
+    `unknown-operator`, `wrong-type`, `wrong-arguments`, or else the error's kind.
+    """
 
     kind = "query"
 
-    def __init__(self, message: str, span: Span | None = None, *, hint: str = "") -> None:
+    def __init__(self, message: str, span: Span | None = None, *, hint: str = "", code: str = "") -> None:
         super().__init__(message, hint=hint)
         self.span = span
+        self.code = code or self.kind.replace(" ", "-")
+
+    def again(self, span: Span | None, message: str = "") -> Self:
+        """The same error at another place, and with another message where one is given."""
+        return type(self)(message or self.message, span, hint=self.hint, code=self.code)
 
     def render(self, text: str) -> str:
         """The message with line and column, the line itself, and a caret under the place."""

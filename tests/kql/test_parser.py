@@ -199,7 +199,12 @@ def test_details_of_operators() -> None:
             (1, 13),
             "did you mean 'contains'?",
         ),
-        ("T | where (a == 1", "expected ')', found the end of the query", (1, 18), ""),
+        (
+            "T | where (a == 1",
+            "expected ')', found the end of the query",
+            (1, 18),
+            "the '(' at 1:11 is not closed",
+        ),
         (
             "T | where by == 1",
             "expected an expression, found the keyword 'by'",

@@ -152,3 +152,33 @@ def test_tables_that_a_lake_does_not_have(engine: DuckDBEngine) -> None:
     for call in ('external_table("x")', 'materialized_view("x")'):
         with pytest.raises(UnsupportedError, match=call.split("(")[0]):
             engine.query(f"{call} | count", now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("long", "99999999999999999999"),
+        ("long", 2**63),
+        ("long", "1_000"),
+        ("int", "0x1FFFFFFFF"),
+        ("bool", "yes"),
+        ("guid", "x"),
+        ("decimal", "x"),
+        ("datetime", "never"),
+        ("dynamic", "{"),
+    ],
+)
+def test_values_that_are_none_of_the_type(engine: DuckDBEngine, kind: str, given: object) -> None:
+    with pytest.raises(BindingError):
+        engine.query(f"declare query_parameters(p: {kind}); print p", now=NOW, parameters={"p": given})
+
+
+def test_results_have_names_where_the_query_gives_some(engine: DuckDBEngine) -> None:
+    def names(text: str) -> list[str]:
+        return [result.name for result in engine.query(text, now=NOW).all()]
+
+    assert names(f"{ROWS} | fork big = (where n > 1) (count)") == ["big", ""]
+    assert names(f"{ROWS} | facet by s, n with (count)") == ["", "s", "n"]
+    assert names(f"{ROWS} | as rows; print 1") == ["", "rows"]
+    graph = 'datatable(s: string, t: string) ["a", "b"] | make-graph s --> t with_node_id=id'
+    assert names(f"{graph} | graph-to-table nodes, edges") == ["nodes", "edges"]

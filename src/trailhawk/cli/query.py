@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,8 @@ app = single()
         "trailhawk query 'AWSCloudTrail | count'",
         "trailhawk query --timespan 7d 'AWSCloudTrail | where isnotempty(ErrorCode) | take 5'",
         "trailhawk query -f hunt.kql --format csv > hunt.csv",
+        "trailhawk query -f hunt.kql -p user=alice -p since=2023-07-01",
+        "trailhawk query --check -f hunt.kql --format json",
         "echo 'print now()' | trailhawk query - --now 2026-01-31T12:00:00Z --format json",
     )
 )
@@ -43,6 +46,19 @@ def query(
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="Most rows of a table; 0 for all.", min=0)
     ] = 100,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--parameter",
+            "-p",
+            metavar="NAME=VALUE",
+            help="A value for what the query declares by 'declare query_parameters'; may be repeated.",
+        ),
+    ] = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Do not run it: tell all its errors, or the columns of its results."),
+    ] = False,
     batch: Annotated[
         bool, typer.Option("--batch", help="Many queries: JSON lines with id and query on standard input.")
     ] = False,
@@ -50,14 +66,16 @@ def query(
     """Run a KQL query.
 
     A query that ends in 'render timechart', 'barchart' or 'columnchart' is
-    drawn as a chart unless another format is asked for.
+    drawn as a chart unless another format is asked for. Of a query with
+    several results (fork, facet, several statements) each is shown under its
+    name, that of the last statement first.
     """
     from trailhawk.engine.result import TimeRange
 
     at = moment(now) if now else utc_now()
     if batch:
-        if kql or file:
-            raise UsageError("--batch reads its queries from standard input")
+        if kql or file or parameter or check:
+            raise UsageError("--batch reads its queries, and their parameters, from standard input")
         from trailhawk.engine.batch import run_batch
 
         for answer in run_batch(sys.stdin, workspace_of(context).engine, now=at):
@@ -65,11 +83,37 @@ def query(
         return
     text = _query_text(kql, file)
     window = TimeRange(*time_range(timespan, at)) if timespan else None
+    values = _parameters(parameter or ())
+    workspace = workspace_of(context)
+    if check:
+        from trailhawk.render.check import show_checked
+
+        checked = workspace.engine.check(text, now=at, parameters=values)
+        show_checked(checked, text, form)
+        raise typer.Exit(EXIT_FAILURE if checked.errors else 0)
     try:
-        result = workspace_of(context).query(text, now=at, window=window)
+        result = workspace.query(text, now=at, window=window, parameters=values)
     except QueryError as error:
-        raise typer.Exit(fail(error.render(text), EXIT_FAILURE)) from None
+        errors: tuple[QueryError, ...] = (error,)
+        if error.kind in ("syntax", "binding", "unsupported"):
+            # More may be wrong than the first thing; what was found by running is told as it is.
+            errors = workspace.engine.check(text, now=at, parameters=values).errors or errors
+        told = "\n".join(each.render(text) for each in errors)
+        raise typer.Exit(fail(told, EXIT_FAILURE)) from None
     show_result(result, form, most=rows)
+
+
+def _parameters(given: Sequence[str]) -> dict[str, object]:
+    """`name=value` texts by name; what type a value has is for the query to say."""
+    values: dict[str, object] = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals or not name.strip():
+            raise UsageError(f"'{item}' is no parameter", hint="write --parameter name=value")
+        if name.strip() in values:
+            raise UsageError(f"the parameter '{name.strip()}' is given twice")
+        values[name.strip()] = value
+    return values
 
 
 def _query_text(kql: str, file: str) -> str:

@@ -1,8 +1,10 @@
 """Many queries over one engine: a JSON object in, a JSON object out, a line each.
 
-In: `{id, query, tables?}`; `tables` names tables with their columns (`{"T": "(a: long, b: string)"}`), which
-are empty for that query. Out: `{id, columns: [{name, type}], rows: [[...]], error}`. Values are JSON's own;
-datetime is ISO text, timespan [-][d.]hh:mm:ss[.fffffff], NaN and infinities are text.
+In: `{id, query, tables?, parameters?}`; `tables` names tables with their columns (`{"T": "(a: long, b:
+string)"}`), which are empty for that query; `parameters` are values for what the query declares. Out: `{id,
+columns: [{name, type}], rows: [[...]], error}`, and where the query gives several results `others`, a list of
+`{name, columns, rows}`. Values are JSON's own; datetime is ISO text, timespan [-][d.]hh:mm:ss[.fffffff], NaN
+and infinities are text.
 """
 
 from __future__ import annotations
@@ -43,15 +45,25 @@ def _answer(line: str, engine: DuckDBEngine, now: datetime) -> dict[str, object]
         identity, query = asked.get("id"), str(asked["query"])
         tables = asked.get("tables")
         over = engine.over(_Overlay(engine.tables, _tables(tables))) if tables else engine
-        result = over.query(query, now=now)
+        parameters = asked.get("parameters")
+        if parameters is not None and not isinstance(parameters, dict):
+            raise UsageError("parameters is an object of names and values")
+        result = over.query(query, now=now, parameters=parameters)
     except QueryError as error:
         return _failed(identity, error.render(query))
     except TrailhawkError as error:
         return _failed(identity, f"{error.kind}: {error}")
     except Exception as error:  # One query that trips the engine must not cost the rest their answers.
         return _failed(identity, f"internal error: {type(error).__name__}: {error}")
+    answer: dict[str, object] = {"id": identity, **_json_table(result), "error": None}
+    if result.others:
+        answer["others"] = [{"name": other.name, **_json_table(other)} for other in result.others]
+    return answer
+
+
+def _json_table(result: Result) -> dict[str, object]:
     columns = [{"name": column.name, "type": column.type.value} for column in result.columns]
-    return {"id": identity, "columns": columns, "rows": json_rows(result), "error": None}
+    return {"columns": columns, "rows": json_rows(result)}
 
 
 def _failed(identity: object, message: str) -> dict[str, object]:

@@ -71,8 +71,7 @@ class External:
                 self._kept[key] = kept
         if isinstance(kept.outcome, QueryError):
             # A copy: the one that is kept must not carry the place of another query.
-            error = kept.outcome
-            raise type(error)(error.message, file.span, hint=error.hint)
+            raise kept.outcome.again(file.span)
         return kept.outcome
 
     def _outcome(self, file: ExternalFile) -> _Kept:

@@ -36,6 +36,12 @@ class Result:
     chart: Chart | None = None
     others: tuple[Result, ...] = ()
     """What the query gives beside: results of earlier statements, of fork and facet after their first."""
+    name: str = ""
+    """What the query calls it: a branch of fork, a column of facet, a table by `as`; '' where it does not."""
+
+    def all(self) -> tuple[Result, ...]:
+        """This result and the others."""
+        return (self, *self.others)
 
     def tuples(self) -> list[tuple[object, ...]]:
         """Rows of Python values: aware datetimes, timedeltas, dynamic as what its JSON says."""

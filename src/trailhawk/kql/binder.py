@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
+from trailhawk.errors import BindingError, LimitError, QueryError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators import SOURCES, STEPS, several, tables
 from trailhawk.kql.operators import declared as declaring
@@ -17,6 +17,7 @@ from trailhawk.kql.operators.external import ReadExternal, externaldata, refuse
 from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
 from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.operators.watchlists import WATCHLIST_FUNCTION
+from trailhawk.kql.parser import MAX_PROBLEMS
 from trailhawk.kql.plan import (
     Chart,
     Const,
@@ -50,11 +51,16 @@ TABLE_FUNCTIONS = frozenset(
 )
 
 
+SAME_COLUMNS = (syntax.Where, syntax.Sort, syntax.Take, syntax.Top, syntax.Sample, syntax.Render)
+"""Operators that leave the columns as they are: what follows one with an error can be read nonetheless."""
+
+
 class Binder:
     """Binds one query; it holds the counter of column ids and the queries that are computed once.
 
     `now` is in ticks, `functions` are stored functions, `clip` bounds every table's time column: at least
-    the first, before the second, in ticks.
+    the first, before the second, in ticks. Where `found` is given, the errors of operators that leave the
+    columns as they are go there, and binding goes on behind them; the plan is then none that may be run.
     """
 
     def __init__(
@@ -67,8 +73,10 @@ class Binder:
         probe: Callable[[Node], Frame] | None = None,
         parameters: Mapping[str, object] | None = None,
         external: ReadExternal = refuse,
+        found: list[QueryError] | None = None,
     ) -> None:
         self.catalog = catalog
+        self.found = found
         self.clip = clip
         self.probe = probe
         self.external = external
@@ -91,7 +99,7 @@ class Binder:
 
     def query(self, query: syntax.Query) -> Query:
         env = self.root
-        plans: list[list[Node]] = []
+        plans: list[list[tuple[str, Node]]] = []
         declared: set[str] = set()
         for statement in query.statements:
             match statement:
@@ -120,12 +128,13 @@ class Binder:
             raise BindingError(
                 "the query has no tabular expression", query.span, hint="end it with a table or print"
             )
-        first, *rest = [self._without_hidden(plan) for found in (plans[-1], *plans[:-1]) for plan in found]
-        return Query(first, self.chart, tuple(rest))
+        results = [result for found in (plans[-1], *plans[:-1]) for result in found]
+        first, *rest = [self._without_hidden(plan) for _, plan in results]
+        return Query(first, self.chart, tuple(rest), tuple(name for name, _ in results))
 
-    def _results(self, expr: syntax.Expr, env: Env) -> list[Node]:
+    def _results(self, expr: syntax.Expr, env: Env) -> list[tuple[str, Node]]:
         found = several.results(self, expr, env)
-        return [self._result(expr, env)] if found is None else found
+        return [(several.name_of(expr), self._result(expr, env))] if found is None else found
 
     def _result(self, expr: syntax.Expr, env: Env) -> Node:
         """The plan of a statement; one that is a value is printed."""
@@ -332,7 +341,13 @@ class Binder:
             if isinstance(node, Graph) and not isinstance(operator, STEPS_ON_GRAPHS):
                 raise BindingError(f"{spelling(operator)} is for tables, not for graphs", operator.span)
             self.label = label
-            node = bind(self, node, operator, env)
+            try:
+                node = bind(self, node, operator, env)
+            except QueryError as error:
+                found = self.found
+                if found is None or len(found) >= MAX_PROBLEMS - 1 or not isinstance(operator, SAME_COLUMNS):
+                    raise
+                found.append(error)
             label = None
         return node
 

@@ -11,7 +11,7 @@ from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
 from trailhawk.kql.operators.external import ReadExternal, refuse
-from trailhawk.kql.parser import parse
+from trailhawk.kql.parser import parse, problems
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.placeholders import fill
 from trailhawk.kql.plan import Chart, Frame, Node, OutColumn
@@ -35,6 +35,8 @@ class Compiled:
     chart: Chart | None
     others: tuple[Compiled, ...] = ()
     """The query's other results: of earlier statements, and of fork and facet after their first."""
+    name: str = ""
+    """What the query calls this result, '' where it does not say."""
 
 
 def compile_query(
@@ -78,10 +80,62 @@ def compile_query(
     except RecursionError:
         raise _too_deep() from None
     try:
-        others = tuple(Compiled(optimize(plan), plan.columns, None) for plan in bound.others)
-        return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others)
+        others = tuple(
+            Compiled(optimize(plan), plan.columns, None, name=name)
+            for plan, name in zip(bound.others, bound.names[1:], strict=True)
+        )
+        return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others, bound.names[0])
     except RecursionError:
         raise _too_deep() from None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What is wrong with a query, in the order of its text, or else what its results look like."""
+
+    errors: tuple[QueryError, ...]
+    results: tuple[tuple[str, tuple[OutColumn, ...]], ...] = ()
+    """The name ('' where there is none) and the columns of each result, of the last statement first."""
+
+
+def check(
+    text: str,
+    catalog: Catalog,
+    *,
+    now: datetime,
+    functions: Functions | None = None,
+    probe: Callable[[Node], Frame] | None = None,
+    parameters: Mapping[str, object] | None = None,
+) -> Checked:
+    """All errors of a query that can be told at once, and its result columns where there is none.
+
+    After an error reading goes on at the next operator, and binding where the columns are still known.
+    Nothing is run but what `probe` is asked for.
+    """
+    filled = fill(text, now=now, start=None, end=None)
+    wrong = problems(filled.text)
+    stored = functions if functions is not None else Functions()
+    found: list[QueryError] = []
+    query = None
+    try:
+        if not wrong:
+            query = _parsed(filled.text)
+            binder = Binder(catalog, ticks_of(now), stored, probe=probe, parameters=parameters, found=found)
+            bound = binder.query(query)
+            if not found:
+                plans = zip(bound.names, (bound.plan, *bound.others), strict=True)
+                return Checked((), tuple((name, plan.columns) for name, plan in plans))
+    except QueryError as error:
+        found.append(error)
+    except RecursionError:
+        found.append(_too_deep())
+    if query is not None:
+        found = [stored.explained(error, query) for error in found]
+    # A sub-query that is used twice is bound twice, and has its errors twice.
+    told = {(error.span, error.message): filled.explained(error) for error in (*wrong, *found)}
+    return Checked(
+        tuple(sorted(told.values(), key=lambda error: -1 if error.span is None else error.span.start))
+    )
 
 
 def _too_deep() -> LimitError:

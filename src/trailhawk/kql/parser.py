@@ -104,6 +104,14 @@ _FIND_TYPES = _TYPES | {
     "uint8": KqlType.INT,
     "ulong": KqlType.LONG,
 }
+_FOREIGN = {
+    "&": "'&&' is written 'and'",
+    "~": "without regard to case is '=~'",
+    "AND": "did you mean 'and'?",
+    "OR": "did you mean 'or'?",
+    "is": "use isnull() or isempty()",
+} | dict.fromkeys("“”‘’„«»", "a text stands in straight quotes")
+"""What is written in other languages or by word processors, with what KQL has."""
 _OPENING = {"(": ")", "[": "]", "{": "}"}
 _CLOSING = frozenset(_OPENING.values())
 
@@ -202,19 +210,41 @@ class _Parser:
         if word in words and self.kinds[self.at] != END:
             self.at += 1
             return word
-        raise self.unexpected(" or ".join(f"'{word}'" for word in words), near=words)
+        raise self.unexpected(
+            " or ".join(f"'{word}'" for word in words), near=words, hint=self.unclosed(words)
+        )
 
     def unexpected(self, wanted: str, *, near: Iterable[str] = (), hint: str = "") -> KqlSyntaxError:
         """The error for the token that comes next."""
         word, kind = self.words[self.at], self.kinds[self.at]
         if kind == BAD:
-            return KqlSyntaxError(lexer.bad_token(self.text, self.starts[self.at] - self.base), self.here())
+            found = lexer.bad_token(self.text, self.starts[self.at] - self.base)
+            return KqlSyntaxError(found, self.here(), hint=_FOREIGN.get(word, ""))
+        hint = hint or _FOREIGN.get(word, "")
         shown = (
             "the end of the query" if kind == END else f"'{word if len(word) < 60 else word[:57] + '...'}'"
         )
         if not hint and kind == NAME and (close := get_close_matches(word[:60], list(near), n=1, cutoff=0.6)):
             hint = f"did you mean '{close[0]}'?"
         return KqlSyntaxError(f"expected {wanted}, found {shown}", self.here(), hint=hint)
+
+    def unclosed(self, words: tuple[str, ...]) -> str:
+        """Where one of these closing brackets is missing: the place of the one that it would close."""
+        wanted = {opening for opening, closing in _OPENING.items() if closing in words}
+        if not wanted or (self.kinds[self.at] != END and self.words[self.at] not in ("|", ";")):
+            return ""
+        level = 0
+        for place in range(self.at - 1, -1, -1):
+            word = self.words[place]
+            if word in _CLOSING:
+                level += 1
+            elif word in _OPENING:
+                if level == 0 and word in wanted:
+                    start = self.starts[place] - self.base
+                    line, column = Span(start, start).position(self.text)
+                    return f"the '{word}' at {line}:{column} is not closed"
+                level -= 1
+        return ""
 
     def enter(self) -> None:
         """One level deeper; every `enter` has its `leave` unless an error ends the reading."""
@@ -273,6 +303,10 @@ class _Parser:
             return self.unexpected("an operator, '|' or ';'", hint="did you mean '=='?")
         if word in _CLOSING:
             return self.unexpected("'|' or ';'", hint=f"this '{word}' closes nothing")
+        if word == "by" and self.is_word("count", -1):
+            return self.unexpected("'|' or ';'", hint="did you mean 'summarize count() by ...'?")
+        if word in _OPERATORS and self.kinds[self.at] == NAME:
+            return self.unexpected("'|' or ';'", hint=f"did you forget the '|' before '{word}'?")
         return self.unexpected("'|' or ';'", near=[*INFIX, "by", "on", "asc", "desc"])
 
     def recovered(self, read: Callable[[], _Item]) -> _Item | None:
@@ -289,6 +323,14 @@ class _Parser:
             self.depth = depth
             self.skip_from(start)
             return None
+
+    def recover_rest(self, start: int) -> None:
+        """Where problems are collected: what stands between the operator just read and the next `|`."""
+        is_end = self.kinds[self.at] == END or self.words[self.at] in ("|", ";", ",", *_CLOSING)
+        if self.found is None or self.depth or is_end or len(self.found) >= MAX_PROBLEMS - 1:
+            return
+        self.found.append(self.after_expression())
+        self.skip_from(start)
 
     def skip_from(self, start: int) -> None:
         level = 0
@@ -582,11 +624,14 @@ class _Parser:
 
     def piped(self, start: int, source: Expr | None, operators: list[syntax.Operator]) -> Expr:
         words = self.words
+        self.recover_rest(start)
         while words[self.at] == "|":
             self.at += 1
+            place = self.at
             operator = self.recovered(self.operator)
             if operator is not None:
                 operators.append(operator)
+                self.recover_rest(place)
             elif words[self.at] not in ("|", ";") and self.kinds[self.at] != END:
                 break
         if source is not None and not operators:
@@ -644,7 +689,7 @@ class _Parser:
 
     def unknown_operator(self) -> KqlSyntaxError:
         if self.kinds[self.at] != NAME:
-            return self.unexpected("an operator")
+            return self.unexpected("an operator", hint="'||' is written 'or'" if self.is_word("|") else "")
         word = self.text[self.starts[self.at] :][:40]
         word = (re.match(r"[\w-]+", word) or [self.words[self.at]])[0]
         close = get_close_matches(word.lower(), list(_OPERATORS), n=1, cutoff=0.6)
@@ -652,6 +697,7 @@ class _Parser:
             f"unknown operator '{word}'",
             Span(self.starts[self.at], self.starts[self.at] + len(word)),
             hint=f"did you mean '{close[0]}'?" if close else "",
+            code="unknown-operator",
         )
 
     def properties(self, *names: str) -> tuple[syntax.Property, ...]:
@@ -861,7 +907,7 @@ class _Parser:
         if not self.take(")"):
             if self.words[self.at] == "=":
                 raise self.unexpected("')'", hint="did you mean '=='?")
-            raise self.unexpected("')'", near=INFIX)
+            raise self.unexpected("')'", near=INFIX, hint=self.unclosed((")",)))
 
     def unary(self) -> Expr:
         start = self.at
@@ -1100,7 +1146,7 @@ class _Parser:
             body = body[1:-1]
         if body == "null":
             return syntax.Literal(span, None, kind)
-        value = self.known(_READERS[kind](body), f"{name}({body})", span)
+        value = self.known(READERS[kind](body), f"{name}({body})", span)
         return syntax.Literal(span, value, kind)
 
     def known(self, value: _Value | None, text: str, span: Span) -> _Value:
@@ -1908,7 +1954,7 @@ def _guid(text: str) -> str | None:
     return "-".join(found.groups()).lower() if found else None
 
 
-_READERS: dict[KqlType, Callable[[str], _Value | None]] = {
+READERS: dict[KqlType, Callable[[str], _Value | None]] = {
     KqlType.BOOL: _bool,
     KqlType.INT: _int,
     KqlType.LONG: _long,
@@ -1918,6 +1964,7 @@ _READERS: dict[KqlType, Callable[[str], _Value | None]] = {
     KqlType.DATETIME: literals.datetime_ticks,
     KqlType.TIMESPAN: literals.timespan_ticks,
 }
+"""What the text of a typed literal stands for, None for what is none."""
 
 
 def _number(text: str) -> int | float:

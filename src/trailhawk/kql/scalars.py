@@ -29,7 +29,16 @@ from trailhawk.kql.plan import (
     references,
 )
 from trailhawk.kql.schema import INGESTION_TIME
-from trailhawk.kql.scope import Env, FunctionBinding, ScalarBinding, Scope, TableBinding, suggestion, visible
+from trailhawk.kql.scope import (
+    Env,
+    FunctionBinding,
+    ScalarBinding,
+    Scope,
+    TableBinding,
+    no_function,
+    suggestion,
+    visible,
+)
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 _T = KqlType
@@ -171,7 +180,7 @@ class ScalarBinder:
             return bound
         if bound.type is _T.DYNAMIC:
             return self.convert(bound, _T.BOOL, span)
-        raise BindingError(f"a bool is expected, this is a {bound.type.value}", span)
+        raise BindingError(f"a bool is expected, this is a {bound.type.value}", span, code="wrong-type")
 
     def knows(self, name: str, env: Env) -> bool:
         """Is there a scalar function of this name?"""
@@ -229,7 +238,10 @@ class ScalarBinder:
                 )
         known = [*scope.by_name, *scope.env.all_names()]
         raise BindingError(
-            f"there is no column or variable '{expr.text}'", expr.span, hint=suggestion(expr.text, known)
+            f"there is no column or variable '{expr.text}'",
+            expr.span,
+            hint=suggestion(expr.text, known),
+            code="unknown-column",
         )
 
     def _member(self, expr: syntax.Member, scope: Scope, collect: Collector | None) -> Expr:
@@ -318,7 +330,9 @@ class ScalarBinder:
             if _T.GUID in (a, b) and _T.STRING in (a, b):
                 return self.convert(left, _T.GUID, expr.span), self.convert(right, _T.GUID, expr.span)
         hint = "use todatetime(...)" if _T.DATETIME in (a, b) else ""
-        raise BindingError(f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint)
+        raise BindingError(
+            f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint, code="wrong-type"
+        )
 
     def _any_column(self, expr: syntax.Binary, scope: Scope) -> Expr:
         """`* has "x"`: true of one of the text columns."""
@@ -432,9 +446,7 @@ class ScalarBinder:
             *AGGREGATES,
             *scope.env.all_names(),
         ]
-        raise BindingError(
-            f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
-        )
+        raise no_function(expr, known)
 
     def _collected(self, expr: syntax.Call, scope: Scope, collect: Collector) -> Expr:
         function = collect.functions[expr.name]
@@ -448,7 +460,9 @@ class ScalarBinder:
         nulls = tuple(_is_null(arg) for arg in args)
         if function.overload.match(types, nulls) is None:
             raise BindingError(
-                f"{function.name}() does not take ({', '.join(type_.value for type_ in types)})", span
+                f"{function.name}() does not take ({', '.join(type_.value for type_ in types)})",
+                span,
+                code="wrong-arguments",
             )
         converted = self._converted(function.overload, args, span)
         type_ = function.overload.result(tuple(arg.type for arg in converted))
@@ -468,7 +482,12 @@ class ScalarBinder:
         overload = function.resolve(types, tuple(_is_null(arg) for arg in args))
         if overload is None:
             shown = spelling or f"{name}()"
-            raise BindingError(f"{shown} does not take ({', '.join(type_.value for type_ in types)})", span)
+            raise BindingError(
+                f"{shown} does not take ({', '.join(type_.value for type_ in types)})",
+                span,
+                hint="" if spelling else f"it is {_usage(name, function.overloads[0])}",
+                code="wrong-arguments",
+            )
         converted = self._converted(overload, args, span)
         type_ = overload.result(tuple(arg.type for arg in converted))
         constants = tuple(arg for arg in converted if isinstance(arg, Const))
@@ -681,3 +700,11 @@ def _convert_constant(constant: Const, to: KqlType) -> Const | None:
 
 def _is_time(type_: KqlType) -> bool:
     return type_ in (_T.DATETIME, _T.TIMESPAN)
+
+
+def _usage(name: str, overload: Overload) -> str:
+    """How a function is called: `substring(source, startingIndex, [length])`."""
+    params = [f"[{param.name}]" if param.optional else param.name for param in overload.params]
+    if overload.variadic is not None:
+        params += [overload.variadic.name, "..."]
+    return f"{name}({', '.join(params)})"

@@ -99,6 +99,16 @@ class StoredNames(Mapping[str, Binding]):
         return FunctionBinding(name, self._functions[name], Env(StoredNames(self._functions, path)))
 
 
+def no_function(call: syntax.Call, known: Iterable[str]) -> BindingError:
+    """The error for a call of what nobody knows."""
+    return BindingError(
+        f"there is no function '{call.name}'",
+        call.name_span,
+        hint=suggestion(call.name, known),
+        code="unknown-function",
+    )
+
+
 def visible(columns: Iterable[OutColumn]) -> tuple[OutColumn, ...]:
     """The columns a query may name."""
     return tuple(column for column in columns if not column.name.startswith(HIDDEN_PREFIX))

@@ -52,7 +52,7 @@ class StoredFunction:
             return parse_function(self.text, base=self.base)
         except QueryError as error:
             where = "" if error.span is None else ":{}:{}".format(*self.own(error.span).position(self.text))
-            raise type(error)(f"{self.source}{where}: {error.message}", hint=error.hint) from None
+            raise error.again(None, f"{self.source}{where}: {error.message}") from None
 
     @property
     def fault(self) -> str:
@@ -118,7 +118,7 @@ class Functions(Mapping[str, syntax.Function]):
         function = self.all()[(error.span.start - _BASE) // _ROOM]
         line, column = function.own(error.span).position(function.text or "")
         message = f"{error.message} (in function '{function.name}' at {line}:{column})"
-        return type(error)(message, self._call_of(function.name, query), hint=error.hint)
+        return error.again(self._call_of(function.name, query), message)
 
     def _call_of(self, name: str, query: syntax.Query) -> Span | None:
         """Where the query first calls this function, itself or by way of others."""

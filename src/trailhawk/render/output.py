@@ -12,7 +12,7 @@ from trailhawk.kql.types import KqlType
 from trailhawk.render.chart import chart
 from trailhawk.render.console import page_width, results
 from trailhawk.render.table import print_fields, print_rows
-from trailhawk.render.text import csv_lines, to_json
+from trailhawk.render.text import csv_lines, to_json, visible
 
 if TYPE_CHECKING:
     from trailhawk.engine.result import Result
@@ -75,8 +75,36 @@ def show_one(thing: Mapping[str, object], form: Format) -> None:
 
 
 def show_result(result: Result, form: RowFormat, *, most: int) -> None:
-    """Print a query's result; a table stops after `most` rows (0: never), the other forms have all."""
-    names = [column.name for column in result.columns]
+    """Print a query's result; a table stops after `most` rows (0: never), the other forms have all.
+
+    Of several results each has its name: JSON is a list of `{name, rows}`, a line of JSON lines is `{name,
+    row}`, and before the heads of tables and CSV stands a line with it.
+    """
+    if not result.others:
+        _show_result(result, form, most)
+        return
+    several = [(each.name or f"result {number}", each) for number, each in enumerate(result.all(), 1)]
+    if form is RowFormat.JSON:
+        parts = ({"name": name, "rows": list(_objects(_names(each), each))} for name, each in several)
+        print_json_list(parts)
+        return
+    for number, (name, each) in enumerate(several):
+        if form is RowFormat.JSONL:
+            for row in _objects(_names(each), each):
+                print(to_json({"name": name, "row": row}))
+            continue
+        if number and form is RowFormat.CSV:
+            print()
+        print(f"# {visible(name)}" if form is RowFormat.CSV else visible(name))
+        _show_result(each, form, most)
+
+
+def _names(result: Result) -> list[str]:
+    return [column.name for column in result.columns]
+
+
+def _show_result(result: Result, form: RowFormat, most: int) -> None:
+    names = _names(result)
     match form:
         case RowFormat.JSON:
             print_json_list(_objects(names, result))

@@ -111,7 +111,7 @@ def chosen(node: Node, items: Sequence[syntax.Expr]) -> list[OutColumn]:
 
 def no_column(item: syntax.Name, columns: Iterable[OutColumn]) -> BindingError:
     hint = suggestion(item.text, [column.name for column in columns])
-    return BindingError(f"there is no column '{item.text}'", item.span, hint=hint)
+    return BindingError(f"there is no column '{item.text}'", item.span, hint=hint, code="unknown-column")
 
 
 def keep(node: Node, columns: Sequence[OutColumn]) -> Node:

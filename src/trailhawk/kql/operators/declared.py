@@ -11,6 +11,7 @@ from uuid import UUID
 
 from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
+from trailhawk.kql.parser import READERS
 from trailhawk.kql.plan import Const, ConstValue, Node
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.scope import Env, FunctionBinding, PatternBinding, ScalarBinding, Scope
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _T = KqlType
+_READ = frozenset({_T.BOOL, _T.INT, _T.LONG, _T.REAL, _T.DECIMAL, _T.GUID})
+"""Types whose texts are read as in a literal; the conversion of a text reads times."""
 
 
 def parameter(
@@ -33,7 +36,7 @@ def parameter(
         given = _constant(values[declared.name], declared)
         value = binder.scalars.convert(given, type_, declared.span)
         if not isinstance(value, Const) or (value.value is None and given.value is not None):
-            raise BindingError(f"the value of parameter '{declared.name}' is no {type_.value}", declared.span)
+            raise _is_none(declared)
         return ScalarBinding(value)
     if declared.default is None:
         hint = f"write {declared.name}: type = value"
@@ -50,7 +53,7 @@ def _constant(value: object, declared: syntax.Parameter) -> Const:
             found = (_T.DYNAMIC, None)
         case bool():
             found = (_T.BOOL, value)
-        case int():
+        case int() if -(2**63) <= value < 2**63:
             found = (_T.LONG, value)
         case float():
             found = (_T.REAL, value)
@@ -64,12 +67,13 @@ def _constant(value: object, declared: syntax.Parameter) -> Const:
             found = (_T.TIMESPAN, (value // timedelta(microseconds=1)) * 10)
         case str() if declared.type is _T.DYNAMIC:
             found = (_T.DYNAMIC, _json(value, declared.span))
-        case str() if declared.type is _T.GUID:
-            found = (_T.GUID, str(_uuid(value, declared.span)))
-        case str() if declared.type is _T.BOOL and value.lower() in ("true", "false"):
-            found = (_T.BOOL, value.lower() == "true")
+        case str() if declared.type in _READ:
+            read = READERS[declared.type](value.strip())
+            if read is None:
+                raise _is_none(declared)
+            found = (declared.type, read)
         case str():
-            return _read(value, declared.type)
+            found = (_T.STRING, value)
         case list() | dict():
             found = (_T.DYNAMIC, value)
         case _:
@@ -77,16 +81,11 @@ def _constant(value: object, declared: syntax.Parameter) -> Const:
     return Const(*found)
 
 
-def _read(text: str, type_: KqlType | None) -> Const:
-    """A text as a number where one is asked for; times are read by the conversion."""
-    try:
-        if type_ in (_T.LONG, _T.INT):
-            return Const(_T.LONG, int(text))
-        if type_ is _T.REAL:
-            return Const(_T.REAL, float(text))
-    except ValueError:
-        return Const(_T.DYNAMIC, [])  # which is none of these, and is told so
-    return Const(_T.STRING, text)
+def _is_none(declared: syntax.Parameter) -> BindingError:
+    wanted = "" if declared.type is None else declared.type.value
+    return BindingError(
+        f"the value of parameter '{declared.name}' is no {wanted}", declared.span, code="wrong-type"
+    )
 
 
 def _json(text: str, span: Span) -> ConstValue:
@@ -95,13 +94,6 @@ def _json(text: str, span: Span) -> ConstValue:
     except ValueError:
         raise BindingError("a dynamic parameter is given as JSON", span) from None
     return value if isinstance(value, bool | int | float | str | list | dict) else None
-
-
-def _uuid(text: str, span: Span) -> UUID:
-    try:
-        return UUID(text)
-    except ValueError:
-        raise BindingError("a guid parameter is no GUID", span) from None
 
 
 def pattern_of(expr: syntax.Expr, env: Env) -> tuple[PatternBinding, syntax.Call, syntax.Expr | None] | None:

@@ -47,7 +47,9 @@ def evaluate(binder: Binder, node: Node, operator: syntax.Evaluate, env: Env) ->
         raise UnsupportedError(f"plugin {call.name}(): a query does not leave the machine", call.name_span)
     if call.name not in PLUGINS:
         hint = suggestion(call.name, PLUGINS)
-        raise BindingError(f"there is no plugin '{call.name}'", call.name_span, hint=hint)
+        raise BindingError(
+            f"there is no plugin '{call.name}'", call.name_span, hint=hint, code="unknown-function"
+        )
     if carried(binder, node) or riders(node):
         raise UnsupportedError(f"evaluate {call.name}() inside a sub-pipe", operator.span)
     found = PLUGINS[call.name](Use(binder, node, env, call, operator.columns, operator.open))

@@ -30,22 +30,34 @@ def named(expr: syntax.Expr, env: Env) -> Env:
     return env.with_(names) if names else env
 
 
-def results(binder: Binder, expr: syntax.Expr, env: Env) -> list[Node] | None:
-    """The results of a statement that gives several, or only names; None of one that gives a table."""
+def name_of(expr: syntax.Expr) -> str:
+    """What a statement calls its table, by a last `as`; '' where it does not."""
+    last = expr.operators[-1] if isinstance(expr, syntax.Pipe) and expr.operators else None
+    return last.name if isinstance(last, syntax.As) else ""
+
+
+def results(binder: Binder, expr: syntax.Expr, env: Env) -> list[tuple[str, Node]] | None:
+    """The named results of a statement that gives several, or only names; None of one that gives a table."""
     if not isinstance(expr, syntax.Pipe) or not expr.operators:
         return None
     last = expr.operators[-1]
     before = syntax.Pipe(expr.span, expr.source, expr.operators[:-1])
     match last:
         case syntax.Fork():
-            return [binder.table(_followed(before, branch.body), env) for branch in last.branches]
+            return [
+                (branch.name or "", binder.table(_followed(before, branch.body), env))
+                for branch in last.branches
+            ]
         case syntax.Facet():
-            bodies = [] if last.body is None else [binder.table(_followed(before, last.body), env)]
-            return bodies + [binder.table(_counted(before, column), env) for column in last.columns]
+            bodies = [] if last.body is None else [("", binder.table(_followed(before, last.body), env))]
+            return bodies + [_counted(binder, before, column, env) for column in last.columns]
         case syntax.GraphToTable() if len(last.outputs) > 1:
             if all(output.name is not None for output in last.outputs):
                 return []
-            return [binder.table(_exported(before, last, output), env) for output in last.outputs]
+            return [
+                (output.name or output.kind, binder.table(_exported(before, last, output), env))
+                for output in last.outputs
+            ]
     return None
 
 
@@ -54,8 +66,8 @@ def _followed(before: syntax.Pipe, body: syntax.Pipe) -> syntax.Pipe:
     return syntax.Pipe(body.span, before, body.operators)
 
 
-def _counted(before: syntax.Pipe, column: syntax.Expr) -> syntax.Pipe:
-    """A facet: each value of a column and how many rows have it."""
+def _counted(binder: Binder, before: syntax.Pipe, column: syntax.Expr, env: Env) -> tuple[str, Node]:
+    """A facet: each value of a column and how many rows have it, under the column's name."""
     if not isinstance(column, syntax.Name):
         raise BindingError("facet takes names of columns", column.span)
     count = syntax.Named(
@@ -64,7 +76,8 @@ def _counted(before: syntax.Pipe, column: syntax.Expr) -> syntax.Pipe:
         syntax.Call(column.span, "count", (), column.span),
         (column.span,),
     )
-    return syntax.Pipe(column.span, before, (syntax.Summarize(column.span, (count,), (column,)),))
+    counted = syntax.Pipe(column.span, before, (syntax.Summarize(column.span, (count,), (column,)),))
+    return column.text, binder.table(counted, env)
 
 
 def _exported(before: syntax.Pipe, operator: syntax.GraphToTable, output: syntax.GraphOutput) -> syntax.Pipe:

@@ -36,6 +36,7 @@ from trailhawk.kql.scope import (
     ScalarBinding,
     Scope,
     TableBinding,
+    no_function,
     suggestion,
     visible,
 )
@@ -75,7 +76,12 @@ def table_name(binder: Binder, expr: syntax.Name, env: Env) -> Node:
     table = table_named(binder, expr.text)
     if table is None:
         known = [*binder.catalog.table_names(), *env.all_names()]
-        raise NoTableError(f"there is no table '{expr.text}'", expr.span, hint=suggestion(expr.text, known))
+        raise NoTableError(
+            f"there is no table '{expr.text}'",
+            expr.span,
+            hint=suggestion(expr.text, known),
+            code="unknown-table",
+        )
     return scan(binder, table)
 
 
@@ -133,9 +139,7 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
     if expr.name in FUNCTIONS or expr.name in AGGREGATES:
         raise BindingError(f"'{expr.name}()' gives a value, not a table", expr.span, hint="use print")
     known = [*env.all_names(), "materialize", "table", WATCHLIST_FUNCTION, WATCHLIST_ALIASES]
-    raise BindingError(
-        f"there is no function '{expr.name}'", expr.name_span, hint=suggestion(expr.name, known)
-    )
+    raise no_function(expr, known)
 
 
 def table_elsewhere(binder: Binder, expr: syntax.Member, env: Env) -> Node:
@@ -159,8 +163,7 @@ def invoke(binder: Binder, before: syntax.Pipe, operator: syntax.Invoke, env: En
     call = operator.call
     function = env.get(call.name)
     if not isinstance(function, FunctionBinding):
-        hint = suggestion(call.name, env.all_names())
-        raise BindingError(f"there is no function '{call.name}'", call.name_span, hint=hint)
+        raise no_function(call, env.all_names())
     return call_table(binder, function, (before, *call.args), Scope((), env), operator.span)
 
 
