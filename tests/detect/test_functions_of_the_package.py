@@ -408,3 +408,61 @@ def test_both_names_have_the_same_columns_with_the_types_of_the_schema(buckets: 
     letters = {"s": "string", "g": "string", "b": "bool", "d": "real", "t": "datetime"}
     raw = {(name, type_) for name, type_ in schemas[0] if name.startswith("Records_")}
     assert all(letters[name[-1]] == type_ for name, type_ in raw)
+
+
+# --- callers and what they do for the first time -----------------------------------------------------------
+
+
+def call(day: int, name: str, address: str, identity: Mapping[str, object], **more: object) -> Record:
+    made = record(9, "s3", name, identity, sourceIPAddress=address, **more)
+    return {**made, "eventTime": f"2026-02-{day:02}T09:00:00Z"}
+
+
+ROLE = {
+    "type": "AssumedRole",
+    "principalId": "AROAOPS:bob",
+    "arn": SESSION,
+    "accountId": ACCOUNT,
+    "accessKeyId": "ASIABOB",
+    "sessionContext": {"sessionIssuer": {"type": "Role", "arn": f"arn:aws:iam::{ACCOUNT}:role/ops"}},
+}
+SERVICE = {"type": "AWSService", "invokedBy": "config.amazonaws.com"}
+
+
+def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterable[Record]], Engine]) -> None:
+    engine = engine_of(
+        [
+            call(1, "GetObject", "198.51.100.7", BOB),
+            call(2, "GetObject", "198.51.100.7", ROLE, errorCode="AccessDenied"),
+            call(3, "GetObject", "config.amazonaws.com", SERVICE),
+            call(4, "GetObject", "198.51.100.7", ROOT),
+        ]
+    )
+    query = "AwsCalls | sort by TimeGenerated asc | project Principal, Session, AccessKey, IsService, IsDenied"
+    assert rows(engine, query) == [
+        [BOB["arn"], "", "AKIABOB", False, False],
+        [f"arn:aws:iam::{ACCOUNT}:role/ops", "AROAOPS:bob", "ASIABOB", False, True],
+        ["config.amazonaws.com", "", "", True, False],
+        [ROOT["arn"], "", "", False, False],
+    ]
+
+
+def test_aws_first_seen_gives_pairs_that_are_new(engine_of: Callable[[Iterable[Record]], Engine]) -> None:
+    bucket = {"requestParameters": {"bucketName": "cards", "key": "a"}}
+    engine = engine_of(
+        [
+            call(1, "GetObject", "198.51.100.7", BOB, **bucket),
+            call(28, "GetObject", "198.51.100.7", BOB, **bucket),
+            call(28, "GetObject", "203.0.113.66", BOB, **bucket),
+            call(28, "GetObject", "203.0.113.67", BOB, errorCode="AccessDenied", **bucket),
+            call(28, "GetObject", "198.51.100.7", ROLE, **bucket),
+        ]
+    )
+    tail = "sort by Subject asc | project Subject, Value, KnownValues, Calls, AccessKeys"
+    assert rows(engine, f'AwsFirstSeen("Principal", "Address", 2d) | {tail}') == [
+        [f"arn:aws:iam::{ACCOUNT}:role/ops", "198.51.100.7", 0, 1, '["ASIABOB"]'],
+        [BOB["arn"], "203.0.113.66", 1, 1, '["AKIABOB"]'],
+    ]
+    assert rows(engine, f'AwsFirstSeen("Bucket", "Address", 2d) | {tail}') == [
+        ["cards", "203.0.113.66", 1, 1, '["AKIABOB"]']
+    ]

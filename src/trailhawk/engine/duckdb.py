@@ -170,6 +170,10 @@ class DuckDBEngine:
             text, self.tables, self._rows, period=period, history=history, functions=self.functions
         )
 
+    def rows(self, plan: Node) -> pa.Table:
+        """The rows of a plan; columns have the names that `lower.column_name` gives their ids."""
+        return self._rows(plan)
+
     def _rows(self, plan: Node) -> pa.Table:
         cursor = self._connection.cursor()
         try:
@@ -295,7 +299,7 @@ class DuckDBEngine:
             cursor.register(name, rows)
             selects.append(f"SELECT {_columns(scan, frozenset(rows.column_names))} FROM {name}")
         if not selects:
-            return f"SELECT {_columns(scan, frozenset())} WHERE FALSE"
+            return f"SELECT {_nulls(scan)} WHERE FALSE"
         return " UNION ALL ".join(selects)
 
 
@@ -341,6 +345,12 @@ def _select(scan: Scan, columns: frozenset[str], spans: Spans | None, files: Seq
 
 def _time(moment: datetime) -> str:
     return f"TIMESTAMP '{moment.replace(tzinfo=None).isoformat(sep=' ')}'"
+
+
+def _nulls(scan: Scan) -> str:
+    """The select list of a scan without any file."""
+    items = [f"CAST(NULL AS {SQL_TYPES[column.type]}) AS {column_name(column.id)}" for column in scan.columns]
+    return ", ".join(items) or "1 AS one"
 
 
 def _columns(scan: Scan, present: frozenset[str]) -> str:
