@@ -438,8 +438,8 @@ def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterab
             call(4, "GetObject", "198.51.100.7", ROOT),
         ]
     )
-    query = "AwsCalls | sort by TimeGenerated asc | project Principal, Session, AccessKey, IsService, IsDenied"
-    assert rows(engine, query) == [
+    shown = "Principal, Session, AccessKey, IsService, IsDenied"
+    assert rows(engine, f"AwsCalls | sort by TimeGenerated asc | project {shown}") == [
         [BOB["arn"], "", "AKIABOB", False, False],
         [f"arn:aws:iam::{ACCOUNT}:role/ops", "AROAOPS:bob", "ASIABOB", False, True],
         ["config.amazonaws.com", "", "", True, False],
