@@ -1,0 +1,177 @@
+"""`trailhawk run`: jobs that go on, fail, end; and whole processes against AWS."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+import pytest
+
+from trailhawk import run as run_module
+from trailhawk.run import Event, Job, Runner, every
+from trailhawk.workspace import Workspace
+
+if TYPE_CHECKING:
+    from conftest import Aws
+
+NOW = datetime(2026, 3, 3, tzinfo=UTC)
+
+
+def runner(jobs: list[Job], told: list[Event]) -> Runner:
+    return Runner(jobs, tell=told.append, clock=lambda: NOW, rng=random.Random(1))
+
+
+def test_a_job_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "FIRST_WAIT", 0.001)
+    stop, told, calls = threading.Event(), list[Event](), 0
+
+    def work(stop: threading.Event) -> None:
+        nonlocal calls
+        calls += 1
+        if calls < 3:
+            raise ValueError("no luck")
+        stop.set()
+
+    assert runner([Job("one", work)], told).run(stop, drain_seconds=5) == []
+    assert calls == 3
+    failures = [event for event in told if event.level == "error"]
+    assert [event.message for event in failures] == ["failed: ValueError: no luck"] * 2
+    assert failures[1].fields["again_in_seconds"] == 0.002
+
+
+def test_a_job_that_does_not_end_is_named_after_the_time() -> None:
+    stop, told, free = threading.Event(), list[Event](), threading.Event()
+
+    def stubborn(stop: threading.Event) -> None:
+        stop.wait()
+        free.wait(30)
+
+    def ready(stop: threading.Event) -> None:
+        stop.set()
+
+    started = time.monotonic()
+    left = runner([Job("stubborn", stubborn), Job("ready", ready)], told).run(stop, drain_seconds=0.1)
+    free.set()
+    assert left == ["stubborn"]
+    assert time.monotonic() - started < 5
+
+
+def test_a_step_is_repeated_until_the_end() -> None:
+    stop, steps = threading.Event(), 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 4:
+            stop.set()
+
+    every(0.0, step)(stop)
+    assert steps == 4
+
+
+Start = Callable[[Path], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts processes, which do not outlive the test."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def started(home: Path) -> subprocess.Popen[bytes]:
+        words = ["--home", str(home), "run", "--log", "json", "--status", "1"]
+        process = subprocess.Popen([sys.executable, "-m", "trailhawk", *words], stderr=subprocess.PIPE)
+        processes.append(process)
+        return process
+
+    yield started
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def ended(process: subprocess.Popen[bytes]) -> list[dict[str, object]]:
+    """Stop a process as a service manager does; what it told."""
+    process.send_signal(signal.SIGTERM)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told.decode()
+    return [orjson.loads(line) for line in told.splitlines()]
+
+
+def until(true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.1)
+
+
+def settings(home: Path, aws: Aws, queue: str) -> None:
+    home.mkdir()
+    (home / "trailhawk.toml").write_text(
+        f"""
+        [run]
+        compact_seconds = 1
+        health_seconds = 1
+
+        [connectors.main]
+        type = "sqs"
+        queue_url = "{queue}"
+        region = "{aws.access.region}"
+        endpoint_url = "{aws.url}"
+        flush_seconds = 1
+        """
+    )
+
+
+def test_two_processes_share_a_queue_and_end_when_told(aws: Aws, start: Start, tmp_path: Path) -> None:
+    queue, home = aws.queue(aws.bucket()), tmp_path / "home"
+    settings(home, aws, queue)
+    processes = [start(home), start(home)]
+    for number in range(30):
+        aws.put("logs", f"{number}.json")
+    lake = Workspace.open(home).lake
+    until(lambda: lake.snapshot("AWSCloudTrail").rows >= 30)
+    told = [ended(process) for process in processes]
+    assert lake.snapshot("AWSCloudTrail").rows == 30
+    # The notification's own test message is among the objects of neither.
+    assert aws.waiting(queue) == (0, 0)
+    for events in told:
+        messages = [event["message"] for event in events if event["job"] == "run"]
+        assert messages == ["started, connectors: main", "stopping", "stopped"]
+        assert any(event["job"] == "main" and "objects" in event for event in events)
+    health = Workspace.open(home).health()
+    assert {"name": "main", "state": "ok", "kind": "sqs"}.items() <= health[-1].items()
+
+
+def test_a_connector_that_fails_is_told_and_ends_no_other(aws: Aws, start: Start, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    settings(home, aws, f"{aws.url}/123456789012/nowhere")
+    process = start(home)
+    workspace = Workspace.open(home)
+
+    def failing() -> bool:
+        return any(each["state"] == "failing" for each in workspace.health())
+
+    until(failing)
+    told = ended(process)
+    (health,) = [each for each in workspace.health() if each["name"] == "main"]
+    assert "does not exist" in str(health["reason"])
+    assert any(event["job"] == "health" and event["level"] == "warning" for event in told)
+
+
+def test_a_wrong_setting_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "trailhawk.toml").write_text("[run]\ndrain_seconds = 0\n")
+    command = [sys.executable, "-m", "trailhawk", "--home", str(tmp_path), "run"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert "run.drain_seconds is 0; it is from 1 to 3,600" in done.stderr
+    assert done.stderr.count("\n") == 1
