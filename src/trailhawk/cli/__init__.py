@@ -18,6 +18,7 @@ from trailhawk.errors import TrailhawkError, UsageError
 
 COMMANDS = (
     "ingest",
+    "connectors",
     "run",
     "quarantine",
     "verify",
@@ -28,6 +29,7 @@ COMMANDS = (
     "functions",
     "watchlist",
     "rules",
+    "hunt",
     "detect",
     "incidents",
     "simulate",

@@ -21,6 +21,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
@@ -311,7 +312,7 @@ class SqsConnector:
                 self._held.pop(message.id, None)
         self._board.flight(sum(held.left for held in self._held.values()))
         for group in _grouped(message for message in settled if not message.kept):
-            self._request(lambda group=group: self._delete_group(group), stop)  # type: ignore[misc]
+            self._request(partial(self._delete_group, group), stop)
         for message in settled:
             if message.kept:
                 waits = Waits(self._intake.rng, first=30.0, longest=_LONGEST_RELEASE)
@@ -329,7 +330,7 @@ class SqsConnector:
             for message in messages:
                 self._held.pop(message.id, None)
         for group in _grouped(messages):
-            self._request(lambda group=group: self._hide(group, seconds), threading.Event())  # type: ignore[misc]
+            self._request(partial(self._hide, group, seconds), threading.Event())
 
     def _hide(self, group: Sequence[_Message], seconds: int) -> None:
         self._sqs.change_message_visibility_batch(
@@ -354,10 +355,7 @@ class SqsConnector:
                 held = list(self._held.values())
             for group in _grouped(held):
                 if not ended.is_set():
-                    self._request(
-                        lambda group=group: self._hide(group, self._settings.visibility_seconds),  # type: ignore[misc]
-                        ended,
-                    )
+                    self._request(partial(self._hide, group, self._settings.visibility_seconds), ended)
 
     def _told(self, fault: Fault) -> None:
         self._board.problem(str(fault))

@@ -1,0 +1,113 @@
+"""Ways in for logs: what there is, whether it works, running one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trailhawk.cli.options import FormatOption, QuietOption, examples, group, tell, workspace_of
+from trailhawk.render.output import Format, Shown, show_list, show_one
+from trailhawk.render.text import members
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.connector import Connector, State
+
+app = group("The ways in for logs that trailhawk.toml of the home names.")
+
+NameArgument = Annotated[
+    str, typer.Argument(metavar="NAME", help="The connector's name in trailhawk.toml.", show_default=False)
+]
+
+_LOOK_SECONDS = 0.5
+
+
+@app.command("list", epilog=examples("trailhawk connectors list", "trailhawk connectors list --format json"))
+def list_(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+    """List the connectors with their type and where they bring logs from."""
+    found = workspace_of(context).connector_settings
+    things = [{"name": each.name, "type": each.type, "where": each.where} for each in found.values()]
+    columns = [Shown("name", "name"), Shown("type", "type"), Shown("where", "where")]
+    show_list(things, columns, form, empty="no connectors: trailhawk.toml of the home has none")
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk connectors run cloudtrail",
+        "trailhawk connectors run backfill --once",
+    )
+)
+def run(
+    context: typer.Context,
+    name: NameArgument,
+    once: Annotated[bool, typer.Option("--once", help="End when there is nothing more to take now.")] = False,
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Take what a connector brings into the lake, until it is told to stop.
+
+    Ctrl-C and SIGTERM end it: what it has read is stored first, and the rest
+    is given back. It may run several times at once, on any number of machines.
+    """
+    connector = workspace_of(context).connector(name)
+    stop = threading.Event()
+    with _stopped_by_signals(stop):
+        state = _run(connector, stop, once=once, quiet=quiet)
+    show_one({key: value for key, value in members(state).items() if key in _SUMMARY}, form)
+    if state.set_aside:
+        tell(f"{state.set_aside:,} objects were set aside: 'trailhawk quarantine list' shows them")
+    if state.problem:
+        tell(f"last problem: {state.problem}")
+
+
+_SUMMARY = ("name", "type", "objects", "records", "rows", "bytes", "skipped", "set_aside", "passed_over")
+
+
+def _run(connector: Connector, stop: threading.Event, *, once: bool, quiet: bool) -> State:
+    """Run a connector in a thread of its own and show how far it is; its last state."""
+    from trailhawk.render.console import progress
+
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            connector.run(stop, once=once)
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=work, name=connector.name, daemon=True)
+    thread.start()
+    told = ""
+    with progress(f"{connector.name}, objects", quiet=quiet) as bar:
+        while thread.is_alive():
+            thread.join(_LOOK_SECONDS)
+            state = connector.state()
+            bar(state.objects, state.total or 0)
+            if state.problem and state.problem != told:
+                told = state.problem
+                tell(f"{connector.name}: {told}")
+    if failed:
+        raise failed[0]
+    return connector.state()
+
+
+@contextmanager
+def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
+    """Set `stop` at the first SIGINT or SIGTERM; a second SIGINT interrupts."""
+
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

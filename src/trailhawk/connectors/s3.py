@@ -1,0 +1,422 @@
+"""Buckets listed and compared with the ledger: a backfill, or the way in where there is no queue.
+
+A pass lists every key below each location, in S3's order, and takes what the ledger does not have. No cursor
+decides what is new: a key that sorts before others and comes after them is found by the next pass. Within a
+pass a small file remembers how far everything is settled, so that a pass that was cut off goes on there;
+what came meanwhile before that place is listed once more at its end.
+
+Where it goes on (`every_seconds`), most passes list only the folders of the last days: `.../2026/03/01/` as
+AWS names them, below the parents that the last full pass saw.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import hashlib
+import os
+import re
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import orjson
+from botocore import exceptions as aws
+
+from trailhawk.connectors import credentials
+from trailhawk.connectors.config import ConnectorSettings, Location, S3Settings
+from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
+from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, log_object, refused_object
+from trailhawk.connectors.notices import Notice
+from trailhawk.connectors.objects import Outcome
+from trailhawk.connectors.prefetch import Prefetch
+from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2RequestTypeDef, ListObjectVersionsRequestTypeDef
+
+T = TypeVar("T")
+
+_DAY_FOLDER: Final = re.compile(
+    r"(?P<parent>.*?)(?:year=)?(?P<year>20\d\d)/(?:month=)?(?P<month>\d\d)/(?:day=)?(?P<day>\d\d)/", re.DOTALL
+)
+_DAY_IN_NAME: Final = re.compile(r"[_/](?P<year>20\d\d)(?P<month>\d\d)(?P<day>\d\d)(?:[T_/.-]|$)")
+_MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with one object
+_SAVE_SECONDS: Final = 5.0
+_MOST_PARENTS: Final = 100_000
+_LISTING_ATTEMPTS: Final = 8  # some minutes
+_READING_ATTEMPTS: Final = 30  # some 25 minutes
+
+
+def connector(settings: ConnectorSettings, intake: Intake) -> S3Connector:
+    """The connector of these settings."""
+    if not isinstance(settings, S3Settings):
+        raise TypeError(f"settings of type {settings.type}")
+    signed_in = credentials.session(settings.access)
+    client = credentials.s3_client(signed_in, settings.access, connections=settings.reading.threads + 2)
+    return S3Connector(settings, intake, client)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a full pass of a location is: all keys up to `after` are settled. `parents` of day folders."""
+
+    after: str = ""
+    parents: tuple[str, ...] = ()
+
+
+class S3Connector:
+    """Takes what a listing of buckets shows and the ledger has not."""
+
+    def __init__(self, settings: S3Settings, intake: Intake, client: S3Client) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._client = client
+        self._board = Board(settings.name, settings.type, intake.clock)
+        self._waits = Waits(intake.rng)
+        self._denied = 0
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    def state(self) -> State:
+        return self._board.state()
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Take what is there; with `once`, or without `every_seconds`, to the end of one full pass.
+
+        ConnectorError for a bucket that cannot be listed or whose objects are all refused; where the
+        connector goes on, it says so in its state and tries again with the next pass.
+        """
+        settings = self._settings
+        taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
+        one_pass = once or not settings.every_seconds
+        full_since: float | None = None
+        try:
+            while not stop.is_set():
+                full = full_since is None or bool(
+                    settings.full_every_seconds
+                    and time.monotonic() - full_since >= settings.full_every_seconds
+                )
+                started = time.monotonic()
+                try:
+                    self._pass(taker, stop, full=full)
+                    if full:
+                        full_since = started
+                except ConnectorError as error:
+                    if one_pass:
+                        raise
+                    self._board.problem(error.message)
+                if one_pass:
+                    return
+                self._board.doing("waiting for the next pass")
+                stop.wait(max(0.0, settings.every_seconds - (time.monotonic() - started)))
+        finally:
+            self._board.doing("stopped")
+
+    # A pass
+
+    def _pass(self, taker: Taker, stop: threading.Event, *, full: bool) -> None:
+        """List everything, or the recent days, and take what is new. Ends early when `stop` is set."""
+        self._denied = 0
+        memories = {location: _Memory(self._intake.folder, location) for location in self._settings.locations}
+        count = _Count()
+        counting = threading.Event()
+        if full:
+            marks = {location: memory.read().after for location, memory in memories.items()}
+            threading.Thread(target=self._count, args=(marks, count, counting), daemon=True).start()
+        try:
+            for location, memory in memories.items():
+                if stop.is_set():
+                    return
+                if full:
+                    self._full(taker, location, memory, count, stop)
+                else:
+                    self._recent(taker, location, memory, count, stop)
+        finally:
+            counting.set()
+            self._board.ahead(None, None)
+        if not self._denied:
+            self._board.problem("")
+
+    def _full(
+        self, taker: Taker, location: Location, memory: _Memory, count: _Count, stop: threading.Event
+    ) -> None:
+        """A full pass of a location, from where the last one was cut off, and then what lies before that."""
+        begun = memory.read().after
+        self._take_listed(taker, location, count, stop, memory=memory)
+        if begun:
+            self._take_listed(taker, location, count, stop, until=begun)
+        if not stop.is_set():
+            memory.write(dataclasses.replace(memory.read(), after=""))
+
+    def _recent(
+        self, taker: Taker, location: Location, memory: _Memory, count: _Count, stop: threading.Event
+    ) -> None:
+        """The folders of the last days and of tomorrow, where clocks are ahead."""
+        today = self._intake.clock().date()
+        for parent in memory.read().parents:
+            for back in range(self._settings.recent_days, -2, -1):
+                if not stop.is_set():
+                    folder = day_folder(parent, today - dt.timedelta(days=back))
+                    self._take_listed(taker, Location(location.bucket, folder), count, stop)
+
+    def _take_listed(
+        self,
+        taker: Taker,
+        location: Location,
+        count: _Count,
+        stop: threading.Event,
+        *,
+        memory: _Memory | None = None,
+        until: str = "",
+    ) -> None:
+        """Take what is new below a location, up to the key `until`, from where `memory` says."""
+        settled = _Settled(memory.read() if memory else Mark())
+        fetcher = Fetcher(
+            self._client,
+            waits=self._waits,
+            stop=stop,
+            attempts=_READING_ATTEMPTS,
+            max_bytes=self._settings.reading.max_object_bytes,
+            told=self._told,
+        )
+        saved = time.monotonic()
+        with Prefetch[_Place](fetcher, threads=self._settings.reading.threads) as ahead:
+            for notice in self._listed(location, settled.mark.after, stop):
+                if until and notice.key > until:
+                    break
+                place = settled.begin(notice)
+                if not self._wants(notice):
+                    self._board.passed_over(1)
+                    place.ended = True
+                elif taker.knows(identity(notice)):
+                    taker.take(refused_object(notice, "taken before"), self._ender(place, None, count))
+                else:
+                    ahead.ask(notice, place)
+                self._take_ready(taker, ahead, count, stop, wait=ahead.is_full)
+                if stop.is_set():
+                    break
+                if taker.age >= dt.timedelta(seconds=self._settings.flush_seconds):
+                    taker.flush()
+                if time.monotonic() - saved >= _SAVE_SECONDS:
+                    saved = time.monotonic()
+                    self._board.ahead(count.total, count.eta())
+                    mark = settled.mark
+                    if memory:
+                        memory.write(mark)
+            while len(ahead) and not stop.is_set():
+                self._take_ready(taker, ahead, count, stop, wait=True)
+            taker.flush()
+        if memory:
+            memory.write(settled.mark)
+
+    def _take_ready(
+        self, taker: Taker, ahead: Prefetch[_Place], count: _Count, stop: threading.Event, *, wait: bool
+    ) -> None:
+        """Bring to the ingest what was read by now."""
+        for place, notice, answer in ahead.ready(wait=wait):
+            if isinstance(answer, Fetched):
+                self._denied = 0
+                self._board.problem("")
+                taker.take(log_object(answer, self._settings.source), self._ender(place, answer, count))
+            elif not answer.fault.passes:
+                self._refused(answer)
+                taker.take(refused_object(notice, answer.reason), self._ender(place, None, count))
+            elif not stop.is_set():
+                raise ConnectorError(f"{self.name}: {answer}", hint="the next run goes on here")
+        self._board.flight(len(ahead))
+
+    def _refused(self, error: RefusedError) -> None:
+        """One object that cannot be had is for the quarantine; many in a row are a fault of the set-up."""
+        self._denied += error.fault.kind is Kind.DENIED
+        self._board.problem(str(error))
+        if self._denied >= _MOST_DENIED:
+            raise ConnectorError(
+                f"{self.name}: {self._denied} objects in a row are refused, the last with {error.reason}",
+                hint=f"`trailhawk connectors doctor {self.name}` says what is missing",
+            )
+
+    def _wants(self, notice: Notice) -> bool:
+        if notice.is_marker or not notice.key.endswith(self._settings.suffix):
+            return False
+        if not self._settings.since_days:
+            return True
+        day = day_of(notice.key)
+        first = self._intake.clock().date() - dt.timedelta(days=self._settings.since_days)
+        return day is None or day >= first
+
+    def _ender(self, place: _Place, what: Fetched | None, count: _Count) -> Callable[[Outcome], None]:
+        """What to do when the ledger has the object."""
+
+        def ended(outcome: Outcome) -> None:
+            size = 0
+            if what is not None:
+                what.file.close()
+                size = what.notice.size or 0
+            place.ended = True
+            count.passed += place.size
+            self._board.ended(outcome, size)
+
+        return ended
+
+    def _told(self, fault: Fault) -> None:
+        self._board.problem(str(fault))
+
+    # Listings
+
+    def _listed(self, location: Location, after: str, stop: threading.Event) -> Iterator[Notice]:
+        """Every object below a location whose key sorts behind `after`, in the order of the keys."""
+        self._board.doing(f"listing {location}")
+        pages = self._versions if self._settings.versions else self._newest
+        return pages(location, after, stop)
+
+    def _newest(self, location: Location, after: str, stop: threading.Event) -> Iterator[Notice]:
+        asked: ListObjectsV2RequestTypeDef = {"Bucket": location.bucket, "Prefix": location.prefix}
+        if after:
+            asked["StartAfter"] = after
+        while not stop.is_set():
+            page = self._page(location, partial(self._client.list_objects_v2, **asked), stop)
+            for found in page.get("Contents", []):
+                etag, size = found.get("ETag", "").strip('"'), found.get("Size")
+                yield Notice(location.bucket, found["Key"], etag=etag, size=size)
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+
+    def _versions(self, location: Location, after: str, stop: threading.Event) -> Iterator[Notice]:
+        """Every version that is kept; deletions are none."""
+        asked: ListObjectVersionsRequestTypeDef = {"Bucket": location.bucket, "Prefix": location.prefix}
+        if after:
+            asked["KeyMarker"] = after
+        while not stop.is_set():
+            page = self._page(location, partial(self._client.list_object_versions, **asked), stop)
+            for found in page.get("Versions", []):
+                etag, size = found.get("ETag", "").strip('"'), found.get("Size")
+                yield Notice(location.bucket, found["Key"], found.get("VersionId", ""), etag, size)
+            if not page.get("IsTruncated"):
+                return
+            asked["KeyMarker"] = page["NextKeyMarker"]
+            asked["VersionIdMarker"] = page["NextVersionIdMarker"]
+
+    def _page(self, location: Location, ask: Callable[[], T], stop: threading.Event) -> T:
+        try:
+            return retried(ask, self._waits, stop, attempts=_LISTING_ATTEMPTS, told=self._told)
+        except (aws.BotoCoreError, aws.ClientError) as error:
+            raise ConnectorError(
+                f"{self.name}: {location} cannot be listed: {fault_of(error)}",
+                hint=f"`trailhawk connectors doctor {self.name}` says what is missing",
+            ) from error
+
+    def _count(self, marks: Mapping[Location, str], count: _Count, over: threading.Event) -> None:
+        """Count what a full pass has before it, beside the pass itself; the estimate needs it."""
+        objects = size = 0
+        try:
+            for location, after in marks.items():
+                pages = self._versions if self._settings.versions else self._newest
+                for notice in pages(location, after, over):
+                    if self._wants(notice):
+                        objects, size = objects + 1, size + (notice.size or 0)
+        except ConnectorError:
+            return  # the pass meets the same refusal, and says so
+        if not over.is_set():
+            count.bytes, count.total = size, objects
+
+
+@dataclass
+class _Count:
+    """What a pass has before it and behind it. `total` objects of `bytes` are None until they are counted."""
+
+    total: int | None = None
+    bytes: int = 0
+    passed: int = 0
+    since: float = dataclasses.field(default_factory=time.monotonic)
+
+    def eta(self) -> float | None:
+        """Seconds until the end at the speed so far."""
+        if self.total is None or not self.passed:
+            return None
+        return (time.monotonic() - self.since) / self.passed * max(0, self.bytes - self.passed)
+
+
+@dataclass
+class _Place:
+    """A key that was listed, and whether it is settled."""
+
+    key: str
+    size: int
+    ended: bool = False
+
+
+class _Settled:
+    """How far a listing is settled: `mark.after` is the last key before which nothing is open."""
+
+    def __init__(self, mark: Mark) -> None:
+        self._after = mark.after
+        self._parents = set(mark.parents)
+        self._places: deque[_Place] = deque()
+
+    def begin(self, notice: Notice) -> _Place:
+        """A key was listed."""
+        parent = day_parent(notice.key)
+        if parent is not None and len(self._parents) < _MOST_PARENTS:
+            self._parents.add(parent)
+        place = _Place(notice.key, notice.size or 0)
+        self._places.append(place)
+        return place
+
+    @property
+    def mark(self) -> Mark:
+        while self._places and self._places[0].ended:
+            self._after = self._places.popleft().key
+        return Mark(self._after, tuple(sorted(self._parents)))
+
+
+class _Memory:
+    """A file with the mark of a location's full pass."""
+
+    def __init__(self, folder: Path, location: Location) -> None:
+        name = hashlib.sha256(str(location).encode()).hexdigest()[:32]
+        self._file = folder / "passes" / f"{name}.json"
+
+    def read(self) -> Mark:
+        """The mark; that of a beginning where there is none or it is damaged: then all is listed again."""
+        try:
+            held = orjson.loads(self._file.read_bytes())
+            return Mark(str(held["after"]), tuple(map(str, held["parents"])))
+        except (FileNotFoundError, orjson.JSONDecodeError, KeyError, TypeError):
+            return Mark()
+
+    def write(self, mark: Mark) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self._file.with_suffix(f".{os.getpid()}")
+        temporary.write_bytes(orjson.dumps({"after": mark.after, "parents": mark.parents}))
+        temporary.replace(self._file)
+
+
+def day_of(key: str) -> dt.date | None:
+    """The day that a key names, in its folders or its last part."""
+    found = _DAY_FOLDER.match(key) or _DAY_IN_NAME.search(key)
+    try:
+        return dt.date(*(int(found[part]) for part in ("year", "month", "day"))) if found else None
+    except ValueError:
+        return None
+
+
+def day_parent(key: str) -> str | None:
+    """What stands before the folders of a day: `.../eu-west-1/`, or `.../year=` where they are named so."""
+    found = _DAY_FOLDER.match(key)
+    return key[: found.start("year")] if found else None
+
+
+def day_folder(parent: str, day: dt.date) -> str:
+    """The folders of a day below such a parent."""
+    return parent + (f"{day:%Y/month=%m/day=%d/}" if parent.endswith("year=") else f"{day:%Y/%m/%d/}")
