@@ -17,15 +17,16 @@ from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from trailhawk.connectors.connector import State as ConnectorState
     from trailhawk.connectors.config import ConnectorSettings
     from trailhawk.connectors.connector import Connector
+    from trailhawk.connectors.connector import State as ConnectorState
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.connectors.sentinel_health import Told
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
+    from trailhawk.detect.hunt import Hunted
     from trailhawk.detect.proof import Outcome
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.rulebook import Imported, RuleStates
@@ -293,6 +294,15 @@ class Workspace:
             if progress is not None:
                 progress(len(outcomes), count)
         return outcomes
+
+    def hunt_all(
+        self, hunts: Sequence[Rule], *, now: datetime, progress: Callable[[int, int], None]
+    ) -> tuple[Hunted, ...]:
+        """Run hunts as of now and as of a day before, one a core."""
+        from trailhawk.detect.hunt import hunt_all
+
+        workers = os.cpu_count() or 1
+        return hunt_all(self._engine(threads=1), hunts, now=now, workers=workers, progress=progress)
 
     def query(
         self,

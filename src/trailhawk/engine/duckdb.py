@@ -128,12 +128,17 @@ class DuckDBEngine:
         now: datetime,
         window: TimeRange | None = None,
         parameters: Mapping[str, object] | None = None,
+        picked: TimeRange | None = None,
     ) -> Result:
         """Rows of the query's last tabular statement; `parameters` are values for those it declares.
 
+        `picked` is what {{StartTimeISO}} and {{EndTimeISO}} mean, `window` unless given.
+
         Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
         """
-        return self._result(self.compiled(text, now=now, window=window, parameters=parameters))
+        return self._result(
+            self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
+        )
 
     def compiled(
         self,
@@ -142,6 +147,7 @@ class DuckDBEngine:
         now: datetime,
         window: TimeRange | None = None,
         parameters: Mapping[str, object] | None = None,
+        picked: TimeRange | None = None,
     ) -> Compiled:
         """The plan of a query, which is run only where an operator's columns follow from the data."""
         clip = window or TimeRange()
@@ -155,6 +161,7 @@ class DuckDBEngine:
             probe=self._probe,
             parameters=parameters,
             external=self.external,
+            picked=(picked.start, picked.end) if picked else None,
         )
 
     def _result(self, compiled: Compiled) -> Result:

@@ -68,9 +68,11 @@ class Engine(Protocol):
         now: datetime,
         window: TimeRange | None = None,
         parameters: Mapping[str, object] | None = None,
+        picked: TimeRange | None = None,
     ) -> Result:
         """The rows of a query; raises QueryError. `window` clips every table, `now` is what now() means.
 
+        `picked` is what {{StartTimeISO}} and {{EndTimeISO}} mean, `window` unless given.
         `parameters` are values for what the query declares by `declare query_parameters`.
         """
         ...

@@ -50,8 +50,11 @@ def compile_query(
     probe: Callable[[Node], Frame] | None = None,
     parameters: Mapping[str, object] | None = None,
     external: ReadExternal = refuse,
+    picked: tuple[datetime | None, datetime | None] | None = None,
 ) -> Compiled:
     """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
+
+    `picked` is what {{StartTimeISO}} and {{EndTimeISO}} mean, [start, end) unless given.
 
     `functions` are the stored functions it may call. `probe` runs a plan, for operators whose columns follow
     from the data. `parameters` are values for `declare query_parameters`, bound as constants and never read
@@ -59,7 +62,8 @@ def compile_query(
     """
     clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
     stored = functions if functions is not None else Functions()
-    filled = fill(text, now=now, start=start, end=end)
+    first, last = picked or (start, end)
+    filled = fill(text, now=now, start=first, end=last)
     try:
         query = _parsed(filled.text)
     except QueryError as error:

@@ -1,0 +1,74 @@
+"""Hunting queries run as on Sentinel's hunting page: what they find, and how much more than a day before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from trailhawk.detect.rule import Rule
+from trailhawk.engine.result import Engine, Result, TimeRange
+from trailhawk.errors import NotAllowedError, QueryError
+
+DAY = timedelta(days=1)
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hunted:
+    """What one hunt found: rows now, and rows had it been run a day earlier; None where it cannot run."""
+
+    hunt: Rule
+    rows: int | None
+    before: int | None
+    reason: str = ""
+    skipped: bool = False
+    """Whether it reads what the settings do not allow, rather than failing."""
+
+    @property
+    def delta(self) -> int | None:
+        """How many more rows than a day earlier."""
+        return None if self.rows is None or self.before is None else self.rows - self.before
+
+
+def hunt(engine: Engine, query: str, *, now: datetime, picked: TimeRange | None = None) -> Result:
+    """The rows of one hunting query. Tables are not clipped but by `now`: a hunt says itself what it reads.
+
+    `picked` is what {{StartTimeISO}} and {{EndTimeISO}} mean, the last day unless given.
+    """
+    return engine.query(
+        query, now=now, window=TimeRange(None, now), picked=picked or TimeRange(now - DAY, now)
+    )
+
+
+def hunt_all(
+    engine: Engine,
+    hunts: Sequence[Rule],
+    *,
+    now: datetime,
+    workers: int = 1,
+    progress: Progress = lambda done, of: None,
+) -> tuple[Hunted, ...]:
+    """Every hunt run twice, as of now and as of a day before, side by side; in the order given."""
+
+    def results() -> Iterator[Hunted]:
+        with ThreadPoolExecutor(workers) as pool:
+            yield from pool.map(lambda each: _hunted(engine, each, now), hunts)
+
+    found = []
+    for done, each in enumerate(results(), start=1):
+        found.append(each)
+        progress(done, len(hunts))
+    return tuple(found)
+
+
+def _hunted(engine: Engine, each: Rule, now: datetime) -> Hunted:
+    try:
+        rows, before = (hunt(engine, each.query, now=moment).table.num_rows for moment in (now, now - DAY))
+    except NotAllowedError as error:
+        return Hunted(each, None, None, error.message, skipped=True)
+    except QueryError as error:
+        return Hunted(each, None, None, error.render(each.query).split("\n", 1)[0])
+    return Hunted(each, rows, before)
