@@ -21,6 +21,7 @@ CHUNK_RECORDS = 20_000
 CHUNK_BYTES = 32 * 1024 * 1024
 
 _ANY_RAW = msgspec.json.Decoder(msgspec.Raw)
+_NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BLANK = re.compile(rb"[\s,]*+")
 # One step of a walk through JSON text: everything up to and with the next brace outside of a string.
 _TO_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+([{}])', re.DOTALL)
@@ -129,7 +130,7 @@ def _finder(data: bytes, records: list[bytes], base: int) -> Callable[[int], int
 def _one_value(text: bytes, shape: Shape) -> list[bytes] | None:
     try:
         records = shape.unwrap(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _NOT_JSON:
         return None
     return [text.strip()] if records is None else records
 
@@ -143,8 +144,9 @@ def _lines(text: bytes, shape: Shape) -> list[bytes] | None:
             if shape.record_start.match(value):
                 records.append(value)
             else:
-                records.extend(shape.unwrap(value) or [value])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+                inner = shape.unwrap(value)
+                records.extend([value] if inner is None else inner)
+    except _NOT_JSON:
         return None
     return records
 
@@ -262,7 +264,7 @@ class _Scanner:
         try:
             _ANY_RAW.decode(content)
             self._shape.unwrap(content)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _NOT_JSON:
             return False
         return True
 

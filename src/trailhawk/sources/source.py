@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from trailhawk.kql.schema import Table
 
@@ -85,3 +86,18 @@ class Source(Protocol):
     def rows(self, records: Sequence[bytes]) -> Rows:
         """Map records to rows. What has no time or is no JSON object is bad; never raises for a record."""
         ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A source whose records need to know where their object lies, or when it was read."""
+
+    def placed(self, name: str, read_at: dt.datetime) -> Chunks:
+        """What cuts an object of this name, read at this time, into records."""
+        ...
+
+
+class Chunks(Protocol):
+    """Cuts an object into records, as a source does."""
+
+    def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]: ...

@@ -1,0 +1,273 @@
+"""The envelopes of CloudWatch Logs: what a subscription and an export to S3 put around other logs.
+
+A subscription (Firehose, Kinesis, Lambda) gives JSON objects with `logEvents`, one after the other, perhaps
+in gzip once more or in base64; an export gives lines of a time and a message.
+Formats: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html ,
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3Export.html
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import Final
+
+import msgspec
+import orjson
+from msgspec import Raw, Struct
+
+from trailhawk.sources import framing
+from trailhawk.sources.lines import lines_of
+from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart, Chunk, Rows, Source
+from trailhawk.sources.unpack import Unpacked
+
+GZIP: Final = b"\x1f\x8b"
+_GZIP_WINDOW: Final = 31
+_ABSENT: Final = Raw(b"")
+_SAMPLES: Final = 5
+
+EXPORTED: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ?")
+"""What stands before each event of an export."""
+
+_SUBSCRIPTION: Final = re.compile(rb'"logEvents"\s*:\s*\[|"messageType"\s*:\s*"(?:DATA|CONTROL)_MESSAGE"')
+_PACKED: Final = re.compile(
+    rb'\A\s*\{\s*"(?:awslogs"\s*:\s*\{|(?:Records|records|invocationId|deliveryStreamArn)"\s*:.{0,4096}?"(?:kinesis|recordId)")',
+    re.DOTALL,
+)
+_DATA: Final = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=]+)')
+_MESSAGE: Final = re.compile(rb'"message"\s*:\s*"((?:[^"\\]|\\.)*+)', re.DOTALL)
+_STREAM: Final = re.compile(rb'"logStream"\s*:\s*"([^"\\]{1,512})"')
+
+
+class Event(Struct, gc=False, frozen=True):
+    """An event of a subscription; `timestamp` is in milliseconds."""
+
+    message: str
+    timestamp: int | None = None
+    id: str = ""
+
+
+class _Data(Struct, gc=False):
+    data: str = ""
+
+
+class _Kinesis(Struct, gc=False):
+    kinesis: _Data = msgspec.field(default_factory=_Data)
+
+
+class Envelope(Struct, gc=False):
+    """An object of a subscription. `logEvents` are kept as JSON, so that a broken one costs only itself."""
+
+    logEvents: list[Raw] | None = None  # noqa: N815
+    messageType: str = ""  # noqa: N815
+    owner: str = ""
+    logGroup: str = ""  # noqa: N815
+    logStream: str = ""  # noqa: N815
+    awslogs: _Data | None = None
+    Records: list[_Kinesis] | None = None
+    records: list[_Data] | None = None
+
+
+_ENVELOPE: Final = msgspec.json.Decoder(Envelope | list[Raw])
+EVENT: Final = msgspec.json.Decoder(Event)
+
+Unpack = Callable[[Envelope, bytes], bytes]
+"""Makes a record of an event (its JSON) of an envelope."""
+
+
+def shape(record: Unpack) -> framing.Shape:
+    """How a subscription's objects are cut into events, and an event made a record."""
+
+    def unwrap(value: bytes, depth: int = 0) -> list[bytes] | None:
+        try:
+            found = _ENVELOPE.decode(value)
+        except RecursionError as error:
+            raise msgspec.DecodeError("nested too deeply") from error
+        if isinstance(found, list):
+            return [one for each in found for one in unwrap(bytes(each), depth + 1) or [bytes(each)]]
+        if found.logEvents is not None:
+            if found.messageType == "CONTROL_MESSAGE":
+                return []
+            return [record(found, bytes(event)) for event in found.logEvents]
+        packed = [found.awslogs] if found.awslogs else [each.kinesis for each in found.Records or ()]
+        packed = packed or list(found.records or ())
+        if not packed or depth:
+            return None
+        return [one for each in packed for one in _unwrapped(each.data, unwrap)]
+
+    return framing.Shape(
+        unwrap=unwrap,
+        opening=re.compile(rb"(?!)"),
+        record_start=re.compile(rb'\{\s*"(?:messageType|owner|awslogs)"\s*:'),
+    )
+
+
+def _unwrapped(data: str, unwrap: Callable[[bytes, int], list[bytes] | None]) -> list[bytes]:
+    """The records in base64; the text itself, which is none, where it is damaged."""
+    try:
+        text = base64.b64decode(data, validate=True)
+        if text.startswith(GZIP):
+            text = _inflated(text)
+        found = unwrap(text, 1)
+    except (binascii.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        found = None
+    return [data.encode()] if found is None else found
+
+
+def _inflated(packed: bytes) -> bytes:
+    """The first gzip member, ValueError where it is larger than a record may be."""
+    stream = zlib.decompressobj(_GZIP_WINDOW)
+    text = stream.decompress(packed, MAX_RECORD_BYTES)
+    if not stream.eof:
+        raise ValueError("cut off or too large")
+    return text
+
+
+@lru_cache(maxsize=8)
+def is_envelope(head: bytes) -> bool:
+    """Whether an object that begins so is a subscription's or an export's."""
+    head = _opened(head)
+    if EXPORTED.match(head):
+        return True
+    if head.lstrip()[:1] not in (b"{", b"["):
+        return False
+    return _PACKED.match(head) is not None or _SUBSCRIPTION.search(head) is not None
+
+
+@lru_cache(maxsize=8)
+def messages(head: bytes) -> tuple[bytes, ...]:
+    """The first few messages of an envelope that begins so, the last one perhaps cut off."""
+    head = _opened(head)
+    if EXPORTED.match(head):
+        return tuple(EXPORTED.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
+    if not is_envelope(head):
+        return ()
+    inner = _inner(head)
+    found = [_text(match[1]) for match, _ in zip(_MESSAGE.finditer(inner), range(_SAMPLES), strict=False)]
+    return tuple(text for text in found if text)
+
+
+def stream_name(head: bytes) -> str:
+    """The log stream of the first envelope, '' where none is named."""
+    head = _opened(head)
+    found = _STREAM.search(_inner(head)) if is_envelope(head) else None
+    return found[1].decode("utf-8", "replace") if found else ""
+
+
+def _inner(head: bytes) -> bytes:
+    """The text of an envelope, out of base64 where it stands in it."""
+    if _PACKED.match(head) is None or (data := _DATA.search(head)) is None:
+        return head
+    try:
+        text = base64.b64decode(data[1][: len(data[1]) // 4 * 4])
+    except binascii.Error:
+        return b""
+    return _opened(text)
+
+
+def _opened(head: bytes) -> bytes:
+    """The start of what stands in gzip once more."""
+    if not head.startswith(GZIP):
+        return head.removeprefix(framing.BOM)
+    try:
+        return zlib.decompressobj(_GZIP_WINDOW).decompress(head, 64 * 1024)
+    except zlib.error:
+        return b""
+
+
+def _text(escaped: bytes) -> bytes:
+    """A JSON string's text, without an escape that is cut off at its end."""
+    for cut in range(12):
+        try:
+            value = orjson.loads(b'"' + escaped[: len(escaped) - cut] + b'"')
+        except orjson.JSONDecodeError:
+            continue
+        return str(value).encode()
+    return b""
+
+
+class _Stream:
+    """Blocks as a file that is read from front to back."""
+
+    def __init__(self, blocks: Iterator[bytes]) -> None:
+        self._blocks = blocks
+        self._held = b""
+
+    def read(self, size: int = -1, /) -> bytes:
+        while not self._held:
+            block = next(self._blocks, None)
+            if block is None:
+                return b""
+            self._held = block
+        found, self._held = self._held[:size], self._held[size:]
+        return found
+
+
+def opened(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes], Unpacked | None]:
+    """The first block and all of them, out of gzip where the bytes are gzip once more.
+
+    The last tells afterwards what was wrong with that gzip.
+    """
+    first = next(blocks, b"")
+    if not first.startswith(GZIP):
+        return first, chain((first,), blocks), None
+    unpacked = Unpacked(_Stream(chain((first,), blocks)))
+    inner = iter(unpacked)
+    first = next(inner, b"")
+    return first, chain((first,), inner), unpacked
+
+
+def with_fault(chunks: Iterator[Chunk], unpacked: Unpacked | None) -> Iterator[Chunk]:
+    """Chunks, and a bad part at the end where the inner gzip was damaged."""
+    yield from chunks
+    if unpacked is not None and unpacked.fault:
+        yield Chunk([], (BadPart.of(b"", 0, unpacked.fault),), int)
+
+
+class Enveloped:
+    """A source that is also read inside an envelope, where each message is one of its records."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = source.name
+        self.table = source.table
+        self._source = source
+        self._shape = shape(_message)
+
+    def recognises(self, name: str, head: bytes) -> bool:
+        if not is_envelope(head):
+            return self._source.recognises(name, head)
+        found = messages(head)
+        return bool(found) and self._source.recognises("", b"\n".join(found))
+
+    def is_digest(self, head: bytes) -> bool:
+        return not is_envelope(head) and self._source.is_digest(head)
+
+    def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
+        first, blocks, unpacked = opened(blocks)
+        head = first[: 64 * 1024]
+        if EXPORTED.match(head.removeprefix(framing.BOM)):
+            return with_fault(_exported(blocks), unpacked)
+        if is_envelope(head):
+            return with_fault(framing.chunks(blocks, self._shape), unpacked)
+        return with_fault(self._source.chunks(blocks), unpacked)
+
+    def rows(self, records: Sequence[bytes]) -> Rows:
+        return self._source.rows(records)
+
+
+def _message(_: Envelope, event: bytes) -> bytes:
+    try:
+        return EVENT.decode(event).message.encode()
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
+        return event
+
+
+def _exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    for cut in lines_of(blocks):
+        records = [EXPORTED.sub(b"", line, count=1) for line in cut.lines]
+        yield Chunk(records, cut.bad, cut.starts.__getitem__)

@@ -1,0 +1,465 @@
+"""VPC Flow Logs as Sentinel's AWSVPCFlow table: text with or without header, and Parquet.
+
+The fields and their order are the user's choice, so a header line says which stand in the lines below it; a
+header can come again in the middle of a file. A line without header is read by the default format (version 2,
+14 fields) or by a format that the user names, chosen by its number of fields.
+Fields: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+from trailhawk.kql.types import KqlType
+from trailhawk.lake.table import ID, PAYLOAD, REST, arrow_type
+from trailhawk.sources.columns import declared
+from trailhawk.sources.framing import BOM
+from trailhawk.sources.lines import Lines, lines_of
+from trailhawk.sources.source import BadPart, Chunk, Rows
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+_TEXT, _TIME, _INT, _LONG = KqlType.STRING, KqlType.DATETIME, KqlType.INT, KqlType.LONG
+
+_LINES: Final = (
+    ("TimeGenerated", _TIME, "Start of the flow's interval, UTC.", ""),
+    ("AccountId", _TEXT, "Account that owns the network interface.", "account-id"),
+    ("Action", _TEXT, "ACCEPT or REJECT.", "action"),
+    ("AzId", _TEXT, "Id of the availability zone.", "az-id"),
+    ("Bytes", _LONG, "Bytes of the flow in the interval.", "bytes"),
+    ("DstAddr", _TEXT, "Destination address.", "dstaddr"),
+    ("DstPort", _INT, "Destination port.", "dstport"),
+    ("EcsClusterArn", _TEXT, "ARN of the ECS cluster.", "ecs-cluster-arn"),
+    ("EcsClusterName", _TEXT, "Name of the ECS cluster.", "ecs-cluster-name"),
+    ("EcsContainerId", _TEXT, "Id of the container.", "ecs-container-id"),
+    ("EcsContainerInstanceArn", _TEXT, "ARN of the container instance.", "ecs-container-instance-arn"),
+    ("EcsContainerInstanceId", _TEXT, "Id of the container instance.", "ecs-container-instance-id"),
+    ("EcsSecondContainerId", _TEXT, "Id of the second container.", "ecs-second-container-id"),
+    ("EcsServiceName", _TEXT, "Name of the ECS service.", "ecs-service-name"),
+    ("EcsTaskArn", _TEXT, "ARN of the ECS task.", "ecs-task-arn"),
+    ("EcsTaskDefinitionArn", _TEXT, "ARN of the ECS task definition.", "ecs-task-definition-arn"),
+    ("EcsTaskId", _TEXT, "Id of the ECS task.", "ecs-task-id"),
+    ("End", _TIME, "End of the flow's interval.", "end"),
+    ("FlowDirection", _TEXT, "ingress or egress.", "flow-direction"),
+    ("InstanceId", _TEXT, "Instance of the network interface.", "instance-id"),
+    ("InterfaceId", _TEXT, "Network interface that was watched.", "interface-id"),
+    ("LogStatus", _TEXT, "OK, NODATA (no traffic) or SKIPDATA (records were lost).", "log-status"),
+    ("Packets", _INT, "Packets of the flow in the interval.", "packets"),
+    ("PktDstAddr", _TEXT, "Destination address of the packet itself.", "pkt-dstaddr"),
+    ("PktDstAwsService", _TEXT, "AWS service of the destination address.", "pkt-dst-aws-service"),
+    ("PktSrcAddr", _TEXT, "Source address of the packet itself.", "pkt-srcaddr"),
+    ("PktSrcAwsService", _TEXT, "AWS service of the source address.", "pkt-src-aws-service"),
+    ("Protocol", _INT, "IANA number of the protocol.", "protocol"),
+    ("Region", _TEXT, "Region of the network interface.", "region"),
+    ("SrcAddr", _TEXT, "Source address.", "srcaddr"),
+    ("SrcPort", _INT, "Source port.", "srcport"),
+    ("Start", _TIME, "Start of the flow's interval.", "start"),
+    ("SublocationId", _TEXT, "Id of the sublocation.", "sublocation-id"),
+    ("SublocationType", _TEXT, "wavelength, outpost or localzone.", "sublocation-type"),
+    ("SubnetId", _TEXT, "Subnet of the network interface.", "subnet-id"),
+    ("TcpFlags", _INT, "TCP flags seen, as a bit mask.", "tcp-flags"),
+    ("TrafficPath", _TEXT, "Path that egress traffic takes.", "traffic-path"),
+    ("TrafficType", _TEXT, "IPv4, IPv6 or EFA.", "type"),
+    ("Version", _INT, "Version of the flow log's fields.", "version"),
+    ("VpcId", _TEXT, "VPC of the network interface.", "vpc-id"),
+)
+TABLE: Final = declared(
+    "AWSVPCFlow",
+    "Traffic of network interfaces, one row a flow and interval.",
+    _LINES,
+    statistics=("SrcAddr", "DstAddr", "InterfaceId"),
+)
+_COLUMN: Final = {place: (name, kind) for name, kind, _, place in _LINES if place}
+
+_DEFAULT_HEADER: Final = (
+    b"version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end "
+    b"action log-status"
+)
+DEFAULT: Final = tuple(_DEFAULT_HEADER.split())
+# Fields without a column of Sentinel's; they are kept beside the row.
+_MORE: Final = (
+    "reject-reason resource-id encryption-status resource-type tgw-id tgw-attachment-id "
+    "tgw-src-vpc-account-id tgw-dst-vpc-account-id tgw-src-vpc-id tgw-dst-vpc-id tgw-src-subnet-id "
+    "tgw-dst-subnet-id tgw-src-eni tgw-dst-eni "
+    "tgw-src-az-id tgw-dst-az-id tgw-pair-attachment-id packets-lost-no-route "
+    "packets-lost-blackhole packets-lost-mtu-exceeded packets-lost-ttl-expired"
+)
+FIELDS: Final = frozenset(name.encode() for name in (*_COLUMN, *_MORE.split()))
+"""The fields that AWS documents, as they stand in a header."""
+
+_NAMES: Final = b"|".join(sorted(FIELDS, reverse=True))  # the longer of two with the same start first
+_HEADER: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:%s)(?:[ \t]+[a-z][a-z0-9_-]*+)+[ \t]*+\r?(?=\n|\Z)" % _NAMES
+)
+# A line of the default format, told by its fixed parts.
+_FLOW: Final = re.compile(
+    rb"\d{1,2} (?:\d{6,16}|unknown) (?:[a-z]+-[0-9A-Za-z]+|-) \S+ \S+ (?:\d+|-) (?:\d+|-) (?:\d+|-) "
+    rb"(?:\d+|-) (?:\d+|-) (?:\d+|-) (?:\d+|-) (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)\b"
+)
+_WRAPPED: Final = re.compile(rb'\A\s*\{\s*"message"\s*:\s*"' + _FLOW.pattern)
+_PARQUET: Final = b"PAR1"
+
+_RANGE: Final = {_INT: 2**31, _LONG: 2**63}
+_SECOND: Final = 1_000_000
+_EARLIEST: Final = 1136073600  # 2006: AWS has no older logs, so an earlier second is a damaged number
+_LATEST: Final = 7258118400  # 2200
+_BATCH_ROWS: Final = 20_000
+_MAX_ROWS_A_BYTE: Final = 1000
+"""A Parquet file that claims more rows a byte than this is no log: real ones have less than one."""
+_MAX_GROUP_BYTES: Final = 1 << 30
+_IN_MEMORY: Final = 64 * 1024 * 1024
+
+
+class VpcFlow:
+    """Flow logs. `formats` are the fields of custom formats, for lines that come without a header."""
+
+    name = "vpcflow"
+    table = TABLE
+
+    def __init__(self, formats: Sequence[Sequence[str]] = ()) -> None:
+        self._formats = {len(DEFAULT): DEFAULT} | {
+            len(fields): tuple(field.encode() for field in fields) for fields in formats
+        }
+
+    def recognises(self, name: str, head: bytes) -> bool:
+        if head.startswith(_PARQUET):
+            return True
+        first = head[:4096]
+        return (
+            _HEADER.match(first) is not None
+            or _FLOW.match(first.lstrip()) is not None
+            or _WRAPPED.match(first) is not None
+            or self._configured(first.lstrip().split(b"\n", 1)[0])
+        )
+
+    def _configured(self, line: bytes) -> bool:
+        """Whether a line has the shape of a format that the user named."""
+        values = line.split()
+        fields = self._formats.get(len(values))
+        if fields is None or fields == DEFAULT:
+            return False
+        numbers = (b"version", b"start", b"end")
+        return all(
+            value.isdigit() for field, value in zip(fields, values, strict=True) if field in numbers
+        ) and (b"start" in fields or b"end" in fields)
+
+    def is_digest(self, head: bytes) -> bool:
+        return False
+
+    def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
+        first = next(blocks, b"")
+        if first.startswith(_PARQUET):
+            yield from _parquet(chain((first,), blocks))
+            return
+        layout = b""
+        for cut in lines_of(chain((first,), blocks)):
+            records, starts, bad = cut.lines, cut.starts, list(cut.bad)
+            headers = _headers(cut)
+            if headers:
+                records, starts, layout = _below(headers, cut, layout, bad)
+            elif layout:
+                records = [layout + line for line in records]
+            if b"{" in cut.text:
+                records = [_message(record) for record in records]
+            yield Chunk(records, tuple(bad), starts.__getitem__)
+
+    def rows(self, records: Sequence[bytes]) -> Rows:
+        groups: dict[bytes, tuple[list[int], list[bytes]]] = {}
+        bad: list[tuple[int, str]] = []
+        plain = groups.setdefault(_DEFAULT_HEADER, ([], []))
+        width = len(DEFAULT) - 1
+        for place, record in enumerate(records):
+            if record.count(b" ") == width and b"\n" not in record:
+                plain[0].append(place)
+                plain[1].append(record)
+                continue
+            header, newline, line = record.rpartition(b"\n")
+            if b"  " in line or b"\t" in line:
+                line = b" ".join(line.split())
+            values = line.count(b" ") + 1
+            if newline and not _is_header(header):
+                bad.append((place, "not a flow log record: more than one line"))
+                continue
+            if not newline:
+                header = b" ".join(self._formats.get(values, ()))
+            if not header:
+                bad.append((place, f"not a flow log record: {values} fields, and no header says which"))
+            elif (fields := header.count(b" ") + 1) != values:
+                bad.append((place, f"not a flow log record: {values} values for {fields} fields"))
+            else:
+                group = groups.setdefault(header, ([], []))
+                group[0].append(place)
+                group[1].append(line)
+        made = [_rows(header, places, lines, bad) for header, (places, lines) in groups.items()]
+        return _joined(made, sorted(bad))
+
+
+@lru_cache(maxsize=64)
+def _is_header(line: bytes) -> bool:
+    fields = line.split()
+    return _HEADER.fullmatch(line) is not None and len(set(fields)) == len(fields)
+
+
+def _headers(cut: Lines) -> set[int]:
+    """Where the header lines start. One without a time is of no use, so that name is looked for first."""
+    if b"start" not in cut.text and b"end" not in cut.text:
+        return set()
+    return {
+        start
+        for start, line in zip(cut.starts, cut.lines, strict=True)
+        if (b"start" in line or b"end" in line) and _HEADER.fullmatch(line)
+    }
+
+
+def _below(
+    headers: set[int], cut: Lines, layout: bytes, bad: list[BadPart]
+) -> tuple[list[bytes], list[int], bytes]:
+    """The lines that are no header, each under the header that holds for it; and the one that holds last.
+
+    A record is its header and its line; under the default header, and under none, it is the line alone.
+    """
+    records: list[bytes] = []
+    starts: list[int] = []
+    for start, line in zip(cut.starts, cut.lines, strict=True):
+        if start not in headers:
+            records.append(layout + line)
+            starts.append(start)
+            continue
+        fields = tuple(line.removeprefix(BOM).split())
+        if not _is_header(b" ".join(fields)):
+            bad.append(BadPart.of(line, start, "a header that names a field twice"))
+        layout = b"" if fields == DEFAULT else b" ".join(fields) + b"\n"
+    return records, starts, layout
+
+
+def _message(line: bytes) -> bytes:
+    """The flow in {"message": "..."}, or the line itself."""
+    if not line.startswith(b"{"):
+        return line
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    message = value.get("message") if isinstance(value, dict) else None
+    if not isinstance(message, str) or "\n" in message:
+        return line
+    return message.strip().encode("utf-8", "replace")
+
+
+_Part = tuple["pa.Table", list[int]]
+
+
+def _rows(header: bytes, places: list[int], lines: list[bytes], bad: list[tuple[int, str]]) -> _Part:
+    """Rows of lines of one format, each with as many values as the header has fields."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    fields = header.decode("ascii", "replace").split()
+    places, lines = _readable(places, lines, bad)
+    values = _values(fields, lines)
+    wrong: dict[int, str] = {}
+    columns: dict[str, pa.Array] = {}
+    for name, kind, _, field in _LINES:
+        if not field:
+            continue
+        text = values.get(field)
+        if text is None:
+            columns[name] = _nothing(kind, len(lines))
+        elif kind is _TEXT:
+            columns[name] = pc.if_else(pc.equal(text, "-"), "", text)
+        elif kind is _TIME:
+            columns[name] = _times(field, text, wrong)
+        else:
+            columns[name] = _numbers(field, text, kind, wrong)
+    columns["TimeGenerated"] = pc.coalesce(columns["Start"], columns["End"])
+    for index in pc.indices_nonzero(pc.is_null(columns["TimeGenerated"])).to_pylist():
+        wrong.setdefault(index, "no start")
+    count = len(lines)
+    columns[ID] = pa.nulls(count, pa.int64())
+    columns[PAYLOAD] = pa.repeat(pa.scalar(0, pa.int64()), count)
+    columns[REST] = _rest(values, [field for field in fields if field not in _COLUMN], count)
+    table = pa.table(columns)
+    if wrong:
+        bad += [(places[index], reason) for index, reason in sorted(wrong.items())]
+        kept = [index for index in range(count) if index not in wrong]
+        table, places = table.take(pa.array(kept, pa.int64())), [places[index] for index in kept]
+    return table, places
+
+
+def _readable(
+    places: list[int], lines: list[bytes], bad: list[tuple[int, str]]
+) -> tuple[list[int], list[bytes]]:
+    """The lines that are text; a vertical tab, a carriage return or a NUL inside would break the reading."""
+    text = b"\n".join(lines)
+    if text.isascii() and _CONTROL.search(text) is None and text.count(b"\n") == max(len(lines) - 1, 0):
+        return places, lines
+    good: list[int] = []
+    for index, line in enumerate(lines):
+        if _CONTROL.search(line) or b"\n" in line:
+            bad.append((places[index], "not a flow log record: a control character in the line"))
+            continue
+        try:
+            line.decode()
+        except UnicodeDecodeError:
+            bad.append((places[index], "not a flow log record: not UTF-8"))
+            continue
+        good.append(index)
+    return [places[index] for index in good], [lines[index] for index in good]
+
+
+_CONTROL: Final = re.compile(rb"[\0-\x08\x0b-\x1f\x7f]")
+
+
+def _values(fields: list[str], lines: list[bytes]) -> dict[str, pa.Array]:
+    """The values of each field as text."""
+    import pyarrow as pa
+    import pyarrow.csv as csv
+
+    if not lines:
+        return {field: pa.array([], pa.string()) for field in fields}
+    text = b"\n".join(lines) + b"\n"
+    table = csv.read_csv(
+        pa.BufferReader(text),
+        read_options=csv.ReadOptions(
+            column_names=fields, use_threads=False, block_size=min(len(text) + 1, 2**31 - 1)
+        ),
+        parse_options=csv.ParseOptions(delimiter=" ", quote_char=False, ignore_empty_lines=False),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(fields, pa.string()), strings_can_be_null=False, check_utf8=False
+        ),
+    )
+    return {field: table[field].combine_chunks() for field in fields}
+
+
+def _nothing(kind: KqlType, count: int) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.repeat("", count) if kind is _TEXT else pa.nulls(count, arrow_type(kind))
+
+
+def _whole(field: str, text: pa.Array, high: int, wrong: dict[int, str]) -> pa.Array:
+    """Whole numbers below `high`, null for `-`; what is neither goes into `wrong` with its place."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    missing = pc.equal(text, "-")
+    digits = pc.and_(pc.ascii_is_decimal(text), pc.less(pc.binary_length(text), 19))
+    numbers = pc.if_else(digits, text, None).cast(pa.int64())
+    fits = digits if high == 2**63 else pc.fill_null(pc.less(numbers, high), False)
+    lost = pc.and_not(pc.invert(missing), fits)
+    for index in pc.indices_nonzero(lost).to_pylist():
+        wrong.setdefault(index, f"{field} is no number: {text[index].as_py()[:64]!r}")
+    return numbers if fits is digits else pc.if_else(fits, numbers, None)
+
+
+def _numbers(field: str, text: pa.Array, kind: KqlType, wrong: dict[int, str]) -> pa.Array:
+    return _whole(field, text, _RANGE[kind], wrong).cast(arrow_type(kind))
+
+
+def _times(field: str, text: pa.Array, wrong: dict[int, str]) -> pa.Array:
+    import pyarrow.compute as pc
+
+    seconds = _whole(field, text, 2**63, wrong)
+    fits = pc.and_(pc.greater_equal(seconds, _EARLIEST), pc.less(seconds, _LATEST))
+    for index in pc.indices_nonzero(pc.invert(pc.fill_null(fits, True))).to_pylist():
+        wrong.setdefault(index, f"{field} is no time: {text[index].as_py()[:64]!r}")
+    micros = pc.multiply(pc.if_else(pc.fill_null(fits, False), seconds, None), _SECOND)
+    return micros.cast(arrow_type(_TIME))
+
+
+def _rest(values: dict[str, pa.Array], fields: list[str], count: int) -> pa.Array:
+    """What has no column, as JSON."""
+    import pyarrow as pa
+
+    if not fields:
+        return pa.nulls(count, pa.string())
+    rests: list[str | None] = []
+    for row in zip(*(values[field].to_pylist() for field in fields), strict=True):
+        found = {field: value for field, value in zip(fields, row, strict=True) if value != "-"}
+        rests.append(json.dumps(found, sort_keys=True, ensure_ascii=False) if found else None)
+    return pa.array(rests, pa.string())
+
+
+def _joined(parts: list[_Part], bad: list[tuple[int, str]]) -> Rows:
+    """Rows of several formats in the order of their records."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    parts = [part for part in parts if part[1]] or parts[:1]
+    if len(parts) == 1:
+        return Rows(parts[0][0], parts[0][1], tuple(bad))
+    table = pa.concat_tables([table for table, _ in parts])
+    places = pa.array([place for _, kept in parts for place in kept], pa.int64())
+    order = pc.sort_indices(places)
+    return Rows(table.take(order), places.take(order).to_pylist(), tuple(bad))
+
+
+def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    """The rows of a Parquet file as lines with a header; one bad part for a file that cannot be read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
+        size = sum(map(spool.write, blocks))
+        spool.seek(0)
+        taken = 0
+        try:
+            file = pq.ParquetFile(spool)
+            _check(file, size)
+            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+                records = _as_lines(batch)
+                taken += len(records)
+                yield Chunk(records, (), lambda _: 0)
+        except (pa.ArrowException, OSError, ValueError, NotImplementedError, OverflowError) as error:
+            spool.seek(0)
+            reason = f"Parquet that cannot be read after {taken} rows: {str(error)[:200]}"
+            yield Chunk([], (_all(spool, size, reason),), int)  # type: ignore[arg-type]  # a spool is a file
+
+
+def _check(file: pq.ParquetFile, size: int) -> None:
+    """ValueError for what is no flow log, or would grow beyond reason."""
+    metadata, names = file.metadata, file.schema_arrow.names
+    known = {name.replace("_", "-").encode() for name in names} & FIELDS
+    if not known & {b"start", b"end"} or (b"interface-id" not in known and len(known) < 3):
+        raise ValueError("it has not the columns of a flow log")
+    if metadata.num_rows > size * _MAX_ROWS_A_BYTE:
+        raise ValueError(f"it claims {metadata.num_rows} rows in {size} bytes")
+    for group in range(metadata.num_row_groups):
+        if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
+            raise ValueError("a row group is larger than 1 GiB")
+
+
+def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = [name.replace("_", "-") for name in batch.schema.names]
+    columns = [
+        pc.fill_null(pc.if_else(pc.equal(column, ""), "-", column), "-")
+        for column in (batch.column(index).cast(pa.string()) for index in range(batch.num_columns))
+    ]
+    # A value with a blank would shift the ones behind it.
+    columns = [pc.replace_substring_regex(column, r"\s", "_") for column in columns]
+    header = " ".join(names)
+    start = "" if tuple(header.encode().split()) == DEFAULT else header + "\n"
+    joined = pc.binary_join_element_wise(*columns, " ")
+    found: list[bytes] = pc.binary_join_element_wise(start, joined, "").cast(pa.binary()).to_pylist()
+    return found
+
+
+def _all(file: BinaryIO, size: int, reason: str) -> BadPart:
+    import hashlib
+
+    head = file.read(64 * 1024)
+    digest = hashlib.sha256(head)
+    for piece in iter(lambda: file.read(1 << 20), b""):
+        digest.update(piece)
+    return BadPart(0, size, digest.hexdigest(), head, reason)
