@@ -153,7 +153,8 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
         return [path for path, (low, high) in spans.items() if high >= start and (end is None or low < end)]
 
     slices = [(start, end, overlapping(start, end)) for start, end in zip(edges, ends, strict=True)]
-    per_file = max(1, -(-file_rows // SLICE_ROWS))
+    outputs = max(1, -(-sum(map(len, times.values())) // file_rows))
+    per_file = -(-len(slices) // outputs)
     for first in range(0, len(slices), per_file):
         yield (_slice(delta, *each) for each in slices[first : first + per_file])
 
