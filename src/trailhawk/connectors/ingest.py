@@ -14,18 +14,20 @@ from types import MappingProxyType
 from typing import Final
 
 from trailhawk.connectors import folder
+from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import LEDGER, Taken, settle
 from trailhawk.connectors.objects import LogObject, Outcome, OutcomeState, Transform
 from trailhawk.connectors.parts import Opened, Part, read_parts, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
+from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact_busy_days
 from trailhawk.sources import SOURCES, Source
 
-BATCH_RECORDS: Final = 40_000
-BATCH_BYTES: Final = 48 * 1024 * 1024
+BATCH_RECORDS: Final = 120_000
+BATCH_BYTES: Final = 192 * 1024 * 1024  # of text or Arrow; sorting and writing hold it twice for a moment
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
 _NO_TRANSFORMS: Final[Mapping[str, Transform]] = MappingProxyType({})
 
@@ -124,9 +126,7 @@ class Ingestor:
         self._worker = worker
         self._taken = Taken(self._lake)
         self._stores: dict[str, Store] = {}
-        self._batch: list[Part] = []
-        self._batch_bytes = 0
-        self._batch_records = 0
+        self._batches: dict[str, Batch] = {}
         self._full_records = batch_records
         self._pending: dict[str, _Pending] = {}
         self._since: dt.datetime | None = None
@@ -139,7 +139,7 @@ class Ingestor:
     @property
     def records(self) -> int:
         """Records read so far, those of the batch included."""
-        return self._totals.records + self._batch_records
+        return self._totals.records + self._waiting_records
 
     @property
     def age(self) -> dt.timedelta:
@@ -152,7 +152,8 @@ class Ingestor:
         return self._totals
 
     def knows(self, identity: str) -> bool:
-        """Whether an object is in the batch or was in the ledger at the last look: its bytes are not needed."""
+        """Whether an object is in the batch, or was in the ledger at the last look: its bytes are not
+        needed."""
         return identity in self._pending or identity in self._taken
 
     def take(self, item: LogObject, done: Done = lambda _: None) -> None:
@@ -245,51 +246,51 @@ class Ingestor:
     def _forget(self, key: str) -> None:
         """Drop what the batch holds of an object; its stored parts stay, and are passed over next time."""
         self._pending.pop(key, None)
-        self._batch = [part for part in self._batch if part.key != key]
-        self._measure()
+        for batch in self._batches.values():
+            batch.drop(key)
+        self._since = self._since if self._pending else None
+
+    @property
+    def _waiting_records(self) -> int:
+        return sum(batch.records for batch in self._batches.values())
 
     def _add(self, part: Part) -> None:
-        self._batch.append(part)
-        self._batch_records += part.records
-        self._batch_bytes += sum(map(len, part.texts))
-        if self._batch_records >= self._full_records or self._batch_bytes >= BATCH_BYTES:
+        name = part.source.table.name if part.source else QUARANTINE.name
+        if name not in self._batches:
+            self._batches[name] = Batch(self._table(name), self._phase)
+        self._batches[name].add(part)
+        size = sum(batch.bytes for batch in self._batches.values())
+        if self._waiting_records >= self._full_records or size >= BATCH_BYTES:
             self._flush()
             self._phase("read")
 
-    def _measure(self) -> None:
-        self._batch_records = sum(part.records for part in self._batch)
-        self._batch_bytes = sum(len(text) for part in self._batch for text in part.texts)
-        self._since = self._since if self._pending else None
-
     def _flush(self) -> None:
-        batch, self._batch = self._batch, []
-        self._batch_bytes = self._batch_records = 0
-        waiting: dict[str, list[Part]] = {}
-        for part in batch:
-            name = part.source.table.name if part.source else QUARANTINE.name
-            waiting.setdefault(name, []).append(part)
+        waiting, self._batches = self._batches, {}
         told: list[tuple[Done, Outcome]] = []
         try:
             for name in list(waiting):
                 stored = self._store(name).store(waiting[name])
-                told += self._settled(waiting.pop(name), stored)
+                told += self._settled(waiting.pop(name).parts, stored)
         finally:
             # What was not stored is the caller's again.
-            for part in (part for parts in waiting.values() for part in parts):
+            for part in (part for batch in waiting.values() for part in batch.parts):
                 self._pending.pop(part.key, None)
             # An object of which more is to come stays in the next batch.
             self._since = self._clock() if self._pending else None
             for done, outcome in told:
                 done(outcome)
 
+    def _table(self, name: str) -> Table:
+        table = self._lake.table(name)
+        if table is None:
+            raise NotFoundError(f"no table {name!r} in the lake")
+        return table
+
     def _store(self, name: str) -> Store:
         if name not in self._stores:
-            table = self._lake.table(name)
-            if table is None:
-                raise NotFoundError(f"no table {name!r} in the lake")
             self._stores[name] = Store(
                 self._lake,
-                table,
+                self._table(name),
                 self._taken,
                 clock=self._clock,
                 phase=self._phase,
@@ -301,7 +302,7 @@ class Ingestor:
     def _settled(self, batch: list[Part], stored: list[Part]) -> Iterator[tuple[Done, Outcome]]:
         """Count what became of a table's parts; who is to be told what of the objects that are complete."""
         by_identity = {part.identity: part for part in stored}
-        for part in batch:
+        for part in (part for part in batch if not part.dropped):
             mine = by_identity.get(part.identity)
             pending = self._pending.get(part.key)
             if mine is not None:

@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
-from trailhawk.sources import BadPart, Chunk, Readable, Source, Unpacked
+from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked
 
 _WHOLE_BYTES: Final = 16 * 1024 * 1024  # up to this an object is read once, and hashed from memory
 _RECOGNISE_BYTES: Final = 64 * 1024
@@ -42,6 +42,7 @@ class Part:
     filtered: int = 0
     first_event: dt.datetime | None = None
     last_event: dt.datetime | None = None
+    dropped: bool = False
 
     @property
     def identity(self) -> str:
@@ -125,7 +126,8 @@ def read_parts(
     stored = taken.records_of_parts(head.key) if part_key(head.key, 0) in taken else 0
     position = 0
     waiting: Part | None = None
-    for chunk in source.chunks(chain((first,), blocks)):
+    reader = source.placed(item.location, now) if isinstance(source, Placed) else source
+    for chunk in reader.chunks(chain((first,), blocks)):
         if waiting is not None and position > stored:
             yield dataclasses.replace(waiting, state="part")
         waiting = _part(head, chunk, position)

@@ -1,4 +1,4 @@
-"""A batch stored in one table, exactly once: decode, transform, look for duplicates, commit, settle."""
+"""A batch stored in one table, exactly once: transform, look for duplicates, commit, settle."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import dataclasses
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
+from trailhawk.connectors.batch import Batch, Decoded
 from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, object_hash, settle
 from trailhawk.connectors.objects import Transform
 from trailhawk.connectors.parts import Part
@@ -20,9 +22,9 @@ from trailhawk.connectors.quarantine import QUARANTINE, encode
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction
-from trailhawk.lake.seen import Seen, repeated
-from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, fitted, stored_schema
-from trailhawk.sources import BadPart, Source
+from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, fitted, stored_schema
+from trailhawk.sources import BadPart
 from trailhawk.sources.promote import promoted
 
 if TYPE_CHECKING:
@@ -50,14 +52,6 @@ class _Plan:
         )
 
 
-@dataclass(frozen=True)
-class _Decoded:
-    """Rows of a batch in the table's columns with their hashes, and for each the place of its part."""
-
-    rows: pa.Table
-    owner: NDArray[np.int64]
-
-
 class Store:
     """Stores batches of parts in one table. What no source knows is stored in the quarantine itself."""
 
@@ -83,10 +77,10 @@ class Store:
         self._transform = transform
         self._followers = followers(table.name)
 
-    def store(self, batch: list[Part]) -> list[Part]:
+    def store(self, batch: Batch) -> list[Part]:
         """Commit a batch; the parts that this process stored (others may have been faster with some)."""
-        self._phase("decode")
-        decoded = self._decode(batch)
+        parts = batch.parts
+        decoded = self._after_transform(parts, batch.rows())
         self._data.create()
         staged: _Staging | None = None
         while True:
@@ -94,7 +88,7 @@ class Store:
             # that an object and a row can only be missed if the commit itself fails and is tried again.
             settle(self._lake, self._table.name, self._followers)
             self._taken.refresh()
-            plan = self._plan(batch, decoded)
+            plan = self._plan(parts, decoded)
             if not plan.parts:
                 if staged is not None:
                     staged.discard()
@@ -103,7 +97,7 @@ class Store:
                 if staged is not None:
                     staged.discard()
                 self._phase("write")
-                staged = self._stage(batch, decoded, plan)
+                staged = self._stage(parts, decoded, plan)
             self._phase("commit")
             try:
                 self._data.commit(
@@ -119,36 +113,24 @@ class Store:
         self._taken.refresh()
         return staged.parts
 
-    def _decode(self, batch: list[Part]) -> _Decoded:
-        """The rows of a batch after the transform. Bad records move to their part's `bad`."""
-        import pyarrow as pa
+    def _after_transform(self, parts: list[Part], decoded: Decoded) -> Decoded:
+        """The rows that the table's transform makes of these, if it has one; what it left out is counted."""
+        if self._transform is None or not decoded.rows.num_rows:
+            return decoded
+        rows, kept = _transformed(decoded.rows, self._table, self._transform)
+        for place, count in zip(*np.unique(decoded.owner[~kept], return_counts=True), strict=True):
+            parts[place].filtered = int(count)
+        return Decoded(rows, decoded.owner[kept])
 
-        decoded = [
-            _decode(source, batch, places) for source, places in _by_source(batch) if source is not None
-        ]
-        if not decoded:
-            return _Decoded(_no_rows(self._table), np.empty(0, np.int64))
-        rows = pa.concat_tables([fitted(each.rows, self._table) for each in decoded])
-        owner = np.concatenate([each.owner for each in decoded])
-        if len(decoded) > 1:
-            order = np.argsort(owner, kind="stable")
-            rows, owner = rows.take(pa.array(order)), owner[order]
-        if self._transform is None or not rows.num_rows:
-            return _Decoded(rows, owner)
-        rows, kept = _transformed(rows, self._table, self._transform)
-        for place, count in zip(*np.unique(owner[~kept], return_counts=True), strict=True):
-            batch[place].filtered = int(count)
-        return _Decoded(rows, owner[kept])
-
-    def _plan(self, batch: list[Part], decoded: _Decoded) -> _Plan:
+    def _plan(self, batch: list[Part], decoded: Decoded) -> _Plan:
         """Against the state last looked at: parts not taken yet, rows not stored yet."""
         rows, owner = decoded.rows, decoded.owner
         parts = tuple(
             place
             for place, part in enumerate(batch)
-            if part.key not in self._taken and part.identity not in self._taken
+            if not part.dropped and part.key not in self._taken and part.identity not in self._taken
         )
-        keep = np.isin(owner, parts)
+        keep: Mask = np.isin(owner, parts)
         conflict = np.zeros(len(owner), bool)
         known = rows[ID].is_valid().to_numpy(zero_copy_only=False) & keep
         ids = rows[ID].fill_null(0).to_numpy()
@@ -163,9 +145,37 @@ class Store:
             stored, differs = self._seen.compare(day.item(), ids[here], payloads[here])
             keep[here[stored]] = False
             conflict[here[differs]] = True
+        conflict &= keep
+        if conflict.any():
+            self._spelt_otherwise(rows, ids, days, keep, conflict)
         return _Plan(parts, keep, conflict & keep)
 
-    def _stage(self, batch: list[Part], decoded: _Decoded, plan: _Plan) -> _Staging:
+    def _spelt_otherwise(
+        self, rows: pa.Table, ids: Hashes, days: NDArray[np.datetime64], keep: Mask, conflict: Mask
+    ) -> None:
+        """Of the rows whose identity came before with another payload, take those for duplicates whose row
+        is equal to one that came before: the same record with other blanks or members in another order."""
+        import pyarrow as pa
+
+        doubtful = keep & np.isin(ids, np.unique(ids[conflict])) & rows[ID].is_valid().to_numpy()
+        times = rows[self._table.time_column].to_numpy()
+        met: dict[int, set[Comparable]] = {}
+        for day in np.unique(days[doubtful]):
+            here = doubtful & (days == day)
+            first, last = times[here].min().item(), times[here].max().item()
+            for stored in rows_of(self._data, day.item(), np.unique(ids[here]), first=first, last=last):
+                for identity, value in zip(
+                    stored[ID].to_pylist(), comparable(stored, self._table), strict=True
+                ):
+                    met.setdefault(identity, set()).add(value)
+        values = comparable(rows.filter(pa.array(doubtful)), self._table)
+        for place, value in zip(np.flatnonzero(doubtful).tolist(), values, strict=True):
+            known = met.setdefault(int(ids[place]), set())
+            if value in known:
+                keep[place] = conflict[place] = False
+            known.add(value)
+
+    def _stage(self, batch: list[Part], decoded: Decoded, plan: _Plan) -> _Staging:
         batch_id, now = uuid.uuid4().hex, self._clock()
         parts = [dataclasses.replace(batch[place]) for place in plan.parts]
         _count_rows(parts, plan, decoded.rows[self._table.time_column].to_numpy(), decoded.owner)
@@ -221,34 +231,6 @@ def followers(table: str) -> tuple[str, ...]:
     return (LEDGER.name,) if table == QUARANTINE.name else (QUARANTINE.name, LEDGER.name)
 
 
-def _by_source(batch: Sequence[Part]) -> Iterator[tuple[Source | None, list[int]]]:
-    places: dict[str, list[int]] = {}
-    for place, part in enumerate(batch):
-        places.setdefault(part.source.name if part.source else "", []).append(place)
-    return ((batch[each[0]].source, each) for each in places.values())
-
-
-def _decode(source: Source, batch: list[Part], places: list[int]) -> _Decoded:
-    parts = [batch[place] for place in places]
-    counts = [len(part.texts) for part in parts]
-    texts = [text for part in parts for text in part.texts]
-    owners = np.repeat(np.array(places, np.int64), counts)
-    starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-    made = source.rows(texts)
-    for index, reason in made.bad:
-        part = batch[owners[index]]
-        at = part.position(index - int(starts[index]))
-        part.bad.append(BadPart.of(texts[index], at, reason))
-        part.found -= 1
-    for part in parts:
-        part.texts, part.position = (), int
-    return _Decoded(made.table, owners[np.asarray(made.kept, np.int64)])
-
-
-def _no_rows(table: Table) -> pa.Table:
-    return stored_schema(table).empty_table()
-
-
 def _transformed(rows: pa.Table, table: Table, transform: Transform) -> tuple[pa.Table, Mask]:
     """Rows after a transform, and which of them it kept.
 
@@ -289,6 +271,25 @@ def _with(rows: pa.Table, name: str, values: pa.Array | pa.ChunkedArray) -> pa.T
     return rows.set_column(rows.schema.get_field_index(name), name, values)
 
 
+Comparable = tuple[object, ...]
+
+
+def comparable(rows: pa.Table, table: Table) -> Iterator[Comparable]:
+    """Each row as values, equal for records that say the same: JSON has no blanks, its members are sorted."""
+    names = [column.name for column in table.stored] + [REST]
+    columns = [[_canonical(value) for value in rows[name].to_pylist()] for name in names]
+    return zip(*columns, strict=True)
+
+
+def _canonical(value: object) -> object:
+    if not isinstance(value, str) or value[:1] not in ("{", "["):
+        return value
+    try:
+        return orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)
+    except ValueError:
+        return value
+
+
 def _count_rows(
     parts: list[Part], plan: _Plan, times: NDArray[np.datetime64], owner: NDArray[np.int64]
 ) -> None:
@@ -302,7 +303,7 @@ def _count_rows(
 
 
 def _with_hidden(
-    decoded: _Decoded, table: Table, batch: list[Part], plan: _Plan, batch_id: str, now: dt.datetime
+    decoded: Decoded, table: Table, batch: list[Part], plan: _Plan, batch_id: str, now: dt.datetime
 ) -> pa.Table:
     """The kept rows with their hidden columns, in stored order."""
     import pyarrow as pa

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.lake.delta import Delta
-from trailhawk.lake.table import ID, PAYLOAD
+from trailhawk.lake.table import ID, PAYLOAD, fitted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 Hashes = NDArray[np.int64]
 
@@ -91,6 +95,29 @@ def read_hashes(paths: Iterable[Path]) -> tuple[Hashes, Hashes]:
         ids.append(rows[ID].to_numpy())
         payloads.append(rows[PAYLOAD].fill_null(0).to_numpy())
     return np.concatenate(ids), np.concatenate(payloads)
+
+
+def rows_of(
+    delta: Delta, day: dt.date, ids: Hashes, *, first: dt.datetime, last: dt.datetime
+) -> Iterator[pa.Table]:
+    """The stored rows of one event day with these identities and an event time in [first, last] (without
+    zone), in the table's stored columns, as of the state last looked at."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    time = delta.table.time_column
+    for path in sorted(delta.live([day])):
+        with pq.ParquetFile(delta.root / path) as file:
+            place = file.schema_arrow.names.index(time)
+            for group in range(file.num_row_groups):
+                bounds = file.metadata.row_group(group).column(place).statistics
+                if bounds is not None and bounds.has_min_max and (bounds.min > last or bounds.max < first):
+                    continue
+                known = file.read_row_group(group, columns=[ID], use_threads=False)[ID]
+                wanted = np.isin(known.fill_null(0).to_numpy(), ids) & known.is_valid().to_numpy()
+                if wanted.any():
+                    rows = file.read_row_group(group, use_threads=False).filter(pa.array(wanted))
+                    yield fitted(rows, delta.table)
 
 
 def repeated(ids: Hashes, payloads: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 import orjson
-import xxhash
 from msgspec import Raw, Struct
 
 from trailhawk.kql.schema import Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST
 from trailhawk.sources import framing
-from trailhawk.sources.json_text import beyond, parsed, signed, tidy, tree
+from trailhawk.sources.direct import UNREADABLE, Direct, Layout
+from trailhawk.sources.json_text import beyond, hashed, identity, signed, tidy, tree
 from trailhawk.sources.source import Chunk, Rows
 
 if TYPE_CHECKING:
@@ -302,8 +302,28 @@ _KNOWN_MEMBERS: Final = tree(
 )
 
 
-_PIECE: Final = 10_000
-"""Records mapped at a time: more than fits the processor's cache is slower, fewer costs calls."""
+def _layout() -> Layout:
+    """Where the columns stand in a record as CloudTrail delivers it."""
+    member = {name: path for name, _, _, path in _COLUMNS if path and name not in _RULE_COLUMNS}
+    inner: dict[str, dict[str, tuple[KqlType, tuple[str, ...]]]] = {}
+    for name, kind, _, path in _COLUMNS:
+        if "." in member.get(name, ""):
+            top, *below = path.split(".")
+            inner.setdefault(top, {})[name] = (kind, tuple(below))
+    plain = {name: kind for name, kind, _, path in _COLUMNS if name in member and "." not in path}
+    return Layout(
+        table=TABLE,
+        time=member["TimeGenerated"],
+        text={n: member[n] for n, kind in plain.items() if kind is _TEXT and n not in _JSON_COLUMNS},
+        flags={name: member[name] for name, kind in plain.items() if kind is _BOOL},
+        json={name: member[name] for name in _JSON_COLUMNS},
+        inner=inner,
+        known=_KNOWN_MEMBERS,
+        rest=("sessionCredentialFromConsole", "vpcEndpointAccountId", "eventContext", "addendum"),
+        identity=("AwsEventId", "RecipientAccountId"),
+        # Security group rules are spread over columns of their own.
+        special={"EventName": "SecurityGroup"},
+    )
 
 
 class CloudTrail:
@@ -327,17 +347,20 @@ class CloudTrail:
     def rows(self, records: Sequence[bytes]) -> Rows:
         import pyarrow as pa
 
-        pieces = [
-            self._piece(records[start : start + _PIECE], start) for start in range(0, len(records), _PIECE)
-        ] or [self._piece([], 0)]
-        return Rows(
-            pa.concat_tables([piece.table for piece in pieces]),
-            [place for piece in pieces for place in piece.kept],
-            tuple(bad for piece in pieces for bad in piece.bad),
-        )
+        mapped = self._direct().rows(records)
+        if mapped.table is not None and not mapped.left:
+            return Rows(mapped.table, mapped.kept, ())
+        careful = self._careful([records[place] for place in mapped.left])
+        kept = [*mapped.kept, *(mapped.left[place] for place in careful.kept)]
+        bad = tuple((mapped.left[place], reason) for place, reason in careful.bad)
+        if mapped.table is None:
+            return Rows(careful.table, kept, bad)
+        order = sorted(range(len(kept)), key=kept.__getitem__)
+        both = pa.concat_tables([mapped.table, careful.table.select(mapped.table.column_names)])
+        return Rows(both.take(pa.array(order, pa.int64())), [kept[place] for place in order], bad)
 
-    def _piece(self, records: Sequence[bytes], base: int) -> Rows:
-        """Rows of some records; places count from `base`."""
+    def _careful(self, records: Sequence[bytes]) -> Rows:
+        """Rows of records of any form, record by record."""
         import pyarrow as pa
 
         texts: list[bytes] = []
@@ -346,17 +369,16 @@ class CloudTrail:
         rests: list[bytes | None] = []
         kept: list[int] = []
         bad: list[tuple[int, str]] = []
-        for place, text in enumerate(records, base):
+        for place, text in enumerate(records):
             try:
-                # The hash comes first: it also proves that the whole record is valid JSON in UTF-8.
-                value, payload = parsed(text)
+                value = orjson.loads(text)  # proves that the whole record is valid JSON in UTF-8
                 part = _JSON.decode(text)
-            except (ValueError, TypeError) as error:
+            except (ValueError, *UNREADABLE) as error:
                 bad.append((place, f"not a CloudTrail record: {error}"))
                 continue
             texts.append(text)
             parts.append(part)
-            hashes.append(payload)
+            hashes.append(signed(hashed(text)))
             rest = beyond(value, _KNOWN_MEMBERS) if isinstance(value, dict) else None
             rests.append(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else None)
             kept.append(place)
@@ -390,6 +412,12 @@ class CloudTrail:
             table = table.append_column(name, _json(slices))
         return table
 
+    def _direct(self) -> Direct:
+        direct: Direct | None = getattr(self._local, "direct", None)
+        if direct is None:
+            direct = self._local.direct = Direct(_layout(), self._connection())
+        return direct
+
     def _connection(self) -> duckdb.DuckDBPyConnection:
         connection: duckdb.DuckDBPyConnection | None = getattr(self._local, "connection", None)
         if connection is None:
@@ -414,7 +442,7 @@ def _with_hashes(table: pa.Table, payloads: Sequence[int]) -> pa.Table:
 
     events, accounts = table["AwsEventId"].to_pylist(), table["RecipientAccountId"].to_pylist()
     ids = [
-        signed(xxhash.xxh3_64_intdigest(f"{event}\0{account}".encode())) if event else None
+        signed(identity(event, account)) if event else None
         for event, account in zip(events, accounts, strict=True)
     ]
     table = table.append_column(ID, pa.array(ids, pa.int64()))

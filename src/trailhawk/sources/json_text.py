@@ -38,6 +38,15 @@ def parsed(record: bytes) -> tuple[object, int]:
     return value, signed(xxhash.xxh3_64_intdigest(canonical))
 
 
+hashed = xxhash.xxh3_64_intdigest
+"""The hash of a record's bytes as they came; unsigned 64 bits."""
+
+
+def identity(event: str, account: str) -> int:
+    """The hash of what makes an event one and the same; unsigned 64 bits."""
+    return xxhash.xxh3_64_intdigest(f"{event}\0{account}".encode())
+
+
 Tree = dict[str, "Tree | None"]
 """Members that are known; None where all below one is known."""
 

@@ -1,0 +1,119 @@
+"""The parts that wait for one table's next commit; their records become rows while they are still at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailhawk.connectors.parts import Part
+from trailhawk.kql.schema import Table
+from trailhawk.lake.table import fitted, stored_schema
+from trailhawk.sources import BadPart, Source
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+GROUP_RECORDS: Final = 8_000
+GROUP_BYTES: Final = 16 * 1024 * 1024
+"""Records of several small objects are decoded together: a call costs some milliseconds, and bytes that
+wait too long fall out of the processor's cache."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Rows in the table's stored columns with their hashes, and for each the place of its part."""
+
+    rows: pa.Table
+    owner: NDArray[np.int64]
+
+
+class Batch:
+    """Parts for one table. `records` and `bytes` (text or Arrow) are what it holds."""
+
+    def __init__(self, table: Table, phase: Callable[[str], None]) -> None:
+        self.parts: list[Part] = []
+        self.records = 0
+        self.bytes = 0
+        self._table = table
+        self._phase = phase
+        self._decoded: list[Decoded] = []
+        self._waiting: list[int] = []
+        self._waiting_records = 0
+        self._waiting_bytes = 0
+
+    def add(self, part: Part) -> None:
+        """Take a part; decode what waits when it is enough."""
+        size = sum(map(len, part.texts))
+        self._waiting.append(len(self.parts))
+        self.parts.append(part)
+        self.records += part.records
+        self.bytes += size
+        self._waiting_records += len(part.texts)
+        self._waiting_bytes += size
+        if self._waiting_records >= GROUP_RECORDS or self._waiting_bytes >= GROUP_BYTES:
+            self._decode()
+            self._phase("read")
+
+    def drop(self, key: str) -> None:
+        """Leave out what is here of an object."""
+        for part in self.parts:
+            if part.key == key:
+                part.dropped = True
+
+    def rows(self) -> Decoded:
+        """All rows so far; bad records are in their part's `bad`."""
+        import pyarrow as pa
+
+        self._decode()
+        if not self._decoded:
+            return Decoded(stored_schema(self._table).empty_table(), np.empty(0, np.int64))
+        rows = pa.concat_tables([each.rows for each in self._decoded])
+        owner = np.concatenate([each.owner for each in self._decoded])
+        self._decoded = []
+        if np.any(owner[1:] < owner[:-1]):  # sources of one table took turns
+            order = np.argsort(owner, kind="stable")
+            rows, owner = rows.take(pa.array(order)), owner[order]
+        return Decoded(rows, owner)
+
+    def _decode(self) -> None:
+        if not self._waiting:
+            return
+        self._phase("decode")
+        waiting, size = self._waiting, self._waiting_bytes
+        self._waiting, self._waiting_records, self._waiting_bytes = [], 0, 0
+        for source, places in _by_source(self.parts, waiting):
+            made = _decode(source, self.parts, places)
+            decoded = Decoded(fitted(made.rows, self._table), made.owner)
+            self._decoded.append(decoded)
+            self.bytes += int(decoded.rows.nbytes)
+        self.bytes -= size
+
+
+def _by_source(parts: Sequence[Part], places: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:
+    groups: dict[str, tuple[Source, list[int]]] = {}
+    for place in places:
+        source = parts[place].source
+        if source is not None:
+            groups.setdefault(source.name, (source, []))[1].append(place)
+    return iter(groups.values())
+
+
+def _decode(source: Source, parts: Sequence[Part], places: list[int]) -> Decoded:
+    counts = [len(parts[place].texts) for place in places]
+    texts = [text for place in places for text in parts[place].texts]
+    owners = np.repeat(np.array(places, np.int64), counts)
+    made = source.rows(texts)
+    if made.bad:
+        starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+        for index, reason in made.bad:
+            part = parts[owners[index]]
+            at = part.position(index - int(starts[index]))
+            part.bad.append(BadPart.of(texts[index], at, reason))
+            part.found -= 1
+    for place in places:
+        parts[place].texts, parts[place].position = (), int
+    return Decoded(made.table, owners[np.asarray(made.kept, np.int64)])
