@@ -64,6 +64,8 @@ class Chaos:
     events: int
     messages: int
     kills: int
+    stored_before: int
+    """Of the killed workers, those that had stored something."""
     seconds: float
     faults: list[str]
 
@@ -232,20 +234,19 @@ def finish(home: Path, sqs: SQSClient, queue: str, *, seconds: float) -> None:
         time.sleep(0.5)
 
 
+def rows(home: Path, table: str, *columns: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = []
+    for file in Workspace.open(home).lake.snapshot(table).files():
+        with pq.ParquetFile(file.path) as parquet:
+            found += parquet.read(columns=list(columns)).to_pylist()
+    return found
+
+
 def check(home: Path, expected: Expected, sqs: SQSClient, queue: str) -> list[str]:
     """What is wrong; empty if every event and object is there once and the books balance."""
-    lake = Workspace.open(home).lake
-
-    def rows(table: str, *columns: str) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
-        for file in lake.snapshot(table).files():
-            with pq.ParquetFile(file.path) as parquet:
-                found += parquet.read(columns=list(columns)).to_pylist()
-        return found
-
-    events = collections.Counter(str(row["AwsEventId"]) for row in rows("AWSCloudTrail", "AwsEventId"))
+    events = collections.Counter(str(row["AwsEventId"]) for row in rows(home, "AWSCloudTrail", "AwsEventId"))
     counts = ("Records", "Rows", "Duplicates", "Filtered", "Quarantined")
-    ledger = rows("IngestLedger", "Location", "Bucket", "Key", *counts)
+    ledger = rows(home, "IngestLedger", "Location", "Bucket", "Key", *counts)
     objects = collections.Counter(str(row["Location"]) for row in ledger)
     records = {str(row["Location"]): row["Records"] for row in ledger}
     waiting = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
@@ -266,7 +267,7 @@ def check(home: Path, expected: Expected, sqs: SQSClient, queue: str) -> list[st
         "entries with another bucket or key": sum(
             row["Location"] != f"s3://{row['Bucket']}/{row['Key']}" for row in ledger
         ),
-        "parts in quarantine": lake.snapshot("Quarantine").rows,
+        "parts in quarantine": len(rows(home, "Quarantine", "Id")),
         "messages left": int(waiting["ApproximateNumberOfMessages"])
         + int(waiting["ApproximateNumberOfMessagesNotVisible"]),
     }
@@ -284,7 +285,7 @@ def chaos(
     kills: int,
     workers: int = 2,
     records: int = 20,
-    pause: tuple[float, float] = (1.5, 4.0),
+    pause: tuple[float, float] = (2.0, 6.0),
     seed: int = 7,
 ) -> Chaos:
     """The whole run in `folder`."""
@@ -309,10 +310,19 @@ def chaos(
         )
         started = time.monotonic()
         died = killed(home, kills=kills, workers=workers, pause=pause, rng=rng)
+        seen = {row["Worker"] for row in rows(home, "IngestLedger", "Worker")}
         finish(home, sqs, queue, seconds=60 + lasts)
         seconds = time.monotonic() - started
         faults = check(home, expected, sqs, queue)
-    return Chaos(len(expected.objects), len(expected.events), len(bodies), died, seconds, faults)
+    return Chaos(
+        objects=len(expected.objects),
+        events=len(expected.events),
+        messages=len(bodies),
+        kills=died,
+        stored_before=len(seen),
+        seconds=seconds,
+        faults=faults,
+    )
 
 
 def main() -> None:
@@ -334,7 +344,8 @@ def main() -> None:
         )
     print(
         f"{done.objects:,} objects with {done.events:,} events in {done.messages:,} messages, "
-        f"{given.workers} workers, {done.kills} killed, {done.seconds:.0f} s"
+        f"{given.workers} workers, {done.kills} killed ({done.stored_before} had stored something), "
+        f"{done.seconds:.0f} s"
     )
     for fault in done.faults:
         print(fault)

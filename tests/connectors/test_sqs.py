@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 NOW = dt.datetime(2026, 3, 3, 12, tzinfo=dt.UTC)
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting for messages that do not come: moto has one server only."""
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+
+
 def settings(aws: Aws, queue: str, **changes: Any) -> SqsSettings:
     return dataclasses.replace(SqsSettings("main", queue, aws.access), **changes)
 

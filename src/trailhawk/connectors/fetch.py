@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, cast
 
 from botocore import exceptions as aws
 
+from trailhawk.connectors.connector import Taker
 from trailhawk.connectors.notices import Notice
-from trailhawk.connectors.objects import LogObject
+from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ def identity(notice: Notice) -> str:
 
 
 def log_object(fetched: Fetched, source: str = "") -> LogObject:
-    """A fetched object as the ingest takes it. It is closed with the file that the ingest opens."""
+    """A fetched object as the ingest takes it."""
     notice = fetched.notice
     return LogObject(
         location=notice.location,
@@ -179,6 +180,20 @@ def log_object(fetched: Fetched, source: str = "") -> LogObject:
         source=source,
         identity=identity(notice),
     )
+
+
+def take(taker: Taker, fetched: Fetched, done: Callable[[Outcome], None], *, source: str = "") -> None:
+    """Bring a fetched object to the ingest; its file is closed when this raises or `done` is called."""
+
+    def ended(outcome: Outcome) -> None:
+        fetched.file.close()
+        done(outcome)
+
+    try:
+        taker.take(log_object(fetched, source), ended)
+    except BaseException:
+        fetched.file.close()
+        raise
 
 
 def refused_object(notice: Notice, reason: str, *, source: str = "") -> LogObject:

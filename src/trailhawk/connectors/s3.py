@@ -32,7 +32,7 @@ from botocore import exceptions as aws
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import ConnectorSettings, Location, S3Settings
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
-from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, log_object, refused_object
+from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, refused_object, take
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.prefetch import Prefetch
@@ -227,7 +227,7 @@ class S3Connector:
             if isinstance(answer, Fetched):
                 self._denied = 0
                 self._board.problem("")
-                taker.take(log_object(answer, self._settings.source), self._ender(place, answer, count))
+                take(taker, answer, self._ender(place, answer, count), source=self._settings.source)
             elif not answer.fault.passes:
                 self._refused(answer)
                 taker.take(refused_object(notice, answer.reason), self._ender(place, None, count))
@@ -258,13 +258,9 @@ class S3Connector:
         """What to do when the ledger has the object."""
 
         def ended(outcome: Outcome) -> None:
-            size = 0
-            if what is not None:
-                what.file.close()
-                size = what.notice.size or 0
             place.ended = True
             count.passed += place.size
-            self._board.ended(outcome, size)
+            self._board.ended(outcome, (what.notice.size or 0) if what else 0)
 
         return ended
 

@@ -31,7 +31,7 @@ from botocore import exceptions as aws
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import ConnectorSettings, SqsSettings
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
-from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, log_object, refused_object
+from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, refused_object, take
 from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _GROUP: Final = 10  # messages a request takes at most
-_POLL_SECONDS: Final = 5
+_POLL_SECONDS = 5
+_BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queue's servers
 _LONGEST_RELEASE: Final = 900.0
 
 
@@ -159,7 +160,7 @@ class SqsConnector:
         attempt = 0
         while True:
             try:
-                messages = self._ask(1 if busy or once else _POLL_SECONDS)
+                messages = self._ask(_BUSY_POLL_SECONDS if busy or once else _POLL_SECONDS)
                 break
             except (aws.BotoCoreError, aws.ClientError) as error:
                 fault = fault_of(error)
@@ -208,10 +209,10 @@ class SqsConnector:
         message.kept = len(faults) < len(said.faults)  # left to the queue's redrive policy
         message.left = len(wanted) + len(faults)
         for fault in faults:
-            taker.take(self._misread(message, fault, given.get("Body", "")), self._ender(message, 0))
+            taker.take(self._misread(message, fault, given.get("Body", "")), self._ender(message))
         for notice in wanted:
             if taker.knows(identity(notice)):
-                taker.take(refused_object(notice, "taken before"), self._ender(message, 0))
+                taker.take(refused_object(notice, "taken before"), self._ender(message))
             else:
                 ahead.ask(notice, message)
         if not wanted and not faults:
@@ -251,14 +252,14 @@ class SqsConnector:
         if message.receives > self._settings.tries:
             self._take_alone(taker, message, answer)
         else:
-            taker.take(log_object(answer, self._settings.source), self._ender(message, answer))
+            take(taker, answer, self._ender(message, answer), source=self._settings.source)
 
     def _refused(self, taker: Taker, message: _Message, notice: Notice, error: RefusedError) -> None:
         kind = error.fault.kind
         if not error.fault.passes:
             last = kind is Kind.GONE or message.receives >= self._settings.tries
             if last and (self._sets_aside or kind is Kind.GONE):
-                taker.take(refused_object(notice, error.reason), self._ender(message, 0))
+                taker.take(refused_object(notice, error.reason), self._ender(message))
                 return
             self._board.problem(f"{notice.location}: {error.reason}")
         # It comes back after a wait, and the others of its message with it; those will be known by then.
@@ -272,22 +273,18 @@ class SqsConnector:
         if self._sets_aside and tried.count >= self._settings.tries:
             answer.file.close()
             reason = f"taking it did not end well {tried.count} times: it may take more memory than there is"
-            taker.take(refused_object(answer.notice, reason), self._ender(message, 0))
+            taker.take(refused_object(answer.notice, reason), self._ender(message))
         else:
             tried.begin()
-            taker.take(log_object(answer, self._settings.source), self._ender(message, answer))
+            take(taker, answer, self._ender(message, answer), source=self._settings.source)
         taker.flush()
         tried.end()
 
-    def _ender(self, message: _Message, what: Fetched | int) -> Callable[[Outcome], None]:
+    def _ender(self, message: _Message, what: Fetched | None = None) -> Callable[[Outcome], None]:
         """What to do when the ledger has an object of the message."""
 
         def ended(outcome: Outcome) -> None:
-            size = 0
-            if isinstance(what, Fetched):
-                what.file.close()
-                size = what.notice.size or 0
-            self._board.ended(outcome, size)
+            self._board.ended(outcome, (what.notice.size or 0) if what else 0)
             self._end(message)
 
         return ended
