@@ -73,7 +73,8 @@ def main(rows: int = 1_000_000, seconds: int = 60) -> None:
 def ask(workspace: Workspace, seconds: int) -> None:
     """One-day counts, and a look at the files after each."""
     times: list[float] = []
-    today_most = closed_most = errors = 0
+    errors: Counter[str] = Counter()
+    today_most = closed_most = 0
     until = time.perf_counter() + seconds
     days = [TODAY - dt.timedelta(days=back) for back in (0, 1, 5, 20)]
     while time.perf_counter() < until:
@@ -85,15 +86,16 @@ def ask(workspace: Workspace, seconds: int) -> None:
         try:
             workspace.query(text, now=_NOW)
         except Exception as error:
-            errors += 1
-            print(f"  {type(error).__name__}: {error}")
+            errors[f"{type(error).__name__}: {error}"] += 1
         times.append(time.perf_counter() - started)
         files = Counter(file.first.date() for file in workspace.lake.snapshot(TABLE).files() if file.first)
         today_most = max(today_most, files.pop(TODAY, 0))
         files.pop(TODAY - dt.timedelta(days=1), 0)
         closed_most = max(closed_most, *files.values())
     p50, p95 = np.quantile(times, [0.5, 0.95])
-    print(f"{len(times)} one-day counts: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, errors {errors}")
+    print(
+        f"{len(times)} one-day counts: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, errors {dict(errors)}"
+    )
     print(
         f"most live files of today {today_most}, of a closed day {closed_most} (between two rounds of care)"
     )

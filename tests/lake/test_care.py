@@ -20,7 +20,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import Delta, Lake, Transaction, compaction
 from trailhawk.lake.care import Caretaker, Retention
-from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.retention import expiring, forget
 from trailhawk.lake.status import day_states
 from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
@@ -172,6 +172,19 @@ def test_appends_and_reads_go_on_while_days_are_rewritten(
     assert len(stored(delta)) == 180
     compact_busy_days(delta, today=DAY + dt.timedelta(days=9))
     assert max(files(delta).values()) <= 4
+
+
+def test_files_that_another_has_retired_are_not_retired_again(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    one, two = lake.apart().delta("Events"), lake.apart().delta("Events")
+    for hour in range(6):
+        append(one, at(DAY, hour))
+    two.refresh()
+    paths = sorted(two.live())
+    assert compact(one, DAY, paths)
+    two.refresh()  # the files are chosen before, the commit comes from a state in which they are gone
+    assert not compact(two, DAY, paths)
+    assert len(stored(two)) == 6
 
 
 def test_rows_older_than_their_retention_go_by_whole_days(tmp_path: Path) -> None:

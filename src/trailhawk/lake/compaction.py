@@ -55,13 +55,28 @@ def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
     """
     if delta.refresh() < 0:
         return 0
-    yesterday = today - dt.timedelta(days=1)
     compacted = 0
-    for day, files in sorted(_files_by_day(delta).items()):
-        chosen, rows = _closed_day(files) if day < yesterday else _open_day(files)
-        if chosen:
-            compacted += compact(delta, day, [file.path for file in chosen], file_rows=rows)
+    for day in sorted(_files_by_day(delta)):
+        # A commit moves the state on: what others have rewritten by then is seen.
+        while plan := _plan(_files_by_day(delta).get(day, []), closed=day < today - dt.timedelta(days=1)):
+            if not compact(delta, day, plan.paths, file_rows=plan.file_rows):
+                break
+            compacted += 1
     return compacted
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Files to rewrite, and about how many rows a new one takes."""
+
+    paths: list[str]
+    file_rows: int
+
+
+def _plan(files: Sequence[_File], *, closed: bool) -> _Plan | None:
+    """What is to be rewritten of a day; None if nothing."""
+    chosen, file_rows = _closed_day(files) if closed else _open_day(files)
+    return _Plan([file.path for file in chosen], file_rows) if chosen else None
 
 
 def _closed_day(files: Sequence[_File]) -> tuple[list[_File], int]:

@@ -247,8 +247,9 @@ class Delta:
         """Make staged files live (and retire others) from the version last looked at; the new version.
 
         With both, the same rows are in other files from now on; `remove` alone takes rows away.
-        ConflictError if another writer raised the same application's version meanwhile. Who removes files
-        needs a transaction: two commits that retire the same file are not told apart otherwise.
+        ConflictError if another writer raised the same application's version meanwhile, or if a file to
+        remove is not live. Who removes files needs a transaction: two commits that retire the same file at
+        once are not told apart otherwise.
         """
         from deltalake import CommitProperties
         from deltalake import Transaction as DeltaTransaction
@@ -258,6 +259,10 @@ class Delta:
         with self._lock:
             if self._delta is None:
                 raise LakeError(f"table {self.table.name} does not exist")
+            # delta-rs does not ask: a file retired before the state last looked at would be retired again,
+            # and its rows come twice.
+            if remove and not set(remove) <= self.live().keys():
+                raise ConflictError(f"table {self.table.name}: a file to retire is retired already")
             now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
             moved = bool(remove) and bool(add)
             actions: list[AddAction | RemoveAction] = [
