@@ -120,7 +120,8 @@ def _row(record: bytes) -> _Row | str:
     try:
         if exported is not None:
             at = moment(exported[1].decode())
-            text = record[exported.end() :].decode()
+            # Lines that belong to no event stand in the one before: they may not cost it.
+            text = record[exported.end() :].decode("utf-8", "backslashreplace")
             return "its time is none" if at is None else (at, "", "", text, None)
         found = _RECORD.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -34,7 +34,10 @@ _SAMPLES: Final = 5
 EXPORTED: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ?")
 """What stands before each event of an export."""
 
-_SUBSCRIPTION: Final = re.compile(rb'"logEvents"\s*:\s*\[|"messageType"\s*:\s*"(?:DATA|CONTROL)_MESSAGE"')
+# Only at the very start: in the middle of an object these may be somebody's text.
+_SUBSCRIPTION: Final = re.compile(
+    rb'\s*\[?\s*\{\s*(?:"[A-Za-z]{1,40}"\s*:\s*(?:"(?:[^"\\]|\\.)*+"|\[[^\]]*+\]|null)\s*,\s*)*"logEvents"\s*:\s*\['
+)
 _PACKED: Final = re.compile(
     rb'\A\s*\{\s*"(?:awslogs"\s*:\s*\{|(?:Records|records|invocationId|deliveryStreamArn)"\s*:.{0,4096}?"(?:kinesis|recordId)")',
     re.DOTALL,
@@ -103,7 +106,8 @@ def shape(record: Unpack) -> framing.Shape:
     return framing.Shape(
         unwrap=unwrap,
         opening=re.compile(rb"(?!)"),
-        record_start=re.compile(rb'\{\s*"(?:messageType|owner|awslogs)"\s*:'),
+        # What matches from its first byte would be taken for a record, and not be unwrapped.
+        record_start=re.compile(rb'(?<=[\n}])\{\s*"(?:messageType|owner|awslogs|logGroup)"\s*:'),
     )
 
 
@@ -136,7 +140,7 @@ def is_envelope(head: bytes) -> bool:
         return True
     if head.lstrip()[:1] not in (b"{", b"["):
         return False
-    return _PACKED.match(head) is not None or _SUBSCRIPTION.search(head) is not None
+    return _PACKED.match(head) is not None or _SUBSCRIPTION.match(head) is not None
 
 
 @lru_cache(maxsize=8)

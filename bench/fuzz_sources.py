@@ -1,0 +1,505 @@
+"""Fuzz the log sources: damaged records between good ones, thousands of them, the same for the same seed.
+
+    python bench/fuzz_sources.py                              every source, 200,000 inputs each
+    python bench/fuzz_sources.py --source vpcflow --inputs 5000 --seed 7
+    python bench/fuzz_sources.py --source guardduty --engine atheris
+
+An input is an object of three records, the middle one damaged; one in eight is damaged anywhere. Checked: no
+crash; no input takes longer than two seconds; every record is a row or a bad one, never both, never neither;
+rows fit the table; and the good records before and after the damaged one are rows. Without atheris installed
+the engine `mutate` (bytes flipped, cut, doubled, swapped for nasty ones) is what there is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib.util
+import json
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
+
+from trailhawk.lake.table import ID, PAYLOAD, REST, stored_schema
+from trailhawk.sources import SOURCES, Placed, Source
+
+SLOWEST = 2.0
+BATCH = 64
+_NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
+_NASTY = (
+    rb'"', rb"\"", rb"\\", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"  ", b" ", b"-", b"--",
+    b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", "é".encode(), "😀".encode(), "\u202e".encode(), b"\xed\xa0\x80",
+    rb"\ud800", rb"\u0000", b"NaN", b"Infinity", b"1e999", b"-1", b"9" * 40, b"0x1F", b"1.5", b"null", b"true", b"{}",
+    b"[]", b'""', b"[" * 2000, b'{"a":' * 1500, b"2026-13-45T99:99:99Z", b"version start end", b"[01/Feb/2026",
+    b'{"logEvents":[', b'{"Records":[', b'"message":"', b",", b":", b"%", b"A" * 5000,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Case:
+    """Good records of a source: two that must stay rows, and one to damage.
+
+    `wrap` makes an object of records. `kept` are the texts that the rows of the good ones have in `column`,
+    at its start where `open_end` (what follows may be taken for more of the record).
+    """
+
+    name: str
+    source: Source
+    before: bytes
+    victim: bytes
+    after: bytes
+    column: str
+    kept: tuple[str, str]
+    wrap: Callable[[Sequence[bytes]], bytes]
+    path: str = "logs/object"
+    open_end: bool = False
+
+
+def _lines(records: Sequence[bytes]) -> bytes:
+    return b"".join(record + b"\n" for record in records)
+
+
+def _wrapped(records: Sequence[bytes]) -> bytes:
+    return b'{"Records":[' + b",".join(records) + b"]}"
+
+
+def _subscription(records: Sequence[bytes]) -> bytes:
+    """One envelope a record, as Firehose puts them one after the other."""
+    return b"".join(
+        b'{"messageType":"DATA_MESSAGE","owner":"111122223333","logGroup":"g","logStream":"s","logEvents":['
+        b'{"id":"%d","timestamp":1772357400000,"message":"%s"}]}\n' % (index, record)
+        for index, record in enumerate(records)
+    )
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _flow_lines(records: Sequence[bytes]) -> bytes:
+    header = b"vpc-id version interface-id srcaddr dstaddr srcport dstport start end flow-direction tgw-id\n"
+    return header + _lines(records)
+
+
+def _cloudtrail(mark: str) -> bytes:
+    return _json(
+        {
+            "eventVersion": "1.11",
+            "userIdentity": {"type": "IAMUser", "accountId": "111122223333", "userName": "ann"},
+            "eventTime": "2026-03-01T09:30:00Z",
+            "eventSource": "s3.amazonaws.com",
+            "eventName": "GetObject",
+            "requestParameters": {"bucketName": "cards", "key": "käse/😀.csv"},
+            "eventID": mark,
+            "recipientAccountId": "111122223333",
+        }
+    )
+
+
+def _guardduty(mark: str) -> bytes:
+    return _json(
+        {
+            "schemaVersion": "2.0",
+            "accountId": "111122223333",
+            "id": mark,
+            "arn": "arn:aws:guardduty:eu-central-1:111122223333:detector/d/finding/" + mark,
+            "resource": {"instanceDetails": {"instanceId": "i-0", "tags": [{"key": "a", "value": "é"}]}},
+            "service": {"detectorId": "d", "count": 3, "action": {"actionType": "NETWORK_CONNECTION"}},
+            "severity": 8.5,
+            "createdAt": "2026-03-01T09:00:00.000Z",
+            "updatedAt": "2026-03-01T09:30:00.123Z",
+        }
+    )
+
+
+def _security_hub(mark: str) -> bytes:
+    return _json(
+        {
+            "SchemaVersion": "2018-10-08",
+            "Id": mark,
+            "ProductArn": "arn:aws:securityhub:eu-central-1::product/aws/guardduty",
+            "GeneratorId": "g",
+            "AwsAccountId": "111122223333",
+            "UpdatedAt": "2026-03-01T09:30:00.000Z",
+            "Severity": {"Label": "HIGH"},
+            "Resources": [{"Type": "AwsS3Bucket"}],
+        }
+    )
+
+
+def _route53(mark: str) -> bytes:
+    return _json(
+        {
+            "version": "1.100000",
+            "account_id": "111122223333",
+            "query_timestamp": "2026-03-01T09:30:00Z",
+            "query_name": mark,
+            "answers": [{"Rdata": "203.0.113.9", "Type": "A", "Class": "IN"}],
+            "srcids": {"instance": "i-0"},
+        }
+    )
+
+
+def _waf(mark: str) -> bytes:
+    return _json(
+        {
+            "timestamp": 1772357400000,
+            "formatVersion": 1,
+            "webaclId": mark,
+            "action": "BLOCK",
+            "terminatingRuleId": "r",
+            "httpRequest": {"clientIp": "203.0.113.9", "headers": [{"name": "Host", "value": "x"}]},
+        }
+    )
+
+
+def _eks(mark: str) -> bytes:
+    return _json(
+        {
+            "kind": "Event",
+            "apiVersion": "audit.k8s.io/v1",
+            "auditID": mark,
+            "stage": "ResponseComplete",
+            "verb": mark,
+            "stageTimestamp": "2026-03-01T09:30:00.123456Z",
+            "user": {"username": "system:node"},
+        }
+    )
+
+
+def _firewall(kind: str, inner: dict[str, object]) -> Callable[[str], bytes]:
+    def record(mark: str) -> bytes:
+        event = {"timestamp": "2026-03-01T09:30:00.123456+0000", "event_type": kind, "src_ip": "10.0.0.1"}
+        return _json(
+            {
+                "firewall_name": mark,
+                "availability_zone": "eu-central-1a",
+                "event_timestamp": "1772357400",
+                "event": event | inner,
+            }
+        )
+
+    return record
+
+
+def _flow(mark: str) -> bytes:
+    return (
+        f"2 111122223333 {mark} 10.0.0.1 2001:db8::1 1 443 6 5 600 1772357400 1772357460 ACCEPT OK".encode()
+    )
+
+
+def _custom_flow(mark: str) -> bytes:
+    return f"vpc-1 5 {mark} 10.0.0.1 - 1 443 1772357400 1772357460 egress tgw-1".encode()
+
+
+def _s3(mark: str) -> bytes:
+    return (
+        f"79a59df900b949e55d96a1e698fbaced amzn-bucket [01/Mar/2026:09:30:00 +0000] 192.0.2.3 - {mark} "
+        'REST.GET.OBJECT a%20b.csv "GET /a%20b.csv HTTP/1.1" 200 - 113 113 7 6 "-" "curl \\"x\\"" - host= '
+        "SigV4 ECDHE AuthHeader h.s3.amazonaws.com TLSv1.3 - Yes"
+    ).encode()
+
+
+def _proxy(mark: str) -> bytes:
+    return (
+        '203.0.113.9 - - [01/Mar/2026:09:30:00 +0000] "GET /latest/meta-data/ HTTP/1.1" 200 31 "-" '
+        f'"{mark}" "169.254.169.254" 169.254.169.254:80 0.004'
+    ).encode()
+
+
+def _alb(mark: str) -> bytes:
+    return (
+        "https 2026-03-01T09:30:00.123456Z app/lb/1 192.168.1.1:2817 10.0.0.1:80 0.1 0.1 0.1 200 200 1 57 "
+        f'"GET https://x:443/ HTTP/1.1" "{mark}" ECDHE TLSv1.2 arn "Root=1" "x" "arn" 1 '
+        '2026-03-01T09:30:00.000000Z "forward" "-" "-" "10.0.0.1:80" "200" "-" "-" TID_1'
+    ).encode()
+
+
+def _nlb(mark: str) -> bytes:
+    return (
+        f"tls 2.0 2026-03-01T09:30:00 net/lb/1 {mark} 192.0.2.1:51341 10.0.0.1:443 5 2 98 246 - arn - ECDHE "
+        "tlsv12 - x - - - 2026-03-01T09:29:00"
+    ).encode()
+
+
+def _exported(mark: str) -> bytes:
+    return f"2026-03-01T09:30:00.123Z {mark} something happened".encode()
+
+
+def _event(mark: str) -> bytes:
+    return mark.encode()
+
+
+def _transcript(mark: str) -> bytes:
+    return mark.encode() + b"\x1b[0m"
+
+
+def _streamed(mark: str) -> bytes:
+    return _json(
+        {
+            "eventVersion": "1.0",
+            "eventTime": "2026-03-01T09:30:00Z",
+            "target": {"id": "i-0"},
+            "sessionId": mark,
+            "sessionData": ["ls", "\u001b[0m"],
+        }
+    )
+
+
+def _escaped(record: Callable[[str], bytes]) -> Callable[[str], bytes]:
+    """The record as it stands in a JSON string."""
+    return lambda mark: json.dumps(record(mark).decode())[1:-1].encode()
+
+
+def _cases() -> Iterator[Case]:
+    by_name = {source.name: source for source in SOURCES}
+    marks = ("mark-before", "mark-victim", "mark-after")
+
+    def case(
+        name: str,
+        source: str,
+        record: Callable[[str], bytes],
+        column: str,
+        wrap: Callable[[Sequence[bytes]], bytes] = _lines,
+        path: str = "logs/object",
+        open_end: bool = False,
+        names: tuple[str, str, str] = marks,
+        kept: tuple[str, str] = (marks[0], marks[2]),
+    ) -> Case:
+        before, victim, after = map(record, names)
+        return Case(name, by_name[source], before, victim, after, column, kept, wrap, path, open_end)
+
+    interfaces = ("eni-0a", "eni-0b", "eni-0c")
+    ends = (interfaces[0], interfaces[2])
+    exported = tuple(f"{mark} something happened" for mark in (marks[0], marks[2]))
+    session = "sessions/ann-0a1b2c3d4e5f67890.log"
+    yield case("cloudtrail", "cloudtrail", _cloudtrail, "AwsEventId", _wrapped)
+    yield case("cloudtrail-lines", "cloudtrail", _cloudtrail, "AwsEventId")
+    yield case("cloudtrail-subscription", "cloudtrail", _escaped(_cloudtrail), "AwsEventId", _subscription)
+    yield case("vpcflow", "vpcflow", _flow, "InterfaceId", names=interfaces, kept=ends)
+    yield case(
+        "vpcflow-custom", "vpcflow", _custom_flow, "InterfaceId", _flow_lines, names=interfaces, kept=ends
+    )
+    yield case(
+        "vpcflow-subscription", "vpcflow", _flow, "InterfaceId", _subscription, names=interfaces, kept=ends
+    )
+    yield case("guardduty", "guardduty", _guardduty, "Id")
+    yield case("securityhub", "securityhub", _security_hub, "AwsSecurityFindingId")
+    yield case("route53", "route53", _route53, "QueryName")
+    yield case("waf", "waf", _waf, "WebAclId")
+    yield case("eks", "eks", _eks, "Verb")
+    alert = _firewall("alert", {"alert": {"signature": "s", "severity": 1}})
+    yield case("networkfirewall-alert", "networkfirewall-alert", alert, "FirewallName")
+    flow = _firewall("netflow", {"netflow": {"bytes": 1}, "tcp": {"syn": True}})
+    yield case("networkfirewall-flow", "networkfirewall-flow", flow, "FirewallName")
+    tls = _firewall("tls", {"tls_error": {"error_message": "e"}, "sni": "x"})
+    yield case("networkfirewall-tls", "networkfirewall-tls", tls, "FirewallName")
+    yield case("s3access", "s3access", _s3, "RequestId")
+    yield case("proxy", "proxy", _proxy, "UserAgent")
+    yield case("alb", "alb", _alb, "UserAgent")
+    yield case("nlb", "nlb", _nlb, "Listener")
+    yield case("cloudwatch", "cloudwatch", _event, "Message", _subscription)
+    yield case("cloudwatch-export", "cloudwatch", _exported, "Message", open_end=True, kept=exported)  # type: ignore[arg-type]
+    yield case("ssm", "ssm", _escaped(_streamed), "SessionId", _subscription)
+    transcript = tuple(f"{mark}\x1b[0m" for mark in (marks[0], marks[2]))
+    yield case("ssm-transcript", "ssm-transcript", _transcript, "Output", path=session, kept=transcript)  # type: ignore[arg-type]
+
+
+CASES = {case.name: case for case in _cases()}
+
+
+class Failure(AssertionError):
+    """What went wrong, with the input."""
+
+
+def mutated(data: bytes, chance: random.Random, other: bytes) -> bytes:
+    """The bytes with one to four injuries."""
+    found = bytearray(data)
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        at = chance.randrange(len(found) + 1)
+        end = min(len(found), at + chance.choice((1, 1, 2, 8, 40, 400)))
+        match chance.randrange(8):
+            case 0 | 1:
+                found[at:end] = bytes(chance.randrange(256) for _ in range(end - at))
+            case 2 | 3:
+                found[at:at] = chance.choice(_NASTY)
+            case 4:
+                found[at:end] = chance.choice(_NASTY)
+            case 5:
+                del found[at:end]
+            case 6:
+                found[at:at] = found[at:end]
+            case _:
+                start = chance.randrange(len(other) + 1)
+                found[at:end] = other[start : start + end - at]
+    return bytes(found)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the records of all inputs."""
+
+    inputs: int
+    records: int
+    rows: int
+    bad: int
+    seconds: float
+
+
+class Fuzz:
+    """Feeds inputs to a case's source and checks what comes out."""
+
+    def __init__(self, case: Case) -> None:
+        self._case = case
+        self._schema = stored_schema(case.source.table)
+        hidden = {ID, PAYLOAD, REST}
+        promoted = {item.hidden for item in case.source.table.promoted}
+        stored = {column.name for column in case.source.table.stored}
+        self._names = stored | promoted | hidden
+        self.records = self.rows = self.bad = self.inputs = 0
+
+    def check(self, inputs: Sequence[tuple[bytes, bool]]) -> None:
+        """Feed objects; with each, whether its good neighbours must be rows. Failure for the first wrong one."""
+        try:
+            self._check(inputs)
+        except Exception:
+            if len(inputs) == 1:
+                raise
+            for each in inputs:
+                Fuzz(self._case).check([each])
+            raise
+
+    def _check(self, inputs: Sequence[tuple[bytes, bool]]) -> None:
+        case, source = self._case, self._case.source
+        reader = source.placed(case.path, _NOW) if isinstance(source, Placed) else source
+        records: list[bytes] = []
+        owners: list[int] = []
+        for index, (data, _) in enumerate(inputs):
+            started = time.process_time()
+            source.recognises(case.path, data[: 64 * 1024])
+            source.is_digest(data[: 64 * 1024])
+            for chunk in reader.chunks(iter([data] if data else [])):
+                for place in range(len(chunk.records)):
+                    at = chunk.position(place)
+                    if not 0 <= at <= len(data):
+                        raise Failure(f"a record at {at} of {len(data)} bytes: {data!r}")
+                records += chunk.records
+                owners += [index] * len(chunk.records)
+                self.bad += len(chunk.bad)
+                self.records += len(chunk.records) + len(chunk.bad)
+            if time.process_time() - started > SLOWEST:
+                raise Failure(f"slow: {data!r}")
+        started = time.process_time()
+        made = source.rows(records)
+        if time.process_time() - started > SLOWEST * len(inputs):
+            raise Failure(f"slow: {inputs!r}")
+        places = [*made.kept, *(place for place, _ in made.bad)]
+        if sorted(places) != list(range(len(records))) or made.table.num_rows != len(made.kept):
+            raise Failure(f"{len(records)} records, {len(made.kept)} rows, {len(made.bad)} bad: {inputs!r}")
+        if list(made.kept) != sorted(made.kept):
+            raise Failure(f"rows out of order: {inputs!r}")
+        if set(made.table.column_names) != self._names:
+            raise Failure(f"columns {set(made.table.column_names) ^ self._names}")
+        for field in self._schema:
+            if field.name in self._names:
+                made.table[field.name].cast(field.type).validate(full=True)
+        if made.table[source.table.time_column].null_count:
+            raise Failure(f"a row without time: {inputs!r}")
+        self.rows += len(made.kept)
+        self.bad += len(made.bad)
+        self.inputs += len(inputs)
+        texts = made.table[case.column].to_pylist()
+        kept = [records[place] for place in made.kept]
+        self._neighbours(inputs, [owners[place] for place in made.kept], texts, kept)
+
+    def _neighbours(
+        self, inputs: Sequence[tuple[bytes, bool]], owners: list[int], texts: list[str], records: list[bytes]
+    ) -> None:
+        found: dict[int, list[tuple[str, bytes]]] = {}
+        for owner, text, record in zip(owners, texts, records, strict=True):
+            found.setdefault(owner, []).append((text, record))
+        case = self._case
+        for index, (data, strict) in enumerate(inputs):
+            for text, good in zip(case.kept, (case.before, case.after), strict=True) if strict else ():
+                here = found.get(index, [])
+                # Damage may make valid JSON in which the good record stands inside the other one.
+                if not any(
+                    each == text
+                    or (case.open_end and each.startswith(text))
+                    or (good in record and record != good)
+                    for each, record in here
+                ):
+                    raise Failure(f"the row of {text!r} is lost: {data!r}")
+
+    def one(self, victim: bytes) -> None:
+        """Feed one damaged record between its neighbours."""
+        case = self._case
+        self.check([(case.wrap([case.before, victim, case.after]), True)])
+
+
+def run(name: str, *, inputs: int, seed: int) -> Counts:
+    """Feed this many damaged inputs to a case. Failure for the first that is not handled."""
+    case, fuzz = CASES[name], Fuzz(CASES[name])
+    chance = random.Random(f"{seed} {name}")
+    started = time.process_time()
+    others = [each.victim for each in CASES.values()]
+    for start in range(0, inputs, BATCH):
+        batch: list[tuple[bytes, bool]] = []
+        for number in range(start, min(start + BATCH, inputs)):
+            other = chance.choice(others)
+            if number % 8:
+                damaged = mutated(case.victim, chance, other)
+                batch.append((case.wrap([case.before, damaged, case.after]), True))
+            else:
+                whole = case.wrap([case.before, case.victim, case.after])
+                batch.append((mutated(whole, chance, other), False))
+        fuzz.check(batch)
+    return Counts(fuzz.inputs, fuzz.records, fuzz.rows, fuzz.bad, time.process_time() - started)
+
+
+def run_atheris(name: str, *, inputs: int, seed: int) -> None:
+    """The same with atheris' coverage-guided damage; ends the process."""
+    import atheris
+
+    case, fuzz = CASES[name], Fuzz(CASES[name])
+    atheris.instrument_all()
+    folder = tempfile.mkdtemp()
+    (Path(folder) / "good").write_bytes(case.victim)
+    arguments = [sys.argv[0], f"-runs={inputs}", f"-seed={seed}", "-max_len=4096", "-timeout=20", folder]
+    atheris.Setup(arguments, fuzz.one)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--source", choices=[*CASES, "all"], default="all")
+    parser.add_argument("--inputs", type=int, default=200_000, help="damaged inputs for each source")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--engine", choices=["mutate", "atheris"], default="mutate")
+    chosen = parser.parse_args()
+    names = list(CASES) if chosen.source == "all" else [chosen.source]
+    if chosen.engine == "atheris" and importlib.util.find_spec("atheris") is None:
+        print("atheris is not installed: damage of our own instead")
+        chosen.engine = "mutate"
+    if chosen.engine == "atheris":
+        if len(names) > 1:
+            parser.error("atheris takes one source a process: name it with --source")
+        run_atheris(names[0], inputs=chosen.inputs, seed=chosen.seed)
+        return
+    for name in names:
+        counts = run(name, inputs=chosen.inputs, seed=chosen.seed)
+        print(
+            f"{name:24} {counts.inputs:8,} inputs {counts.records:10,} records = {counts.rows:10,} rows "
+            f"+ {counts.bad:9,} bad  {counts.seconds:7.1f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
