@@ -120,7 +120,7 @@ class Direct:
             return [], None
         try:
             columns, good = self._columns(dict(zip(self._members, zip(*values, strict=True), strict=True)))
-        except pa.ArrowInvalid:  # text that is not UTF-8, a day that no month has
+        except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is not UTF-8, a day that no month has
             return [], None
         texts = records if len(places) == len(records) else [records[place] for place in places]
         hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
