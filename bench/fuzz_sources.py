@@ -33,12 +33,33 @@ SLOWEST = 2.0
 BATCH = 64
 _NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 _NASTY = (
-    rb'"', rb"\"", rb"\\", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"  ", b" ", b"-", b"--",
-    b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", "é".encode(), "😀".encode(), "\u202e".encode(), b"\xed\xa0\x80",
-    rb"\ud800", rb"\u0000", b"NaN", b"Infinity", b"1e999", b"-1", b"9" * 40, b"0x1F", b"1.5", b"null", b"true", b"{}",
-    b"[]", b'""', b"[" * 2000, b'{"a":' * 1500, b"2026-13-45T99:99:99Z", b"version start end", b"[01/Feb/2026",
-    b'{"logEvents":[', b'{"Records":[', b'"message":"', b",", b":", b"%", b"A" * 5000,
-)  # fmt: skip
+    *(rb'"', rb"\"", rb"\\", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"  ", b" ", b"-"),
+    *(b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", "é".encode(), "😀".encode(), "\u202e".encode(), b"\xed\xa0\x80"),
+    *(
+        rb"\ud800",
+        rb"\u0000",
+        b"NaN",
+        b"Infinity",
+        b"1e999",
+        b"-1",
+        b"9" * 40,
+        b"0x1F",
+        b"1.5",
+        b"null",
+        b"true",
+    ),
+    *(
+        b"{}",
+        b"[]",
+        b'""',
+        b"[" * 2000,
+        b'{"a":' * 1500,
+        b"2026-13-45T99:99:99Z",
+        b"version start end",
+        b"[01/",
+    ),
+    *(b'{"logEvents":[', b'{"Records":[', b'"message":"', b",", b":", b"%", b"A" * 5000),
+)
 
 
 @dataclass(frozen=True)
@@ -314,7 +335,7 @@ def _cases() -> Iterator[Case]:
 CASES = {case.name: case for case in _cases()}
 
 
-class Failure(AssertionError):
+class FuzzError(AssertionError):
     """What went wrong, with the input."""
 
 
@@ -365,7 +386,7 @@ class Fuzz:
         self.records = self.rows = self.bad = self.inputs = 0
 
     def check(self, inputs: Sequence[tuple[bytes, bool]]) -> None:
-        """Feed objects; with each, whether its good neighbours must be rows. Failure for the first wrong one."""
+        """Feed objects, each with whether its good neighbours must be rows; FuzzError for a wrong one."""
         try:
             self._check(inputs)
         except Exception:
@@ -388,29 +409,29 @@ class Fuzz:
                 for place in range(len(chunk.records)):
                     at = chunk.position(place)
                     if not 0 <= at <= len(data):
-                        raise Failure(f"a record at {at} of {len(data)} bytes: {data!r}")
+                        raise FuzzError(f"a record at {at} of {len(data)} bytes: {data!r}")
                 records += chunk.records
                 owners += [index] * len(chunk.records)
                 self.bad += len(chunk.bad)
                 self.records += len(chunk.records) + len(chunk.bad)
             if time.process_time() - started > SLOWEST:
-                raise Failure(f"slow: {data!r}")
+                raise FuzzError(f"slow: {data!r}")
         started = time.process_time()
         made = source.rows(records)
         if time.process_time() - started > SLOWEST * len(inputs):
-            raise Failure(f"slow: {inputs!r}")
+            raise FuzzError(f"slow: {inputs!r}")
         places = [*made.kept, *(place for place, _ in made.bad)]
         if sorted(places) != list(range(len(records))) or made.table.num_rows != len(made.kept):
-            raise Failure(f"{len(records)} records, {len(made.kept)} rows, {len(made.bad)} bad: {inputs!r}")
+            raise FuzzError(f"{len(records)} records, {len(made.kept)} rows, {len(made.bad)} bad: {inputs!r}")
         if list(made.kept) != sorted(made.kept):
-            raise Failure(f"rows out of order: {inputs!r}")
+            raise FuzzError(f"rows out of order: {inputs!r}")
         if set(made.table.column_names) != self._names:
-            raise Failure(f"columns {set(made.table.column_names) ^ self._names}")
+            raise FuzzError(f"columns {set(made.table.column_names) ^ self._names}")
         for field in self._schema:
             if field.name in self._names:
                 made.table[field.name].cast(field.type).validate(full=True)
         if made.table[source.table.time_column].null_count:
-            raise Failure(f"a row without time: {inputs!r}")
+            raise FuzzError(f"a row without time: {inputs!r}")
         self.rows += len(made.kept)
         self.bad += len(made.bad)
         self.inputs += len(inputs)
@@ -435,7 +456,7 @@ class Fuzz:
                     or (good in record and record != good)
                     for each, record in here
                 ):
-                    raise Failure(f"the row of {text!r} is lost: {data!r}")
+                    raise FuzzError(f"the row of {text!r} is lost: {data!r}")
 
     def one(self, victim: bytes) -> None:
         """Feed one damaged record between its neighbours."""
@@ -444,7 +465,7 @@ class Fuzz:
 
 
 def run(name: str, *, inputs: int, seed: int) -> Counts:
-    """Feed this many damaged inputs to a case. Failure for the first that is not handled."""
+    """Feed this many damaged inputs to a case. FuzzError for the first that is not handled."""
     case, fuzz = CASES[name], Fuzz(CASES[name])
     chance = random.Random(f"{seed} {name}")
     started = time.process_time()
