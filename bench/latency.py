@@ -93,9 +93,7 @@ def ask(workspace: Workspace, seconds: int) -> None:
         files.pop(TODAY - dt.timedelta(days=1), 0)
         closed_most = max(closed_most, *files.values())
     p50, p95 = np.quantile(times, [0.5, 0.95])
-    print(
-        f"{len(times)} one-day counts: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, errors {dict(errors)}"
-    )
+    print(f"{len(times)} day counts: p50 {p50 * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms, errors {dict(errors)}")
     print(
         f"most live files of today {today_most}, of a closed day {closed_most} (between two rounds of care)"
     )
