@@ -70,7 +70,7 @@ def test_example(engine: DuckDBEngine, example: Example) -> None:
     try:
         result = engine.query(f"print x = {example.text}", now=NOW)
     except UnsupportedError as error:
-        if "trailhawk[geo]" in error.hint:
+        if "pip install 'trailhawk[" in error.hint:
             pytest.skip(str(error))
         raise
     assert shown(result) == example.result
@@ -178,7 +178,6 @@ def test_over_columns(engine: DuckDBEngine, expression: str, value: list[object]
     [
         "extract_all('[0-9]', 'a1')",
         "format_datetime(now(), 'dddd')",
-        "array_sort_asc(dynamic([1]), dynamic([2]))",
         "extract_json('$..a', '{}')",
         "datetime_add('eon', 1, now())",
     ],

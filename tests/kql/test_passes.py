@@ -226,7 +226,7 @@ def test_time_ranges_go_through_unions_and_joins_but_not_through_limits() -> Non
     assert times(joined.format("leftouter")) == [(D2, None), (None, None)]
     assert times(joined.format("rightouter")) == [(None, None), (None, None)]
     assert times(joined.format("fullouter")) == [(None, None), (None, None)]
-    assert times(joined.format("innerunique")) == [(None, None), (None, None)]
+    assert times(joined.format("innerunique")) == [(D2, None), (None, None)]
     assert times("Events | take 5 | where TimeGenerated > ago(8d) | count") == [(None, None)]
     numbered = "Events | sort by TimeGenerated asc | extend r = row_number() | where TimeGenerated > ago(8d)"
     assert times(f"{numbered} | count") == [(None, None)]

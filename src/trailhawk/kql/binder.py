@@ -106,7 +106,7 @@ class Binder:
                 case syntax.Let():
                     env = env.with_({statement.name: self._let(statement, env)})
                 case syntax.SetOption():
-                    pass
+                    self.scalars.options[statement.name] = statement.value
                 case syntax.ExpressionStatement():
                     plans.append(self._results(statement.value, env))
                     env = several.named(statement.value, env)

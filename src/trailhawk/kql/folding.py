@@ -7,7 +7,7 @@ from datetime import date, timedelta
 
 from trailhawk.kql.literals import datetime_ticks, format_datetime, format_timespan, timespan_ticks
 from trailhawk.kql.plan import Const, Expr
-from trailhawk.kql.types import TICKS_PER_DAY, KqlType
+from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 _EPOCH = date(1970, 1, 1)
 _INT64 = 2**63
@@ -94,6 +94,10 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
         return format_datetime(first) if types[0] is _T.DATETIME else format_timespan(first)
     if name == "strcat" and all(type_ is _T.STRING for type_ in types):
         return "".join(map(str, values))
+    if first == "nanosecond" and name in ("datetime_part", "datetime_diff"):
+        moments = [value for value in values[1:] if isinstance(value, int)]
+        ticks = moments[0] % TICKS_PER_SECOND if name == "datetime_part" else moments[0] - moments[1]
+        return ticks * 100
     numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
     if len(numbers) != len(values):
         return _reals(name, values, types)

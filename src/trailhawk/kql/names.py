@@ -40,19 +40,25 @@ def auto_name(expr: syntax.Expr) -> str | None:
             return expr.text
         case syntax.Member():
             base = auto_name(expr.target)
-            return f"{base}_{expr.name}" if base else None
+            return f"{base}_{expr.name}" if base else expr.name
         case syntax.Index():
             base = auto_name(expr.target)
             step = expr.index.value if isinstance(expr.index, syntax.Literal) else None
-            return f"{base}_{step}" if base and isinstance(step, str | int) else None
+            if isinstance(step, str | int):
+                return f"{base}_{step}" if base else str(step)
+            return f"{base}_" if base else None
         case syntax.Call() if expr.name in FUNCTIONS:
             after = FUNCTIONS[expr.name].name_after
             if after is None:
                 return None
+            if after.startswith("="):
+                return after[1:]
             first = auto_name(expr.args[0]) if expr.args else None
             if after == "":
                 return first
             return f"{after}_{first or ''}"
+        case syntax.Call(name="bin_auto", args=(value,)):
+            return auto_name(value)
         case syntax.Call() if expr.name in ("column_ifexists", "columnifexists") and expr.args:
             named = expr.args[0]
             return named.value if isinstance(named, syntax.Literal) and isinstance(named.value, str) else None

@@ -63,6 +63,9 @@ _NEGATED = {
     for base in ("has", "hasprefix", "hassuffix", "contains", "startswith", "endswith")
     for name in (base, f"{base}_cs")
 } | {"!in": "in", "!in~": "in~"}
+_TEXTS = frozenset({_T.STRING, _T.DYNAMIC})
+_SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
+"""Bytes of a value, where they are not eight."""
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TEXT_COMPARISONS = frozenset({"=~", "!~"})
 _ARRAYS = frozenset({"percentiles_array_tdigest"})
@@ -111,6 +114,8 @@ class ScalarBinder:
         self.tables = tables
         self.now = now
         self.sizes: dict[int, tuple[Expr, int]] = {}
+        self.options: dict[str, syntax.Expr | None] = {}
+        """Values of `set` statements, by name."""
         self.special: dict[str, Callable[[syntax.Call, Scope, Collector | None], Expr]] = {
             "now": self._now,
             "ago": self._ago,
@@ -127,6 +132,10 @@ class ScalarBinder:
             "pack_all": self._pack_all,
             "assert": self._assert,
             "column_names_of": self._column_names_of,
+            "bag_pack_columns": self._bag_pack_columns,
+            "bin_auto": self._bin_auto,
+            "around": self._around,
+            "estimate_data_size": self._estimate_data_size,
         }
 
     # --- the walk ------------------------------------------------------------------------------------------
@@ -622,6 +631,53 @@ class ScalarBinder:
             choose = FUNCTIONS["case"].overloads[0]
             bags.append(Call(_T.DYNAMIC, choose, (given, bag, Const(_T.DYNAMIC, {}))))
         return self.call("bag_merge", bags, expr.span)
+
+    def _bag_pack_columns(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """Columns as one bag, each under its name."""
+        parts: list[Expr] = []
+        for arg in expr.args:
+            if not isinstance(arg, syntax.Name):
+                raise BindingError("bag_pack_columns() takes columns", arg.span, hint="use bag_pack(...)")
+            parts += [Const(_T.STRING, arg.text), self.bind(arg, scope, collect)]
+        return self.call("bag_pack", parts, expr.span)
+
+    def _bin_auto(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """bin_at() with the size and the fixed point of two `set` statements."""
+        if len(expr.args) != 1:
+            raise BindingError("bin_auto() takes one value", expr.span)
+        size = self.options.get("query_bin_auto_size")
+        if size is None:
+            hint = "write `set query_bin_auto_size = 1h;` before the query"
+            raise BindingError("bin_auto() has no size", expr.span, hint=hint)
+        value = self.bind(expr.args[0], scope, collect)
+        at = self.options.get("query_bin_auto_at")
+        fixed = Const(value.type, 0) if at is None else self.constant(at, scope.env, "query_bin_auto_at")
+        return self.call("bin_at", [value, self.constant(size, scope.env, "its size"), fixed], expr.span)
+
+    def _around(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """Is the value no farther from a center than a delta?"""
+        if len(expr.args) != 3:
+            raise BindingError("around() takes a value, a center and a delta", expr.span)
+        value, center, delta = [self.bind(arg, scope, collect) for arg in expr.args]
+        low, high = [self.call(sign, [center, delta], expr.span) for sign in "-+"]
+        above = self.call(">=", [value, low], expr.span)
+        return self.call("and", [above, self.call("<=", [value, high], expr.span)], expr.span)
+
+    def _estimate_data_size(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """The bytes that the columns of a row take: eight for a number or a time, a text's own length."""
+        columns: list[Expr] = []
+        for arg in expr.args:
+            if isinstance(arg, syntax.Star):
+                columns += [ColumnRef(c.type, c.id) for c in scope.columns if scope.column(c.name) is c]
+            else:
+                columns.append(self.bind(arg, scope, collect))
+        known = sum(_SIZES.get(column.type, 8) for column in columns if column.type not in _TEXTS)
+        total: Expr = Const(_T.LONG, known)
+        for column in columns:
+            if column.type in _TEXTS:
+                size = self.call("string_size", [self.convert(column, _T.STRING, expr.span)], expr.span)
+                total = self.call("+", [total, size], expr.span)
+        return total
 
     def _assert(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         """True, or an error with the query's own message."""

@@ -24,9 +24,11 @@ _FURTHER = [
         "geo",
         "geo_cells",
         "hashes",
+        "parsing",
         "series",
         "sketches",
         "statistics",
+        "surroundings",
         "units",
         "zones",
     )

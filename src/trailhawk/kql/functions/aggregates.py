@@ -47,9 +47,10 @@ def _no_text_null(value: exp.Expr, type_: KqlType) -> exp.Expr:
 
 
 @aggregate()
-def count() -> Long:
-    """The number of rows."""
-    return exp.Count(this=exp.Star())
+def count(value: AnyArg | None = None) -> Long:
+    """The number of rows, whatever a value in them is; of a bool, those for which it is true."""
+    counted = exp.Count(this=exp.Star())
+    return _filter(counted, value.sql) if value is not None and value.type is KqlType.BOOL else counted
 
 
 @aggregate()
@@ -369,17 +370,23 @@ def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
     return _no_text_null(found, values[number].type)
 
 
+def _extreme_row(function: str, values: tuple[Arg, ...], ordering: exp.Expr) -> exp.Expr:
+    """The row with the extreme value, or the first where all values are null."""
+    row = _row(tuple(value.sql for value in values))
+    return sql.coalesce(sql.call(function, row, ordering), sql.call("first", row.copy()))
+
+
 @aggregate("arg_max_field", internal=True)
 def arg_max_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
     """Value number `place` of the row with the largest `ordering`: a column of arg_max()."""
-    row = exp.Anonymous(this="arg_max", expressions=[_row(tuple(v.sql for v in values)), ordering])
+    row = _extreme_row("arg_max", values, ordering)
     return _field(row, place, values)
 
 
 @aggregate("arg_min_field", internal=True)
 def arg_min_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
     """Value number `place` of the row with the smallest `ordering`: a column of arg_min()."""
-    row = exp.Anonymous(this="arg_min", expressions=[_row(tuple(v.sql for v in values)), ordering])
+    row = _extreme_row("arg_min", values, ordering)
     return _field(row, place, values)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Callable
 
 from sqlglot import exp
 
-from trailhawk.errors import UnsupportedError
+from trailhawk.errors import BindingError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.dynamic import elements, json_value, struct
+from trailhawk.kql.functions.python import Flag, Json, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
+    Arg,
     Bool,
     Datetime,
     Dynamic,
@@ -197,7 +199,41 @@ def _sorted(array: Sql, nulls_last: Sql | None, order: str) -> Sql:
     return _with_items(array, body)
 
 
-@scalar()
+def _sorted_together(array: Sql, others: tuple[Arg, ...], *, descending: bool) -> Sql:
+    last = others[-1]
+    given = others[:-1] if last.type is KqlType.BOOL else others
+    if any(other.type is not KqlType.DYNAMIC for other in given):
+        raise BindingError("array_sort_asc() and array_sort_desc() take arrays, and at last a bool")
+    nulls_last = last.sql if last.type is KqlType.BOOL else exp.true()
+    arrays = sql.call("json_array", array, *[other.sql for other in given])
+    flags = exp.true() if descending else exp.false()
+    return arrays_sorted.overloads[0].build(arrays, flags, nulls_last)
+
+
+@python("arrays_sorted", internal=True)
+def arrays_sorted(arrays: Json, descending: Flag, nulls_last: Flag) -> Json | None:
+    """Arrays in the order that sorts the first."""
+    if not isinstance(arrays, list) or not isinstance(arrays[0], list):
+        return None
+    first = arrays[0]
+    nulls = [place for place, item in enumerate(first) if item is None]
+    values = [place for place, item in enumerate(first) if item is not None]
+    values.sort(key=lambda place: _rank(first[place]), reverse=descending)
+    order = values + nulls if nulls_last else nulls + values
+    return [
+        [array[place] for place in order] if isinstance(array, list) and len(array) == len(first) else None
+        for array in arrays
+    ]
+
+
+def _rank(item: object) -> tuple[int, float, str]:
+    """What an element sorts by, as `_key` in SQL."""
+    if isinstance(item, int | float) and not isinstance(item, bool):
+        return 1, item, ""
+    return (2, 0, item) if isinstance(item, str) else (3, 0, str(item))
+
+
+@scalar(column_each="sorted")
 def array_sort_asc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
     """The elements from small to large: numbers, then text; nulls at the end unless `nulls_last` is false.
 
@@ -205,16 +241,21 @@ def array_sort_asc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
     [9,10,"a","b",null]
     >>> array_sort_asc(dynamic([null, 2, 1]), false)
     [null,1,2]
+
+    Further arrays follow the first; one of another length becomes null. Each gives a column of its own.
+
+    >>> array_sort_asc(dynamic([2, 1]), dynamic(["b", "a"]))[1]
+    ["a","b"]
     """
     return _sorted(array, nulls_last, "ASC")
 
 
 @array_sort_asc.overload
-def _(array: Dynamic, *others: Dynamic) -> Dynamic:
-    raise UnsupportedError("array_sort_asc() of several arrays")
+def _(array: Dynamic, *others: AnyArg) -> Dynamic:
+    return _sorted_together(array, others, descending=False)
 
 
-@scalar()
+@scalar(column_each="sorted")
 def array_sort_desc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
     """The elements from large to small; nulls at the end unless `nulls_last` is false.
 
@@ -225,8 +266,8 @@ def array_sort_desc(array: Dynamic, nulls_last: Bool | None = None) -> Dynamic:
 
 
 @array_sort_desc.overload
-def _(array: Dynamic, *others: Dynamic) -> Dynamic:
-    raise UnsupportedError("array_sort_desc() of several arrays")
+def _(array: Dynamic, *others: AnyArg) -> Dynamic:
+    return _sorted_together(array, others, descending=True)
 
 
 @scalar()

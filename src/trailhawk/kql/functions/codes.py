@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-import gzip
 import re
+import struct
+import uuid
 import zlib
 
+from isal import isal_zlib
+
+from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.python import Text, python
+from trailhawk.kql.functions.registry import Guid, String, scalar
+from trailhawk.kql.types import KqlType
 
 MAX_INFLATED = 16 << 20
 """Bytes that compressed text may unfold to; beyond that it is as good as broken."""
@@ -23,6 +29,24 @@ def _inflate(text: str, window_bits: int) -> str:
         return unpacked.decode() if unpacker.eof else ""
     except (binascii.Error, zlib.error, UnicodeDecodeError, ValueError):
         return ""
+
+
+_BLOCK = 65_535
+"""The most bytes that one stored block of deflate holds."""
+
+
+def _deflate(data: bytes) -> bytes:
+    """Packed as Kusto does: ISA-L's fastest level, or stored as it is where that is not shorter."""
+    packer = isal_zlib.compressobj(0, isal_zlib.DEFLATED, -15)
+    packed = packer.compress(data) + packer.flush()
+    blocks = [data[start : start + _BLOCK] for start in range(0, len(data), _BLOCK)] or [b""]
+    if len(packed) <= len(data) + 5 * len(blocks):
+        return bytes(packed)
+    last = len(blocks) - 1
+    return b"".join(
+        struct.pack("<BHH", place == last, len(block), len(block) ^ 0xFFFF) + block
+        for place, block in enumerate(blocks)
+    )
 
 
 @python()
@@ -41,10 +65,12 @@ def gzip_decompress_from_base64_string(text: Text) -> Text:
 def gzip_compress_to_base64_string(text: Text) -> Text:
     """The text as a gzip member in base64.
 
-    >>> strlen(gzip_compress_to_base64_string("trail")) > 0
-    True
+    >>> gzip_compress_to_base64_string("1234567890qwertyuiop")
+    H4sIAAAAAAAA/wEUAOv/MTIzNDU2Nzg5MHF3ZXJ0eXVpb3A6m7f2FAAAAA==
     """
-    return base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode()
+    data = text.encode()
+    end = struct.pack("<II", zlib.crc32(data), len(data))
+    return base64.b64encode(b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + _deflate(data) + end).decode()
 
 
 @python()
@@ -61,10 +87,51 @@ def zlib_decompress_from_base64_string(text: Text) -> Text:
 def zlib_compress_to_base64_string(text: Text) -> Text:
     """The text as a zlib stream in base64.
 
-    >>> zlib_compress_to_base64_string("Test string 123")
-    eJwLSS0uUSguKcrMS1cwNDIGACxqBQ4=
+    >>> zlib_compress_to_base64_string("1234567890qwertyuiop")
+    eAEBFADr/zEyMzQ1Njc4OTBxd2VydHl1aW9wOAkGdw==
+    >>> strlen(zlib_decompress_from_base64_string(zlib_compress_to_base64_string(strrep("trail", 100))))
+    500
     """
-    return base64.b64encode(zlib.compress(text.encode())).decode()
+    data = text.encode()
+    end = struct.pack(">I", zlib.adler32(data))
+    return base64.b64encode(b"\x78\x01" + _deflate(data) + end).decode()
+
+
+@python("guid_of_base64", internal=True)
+def guid_of_base64(text: Text) -> Text:
+    """The text of the guid in base64; '' where it is none."""
+    try:
+        return str(uuid.UUID(bytes_le=base64.b64decode(text, validate=True)))
+    except (binascii.Error, ValueError):
+        return ""
+
+
+@python("base64_of_guid", internal=True)
+def base64_of_guid(text: Text) -> Text:
+    """The sixteen bytes of a guid's text, in the order of .NET, in base64."""
+    return base64.b64encode(uuid.UUID(text).bytes_le).decode() if text else ""
+
+
+@scalar()
+def base64_decode_toguid(text: String) -> Guid:
+    """The guid whose sixteen bytes are in base64; null where they are not.
+
+    >>> base64_decode_toguid("8jMxriJurkmwahbmqbIS6w==")
+    ae3133f2-6e22-49ae-b06a-16e6a9b212eb
+    >>> base64_decode_toguid("abcd1231")
+    null
+    """
+    return sql.call("nullif", guid_of_base64.overloads[0].build(text), "")
+
+
+@scalar()
+def base64_encode_fromguid(guid: Guid) -> String:
+    """The sixteen bytes of a guid in base64; '' for null.
+
+    >>> base64_encode_fromguid(toguid("ae3133f2-6e22-49ae-b06a-16e6a9b212eb"))
+    8jMxriJurkmwahbmqbIS6w==
+    """
+    return base64_of_guid.overloads[0].build(sql.text(sql.cast(guid, KqlType.STRING)))
 
 
 @python()

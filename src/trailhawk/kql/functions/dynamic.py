@@ -141,6 +141,8 @@ def bag_keys(bag: Dynamic) -> Dynamic:
     )
 
 
+_MAX_STEPS = 20
+"""Steps of a path that bag_set_key() writes to."""
 _STEP = re.compile(r"\.([A-Za-z_]\w*)|\[(\d+)\]|\[['\"]([^'\"]*)['\"]\]|\.\[['\"]([^'\"]*)['\"]\]")
 
 
@@ -360,6 +362,21 @@ def bag_merge(*bags: Dynamic) -> Dynamic:
     return bag_of(sql.call("flatten", exp.Array(expressions=lists)))
 
 
+def _set_at(bag: exp.Expr, steps: list[str], value: exp.Expr) -> exp.Expr:
+    """The bag with a value at a path; what is on the way and no bag becomes one."""
+    if not steps:
+        return value
+
+    def merged(found: exp.Expr) -> exp.Expr:
+        is_bag = sql.binary(exp.EQ, sql.call("json_type", found), sql.literal("OBJECT"))
+        whole = sql.case((is_bag, found.copy()), otherwise=sql.cast(sql.literal("{}"), KqlType.DYNAMIC))
+        inner = sql.call("json_extract", found.copy(), "/" + steps[0].replace("~", "~0").replace("/", "~1"))
+        fresh = sql.call("json_object", sql.literal(steps[0]), _set_at(inner, steps[1:], value))
+        return bag_merge(fresh, whole)
+
+    return sql.let(bag, f"th_bag{len(steps)}", merged)
+
+
 @scalar()
 def bag_set_key(bag: Dynamic, key: String, value: AnyArg) -> Dynamic:
     """The property bag with one name set to a value.
@@ -368,9 +385,15 @@ def bag_set_key(bag: Dynamic, key: String, value: AnyArg) -> Dynamic:
     {"b":"x","a":1}
     >>> bag_set_key(dynamic({"a": 1}), "a", 2).a
     2
+    >>> bag_set_key(dynamic({"a": {"b": 1}}), "$.a.c", 2).a.c
+    2
     """
-    if (sql.string_value(key) or "").startswith("$"):
-        raise UnsupportedError("bag_set_key() with a JSON path")
+    path = sql.string_value(key) or ""
+    if path.startswith("$"):
+        steps = [step.replace("~1", "/").replace("~0", "~") for step in json_pointer(path).split("/")[1:]]
+        if len(steps) > _MAX_STEPS:
+            raise UnsupportedError(f"bag_set_key() with a path of more than {_MAX_STEPS} steps")
+        return _set_at(bag, steps, json_value(value))
     return bag_merge(sql.call("json_object", key, json_value(value)), bag)
 
 

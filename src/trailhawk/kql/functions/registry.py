@@ -194,7 +194,7 @@ class ScalarFunction:
     """A KQL scalar function with its overloads.
 
     `name_after` says what the column of an unnamed use is called: None for Column1, "" for the first
-    argument's name, "x" for x_ and the first argument's name.
+    argument's name, "x" for x_ and the first argument's name, "=x" for x alone.
     """
 
     name: str
@@ -204,6 +204,8 @@ class ScalarFunction:
     """Written by the binder only: an operator, or a step of one. No query can call it."""
     columns: tuple[tuple[str, KqlType], ...] = ()
     """For a function that gives several columns at once: suffix and type of each."""
+    column_each: str = ""
+    """For a function that gives a column for each array it takes: what stands after the array's name."""
     overloads: list[Overload] = field(default_factory=list)
 
     def __call__(self, *args: Sql) -> Sql:
@@ -272,13 +274,19 @@ def signature(name: str, body: Callable[..., object]) -> Overload:
 
 
 def scalar(
-    name: str = "", *, aliases: tuple[str, ...] = (), name_after: str | None = None, internal: bool = False
+    name: str = "",
+    *,
+    aliases: tuple[str, ...] = (),
+    name_after: str | None = None,
+    internal: bool = False,
+    column_each: str = "",
 ) -> Callable[[Callable[..., Sql]], ScalarFunction]:
     """Register a scalar function under its Python name (a trailing underscore dropped) or `name`."""
 
     def register(body: Callable[..., Sql]) -> ScalarFunction:
         own = name or body.__name__.rstrip("_")
-        function = ScalarFunction(own, inspect.getdoc(body) or "", name_after, internal)
+        documentation = inspect.getdoc(body) or ""
+        function = ScalarFunction(own, documentation, name_after, internal, column_each=column_each)
         function.overload(body)
         for key in (own, *aliases):
             FUNCTIONS[key] = function

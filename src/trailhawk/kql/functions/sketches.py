@@ -70,7 +70,8 @@ def _hashed(value: Arg, test: Sql | None) -> Sql:
         sql.literal(1),
     )
     known = _known(value.sql) if test is None else sql.all_of(_known(value.sql), test)
-    return _smallest(sql.coalesce(_gathered(sql.cast(number, KqlType.LONG), known), exp.Array()))
+    found = _gathered(sql.cast(number, KqlType.LONG), known)
+    return sql.case((sql.is_null(found), sql.null(KqlType.DYNAMIC)), otherwise=_smallest(found.copy()))
 
 
 @aggregate()
@@ -96,7 +97,7 @@ def hll_merge_all(sketch: Dynamic) -> Dynamic:
     return _smallest(sql.coalesce(sql.call("flatten", lists), exp.Array()))
 
 
-@scalar("hll_merge")
+@scalar("hll_merge", name_after="=hll_merged_result")
 def hll_merge(*sketches: Dynamic) -> Dynamic:
     """One sketch of all that these sketches stand for."""
     lists = exp.Array(expressions=[sql.coalesce(_longs(sketch), exp.Array()) for sketch in sketches])
@@ -169,11 +170,11 @@ def _parts(digest: object) -> tuple[int, list[float], list[float]] | None:
 
 
 @python("tdigest_of", internal=True)
-def tdigest_of(kind: Whole, values: Json, weights: Json) -> Json:
-    """A digest of values with their weights."""
-    given = (
-        zip(values, weights, strict=True) if isinstance(values, list) and isinstance(weights, list) else ()
-    )
+def tdigest_of(kind: Whole, values: Json, weights: Json) -> Json | None:
+    """A digest of values with their weights; null of none."""
+    if not isinstance(values, list) or not isinstance(weights, list) or not values:
+        return None
+    given = zip(values, weights, strict=True)
     return _squeezed(kind, [(value, weight) for value, weight in given if weight > 0])
 
 
@@ -209,7 +210,7 @@ def tdigest_merge_all(digest: Dynamic) -> Dynamic:
     return _merged(sql.coalesce(_gathered(digest, _known(digest)), exp.Array()))
 
 
-@scalar("tdigest_merge", aliases=("merge_tdigest", "merge_tdigests"))
+@scalar("tdigest_merge", aliases=("merge_tdigest", "merge_tdigests"), name_after="=tdigests_merge_result")
 def tdigest_merge(*digests: Dynamic) -> Dynamic:
     """One digest of all that these digests stand for."""
     return _merged(exp.Array(expressions=list(digests)))

@@ -19,6 +19,7 @@ from trailhawk.kql.functions.registry import (
     Dynamic,
     DynamicArg,
     Int,
+    Integer,
     IntegerArg,
     Long,
     Number,
@@ -255,18 +256,57 @@ def indexof(
     return sql.case((sql.any_of(*wrong), exp.Null()), otherwise=found) if wrong else found
 
 
+_MARK = "\U0010fffe"
+
+
 @scalar()
-def indexof_regex(source: Text, regex: String) -> Long:
-    """The position of the first match of a regular expression, or -1.
+def indexof_regex(
+    source: Text,
+    regex: String,
+    start: Integer | None = None,
+    length: Integer | None = None,
+    occurrence: Integer | None = None,
+) -> Long:
+    """The position of a match of a regular expression, or -1: the first, or that number `occurrence`.
+
+    Sought from `start` in `length` characters (-1: all); matches do not overlap.
 
     >>> indexof_regex("abcabc", "c.b")
     2
     >>> indexof_regex("abc", "[0-9]")
     -1
+    >>> indexof_regex("abcabcdefg", "a.c", 0, 9, 2)
+    3
+    >>> indexof_regex("ababaa", "a.a", 0, -1, 2)
+    -1
+    >>> indexof_regex("abcabc", "a.c", 1, 4)
+    -1
     """
-    before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
-    found = sql.call("regexp_matches", source.copy(), regex.copy())
-    return sql.case((found, _length(before)), otherwise=sql.literal(-1))
+    if start is None:
+        before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
+        found = sql.call("regexp_matches", source.copy(), regex.copy())
+        return sql.case((found, _length(before)), otherwise=sql.literal(-1))
+    nth = sql.literal(1) if occurrence is None else occurrence
+    part: Sql = sql.call("substr", source, _plus(start, 1))
+    if length is not None:
+        all_ = sql.binary(exp.LT, length, sql.literal(0))
+        part = sql.case(
+            (all_, part), otherwise=sql.call("substr", source.copy(), _plus(start.copy(), 1), length.copy())
+        )
+    # A mark that no text holds stands before each match; the pieces between marks tell the places.
+    marked = sql.call("regexp_replace", part, sql.joined("(?:", regex, ")"), f"{_MARK}\\0", "g")
+
+    def place(pieces: Sql) -> Sql:
+        before = sql.call("list_slice", pieces, 1, nth)
+        length_before = sql.call("length", sql.call("array_to_string", before, ""))
+        known = sql.all_of(
+            sql.binary(exp.GT, sql.call("len", pieces.copy()), nth.copy()),
+            sql.binary(exp.GT, nth.copy(), sql.literal(0)),
+            sql.binary(exp.GTE, start.copy(), sql.literal(0)),
+        )
+        return sql.case((known, sql.binary(exp.Add, length_before, start.copy())), otherwise=sql.literal(-1))
+
+    return sql.let(sql.call("string_split", marked, _MARK), "th_pieces", place)
 
 
 def _overlaps_itself(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Operators that read columns out of text: parse, parse-where."""
+"""Operators that read columns out of text: parse, parse-where, parse-kv."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError, UnsupportedError
+from trailhawk.errors import BindingError
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import FUNCTIONS
 from trailhawk.kql.operators.registry import step
@@ -18,6 +18,7 @@ from trailhawk.kql.plan import (
     Filter,
     Node,
     OutColumn,
+    PathExpr,
     Project,
 )
 from trailhawk.kql.scope import (
@@ -122,31 +123,42 @@ def _without_groups(pattern: str) -> str:
 
 @step(syntax.ParseKv)
 def parse_kv(binder: Binder, node: Node, operator: syntax.ParseKv, env: Env) -> Node:
-    """Columns from pairs of key and value in a text, for delimiters and quotes of one text each."""
+    """Columns from pairs of key and value in a text; a key's first value counts."""
     span = operator.span
-    for name in ("regex", "escape", "greedy"):
-        if (property_text(operator, name) or "false").lower() != "false":
-            raise UnsupportedError(f"parse-kv with {name}", span)
-    pair = property_text(operator, "pair_delimiter")
-    sign = property_text(operator, "kv_delimiter")
-    quote = property_text(operator, "quote")
-    if sign is None:
-        raise UnsupportedError("parse-kv without kv_delimiter", span)
     given = binder.scalars.bind(operator.value, scope_of(node, env))
     value = binder.scalars.convert(given, _T.STRING, operator.value.span)
-    between = re.escape(pair) if pair else r"\s"
-    first = Const(_T.LONG, 1)
+    options: dict[str, list[object]] = {}
+    for item in operator.properties:
+        known = options.setdefault(item.name.lower(), [])
+        known.append(binder.scalars.constant(item.value, env, item.name).value)
+    unknown = options.keys() - {"regex", "pair_delimiter", "kv_delimiter", "quote", "escape", "greedy"}
+    if unknown:
+        raise BindingError(f"parse-kv has no option '{min(unknown)}'", span)
 
-    def group(pattern: str) -> Expr:
-        return binder.scalars.call("parse_group", [value, Const(_T.STRING, pattern), first], span)
+    def text(name: str) -> Const:
+        return Const(_T.STRING, str(options.get(name, [""])[0]))
 
     found: list[tuple[str, Expr]] = []
+    names: list[object] = [column.name for column in operator.columns]
+    quotes, escapes = options.get("quote", []), options.get("escape", [])
+    bag = binder.scalars.call(
+        "kv_pairs",
+        [
+            value,
+            Const(_T.DYNAMIC, names),
+            text("pair_delimiter"),
+            text("kv_delimiter"),
+            Const(_T.DYNAMIC, quotes),
+            Const(_T.DYNAMIC, escapes),
+            Const(_T.BOOL, options.get("greedy") == [True]),
+        ],
+        span,
+    )
     for column in operator.columns:
-        before = rf"(?s)(?:^|{between})\s*{re.escape(column.name)}\s*{re.escape(sign)}"
-        text = group(rf"{before}(.*?)(?:{between}|$)")
-        if quote:
-            quoted = rf"{before}\s*{re.escape(quote[0])}(.*?){re.escape(quote[-1])}"
-            is_quoted = binder.scalars.call("matches regex", [value, Const(_T.STRING, quoted)], span)
-            text = Call(_T.STRING, FUNCTIONS["case"].overloads[0], (is_quoted, group(quoted), text))
-        found.append((column.name, binder.scalars.convert(text, column.type, span)))
+        part: Expr = PathExpr(_T.DYNAMIC, bag, (column.name,))
+        if "regex" in options:
+            part = binder.scalars.call(
+                "kv_regex", [value, text("regex"), Const(_T.STRING, column.name)], span
+            )
+        found.append((column.name, binder.scalars.convert(part, column.type, span)))
     return _with_columns(binder, node, found)

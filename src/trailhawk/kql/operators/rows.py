@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError
+from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.operators.columns import extend
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import limited, row_count, scope_of
 from trailhawk.kql.plan import (
+    Call,
     Chart,
+    Expr,
     Filter,
+    Join,
+    JoinKind,
     Limit,
     Node,
     Sort,
     SortKey,
+    references,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.scope import (
     Env,
     Scope,
@@ -31,7 +38,42 @@ _T = KqlType
 
 @step(syntax.Where)
 def where(binder: Binder, node: Node, operator: syntax.Where, env: Env) -> Node:
-    return Filter(node.columns, node, binder.scalars.predicate(operator.predicate, scope_of(node, env)))
+    predicate = binder.scalars.predicate(operator.predicate, scope_of(node, env))
+    if isinstance(node, Join) and node.kind is JoinKind.INNER_UNIQUE:
+        return _filtered_join(binder, node, predicate, operator.span)
+    return Filter(node.columns, node, predicate)
+
+
+def _filtered_join(binder: Binder, join: Join, predicate: Expr, span: Span) -> Node:
+    """What a filter after an innerunique join asks of the left rows alone holds before one of them is taken.
+
+    As in Kusto: the row that is taken for a key is one that passes.
+    """
+    left = {column.id for column in join.left.columns}
+    before: list[Expr] = []
+    after: list[Expr] = []
+    for part in _conjuncts(predicate):
+        (before if references(part) <= left else after).append(part)
+    node: Node = join
+    if before:
+        test = reduce(lambda a, b: binder.scalars.call("and", [a, b], span), before)
+        node = replace(join, left=Filter(join.left.columns, join.left, test))
+    for part in after:
+        node = Filter(node.columns, node, part)
+    return node
+
+
+def _conjuncts(predicate: Expr) -> list[Expr]:
+    """The parts that all have to hold."""
+    found: list[Expr] = []
+    pending = [predicate]
+    while pending:
+        part = pending.pop()
+        if isinstance(part, Call) and part.overload.name == "and":
+            pending += reversed(part.args)
+        else:
+            found.append(part)
+    return found
 
 
 @step(syntax.Take)

@@ -11,6 +11,7 @@ from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.names import auto_name
 from trailhawk.kql.plan import (
     AggregateCall,
+    Call,
     ColumnRef,
     Const,
     Expr,
@@ -101,16 +102,23 @@ def columns_of(
 
     One name is that of the first column; the others keep theirs.
     """
-    columns = (
-        FUNCTIONS[value.name].columns if isinstance(value, syntax.Call) and value.name in FUNCTIONS else ()
-    )
-    if not columns or not isinstance(value, syntax.Call):
+    if not isinstance(value, syntax.Call) or value.name not in FUNCTIONS:
         return []
-    argument = auto_name(value.args[0]) if value.args else None
+    function = FUNCTIONS[value.name]
+    if function.column_each and isinstance(bound, Call):
+        arrays = [a for a, b in zip(value.args, bound.args, strict=True) if b.type is _T.DYNAMIC]
+        columns = [
+            (f"{auto_name(array) or f'array{place}'}_{function.column_each}", _T.DYNAMIC)
+            for place, array in enumerate(arrays)
+        ]
+    else:
+        argument = auto_name(value.args[0]) if value.args else None
+        columns = [(f"{value.name}_{argument or ''}_{suffix}", type_) for suffix, type_ in function.columns]
+    alone = function.column_each and len(columns) == 1
     found = []
-    for place, (suffix, type_) in enumerate(columns):
-        part = binder.scalars.convert(PathExpr(KqlType.DYNAMIC, bound, (place,)), type_, value.span)
-        own = f"{value.name}_{argument or ''}_{suffix}"
+    for place, (own, type_) in enumerate(columns):
+        part = bound if alone else PathExpr(_T.DYNAMIC, bound, (place,))
+        part = binder.scalars.convert(part, type_, value.span)
         found.append((names[place], True, part) if place < len(names) else (own, False, part))
     return found
 

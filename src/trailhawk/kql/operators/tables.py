@@ -221,6 +221,8 @@ def print_(binder: Binder, operator: syntax.Print, env: Env) -> Node:
         several = columns_of(binder, source, value, given)[: len(given) or None]
         single = [(given[0] if given else f"print_{index}", bool(given), value)]
         for name, _, part in several or single:
+        if not given and len(several) == 1:
+            several = single
             columns.append(OutColumn(binder.new_id(), names.unique(name), part.type))
             values.append(part)
     return Project(tuple(columns), one_row(binder), tuple(values))

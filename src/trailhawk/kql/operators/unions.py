@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
+from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import source, step
 from trailhawk.kql.operators.shared import carried, property_text
 from trailhawk.kql.operators.tables import table_name
@@ -24,6 +25,7 @@ from trailhawk.kql.plan import (
 from trailhawk.kql.records import replace
 from trailhawk.kql.scope import (
     Env,
+    FunctionBinding,
     NoTableError,
     Scope,
 )
@@ -43,8 +45,14 @@ def tables_of(
         if isinstance(item, syntax.NamePattern | syntax.Star):
             pattern = item.text if isinstance(item, syntax.NamePattern) else "*"
             names = [name for name in binder.catalog.table_names() if fnmatch.fnmatchcase(name, pattern)]
+            views = [
+                name for name in env.all_names() if _is_view(name, env) and fnmatch.fnmatchcase(name, pattern)
+            ]
+            for name in sorted(set(views)):
+                found.append((name, table_name(binder, syntax.Name(item.span, name), env)))
             for name in names:
-                found.append((name, table_name(binder, syntax.Name(item.span, name), binder.root)))
+                if name not in views:
+                    found.append((name, table_name(binder, syntax.Name(item.span, name), binder.root)))
             continue
         try:
             node = binder.table(item, env)
@@ -54,6 +62,12 @@ def tables_of(
             raise
         found.append((label_of(item) or f"union_arg{place}", node))
     return found
+
+
+def _is_view(name: str, env: Env) -> bool:
+    """Does a `let` call this a view, so that a pattern of names finds it?"""
+    binding = env.get(name)
+    return isinstance(binding, FunctionBinding) and binding.value.view and not binding.value.parameters
 
 
 def label_of(table: syntax.Expr) -> str | None:
@@ -112,8 +126,9 @@ def united(
             if all(any(c.name == name and c.type is type_ for c in b.columns) for _, b in branches)
         ]
     columns: list[OutColumn] = []
+    names = Names(name for name, known in types.items() if len(known) == 1)
     for name, type_ in wanted:
-        shown = name if len(types[name]) == 1 else f"{name}_{type_.value}"
+        shown = name if len(types[name]) == 1 else names.unique(f"{name}_{type_.value}")
         columns.append(OutColumn(binder.new_id(), shown, type_))
     rows: list[tuple[Expr, ...]] = []
     for label, branch in branches:
@@ -146,7 +161,7 @@ def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env
     if node is not None:
         branches = [(label, node)]
     else:
-        tables = operator.tables or tuple(syntax.Name(operator.span, n) for n in binder.catalog.table_names())
+        tables = operator.tables or (syntax.Star(operator.span),)
         branches = tables_of(binder, tables, env, fuzzy=False)
     filtered: list[tuple[str, Node]] = []
     for name, branch in branches:
