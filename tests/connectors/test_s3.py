@@ -55,13 +55,17 @@ def test_a_key_that_sorts_before_the_others_and_comes_after_them(aws: Aws, store
     assert store.events() == ["0", "1", "2"]
 
 
-def test_more_keys_than_a_page_has(aws: Aws, store: Store) -> None:
-    aws.bucket()
-    for number in range(1003):
-        aws.s3.put_object(Bucket="logs", Key=f"{number:05d}/", Body=b"")
+@pytest.mark.parametrize("versions", [False, True])
+def test_more_keys_than_a_page_has(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch, versions: bool
+) -> None:
+    monkeypatch.setattr(s3, "_PAGE_KEYS", 3)
+    aws.bucket(versions=True)
+    for number in range(7):
+        aws.s3.put_object(Bucket="logs", Key=f"{number}/", Body=b"")
     aws.put("logs", "~last.json")
-    state = run(aws, store)
-    assert (state.passed_over, state.rows) == (1003, 1)
+    state = run(aws, store, versions=versions)
+    assert (state.passed_over, state.rows) == (7, 1)
 
 
 def test_many_prefixes_and_buckets(aws: Aws, store: Store) -> None:

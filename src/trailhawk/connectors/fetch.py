@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, cast
 
@@ -148,7 +149,8 @@ def _spooled(answer: GetObjectOutputTypeDef) -> BinaryIO:
     # It is open when the ingest gets it, and closed by it.
     file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115
     try:
-        with answer["Body"] as body:
+        # Not `with answer["Body"]`: that gives the stream below it, which does not miss an end cut off.
+        with closing(answer["Body"]) as body:
             shutil.copyfileobj(body, file, _BLOCK)
     except BaseException:
         file.close()

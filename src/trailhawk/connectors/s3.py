@@ -50,6 +50,7 @@ _DAY_FOLDER: Final = re.compile(
 _DAY_IN_NAME: Final = re.compile(r"[_/](?P<year>20\d\d)(?P<month>\d\d)(?P<day>\d\d)(?:[T_/.-]|$)")
 _MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with one object
 _SAVE_SECONDS: Final = 5.0
+_PAGE_KEYS = 1000  # the most that S3 gives
 _MOST_PARENTS: Final = 100_000
 _LISTING_ATTEMPTS: Final = 8  # some minutes
 _READING_ATTEMPTS: Final = 30  # some 25 minutes
@@ -276,7 +277,11 @@ class S3Connector:
         return pages(location, after, stop)
 
     def _newest(self, location: Location, after: str, stop: threading.Event) -> Iterator[Notice]:
-        asked: ListObjectsV2RequestTypeDef = {"Bucket": location.bucket, "Prefix": location.prefix}
+        asked: ListObjectsV2RequestTypeDef = {
+            "Bucket": location.bucket,
+            "Prefix": location.prefix,
+            "MaxKeys": _PAGE_KEYS,
+        }
         if after:
             asked["StartAfter"] = after
         while not stop.is_set():
@@ -290,7 +295,11 @@ class S3Connector:
 
     def _versions(self, location: Location, after: str, stop: threading.Event) -> Iterator[Notice]:
         """Every version that is kept; deletions are none."""
-        asked: ListObjectVersionsRequestTypeDef = {"Bucket": location.bucket, "Prefix": location.prefix}
+        asked: ListObjectVersionsRequestTypeDef = {
+            "Bucket": location.bucket,
+            "Prefix": location.prefix,
+            "MaxKeys": _PAGE_KEYS,
+        }
         if after:
             asked["KeyMarker"] = after
         while not stop.is_set():

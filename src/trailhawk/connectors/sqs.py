@@ -136,13 +136,14 @@ class SqsConnector:
 
     def _loop(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> None:
         while not stop.is_set():
-            received = self._receive(taker, ahead, stop, once=once)
+            idle = not self._receive(taker, ahead, stop, once=once)
             if stop.is_set():
                 return
             for message, notice, answer in ahead.ready(wait=ahead.is_full):
+                idle = False
                 self._take(taker, message, notice, answer)
                 self._delete(stop)
-            idle = not received and not len(ahead)
+            idle = idle and not len(ahead)
             if idle or taker.age >= timedelta(seconds=self._settings.flush_seconds):
                 taker.flush()
             self._delete(stop)

@@ -1,0 +1,325 @@
+"""Objects that cannot be had, told apart; what passes is waited for, with growing and spread waits."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+
+from trailhawk.connectors import s3, sqs
+from trailhawk.connectors.config import Access, Location, Reading, S3Settings, SqsSettings
+from trailhawk.connectors.connector import ConnectorError
+from trailhawk.connectors.credentials import config
+from trailhawk.connectors.fetch import Fetcher, RefusedError
+from trailhawk.connectors.notices import Notice
+from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+
+if TYPE_CHECKING:
+    from conftest import Aws, Store
+
+Answer = tuple[int, bytes, dict[str, str]]
+
+
+class Store3:
+    """An S3 of the test's own making: it answers what the test says, in turn; the last answer stays."""
+
+    def __init__(self) -> None:
+        self.answers: list[Answer] = []
+        self.asked: list[tuple[str, str, str]] = []
+        store = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                store.asked.append((self.command, self.path, self.headers.get("If-Match", "")))
+                status, body, headers = store.answers.pop(0) if store.answers[1:] else store.answers[0]
+                self.send_response(status)
+                for name, value in ({"Content-Length": str(len(body))} | headers).items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def end(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+@pytest.fixture
+def own() -> Iterator[Store3]:
+    store = Store3()
+    yield store
+    store.end()
+
+
+def refusal(status: int, code: str, words: str = "so it is") -> Answer:
+    body = f"<Error><Code>{code}</Code><Message>{words}</Message></Error>".encode()
+    return status, body, {"Content-Type": "application/xml"}
+
+
+def content(body: bytes, **headers: str) -> Answer:
+    return 200, body, {"ETag": '"abc"'} | headers
+
+
+def fetcher(url: str, *, attempts: int | None = 3, max_bytes: int = 1000, told: Any = None) -> Fetcher:
+    client = boto3.client(
+        "s3",
+        endpoint_url=url,
+        region_name="eu-west-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        config=config(Access(endpoint_url=url)),
+    )
+    waits = Waits(random.Random(1), first=0.001, longest=0.01)
+    return Fetcher(
+        client,
+        waits=waits,
+        stop=threading.Event(),
+        attempts=attempts,
+        max_bytes=max_bytes,
+        told=told or (lambda _: None),
+    )
+
+
+NOTICE = Notice("logs", "a.json", etag="abc")
+
+
+def test_an_object_is_asked_for_as_it_was_announced(own: Store3) -> None:
+    own.answers = [content(b"body")]
+    fetched = fetcher(own.url).fetch(NOTICE)
+    with fetched.file as file:
+        assert file.read() == b"body"
+    assert own.asked == [("GET", "/logs/a.json", '"abc"')]
+    assert fetched.notice == Notice("logs", "a.json", etag="abc", size=4)
+
+
+@pytest.mark.parametrize("code", ["SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout"])
+def test_what_passes_is_asked_again(own: Store3, code: str) -> None:
+    told: list[Fault] = []
+    own.answers = [refusal(503, code), refusal(503, code), content(b"body")]
+    fetcher(own.url, told=told.append).fetch(NOTICE).file.close()
+    assert [fault.code for fault in told] == [code, code]
+
+
+def test_a_body_cut_off_is_read_again(own: Store3) -> None:
+    own.answers = [(200, b"bo", {"ETag": '"abc"', "Content-Length": "4"}), content(b"body")]
+    with fetcher(own.url).fetch(NOTICE).file as file:
+        assert file.read() == b"body"
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "words"),
+    [
+        (refusal(404, "NoSuchKey"), Kind.GONE, "deleted after the notice"),
+        (refusal(403, "AccessDenied", "not authorized to perform: kms:Decrypt"), Kind.DENIED, "kms:Decrypt"),
+        (refusal(403, "AccessDenied"), Kind.DENIED, "without s3:ListBucket"),
+        (refusal(403, "InvalidObjectState"), Kind.OTHER, "restore it"),
+        (refusal(403, "ExpiredToken"), Kind.CREDENTIALS, "ExpiredToken"),
+        (refusal(404, "NoSuchBucket"), Kind.OTHER, "NoSuchBucket"),
+        (refusal(500, "Whatever"), Kind.PASSING, "Whatever"),
+    ],
+)
+def test_refusals_are_told_apart(own: Store3, answer: Answer, kind: Kind, words: str) -> None:
+    own.answers = [answer]
+    with pytest.raises(RefusedError) as caught:
+        fetcher(own.url).fetch(NOTICE)
+    assert caught.value.fault.kind is kind
+    assert words in caught.value.reason
+
+
+def test_too_large_an_object_is_not_read(own: Store3) -> None:
+    own.answers = [content(b"x" * 1001)]
+    with pytest.raises(RefusedError, match="max_object_mib"):
+        fetcher(own.url).fetch(NOTICE)
+    with pytest.raises(RefusedError, match="max_object_mib"):
+        fetcher(own.url).fetch(dataclasses.replace(NOTICE, size=1001))
+    assert len(own.asked) == 1
+
+
+def test_an_overwritten_object_is_taken_as_what_it_is_now(own: Store3) -> None:
+    own.answers = [refusal(412, "PreconditionFailed"), content(b"new", ETag='"def"')]
+    fetched = fetcher(own.url).fetch(NOTICE)
+    fetched.file.close()
+    assert (fetched.notice.etag, own.asked[1]) == ("def", ("GET", "/logs/a.json", ""))
+
+
+def test_an_overwritten_version_is_read_by_its_id_if_that_is_allowed(own: Store3) -> None:
+    notice = dataclasses.replace(NOTICE, version="v1")
+    own.answers = [refusal(412, "PreconditionFailed"), content(b"old")]
+    fetched = fetcher(own.url).fetch(notice)
+    fetched.file.close()
+    assert (fetched.notice.etag, fetched.notice.version) == ("abc", "v1")
+    assert own.asked[1][1] == "/logs/a.json?versionId=v1"
+    own.answers = [
+        refusal(412, "PreconditionFailed"),
+        refusal(403, "AccessDenied"),
+        content(b"new", ETag="d"),
+    ]
+    fetched = fetcher(own.url).fetch(notice)
+    fetched.file.close()
+    assert (fetched.notice.etag, fetched.notice.version) == ("d", "")
+
+
+def test_nobody_there() -> None:
+    with pytest.raises(RefusedError) as caught:
+        fetcher("http://127.0.0.1:9").fetch(NOTICE)
+    assert caught.value.fault.kind is Kind.PASSING
+
+
+def test_waits_grow_and_are_spread() -> None:
+    waits = Waits(random.Random(3), first=1.0, longest=60.0)
+    rounds = [[waits.wait(attempt) for attempt in range(10)] for _ in range(200)]
+    for attempt in range(10):
+        here = [each[attempt] for each in rounds]
+        longest = min(60.0, 2.0**attempt)
+        assert longest * 0.1 <= min(here) < longest * 0.2
+        assert longest * 0.9 < max(here) <= longest
+    assert Waits(random.Random(3)).wait(10_000) <= 60
+
+
+def test_a_stop_ends_the_waiting() -> None:
+    stop = threading.Event()
+    stop.set()
+    calls = 0
+
+    def ask() -> None:
+        nonlocal calls
+        calls += 1
+        raise EndpointConnectionError(endpoint_url="http://x")
+
+    with pytest.raises(EndpointConnectionError):
+        retried(ask, Waits(random.Random(1)), stop, attempts=None)
+    assert calls == 1
+
+
+def test_faults() -> None:
+    assert fault_of(NoCredentialsError()).kind is Kind.CREDENTIALS
+    throttled = ClientError(
+        {"Error": {"Code": "X"}, "ResponseMetadata": {"HTTPStatusCode": 429}},  # type: ignore[typeddict-item]
+        "GetObject",
+    )
+    assert fault_of(throttled).passes
+    assert str(fault_of(throttled)) == "X"
+
+
+# --- in the connectors --------------------------------------------------------------------------------------
+
+
+def denied(aws: Aws, keys: Callable[[str], bool]) -> Callable[..., Any]:
+    """A fetcher for which S3 refuses some keys, as a policy would."""
+
+    def refuse(self: Fetcher, notice: Notice) -> Any:
+        if keys(notice.key):
+            raise RefusedError(notice.location, Fault(Kind.DENIED, "AccessDenied", "kms:Decrypt"))
+        return real(self, notice)
+
+    real = Fetcher.fetch
+    return refuse
+
+
+def test_a_queue_sets_aside_what_stays_denied(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After `tries` receipts it is in the quarantine and its message is gone; before, it comes back."""
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "1.json")
+    aws.put("logs", "2.json")
+    given = SqsSettings("main", queue, aws.access, tries=2)
+    monkeypatch.setattr(Fetcher, "fetch", denied(aws, lambda key: key == "1.json"))
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    made = sqs.connector(given, store.intake())
+    made.run(threading.Event(), once=True)
+    assert store.events() == ["1"]
+    assert aws.waiting(queue) == (0, 0)
+    (reason,) = store.reasons()
+    assert "AccessDenied" in reason
+    assert made.state().set_aside == 1
+
+
+def test_a_queue_with_a_redrive_policy_keeps_what_stays_denied(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(Fetcher, "fetch", denied(aws, lambda key: True))
+    dead = aws.queue(name="dead")
+    arn = aws.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+    queue = aws.queue(aws.bucket(), RedrivePolicy=policy)
+    aws.put("logs", "1.json")
+    given = SqsSettings("main", queue, aws.access, tries=2, on_poison="redrive")
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert aws.waiting(queue) == (0, 0)
+    assert aws.waiting(dead) == (1, 0)
+    assert not store.reasons()
+
+
+def test_an_object_that_ends_the_worker_is_set_aside_at_last(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message comes back too often: it is tried alone, and after `tries` deaths no more."""
+    from trailhawk.connectors.ingest import Ingestor
+
+    class Killed(BaseException):
+        """The end of a process, in a test."""
+
+    class Weak(Ingestor):
+        def take(self, item: Any, done: Any = None) -> None:
+            if item.key == "bomb.json" and not item.stamp:
+                raise Killed
+            super().take(item, done)
+
+    queue = aws.queue(aws.bucket())
+    for key in ("bomb.json", "good.json"):
+        aws.put("logs", key)
+    given = SqsSettings("main", queue, aws.access, tries=2)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    intake = dataclasses.replace(
+        store.intake(), taker=lambda worker: Weak(store.lake, clock=store.intake().clock)
+    )
+    deaths = 0
+    for _ in range(10):
+        try:
+            sqs.connector(given, intake).run(threading.Event(), once=True)
+            break
+        except Killed:
+            deaths += 1
+    assert deaths == 4  # twice among others, twice alone
+    assert store.events() == ["1"]
+    assert aws.waiting(queue) == (0, 0)
+    (reason,) = store.reasons()
+    assert "did not end well 2 times" in reason
+
+
+def test_a_listing_stops_where_everything_is_denied(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.bucket()
+    for number in range(25):
+        aws.put("logs", f"{number:02d}.json")
+    monkeypatch.setattr(Fetcher, "fetch", denied(aws, lambda key: True))
+    given = S3Settings("old", (Location("logs"),), aws.access, reading=Reading(threads=1))
+    with pytest.raises(ConnectorError, match="20 objects in a row are refused"):
+        s3.connector(given, store.intake()).run(threading.Event(), once=True)
+    monkeypatch.undo()
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    made = s3.connector(given, store.intake())
+    made.run(threading.Event(), once=True)
+    assert len(store.events()) == 25, "what was refused is tried again when it is listed again"
