@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+from trailhawk.kql.schema import Table
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
+from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.envelope import Enveloped
 from trailhawk.sources.guardduty import GUARDDUTY
@@ -42,6 +47,35 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
 SOURCES: tuple[Source, ...] = _ordered(VpcFlow())
 """Every source, in the order in which they are asked whether an object is theirs."""
 
-TABLES = tuple({source.table.name: source.table for source in SOURCES}.values())
 
-__all__ = ["SOURCES", "TABLES", "BadPart", "Chunk", "Placed", "Readable", "Rows", "Source", "Unpacked"]
+def with_custom(folder: Path) -> tuple[Source, ...]:
+    """Every source, with those that the YAML files of this folder describe; these are asked first.
+
+    SourceError for a file that cannot be used.
+    """
+    found = load(folder, taken=[name for each in SOURCES for name in (each.name, each.table.name)])
+    if not found.sources and not found.flow_formats:
+        return SOURCES
+    return (*map(Enveloped, found.sources), *_ordered(VpcFlow(found.flow_formats)))
+
+
+def tables_of(sources: Iterable[Source]) -> tuple[Table, ...]:
+    """Their tables, each once."""
+    return tuple({source.table.name: source.table for source in sources}.values())
+
+
+TABLES = tables_of(SOURCES)
+
+__all__ = [
+    "SOURCES",
+    "TABLES",
+    "BadPart",
+    "Chunk",
+    "Placed",
+    "Readable",
+    "Rows",
+    "Source",
+    "Unpacked",
+    "tables_of",
+    "with_custom",
+]

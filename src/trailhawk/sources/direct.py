@@ -198,11 +198,15 @@ class Direct:
             found = self._connection.sql(sql).to_arrow_table()["value"].combine_chunks().flatten()
         finally:
             self._connection.unregister("json_texts")
+        valid = found.is_valid().to_numpy(zero_copy_only=False).reshape(len(filled), len(paths))
+        starts = np.arange(len(filled)) * len(paths)
         for place, path in enumerate(paths):
-            at = np.full(table.num_rows, -1)
-            at[filled] = np.arange(len(filled)) * len(paths) + place
-            values = found.take(pa.array(at, mask=at < 0))
-            table = table.append_column(path.hidden, values.cast(pa.string()))
+            values = pa.nulls(table.num_rows, pa.string())
+            if (has := valid[:, place]).any():
+                at = np.full(table.num_rows, -1)
+                at[filled[has]] = starts[has] + place
+                values = found.take(pa.array(at, mask=at < 0)).cast(pa.string())
+            table = table.append_column(path.hidden, values)
         return table
 
 
@@ -352,16 +356,15 @@ def _times(texts: pa.Array) -> tuple[pa.Array, Mask]:
 def _json(values: Sequence[Raw]) -> pa.Array:
     """JSON slices as text, '' for absent and null; only those with a blank or an escape are rewritten."""
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     if values.count(_ABSENT) == len(values):
         return pa.repeat(pa.scalar(""), len(values))
-    slices = list(map(bytes, values))
-    for place in _suspects(pa.array(slices, pa.binary())):
-        if _UNTIDY.search(slices[place]):
-            slices[place] = tidy(slices[place].decode()).encode()
-    text = pa.array(slices, pa.binary()).cast(pa.string())
-    return pc.if_else(pc.equal(text, "null"), "", text)
+    slices = [b"" if text == b"null" else text for text in map(bytes, values)]
+    packed = pa.array(slices, pa.binary())
+    untidy = [place for place in _suspects(packed) if _UNTIDY.search(slices[place])]
+    for place in untidy:
+        slices[place] = tidy(slices[place].decode()).encode()
+    return (pa.array(slices, pa.binary()) if untidy else packed).cast(pa.string())
 
 
 def _suspects(slices: pa.Array) -> Iterator[int]:

@@ -246,7 +246,7 @@ class Enveloped:
         if not is_envelope(head):
             return self._source.recognises(name, head)
         found = messages(head)
-        return bool(found) and self._source.recognises("", b"\n".join(found))
+        return bool(found) and self._source.recognises(name, b"\n".join(found))
 
     def is_digest(self, head: bytes) -> bool:
         return not is_envelope(head) and self._source.is_digest(head)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Record = dict[str, object]
-Steps = tuple[str, ...]
+Steps = tuple[str | int, ...]
+"""Members and places in lists, from the record down."""
 Time = Callable[[object], int | None]
 
 _RANGE: Final = {KqlType.INT: 1 << 31, KqlType.LONG: 1 << 63}
@@ -128,7 +130,7 @@ class Slices:
     """Cuts members out of JSON text as they stand there: order of members and digits of numbers are kept."""
 
     def __init__(self, members: Sequence[Steps]) -> None:
-        self._tops = tuple(dict.fromkeys(steps[0] for steps in members))
+        self._tops = tuple(dict.fromkeys(str(steps[0]) for steps in members))
         self._places = {top: index for index, top in enumerate(self._tops)}
         shape = msgspec.defstruct(
             "Members",
@@ -176,14 +178,14 @@ class JsonRows:
         prepare: Callable[[Record], Record | None] = lambda _: None,
         ignored: Sequence[Steps] = (),
     ) -> None:
-        self._table = table
+        self.table = table
         self._what = what
         self._identity = identity
         self._prepare = prepare
         (self._time,) = (field for field in fields if field.name == table.time_column)
         self._plain = [f for f in fields if f.type is not KqlType.DYNAMIC and f is not self._time]
         self._dynamic = [f for f in fields if f.type is KqlType.DYNAMIC]
-        self._slices = Slices([steps for field in self._dynamic for steps in field.paths if steps])
+        self._slices = Slices([steps for field in self._dynamic for steps in field.paths if _named(steps)])
         self._places = {field.name: field.paths for field in fields}
         self._known = _tree([*(steps for field in fields for steps in field.paths if steps), *ignored])
         self._whole = any(() in field.paths for field in fields)
@@ -193,7 +195,7 @@ class JsonRows:
         import pyarrow as pa
 
         names = [field.name for field in (self._time, *self._plain, *self._dynamic)]
-        names += [item.hidden for item in self._table.promoted] + [ID, PAYLOAD, REST]
+        names += [item.hidden for item in self.table.promoted] + [ID, PAYLOAD, REST]
         made: list[tuple[object, ...]] = []
         kept: list[int] = []
         bad: list[tuple[int, str]] = []
@@ -213,8 +215,8 @@ class JsonRows:
         import pyarrow as pa
 
         return {
-            **{column.name: arrow_type(column.type) for column in self._table.stored},
-            **{item.hidden: pa.string() for item in self._table.promoted},
+            **{column.name: arrow_type(column.type) for column in self.table.stored},
+            **{item.hidden: pa.string() for item in self.table.promoted},
             ID: pa.int64(),
             PAYLOAD: pa.int64(),
             REST: pa.string(),
@@ -236,7 +238,7 @@ class JsonRows:
         found = self._first(value, self._time.paths)
         moment_ = self._time.time(found)
         if moment_ is None:
-            name = ".".join(self._time.paths[0])
+            name = ".".join(map(str, self._time.paths[0]))
             return f"no {name}" if found is None else f"{name} is no time: {str(found)[:64]!r}"
         rest = beyond(value, self._known) if not self._whole else {}
         plain = []
@@ -244,12 +246,12 @@ class JsonRows:
             raw = self._first(value, field.paths)
             cell = converted(raw, field)
             if cell is None and raw is not None and raw != "":
-                rest[".".join(field.paths[0])] = raw  # not of the column's type: kept beside
+                rest[".".join(map(str, field.paths[0]))] = raw  # not of the column's type: kept beside
             plain.append(cell)
         slices = self._slices.cut(text) if self._dynamic else {}
         whole = tidy(text.decode()) if self._whole else None
-        dynamic = [self._slice(field, slices, whole) for field in self._dynamic]
-        promoted = [self._promoted(value, item) for item in self._table.promoted]
+        dynamic = [self._slice(field, slices, whole, value) for field in self._dynamic]
+        promoted = [self._promoted(value, item) for item in self.table.promoted]
         identity = self._identity(value)
         return (
             moment_,
@@ -270,9 +272,11 @@ class JsonRows:
         return None
 
     @staticmethod
-    def _slice(field: Field, slices: dict[Steps, str], whole: str | None) -> str | None:
+    def _slice(field: Field, slices: dict[Steps, str], whole: str | None, value: Record) -> str | None:
         for steps in field.paths:
             found = slices.get(steps) if steps else whole
+            if steps and not _named(steps) and (item := at(value, steps)) is not None:
+                found = orjson.dumps(item).decode()
             if found is not None:
                 return found
         return None
@@ -285,15 +289,21 @@ class JsonRows:
         return None
 
 
+def _named(steps: Steps) -> bool:
+    """Whether a path goes through members only, so that its value can be cut out."""
+    return bool(steps) and all(isinstance(step, str) for step in steps)
+
+
 def _tree(members: Sequence[Steps]) -> Tree:
     """As json_text.tree, of paths that are already cut into steps."""
     root: Tree = {}
-    for *above, last in members:
+    for steps in members:
+        names = [str(step) for step in takewhile(lambda step: isinstance(step, str), steps)]
         here: Tree | None = root
-        for step in above:
-            here = here.setdefault(step, {}) if here is not None else None
-        if here is not None:
-            here[last] = None
+        for name in names[:-1]:
+            here = here.setdefault(name, {}) if here is not None else None
+        if here is not None and names:
+            here[names[-1]] = None
     return root
 
 
