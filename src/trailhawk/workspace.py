@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from trailhawk.errors import LakeError, RuleError
 from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
@@ -22,19 +22,24 @@ if TYPE_CHECKING:
     from trailhawk.connectors.connector import State as ConnectorState
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
+    from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.connectors.sentinel_health import Told
+    from trailhawk.detect.filters import FilterStore
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.hunt import Hunted
     from trailhawk.detect.proof import Outcome
+    from trailhawk.detect.refetch import Dropped
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.rulebook import Imported, RuleStates
     from trailhawk.detect.store import AlertStore
+    from trailhawk.detect.trial import Trial
     from trailhawk.detect.validate import Finding
     from trailhawk.detect.watchlists import WatchlistStore
     from trailhawk.engine.duckdb import DuckDBEngine, Files
     from trailhawk.engine.result import Result, TimeRange
+    from trailhawk.engine.transform import RowTransform
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.operators.external import ExternalFile, ReadExternal
@@ -193,7 +198,92 @@ class Workspace:
         """Take log files into the lake."""
         from trailhawk.connectors.ingest import ingest
 
-        return ingest(self.lake, paths, clock=self.clock, progress=progress)
+        return ingest(
+            self.lake, paths, clock=self.clock, progress=progress, transforms=self.transforms(lasting=False)
+        )
+
+    @cached_property
+    def filters(self) -> FilterStore:
+        """The ingest filters of the tables."""
+        from trailhawk.detect.filters import FilterStore
+
+        return FilterStore(self.alerts.engine)
+
+    def transforms(self, *, lasting: bool) -> Mapping[str, Transform]:
+        """The ingest filters as an Ingestor takes them; `lasting` for a process that runs on."""
+        state = self.home / "state.db"
+        if not lasting and not self.settings.state.url and not state.exists():
+            return {}
+        from trailhawk.detect.filters import Transforms
+
+        return Transforms(
+            lambda: self.filters if self.settings.state.url or state.exists() else None,
+            lambda: self.engine,
+            self.lake.table,
+            clock=self.clock,
+            lasting=lasting,
+        )
+
+    def transform(self, table: str, text: str) -> RowTransform:
+        """An ingest transform of a table, checked; QueryError with the place of what is wrong."""
+        from trailhawk.engine.transform import RowTransform
+
+        return RowTransform(text, self.lake.delta(table).table, self.engine, clock=self.clock)
+
+    def try_filter(
+        self,
+        table: str,
+        text: str,
+        *,
+        last: timedelta,
+        prices: Path | None = None,
+        progress: Callable[[int, int], None],
+    ) -> Trial:
+        """What a filter would have saved and cost over the last so much time that the table holds."""
+        import tempfile
+
+        from trailhawk.detect.prices import PRICES
+        from trailhawk.detect.prices import prices as read_prices
+        from trailhawk.detect.trial import trial
+        from trailhawk.sources import TABLES
+
+        transform = self.transform(table, text)
+        own = self.home / "prices.yaml"
+        found = read_prices(prices or (own if own.exists() else PRICES))
+        temporary = self.home / "temporary"
+        temporary.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=temporary) as folder:
+            return trial(
+                transform,
+                transform.table,
+                self._engine(threads=1),
+                files=self.lake.snapshot(table),
+                rules=self.rules(),
+                hunts=self.hunts(),
+                tables=[each.name for each in TABLES if self.lake.snapshot(each.name).rows],
+                last=last,
+                prices=found,
+                folder=Path(folder),
+                now=self.clock(),
+                workers=os.cpu_count() or 1,
+                progress=progress,
+            )
+
+    def refetch(self, table: str, open_object: Callable[[Dropped], BinaryIO]) -> IngestSummary:
+        """Store what filters dropped of a table and the filter as it is now keeps; see `detect.refetch`."""
+        from trailhawk.detect.refetch import LEDGER_COLUMNS, refetch
+
+        of_table = f"IngestLedger | where TargetTable == '{table}'"
+        query = f"{of_table} and (Filtered > 0 or Object startswith 'again:') | project {LEDGER_COLUMNS}"
+        return refetch(
+            self.lake,
+            self.filters,
+            table,
+            self.query(query, now=self.clock()).rows(),
+            transform=lambda text: self.transform(table, text),
+            open_object=open_object,
+            clock=self.clock,
+        )
 
     @cached_property
     def connector_settings(self) -> Mapping[str, ConnectorSettings]:
@@ -209,7 +299,9 @@ class Workspace:
         from trailhawk.connectors.ingest import Ingestor
 
         intake = Intake(
-            taker=lambda worker: Ingestor(self.lake, clock=self.clock, worker=worker),
+            taker=lambda worker: Ingestor(
+                self.lake, clock=self.clock, worker=worker, transforms=self.transforms(lasting=True)
+            ),
             folder=self.home / "connectors" / name,
             clock=self.clock,
         )

@@ -22,6 +22,7 @@ COMMANDS = (
     "run",
     "quarantine",
     "verify",
+    "filter",
     "tables",
     "lake",
     "health",

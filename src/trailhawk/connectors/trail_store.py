@@ -283,6 +283,12 @@ class Aws:
     def bucket(self, bucket: str, prefix: str) -> BucketStore:
         return BucketStore(self._session.client("s3", config=self._config), bucket, prefix)
 
+    def open(self, bucket: str, key: str) -> BinaryIO:
+        """An object's bytes; OSError in AWS's words where it cannot be had."""
+        with _as_os_error():
+            body = self._session.client("s3", config=self._config).get_object(Bucket=bucket, Key=key)["Body"]
+        return cast(BinaryIO, io.BufferedReader(_Body(body), 1 << 20))
+
     def list_keys(self, region: str, start: dt.datetime, end: dt.datetime) -> dict[str, bytes]:
         """CloudTrail's public keys of a region by fingerprint, of those valid in this span."""
         with _as_os_error():

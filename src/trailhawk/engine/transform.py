@@ -1,0 +1,62 @@
+"""Runs ingest transforms: rows on their way into a table, through a plan of filters and projections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailhawk.kql.lower import column_name
+from trailhawk.kql.schema import Table
+from trailhawk.kql.transform import ROW, SOURCE, transform
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from trailhawk.engine.duckdb import DuckDBEngine
+
+
+@dataclass(frozen=True)
+class Transformed:
+    """For each row in whether it stays, and the rows that stay, in order, with the columns that are left."""
+
+    kept: NDArray[np.bool_]
+    rows: pa.Table
+
+
+class RowTransform:
+    """A transform of a table, for many batches of rows; safe to use from several threads.
+
+    QueryError where the text is none, and from a call where the engine refuses a row's value.
+    """
+
+    def __init__(
+        self, text: str, table: Table, engine: DuckDBEngine, *, clock: Callable[[], datetime]
+    ) -> None:
+        self.text = text
+        self.table = table
+        self._clock = clock
+        self._engine = engine
+        transform(text, table, now=clock())
+
+    def __call__(self, rows: pa.Table) -> Transformed:
+        """Transform rows that have the table's stored columns."""
+        import pyarrow as pa
+
+        # Compiled for each batch: now() is the moment of the ingest.
+        made = transform(self.text, self.table, now=self._clock())
+        count = rows.num_rows
+        placed = rows.append_column(ROW, pa.array(np.arange(count, dtype=np.int64)))
+        result = self._engine.holding({SOURCE: placed}).rows(made.plan)
+        places = result[column_name(made.row.id)].to_numpy()
+        if len(places) > 1 and (places[1:] < places[:-1]).any():
+            order = np.argsort(places, kind="stable")
+            result, places = result.take(pa.array(order)), places[order]
+        kept = np.zeros(count, bool)
+        kept[places] = True
+        columns = [result[column_name(column.id)] for column in made.columns]
+        return Transformed(kept, pa.table(columns, names=[column.name for column in made.columns]))

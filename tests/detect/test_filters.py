@@ -1,0 +1,314 @@
+"""Ingest filters: what they drop is counted and can be had back; what they would cost is told before."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from trailhawk.detect.prices import PRICES, prices
+from trailhawk.detect.refetch import Dropped
+from trailhawk.errors import NotFoundError, UsageError
+from trailhawk.workspace import Workspace
+
+FLOW_HEADER = (
+    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "
+    "log-status"
+)
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+
+
+class Clock:
+    """A clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = DAY + timedelta(days=2)
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(seconds=1)
+        return self.now
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    return Workspace.open(tmp_path / "home", clock=Clock())
+
+
+def call(number: int, name: str, **more: object) -> dict[str, object]:
+    return {
+        "eventVersion": "1.11",
+        "eventID": f"event-{number}",
+        "eventTime": (DAY + timedelta(minutes=number)).isoformat().replace("+00:00", "Z"),
+        "eventSource": "s3.amazonaws.com" if "Object" in name else "cloudtrail.amazonaws.com",
+        "eventName": name,
+        "recipientAccountId": "111122223333",
+        "requestParameters": {"bucketName": f"bucket-{number % 3}", "key": "secret/name"},
+        **more,
+    }
+
+
+def put(path: Path, records: Iterable[Mapping[str, object]]) -> Path:
+    path.write_text(json.dumps({"Records": list(records)}))
+    return path
+
+
+def flows(path: Path, count: int) -> Path:
+    """Flow records, which have no id of their own."""
+    start = int(DAY.timestamp())
+    lines = [
+        f"2 111122223333 eni-1 10.0.0.1 10.0.0.2 {n} 443 6 1 {40 + n} {start + n} {start + n + 10} "
+        f"{'ACCEPT' if n % 2 else 'REJECT'} OK"
+        for n in range(count)
+    ]
+    path.write_text("\n".join([FLOW_HEADER, *lines]) + "\n")
+    return path
+
+
+def take(workspace: Workspace, *paths: Path) -> Any:
+    return workspace.ingest(paths, lambda _: None)
+
+
+def rows(workspace: Workspace, query: str) -> list[tuple[object, ...]]:
+    return workspace.query(query, now=DAY + timedelta(days=9)).tuples()
+
+
+def apply(workspace: Workspace, table: str, text: str) -> None:
+    workspace.transform(table, text)
+    workspace.filters.apply(table, text, by="ana", now=workspace.clock())
+
+
+def from_disk(item: Dropped) -> BinaryIO:
+    return Path(item.location).open("rb")
+
+
+def test_dropped_masked_and_counted(workspace: Workspace, tmp_path: Path) -> None:
+    apply(
+        workspace,
+        "AWSCloudTrail",
+        """source | where EventName != 'HeadObject'
+        | extend More = bag_set_key(parse_json(RequestParameters), 'bucketName', 'masked')
+        | extend RequestParameters = tostring(More) | project-away More
+        | project-away UserAgent""",
+    )
+    names = ["GetObject", "HeadObject", "StopLogging"] * 4
+    log = put(tmp_path / "log.json", [call(n, name, userAgent="cli") for n, name in enumerate(names)])
+    summary = take(workspace, log)
+    assert (summary.records, summary.rows, summary.filtered) == (12, 8, 4)
+    ledger = "IngestLedger | project Records, Rows, Duplicates, Filtered, Quarantined"
+    assert rows(workspace, ledger) == [(12, 8, 0, 4, 0)]
+    # The promoted column follows the masked one, and JSON keeps what was not masked.
+    found = rows(
+        workspace,
+        "AWSCloudTrail | extend p = parse_json(RequestParameters)"
+        " | summarize count() by tostring(p.bucketName), tostring(p.key), UserAgent",
+    )
+    assert found == [("masked", "secret/name", "", 8)]
+    # A masked record is known when it comes again.
+    again = put(tmp_path / "again.json", [call(0, "GetObject", userAgent="cli"), call(99, "GetObject")])
+    summary = take(workspace, again)
+    assert (summary.rows, summary.duplicates) == (1, 1)
+
+
+def test_versions_are_kept(workspace: Workspace) -> None:
+    with pytest.raises(NotFoundError):
+        workspace.filters.remove("AWSCloudTrail", by="ana", now=DAY)
+    apply(workspace, "AWSCloudTrail", "source | where EventName != 'A'")
+    apply(workspace, "AWSCloudTrail", "source | where EventName != 'B'")
+    workspace.filters.remove("AWSCloudTrail", by="bo", now=DAY)
+    assert workspace.filters.current("AWSCloudTrail") is None
+    found = workspace.filters.versions("AWSCloudTrail")
+    assert [(one.version, one.by, bool(one.text)) for one in found] == [
+        (1, "ana", True),
+        (2, "ana", True),
+        (3, "bo", False),
+    ]
+
+
+def test_a_process_that_runs_on_follows(workspace: Workspace) -> None:
+    lasting = workspace.transforms(lasting=True)["AWSCloudTrail"]
+    batch = workspace.lake.delta("AWSCloudTrail").table
+    import pyarrow as pa
+
+    from trailhawk.lake.table import stored_schema
+
+    names = [column.name for column in batch.stored]
+    some = pa.Table.from_pylist(
+        [{"TimeGenerated": DAY.replace(tzinfo=None), "EventName": name} for name in "ABC"],
+        stored_schema(batch),
+    ).select(names)
+    assert lasting(some).kept.tolist() == [True] * 3
+    apply(workspace, "AWSCloudTrail", "source | where EventName != 'A'")
+    assert lasting(some).kept.tolist() == [False, True, True]
+    apply(workspace, "AWSCloudTrail", "source | where EventName == 'A'")
+    assert lasting(some).kept.tolist() == [True, False, False]
+    workspace.filters.remove("AWSCloudTrail", by="bo", now=DAY)
+    assert lasting(some).rows.num_rows == 3
+
+
+def test_dropped_rows_come_back_once(workspace: Workspace, tmp_path: Path) -> None:
+    """Rows without ids too: those that a filter kept are stored already."""
+    apply(workspace, "AWSVPCFlow", "source | where Action != 'REJECT' and SrcPort > 3")
+    taken = take(workspace, flows(tmp_path / "flow.log", 20))
+    assert (taken.rows, taken.filtered) == (8, 12)
+    count = "AWSVPCFlow | summarize count(), dcount(SrcPort)"
+    apply(workspace, "AWSVPCFlow", "source | where Action != 'REJECT'")
+    back = workspace.refetch("AWSVPCFlow", from_disk)
+    assert back.rows == 2
+    assert rows(workspace, count) == [(10, 10)]
+    assert workspace.refetch("AWSVPCFlow", from_disk).rows == 0
+    workspace.filters.remove("AWSVPCFlow", by="ana", now=workspace.clock())
+    assert workspace.refetch("AWSVPCFlow", from_disk).rows == 10
+    assert rows(workspace, count) == [(20, 20)]
+    assert workspace.refetch("AWSVPCFlow", from_disk).objects == 0
+    balanced = "IngestLedger | where Records != Rows + Duplicates + Filtered + Quarantined | count"
+    assert rows(workspace, balanced) == [(0,)]
+
+
+def test_an_object_that_changed_or_is_gone_is_told(workspace: Workspace, tmp_path: Path) -> None:
+    apply(workspace, "AWSCloudTrail", "source | where EventName != 'GetObject'")
+    log = put(tmp_path / "log.json", [call(0, "GetObject"), call(1, "StopLogging")])
+    take(workspace, log)
+    workspace.filters.remove("AWSCloudTrail", by="ana", now=workspace.clock())
+    log.unlink()
+    assert workspace.refetch("AWSCloudTrail", from_disk).rows == 0
+    assert [part.reason for part in workspace.quarantine()] == ["cannot be read: No such file or directory"]
+    put(log, [call(0, "GetObject"), call(1, "StopLogging")])
+    assert workspace.refetch("AWSCloudTrail", from_disk).rows == 1
+
+
+RULE = """
+id: {id}
+name: {name}
+description: For a test.
+severity: Low
+kind: Scheduled
+queryFrequency: 1h
+queryPeriod: 1h
+triggerOperator: gt
+triggerThreshold: 0
+tactics: [Impact]
+query: |
+  {query}
+"""
+
+
+@pytest.fixture
+def tried(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """A home with three rules, a hunt and three hours of calls."""
+    rules = workspace.home / "rules"
+    rules.mkdir()
+    queries = {
+        "Somebody stops logging": "AWSCloudTrail | where EventName == 'StopLogging' | project EventName",
+        "Many reads": "AWSCloudTrail | where EventName == 'GetObject' | summarize Reads = count()",
+        "A function in between": "AWSS3BucketAPILogParsed | where EventName == 'GetObject' | project Key",
+        "Nothing of this table": "AWSVPCFlow | where Action == 'REJECT' | project SrcPort",
+        "Nobody reads": "AWSCloudTrail | summarize n = countif(EventName == 'GetObject') | where n == 0",
+    }
+    for number, (name, query) in enumerate(queries.items()):
+        text = RULE.format(id=f"00000000-0000-4000-8000-{number:012d}", name=name, query=query)
+        (rules / f"{number}.yaml").write_text(text)
+    hunts = workspace.home / "hunts"
+    hunts.mkdir()
+    (hunts / "hunt.yaml").write_text(
+        "id: 00000000-0000-4000-8000-0000000000aa\nname: Who reads\ndescription: For a test.\n"
+        "tactics: [Impact]\nquery: AWSCloudTrail | where EventName contains 'Object' | project EventName\n"
+    )
+    names = ["GetObject", "GetObject", "StopLogging"]
+    log = put(tmp_path / "log.json", [call(n, names[n % 3]) for n in range(180)])
+    take(workspace, log, flows(tmp_path / "flow.log", 10))
+    return workspace
+
+
+def test_what_a_filter_would_save_and_cost(tried: Workspace, tmp_path: Path) -> None:
+    own = tmp_path / "prices.yaml"
+    own.write_text("sentinel_analytics: {usd: 2, bytes: 1000}\ns3_standard: {usd: 1, bytes: 1000}\n")
+    found = tried.try_filter(
+        "AWSCloudTrail",
+        "source | where EventName != 'GetObject'",
+        last=timedelta(days=7),
+        prices=own,
+        progress=lambda done, total: None,
+    )
+    assert (found.rows, found.dropped) == (180, 120)
+    saving = found.savings[0]
+    assert (saving.event_source, saving.event_name) == ("s3.amazonaws.com", "GetObject")
+    assert (saving.rows, saving.dropped, saving.bytes_saved) == (120, 120, saving.bytes)
+    assert saving.sentinel_usd_a_month == pytest.approx(saving.bytes_saved_a_month / 1000 * 2, rel=1e-3)
+    assert saving.s3_usd_a_month > 0
+    # 179 minutes of a month of 30.4375 days
+    assert saving.rows_saved_a_month == pytest.approx(120 * 30.4375 * 1440 / 179, rel=1e-3)
+    effects = {effect.name: effect for effect in found.effects}
+    assert {"Many reads", "A function in between", "Nobody reads", "Who reads"} <= set(effects)
+    assert not {"Nothing of this table", "Somebody stops logging"} & set(effects)
+    assert (effects["Many reads"].lost, effects["Many reads"].other) == (3, 3)
+    assert (effects["A function in between"].lost, effects["A function in between"].other) == (3, 0)
+    assert (effects["Nobody reads"].lost, effects["Nobody reads"].other) == (0, 3)
+    assert (effects["Who reads"].kind, effects["Who reads"].lost) == ("hunt", 120)
+    # Nothing was dropped, nothing alerted, nothing left behind.
+    assert rows(tried, "AWSCloudTrail | count") == [(180,)]
+    assert not tried.filters.versions()
+    assert not tried.incidents.all()
+    assert list((tried.home / "temporary").iterdir()) == []
+
+
+def test_masking_is_counted_too(tried: Workspace) -> None:
+    found = tried.try_filter(
+        "AWSCloudTrail",
+        "source | extend RequestParameters = iff(EventName == 'GetObject', '', RequestParameters)",
+        last=timedelta(hours=1),
+        progress=lambda done, total: None,
+    )
+    assert found.dropped == 0
+    assert 0 < found.rows <= 61
+    saving = found.savings[0]
+    assert 0 < saving.bytes_saved < saving.bytes
+    assert "Somebody stops logging" not in {effect.name for effect in found.effects}
+
+
+def test_nothing_to_try_on(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="is empty"):
+        workspace.try_filter("AWSCloudTrail", "source", last=timedelta(days=1), progress=lambda *_: None)
+
+
+def test_prices(tmp_path: Path) -> None:
+    found = prices()
+    assert found.sentinel.of(1e9) == found.sentinel.usd > found.s3.usd > 0
+    assert all(price.source.startswith("https://") and price.date for price in (found.sentinel, found.s3))
+    assert PRICES.exists()
+    own = tmp_path / "prices.yaml"
+    for text in ("", "[", "sentinel_analytics: {usd: x, bytes: 1}", "sentinel_analytics: {usd: 1, bytes: 0}"):
+        own.write_text(text)
+        with pytest.raises(UsageError, match=r"prices\.yaml"):
+            prices(own)
+
+
+def test_from_the_command_line(tried: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trailhawk.cli import run
+
+    home, file = ["--home", str(tried.home)], tmp_path / "drop.kql"
+    file.write_text("source | where EventName != 'GetObject'")
+    assert run([*home, "filter", "try", str(file), "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "120 of 180 rows dropped (66.7%)" in shown
+    assert "Many reads" in shown
+    assert run([*home, "filter", "apply", str(file), "--by", "ana", "--note", "noise"]) == 0
+    assert run([*home, "filter", "list", "--format", "json"]) == 0
+    assert '"by":"ana"' in capsys.readouterr().out
+    log = put(tmp_path / "more.json", [call(n, "GetObject") for n in range(500, 510)])
+    assert run([*home, "ingest", str(log), "--quiet", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["filtered"] == 10
+    assert run([*home, "filter", "remove", "AWSCloudTrail"]) == 0
+    capsys.readouterr()
+    assert run([*home, "filter", "refetch", "AWSCloudTrail", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 10
+    log.write_text("[]")
+    file.write_text("source | summarize count()")
+    for command in ("try", "apply"):
+        assert run([*home, "filter", command, str(file)]) == 1
+        assert "unsupported: summarize in an ingest transform at 1:10" in capsys.readouterr().err
+    assert run([*home, "filter", "try", str(file), "--last", "soon"]) == 2
+    assert run([*home, "filter", "try", str(file), "--table", "Nothing"]) == 1
