@@ -91,7 +91,7 @@ def _multiplied(base: Lake, day: dt.date, copies: int) -> pa.Table:
         "SourceIpAddress": _address(day),
         "UserIdentityAccessKeyId": "_key(UserIdentityAccessKeyId, c)",
         "AdditionalEventData": (
-            "replace(AdditionalEventData, '\"x-amz-id-2\":\"', "
+            'replace(AdditionalEventData, \'"x-amz-id-2":"\', '
             "'\"x-amz-id-2\":\"' || left(_hex(AwsEventId, c), 16) || '+')"
         ),
         "_th_id": "CAST(hash(_th_id, c) >> 1 AS BIGINT)",

@@ -73,7 +73,9 @@ def chdb(lake: Lake, folder: Path) -> tuple[Run, Callable[[Hunt], bool]]:
     if not (folder / "chdb.done").exists():
         kinds = {"string": "String", "bool": "Nullable(Bool)", "datetime": "DateTime64(6, 'UTC')"}
         columns = ", ".join(f"`{c.name}` {kinds[c.type.value]}" for c in TABLE.stored)
-        columns = columns.replace("`SessionCreationDate` DateTime64", "`SessionCreationDate` Nullable(DateTime64")
+        columns = columns.replace(
+            "`SessionCreationDate` DateTime64", "`SessionCreationDate` Nullable(DateTime64"
+        )
         columns = re.sub(r"Nullable\(DateTime64\(6, 'UTC'\)", "Nullable(DateTime64(6, 'UTC'))", columns)
         store.query("DROP TABLE IF EXISTS AWSCloudTrail")
         store.query(f"CREATE TABLE AWSCloudTrail ({columns}) ENGINE = MergeTree ORDER BY TimeGenerated")
@@ -105,7 +107,9 @@ def chdb(lake: Lake, folder: Path) -> tuple[Run, Callable[[Hunt], bool]]:
                 takes[hunt.name] = False
         return takes[hunt.name]
 
-    return (lambda hunt: kusto(hunt.kql) if takes_kql(hunt) else store.query(hunt.chdb, "ArrowTable")), takes_kql
+    return (
+        lambda hunt: kusto(hunt.kql) if takes_kql(hunt) else store.query(hunt.chdb, "ArrowTable")
+    ), takes_kql
 
 
 def _columns() -> str:

@@ -222,7 +222,7 @@ HUNTS = (
     Hunt(
         "keys on the move",
         """AWSCloudTrail
-        | where TimeGenerated >= datetime(2026-03-29) and UserIdentityAccessKeyId startswith "ASIA"
+        | where TimeGenerated >= datetime(2026-03-29) and UserIdentityAccessKeyId startswith_cs "ASIA"
         | summarize Addresses = count_distinct(SourceIpAddress), Regions = make_set(AWSRegion)
             by UserIdentityAccessKeyId
         | where Addresses > 1""",

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from trailhawk.detect.trial import Trial
     from trailhawk.detect.validate import Finding
     from trailhawk.detect.watchlists import WatchlistStore
-    from trailhawk.engine.duckdb import DuckDBEngine, Files
+    from trailhawk.engine.duckdb import DuckDBEngine
+    from trailhawk.engine.reading import Files
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.engine.transform import RowTransform
     from trailhawk.incidents.report import Report
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
     from trailhawk.lake import Lake
     from trailhawk.lake.care import Caretaker
     from trailhawk.lake.status import DayState
+    from trailhawk.lake.storage import S3
     from trailhawk.lake.table import DataFile, Found
     from trailhawk.settings import Settings
+    from trailhawk.sources import Source
 
 _WATCHLIST = watchlist_table("")
 
@@ -101,13 +104,41 @@ class Workspace:
         return settings(self.home)
 
     @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The log sources: the package's, and the user's own in the home's `sources` folder."""
+        from trailhawk.sources import with_custom
+
+        return with_custom(self.home / "sources")
+
+    @property
+    def log_tables(self) -> tuple[Table, ...]:
+        """The tables that the sources fill."""
+        from trailhawk.sources import tables_of
+
+        return tables_of(self.sources)
+
+    @cached_property
     def lake(self) -> Lake:
         from trailhawk.connectors import TABLES as INTAKE_TABLES
         from trailhawk.detect.security_alert import SECURITY_ALERT
         from trailhawk.lake import Lake
-        from trailhawk.sources import TABLES
 
-        return Lake(self.home / "lake", [*TABLES, *INTAKE_TABLES, SECURITY_ALERT])
+        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, SECURITY_ALERT])
+
+    def _lake_place(self) -> Path | S3:
+        """Where the settings put the lake: the home's folder `lake`, another folder, a bucket."""
+        wanted = self.settings.lake
+        if not wanted.url.startswith("s3://"):
+            return self.home / (wanted.url or "lake")
+        from trailhawk.lake.storage import S3
+
+        return S3(
+            url=wanted.url,
+            cache=self.home / "cache",
+            cache_bytes=wanted.cache_mib << 20,
+            endpoint_url=wanted.endpoint_url,
+            region=wanted.region,
+        )
 
     @cached_property
     def caretaker(self) -> Caretaker:
@@ -116,13 +147,12 @@ class Workspace:
         from trailhawk.connectors.ledger import settle
         from trailhawk.connectors.store import followers
         from trailhawk.lake.care import Caretaker, Retention
-        from trailhawk.sources import TABLES
 
         wanted = self.settings.lake
         lake = self.lake.apart()
 
         def settle_all() -> None:
-            for table in (*TABLES, QUARANTINE):
+            for table in (*self.log_tables, QUARANTINE):
                 settle(lake, table.name, followers(table.name))
 
         return Caretaker(
@@ -199,7 +229,12 @@ class Workspace:
         from trailhawk.connectors.ingest import ingest
 
         return ingest(
-            self.lake, paths, clock=self.clock, progress=progress, transforms=self.transforms(lasting=False)
+            self.lake,
+            paths,
+            clock=self.clock,
+            progress=progress,
+            sources=self.sources,
+            transforms=self.transforms(lasting=False),
         )
 
     @cached_property
@@ -245,7 +280,6 @@ class Workspace:
         from trailhawk.detect.prices import PRICES
         from trailhawk.detect.prices import prices as read_prices
         from trailhawk.detect.trial import trial
-        from trailhawk.sources import TABLES
 
         transform = self.transform(table, text)
         own = self.home / "prices.yaml"
@@ -260,7 +294,7 @@ class Workspace:
                 files=self.lake.snapshot(table),
                 rules=self.rules(),
                 hunts=self.hunts(),
-                tables=[each.name for each in TABLES if self.lake.snapshot(each.name).rows],
+                tables=[each.name for each in self.log_tables if self.lake.snapshot(each.name).rows],
                 last=last,
                 prices=found,
                 folder=Path(folder),
@@ -300,7 +334,11 @@ class Workspace:
 
         intake = Intake(
             taker=lambda worker: Ingestor(
-                self.lake, clock=self.clock, worker=worker, transforms=self.transforms(lasting=True)
+                self.lake,
+                clock=self.clock,
+                worker=worker,
+                sources=self.sources,
+                transforms=self.transforms(lasting=True),
             ),
             folder=self.home / "connectors" / name,
             clock=self.clock,
@@ -420,7 +458,6 @@ class Workspace:
         from trailhawk.detect.export import export_alerts
         from trailhawk.detect.history import detect
         from trailhawk.engine.result import TimeRange
-        from trailhawk.sources import TABLES
 
         now = self.clock()
         # Thousands of small queries: side by side with one thread each they take half the time.
@@ -435,7 +472,7 @@ class Workspace:
             self.alerts,
             rules,
             # Our own tables (ledger, quarantine) grow at other times than the logs: they are no history.
-            tables=[table.name for table in TABLES if self.lake.snapshot(table.name).rows],
+            tables=[table.name for table in self.log_tables if self.lake.snapshot(table.name).rows],
             now=now,
             start=start,
             end=end,
@@ -509,7 +546,7 @@ class Workspace:
 
     def _table_state(self, name: str) -> TableState:
         snapshot = self.lake.snapshot(name)
-        files = snapshot.files()
+        files = snapshot.files(fetch=False)
         return TableState(
             name=name,
             rows=sum(file.rows for file in files),

@@ -24,7 +24,8 @@ from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
-    from trailhawk.engine.duckdb import DuckDBEngine, Files, Tables
+    from trailhawk.engine.duckdb import DuckDBEngine
+    from trailhawk.engine.reading import Files, Tables
     from trailhawk.engine.result import Result
     from trailhawk.kql.plan import Need
     from trailhawk.lake.table import DataFile, Found

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeVar
 
 import duckdb
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.python import applied, frame, udf
+from trailhawk.engine.reading import Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
+from trailhawk.engine.watch import WATCHER, Stopped
 from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
@@ -39,30 +41,15 @@ if TYPE_CHECKING:
     from trailhawk.kql.plan import Need
     from trailhawk.lake.table import DataFile, Found
 
-Spans = tuple[tuple[datetime, datetime], ...]
-"""Times from the first to the last, both included."""
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MOST_NARROWED = 64
-"""Above so many files that are read in part, they are read whole: each would be a scan of its own."""
 _MAX_DEFAULT_MEMORY = 4 << 30
+_GROWTH = 2
+"""The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
+_UDF_FAILED = "Python exception occurred while executing the UDF"
+_Done = TypeVar("_Done")
 _PYTHON = re.compile(rf"\b{PREFIX}\w+", re.IGNORECASE)
 _UDF_TYPES = {KqlType.DYNAMIC: "VARCHAR"}
 """A Python function takes and gives JSON as plain text."""
-
-
-class Files(Protocol):
-    """What the engine asks of a table's snapshot."""
-
-    def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]: ...
-
-    def look(self, files: Sequence[DataFile], need: Need) -> Found: ...
-
-
-class Tables(Catalog, Protocol):
-    """A catalog whose tables are files."""
-
-    def snapshot(self, name: str) -> Files: ...
 
 
 @dataclass(frozen=True)
@@ -136,9 +123,21 @@ class DuckDBEngine:
 
         Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
         """
-        return self._result(
-            self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
+        return self._watched(
+            lambda: self._result(
+                self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
+            )
         )
+
+    def _watched(self, body: Callable[[], _Done]) -> _Done:
+        """The body's result, within the limits of time and memory; LimitError beyond them."""
+        growth = _GROWTH * (self.limits.memory or default_memory())
+        try:
+            return WATCHER.run(lambda _: body(), seconds=self.limits.seconds, growth=growth)
+        except RecursionError:
+            raise LimitError("a value or the query nests too deep") from None
+        except MemoryError:
+            raise _too_much_memory() from None
 
     def compiled(
         self,
@@ -162,6 +161,7 @@ class DuckDBEngine:
             parameters=parameters,
             external=self.external,
             picked=(picked.start, picked.end) if picked else None,
+            ingested=clip.ingested,
         )
 
     def _result(self, compiled: Compiled) -> Result:
@@ -173,13 +173,15 @@ class DuckDBEngine:
 
     def activity(self, text: str, *, period: timedelta, history: TimeRange) -> Activity:
         """Where in history a rule's query could have had a result; raises QueryError."""
-        return activity(
-            text, self.tables, self._rows, period=period, history=history, functions=self.functions
+        return self._watched(
+            lambda: activity(
+                text, self.tables, self._rows, period=period, history=history, functions=self.functions
+            )
         )
 
     def rows(self, plan: Node) -> pa.Table:
         """The rows of a plan; columns have the names that `lower.column_name` gives their ids."""
-        return self._rows(plan)
+        return self._watched(lambda: self._rows(plan))
 
     def _rows(self, plan: Node) -> pa.Table:
         cursor = self._connection.cursor()
@@ -200,13 +202,15 @@ class DuckDBEngine:
     def check(self, text: str, *, now: datetime, parameters: Mapping[str, object] | None = None) -> Checked:
         """All errors of a query, or the columns of its results; no row is read but for those that a plugin
         takes its columns from."""
-        return check(
-            text,
-            self.tables,
-            now=now,
-            functions=self.functions,
-            probe=self._probe,
-            parameters=parameters,
+        return self._watched(
+            lambda: check(
+                text,
+                self.tables,
+                now=now,
+                functions=self.functions,
+                probe=self._probe,
+                parameters=parameters,
+            )
         )
 
     def over(self, tables: Tables) -> DuckDBEngine:
@@ -226,7 +230,7 @@ class DuckDBEngine:
 
     # --- Python ------------------------------------------------------------------------------------------
 
-    def _lower(self, plan: Node, cursor: duckdb.DuckDBPyConnection) -> str:
+    def _lower(self, plan: Node, cursor: duckdb.DuckDBPyConnection, reading: Reading | None = None) -> str:
         """The SQL of a plan; what Python computes on the way is run now, and read from relations."""
         relations = itertools.count()
 
@@ -237,7 +241,9 @@ class DuckDBEngine:
             cursor.register(name, applied(node, tuple(frames)))
             return name
 
-        return lower(plan, lambda scan: self._scan(scan, cursor), apply)
+        reading = reading or Reading(self.tables)
+        settled = reading.settled(plan, but=self.relations.__contains__)
+        return lower(settled, lambda scan: self._scan(scan, cursor, reading), apply)
 
     def _probe(self, plan: Node) -> Frame:
         """The rows of a plan, for operators whose columns follow from the data."""
@@ -252,7 +258,7 @@ class DuckDBEngine:
                     function = PYTHON[name]
                     self._connection.create_function(
                         name,
-                        udf(function),
+                        udf(function, self.limits.seconds),
                         [_UDF_TYPES.get(type_, SQL_TYPES[type_]) for type_ in function.params],
                         _UDF_TYPES.get(function.returns, SQL_TYPES[function.returns]),
                         type=PythonUDFType.ARROW,
@@ -261,47 +267,32 @@ class DuckDBEngine:
                     self._added.add(name)
 
     def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+        return self._watched(lambda: self._run_watched(cursor, sql))
+
+    def _run_watched(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
         self._add_functions(sql)
-        timer = threading.Timer(self.limits.seconds, cursor.interrupt)
-        timer.daemon = True
-        timer.start()
+        query = WATCHER.current()
         try:
-            return cursor.sql(sql).to_arrow_table()
+            with query.inside(cursor):
+                return cursor.sql(sql).to_arrow_table()
         except duckdb.InterruptException:
-            raise LimitError(f"the query ran longer than {self.limits.seconds:g} s") from None
+            raise query.reason or LimitError("the query was stopped") from None
         except duckdb.OutOfMemoryException:
-            raise LimitError(
-                "the query needs more memory than it may use", hint="narrow its time range"
-            ) from None
+            raise _too_much_memory() from None
         except duckdb.Error as error:
-            raise QueryError(f"the engine refused: {str(error).splitlines()[0]}") from error
+            raise _refused(error, self.limits.seconds) from error
         except RuntimeError as error:
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
                 raise KeyboardInterrupt from error
             raise
-        finally:
-            timer.cancel()
 
     # --- scans ---------------------------------------------------------------------------------------------
 
-    def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection) -> str:
+    def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection, reading: Reading) -> str:
         """SELECTs over the files that may hold rows, one for each set of columns that files have."""
-        from trailhawk.lake.table import Part
-
-        since, until = _moment(scan.since), _moment(scan.until, up=True)
-        snapshot = self.tables.snapshot(scan.table.name)
-        files = snapshot.files(since, until)
-        parts = snapshot.look(files, scan.need).parts if files and scan.need else tuple(map(Part, files))
-        groups: dict[tuple[frozenset[str], Spans | None], list[DataFile]] = {}
-        stored = frozenset(scan.stored)
-        narrowed = sum(part.spans is not None for part in parts)
-        for part in parts:
-            spans = part.spans if narrowed <= _MOST_NARROWED else None
-            groups.setdefault((stored & part.file.columns, spans), []).append(part.file)
-        # The files of a group are in order of time, so that sorted ones stay in order.
-        selects = [_select(scan, columns, spans, group) for (columns, spans), group in groups.items()]
+        selects = [_select(scan, group) for group in reading.choose(scan).groups]
         if scan.table.name in self.relations:
-            rows = self.relations[scan.table.name](snapshot)
+            rows = self.relations[scan.table.name](reading.snapshot(scan.table.name))
             name = f"relation_{scan.table.name}"
             cursor.register(name, rows)
             selects.append(f"SELECT {_columns(scan, frozenset(rows.column_names))} FROM {name}")
@@ -338,15 +329,14 @@ def _given(table: pa.Table, snapshot: Files) -> pa.Table:
     return table
 
 
-def _select(scan: Scan, columns: frozenset[str], spans: Spans | None, files: Sequence[DataFile]) -> str:
-    """The rows of files that have these columns, near enough those of the spans: the engine leaves out row
-    groups by their times."""
-    paths = ", ".join(_quote(file.path) for file in files)
-    select = f"SELECT {_columns(scan, columns)} FROM read_parquet([{paths}], hive_partitioning=false)"
-    if spans is None:
+def _select(scan: Scan, group: Group) -> str:
+    """The rows of files, near enough those of the spans: the engine leaves out row groups by their times."""
+    paths = ", ".join(_quote(file.path) for file in group.files)
+    select = f"SELECT {_columns(scan, group.columns)} FROM read_parquet([{paths}], hive_partitioning=false)"
+    if group.spans is None:
         return select
     time = f'"{scan.table.time_column}"'
-    tests = (f"{time} BETWEEN {_time(first)} AND {_time(last)}" for first, last in spans)
+    tests = (f"{time} BETWEEN {_time(first)} AND {_time(last)}" for first, last in group.spans)
     return f"{select} WHERE {' OR '.join(tests)}"
 
 
@@ -377,12 +367,12 @@ def _stored(
     quoted = f'"{name}"'
     if name in promoted:
         if name in present:
-            return f"COALESCE({quoted}, '')"
+            return quoted
         item = promoted[name]
         # A file from before the path was promoted: read the JSON, as the promotion would have.
         source = f"nullif(\"{item.column}\", '')" if _has(item.column, present, table) else "NULL"
         steps = "".join(f'."{step}"' if isinstance(step, str) else f"[{step}]" for step in item.path)
-        return f"COALESCE(try(json_extract_string({source}, {_quote('$' + steps)})), '')"
+        return f"try(json_extract_string({source}, {_quote('$' + steps)}))"
     if name in present:
         return f"CAST({quoted} AS JSON)" if column.type is KqlType.DYNAMIC else quoted
     if column.type is KqlType.STRING and not name.startswith(HIDDEN_PREFIX):
@@ -395,18 +385,27 @@ def _has(column: str, present: frozenset[str], table: Table) -> bool:
     return column in present or table.column(column) is not None
 
 
+def _too_much_memory() -> LimitError:
+    return LimitError("the query needs more memory than it may use", hint="narrow its time range")
+
+
+def _refused(error: duckdb.Error, seconds: float) -> QueryError:
+    """What the engine says as an error of ours; an exception of a Python function is in its text alone."""
+    said = str(error)
+    if _UDF_FAILED not in said:
+        return QueryError(f"the engine refused: {said.splitlines()[0]}")
+    if f"{Stopped.__name__}:" in said or said.rstrip().endswith(Stopped.__name__):
+        return LimitError(f"the query ran longer than {seconds:g} s")
+    if RecursionError.__name__ in said:
+        return LimitError("a value nests too deep")
+    if MemoryError.__name__ in said:
+        return _too_much_memory()
+    lines = [line for line in said.splitlines() if line.strip()]
+    return QueryError(f"a function failed: {lines[-1] if len(lines) > 1 else lines[0]}")
+
+
 def _quote(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _moment(ticks: int | None, *, up: bool = False) -> datetime | None:
-    """Ticks as a moment, rounded down to microseconds; with `up` the end of a range is rounded up."""
-    if ticks is None:
-        return None
-    try:
-        return _EPOCH + timedelta(microseconds=-(-ticks // 10) if up else ticks // 10)
-    except OverflowError:
-        return None
 
 
 def _named(table: pa.Table, wanted: Iterable[str], columns: tuple[Column, ...]) -> pa.Table:

@@ -90,7 +90,8 @@ class _Relation:
     @property
     def is_plain(self) -> bool:
         return self.limit is None and all(
-            isinstance(item, exp.Column | exp.Literal | exp.Cast) for item in self.columns.values()
+            isinstance(item, exp.Column | exp.Literal | exp.Cast) or _is_promoted(item)
+            for item in self.columns.values()
         )
 
 
@@ -107,7 +108,11 @@ class _Lowering:
     def relation(self, node: Node) -> _Relation:
         match node:
             case Scan():
-                return self._table(self._cte(self.scan(node)), [column.id for column in node.columns])
+                table = self._table(self._cte(self.scan(node)), [column.id for column in node.columns])
+                for id_ in table.columns:
+                    if id_ < 0:  # a promoted path is NULL where it is absent, and a string is never null
+                        table.columns[id_] = sql.text(table.columns[id_])
+                return table
             case Values():
                 return self._values(node)
             case Filter():
@@ -417,10 +422,10 @@ class _Lowering:
             return expr.overload.sql([Arg(self.condition(arg, columns), _T.BOOL) for arg in expr.args])
         if isinstance(expr, Call) and expr.overload.name == "==":
             left, right = (self.expression(arg, columns) for arg in expr.args)
-            return sql.binary(exp.EQ, left, right)
+            return sql.binary(exp.EQ, _bare(left, [right]), right)
         if isinstance(expr, Call) and expr.overload.name == "in":
             value, *items = (self.expression(arg, columns) for arg in expr.args)
-            return exp.In(this=value, expressions=items)
+            return exp.In(this=_bare(value, items), expressions=items)
         return self.expression(expr, columns)
 
     def _in_query(self, expr: InQuery, columns: dict[int, exp.Expr]) -> exp.Expr:
@@ -462,6 +467,20 @@ class _Lowering:
                 return sql.cast(exp.Literal.string(repr(float(value))), _T.REAL)
             case _:
                 return sql.cast(exp.Literal.string(str(value)), const.type)
+
+
+def _is_promoted(item: exp.Expr) -> bool:
+    """A promoted path as text."""
+    return isinstance(item, exp.Coalesce) and isinstance(item.this, exp.Column)
+
+
+def _bare(value: exp.Expr, others: Sequence[exp.Expr]) -> exp.Expr:
+    """A promoted path as it is stored, where it is compared with texts that are not empty: the engine pushes
+    that down to the file."""
+    column = value.this
+    if _is_promoted(value) and isinstance(column, exp.Column) and all(map(sql.string_value, others)):
+        return column
+    return value
 
 
 def _over(tree: exp.Expr, number: exp.Expr, partition: list[exp.Expr]) -> exp.Expr:

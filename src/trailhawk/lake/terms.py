@@ -149,7 +149,8 @@ def _fewer(hashes: Hashes) -> Hashes:
     places = np.arange(len(hashes))
     last[slots] = places
     keeper = last[slots]
-    return hashes[(keeper == places) | (hashes[keeper] != hashes)]
+    kept: Hashes = hashes[(keeper == places) | (hashes[keeper] != hashes)]
+    return kept
 
 
 def _neighbours(lowered: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], hashes: Hashes) -> Hashes:

@@ -53,7 +53,7 @@ def parse_json(text: String) -> Dynamic:
     # The empty text is no JSON at all, and null.
     given = sql.call("nullif", text, "")
     return sql.coalesce(
-        exp.TryCast(this=given, to=exp.DataType.build("JSON", dialect="duckdb")),
+        sql.try_cast(given, KqlType.DYNAMIC),
         sql.call("to_json", given.copy()),
     )
 
