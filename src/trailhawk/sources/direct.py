@@ -84,6 +84,14 @@ class Direct:
         record = msgspec.defstruct("Record", fields, gc=False, forbid_unknown_fields=True)
         self._members = [field[0] for field in fields]
         self._decode = msgspec.json.Decoder(record).decode
+        self._promoted: dict[str, list[Promoted]] = {}
+        for path in layout.table.promoted:
+            self._promoted.setdefault(path.column, []).append(path)
+        lists = [
+            f'json_extract_string(nullif("{column}", \'\'), [{", ".join(map(_literal, paths))}]) "{column}"'
+            for column, paths in self._promoted.items()
+        ]
+        self._promote = f"SELECT {', '.join(lists)} FROM json_texts"
         self._inner = [
             _Inner(member, columns, layout.known[member] or {}) for member, columns in layout.inner.items()
         ]
@@ -104,8 +112,7 @@ class Direct:
             return Mapped(None, [], list(range(len(records))))
         table = pa.concat_tables(pieces)
         try:
-            for column in self._layout.json:
-                table = self._promote(table, column)
+            table = self._with_promoted(table)
         except duckdb.Error:  # JSON that one parser lets through and the other does not
             return Mapped(None, [], list(range(len(records))))
         left = sorted(set(range(len(records))).difference(kept)) if len(kept) < len(records) else []
@@ -177,36 +184,31 @@ class Direct:
                 columns[name] = pa.repeat(pa.scalar(""), len(good))
         return columns, good
 
-    def _promote(self, table: pa.Table, column: str) -> pa.Table:
-        """The table with the promoted paths of a JSON column."""
+    def _with_promoted(self, table: pa.Table) -> pa.Table:
+        """The table with the promoted paths of its JSON columns. duckdb.Error for what is no JSON to it."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        paths = [path for path in self._layout.table.promoted if path.column == column]
+        paths = self._promoted
         if not paths:
             return table
-        texts = table[column]
-        filled = np.flatnonzero(pc.not_equal(texts, "").to_numpy())
-        if not len(filled):
-            for path in paths:
-                table = table.append_column(path.hidden, pa.nulls(table.num_rows, pa.string()))
-            return table
-        self._connection.register("json_texts", pa.table({"text": texts.take(pa.array(filled))}))
+        self._connection.register("json_texts", table.select(list(paths)))
         try:
-            literal = ", ".join(f"'{_literal(path)}'" for path in paths)
-            sql = f"SELECT json_extract_string(text, [{literal}]) AS value FROM json_texts"
-            found = self._connection.sql(sql).to_arrow_table()["value"].combine_chunks().flatten()
+            found = self._connection.sql(self._promote).to_arrow_table()
         finally:
             self._connection.unregister("json_texts")
-        valid = found.is_valid().to_numpy(zero_copy_only=False).reshape(len(filled), len(paths))
-        starts = np.arange(len(filled)) * len(paths)
-        for place, path in enumerate(paths):
-            values = pa.nulls(table.num_rows, pa.string())
-            if (has := valid[:, place]).any():
-                at = np.full(table.num_rows, -1)
-                at[filled[has]] = starts[has] + place
-                values = found.take(pa.array(at, mask=at < 0)).cast(pa.string())
-            table = table.append_column(path.hidden, values)
+        for column, promoted in paths.items():
+            filled = np.flatnonzero(pc.not_equal(table[column], "").to_numpy())
+            values = found[column].combine_chunks().flatten()
+            valid = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(filled), len(promoted))
+            starts = np.arange(len(filled)) * len(promoted)
+            for place, path in enumerate(promoted):
+                made = pa.nulls(table.num_rows, pa.string())
+                if (has := valid[:, place]).any():
+                    at = np.full(table.num_rows, -1)
+                    at[filled[has]] = starts[has] + place
+                    made = values.take(pa.array(at, mask=at < 0)).cast(pa.string())
+                table = table.append_column(path.hidden, made)
         return table
 
 
@@ -335,7 +337,8 @@ def _is_empty(texts: pa.Array) -> Mask:
 
 
 def _literal(path: Promoted) -> str:
-    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in path.path)
+    steps = (f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in path.path)
+    return f"'${''.join(steps)}'"
 
 
 def _times(texts: pa.Array) -> tuple[pa.Array, Mask]:
