@@ -13,6 +13,7 @@ from trailhawk.sources.eks import EKS
 from trailhawk.sources.envelope import Enveloped
 from trailhawk.sources.guardduty import GUARDDUTY
 from trailhawk.sources.load_balancer import ALB, NLB
+from trailhawk.sources.logstash import LOGSTASH
 from trailhawk.sources.network_firewall import NETWORK_FIREWALL
 from trailhawk.sources.proxy import PROXY
 from trailhawk.sources.route53 import ROUTE53
@@ -38,6 +39,7 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         WAF,
         EKS,
         *NETWORK_FIREWALL,
+        LOGSTASH,
         # CloudTrail takes much that has only one of its members.
         CloudTrail(),
     )

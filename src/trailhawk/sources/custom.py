@@ -29,7 +29,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-
 from trailhawk.errors import SourceError
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.types import KqlType

@@ -350,7 +350,8 @@ def shape(lists: Sequence[str] = (), inner: Sequence[str] = (), starts: str = ""
 class JsonSource:
     """A log of JSON records: lines, an array, a wrapper or events of EventBridge.
 
-    `marks` are patterns that must all stand in an object's first bytes.
+    `marks` are patterns that must all stand in an object's first bytes; with `guard`, what every CloudTrail
+    event has must not.
     """
 
     def __init__(
@@ -361,18 +362,20 @@ class JsonSource:
         *,
         framing: framing.Shape,
         marks: Sequence[str],
+        guard: bool = True,
     ) -> None:
         self.name = name
         self.table = table
         self._mapping = mapping
         self._framing = framing
+        self._guard = guard
         self._marks = [re.compile(mark.encode()) for mark in marks]
 
     def recognises(self, name: str, head: bytes) -> bool:
         start = head.removeprefix(framing.BOM).lstrip()[:1]
         return (
             start in (b"{", b"[")
-            and CLOUDTRAIL.search(head) is None
+            and not (self._guard and CLOUDTRAIL.search(head))
             and all(mark.search(head) for mark in self._marks)
         )
 
