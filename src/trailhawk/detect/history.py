@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from trailhawk.detect.schedule import (
     windows,
 )
 from trailhawk.detect.store import AlertStore, WindowRecord
-from trailhawk.engine.result import Engine
+from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.errors import QueryError
 
 if TYPE_CHECKING:
@@ -45,6 +45,9 @@ IsQuiet = Callable[[datetime], bool]
 
 Sink = Callable[[Sequence[Alert]], Callable[["sa.Connection"], None]]
 """What is done with new alerts: prepared outside the transaction, written inside it."""
+
+Reads = Callable[[Rule], Collection[str] | None]
+"""The names of the tables that a rule's query reads, by itself or through functions; None if unknown."""
 
 Progress = Callable[[int, int], None]
 """Told after each window how many are done, and of how many."""
@@ -66,12 +69,13 @@ class Stored:
         return self.sums[bisect_left(self.moments, end)] - self.sums[low]
 
 
-def stored(engine: Engine, table: str, *, now: datetime) -> Stored:
-    """What the lake holds of a table."""
+def stored(engine: Engine, table: str, *, now: datetime, since: datetime | None = None) -> Stored:
+    """What the lake holds of a table; with `since` the counts begin there, `first` is that of all rows."""
     result = engine.query(
         f"['{table}'] | summarize Rows=count(), First=min(TimeGenerated), Last=max(TimeGenerated)"
         " by Bin=bin(TimeGenerated, 5m) | sort by Bin asc",
         now=now,
+        window=TimeRange(since, None) if since else None,
     )
     moments, counts, firsts, lasts = [], [], [], []
     for row in result.rows():
@@ -85,7 +89,19 @@ def stored(engine: Engine, table: str, *, now: datetime) -> Stored:
     sums = tuple(accumulate(counts, initial=0))
     first = firsts[0] if firsts and isinstance(firsts[0], datetime) else None
     last = lasts[-1] if lasts and isinstance(lasts[-1], datetime) else None
+    if since is not None:
+        oldest = engine.query(f"['{table}'] | summarize First=min(TimeGenerated)", now=now).rows()[0]["First"]
+        first = oldest if isinstance(oldest, datetime) else None
     return Stored(tuple(moments), sums, first, last)
+
+
+def tables_of(rule: Rule, lake: Mapping[str, Stored], reads: Reads | None = None) -> list[Stored]:
+    """The tables that a rule's query reads; where `reads` does not tell, those it names, or else all."""
+    read = reads(rule) if reads else None
+    if read is not None:
+        return [table for name, table in lake.items() if name in read]
+    named = [name for name in lake if re.search(rf"\b{re.escape(name)}\b", rule.query)]
+    return [lake[name] for name in named or lake]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +145,7 @@ def detect(
     progress: Progress | None = None,
     workers: int = 1,
     quiet: Callable[[Rule, datetime, datetime], IsQuiet] | None = None,
+    reads: Reads | None = None,
 ) -> Summary:
     """Run every due window of these rules over what is stored, of [start, end) where these are given.
 
@@ -145,7 +162,7 @@ def detect(
         start, end = max(start or first, first), min(end or last, last)
     if not (first and last and start and end and start < end):
         return Summary(start, end, tuple(RuleSummary(rule, 0, 0, 0, 0, 0, 0) for rule in rules), ())
-    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink)
+    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink, reads)
     if quiet is not None:
         replay.find_quiet(quiet, start, end)
     due = in_order(window for rule in rules for window in replay.due(rule, start, end))
@@ -171,11 +188,12 @@ class _Replay:
         rules: Mapping[str, Rule],
         lake: Mapping[str, Stored],
         sink: Sink | None,
+        reads: Reads | None,
     ) -> None:
         self._engine = engine
+        self._tables = {rule.id: tables_of(rule, lake, reads) for rule in rules.values()}
         self._store = store
         self._rules = rules
-        self._lake = lake
         self._sink = sink
         self._waiting: list[Run] = []
         self._broken: dict[str, Run] = {}
@@ -201,7 +219,7 @@ class _Replay:
 
     def due(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
         """The windows to run: not those that were run before and have had no news since."""
-        tables = self._tables(rule)
+        tables = self._tables[rule.id]
         known = self._store.windows(rule.id)
         for window in self._windows(rule, start, end):
             seen = self._seen(tables, window)
@@ -220,7 +238,7 @@ class _Replay:
         any row keeps them all.
         """
         is_quiet = self._quiet.get(rule.id)
-        moments = sorted({moment for table in self._tables(rule) for moment in table.moments})
+        moments = sorted({moment for table in self._tables[rule.id] for moment in table.moments})
         if is_quiet is None or not moments:
             yield from windows(rule, start, end)
             return
@@ -246,7 +264,7 @@ class _Replay:
 
     def _run(self, window: Window) -> Run:
         rule = self._rules[window.rule_id]
-        tables = self._tables(rule)
+        tables = self._tables[rule.id]
         if broken := self._broken.get(rule.id):
             return Run(window, broken.state, broken.reason)
         first = min((s.first for s in tables if s.first), default=None)
@@ -308,11 +326,6 @@ class _Replay:
             skipped=count[rule.id, WindowState.SKIPPED.value],
             reason=broken.reason if broken and broken.state is WindowState.SKIPPED else "",
         )
-
-    def _tables(self, rule: Rule) -> list[Stored]:
-        """The tables that the rule's query names; all of them where it names none, as `search` may."""
-        named = [name for name in self._lake if re.search(rf"\b{re.escape(name)}\b", rule.query)]
-        return [self._lake[name] for name in named or self._lake]
 
     def _seen(self, tables: Iterable[Stored], window: Window) -> int:
         return sum(table.rows(window.news, window.at) for table in tables)

@@ -25,10 +25,14 @@ class Run:
     """Of what failed or was skipped: whether every other window of the rule must end in the same way."""
 
 
-def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0) -> Run:
-    """The alerts of this window; a query that fails is recorded, not raised."""
+def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0, ingested: bool = False) -> Run:
+    """The alerts of this window, which is one of ingestion times where `ingested`.
+
+    A query that fails is recorded, not raised.
+    """
     try:
-        result = engine.query(rule.query, now=window.at, window=TimeRange(window.start, window.at))
+        clip = TimeRange(window.start, window.at, ingested=ingested)
+        result = engine.query(rule.query, now=window.at, window=clip)
         rows = result.rows()
     except NotAllowedError as error:
         return Run(window, WindowState.SKIPPED, error.message, seen=seen, is_permanent=True)

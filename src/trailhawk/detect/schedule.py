@@ -20,8 +20,10 @@ SUPPRESSED = "suppressed"
 
 
 class WindowState(Enum):
-    """How a window ended. One without a state is due."""
+    """Where a window is on its way: due and running are the scheduler's, the others say how it ended."""
 
+    DUE = "due"
+    RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     SKIPPED = "skipped"
@@ -51,6 +53,11 @@ def windows(rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
 def _next_run(frequency: timedelta, moment: datetime) -> datetime:
     """The first multiple of the frequency after this moment."""
     return EPOCH + ((moment - EPOCH) // frequency + 1) * frequency
+
+
+def last_run(frequency: timedelta, moment: datetime) -> datetime:
+    """The last regular run at or before this moment."""
+    return EPOCH + ((moment - EPOCH) // frequency) * frequency
 
 
 def is_learning(rule: Rule, window: Window, history_start: datetime | None) -> bool:

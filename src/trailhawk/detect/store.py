@@ -36,7 +36,7 @@ class Moment(sa.TypeDecorator[datetime]):
 metadata = sa.MetaData()
 """All tables of the state database; the rooms above add theirs."""
 
-_windows = sa.Table(
+windows_table = sa.Table(
     "windows",
     metadata,
     sa.Column("rule_id", sa.String, primary_key=True),
@@ -46,6 +46,7 @@ _windows = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
 )
+"""One row for each (rule, T) that was due, see WindowState."""
 
 _alerts = sa.Table(
     "alerts",
@@ -122,9 +123,11 @@ class AlertStore:
 
     def windows(self, rule_id: str) -> dict[datetime, WindowRecord]:
         """The windows of a rule that were run or skipped, by T."""
-        query = sa.select(_windows.c.at, _windows.c.state, _windows.c.reason, _windows.c.seen)
+        query = sa.select(
+            windows_table.c.at, windows_table.c.state, windows_table.c.reason, windows_table.c.seen
+        )
         with self.reading() as connection:
-            rows = connection.execute(query.where(_windows.c.rule_id == rule_id)).all()
+            rows = connection.execute(query.where(windows_table.c.rule_id == rule_id)).all()
         return {at: WindowRecord(WindowState(state), reason, seen) for at, state, reason, seen in rows}
 
     def new_alerts(self, connection: sa.Connection, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
@@ -140,12 +143,12 @@ class AlertStore:
         runs, new = list(runs), list(new)
         for run in runs:
             connection.execute(
-                sa.delete(_windows).where(
-                    _windows.c.rule_id == run.window.rule_id, _windows.c.at == run.window.at
+                sa.delete(windows_table).where(
+                    windows_table.c.rule_id == run.window.rule_id, windows_table.c.at == run.window.at
                 )
             )
         if runs:
-            connection.execute(sa.insert(_windows), [_window_row(run) for run in runs])
+            connection.execute(sa.insert(windows_table), [_window_row(run) for run in runs])
         if new:
             connection.execute(sa.insert(_alerts), [_alert_row(alert) for alert in new])
 

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """Event times in [start, end); None is open."""
+    """Event times in [start, end), or ingestion times where `ingested`; None is open."""
 
     start: datetime | None = None
     end: datetime | None = None
+    ingested: bool = False
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ class Binder:
     """Binds one query; it holds the counter of column ids and the queries that are computed once.
 
     `now` is in ticks, `functions` are stored functions, `clip` bounds every table's time column: at least
-    the first, before the second, in ticks. Where `found` is given, the errors of operators that leave the
+    the first, before the second, in ticks; or its ingestion time where `ingested`. Where `found` is given, the errors of operators that leave the
     columns as they are go there, and binding goes on behind them; the plan is then none that may be run.
     """
 
@@ -74,10 +74,12 @@ class Binder:
         parameters: Mapping[str, object] | None = None,
         external: ReadExternal = refuse,
         found: list[QueryError] | None = None,
+        ingested: bool = False,
     ) -> None:
         self.catalog = catalog
         self.found = found
         self.clip = clip
+        self.ingested = ingested
         self.probe = probe
         self.external = external
         self.parameters = dict(parameters or {})

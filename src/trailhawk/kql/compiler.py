@@ -51,8 +51,10 @@ def compile_query(
     parameters: Mapping[str, object] | None = None,
     external: ReadExternal = refuse,
     picked: tuple[datetime | None, datetime | None] | None = None,
+    ingested: bool = False,
 ) -> Compiled:
-    """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column.
+    """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column, or
+    by ingestion time where `ingested`.
 
     `picked` is what {{StartTimeISO}} and {{EndTimeISO}} mean, [start, end) unless given.
 
@@ -77,6 +79,7 @@ def compile_query(
             probe=probe,
             parameters=parameters,
             external=external,
+            ingested=ingested,
         )
         bound = binder.query(query)
     except QueryError as error:

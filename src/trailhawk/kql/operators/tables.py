@@ -111,7 +111,8 @@ def scan(binder: Binder, table: Table) -> Node:
 
 
 def clipped(binder: Binder, scan: Scan) -> Node:
-    times = [column for column in scan.columns if column.name == scan.table.time_column]
+    name = INGESTION_TIME if binder.ingested else scan.table.time_column
+    times = [column for column in scan.columns if column.name == name]
     node: Node = scan
     for op, bound in zip((">=", "<"), binder.clip, strict=True):
         if bound is not None and times:
@@ -220,9 +221,9 @@ def print_(binder: Binder, operator: syntax.Print, env: Env) -> Node:
         value = binder.scalars.bind(source, scope)
         several = columns_of(binder, source, value, given)[: len(given) or None]
         single = [(given[0] if given else f"print_{index}", bool(given), value)]
-        for name, _, part in several or single:
         if not given and len(several) == 1:
             several = single
+        for name, _, part in several or single:
             columns.append(OutColumn(binder.new_id(), names.unique(name), part.type))
             values.append(part)
     return Project(tuple(columns), one_row(binder), tuple(values))

@@ -1,0 +1,352 @@
+"""Rules run when they are due: every window once, in order, whatever fails, sleeps or arrives late meanwhile.
+
+A (rule, window) is a row of the state database from the moment it is due. A scheduler takes a rule by a
+lease, runs its due windows in order of time and writes each with its alerts in one transaction; several
+schedulers over one database share the rules. After an outage the missed windows are due one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import sqlalchemy as sa
+
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.history import Reads, Sink, Stored, stored, tables_of
+from trailhawk.detect.rule import Rule, RuleKind
+from trailhawk.detect.rulebook import RuleStates
+from trailhawk.detect.run import Run, run
+from trailhawk.detect.schedule import (
+    LEARNING,
+    SUPPRESSED,
+    Window,
+    WindowState,
+    is_learning,
+    last_run,
+)
+from trailhawk.detect.store import AlertStore, Moment, metadata, windows_table
+from trailhawk.engine.result import Engine
+
+DELAY: Final = timedelta(minutes=5)
+NRT_DELAY: Final = timedelta(minutes=2)
+LEASE: Final = timedelta(minutes=15)
+"""Longer than the longest query takes; a scheduler that dies keeps a rule so long."""
+
+LATE: Final = timedelta(hours=48)
+"""How late a row may come for its windows to run again by themselves; `detect` has no such bound."""
+
+FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=1)
+PERMANENT_FAILURES: Final = 3
+"""After so many windows in a row that failed for the same permanent reason a rule is disabled."""
+
+BY: Final = "scheduler"
+_PLANNED_AT_ONCE: Final = 2_000
+
+_schedules = sa.Table(
+    "schedules",
+    metadata,
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("next_at", Moment, nullable=False),
+    sa.Column("owner", sa.String, nullable=False),
+    sa.Column("leased_until", Moment),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("retry_at", Moment),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What one look at the clock did: windows run, and what came of them."""
+
+    runs: tuple[Run, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    disabled: tuple[Rule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """A rule as the schedule has it, for people to look at."""
+
+    rule_id: str
+    next_at: datetime
+    due: int
+    failures: int
+    reason: str
+    retry_at: datetime | None
+
+
+class Scheduler:
+    """Runs rules over the lake as time goes by. `owner` tells schedulers over one database apart."""
+
+    def __init__(
+        self,
+        store: AlertStore,
+        states: RuleStates,
+        *,
+        owner: str,
+        clock: Callable[[], datetime],
+        sink: Callable[[Mapping[str, Rule]], Sink] | None = None,
+        workers: int = 1,
+        reads: Reads | None = None,
+    ) -> None:
+        self._store = store
+        self._reads = reads
+        self._states = states
+        self._owner = owner
+        self._clock = clock
+        self._sink = sink
+        self._workers = workers
+        metadata.create_all(store.engine, tables=[_schedules])
+
+    def round(self, engine: Engine, rules: Iterable[Rule], tables: Sequence[str]) -> Round:
+        """Run what is due now, of the enabled rules; `tables` are the tables of the lake that hold rows."""
+        chosen = [rule for rule in rules if rule.kind is not RuleKind.HUNTING]
+        enabled = self._states.of(chosen)
+        chosen = [rule for rule in chosen if enabled[rule.id].enabled]
+        now = self._clock()
+        longest = max((rule.period for rule in chosen), default=timedelta(0))
+        since = now - max(LATE, longest) - DELAY
+        lake = {name: stored(engine, name, now=now, since=since) for name in tables}
+        for rule in chosen:
+            self._plan(rule, now)
+            self._find_late(rule, tables_of(rule, lake, self._reads), now)
+        sink = self._sink({rule.id: rule for rule in chosen}) if self._sink else None
+        with ThreadPoolExecutor(self._workers) as pool:
+            parts = list(
+                pool.map(
+                    lambda rule: self._work(rule, engine, tables_of(rule, lake, self._reads), sink), chosen
+                )
+            )
+        return Round(
+            runs=tuple(each for part in parts for each in part.runs),
+            alerts=tuple(alert for part in parts for alert in part.alerts),
+            disabled=tuple(rule for part in parts for rule in part.disabled),
+        )
+
+    def scheduled(self) -> tuple[Scheduled, ...]:
+        """The schedule of every rule that was ever planned."""
+        due = (
+            sa.select(sa.func.count())
+            .where(windows_table.c.rule_id == _schedules.c.rule_id, windows_table.c.state.in_(_UNFINISHED))
+            .scalar_subquery()
+        )
+        query = sa.select(
+            _schedules.c.rule_id,
+            _schedules.c.next_at,
+            due,
+            _schedules.c.failures,
+            _schedules.c.reason,
+            _schedules.c.retry_at,
+        )
+        with self._store.reading() as connection:
+            return tuple(Scheduled(*row) for row in connection.execute(query.order_by(_schedules.c.rule_id)))
+
+    # Windows become due
+
+    def _plan(self, rule: Rule, now: datetime) -> None:
+        """Write down the windows that time has brought since the last look."""
+        latest = last_run(rule.frequency, now - _delay(rule))
+        with self._store.engine.begin() as connection:
+            row = connection.execute(
+                sa.select(_schedules.c.next_at).where(_schedules.c.rule_id == rule.id)
+            ).one_or_none()
+            if row is None:
+                # As Sentinel does, a new rule runs at once, and its past is left alone.
+                connection.execute(sa.insert(_schedules).values(**_new(rule, latest)))
+            at = row.next_at if row else latest
+            planned: list[datetime] = []
+            while at <= latest and len(planned) < _PLANNED_AT_ONCE:
+                planned.append(at)
+                at += rule.frequency
+            if not planned:
+                return
+            known = set(
+                connection.scalars(
+                    sa.select(windows_table.c.at).where(
+                        windows_table.c.rule_id == rule.id, windows_table.c.at.in_(planned)
+                    )
+                )
+            )
+            new = [_due(rule, moment) for moment in planned if moment not in known]
+            if new:
+                connection.execute(sa.insert(windows_table), new)
+            _change(connection, rule, next_at=at)
+
+    def _find_late(self, rule: Rule, tables: Sequence[Stored], now: datetime) -> None:
+        """Make windows due again whose news has grown since they ran."""
+        if rule.kind is RuleKind.NRT:
+            return  # it goes by ingestion: nothing is late
+        with self._store.reading() as connection:
+            done = connection.execute(
+                sa.select(windows_table.c.at, windows_table.c.seen).where(
+                    windows_table.c.rule_id == rule.id,
+                    windows_table.c.at > now - LATE,
+                    windows_table.c.state == WindowState.DONE.value,
+                )
+            ).all()
+        grown = [at for at, seen in done if _seen(tables, _window(rule, at)) > seen]
+        if grown:
+            with self._store.engine.begin() as connection:
+                connection.execute(
+                    sa.update(windows_table)
+                    .where(
+                        windows_table.c.rule_id == rule.id,
+                        windows_table.c.at.in_(grown),
+                        windows_table.c.state == WindowState.DONE.value,
+                    )
+                    .values(state=WindowState.DUE.value)
+                )
+
+    # Windows are run
+
+    def _work(self, rule: Rule, engine: Engine, tables: Sequence[Stored], sink: Sink | None) -> Round:
+        """Run the due windows of one rule, if no other scheduler has it."""
+        if not self._lease(rule):
+            return Round()
+        done = Round()
+        try:
+            for window in self._due(rule):
+                if not self._lease(rule):
+                    break
+                each = self._run(rule, window, engine, tables)
+                if _is_passing(each):
+                    self._postpone(rule, each)
+                    break
+                done = self._settle(rule, each, done, sink)
+                if done.disabled:
+                    break
+        finally:
+            self._release(rule)
+        return done
+
+    def _lease(self, rule: Rule) -> bool:
+        """Take or renew the rule: False while another holds it, or before the time to try again."""
+        now = self._clock()
+        free = sa.or_(_schedules.c.owner.in_(("", self._owner)), _schedules.c.leased_until < now)
+        ready = sa.or_(_schedules.c.retry_at.is_(None), _schedules.c.retry_at <= now)
+        with self._store.engine.begin() as connection:
+            taken = connection.execute(
+                sa.update(_schedules)
+                .where(_schedules.c.rule_id == rule.id, free, ready)
+                .values(owner=self._owner, leased_until=now + LEASE)
+            )
+        return taken.rowcount == 1
+
+    def _release(self, rule: Rule) -> None:
+        with self._store.engine.begin() as connection:
+            connection.execute(
+                sa.update(_schedules)
+                .where(_schedules.c.rule_id == rule.id, _schedules.c.owner == self._owner)
+                .values(owner="", leased_until=None)
+            )
+
+    def _due(self, rule: Rule) -> list[Window]:
+        query = sa.select(windows_table.c.at).where(
+            windows_table.c.rule_id == rule.id, windows_table.c.state.in_(_UNFINISHED)
+        )
+        with self._store.reading() as connection:
+            return [_window(rule, at) for at in connection.scalars(query.order_by(windows_table.c.at))]
+
+    def _run(self, rule: Rule, window: Window, engine: Engine, tables: Sequence[Stored]) -> Run:
+        first = min((table.first for table in tables if table.first), default=None)
+        if rule.kind is not RuleKind.NRT and is_learning(rule, window, first):
+            return Run(window, WindowState.SKIPPED, LEARNING)
+        if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
+            return Run(window, WindowState.SKIPPED, SUPPRESSED)
+        self._mark_running(window)
+        return run(rule, window, engine, seen=_seen(tables, window), ingested=rule.kind is RuleKind.NRT)
+
+    def _is_suppressed(self, rule: Rule, window: Window, suppression: timedelta) -> bool:
+        raised = {alert.at for alert in self._store.alerts(rule_id=rule.id)}
+        return any(at < window.at < at + suppression for at in raised)
+
+    def _mark_running(self, window: Window) -> None:
+        with self._store.engine.begin() as connection:
+            connection.execute(
+                sa.update(windows_table)
+                .where(windows_table.c.rule_id == window.rule_id, windows_table.c.at == window.at)
+                .values(state=WindowState.RUNNING.value)
+            )
+
+    def _settle(self, rule: Rule, each: Run, done: Round, sink: Sink | None) -> Round:
+        """Write how a window ended, with its new alerts and what follows from them."""
+        with self._store.reading() as connection:
+            new = self._store.new_alerts(connection, each.alerts)
+        write = sink(new) if sink and new else None
+        with self._store.engine.begin() as connection:
+            new = self._store.new_alerts(connection, new)
+            self._store.record(connection, [each], new)
+            if write is not None:
+                write(connection)
+            failures = self._count_failure(connection, rule, each)
+        disabled = done.disabled
+        if failures >= PERMANENT_FAILURES:
+            reason = f"failed {failures} times in a row: {each.reason}"
+            self._states.set(rule, enabled=False, reason=reason, now=self._clock(), by=BY)
+            disabled = (*disabled, rule)
+        return Round((*done.runs, each), (*done.alerts, *new), disabled)
+
+    def _count_failure(self, connection: sa.Connection, rule: Rule, each: Run) -> int:
+        """How often in a row the rule has failed for this reason; 0 when it has not."""
+        if each.state is not WindowState.FAILED:
+            _change(connection, rule, failures=0, reason="", retry_at=None)
+            return 0
+        row = connection.execute(
+            sa.select(_schedules.c.failures, _schedules.c.reason).where(_schedules.c.rule_id == rule.id)
+        ).one()
+        failures = row.failures + 1 if row.reason == each.reason else 1
+        _change(connection, rule, failures=failures, reason=each.reason, retry_at=None)
+        return int(failures)
+
+    def _postpone(self, rule: Rule, each: Run) -> None:
+        """Try again later what failed for a passing reason: it never disables a rule, its windows wait."""
+        with self._store.engine.begin() as connection:
+            failures = connection.scalar(
+                sa.select(_schedules.c.failures).where(_schedules.c.rule_id == rule.id)
+            )
+            wait = min(FIRST_RETRY * 2 ** min(failures or 0, 10), LONGEST_RETRY)
+            _change(
+                connection,
+                rule,
+                failures=(failures or 0) + 1,
+                reason=each.reason,
+                retry_at=self._clock() + wait,
+            )
+            self._store.record(connection, [replace(each, state=WindowState.DUE)], ())
+
+
+_UNFINISHED: Final = (WindowState.DUE.value, WindowState.RUNNING.value)
+
+
+def _is_passing(each: Run) -> bool:
+    return each.state is WindowState.FAILED and not each.is_permanent
+
+
+def _delay(rule: Rule) -> timedelta:
+    return NRT_DELAY if rule.kind is RuleKind.NRT else DELAY
+
+
+def _window(rule: Rule, at: datetime) -> Window:
+    return Window(rule.id, at, at - rule.period, at - rule.frequency)
+
+
+def _seen(tables: Iterable[Stored], window: Window) -> int:
+    return sum(table.rows(window.news, window.at) for table in tables)
+
+
+def _new(rule: Rule, next_at: datetime) -> dict[str, object]:
+    return {"rule_id": rule.id, "next_at": next_at, "owner": "", "failures": 0, "reason": ""}
+
+
+def _due(rule: Rule, at: datetime) -> dict[str, object]:
+    state = WindowState.DUE.value
+    return {"rule_id": rule.id, "at": at, "state": state, "reason": "", "rows": 0, "seen": 0}
+
+
+def _change(connection: sa.Connection, rule: Rule, **values: object) -> None:
+    connection.execute(sa.update(_schedules).where(_schedules.c.rule_id == rule.id).values(**values))

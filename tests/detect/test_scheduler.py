@@ -1,0 +1,271 @@
+"""The scheduler under a clock of its own: outages, two at once, late rows, rules that fail."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from trailhawk.detect.proof import Holding
+from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
+from trailhawk.detect.rulebook import RuleStates
+from trailhawk.detect.schedule import LEARNING, WindowState
+from trailhawk.detect.scheduler import PERMANENT_FAILURES, Round, Scheduled, Scheduler
+from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+from trailhawk.engine.result import Engine, Result, TimeRange
+from trailhawk.errors import LimitError, QueryError
+from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.lake.table import fitted
+from trailhawk.sources import TABLES
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
+(CLOUDTRAIL,) = (table for table in TABLES if table.name == "AWSCloudTrail")
+NAMED = "AWSCloudTrail | where EventName == 'StopLogging' | project TimeGenerated, AwsEventId"
+
+
+def scheduled(query: str = NAMED, **members: object) -> Rule:
+    own = {
+        "id": "stop",
+        "name": "Stopped",
+        "query": query,
+        "kind": RuleKind.SCHEDULED,
+        "severity": Severity.HIGH,
+        "frequency": HOUR,
+        "period": HOUR,
+        "aggregation": Aggregation.PER_RESULT,
+    }
+    return Rule(**{**own, **members})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Stop:
+    """An event and when it reached the lake."""
+
+    id: str
+    at: datetime
+    came: datetime
+
+
+class World:
+    """A clock, a lake that fills as time goes by, a state database, and schedulers over them."""
+
+    def __init__(self, folder: Path, holding: Holding, events: Iterable[Stop] = ()) -> None:
+        self.now = START
+        self.events = list(events)
+        self.store = AlertStore(open_state(sqlite_url(folder / "state.db")))
+        self.states = RuleStates(self.store.engine)
+        self._holding = holding
+
+    def engine(self) -> Engine:
+        here = [event for event in self.events if event.came <= self.now]
+        rows = pa.table(
+            {
+                "TimeGenerated": pa.array([_naive(event.at) for event in here], pa.timestamp("us")),
+                "EventName": pa.array(["StopLogging"] * len(here), pa.string()),
+                "AwsEventId": pa.array([event.id for event in here], pa.string()),
+                INGESTION_TIME: pa.array([_naive(event.came) for event in here], pa.timestamp("us")),
+            }
+        )
+        return self._holding({CLOUDTRAIL.name: fitted(rows, CLOUDTRAIL)})
+
+    def scheduler(self, owner: str = "one", workers: int = 1) -> Scheduler:
+        return Scheduler(self.store, self.states, owner=owner, clock=lambda: self.now, workers=workers)
+
+    def round(self, scheduler: Scheduler, *rules: Rule, engine: Engine | None = None) -> Round:
+        return scheduler.round(engine or self.engine(), rules, [CLOUDTRAIL.name])
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=None)
+
+
+@pytest.fixture
+def world(tmp_path: Path, holding: Holding) -> World:
+    return World(tmp_path, holding)
+
+
+def test_days_with_outages_two_schedulers_and_late_rows(tmp_path: Path, holding: Holding) -> None:
+    rng = random.Random(7)
+    days = int(os.environ.get("TRAILHAWK_DAYS", "3"))
+    events = []
+    for number in range(4 * days):
+        at = START + timedelta(minutes=rng.randrange(60, days * 24 * 60))
+        late = timedelta(minutes=rng.choice([1, 3, 20, 90, 360]))
+        events.append(Stop(f"e{number}", at, at + late))
+    world = World(tmp_path, holding, events)
+    rules = [scheduled(), scheduled(id="six", name="Six", frequency=6 * HOUR, period=12 * HOUR)]
+    outages = [(0.1, 0.15), (0.4, 0.55), (0.8, 0.81)]  # of the time
+    schedulers = [world.scheduler("one", workers=2), world.scheduler("two", workers=2)]
+    ran: Counter[tuple[str, datetime]] = Counter()
+    end = START + timedelta(days=days, hours=13)
+    # Starts are an hour before the first event, so that every event is some window's news.
+    while world.now < end:
+        share = (world.now - START) / timedelta(days=days)
+        if not any(low <= share < high for low, high in outages):
+            for scheduler in rng.sample(schedulers, 2):
+                for each in world.round(scheduler, *rules).runs:
+                    assert each.state is WindowState.DONE, each.reason
+                    ran[each.window.rule_id, each.window.at] += 1
+        world.now += timedelta(minutes=rng.choice([5, 37, 150]))
+    for rule in rules:
+        first, last = (
+            min(at for id_, at in ran if id_ == rule.id),
+            max(at for id_, at in ran if id_ == rule.id),
+        )
+        due = [first + n * rule.frequency for n in range((last - first) // rule.frequency + 1)]
+        assert sorted(at for id_, at in ran if id_ == rule.id) == due, "every window, none left out"
+        assert last > end - rule.frequency - HOUR
+        alerts = world.store.alerts(rule_id=rule.id)
+        seen = Counter((alert.at, alert.started_at) for alert in alerts)
+        assert set(seen.values()) == {1}, "each (rule, T, row) once"
+        wanted = {(at, event.at) for event in events for at in due if at - rule.frequency <= event.at < at}
+        assert wanted <= set(seen), "every event is told by the window whose news it is, however late"
+
+
+def test_two_schedulers_never_run_a_window_twice(world: World) -> None:
+    world.now += 10 * HOUR
+    one, two = world.scheduler("one"), world.scheduler("two")
+    assert len(world.round(one, scheduled()).runs) == 1
+    assert world.round(two, scheduled()).runs == ()
+
+
+def test_a_rule_that_another_holds_is_left_to_it_until_its_lease_ends(world: World) -> None:
+    class Breaking:
+        def query(self, text: str, **_: object) -> Result:
+            if "StopLogging" in text:
+                raise KeyboardInterrupt
+            return world.engine().query(text, now=world.now)
+
+    one, two = world.scheduler("one"), world.scheduler("two")
+    one._release = lambda rule: None  # type: ignore[method-assign]  # as a killed process leaves it
+    with pytest.raises(KeyboardInterrupt):
+        world.round(one, scheduled(), engine=Breaking())  # type: ignore[arg-type]
+    assert world.round(two, scheduled()).runs == ()
+    world.now += timedelta(minutes=16)
+    assert [run.window.at for run in world.round(two, scheduled()).runs] == [START - HOUR, START]
+
+
+def test_a_new_rule_runs_at_once_and_its_past_is_left_alone(world: World) -> None:
+    world.now += timedelta(minutes=30)
+    (found,) = world.round(world.scheduler(), scheduled()).runs
+    assert found.window.at == START
+    world.now = START + HOUR + timedelta(minutes=4)
+    assert world.round(world.scheduler(), scheduled()).runs == ()
+    world.now = START + HOUR + timedelta(minutes=5)
+    (found,) = world.round(world.scheduler(), scheduled()).runs
+    assert found.window.at == START + HOUR
+
+
+def test_a_disabled_rule_does_not_run_and_goes_on_where_it_stopped(world: World) -> None:
+    rule, scheduler = scheduled(), world.scheduler()
+    world.round(scheduler, rule)
+    world.states.set(rule, enabled=False, reason="", now=world.now, by="ana")
+    world.now += 3 * HOUR
+    assert world.round(scheduler, rule).runs == ()
+    world.states.set(rule, enabled=True, reason="", now=world.now, by="ana")
+    assert [run.window.at for run in world.round(scheduler, rule).runs] == [
+        START + n * HOUR for n in range(3)
+    ]
+
+
+def test_a_rule_that_keeps_failing_is_disabled_with_its_reason(world: World) -> None:
+    rule, scheduler = scheduled("AWSCloudTrail | where EventNam == ''"), world.scheduler()
+    world.round(scheduler, rule)
+    world.now += 5 * HOUR
+    last = world.round(scheduler, rule)
+    assert [run.state for run in last.runs] == [WindowState.FAILED] * (PERMANENT_FAILURES - 1)
+    assert last.disabled == (rule,)
+    state = world.states.of([rule])[rule.id]
+    assert not state.enabled
+    assert state.reason.startswith("failed 3 times in a row: ")
+    assert "EventNam" in state.reason
+
+
+class Failing:
+    """An engine whose rules' queries fail for a passing reason so many times."""
+
+    def __init__(self, world: World, times: int, error: QueryError) -> None:
+        self._world, self.times, self._error = world, times, error
+
+    def query(self, text: str, **options: object) -> Result:
+        if "StopLogging" in text and self.times:
+            self.times -= 1
+            raise self._error
+        return self._world.engine().query(text, **options)  # type: ignore[arg-type]
+
+
+def test_a_passing_failure_is_tried_again_later_and_later_and_loses_no_window(world: World) -> None:
+    rule, scheduler = scheduled(), world.scheduler()
+    engine = Failing(world, 8, LimitError("the query ran longer than 600 s"))
+    tried = []
+    while True:
+        before = engine.times
+        found = world.round(scheduler, rule, engine=engine)  # type: ignore[arg-type]
+        if engine.times < before or found.runs:
+            tried.append(world.now)
+        if found.runs:
+            break
+        world.now += MINUTE
+    gaps = [(later - earlier) // MINUTE for earlier, later in itertools.pairwise(tried)]
+    assert gaps == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert world.states.of([rule])[rule.id].enabled
+    due = (world.now - timedelta(minutes=5) - START) // HOUR
+    assert [run.window.at for run in found.runs] == [START + n * HOUR for n in range(-1, due + 1)]
+
+
+def test_a_rule_without_history_enough_is_learning(world: World) -> None:
+    world.events = [Stop("e", START - HOUR, START - HOUR)]
+    (found,) = world.round(world.scheduler(), scheduled(period=timedelta(days=7))).runs
+    assert (found.state, found.reason) == (WindowState.SKIPPED, LEARNING)
+
+
+def test_suppression_skips_the_windows_after_an_alert(world: World) -> None:
+    world.events = [Stop(f"e{n}", START + n * HOUR, START + n * HOUR) for n in range(6)]
+    rule, scheduler = scheduled(suppression=3 * HOUR), world.scheduler()
+    world.now = START - HOUR + timedelta(minutes=5)
+    world.round(scheduler, rule)
+    world.now += 7 * HOUR
+    states = [(run.window.at - START) // HOUR for run in world.round(scheduler, rule).runs if run.alerts]
+    assert states == [1, 4]
+
+
+def test_nrt_goes_by_ingestion_every_minute_two_minutes_behind(world: World) -> None:
+    rule = scheduled(kind=RuleKind.NRT, frequency=MINUTE, period=MINUTE)
+    scheduler = world.scheduler()
+    came = START + timedelta(minutes=10, seconds=30)
+    world.events = [Stop("old", START - 5 * HOUR, came)]
+    told = []
+    for _ in range(20):
+        told += [(world.now, alert.started_at) for alert in world.round(scheduler, rule).alerts]
+        world.now += MINUTE
+    assert told == [(START + timedelta(minutes=13), START - 5 * HOUR)]
+
+
+def test_the_schedule_can_be_looked_at(world: World) -> None:
+    scheduler = world.scheduler()
+    world.round(scheduler, scheduled())
+    assert scheduler.scheduled() == (Scheduled("stop", START, 0, 0, "", None),)
+    engine = Failing(world, 1, LimitError("too long"))
+    world.now += HOUR
+    world.round(scheduler, scheduled(), engine=engine)  # type: ignore[arg-type]
+    (found,) = scheduler.scheduled()
+    assert (found.due, found.failures, found.retry_at) == (1, 1, world.now + MINUTE)
+    assert "too long" in found.reason
+
+
+def test_a_window_of_ingestion_times(world: World) -> None:
+    world.events = [Stop("old", START - 5 * HOUR, START), Stop("new", START, START + HOUR)]
+    world.now += 2 * HOUR
+    window = TimeRange(START, START + HOUR, ingested=True)
+    assert [
+        row["AwsEventId"] for row in world.engine().query(NAMED, now=world.now, window=window).rows()
+    ] == ["old"]
