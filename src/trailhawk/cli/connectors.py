@@ -6,14 +6,23 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, QuietOption, examples, group, tell, workspace_of
+from trailhawk.cli.options import (
+    EXIT_FAILURE,
+    FormatOption,
+    QuietOption,
+    examples,
+    group,
+    tell,
+    workspace_of,
+)
 from trailhawk.render.output import Format, Shown, show_list, show_one
-from trailhawk.render.text import members
+from trailhawk.render.text import members, to_json, visible
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
@@ -63,6 +72,102 @@ def run(
         tell(f"{state.set_aside:,} objects were set aside: 'trailhawk quarantine list' shows them")
     if state.problem:
         tell(f"last problem: {state.problem}")
+
+
+@app.command("test", epilog=examples("trailhawk connectors test cloudtrail"))
+def try_(context: typer.Context, name: NameArgument, form: FormatOption = Format.TABLE) -> None:
+    """Try what a connector cannot work without: sign in, see the queue or bucket, read an object.
+
+    Nothing is taken into the lake. It ends with 1 where something fails.
+    """
+    _examined(context, name, form, thorough=False)
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk connectors doctor cloudtrail", "trailhawk connectors doctor cloudtrail --format json"
+    )
+)
+def doctor(context: typer.Context, name: NameArgument, form: FormatOption = Format.TABLE) -> None:
+    """Look at every link from the trail to the lake and say what is wrong.
+
+    Identity, trust of the role, queue and its policy, bucket, notification and
+    its filter, encryption, the trail and its data events. What may not be
+    looked at is unknown. A policy statement that is missing is printed. It
+    ends with 1 where something fails.
+    """
+    _examined(context, name, form, thorough=True)
+
+
+def _examined(context: typer.Context, name: str, form: Format, *, thorough: bool) -> None:
+    from trailhawk.connectors.config import one
+    from trailhawk.connectors.doctor import Verdict, examine
+
+    settings = one(workspace_of(context).connector_settings, name)
+    checks = list(examine(settings, thorough=thorough))
+    columns = [Shown("name", "check"), Shown("verdict", "verdict"), Shown("said", "what was found")]
+    show_list([members(check) for check in checks], columns, form, empty="nothing was looked at")
+    if form is Format.TABLE:
+        for check in checks:
+            if check.statement is not None:
+                print(f"\n{visible(check.policy)} lacks, for {visible(check.name)}:")
+                print(to_json(check.statement, indent=2))
+    if any(check.verdict is Verdict.FAILED for check in checks):
+        raise typer.Exit(EXIT_FAILURE)
+
+
+class ConnectorType(StrEnum):
+    """The types that need something in AWS."""
+
+    SQS = "sqs"
+    S3 = "s3"
+
+
+class SetupForm(StrEnum):
+    """What `setup` prints."""
+
+    CLOUDFORMATION = "cloudformation"
+    POLICIES = "policies"
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk connectors setup > trailhawk.yaml",
+        "trailhawk connectors setup --type s3 --form policies",
+        "trailhawk connectors setup --issuer https://sts.windows.net/TENANT/ --audience api://trailhawk "
+        "--subject OBJECT-ID",
+    )
+)
+def setup(
+    kind: Annotated[
+        ConnectorType, typer.Option("--type", help="sqs: a queue told of new objects; s3: the bucket listed.")
+    ] = ConnectorType.SQS,
+    form: Annotated[
+        SetupForm, typer.Option("--form", help="A CloudFormation template, or the policies alone as JSON.")
+    ] = SetupForm.CLOUDFORMATION,
+    issuer: Annotated[
+        str,
+        typer.Option(
+            "--issuer",
+            metavar="URL",
+            help="The OpenID Connect provider whose tokens may assume the role; an external id unless given.",
+        ),
+    ] = "",
+    audience: Annotated[
+        str, typer.Option("--audience", metavar="TEXT", help="The audience of these tokens.")
+    ] = "sts.amazonaws.com",
+    subject: Annotated[
+        str, typer.Option("--subject", metavar="TEXT", help="The subject of these tokens.")
+    ] = "",
+) -> None:
+    """Print what is to be set up in AWS: queue, role and policies with no right too many."""
+    from trailhawk.connectors.setup import Trust, policies, template
+
+    trust = Trust(issuer, audience, subject)
+    if form is SetupForm.CLOUDFORMATION:
+        print(template(kind.value, trust), end="")
+    else:
+        print(to_json(policies(kind.value, trust), indent=2))
 
 
 _SUMMARY = ("name", "type", "objects", "records", "rows", "bytes", "skipped", "set_aside", "passed_over")
