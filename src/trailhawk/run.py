@@ -1,4 +1,4 @@
-"""The one process: every connector, the care of the lake and its health, until it is told to stop.
+"""The one process: connectors, rules, the care of the lake and its health, until it is told to stop.
 
 Each is a job with a thread of its own. A job that fails is started again after a while; one that is told to
 stop finishes or gives back what it has begun. Two such processes over one home (or one lake) share the work:
@@ -118,7 +118,7 @@ class Runner:
 
 
 def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job]:
-    """What a home's process does: its connectors, the care of its lake, its health, and a word now and then.
+    """What a home's process does: connectors, rules, care of its lake, health, and a word now and then.
 
     SettingsError where a connector is set up wrong.
     """
@@ -134,6 +134,17 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             one = told.condition
             level = "info" if one.status == "Success" else "warning"
             say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
+
+    def rules() -> None:
+        done = workspace.run_due_rules(
+            fault=lambda error: say("warning", "rules", f"{error.message}; it is left out")
+        )
+        for alert in done.alerts:
+            say(
+                "info", "rules", f"{alert.severity.value}: {alert.name}", rule=alert.rule_name, alert=alert.id
+            )
+        for rule in done.disabled:
+            say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
 
     def status() -> None:
         for connector in connectors:
@@ -151,6 +162,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
 
     return [
         *(Job(connector.name, _bring(connector)) for connector in connectors),
+        Job("rules", every(settings.rules_seconds, rules)),
         Job("compact", every(settings.compact_seconds, care.compact)),
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
         Job("health", every(settings.health_seconds, health)),

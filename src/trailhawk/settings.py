@@ -189,11 +189,12 @@ class StateSettings:
 class RunSettings:
     """`[run]`: how often the one process does what, and how long it may take to end.
 
-    All in seconds. `compact` and `health` are waits between two rounds, `sweep` that between two rounds of
-    retention and clearing away. `drain` bounds the end: what is not done by then is left, and is brought
-    again at the next start.
+    All in seconds. `rules`, `compact` and `health` are waits between two rounds, `sweep` that between two
+    rounds of retention and clearing away. `drain` bounds the end: what is not done by then is left, and is
+    brought again at the next start.
     """
 
+    rules_seconds: int = 30
     compact_seconds: int = 60
     health_seconds: int = 60
     sweep_seconds: int = 3600
@@ -202,6 +203,7 @@ class RunSettings:
     @classmethod
     def read(cls, section: Section) -> Self:
         read = cls(
+            rules_seconds=section.number("rules_seconds", 30, least=1, most=86_400),
             compact_seconds=section.number("compact_seconds", 60, least=1, most=86_400),
             health_seconds=section.number("health_seconds", 60, least=1, most=86_400),
             sweep_seconds=section.number("sweep_seconds", 3600, least=1, most=604_800),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from trailhawk.errors import LakeError, RuleError
+from trailhawk.errors import LakeError, QueryError, RuleError
 from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.refetch import Dropped
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.rulebook import Imported, RuleStates
+    from trailhawk.detect.scheduler import Round, Scheduler
     from trailhawk.detect.store import AlertStore
     from trailhawk.detect.trial import Trial
     from trailhawk.detect.validate import Finding
@@ -84,6 +86,7 @@ class Workspace:
     def __init__(self, home: Path, *, clock: Clock = utc_now) -> None:
         self.home = home
         self.clock = clock
+        self._read_by: dict[str, frozenset[str]] = {}
 
     @classmethod
     def open(cls, home: Path, *, clock: Clock = utc_now) -> Workspace:
@@ -317,6 +320,7 @@ class Workspace:
             transform=lambda text: self.transform(table, text),
             open_object=open_object,
             clock=self.clock,
+            sources=self.sources,
         )
 
     @cached_property
@@ -342,6 +346,7 @@ class Workspace:
             ),
             folder=self.home / "connectors" / name,
             clock=self.clock,
+            sources=self.sources,
         )
         return open_connector(one(self.connector_settings, name), intake)
 
@@ -460,8 +465,7 @@ class Workspace:
         from trailhawk.engine.result import TimeRange
 
         now = self.clock()
-        # Thousands of small queries: side by side with one thread each they take half the time.
-        engine = self._engine(threads=1)
+        engine = self._rule_engine
 
         def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
             history = TimeRange(start, end)
@@ -471,8 +475,7 @@ class Workspace:
             engine,
             self.alerts,
             rules,
-            # Our own tables (ledger, quarantine) grow at other times than the logs: they are no history.
-            tables=[table.name for table in self.log_tables if self.lake.snapshot(table.name).rows],
+            tables=self._history_tables(),
             now=now,
             start=start,
             end=end,
@@ -480,9 +483,56 @@ class Workspace:
             progress=progress,
             workers=os.cpu_count() or 1,
             quiet=quiet,
+            reads=self._reads,
         )
         export_alerts(self.alerts, self.lake.apart(), now=now)
         return summary
+
+    def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
+        """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
+        from trailhawk.detect.export import export_alerts
+
+        rules = self.rules(fault=fault)
+        done = self._scheduler.round(self._rule_engine, rules, self._history_tables())
+        if done.alerts:
+            export_alerts(self.alerts, self.lake.apart(), now=self.clock())
+        return done
+
+    @cached_property
+    def _scheduler(self) -> Scheduler:
+        from trailhawk.detect.scheduler import Scheduler
+
+        return Scheduler(
+            self.alerts,
+            self.rule_states,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            clock=self.clock,
+            sink=lambda rules: self.incidents.sink(self._rule_engine, rules, now=self.clock()),
+            workers=os.cpu_count() or 1,
+            reads=self._reads,
+        )
+
+    @cached_property
+    def _rule_engine(self) -> DuckDBEngine:
+        """Many small queries: side by side with one thread each they take half the time."""
+        return self._engine(threads=1)
+
+    def _history_tables(self) -> list[str]:
+        """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history."""
+        return [table.name for table in self.log_tables if self.lake.snapshot(table.name).rows]
+
+    def _reads(self, rule: Rule) -> frozenset[str] | None:
+        """The tables that a rule's query reads; None for one that does not compile."""
+        from trailhawk.kql.passes import scans
+
+        known = self._read_by.get(rule.query)
+        if known is None:
+            try:
+                plan = self._rule_engine.compiled(rule.query, now=self.clock()).plan
+            except QueryError:
+                return None
+            known = self._read_by[rule.query] = frozenset(scan.table.name for scan in scans(plan))
+        return known
 
     def report(self, number: int) -> Report:
         """All that is known of the incident of this number; NotFoundError where there is none."""

@@ -35,9 +35,10 @@ def run(
         int, typer.Option("--status", metavar="SECONDS", min=1, help="How often connectors tell their state.")
     ] = 60,
 ) -> None:
-    """Run every connector of the settings, and look after the lake, until stopped.
+    """Run every connector and rule, and look after the lake, until stopped.
 
-    Compacts, applies retention and clears away, and watches for silence. SIGTERM
+    Runs each enabled rule when it is due, and what an outage kept from running;
+    compacts, applies retention and clears away, and watches for silence. SIGTERM
     or Ctrl-C lets it finish what it has begun, for run.drain_seconds at most; a
     second one ends it at once. Nothing is lost or doubled either way. A second
     process over the same home shares the work.
