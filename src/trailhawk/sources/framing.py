@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -22,10 +22,13 @@ CHUNK_BYTES = 32 * 1024 * 1024
 
 _ANY_RAW = msgspec.json.Decoder(msgspec.Raw)
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_BLANK = re.compile(rb"[\s,]*+")
+_BETWEEN = re.compile(rb"[\s,\[\]}]*+")
 # One step of a walk through JSON text: everything up to and with the next brace outside of a string.
 _TO_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+([{}])', re.DOTALL)
 _PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
+_MAX_WASTE = 64 * 1024 * 1024  # bytes of a block looked at in vain
 _STRING_REST = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 
 
@@ -48,7 +51,7 @@ def chunks(blocks: Iterator[bytes], shape: Shape) -> Iterator[Chunk]:
     first = next(blocks, b"")
     second = next(blocks, b"")
     if not second:
-        yield from _split(_whole(first, shape))
+        yield from _whole(first, shape)
         return
     if _is_lines(first, shape):
         yield from _line_blocks(chain((first, second), blocks), shape)
@@ -72,11 +75,16 @@ def _line_blocks(blocks: Iterator[bytes], shape: Shape) -> Iterator[Chunk]:
             yield from _Scanner(shape, base).run(chain((held,), blocks))
             return
         if end:
-            yield from _split(_whole(held[:end], shape, base))
+            yield from _whole(held[:end], shape, base)
             base += end
             held = held[end:]
     if held:
-        yield from _split(_whole(held, shape, base))
+        yield from _whole(held, shape, base)
+
+
+def _is_dense(data: bytes) -> bool:
+    """Whether a list of all values between commas and line ends would be far larger than the bytes."""
+    return data.count(b",") + data.count(b"\n") > len(data) // 12 + 500_000
 
 
 def _split(chunk: Chunk) -> Iterator[Chunk]:
@@ -93,23 +101,18 @@ def _shifted(position: Callable[[int], int], by: int) -> Callable[[int], int]:
     return lambda index: position(index + by)
 
 
-def _whole(data: bytes, shape: Shape, base: int = 0) -> Chunk:
+def _whole(data: bytes, shape: Shape, base: int = 0) -> Iterator[Chunk]:
     """Bytes held in memory, `base` bytes into their object."""
     text = data.removeprefix(BOM)
-    records = _one_value(text, shape)
-    if records is None:
-        records = _lines(text, shape)
+    records = None
+    if not _is_dense(data):
+        records = _one_value(text, shape)
+        if records is None:
+            records = _lines(text, shape)
     if records is None or any(len(record) > MAX_RECORD_BYTES for record in records):
-        return _merged(list(_Scanner(shape, base).run(iter([data]))))
-    return Chunk(records, (), _finder(data, records, base))
-
-
-def _merged(parts: list[Chunk]) -> Chunk:
-    if len(parts) == 1:
-        return parts[0]
-    records = [record for part in parts for record in part.records]
-    starts = [part.position(index) for part in parts for index in range(len(part.records))]
-    return Chunk(records, tuple(bad for part in parts for bad in part.bad), starts.__getitem__)
+        yield from _Scanner(shape, base).run(iter([data]))
+    else:
+        yield from _split(Chunk(records, (), _finder(data, records, base)))
 
 
 def _finder(data: bytes, records: list[bytes], base: int) -> Callable[[int], int]:
@@ -178,11 +181,16 @@ class _Scanner:
 
     def _settle(self, *, final: bool, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         at = 0
+        wasted = 0
+        at = self._skip(at)
+        at = yield from self._at_once(at)
         while True:
             at = self._skip(at)
             if at >= len(self._held):
                 break
-            end = self._value_end(at)
+            # After too many records without an end, an end is sought only up to where the next one starts.
+            end = self._value_end(at, nearby=wasted > _MAX_WASTE)
+            wasted += len(self._held) - at if end is None else 0
             if end is None and not final and len(self._held) - at <= MAX_RECORD_BYTES:
                 break
             if end is None and not final:
@@ -196,8 +204,10 @@ class _Scanner:
                 following = self._resync(at)
                 at = self._cut(at, len(self._held)) if following is None else following
                 continue
-            at = self._record(at, end)
-            if len(self._records) >= CHUNK_RECORDS or self._bytes >= CHUNK_BYTES:
+            after = self._record(at, end)
+            wasted += end - at if after < end else 0
+            at = after
+            if max(len(self._records), len(self._bad)) >= CHUNK_RECORDS or self._bytes >= CHUNK_BYTES:
                 yield self._take()
         self._base += at
         self._held = self._held[at:]
@@ -208,19 +218,42 @@ class _Scanner:
         if at == 0 and self._base == 0 and held.startswith(BOM):
             at = len(BOM)
         while True:
-            blank = _BLANK.match(held, at)
-            at = blank.end() if blank else at
+            between = _BETWEEN.match(held, at)
+            at = between.end() if between else at
             opening = self._shape.opening.match(held, at)
-            if opening:
-                at = opening.end()
-            elif held[at : at + 1] in (b"]", b"[") or (held[at : at + 1] == b"}"):
-                at += 1
-            else:
+            if not opening:
                 return at
+            at = opening.end()
 
-    def _value_end(self, at: int) -> int | None:
+    def _at_once(self, at: int) -> Generator[Chunk, None, int]:
+        """Take all whole records from `at` on that stand side by side, at C speed; where to go on.
+
+        The last record stays: whether it is whole shows only when its end has come.
+        """
+        held = self._held
+        last = held.rfind(b"},{", at)
+        while last > at and not self._shape.record_start.match(held, last + 2):
+            last = held.rfind(b"},{", at, last)
+        if last <= at or _is_dense(held):
+            return at
+        try:
+            records = list(map(bytes, _RECORDS.decode(b"[%b]" % held[at : last + 1])))
+        except _UNREADABLE:
+            return at
+        starts = self._shape.record_start
+        if not all(starts.match(record) and len(record) <= MAX_RECORD_BYTES for record in records):
+            return at
+        if self._records or self._bad:
+            yield self._take()
+        yield from _split(Chunk(records, (), _finder(held[at : last + 1], records, self._base + at)))
+        return last + 1
+
+    def _value_end(self, at: int, *, nearby: bool) -> int | None:
         """The end of the balanced value that starts at `at`, None if it is not complete."""
         held = self._held
+        until = len(held)
+        if nearby and (following := self._shape.record_start.search(held, at + 1)):
+            until = following.start()
         if held[at] != 0x7B:
             # Not an object: it reaches to the next line or the next record.
             line = held.find(b"\n", at)
@@ -230,7 +263,7 @@ class _Scanner:
         depth = 0
         place = at
         while True:
-            step = _TO_BRACE.match(held, place)
+            step = _TO_BRACE.match(held, place, until)
             if step is None:
                 return None
             place = step.end()

@@ -80,7 +80,7 @@ class Source(Protocol):
         ...
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        """Cut an object's uncompressed bytes into records. Same bytes, same chunks, whatever the blocks."""
+        """Cut an object's uncompressed bytes into records. Same blocks, same chunks."""
         ...
 
     def rows(self, records: Sequence[bytes]) -> Rows:

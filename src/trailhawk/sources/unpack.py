@@ -11,6 +11,10 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 4 * 1024 * 1024
 _GZIP = 31  # zlib window bits: gzip framing only
 _CAREFUL_BYTES = 512
+_FREE_BYTES = 256 * 1024 * 1024
+_MAX_RATIO = 400
+"""Logs unpack to 5 to 60 times their size, gzip can reach 1,030: beyond this, and beyond the free bytes, a
+stream is a bomb."""
 
 
 class Readable(Protocol):
@@ -26,6 +30,8 @@ class Unpacked:
         self.fault = ""
         self._file = file
         self._block = block
+        self._taken = 0
+        self._given = 0
 
     def __iter__(self) -> Iterator[bytes]:
         first = self._file.read(_READ_BYTES)
@@ -63,6 +69,7 @@ class Unpacked:
         faults = (cast("type[Exception]", IsalError), zlib.error)
 
         packed = piece
+        self._taken = len(piece)
         while packed:
             if not packed.startswith(_GZIP_MAGIC):
                 # Tape and block stores pad with zeros; anything else behind a member is a fault.
@@ -72,20 +79,30 @@ class Unpacked:
             member = isal_zlib.decompressobj(_GZIP)
             while not member.eof:
                 try:
-                    yield member.decompress(packed, self._block)
+                    piece = member.decompress(packed, self._block)
+                    self._given += len(piece)
+                    yield piece
                 except faults as error:
                     yield from self._careful(packed)
                     self.fault = f"gzip stream is damaged ({error})"
                     return
                 packed = member.unconsumed_tail
+                if self._given > max(_FREE_BYTES, _MAX_RATIO * (self._taken - len(packed))):
+                    self.fault = f"unpacks to more than {_MAX_RATIO} times its size"
+                    return
                 if not packed and not member.eof:
-                    packed = self._file.read(_READ_BYTES)
+                    packed = self._next()
                     if not packed:
                         self.fault = "gzip stream ends early"
                         return
-            packed = member.unused_data or self._file.read(_READ_BYTES)
+            packed = member.unused_data or self._next()
             if len(packed) == 1:
-                packed += self._file.read(_READ_BYTES)
+                packed += self._next()
+
+    def _next(self) -> bytes:
+        piece = self._file.read(_READ_BYTES)
+        self._taken += len(piece)
+        return piece
 
     def _careful(self, packed: bytes) -> Iterator[bytes]:
         """What a damaged stretch still gives: the decompressor of the standard library, in small bites.

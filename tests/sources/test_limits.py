@@ -1,0 +1,152 @@
+"""Hostile and huge objects: bounded memory, bounded time, and the good records beside them are kept."""
+
+import gzip
+import io
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+
+import pytest
+
+from trailhawk.sources import Unpacked, framing, unpack
+from trailhawk.sources.cloudtrail import CloudTrail
+
+SOURCE = CloudTrail()
+GOOD = json.dumps({"eventVersion": "1.11", "eventTime": "2026-03-01T09:30:00Z", "eventID": "good"}).encode()
+
+
+def _counted(blocks: Iterator[bytes]) -> tuple[int, int]:
+    records = bad = 0
+    for chunk in SOURCE.chunks(blocks):
+        records += len(chunk.records)
+        bad += len(chunk.bad)
+        assert len(chunk.records) <= framing.CHUNK_RECORDS + 1
+    return records, bad
+
+
+def _bomb(size: int) -> bytes:
+    packer = zlib.compressobj(9, wbits=31)
+    zeros = bytes(1 << 20)
+    return b"".join(packer.compress(zeros) for _ in range(size >> 20)) + packer.flush()
+
+
+def test_a_bomb_goes_off_in_bounded_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "_FREE_BYTES", 4 << 20)
+    unpacked = Unpacked(io.BytesIO(_bomb(64 << 20)), block=1 << 20)
+    assert sum(map(len, unpacked)) < 32 << 20
+    assert unpacked.fault == "unpacks to more than 400 times its size"
+    # One bomb in another unpacks to the inner one, which is no log.
+    nested = Unpacked(io.BytesIO(gzip.compress(_bomb(16 << 20))))
+    assert next(iter(nested)).startswith(b"\x1f\x8b")
+    # Small things may repeat themselves as they like.
+    plain = GOOD * 1_000
+    repeated = Unpacked(io.BytesIO(gzip.compress(plain)))
+    assert (b"".join(repeated), repeated.fault) == (plain, "")
+
+
+def test_what_a_bomb_held_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpack, "_FREE_BYTES", 1 << 20)
+    bomb = gzip.compress(b'{"Records":[' + GOOD + b"," + b" " * (16 << 20))
+    assert _counted(iter(Unpacked(io.BytesIO(bomb), block=1 << 18))) == (1, 0)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"Records":[', b'{"a":'])
+def test_nesting_without_end_is_one_bad_part(opening: bytes) -> None:
+    deep = opening * 100_000
+    for data in (deep, GOOD + b"\n" + deep + b"\n" + GOOD):
+        records, bad = _counted(iter([data]))
+        assert records == (2 if data.startswith(GOOD) and opening != b"[" else data.count(GOOD))
+        assert bad <= 2
+
+
+def test_a_record_nested_too_deep_costs_itself() -> None:
+    inner = b'{"a":' * 5_000 + b"1" + b"}" * 5_000
+    deep = GOOD[:-1] + b',"requestParameters":' + inner + b"}"
+    for data in (b'{"Records":[' + b",".join([GOOD, deep, GOOD]) + b"]}", b"\n".join([GOOD, deep, GOOD])):
+        assert _counted(iter([data])) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    [
+        b'{"eventVersion":',
+        b'{"eventVersion":1 ',
+        b'{"eventVersion":"',
+        b'{"eventVersion":{"eventVersion":1},',
+    ],
+)
+def test_starts_without_ends_take_no_square_of_the_time(unit: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "_MAX_WASTE", 1 << 20)
+    started = time.process_time()
+    _counted(iter([unit * 60_000 + b"\n" + GOOD]))
+    assert time.process_time() - started < 20
+
+
+def test_balanced_nests_of_starts_take_no_square_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(framing, "_MAX_WASTE", 1 << 20)
+    started = time.process_time()
+    _counted(iter([b'{"eventVersion":' * 30_000 + b"1" + b"}" * 30_000]))
+    assert time.process_time() - started < 20
+
+
+def test_many_tiny_values_are_streamed() -> None:
+    data = b'{"Records":[' + b"{}," * 600_000 + GOOD + b"]}"
+    records, _ = _counted(iter([data]))
+    assert records == 600_001
+
+
+_LARGE = """
+import itertools, json, resource, sys
+from trailhawk.sources import Unpacked
+from trailhawk.sources.cloudtrail import CloudTrail
+size = int(sys.argv[1])
+record = json.loads(sys.argv[2])
+records = (record | {"eventID": str(n), "userAgent": "x" * 900} for n in range(1000))
+block = b",".join(json.dumps(each).encode() for each in records)
+
+class Stream:
+    def __init__(self):
+        self.left = size // len(block)
+        blocks = (block + b"," for _ in range(self.left))
+        self.parts = itertools.chain([b'{"Records":['], blocks, [block, b"]}"])
+    def read(self, size):
+        return next(self.parts, b"")
+
+source = CloudTrail()
+count = bad = 0
+for chunk in source.chunks(iter(Unpacked(Stream()))):
+    rows = source.rows(chunk.records)
+    count += rows.table.num_rows
+    bad += len(chunk.bad) + len(rows.bad)
+print(count, bad, (size // len(block) + 1) * 1000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+def test_records_of_any_size_on_one_line_are_read_in_bounded_memory() -> None:
+    """TRAILHAWK_LARGE_BYTES=3000000000 for the real thing."""
+    size = int(os.environ.get("TRAILHAWK_LARGE_BYTES", 80_000_000))
+    command = [sys.executable, "-c", _LARGE, str(size), GOOD.decode()]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    count, bad, expected, megabytes = map(int, output.split())
+    assert (count, bad) == (expected, 0)
+    assert megabytes < 1024
+
+
+def test_an_object_of_many_blocks_keeps_its_places() -> None:
+    records = [json.dumps(json.loads(GOOD) | {"eventID": str(n)}).encode() for n in range(300)]
+    records[40], records[200] = records[40][:50], b'{"eventVersion": tru}'
+    data = b'{"Records":[' + b",".join(records) + b"]}"
+    for size in (777, 4096):
+        found = []
+        blocks = (data[at : at + size] for at in itertools.count(0, size) if at < len(data) + size)
+        for chunk in SOURCE.chunks(itertools.takewhile(bool, blocks)):
+            for place, record in enumerate(chunk.records):
+                at = chunk.position(place)
+                assert data[at : at + len(record)] == record
+                found.append(record)
+        assert found == [record for place, record in enumerate(records) if place not in (40, 200)]
