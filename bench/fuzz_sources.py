@@ -62,6 +62,9 @@ _NASTY = (
 )
 
 
+_WRAPPERS = (b'{"logEvents":[', b'{"Records":[')
+
+
 @dataclass(frozen=True)
 class Case:
     """Good records of a source: two that must stay rows, and one to damage.
@@ -194,6 +197,15 @@ def _eks(mark: str) -> bytes:
     )
 
 
+def _logstash(mark: str) -> bytes:
+    record = {
+        "eventTime": "2026-03-01T09:30:00Z",
+        "eventName": mark,
+        "requestParameters": {"bucketName": "b"},
+    }
+    return _json({"@timestamp": "2026-03-01T09:30:05Z", "@version": "1", "Records": record})
+
+
 def _firewall(kind: str, inner: dict[str, object]) -> Callable[[str], bytes]:
     def record(mark: str) -> bytes:
         event = {"timestamp": "2026-03-01T09:30:00.123456+0000", "event_type": kind, "src_ip": "10.0.0.1"}
@@ -315,6 +327,7 @@ def _cases() -> Iterator[Case]:
     yield case("route53", "route53", _route53, "QueryName")
     yield case("waf", "waf", _waf, "WebAclId")
     yield case("eks", "eks", _eks, "Verb")
+    yield case("logstash", "logstash", _logstash, "Records_eventName_s")
     alert = _firewall("alert", {"alert": {"signature": "s", "severity": 1}})
     yield case("networkfirewall-alert", "networkfirewall-alert", alert, "FirewallName")
     flow = _firewall("netflow", {"netflow": {"bytes": 1}, "tcp": {"syn": True}})
@@ -476,7 +489,9 @@ def run(name: str, *, inputs: int, seed: int) -> Counts:
             other = chance.choice(others)
             if number % 8:
                 damaged = mutated(case.victim, chance, other)
-                batch.append((case.wrap([case.before, damaged, case.after]), True))
+                # A wrapper that the damage opens has a claim to what follows.
+                strict = not any(mark in damaged for mark in _WRAPPERS)
+                batch.append((case.wrap([case.before, damaged, case.after]), strict))
             else:
                 whole = case.wrap([case.before, case.victim, case.after])
                 batch.append((mutated(whole, chance, other), False))

@@ -1,0 +1,223 @@
+"""VPC Flow: any fields in any order, with and without header, as text and as Parquet."""
+
+import datetime as dt
+import gzip
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trailhawk.sources import SOURCES
+from trailhawk.sources.vpc_flow import VpcFlow
+
+HEADER = (
+    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action "
+    "log-status"
+)
+LINE = "2 011122223333 eni-0a 10.0.0.1 203.0.113.9 51000 443 6 20 4249 1772357400 1772357460 ACCEPT OK"
+ROW = {
+    "TimeGenerated": dt.datetime(2026, 3, 1, 9, 30),
+    "Start": dt.datetime(2026, 3, 1, 9, 30),
+    "End": dt.datetime(2026, 3, 1, 9, 31),
+    "Version": 2,
+    "AccountId": "011122223333",
+    "InterfaceId": "eni-0a",
+    "SrcAddr": "10.0.0.1",
+    "DstAddr": "203.0.113.9",
+    "SrcPort": 51000,
+    "DstPort": 443,
+    "Protocol": 6,
+    "Packets": 20,
+    "Bytes": 4249,
+    "Action": "ACCEPT",
+    "LogStatus": "OK",
+}
+
+
+def text(*lines: str) -> bytes:
+    return "\n".join(lines).encode()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        text(HEADER, LINE),
+        text(LINE),
+        text(HEADER, LINE, ""),
+        text("", LINE, "", ""),
+        text(HEADER, LINE).replace(b"\n", b"\r\n"),
+        b"\xef\xbb\xbf" + text(HEADER, LINE),
+        text(HEADER, LINE.replace(" ", "  ")),
+        text(LINE + " "),
+        gzip.compress(text(HEADER, LINE)),
+        json.dumps({"message": LINE}).encode(),
+        f"2026-03-01T09:31:00.000Z {LINE}\n".encode(),
+        json.dumps(
+            {
+                "messageType": "DATA_MESSAGE",
+                "logGroup": "flow",
+                "logStream": "eni-0a-all",
+                "logEvents": [{"id": "1", "timestamp": 1772357400000, "message": LINE}],
+            }
+        ).encode(),
+    ],
+)
+def test_every_wrapping_of_the_default_format_gives_the_same_row(data: bytes, read: Any) -> None:
+    found = read(data)
+    assert (found.source, found.rows, found.reasons) == ("vpcflow", [ROW], [])
+
+
+def test_the_header_says_what_stands_where_and_may_come_again(read: Any) -> None:
+    data = text(
+        "vpc-id version interface-id srcaddr dstaddr start end log-status tcp-flags flow-direction",
+        "vpc-1 3 eni-0a 10.0.0.1 2001:db8::9 1772357400 1772357460 OK 19 egress",
+        "vpc-id version interface-id srcaddr dstaddr start end log-status tcp-flags flow-direction",
+        "vpc-1 3 eni-0b - - 1772357400 1772357460 NODATA - -",
+        HEADER,
+        LINE,
+    )
+    found = read(data)
+    assert found.reasons == []
+    assert [row["InterfaceId"] for row in found.rows] == ["eni-0a", "eni-0b", "eni-0a"]
+    first, second, third = found.rows
+    assert (first["VpcId"], first["TcpFlags"], first["DstAddr"]) == ("vpc-1", 19, "2001:db8::9")
+    assert first["FlowDirection"] == "egress"
+    assert second["LogStatus"] == "NODATA"
+    assert not {"SrcAddr", "TcpFlags", "FlowDirection"} & second.keys()
+    assert third == ROW
+
+
+def test_later_versions_and_transit_gateways_keep_what_has_no_column(read: Any) -> None:
+    data = text(
+        "version resource-type account-id tgw-id srcaddr dstaddr start end ecs-cluster-name reject-reason "
+        "new-field",
+        "8 TransitGateway 011122223333 tgw-1 10.0.0.1 10.1.0.1 1772357400 1772357460 pay BPA é",
+        "8 TransitGateway 011122223333 tgw-1 10.0.0.1 10.1.0.1 1772357400 1772357460 - - -",
+    )
+    first, second = read(data).rows
+    assert (first["Version"], first["EcsClusterName"]) == (8, "pay")
+    assert json.loads(first["_th_rest"]) == {
+        "resource-type": "TransitGateway",
+        "tgw-id": "tgw-1",
+        "reject-reason": "BPA",
+        "new-field": "é",
+    }
+    assert json.loads(second["_th_rest"]) == {"resource-type": "TransitGateway", "tgw-id": "tgw-1"}
+
+
+def test_nodata_skipdata_and_icmp(read: Any) -> None:
+    data = text(
+        "2 011122223333 eni-0a - - - - - - - 1431280876 1431280934 - NODATA",
+        "2 unknown - - - - - - - - 1431280876 1431280934 - SKIPDATA",
+        "2 011122223333 eni-0a 203.0.113.12 172.31.16.139 0 0 1 4 336 1432917027 1432917142 ACCEPT OK",
+    )
+    first, second, third = read(data).rows
+    assert not {"SrcAddr", "SrcPort", "Bytes", "Action"} & first.keys()
+    assert (second["AccountId"], second["LogStatus"]) == ("unknown", "SKIPDATA")
+    assert (third["SrcPort"], third["DstPort"], third["Protocol"]) == (0, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("1772357400", "-1"), "start is no number: '-1'"),
+        (("1772357400", "164000066"), "start is no time: '164000066'"),
+        (("1772357400", "99999999999"), "start is no time: '99999999999'"),
+        (("51000", "0x1F"), "srcport is no number: '0x1F'"),
+        (("51000", "5000000000"), "srcport is no number: '5000000000'"),
+        (("4249", "9" * 30), f"bytes is no number: {'9' * 30!r}"),
+        (("ACCEPT OK", "ACCEPT"), "not a flow log record: 13 fields, and no header says which"),
+        (("eni-0a", "eni 0a"), "not a flow log record: 15 fields, and no header says which"),
+        (("eni-0a", "eni\x000a"), "not a flow log record: a control character in the line"),
+        (("eni-0a", "eni\r0a"), "not a flow log record: a control character in the line"),
+    ],
+)
+def test_a_bad_line_costs_only_itself(change: tuple[str, str], reason: str, read: Any) -> None:
+    found = read(text(LINE, LINE.replace(*change, 1), LINE))
+    assert found.rows == [ROW, ROW]
+    assert found.reasons == [reason]
+    assert found.bad[0].start == len(LINE) + 1
+
+
+def test_text_that_is_not_utf8_costs_its_line(read: Any) -> None:
+    found = read(text(LINE) + b"\n" + LINE.encode().replace(b"eni-0a", b"eni-\xff") + b"\n" + text(LINE))
+    assert found.rows == [ROW, ROW]
+    assert found.reasons == ["not a flow log record: not UTF-8"]
+
+
+def test_both_times_missing_is_bad_and_one_is_enough(read: Any) -> None:
+    head = "interface-id srcaddr dstaddr start end"
+    found = read(text(head, "eni-0a 10.0.0.1 10.0.0.2 - 1772357460", "eni-0b 10.0.0.1 10.0.0.2 - -"))
+    assert [row["TimeGenerated"] for row in found.rows] == [dt.datetime(2026, 3, 1, 9, 31)]
+    assert found.reasons == ["no start"]
+
+
+def test_a_header_that_names_a_field_twice_is_set_aside(read: Any) -> None:
+    found = read(
+        text(HEADER, LINE, "version start end end", "2 1772357400 1772357460 1772357460", HEADER, LINE)
+    )
+    assert found.rows == [ROW, ROW]
+    assert "a header that names a field twice" in found.reasons
+
+
+def test_a_line_without_header_is_read_by_a_format_of_the_user(read: Any) -> None:
+    line = "5 eni-0a 10.0.0.1 10.0.0.2 1772357400 1772357460"
+    assert read(text(line)).source == ""
+    mine = VpcFlow([("version", "interface-id", "srcaddr", "dstaddr", "start", "end")])
+    assert mine.recognises("logs/object", line.encode())
+    found = read(text(line, LINE), source=mine)
+    assert [(row["InterfaceId"], row["Version"]) for row in found.rows] == [("eni-0a", 5), ("eni-0a", 2)]
+
+
+@pytest.mark.parametrize("block", [64, 1000, 4096])
+def test_an_object_larger_than_a_block_is_streamed(block: int, read: Any) -> None:
+    found = read(text(HEADER, *[LINE] * 300), block=block, source=VpcFlow())
+    assert found.rows == [ROW] * 300
+
+
+def parquet(columns: dict[str, Sequence[Any]]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, compression="snappy", row_group_size=2)
+    return file.getvalue()
+
+
+def test_parquet(read: Any) -> None:
+    data = parquet(
+        {
+            "version": pa.array([2, 2, 5], pa.int32()),
+            "account_id": ["011122223333", "011122223333", None],
+            "interface_id": ["eni-0a", "eni 0b", "eni-0c"],
+            "srcaddr": ["10.0.0.1", None, ""],
+            "start": pa.array([1772357400, 1772357400, None], pa.int64()),
+            "end": pa.array([1772357460] * 3, pa.int64()),
+            "bytes": pa.array([2**40, None, 1], pa.int64()),
+            "pkt_src_aws_service": ["AMAZON CLOUDFRONT", None, None],
+            "reject_reason": ["BPA", None, None],
+        }
+    )
+    found = read(data)
+    assert (found.source, found.reasons) == ("vpcflow", [])
+    first, second, third = found.rows
+    assert (first["Bytes"], first["AccountId"]) == (2**40, "011122223333")
+    assert first["PktSrcAwsService"] == "AMAZON_CLOUDFRONT"
+    assert json.loads(first["_th_rest"]) == {"reject-reason": "BPA"}
+    assert (second["InterfaceId"], "SrcAddr" in second) == ("eni_0b", False)
+    assert third["TimeGenerated"] == dt.datetime(2026, 3, 1, 9, 31)
+
+
+def test_parquet_that_is_none_of_ours_is_set_aside_whole(read: Any) -> None:
+    good = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": ["10.0.0.1"]})
+    for data in (parquet({"a": [1]}), good[:60], good[:-9] + b"\0\0\0\0\0PAR1", b"PAR1" + b"\xff" * 100):
+        found = read(data)
+        assert (found.source, found.rows, len(found.bad)) == ("vpcflow", [], 1)
+        assert (found.bad[0].start, found.bad[0].size) == (0, len(data))
+        assert found.reasons[0].startswith("Parquet that cannot be read")
+
+
+def test_flows_are_asked_for_before_cloudtrail() -> None:
+    first = next(source for source in SOURCES if source.recognises("x", text(LINE)))
+    assert first.name == "vpcflow"
