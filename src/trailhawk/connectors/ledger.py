@@ -82,7 +82,7 @@ class Taken:
         self._delta.refresh()
         live = set(self._delta.live())
         fresh = sorted(live - self._files)
-        ids, keys = read_hashes(self._delta.root / path for path in fresh)
+        ids, keys = read_hashes(self._delta.file(path) for path in fresh)
         self._pairs.update(_pairs(ids, keys))
         self._files = live
 
@@ -95,7 +95,7 @@ class Taken:
 
         found = 0
         for path in self._files:
-            with pq.ParquetFile(self._delta.root / path) as file:
+            with pq.ParquetFile(self._delta.file(path)) as file:
                 rows = file.read(columns=["Object", "State", "Records"]).to_pylist()
             found += sum(row["Records"] for row in rows if row["Object"] == key and row["State"] == "part")
         return found

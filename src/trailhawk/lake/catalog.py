@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake.delta import Delta
+from trailhawk.lake.storage import S3, Storage, storage
 from trailhawk.lake.table import DAY, DataFile, Found, Part, schema_mark, stored_names
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Snapshot:
     def __init__(
         self,
         table: Table,
-        root: Path,
+        storage: Storage,
         version: int,
         actions: pa.Table | None,
         marks: _Marks,
@@ -49,7 +50,7 @@ class Snapshot:
         self.version = version
         self.exported = exported
         """For a table filled from the state database: the last sequence number that is in the lake."""
-        self._root = root
+        self._storage = storage
         self._marks = marks
         self._indexes = indexes
         self._paths: list[str] = [] if actions is None else actions["path"].to_pylist()
@@ -70,9 +71,12 @@ class Snapshot:
         return sum(count or 0 for count in self._rows)
 
     def files(
-        self, since: dt.datetime | None = None, until: dt.datetime | None = None
+        self, since: dt.datetime | None = None, until: dt.datetime | None = None, *, fetch: bool = True
     ) -> tuple[DataFile, ...]:
-        """The files that may hold rows with an event time in [since, until), ordered by their first row."""
+        """The files that may hold rows with an event time in [since, until), ordered by their first row.
+
+        They can be read at once; without `fetch` only what is told of them can be used.
+        """
         if not self._paths:
             return ()
         order = self._order
@@ -80,7 +84,10 @@ class Snapshot:
             order = order[self._last[order] >= _micros(since)]
         if until is not None:
             order = order[self._first[order] < _micros(until)]
-        return tuple(map(self._file, order.tolist()))
+        wanted = order.tolist()
+        if fetch:
+            self._storage.fetch(path for path in (unquote(self._paths[at]) for at in wanted) if _own(path))
+        return tuple(map(self._file, wanted))
 
     def look(self, files: Sequence[DataFile], need: Need) -> Found:
         """What of these files may hold rows with what is needed, by the index over their terms."""
@@ -110,12 +117,12 @@ class Snapshot:
         file = self._files.get(index)
         if file is None:
             path = unquote(self._paths[index])
-            whole = path if "://" in path or path.startswith("/") else str(self._root / path)
+            whole = str(self._storage.root / path) if _own(path) else path
             file = self._files[index] = DataFile(
                 path=whole,
                 rows=self._rows[index] or 0,
                 size=self._sizes[index],
-                columns=self._marks.columns(whole),
+                columns=self._marks.columns(whole, lambda: self._storage.fetch([path])),
                 first=_moment(self._first[index]),
                 last=_moment(self._last[index]),
                 ingested_first=_moment(self._ingested_first[index]),
@@ -125,10 +132,14 @@ class Snapshot:
 
 
 class Lake:
-    """Tables at rest in one folder, one Delta table each. Safe to use from several threads."""
+    """Tables at rest in one folder or bucket, one Delta table each. Safe to use from several threads.
 
-    def __init__(self, root: Path, tables: Iterable[Table]) -> None:
-        self.root = root
+    `root` is the folder of the files, or of the copies of a bucket's.
+    """
+
+    def __init__(self, place: Path | S3, tables: Iterable[Table]) -> None:
+        self._place = place
+        self.root = root = place if isinstance(place, Path) else place.cache
         self._tables = {table.name: table for table in tables}
         self._deltas: dict[str, Delta] = {}
         self._snapshots: dict[str, Snapshot] = {}
@@ -151,13 +162,13 @@ class Lake:
                     f"no table {name!r} in the lake", hint=f"there is {', '.join(self._tables)}"
                 )
             if name not in self._deltas:
-                self._deltas[name] = Delta(self.root / name, self._tables[name])
+                self._deltas[name] = Delta(storage(self._place, name), self._tables[name])
             return self._deltas[name]
 
     def apart(self) -> Lake:
         """The same lake with a view of its own: a writer commits from the state it has checked, which a
         reader in another thread must not move on."""
-        return Lake(self.root, self._tables.values())
+        return Lake(self._place, self._tables.values())
 
     def snapshot(self, name: str) -> Snapshot:
         """The state of the table now; empty where nothing was stored yet."""
@@ -168,7 +179,7 @@ class Lake:
             if known is None or known.version != version:
                 known = Snapshot(
                     self._tables[name],
-                    delta.root,
+                    delta.storage,
                     version,
                     delta.actions(),
                     self._marks[name],
@@ -187,12 +198,13 @@ class _Marks:
         names = stored_names(table)
         self._columns = {schema_mark(names): frozenset(names)}
 
-    def columns(self, path: str) -> frozenset[str]:
+    def columns(self, path: str, fetch: Callable[[], None]) -> frozenset[str]:
         name = path.rpartition("/")[2]
         key = name[:8] if len(name) == 8 + 1 + 32 + len(".parquet") and name[8] == "-" else path
         if key not in self._columns:
             import pyarrow.parquet as pq
 
+            fetch()
             names: list[str] = pq.read_schema(path).names
             self._columns[key] = frozenset(names) - {DAY}
         return self._columns[key]
@@ -246,6 +258,11 @@ def _joined(spans: Sequence[tuple[int, int]]) -> tuple[tuple[dt.datetime, dt.dat
         (_EPOCH + dt.timedelta(microseconds=first), _EPOCH + dt.timedelta(microseconds=last))
         for first, last in joined
     )
+
+
+def _own(path: str) -> bool:
+    """Whether a path of the log lies below the table, as ours do."""
+    return "://" not in path and not path.startswith("/")
 
 
 def _bounds(actions: pa.Table, name: str, unknown: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -159,7 +159,7 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     import pyarrow.parquet as pq
 
     time = delta.table.time_column
-    times = {path: _times(pq.ParquetFile(delta.root / path).read([time])[time]) for path in paths}
+    times = {path: _times(pq.ParquetFile(delta.file(path)).read([time])[time]) for path in paths}
     edges = np.unique(np.sort(np.concatenate(list(times.values())))[::SLICE_ROWS])
     ends = [*edges[1:], None]
     spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
@@ -183,7 +183,7 @@ def _slice(delta: Delta, start: np.datetime64, end: np.datetime64 | None, paths:
     import pyarrow as pa
 
     time = delta.table.time_column
-    parts = [part for path in paths for part in _between(delta.root / path, time, start, end)]
+    parts = [part for path in paths for part in _between(delta.file(path), time, start, end)]
     return pa.concat_tables([fitted(part, delta.table) for part in parts]).sort_by(time)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
+from trailhawk.lake.storage import Folder, Storage
 from trailhawk.lake.table import DAY, ID, schema_mark, statistics, stored_schema, text_columns
 from trailhawk.lake.terms import TermsWriter, terms_path
 from trailhawk.lake.terms import clean as clean_terms
@@ -34,6 +36,8 @@ _SAMPLE_ROWS = 2_000
 _MAX_TEXT_STATISTIC = 64
 _NOTE = "trailhawk"
 _COMMIT_RETRIES = 50
+_COLOURS = re.compile("\x1b\\[[0-9;]*m")
+_MAX_REASON = 400
 
 
 class ConflictError(LakeError):
@@ -73,10 +77,14 @@ class Commit:
 
 
 class Delta:
-    """The Delta table of one `Table` in one folder. Safe to use from several threads."""
+    """The Delta table of one `Table` in one place. Safe to use from several threads.
 
-    def __init__(self, root: Path, table: Table) -> None:
-        self.root = root
+    `root` is the folder of its files or of their copies; `file` gives one that can be read.
+    """
+
+    def __init__(self, place: Path | Storage, table: Table) -> None:
+        self.storage: Storage = Folder(place) if isinstance(place, Path) else place
+        self.root = self.storage.root
         self.table = table
         self._delta: DeltaTable | None = None
         self._lock = threading.RLock()
@@ -91,11 +99,12 @@ class Delta:
             try:
                 if self._delta is None:
                     self._delta = self._open()
-                elif (self.root / "_delta_log").is_dir():
+                elif self.storage.has_log():
                     self._delta.update_incremental()
-            except DeltaError as error:
-                reason = str(error).partition("\n")[0]
-                raise LakeError(f"the log of table {self.table.name} cannot be read: {reason}") from error
+            except (DeltaError, OSError) as error:
+                raise LakeError(
+                    f"the log of table {self.table.name} cannot be read: {_reason(error)}"
+                ) from error
             return self.version
 
     @property
@@ -127,6 +136,11 @@ class Delta:
             for path, count, day in zip(paths, rows, partitions, strict=True)
             if wanted is None or day in wanted
         }
+
+    def file(self, path: str) -> Path:
+        """A data file, by its path in the table, where it can be read now."""
+        self.storage.fetch([path])
+        return self.root / path
 
     def notes(self, after: int) -> list[Commit]:
         """The notes of the commits after a version, oldest first, up to the version last looked at."""
@@ -163,20 +177,21 @@ class Delta:
             schema = stored_schema(self.table).append(pa.field(DAY, pa.date32()))
             try:
                 DeltaTable.create(
-                    str(self.root),
+                    self.storage.uri,
                     schema,
+                    storage_options=self.storage.options,
                     mode="ignore",
                     partition_by=[DAY],
                     name=self.table.name,
                     configuration={"delta.dataSkippingStatsColumns": ",".join(statistics(self.table))},
                 )
-            except DeltaError as error:
+            except (DeltaError, OSError) as error:
                 # Another process made it in the same moment; if not, the next look fails.
                 if self.refresh() < 0:
-                    raise LakeError(f"cannot create table {self.table.name}: {error}") from error
+                    raise LakeError(f"cannot create table {self.table.name}: {_reason(error)}") from error
             self._delta = None
             if self.refresh() < 0:
-                raise LakeError(f"cannot create table {self.table.name} in {self.root}")
+                raise LakeError(f"cannot create table {self.table.name} in {self.storage.uri}")
 
     def stage(self, rows: pa.Table) -> tuple[Staged, ...]:
         """Write rows (columns of `stored_schema`) as one file an event day, sorted by time; commit nothing.
@@ -227,13 +242,14 @@ class Delta:
             file.flush()
             os.fsync(file.fileno())
         size = target.stat().st_size
+        self.storage.publish(path)
         terms.write(terms_path(self.root, path), data_size=size)
         return Staged(path, size, stats.rows, str(day), stats.to_json())
 
     def discard(self, staged: Iterable[Staged]) -> None:
         """Remove staged files that will not be committed."""
         for file in staged:
-            (self.root / file.path).unlink(missing_ok=True)
+            self.storage.remove(file.path)
             terms_path(self.root, file.path).unlink(missing_ok=True)
 
     def commit(
@@ -316,15 +332,21 @@ class Delta:
     # Parts
 
     def _open(self) -> DeltaTable | None:
-        if not (self.root / "_delta_log").is_dir():
+        if not self.storage.has_log():
             return None
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            return DeltaTable(str(self.root))
+            return DeltaTable(self.storage.uri, storage_options=self.storage.options)
         except TableNotFoundError:
             return None
+
+
+def _reason(error: Exception) -> str:
+    """What delta-rs says, which is a tree in colours, on one line."""
+    told = _COLOURS.sub("", str(error)).replace("↳", ": ").split()
+    return " ".join(told).replace(" : ", ": ")[:_MAX_REASON]
 
 
 def _repetitive(rows: pa.Table) -> list[str]:

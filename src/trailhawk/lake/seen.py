@@ -69,7 +69,7 @@ class Seen:
             known = self._days[day] = _Day()
         fresh = live - known.files
         if fresh:
-            ids, payloads = read_hashes(self._delta.root / path for path in sorted(fresh))
+            ids, payloads = read_hashes(self._delta.file(path) for path in sorted(fresh))
             ids, payloads = np.concatenate([known.ids, ids]), np.concatenate([known.payloads, payloads])
             order = np.argsort(ids, kind="stable")
             known.ids, known.payloads = ids[order], payloads[order]
@@ -107,7 +107,7 @@ def rows_of(
 
     time = delta.table.time_column
     for path in sorted(delta.live([day])):
-        with pq.ParquetFile(delta.root / path) as file:
+        with pq.ParquetFile(delta.file(path)) as file:
             place = file.schema_arrow.names.index(time)
             for group in range(file.num_row_groups):
                 bounds = file.metadata.row_group(group).column(place).statistics

@@ -31,7 +31,7 @@ def day_states(lake: Lake, tables: Iterable[str]) -> list[DayState]:
 
 def _days(lake: Lake, table: str) -> list[DayState]:
     days: dict[dt.date | None, list[DataFile]] = defaultdict(list)
-    for file in lake.snapshot(table).files():
+    for file in lake.snapshot(table).files(fetch=False):
         days[file.first.date() if file.first else None].append(file)
     return [
         DayState(

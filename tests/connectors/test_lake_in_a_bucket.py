@@ -1,0 +1,198 @@
+"""The lake in a bucket, against AWS: taking in, asking, compaction, races, copies within a bound."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from trailhawk import connectors, sources
+from trailhawk.cli import run
+from trailhawk.connectors.ingest import ingest
+from trailhawk.errors import LakeError
+from trailhawk.lake import Lake
+from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.storage import S3
+
+if TYPE_CHECKING:
+    from conftest import Aws
+
+_SERVER = """
+import sys
+from moto.server import ThreadedMotoServer
+
+server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+server.start()
+print(*server.get_host_and_port(), flush=True)
+sys.stdin.read()
+server.stop()
+"""
+
+
+@pytest.fixture(scope="module")
+def aws_server() -> Iterator[str]:
+    """A server in a process of its own: delta-rs holds the interpreter's lock during some requests, so that
+    a server in this process could not answer them."""
+    command = [sys.executable, "-c", _SERVER]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stdout
+        assert process.stdin
+        host, port = process.stdout.readline().split()
+        yield f"http://{host}:{port}"
+        process.stdin.close()
+
+
+NOW = dt.datetime(2026, 3, 9, 12, tzinfo=dt.UTC)
+TABLES = [*sources.TABLES, *connectors.TABLES]
+
+
+def place(aws: Aws, cache: Path, **changes: int) -> S3:
+    whole = S3("s3://lake/one", cache, 1 << 30, endpoint_url=aws.url, region=aws.access.region)
+    return dataclasses.replace(whole, **changes)
+
+
+def logs(folder: Path, *, files: int, each: int = 3) -> Path:
+    """CloudTrail files of events of one day, each with a few of the file before."""
+    folder.mkdir(exist_ok=True)
+    for number in range(files):
+        records = [
+            {
+                "eventVersion": "1.11",
+                "eventID": f"{folder.name}-{number * (each - 1) + place}",
+                "eventTime": f"2026-03-03T10:{number % 60:02d}:{place:02d}Z",
+                "eventName": "GetObject",
+                "eventSource": "s3.amazonaws.com",
+                "recipientAccountId": "111122223333",
+            }
+            for place in range(each)
+        ]
+        # An event of two files has one payload, or it would not be one event.
+        for record in records:
+            record["eventTime"] = "2026-03-03T10:00:00Z"
+        (folder / f"{number}.json").write_text(json.dumps({"Records": records}))
+    return folder
+
+
+def clock() -> dt.datetime:
+    return NOW
+
+
+def test_files_are_taken_once_and_another_machine_sees_them(aws: Aws, tmp_path: Path) -> None:
+    aws.bucket("lake")
+    here = Lake(place(aws, tmp_path / "here"), TABLES)
+    made = logs(tmp_path / "logs", files=10)
+    first = ingest(here, [made], clock=clock, batch_records=6)
+    assert (first.records, first.rows, first.duplicates) == (30, 21, 9)
+    assert ingest(here, [made], clock=clock).skipped == 10
+    there = Lake(place(aws, tmp_path / "there"), TABLES)
+    assert there.snapshot("AWSCloudTrail").rows == 21
+    assert ingest(there, [made], clock=clock).skipped == 10
+    files = there.snapshot("AWSCloudTrail").files()
+    assert all(Path(file.path).is_relative_to(tmp_path / "there") for file in files)
+    assert not list((tmp_path / "here").rglob("_delta_log"))
+
+
+def test_compaction_and_clearing_away(aws: Aws, tmp_path: Path) -> None:
+    aws.bucket("lake")
+    lake = Lake(place(aws, tmp_path / "cache"), TABLES)
+    for number in range(6):
+        ingest(lake, [logs(tmp_path / f"logs-{number}", files=1)], clock=lambda: NOW - dt.timedelta(days=6))
+    delta = lake.delta("AWSCloudTrail")
+    delta.refresh()
+    assert len(delta.live()) == 6
+    assert compact_busy_days(delta, today=NOW.date()) == 1
+    elsewhere = Lake(place(aws, tmp_path / "elsewhere"), TABLES)
+    (file,) = elsewhere.snapshot("AWSCloudTrail").files()
+    assert file.rows == 18
+    # What was retired a moment ago stays.
+    assert delta.clean(older_than=dt.timedelta(days=1)) == 0
+    listed = aws.s3.list_objects_v2(Bucket="lake", Prefix="one/AWSCloudTrail/_th_day=")
+    assert listed["KeyCount"] == 7
+
+
+def test_two_that_take_the_same_files_at_once_store_them_once(aws: Aws, tmp_path: Path) -> None:
+    aws.bucket("lake")
+    made = logs(tmp_path / "logs", files=12)
+    faults: list[BaseException] = []
+
+    def take(name: str) -> None:
+        try:
+            ingest(Lake(place(aws, tmp_path / name), TABLES), [made], clock=clock, batch_records=6)
+        except BaseException as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=take, args=(name,)) for name in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    lake = Lake(place(aws, tmp_path / "after"), TABLES)
+    assert lake.snapshot("AWSCloudTrail").rows == 25
+    assert lake.snapshot("IngestLedger").rows == 12
+
+
+def test_copies_stay_within_their_bound(aws: Aws, tmp_path: Path) -> None:
+    aws.bucket("lake")
+    table = place(aws, tmp_path, cache_bytes=2500).table("Events")
+
+    def write(name: str, content: bytes) -> Path:
+        path = table.root / "day" / f"{name}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        table.publish(f"day/{name}.parquet")
+        return path
+
+    first, second, third = (write(str(number), bytes([number]) * 1000) for number in range(3))
+    assert third.exists()
+    assert first.exists(), "what was asked for lately may be open"
+    os.utime(first, (time.time() - 3600,) * 2)
+    os.utime(second, (time.time() - 7200,) * 2)
+    write("3", b"x")
+    assert (first.exists(), second.exists(), third.exists()) == (True, False, True)
+    table.fetch(["day/0.parquet", "day/1.parquet"])
+    assert second.read_bytes() == b"\x01" * 1000
+    table.remove("day/1.parquet")
+    table.remove("day/1.parquet")
+    with pytest.raises(FileNotFoundError):
+        table.fetch(["day/1.parquet"])
+
+
+def test_a_bucket_that_is_not_there_is_told(aws: Aws, tmp_path: Path) -> None:
+    lake = Lake(place(aws, tmp_path / "cache"), TABLES)
+    with pytest.raises(LakeError, match=r"the log of table AWS\w+ cannot be read: .*NoSuchBucket"):
+        ingest(lake, [logs(tmp_path / "logs", files=1)], clock=clock)
+
+
+def test_the_commands_over_a_bucket(aws: Aws, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    aws.bucket("lake")
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trailhawk.toml").write_text(
+        f'[lake]\nurl = "s3://lake/mine"\n[lake.s3]\n'
+        f'endpoint_url = "{aws.url}"\nregion = "{aws.access.region}"\n'
+    )
+
+    def words(*given: str) -> str:
+        assert run(["--home", str(home), *given]) == 0
+        return capsys.readouterr().out
+
+    words("ingest", str(logs(tmp_path / "logs", files=5)), "--quiet")
+    found = json.loads(words("query", "AWSCloudTrail | summarize Rows=count()", "--format", "json"))
+    assert found == [{"Rows": 11}]
+    status = json.loads(words("lake", "status", "--format", "json"))
+    assert {each["table"]: each["rows"] for each in status} == {"AWSCloudTrail": 11, "IngestLedger": 5}
+    assert "nothing to rewrite" in words("lake", "compact")
+    assert not (home / "lake").exists()
