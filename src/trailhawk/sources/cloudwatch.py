@@ -96,9 +96,9 @@ class CloudWatch:
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first, blocks, unpacked = opened(blocks)
-        if EXPORTED.match(first.removeprefix(framing.BOM)):
-            return with_fault(_exported(blocks), unpacked)
-        return with_fault(framing.chunks(blocks, self._shape), unpacked)
+        if first.removeprefix(framing.BOM).lstrip()[:1] in (b"{", b"["):
+            return with_fault(framing.chunks(blocks, self._shape), unpacked)
+        return with_fault(_exported(blocks), unpacked)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         made: list[_Row] = []

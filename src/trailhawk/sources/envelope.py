@@ -255,7 +255,7 @@ class Enveloped:
         first, blocks, unpacked = opened(blocks)
         head = first[: 64 * 1024]
         if EXPORTED.match(head.removeprefix(framing.BOM)):
-            return with_fault(_exported(blocks), unpacked)
+            return with_fault(exported(blocks), unpacked)
         if is_envelope(head):
             return with_fault(framing.chunks(blocks, self._shape), unpacked)
         return with_fault(self._source.chunks(blocks), unpacked)
@@ -271,7 +271,8 @@ def _message(_: Envelope, event: bytes) -> bytes:
         return event
 
 
-def _exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+def exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    """The messages of an export, one a line."""
     for cut in lines_of(blocks):
         records = [EXPORTED.sub(b"", line, count=1) for line in cut.lines]
         yield Chunk(records, cut.bad, cut.starts.__getitem__)

@@ -27,7 +27,9 @@ from trailhawk.sources import framing
 from trailhawk.sources.columns import declared
 from trailhawk.sources.envelope import (
     EVENT,
+    EXPORTED,
     Envelope,
+    exported,
     is_envelope,
     messages,
     opened,
@@ -35,7 +37,7 @@ from trailhawk.sources.envelope import (
     stream_name,
     with_fault,
 )
-from trailhawk.sources.json_rows import Field, JsonRows, paths
+from trailhawk.sources.json_rows import CLOUDTRAIL, Field, JsonRows, paths
 from trailhawk.sources.lines import lines_of
 from trailhawk.sources.moments import moment
 from trailhawk.sources.source import Chunk, Rows
@@ -131,11 +133,10 @@ class SsmOutput:
         if is_envelope(head):
             found = b"\n".join(messages(head))
             return (
-                all(mark.search(found) for mark in _STREAMED)
-                or _COMMAND.search(stream_name(head)) is not None
-            )
+                CLOUDTRAIL.search(found) is None and all(mark.search(found) for mark in _STREAMED)
+            ) or _COMMAND.search(stream_name(head)) is not None
         if head[:1] in (b"{", b"["):
-            return all(mark.search(head) for mark in _STREAMED)
+            return CLOUDTRAIL.search(head) is None and all(mark.search(head) for mark in _STREAMED)
         return _STARTED.match(head) is not None
 
     def is_digest(self, head: bytes) -> bool:
@@ -151,6 +152,8 @@ class SsmOutput:
     def chunks_about(self, blocks: Iterator[bytes], known: _About) -> Iterator[Chunk]:
         """The lines of an object of which this much is known."""
         first, blocks, unpacked = opened(blocks)
+        if EXPORTED.match(first):
+            return with_fault(_flat(exported(blocks)), unpacked)
         if is_envelope(first[: 64 * 1024]) or first[:1] in (b"{", b"["):
             return with_fault(_flat(framing.chunks(blocks, self._shape)), unpacked)
         started = _STARTED.match(first)
