@@ -331,6 +331,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--records", type=int, default=20)
+    parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 6.0), help="seconds between two kills")
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -340,6 +341,7 @@ def main() -> None:
             kills=given.kills,
             workers=given.workers,
             records=given.records,
+            pause=(given.pause[0], given.pause[1]),
             seed=given.seed,
         )
     print(

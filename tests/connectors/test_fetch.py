@@ -300,7 +300,7 @@ def test_an_object_that_ends_the_worker_is_set_aside_at_last(
             break
         except Killed:
             deaths += 1
-    assert deaths == 4  # twice among others, twice alone
+    assert deaths == 4  # twice unsuspected, once watched, once alone
     assert store.events() == ["1"]
     assert aws.waiting(queue) == (0, 0)
     (reason,) = store.reasons()

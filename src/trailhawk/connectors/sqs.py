@@ -8,8 +8,8 @@ twice, out of order, or beside a listing of the bucket stores nothing twice.
 What cannot be had: deleted meanwhile, it is set down in the quarantine and its message deleted. Access
 denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
 broken network or credentials that ended are no fault of the object: it is waited for, and never set aside.
-An object that ends the worker itself (the machine's memory) shows by its message coming back: then it is
-tried alone, and set aside when that did not end well `tries` times.
+An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
+file remembers each try until it ends well, and one that did not is tried alone, and set aside at last.
 """
 
 from __future__ import annotations
@@ -251,7 +251,7 @@ class SqsConnector:
             return
         self._board.problem("")
         if message.receives > self._settings.tries:
-            self._take_alone(taker, message, answer)
+            self._take_watched(taker, message, answer)
         else:
             take(taker, answer, self._ender(message, answer), source=self._settings.source)
 
@@ -267,24 +267,30 @@ class SqsConnector:
         message.kept = True
         self._end(message)
 
-    def _take_alone(self, taker: Taker, message: _Message, answer: Fetched) -> None:
-        """Take an object whose message came back too often, so that it can harm no other."""
-        taker.flush()
+    def _take_watched(self, taker: Taker, message: _Message, answer: Fetched) -> None:
+        """Take an object whose message came back too often: the object may be why workers end."""
         tried = _Tries(self._intake.folder / "tries", identity(answer.notice))
         if self._sets_aside and tried.count >= self._settings.tries:
             answer.file.close()
             reason = f"taking it did not end well {tried.count} times: it may take more memory than there is"
-            taker.take(refused_object(answer.notice, reason), self._ender(message))
-        else:
-            tried.begin()
-            take(taker, answer, self._ender(message, answer), source=self._settings.source)
-        taker.flush()
-        tried.end()
+            taker.take(refused_object(answer.notice, reason), self._ender(message, tried=tried))
+            return
+        alone = tried.count > 0
+        if alone:
+            taker.flush()  # so that it harms no other
+        tried.begin()
+        take(taker, answer, self._ender(message, answer, tried=tried), source=self._settings.source)
+        if alone:
+            taker.flush()
 
-    def _ender(self, message: _Message, what: Fetched | None = None) -> Callable[[Outcome], None]:
+    def _ender(
+        self, message: _Message, what: Fetched | None = None, *, tried: _Tries | None = None
+    ) -> Callable[[Outcome], None]:
         """What to do when the ledger has an object of the message."""
 
         def ended(outcome: Outcome) -> None:
+            if tried is not None:
+                tried.end()
             self._board.ended(outcome, (what.notice.size or 0) if what else 0)
             self._end(message)
 
@@ -360,7 +366,7 @@ class SqsConnector:
 
 
 class _Tries:
-    """How often an object was taken alone and the worker did not live to tell; a small file remembers."""
+    """How often taking an object was begun and did not end well; a small file remembers."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._file = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
