@@ -215,7 +215,14 @@ class Kind:
     module: str
 
 
+def _http(name: str, section: Section) -> ConnectorSettings:
+    from trailhawk.connectors.http import HttpSettings
+
+    return HttpSettings.read(name, section)
+
+
 KINDS: Final[Mapping[str, Kind]] = {
+    "http": Kind(_http, "trailhawk.connectors.http"),
     "s3": Kind(S3Settings.read, "trailhawk.connectors.s3"),
     "sqs": Kind(SqsSettings.read, "trailhawk.connectors.sqs"),
 }

@@ -6,12 +6,13 @@ import dataclasses
 import datetime as dt
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from trailhawk.errors import TrailhawkError
+from trailhawk.sources import SOURCES, Source
 
 if TYPE_CHECKING:
     from trailhawk.connectors.objects import LogObject, Outcome
@@ -89,13 +90,14 @@ class Intake:
     """What a connector is given to work with.
 
     `taker` makes the ingest for a worker of this name. `folder` is the connector's own, for what it must
-    remember; it is made when first needed. `rng` spreads the waits.
+    remember; it is made when first needed. `rng` spreads the waits, `sources` are those of the ingest.
     """
 
     taker: Callable[[str], Taker]
     folder: Path
     clock: Clock
     rng: random.Random = field(default_factory=random.Random)
+    sources: Sequence[Source] = SOURCES
 
 
 class Board:

@@ -20,6 +20,7 @@ from trailhawk.connectors.objects import LogObject, TransformResult
 from trailhawk.detect.filters import FilterStore, FilterVersion
 from trailhawk.engine.transform import RowTransform
 from trailhawk.lake import Lake
+from trailhawk.sources import SOURCES, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -111,6 +112,7 @@ def refetch(
     transform: Callable[[str], RowTransform],
     open_object: Callable[[Dropped], BinaryIO],
     clock: Callable[[], datetime],
+    sources: Sequence[Source] = SOURCES,
 ) -> Summary:
     """Read again the objects of which a filter of the table dropped rows, and store those rows that the
     filter as it is now keeps.
@@ -129,6 +131,7 @@ def refetch(
             lake,
             clock=clock,
             worker="refetch",
+            sources=sources,
             transforms={table: partial(still_missing, old=old, current=keep)},
         )
         for item in items:

@@ -1,0 +1,130 @@
+"""Bodies that shippers post: unpacked within bounds, and cut into records, one a line."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+_GZIP: Final = 31  # zlib window bits: gzip framing only
+_STEP: Final = 1 << 20
+_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
+_BOM: Final = b"\xef\xbb\xbf"
+_VALUE: Final = msgspec.json.Decoder(msgspec.Raw)
+_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Most bytes of a body as sent and unpacked, most records in it, and how deep a record may nest."""
+
+    body_bytes: int = 16 << 20
+    unpacked_bytes: int = 128 << 20
+    records: int = 100_000
+    depth: int = 64
+
+
+class BodyError(Exception):
+    """A body that is not taken; `status` is what HTTP calls it."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+        self.reason = reason
+
+
+def unpacked(body: bytes, encoding: str, bounds: Bounds) -> bytes:
+    """The body without its Content-Encoding (gzip or none), however small it was packed."""
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip"):
+        raise BodyError(415, f"content encoding {encoding[:40]!r} is not known: send gzip or none")
+    pieces: list[bytes] = []
+    size = 0
+    rest = body
+    while rest:
+        member = zlib.decompressobj(_GZIP)
+        while not member.eof:
+            try:
+                piece = member.decompress(rest, _STEP)
+            except zlib.error as error:
+                raise BodyError(400, f"the gzip body is damaged: {error}") from None
+            size += len(piece)
+            if size > bounds.unpacked_bytes:
+                raise BodyError(413, f"more than {bounds.unpacked_bytes:,} bytes when unpacked")
+            pieces.append(piece)
+            rest = member.unconsumed_tail
+            if not rest and not member.eof and not piece:
+                raise BodyError(400, "the gzip body ends early")
+        rest = member.unused_data
+    return b"".join(pieces)
+
+
+def records(body: bytes, bounds: Bounds) -> list[bytes]:
+    """The records of a body: a JSON array's members, one JSON object, or one object a line.
+
+    Each comes as one line of JSON. All of the body is good, or BodyError says what is not and where.
+    """
+    text = body.removeprefix(_BOM).strip()
+    if not text:
+        return []
+    if text.startswith(b"["):
+        try:
+            found = [bytes(raw) for raw in _LIST.decode(text)]
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise BodyError(400, f"the JSON array cannot be read: {error}") from None
+        return _checked(found, bounds, "member")
+    lines = text.splitlines() if b"\n" in text else [text]
+    if len(lines) > 1 and _is_one(text):
+        return _checked([text], bounds, "member")
+    return _checked([line for line in (line.strip() for line in lines) if line], bounds, "line")
+
+
+def text_lines(body: bytes, bounds: Bounds) -> list[bytes]:
+    """The lines of a body that is plain text."""
+    found = [line for line in body.removeprefix(_BOM).splitlines() if line.strip()]
+    if len(found) > bounds.records:
+        raise BodyError(413, f"more than {bounds.records:,} lines")
+    return found
+
+
+def _is_one(text: bytes) -> bool:
+    """Whether a text of many lines is one JSON value, laid out for people."""
+    try:
+        _VALUE.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
+
+
+def _checked(found: list[bytes], bounds: Bounds, kind: str) -> list[bytes]:
+    if len(found) > bounds.records:
+        raise BodyError(413, f"more than {bounds.records:,} records")
+    return [_record(record, bounds, f"{kind} {number}") for number, record in enumerate(found, 1)]
+
+
+def _record(record: bytes, bounds: Bounds, place: str) -> bytes:
+    if not record.startswith(b"{"):
+        raise BodyError(400, f"{place} is no JSON object: {record[:40]!r}")
+    try:
+        _VALUE.decode(record)
+        record.decode()
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BodyError(400, f"{place} cannot be read: {error}") from None
+    if record.count(b"{") + record.count(b"[") > bounds.depth and _depth(record) > bounds.depth:
+        raise BodyError(400, f"{place} nests deeper than {bounds.depth}")
+    return msgspec.json.format(record, indent=-1) if b"\n" in record or b"\r" in record else record
+
+
+def _depth(record: bytes) -> int:
+    depth = deepest = 0
+    for match in _BRACKETS.finditer(record):
+        if match[0] in (b"{", b"["):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif match[0] in (b"}", b"]"):
+            depth -= 1
+    return deepest

@@ -1,0 +1,112 @@
+"""What came in over HTTP and is not in the lake yet: a folder of files, each durable before it is known.
+
+A file is written beside, synced, and renamed; then the folder is synced. Its name says when it came, what
+it is known by and for which table it is, so that nothing else need be remembered: after a crash the folder
+is what there is to do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_NAME: Final = re.compile(r"(?P<at>\d{20})-(?P<id>[0-9a-f]{32})\.(?P<table>\w+)\.spool", re.ASCII)
+_PARTIAL: Final = ".partial"
+_OLD_SECONDS: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Spooled:
+    """A body that waits: `id` is what it is known by."""
+
+    path: Path
+    id: str
+    table: str
+    size: int
+
+    @property
+    def identity(self) -> str:
+        return f"http:{self.id}"
+
+
+class Spool:
+    """The folder. Safe to use from several threads and processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._bytes = 0
+        folder.mkdir(parents=True, exist_ok=True)
+        self._clear()
+        self.waiting()
+
+    @property
+    def size(self) -> int:
+        """How many bytes wait, as of the last look and what was put since."""
+        return self._bytes
+
+    def put(self, table: str, body_id: str, pieces: Sequence[bytes]) -> None:
+        """Keep a body: when this returns, neither a crash nor a loss of power loses it. Raises OSError.
+
+        One that waits under the same id already is kept once.
+        """
+        if any(self.folder.glob(f"*-{body_id}.{table}.spool")):
+            return
+        name = f"{time.time_ns():020d}-{body_id}.{table}.spool"
+        partial = self.folder / f"{name}{_PARTIAL}"
+        try:
+            with partial.open("xb") as file:
+                file.writelines(pieces)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.rename(self.folder / name)
+        except OSError:
+            partial.unlink(missing_ok=True)
+            raise
+        _sync(self.folder)
+        with self._lock:
+            self._bytes += sum(map(len, pieces))
+
+    def waiting(self) -> list[Spooled]:
+        """All that waits, the oldest first."""
+        found = []
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                match = _NAME.fullmatch(entry.name)
+                if match is None:
+                    continue
+                try:
+                    size = entry.stat().st_size
+                except FileNotFoundError:
+                    continue  # another process was done with it
+                found.append(Spooled(Path(entry.path), match["id"], match["table"], size))
+        with self._lock:
+            self._bytes = sum(item.size for item in found)
+        return sorted(found, key=lambda item: item.path.name)
+
+    def done(self, item: Spooled) -> None:
+        """Forget a body that the lake has."""
+        item.path.unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        """Away with what a crash left half written: nobody was told that it is kept."""
+        for path in self.folder.glob(f"*{_PARTIAL}"):
+            try:
+                if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                    path.unlink()
+            except FileNotFoundError:
+                continue
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

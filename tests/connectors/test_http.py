@@ -1,0 +1,469 @@
+"""The HTTP way in: what is acknowledged lands once, what is not taken is told why."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import httpx
+import pytest
+
+from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
+from trailhawk.connectors.connector import ConnectorError, Intake
+from trailhawk.connectors.http import HttpConnector, HttpSettings
+from trailhawk.connectors.objects import LogObject, Outcome
+from trailhawk.connectors.spool import Spool
+from trailhawk.errors import UsageError
+from trailhawk.workspace import Workspace
+
+TOKEN = "0123456789abcdef-of-the-test"
+HASH = hashlib.sha256(TOKEN.encode()).hexdigest()
+DAY = datetime(2026, 3, 1, tzinfo=UTC)
+LINUX = """
+name: linux
+table: Linux_CL
+description: Messages of our machines.
+objects: .*
+time: {from: at, format: iso}
+columns:
+  - {name: Host, type: string, from: host, description: Which.}
+  - {name: Message, type: string, from: message, description: What.}
+"""
+RAW = """
+name: raw
+table: AwsRaw_CL
+description: CloudTrail flattened by Logstash.
+objects: .*
+time: {from: Records_eventTime_t, format: iso}
+columns:
+  - {name: Records_eventName_s, type: string, from: Records_eventName_s, description: The call.}
+  - {name: Records_requestParameters_bucketName_s, type: string, from: Records_requestParameters_bucketName_s,
+     description: The bucket.}
+"""
+FLOWS = """2 111122223333 eni-1 10.0.0.1 10.0.0.2 1 443 6 1 40 1772323200 1772323260 ACCEPT OK
+2 111122223333 eni-1 10.0.0.1 10.0.0.2 2 443 6 1 40 1772323200 1772323260 REJECT OK
+"""
+
+
+def call(number: int) -> dict[str, object]:
+    return {
+        "eventVersion": "1.11",
+        "eventID": f"event-{number}",
+        "eventTime": "2026-03-01T09:30:00Z",
+        "eventName": "GetObject",
+        "recipientAccountId": "111122223333",
+    }
+
+
+def home(folder: Path, **settings: object) -> Workspace:
+    """A home with a connector `web`, a custom table, and what the settings say."""
+    folder.mkdir()
+    (folder / "sources").mkdir()
+    (folder / "sources" / "linux.yaml").write_text(LINUX)
+    (folder / "sources" / "raw.yaml").write_text(RAW)
+    keys = {"listen": "127.0.0.1:0", "token_sha256": [HASH], "flush_seconds": 1, **settings}
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+    (folder / "trailhawk.toml").write_text(f'[connectors.web]\ntype = "http"\n{lines}')
+    return Workspace.open(folder)
+
+
+def connector(workspace: Workspace) -> HttpConnector:
+    made = workspace.connector("web")
+    assert isinstance(made, HttpConnector)
+    return made
+
+
+def listening(workspace: Workspace) -> AbstractContextManager[httpx.Client]:
+    """A client of the home's connector, with its token."""
+    return running(connector(workspace))
+
+
+@contextmanager
+def running(web: HttpConnector) -> Iterator[httpx.Client]:
+    stop = threading.Event()
+    thread = threading.Thread(target=web.run, args=(stop,))
+    thread.start()
+    try:
+        wait(lambda: web.port != 0)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{web.port}", headers=headers) as client:
+            yield client
+    finally:
+        stop.set()
+        thread.join()
+
+
+def wait(ready: Callable[[], object], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.02)
+
+
+def count(workspace: Workspace, table: str) -> object:
+    return workspace.query(f"{table} | count", now=DAY).tuples()[0][0]
+
+
+# --- bodies -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"", []),
+        (b" \n\r\n ", []),
+        (b"[]", []),
+        (b'[{"a":1},\n {"b":[2]}]', [b'{"a":1}', b'{"b":[2]}']),
+        (b'{"a":1}\n\n{"a":2}\r\n', [b'{"a":1}', b'{"a":2}']),
+        (b'{\n  "a": {\n "b": "c d" }\n}\n', [b'{"a":{"b":"c d"}}']),
+        (b'\xef\xbb\xbf{"a":1}', [b'{"a":1}']),
+        (b'{"n":1.10,"big":12345678901234567890}', [b'{"n":1.10,"big":12345678901234567890}']),
+        ('{"a":"\\u0000 é \\n"}'.encode(), ['{"a":"\\u0000 é \\n"}'.encode()]),
+    ],
+)
+def test_records_of_a_body(body: bytes, found: list[bytes]) -> None:
+    assert records(body, Bounds()) == found
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "why"),
+    [
+        (b'[{"a":1}', 400, "the JSON array cannot be read"),
+        (b'[{"a":1}] x', 400, "the JSON array cannot be read"),
+        (b'{"a":1}\n{"a":}\n', 400, "line 2 cannot be read"),
+        (b'{"a":1}\nhello\n', 400, "line 2 is no JSON object"),
+        (b"[1, 2]", 400, "member 1 is no JSON object"),
+        (b'"text"', 400, "line 1 is no JSON object"),
+        (b'{"a":"\xff"}', 400, "line 1 cannot be read"),
+        (b'[{"a":"\xff"}]', 400, "cannot be read"),
+        (b'{"a":' + b"[" * 70 + b"]" * 70 + b"}", 400, "nests deeper than 64"),
+        (b'{"a":' + b"[" * 1_000_000, 400, "cannot be read"),
+        (b"[" * 1_000_000, 400, "cannot be read"),
+        (b'{"a":1}\n' * 101, 413, "more than 100 records"),
+    ],
+)
+def test_bodies_that_are_not_taken(body: bytes, status: int, why: str) -> None:
+    with pytest.raises(BodyError, match=why) as caught:
+        records(body, Bounds(records=100))
+    assert caught.value.status == status
+
+
+def test_brackets_in_texts_are_no_depth() -> None:
+    deep = json.dumps({"a": '\\"[{' * 1000}).encode()
+    assert records(deep, Bounds()) == [deep]
+
+
+def test_unpacking_is_bounded() -> None:
+    bounds = Bounds(unpacked_bytes=1 << 20)
+    assert unpacked(gzip.compress(b"a") + gzip.compress(b"b"), "gzip", bounds) == b"ab"
+    assert unpacked(b"a", "identity", bounds) == b"a"
+    bomb = gzip.compress(bytes(64 << 20))
+    assert len(bomb) < 70_000
+    for body, encoding, status in (
+        (bomb, "gzip", 413),
+        (bomb[:-8], "gzip", 413),
+        (gzip.compress(b"abc")[:-6], "gzip", 400),
+        (gzip.compress(b"abc") + b"x", "gzip", 400),
+        (b"plain", "gzip", 400),
+        (b"", "br", 415),
+    ):
+        with pytest.raises(BodyError) as caught:
+            unpacked(body, encoding, bounds)
+        assert caught.value.status == status
+
+
+def test_text_lines() -> None:
+    assert text_lines(b"a b\r\n\n c\n", Bounds()) == [b"a b", b" c"]
+    with pytest.raises(BodyError):
+        text_lines(b"a\n" * 3, Bounds(records=2))
+
+
+# --- settings ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"listen": "8514"}, "listen is '8514'"),
+        ({"listen": "127.0.0.1:99999"}, "listen is"),
+        ({"listen": "0.0.0.0:8514"}, "without TLS"),
+        ({"token_sha256": []}, "token_sha256 is missing"),
+        ({"token_sha256": ["secret"]}, "no SHA-256"),
+        ({"tls_key": "key.pem"}, "goes with tls_certificate"),
+        ({"max_body_mib": 0}, "max_body_mib"),
+        ({"unheard": 1}, "unheard"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path: Path, settings: dict[str, object], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        connector(home(tmp_path / "home", **settings))
+
+
+def test_tokens_of_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = home(tmp_path / "home", token_sha256=[], token_file="tokens", token_env="WEB_TOKEN")
+    with pytest.raises(ConnectorError, match="token_file"):
+        connector(workspace)
+    (workspace.home / "tokens").write_text(f"\n{TOKEN}\nanother-long-enough-token\n")
+    with pytest.raises(ConnectorError, match="WEB_TOKEN is not set"):
+        connector(workspace)
+    monkeypatch.setenv("WEB_TOKEN", "short")
+    with pytest.raises(ConnectorError, match="shorter than 16"):
+        connector(workspace)
+    monkeypatch.setenv("WEB_TOKEN", "a-token-of-the-environment")
+    with listening(workspace) as client:
+        for token in (TOKEN, "another-long-enough-token", "a-token-of-the-environment"):
+            headers = {"Authorization": f"bearer {token}"}
+            assert client.post("/ingest/Linux_CL", content=b"[]", headers=headers).status_code == 200
+
+
+def test_a_table_that_nothing_fills(tmp_path: Path) -> None:
+    with pytest.raises(ConnectorError, match="no log source fills Nothing_CL"):
+        connector(home(tmp_path / "home", tables=["Nothing_CL"]))
+
+
+# --- requests ---------------------------------------------------------------------------------------------
+
+
+def test_bodies_land_in_their_tables(tmp_path: Path) -> None:
+    workspace = home(tmp_path / "home")
+    message = {"at": "2026-03-01T10:00:00Z", "host": "web-1", "message": "hello"}
+    raw = {
+        "Records_eventTime_t": "2026-03-01T10:00:00Z",
+        "Records_eventName_s": "GetObject",
+        "Records_requestParameters_bucketName_s": "payroll",
+    }
+    with listening(workspace) as client:
+        answer = client.post("/ingest/AWSCloudTrail", json=[call(1), call(2)])
+        assert (answer.status_code, answer.json()["accepted"]) == (200, 2)
+        lines = "\n".join(json.dumps(call(number)) for number in (3, 4, 5)).encode()
+        headers = {"Content-Encoding": "gzip"}
+        answer = client.post("/ingest/AWSCloudTrail", content=gzip.compress(lines), headers=headers)
+        assert answer.json()["accepted"] == 3
+        assert client.post("/ingest/AWSCloudTrail", json={"Records": [call(6), call(7)]}).status_code == 200
+        assert client.post("/ingest/Linux_CL", json=message).status_code == 200
+        assert client.post("/ingest/AwsRaw_CL", json=[raw]).status_code == 200
+        plain = {"Content-Type": "text/plain; charset=utf-8"}
+        assert client.post("/ingest/AWSVPCFlow", content=FLOWS, headers=plain).json()["accepted"] == 2
+        assert client.get("/health").json() == {"status": "ok"}
+        wait(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
+    assert count(workspace, "AWSCloudTrail") == 7
+    assert count(workspace, "AWSVPCFlow") == 2
+    found = workspace.query("Linux_CL | project TimeGenerated, Host, Message", now=DAY).tuples()
+    assert found == [(datetime(2026, 3, 1, 10, tzinfo=UTC), "web-1", "hello")]
+    found = workspace.query(
+        "AwsRaw_CL | project Records_eventName_s, Records_requestParameters_bucketName_s", now=DAY
+    )
+    assert found.tuples() == [("GetObject", "payroll")]
+    ledger = "IngestLedger | where Object startswith 'http:' | summarize count(), sum(Records), sum(Rows)"
+    assert workspace.query(ledger, now=DAY).tuples() == [(6, 11, 11)]
+
+
+def test_what_is_not_taken_is_told_why(tmp_path: Path) -> None:
+    workspace = home(tmp_path / "home", max_body_mib=1, max_records=10, tables=["AWSCloudTrail"])
+    with listening(workspace) as client:
+
+        def post(content: bytes, table: str = "AWSCloudTrail", **headers: str) -> httpx.Response:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return client.post(f"/ingest/{table}", content=content, headers=named)
+
+        for authorization in ("", "Bearer", "Bearer wrong", f"Basic {TOKEN}", TOKEN, f"Bearer {TOKEN}x"):
+            answer = post(b"[]", authorization=authorization)
+            assert answer.status_code == 401
+            assert answer.headers["www-authenticate"] == "Bearer"
+        assert post(b"[]", "Linux_CL").status_code == 404
+        assert post(b"[]", "..%2f..%2fetc").status_code == 404
+        assert client.get("/ingest/AWSCloudTrail").status_code == 405
+        assert client.get("/").status_code == 404
+        answer = post(b'{"eventID":')
+        assert (answer.status_code, answer.json()["error"][:21]) == (400, "line 1 cannot be read")
+        assert post(b"x", content_encoding="br").status_code == 415
+        assert post(b"{}\n" * 11).status_code == 413
+        assert post(gzip.compress(bytes(200 << 20)), content_encoding="gzip").status_code == 413
+        with suppress(httpx.TransportError):  # answered and closed while it is still being sent
+            assert post(bytes(2 << 20)).status_code == 413
+        pieces = (bytes(1 << 16) for _ in range(64))
+        with suppress(httpx.TransportError):
+            assert client.post("/ingest/AWSCloudTrail", content=pieces).status_code == 413
+        assert post(b"[]").json()["accepted"] == 0
+    assert not list((workspace.home / "connectors" / "web" / "spool").iterdir())
+
+
+class Stuck:
+    """A way into the lake that does not move until it is told to."""
+
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def take(self, item: LogObject, done: Callable[[Outcome], None]) -> None:
+        self.free.wait()
+        done(Outcome("stored", item.location))
+
+    def flush(self) -> None:
+        pass
+
+    def knows(self, identity: str) -> bool:
+        return False
+
+
+def test_too_much_that_waits(tmp_path: Path) -> None:
+    workspace, stuck = home(tmp_path / "home", max_waiting_mib=1), Stuck()
+    intake = Intake(taker=lambda worker: stuck, folder=tmp_path / "web", clock=workspace.clock)
+    web = HttpConnector(cast(HttpSettings, workspace.connector_settings["web"]), intake)
+    record = {**call(1), "userAgent": "x" * 1000}
+    with running(web) as client:
+        assert client.post("/ingest/AWSCloudTrail", json=[record] * 1000).status_code == 200
+        answer = client.post("/ingest/AWSCloudTrail", json=record)
+        while answer.status_code == 200:
+            answer = client.post("/ingest/AWSCloudTrail", json=[record] * 100)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) > 0
+        assert "later" in answer.json()["error"]
+        stuck.free.set()
+        wait(lambda: client.post("/ingest/AWSCloudTrail", json=record).status_code == 200)
+
+
+def test_sent_twice_with_a_key(tmp_path: Path) -> None:
+    workspace = home(tmp_path / "home")
+    message = {"at": "2026-03-01T10:00:00Z", "host": "web-1", "message": "hello"}
+    with listening(workspace) as client:
+        for key in ("a", "a", "b", ""):
+            headers = {"Idempotency-Key": key} if key else {}
+            assert client.post("/ingest/Linux_CL", json=message, headers=headers).status_code == 200
+        wait(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
+        # Also after the first was stored.
+        client.post("/ingest/Linux_CL", json=message, headers={"Idempotency-Key": "a"})
+    connector(workspace).run(threading.Event(), once=True)
+    assert count(workspace, "Linux_CL") == 3
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workspace = home(tmp_path / "home")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with listening(workspace) as client:
+        monkeypatch.setattr(os, "fsync", full)
+        answer = client.post("/ingest/AWSCloudTrail", json=call(1))
+        monkeypatch.undo()
+        assert answer.status_code == 503
+        assert answer.json()["error"] == "it cannot be kept: No space left on device"
+        assert client.post("/ingest/AWSCloudTrail", json=call(1)).status_code == 200
+    connector(workspace).run(threading.Event(), once=True)
+    assert count(workspace, "AWSCloudTrail") == 1
+
+
+def test_a_port_in_use_is_told(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        workspace = home(tmp_path / "home", listen=f"127.0.0.1:{other.getsockname()[1]}")
+        web, stop = connector(workspace), threading.Event()
+        thread = threading.Thread(target=web.run, args=(stop,))
+        thread.start()
+        wait(lambda: web.state().problem)
+        stop.set()
+        thread.join()
+    assert "cannot listen at" in web.state().problem
+
+
+# --- crashes and real shippers ------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def answers(client: httpx.Client) -> bool:
+    with suppress(httpx.TransportError):
+        return client.get("/health").status_code == 200
+    return False
+
+
+def test_killed_at_any_moment(tmp_path: Path) -> None:
+    """What was acknowledged is stored, once, however often the process is killed."""
+    workspace = home(tmp_path / "home", listen=f"127.0.0.1:{free_port()}", flush_seconds=0)
+    kills = int(os.environ.get("TRAILHAWK_HTTP_KILLS", "2"))
+    command = [sys.executable, "-m", "trailhawk", "--home", str(workspace.home), "connectors", "run", "web"]
+    address = workspace.connector_settings["web"].where.removesuffix("/ingest/TABLE")
+    acknowledged: set[int] = set()
+    number = 0
+    for kill in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            headers = {"Authorization": f"Bearer {TOKEN}"}
+            with httpx.Client(base_url=address, headers=headers, timeout=10) as client:
+                wait(lambda: answers(client), 60)
+                end = time.monotonic() + 0.7 + 0.4 * kill
+                threading.Timer(end - time.monotonic(), process.send_signal, [signal.SIGKILL]).start()
+                with suppress(httpx.TransportError):
+                    while True:
+                        number += 1
+                        if client.post("/ingest/AWSCloudTrail", json=call(number)).status_code == 200:
+                            acknowledged.add(number)
+        finally:
+            process.kill()
+            process.wait()
+    connector(workspace).run(threading.Event(), once=True)
+    result = workspace.query("AWSCloudTrail | project AwsEventId", now=DAY)
+    stored = [int(str(row[0]).removeprefix("event-")) for row in result.tuples()]
+    assert acknowledged
+    assert len(stored) == len(set(stored))
+    assert acknowledged <= set(stored)
+
+
+SYSLOG = """@version: 3.38
+source lines {{ file("{log}" flags(no-parse) follow-freq(0.2)); }};
+destination trailhawk {{
+  http(
+    url("{url}")
+    method("POST")
+    headers("Authorization: Bearer {token}", "Content-Type: application/json")
+    body-prefix("[") delimiter(",\\n") body-suffix("]")
+    body("$(format-json at=\\"$ISODATE\\" host=\\"web-1\\" message=\\"$MSG\\")")
+    batch-lines(50) batch-timeout(200) workers(1) retries(10) time-reopen(1)
+  );
+}};
+log {{ source(lines); destination(trailhawk); }};
+"""
+
+
+@pytest.mark.skipif(shutil.which("syslog-ng") is None, reason="syslog-ng is not installed")
+def test_syslog_ng_delivers(tmp_path: Path) -> None:
+    """A real shipper: the http destination of syslog-ng, in batches of a JSON array."""
+    workspace = home(tmp_path / "home")
+    log = tmp_path / "messages.log"
+    lines = [f'message {number} with "quotes" and \\ and é' for number in range(200)]
+    log.write_text("".join(f"{line}\n" for line in lines))
+    with listening(workspace) as client:
+        config = tmp_path / "syslog-ng.conf"
+        url = f"{client.base_url}/ingest/Linux_CL"
+        config.write_text(SYSLOG.format(log=log, url=url, token=TOKEN))
+        files = [f"--{name}={tmp_path / name}" for name in ("persist-file", "pidfile", "control")]
+        command = ["syslog-ng", "--foreground", "--no-caps", f"--cfgfile={config}", *files]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            wait(lambda: count(workspace, "Linux_CL") == 200 or process.poll() is not None, 60)
+        finally:
+            process.terminate()
+            said, _ = process.communicate(timeout=20)
+    found = {row[0] for row in workspace.query("Linux_CL | project Message", now=DAY).tuples()}
+    assert found == set(lines), said.decode()
+    assert count(workspace, "Linux_CL") == 200
