@@ -115,6 +115,11 @@ def _need(expr: Expr, names: Mapping[int, str]) -> Need | None:
             expr.overload.name == "=="
         ):
             return _test(right, text, (True, True), names)
+        case Call(args=(term, *sources)) if expr.overload.name == "has_anywhere":
+            sought = _text(term)
+            return (
+                None if sought is None else _any(_test(one, sought, (True, True), names) for one in sources)
+            )
         case Call(args=(left, *items)) if expr.overload.name in _LISTS:
             texts = [_text(item) for item in items]
             return _any(None if text is None else _test(left, text, (True, True), names) for text in texts)

@@ -346,14 +346,15 @@ class ScalarBinder:
     def _any_column(self, expr: syntax.Binary, scope: Scope) -> Expr:
         """`* has "x"`: true of one of the text columns."""
         right = self.bind(expr.right, scope)
-        tests = [
-            self.operate(
-                expr.op, self.convert(ColumnRef(column.type, column.id), _T.STRING, expr.span), right, expr
-            )
+        texts = [
+            self.convert(ColumnRef(column.type, column.id), _T.STRING, expr.span)
             for column in scope.columns
             if column.type in (_T.STRING, _T.DYNAMIC, _T.GUID) and scope.column(column.name) is column
         ]
-        return self.any_of(tests, expr.span)
+        term = right.value if isinstance(right, Const) else None
+        if expr.op == "has" and len(texts) > 1 and isinstance(term, str) and term and "\n" not in term:
+            return self.call("has_anywhere", [right, *texts], expr.span)
+        return self.any_of([self.operate(expr.op, text, right, expr) for text in texts], expr.span)
 
     def any_of(self, tests: Sequence[Expr], span: Span) -> Expr:
         """The tests joined by `or`, as a balanced tree; false for none."""

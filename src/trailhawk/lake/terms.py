@@ -44,9 +44,9 @@ _PREFIX: Final = len(_MAGIC) + 8
 _CRC_BYTES: Final = 4
 _PAGE: Final = 4096
 _SMALL_PAGE: Final = 512
-_PROBES: Final = 5
-_BITS: Final = 9.0
-"""Bits a term: with five probes two of a hundred absent terms seem present; fewer where `SHARE` wants it."""
+_PROBES: Final = 8
+_BITS: Final = 14.0
+"""Bits a term: with eight probes two of a thousand absent terms seem present; fewer where `SHARE` wants it."""
 
 _LEAST_BITS: Final = 3.0
 """With fewer bits a term a filter would say yes to nearly everything."""

@@ -255,6 +255,15 @@ def _escape(needle: str) -> str:
     return "".join("\\" + char if char in _SPECIAL else char for char in needle)
 
 
+def _folded(name: str, source: exp.Expr, needle: exp.Expr) -> exp.Expr:
+    """A test of the source against the needle without regard to case; for a needle without letters the
+    source need not be folded."""
+    constant = sql.string_value(needle)
+    if constant is not None and constant.isascii() and constant.lower() == constant.upper():
+        return sql.call(name, source, needle)
+    return sql.call(name, sql.lower(source), sql.lower(needle))
+
+
 def _term(
     source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True, after: bool = True
 ) -> exp.Expr:
@@ -263,8 +272,7 @@ def _term(
     A cheap substring test goes before the regular expression.
     """
     constant = sql.string_value(needle)
-    haystack = sql.lower(source) if fold else source
-    found = sql.call("contains", haystack, sql.lower(needle) if fold else needle)
+    found = _folded("contains", source, needle) if fold else sql.call("contains", source, needle)
     if constant is None:
         quoted = sql.call("regexp_escape", needle.copy())
         parts = [
@@ -320,6 +328,18 @@ def has(source: String, term: String) -> Bool:
     False
     """
     return _term(source, term, fold=True)
+
+
+@scalar("has_anywhere", internal=True)
+def has_anywhere(term: String, *sources: String) -> Bool:
+    """Is the text a whole term of one of the sources? What `* has` means, for a text without line ends.
+
+    One regular expression over the sources as lines, where one of them holds the text at all: to make one
+    for each of fifty columns takes longer than many a search.
+    """
+    lines = sql.call("concat_ws", "\n", *[source.copy() for source in sources])
+    found = [_folded("contains", source, term.copy()) for source in sources]
+    return sql.all_of(sql.any_of(*found), _term(lines, term, fold=True))
 
 
 @scalar(internal=True)
@@ -379,7 +399,7 @@ def contains(source: String, text: String) -> Bool:
     >>> "North America" contains "H AM"
     True
     """
-    return sql.call("contains", sql.lower(source), sql.lower(text))
+    return _folded("contains", source, text)
 
 
 @scalar(internal=True)
@@ -399,7 +419,7 @@ def startswith(source: String, text: String) -> Bool:
     >>> "arn:aws:iam" startswith "ARN:"
     True
     """
-    return sql.call("starts_with", sql.lower(source), sql.lower(text))
+    return _folded("starts_with", source, text)
 
 
 @scalar(internal=True)
@@ -419,7 +439,7 @@ def endswith(source: String, text: String) -> Bool:
     >>> "s3.amazonaws.com" endswith ".COM"
     True
     """
-    return sql.call("ends_with", sql.lower(source), sql.lower(text))
+    return _folded("ends_with", source, text)
 
 
 @scalar(internal=True)
