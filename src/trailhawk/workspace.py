@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.config import ConnectorSettings
     from trailhawk.connectors.connector import Connector
     from trailhawk.connectors.connector import State as ConnectorState
+    from trailhawk.connectors.again import Retried
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
     from trailhawk.connectors.objects import Transform
@@ -211,7 +212,7 @@ class Workspace:
     def alerts(self) -> AlertStore:
         from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 
-        return AlertStore(open_state(sqlite_url(self.home / "state.db")))
+        return AlertStore(open_state(self.settings.state.url or sqlite_url(self.home / "state.db")))
 
     @cached_property
     def watchlists(self) -> WatchlistStore:
@@ -541,6 +542,18 @@ class Workspace:
         incident = self.incidents.incident(number)
         alerts = self.incidents.alerts_of(incident)
         return report(self.engine, incident, alerts, now=self.clock())
+
+    def retry(self, ids: Sequence[str] | None) -> list[Retried]:
+        """Take parts in quarantine again, or all; what became of each."""
+        from trailhawk.connectors.again import retry
+
+        return retry(
+            self.lake,
+            ids,
+            clock=self.clock,
+            sources=self.sources,
+            transforms=self.transforms(lasting=False),
+        )
 
     def quarantine(self) -> list[Quarantined]:
         """Everything in quarantine, oldest first."""

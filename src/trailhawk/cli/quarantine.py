@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trailhawk.cli.options import FormatOption, examples, group, workspace_of
+from trailhawk.errors import UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
 
@@ -43,6 +44,36 @@ def quarantine_show(
     found = show(workspace_of(context).lake, part)
     content, encoding = encode(found.content)
     show_one({**_part(found), "encoding": encoding, "content": content}, form)
+
+
+@app.command(
+    "retry", epilog=examples("trailhawk quarantine retry 0a1b2c3d4e5f", "trailhawk quarantine retry --all")
+)
+def quarantine_retry(
+    context: typer.Context,
+    parts: Annotated[
+        list[str] | None, typer.Argument(metavar="ID...", help="Their ids in the list.", show_default=False)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that is in quarantine.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Take parts again, after a file, a right or a source was mended.
+
+    A part that can be read now is stored and leaves the quarantine, once;
+    the ledger says so. One that cannot stays where it is.
+    """
+    if bool(parts) == every:
+        raise UsageError("give the ids of parts, or --all")
+    found = workspace_of(context).retry(None if every else parts)
+    columns = [
+        Shown("id", "id"),
+        Shown("state", "state"),
+        Shown("rows", "rows", right=True),
+        Shown("duplicates", "duplicates", right=True),
+        Shown("reason", "reason"),
+        Shown("location", "object"),
+    ]
+    show_list([members(each) for each in found], columns, form, empty="nothing in quarantine")
 
 
 def _part(part: Quarantined) -> dict[str, object]:

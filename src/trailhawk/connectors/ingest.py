@@ -17,7 +17,7 @@ from trailhawk.connectors import folder
 from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import LEDGER, Taken, settle
 from trailhawk.connectors.objects import LogObject, Outcome, OutcomeState, Transform
-from trailhawk.connectors.parts import Opened, Part, read_parts, unreadable
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
@@ -347,7 +347,7 @@ def _plus(totals: Summary, part: Part) -> Summary:
         rows=totals.rows + part.rows,
         duplicates=totals.duplicates + part.duplicates,
         filtered=totals.filtered + part.filtered,
-        quarantined=totals.quarantined + len(part.bad),
+        quarantined=totals.quarantined + part.quarantined,
     )
 
 
@@ -355,13 +355,13 @@ def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
     states: dict[str, OutcomeState] = {"digest": "digest", "quarantined": "quarantined"}
     state: OutcomeState = states.get(last.state, "stored") if parts else "skipped"
     return Outcome(
-        "unreadable" if last.key.startswith("unreadable:") else state,
+        "unreadable" if last.key.startswith(UNREADABLE) else state,
         last.item.location,
         records=sum(part.records for part in parts),
         rows=sum(part.rows for part in parts),
         duplicates=sum(part.duplicates for part in parts),
         filtered=sum(part.filtered for part in parts),
-        quarantined=sum(len(part.bad) for part in parts),
+        quarantined=sum(part.quarantined for part in parts),
     )
 
 

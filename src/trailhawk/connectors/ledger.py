@@ -11,9 +11,13 @@ import hashlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
+from trailhawk.lake.compaction import COMPACT
+from trailhawk.lake.table import fitted
 
 if TYPE_CHECKING:
     from trailhawk.lake.seen import Hashes
@@ -35,7 +39,10 @@ LEDGER: Final = Table(
         Column("Source", _TEXT, "Log source that read it; empty if none knew it."),
         Column("TargetTable", _TEXT, "Table the rows went to; empty if no source knew the object."),
         Column(
-            "State", _TEXT, "stored; part (more of the object follows); digest; quarantined (nothing of use)."
+            "State",
+            _TEXT,
+            "stored; part (more of the object follows); digest; quarantined (nothing of use); retried (taken"
+            " out of quarantine; Records and Quarantined say by how much they change).",
         ),
         Column("FirstRecord", _LONG, "Place of the part's first record in the object."),
         Column("Records", _LONG, "Records found: rows, duplicates, filtered and quarantined ones."),
@@ -67,13 +74,18 @@ def part_key(key: str, first_record: int) -> str:
     return f"{key}#{first_record}"
 
 
+_RECENT_PAIRS = 10_000
+
+
 class Taken:
-    """The objects that the ledger knows, read once and then kept up."""
+    """The objects that the ledger knows, read once and then kept up: 16 bytes for each."""
 
     def __init__(self, lake: Lake) -> None:
         self._delta = lake.delta(LEDGER.name)
         self._files: set[str] = set()
-        self._pairs: set[tuple[int, int]] = set()
+        self._recent: set[tuple[int, int]] = set()
+        self._ids: Hashes = np.empty(0, np.int64)
+        self._keys: Hashes = np.empty(0, np.int64)
 
     def refresh(self) -> None:
         """Read what was added since the last look."""
@@ -83,11 +95,27 @@ class Taken:
         live = set(self._delta.live())
         fresh = sorted(live - self._files)
         ids, keys = read_hashes(self._delta.file(path) for path in fresh)
-        self._pairs.update(_pairs(ids, keys))
         self._files = live
+        if len(ids) + len(self._recent) <= _RECENT_PAIRS:
+            self._recent.update(zip(ids.tolist(), keys.tolist(), strict=True))
+            return
+        recent = np.array(list(self._recent), np.int64).reshape(-1, 2)
+        self._recent = set()
+        pairs = np.stack(
+            [
+                np.concatenate([self._ids, recent[:, 0], ids]),
+                np.concatenate([self._keys, recent[:, 1], keys]),
+            ]
+        )
+        self._ids, self._keys = np.unique(pairs, axis=1)  # a compacted file brings what is known already
 
     def __contains__(self, key: str) -> bool:
-        return object_hash(key) in self._pairs
+        identity, payload = object_hash(key)
+        if (identity, payload) in self._recent:
+            return True
+        low = int(np.searchsorted(self._ids, identity, "left"))
+        high = int(np.searchsorted(self._ids, identity, "right"))
+        return payload in self._keys[low:high].tolist()
 
     def records_of_parts(self, key: str) -> int:
         """How many records of an unfinished object are stored."""
@@ -99,10 +127,6 @@ class Taken:
                 rows = file.read(columns=["Object", "State", "Records"]).to_pylist()
             found += sum(row["Records"] for row in rows if row["Object"] == key and row["State"] == "part")
         return found
-
-
-def _pairs(ids: Hashes, keys: Hashes) -> Iterable[tuple[int, int]]:
-    return zip(ids.tolist(), keys.tolist(), strict=True)
 
 
 def settle(lake: Lake, data_table: str, followers: Iterable[str]) -> int:
@@ -118,20 +142,42 @@ def settle(lake: Lake, data_table: str, followers: Iterable[str]) -> int:
 def _follow(table: Delta, data: Delta, version: int) -> int:
     table.create()
     while (known := table.transaction(data.table.name)) < version:
-        named = [
-            Staged(**file)
-            for commit in data.notes(known)
-            if commit.version <= version
-            for file in _files(commit.note, table.table.name)
-        ]
-        if not named and version - known < 100:
+        notes = [commit.note for commit in data.notes(known) if commit.version <= version]
+        named = [Staged(**file) for note in notes for file in _files(note, table.table.name)]
+        gone = {row for note in notes for row in note.get("release", {}).get(table.table.name, ())}
+        if not named and not gone and version - known < 100:
             return 0  # compactions only: not worth a commit
+        rest, retired = _without(table, gone) if gone else ((), ())
         try:
-            table.commit(named, transaction=Transaction(data.table.name, version))
+            table.commit(
+                [*named, *rest],
+                remove=retired,
+                transaction=Transaction(data.table.name, version),
+                also=Transaction(COMPACT, table.transaction(COMPACT) + 1) if retired else None,
+            )
         except ConflictError:
+            table.discard(rest)
             continue  # another process was faster; what is left to do shows in the new state
         return len(named)
     return 0
+
+
+def _without(table: Delta, gone: set[str]) -> tuple[tuple[Staged, ...], tuple[str, ...]]:
+    """New files for those that hold rows with these values of `Id`, without these rows; and the old ones."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    retired: list[str] = []
+    rest: list[Staged] = []
+    for path in sorted(table.live()):
+        with pq.ParquetFile(table.file(path)) as file:
+            rows = file.read()
+        leaves = pc.is_in(rows["Id"], pa.array(sorted(gone), pa.string()))
+        if pc.any(leaves).as_py():
+            retired.append(path)
+            rest += table.stage(fitted(rows.filter(pc.invert(leaves)), table.table))
+    return tuple(rest), tuple(retired)
 
 
 def _files(note: Any, table: str) -> list[dict[str, Any]]:

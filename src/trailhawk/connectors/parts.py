@@ -16,6 +16,9 @@ from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
 from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked
 
+UNREADABLE: Final = "unreadable:"
+"""How the keys of objects begin whose bytes cannot be had."""
+
 _WHOLE_BYTES: Final = 16 * 1024 * 1024  # up to this an object is read once, and hashed from memory
 _RECOGNISE_BYTES: Final = 64 * 1024
 _COPY_BYTES: Final = 4 * 1024 * 1024
@@ -43,15 +46,30 @@ class Part:
     first_event: dt.datetime | None = None
     last_event: dt.datetime | None = None
     dropped: bool = False
+    released: str = ""  # the part in quarantine that leaves with this one
+    arrived: bool = False  # an object that could not be read before
 
     @property
     def identity(self) -> str:
+        """What it is known by in the ledger."""
+        if self.state == "retried":
+            return f"{self.key}!{self.released}"
         return part_key(self.key, self.first_record) if self.state == "part" else self.key
+
+    @property
+    def keys(self) -> set[str]:
+        """If the ledger knows one of these, it is stored."""
+        return {self.identity} if self.state == "retried" else {self.key, self.identity}
 
     @property
     def records(self) -> int:
         """Records it holds: `found` became candidates for rows, the bad ones did not."""
-        return self.found + len(self.bad)
+        return self.found + self.quarantined
+
+    @property
+    def quarantined(self) -> int:
+        """How many records go into quarantine, less the one that leaves it."""
+        return len(self.bad) - bool(self.released)
 
 
 class Opened:
@@ -142,7 +160,7 @@ def unreadable(item: LogObject, now: dt.datetime, error: OSError) -> Part:
     """What stands in the ledger for an object whose bytes cannot be had."""
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
     bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}")
-    return Part(f"unreadable:{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
+    return Part(f"{UNREADABLE}{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
 
 
 class _Counted:

@@ -80,7 +80,11 @@ class Store:
     def store(self, batch: Batch) -> list[Part]:
         """Commit a batch; the parts that this process stored (others may have been faster with some)."""
         parts = batch.parts
-        decoded = self._after_transform(parts, batch.rows())
+        rows = batch.rows()
+        for part in parts:
+            # What was taken out of quarantine and is as bad as before stays there.
+            part.dropped = part.dropped or bool(part.released and not part.found and not part.arrived)
+        decoded = self._after_transform(parts, rows)
         self._data.create()
         staged: _Staging | None = None
         while True:
@@ -103,7 +107,7 @@ class Store:
                 self._data.commit(
                     staged.rows,
                     transaction=Transaction(INGEST, self._data.transaction(INGEST) + 1),
-                    note={"batch": staged.batch, "follow": staged.note},
+                    note=staged.note,
                 )
                 break
             except ConflictError:
@@ -128,7 +132,7 @@ class Store:
         parts = tuple(
             place
             for place, part in enumerate(batch)
-            if not part.dropped and part.key not in self._taken and part.identity not in self._taken
+            if not part.dropped and not any(key in self._taken for key in part.keys)
         )
         keep: Mask = np.isin(owner, parts)
         conflict = np.zeros(len(owner), bool)
@@ -217,8 +221,12 @@ class _Staging:
     follow: dict[str, tuple[Staged, ...]]
 
     @property
-    def note(self) -> dict[str, list[dict[str, object]]]:
-        return {name: [file.to_json() for file in files] for name, files in self.follow.items()}
+    def note(self) -> dict[str, object]:
+        """What the followers are to take over, and which rows leave the quarantine."""
+        files = {name: [file.to_json() for file in files] for name, files in self.follow.items()}
+        released = [part.released for part in self.parts if part.released]
+        release = {"release": {QUARANTINE.name: released}} if released else {}
+        return {"batch": self.batch, "follow": files, **release}
 
     def discard(self) -> None:
         self.lake.delta(self.table).discard(self.rows)
@@ -343,7 +351,7 @@ def _ledger_rows(parts: Iterable[Part], table: str, batch_id: str, now: dt.datet
             "Rows": part.rows,
             "Duplicates": part.duplicates,
             "Filtered": part.filtered,
-            "Quarantined": len(part.bad),
+            "Quarantined": part.quarantined,
             "FirstEvent": part.first_event,
             "LastEvent": part.last_event,
             "ReadTime": _naive(part.read_at),

@@ -258,6 +258,7 @@ class Delta:
         *,
         remove: Sequence[str] = (),
         transaction: Transaction | None = None,
+        also: Transaction | None = None,
         note: Mapping[str, Any] | None = None,
     ) -> int:
         """Make staged files live (and retire others) from the version last looked at; the new version.
@@ -265,7 +266,7 @@ class Delta:
         With both, the same rows are in other files from now on; `remove` alone takes rows away.
         ConflictError if another writer raised the same application's version meanwhile, or if a file to
         remove is not live. Who removes files needs a transaction: two commits that retire the same file at
-        once are not told apart otherwise.
+        once are not told apart otherwise; `also` is one more.
         """
         from deltalake import CommitProperties
         from deltalake import Transaction as DeltaTransaction
@@ -294,9 +295,9 @@ class Delta:
                 )
                 for path in remove
             ]
-            transactions = (
-                [DeltaTransaction(transaction.application, transaction.version)] if transaction else None
-            )
+            transactions = [
+                DeltaTransaction(each.application, each.version) for each in (transaction, also) if each
+            ]
             try:
                 self._delta.create_write_transaction(
                     actions,
@@ -305,7 +306,7 @@ class Delta:
                     partition_by=[DAY],
                     commit_properties=CommitProperties(
                         custom_metadata={_NOTE: json.dumps(note)} if note is not None else None,
-                        app_transactions=transactions,
+                        app_transactions=transactions or None,
                         max_commit_retries=_COMMIT_RETRIES,
                     ),
                 )

@@ -1,0 +1,254 @@
+"""What lies in quarantine taken again, after a source, a file or a right was mended."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from trailhawk.connectors.batch import Batch
+from trailhawk.connectors.ledger import Taken, settle
+from trailhawk.connectors.objects import LogObject, Transform
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts
+from trailhawk.connectors.quarantine import QUARANTINE, Quarantined, quarantined
+from trailhawk.connectors.store import Clock, Phase, Store, followers
+from trailhawk.errors import NotFoundError
+from trailhawk.lake import Lake
+from trailhawk.sources import BadPart, Source, Unpacked
+
+BATCH_RECORDS: Final = 50_000
+MAX_BYTES: Final = 128 * 1024 * 1024
+"""A part larger than this, unpacked, is not tried again as a whole."""
+
+Open = Callable[[str], BinaryIO]
+"""Opens an object by its location; OSError where it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What became of a part: `stored` (it left the quarantine), `bad` (as before, see `reason`), `gone` (its
+    bytes cannot be had any more) or `left` (another process was faster)."""
+
+    id: str
+    location: str
+    state: str
+    rows: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    reason: str = ""
+
+
+class _GoneError(Exception):
+    """The bytes of a part cannot be had; the message says why."""
+
+
+def retry(
+    lake: Lake,
+    ids: Iterable[str] | None = None,
+    *,
+    clock: Clock,
+    sources: Sequence[Source],
+    transforms: Mapping[str, Transform] | None = None,
+    open_object: Open | None = None,
+    worker: str = "",
+    phase: Phase = lambda _: None,
+) -> list[Retried]:
+    """Take the parts of these ids (or all) again; one entry for each.
+
+    The bytes are those kept in quarantine where they are whole, else those of the object, if it is still
+    the same. A part that gives at least one record leaves the quarantine with the commit that stores its
+    rows, exactly once, and what of it is still bad comes into quarantine anew. NotFoundError for an id that
+    there is not.
+    """
+    lake = lake.apart()
+    for name in dict.fromkeys([*(source.table.name for source in sources), QUARANTINE.name]):
+        settle(lake, name, followers(name))
+    waiting = {part.id: part for part in quarantined(lake)}
+    wanted = list(waiting) if ids is None else list(dict.fromkeys(ids))
+    for part_id in wanted:
+        if part_id not in waiting:
+            raise NotFoundError(
+                f"nothing in quarantine has the id {part_id!r}", hint="see `trailhawk quarantine list`"
+            )
+    taken = Taken(lake)
+    taken.refresh()
+    run = _Run(lake, taken, clock, phase, worker, transforms or {})
+    for part_id in wanted:
+        bad = waiting[part_id]
+        try:
+            part = _read(bad, sources, taken, clock, open_object or _open_file)
+        except _GoneError as error:
+            run.told.append(Retried(bad.id, bad.location, "gone", reason=str(error)))
+        else:
+            run.add(bad, part)
+    run.flush()
+    return sorted(run.told, key=lambda told: wanted.index(told.id))
+
+
+def _open_file(location: str) -> BinaryIO:
+    return Path(location).open("rb")
+
+
+class _Run:
+    """The batches of a retry, and what became of the parts so far."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        taken: Taken,
+        clock: Clock,
+        phase: Phase,
+        worker: str,
+        transforms: Mapping[str, Transform],
+    ) -> None:
+        self.told: list[Retried] = []
+        self._lake = lake
+        self._taken = taken
+        self._clock = clock
+        self._phase = phase
+        self._worker = worker
+        self._transforms = transforms
+        self._batches: dict[str, Batch] = {}
+
+    def add(self, bad: Quarantined, part: Part) -> None:
+        if part.source is None or (not part.texts and not part.arrived):
+            reason = part.bad[0].reason if part.bad and bad.size else bad.reason
+            self.told.append(Retried(bad.id, bad.location, "bad", reason=reason))
+            return
+        name = part.source.table.name
+        if name not in self._batches:
+            self._batches[name] = Batch(part.source.table, self._phase)
+        self._batches[name].add(part)
+        if self._batches[name].records >= BATCH_RECORDS:
+            self.flush()
+
+    def flush(self) -> None:
+        batches, self._batches = self._batches, {}
+        for name, batch in batches.items():
+            table = self._lake.table(name)
+            if table is None:
+                raise NotFoundError(f"no table {name!r} in the lake")
+            store = Store(
+                self._lake,
+                table,
+                self._taken,
+                clock=self._clock,
+                phase=self._phase,
+                worker=self._worker,
+                transform=self._transforms.get(name),
+            )
+            stored = {part.released: part for part in store.store(batch)}
+            self.told += [_told(part, stored.get(part.released)) for part in batch.parts]
+
+
+def _told(part: Part, stored: Part | None) -> Retried:
+    if stored is None and part.dropped:
+        return Retried(part.released, part.item.location, "bad", reason=part.bad[0].reason)
+    if stored is None:
+        return Retried(part.released, part.item.location, "left")
+    return Retried(
+        part.released,
+        part.item.location,
+        "stored",
+        rows=stored.rows,
+        duplicates=stored.duplicates,
+        filtered=stored.filtered,
+        reason="; ".join(bad.reason for bad in stored.bad[:3]),
+    )
+
+
+def _read(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, open_object: Open) -> Part:
+    """The part's records as today's sources read them, as one part that leaves the quarantine."""
+    source = next((each for each in sources if each.name == bad.source), None)
+    if bad.object.startswith(UNREADABLE):
+        return _arrived(bad, sources, taken, clock, open_object)
+    item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, open_object)), identity=bad.object)
+    with item.open() as file, closing(Opened(item, file)) as opened:
+        parts = list(
+            read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
+        )
+    return dataclasses.replace(_one(parts, bad.start), state="retried", released=bad.id)
+
+
+def _arrived(
+    bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, open_object: Open
+) -> Part:
+    """An object that could not be read and now can: it is taken as any other, and its mark goes."""
+    item = LogObject(bad.location, lambda: open_object(bad.location))
+    try:
+        with item.open() as file, closing(Opened(item, file)) as opened:
+            if opened.size > MAX_BYTES:
+                raise _GoneError("it can be read now, but is too large for this; ingest it")
+            parts = list(
+                read_parts(item, opened, sources=sources, source=None, taken=_Nothing(taken), now=clock())
+            )
+    except OSError as error:
+        raise _GoneError(f"cannot be read: {error.strerror or error}") from None
+    part = dataclasses.replace(_one(parts, 0), released=bad.id, arrived=True)
+    if part.key in taken:  # an ingest took it meanwhile; only the mark is left
+        part = dataclasses.replace(part, key=bad.object, state="retried", texts=(), found=0, bad=[])
+    return part
+
+
+def _one(parts: Sequence[Part], start: int) -> Part:
+    """The parts of an object as one, `start` bytes into the object they come from."""
+    texts: list[bytes] = []
+    starts: list[int] = []
+    bad: list[BadPart] = []
+    for part in parts:
+        texts += part.texts
+        starts += [start + part.position(place) for place in range(len(part.texts))]
+        bad += [dataclasses.replace(each, start=start + each.start) for each in part.bad]
+    return dataclasses.replace(
+        parts[-1],
+        first_record=0,
+        texts=texts,
+        position=starts.__getitem__,
+        found=len(texts),
+        bad=bad,
+    )
+
+
+class _Nothing(Taken):
+    """A ledger that knows no parts: what is tried again is read whole."""
+
+    def __init__(self, taken: Taken) -> None:
+        self.__dict__.update(taken.__dict__)
+
+    def __contains__(self, key: str) -> bool:
+        return False
+
+
+def _bytes(bad: Quarantined, open_object: Open) -> bytes:
+    """The uncompressed bytes of a part."""
+    if bad.size == len(bad.content) and bad.size:
+        return bad.content
+    if bad.size > MAX_BYTES:
+        raise _GoneError(f"{bad.size:,} bytes are too many to try again at once")
+    try:
+        with open_object(bad.location) as file:
+            content = _cut(Unpacked(file), bad.start, bad.size)
+    except OSError as error:
+        raise _GoneError(f"cannot be read: {error.strerror or error}") from None
+    if hashlib.sha256(content).hexdigest() != bad.sha256:
+        raise _GoneError("its object is another one by now")
+    return content
+
+
+def _cut(blocks: Iterable[bytes], start: int, size: int) -> bytes:
+    """The bytes [start, start + size) of blocks."""
+    return b"".join(_between(iter(blocks), start, start + size))
+
+
+def _between(blocks: Iterator[bytes], start: int, end: int) -> Iterator[bytes]:
+    at = 0
+    for block in blocks:
+        yield block[max(0, start - at) : max(0, end - at)]
+        at += len(block)
+        if at >= end:
+            return
