@@ -17,7 +17,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> DuckDBEngine:
     home: Path = tmp_path_factory.mktemp("lake")
-    return DuckDBEngine(Lake(home, []), limits=Limits(memory=1 << 30, seconds=5))
+    return DuckDBEngine(Lake(home, []), limits=Limits(memory=1 << 30, seconds=60))
 
 
 ROWS = 'datatable(x: long, s: string) [1, "a", 2, "b"]'

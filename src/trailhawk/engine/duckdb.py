@@ -276,7 +276,7 @@ class DuckDBEngine:
             with query.inside(cursor):
                 return cursor.sql(sql).to_arrow_table()
         except duckdb.InterruptException:
-            raise query.reason or LimitError("the query was stopped") from None
+            raise query.error() from None
         except duckdb.OutOfMemoryException:
             raise _too_much_memory() from None
         except duckdb.Error as error:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from trailhawk.engine.watch import WATCHER
 from trailhawk.kql.functions.python import PythonFunction
 from trailhawk.kql.lower import column_name, json_text
 from trailhawk.kql.plan import Apply, Frame, OutColumn
@@ -16,6 +17,10 @@ from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+_PART = 50_000
+"""Rows that are made Python's values at a time."""
 
 
 def frame(table: pa.Table, columns: tuple[OutColumn, ...]) -> Frame:
@@ -34,12 +39,13 @@ def applied(node: Apply, inputs: tuple[Frame, ...]) -> pa.Table:
     return pa.table(arrays, names=[column_name(column.id) for column in node.columns])
 
 
-def udf(function: PythonFunction) -> Callable[..., pa.Array]:
-    """The body over Arrow columns, as DuckDB calls it."""
+def udf(function: PythonFunction, seconds: float) -> Callable[..., pa.Array]:
+    """The body over Arrow columns, as DuckDB calls it; one call lasts at most these seconds."""
 
     def over(*args: pa.ChunkedArray) -> pa.Array:
-        columns = [_values(arg, type_) for arg, type_ in zip(args, function.params, strict=True)]
-        return _array([function.body(*row) for row in zip(*columns, strict=True)], function.returns)
+        with WATCHER.calling(seconds):
+            columns = [_values(arg, type_) for arg, type_ in zip(args, function.params, strict=True)]
+            return _array([function.body(*row) for row in zip(*columns, strict=True)], function.returns)
 
     over.__annotations__.clear()  # DuckDB would look its names up here
     # DuckDB counts the parameters of the signature, and would count *args as one.
@@ -55,7 +61,10 @@ def _values(array: pa.ChunkedArray, type_: KqlType) -> list[object]:
     if type_ is KqlType.DATETIME:
         whole = array.cast(pa.timestamp("us")).cast(pa.int64()).to_pylist()
         return [None if value is None else value * 10 for value in whole]
-    values: list[object] = array.to_pylist()
+    values: list[object] = []
+    # A part at a time: only between Python's own steps can it be stopped.
+    for start in range(0, len(array), _PART):
+        values += array.slice(start, _PART).to_pylist()
     if type_ is KqlType.DYNAMIC:
         return [None if value is None else msgspec.json.decode(str(value)) for value in values]
     if type_ is KqlType.STRING:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from sqlglot.dialects.duckdb import DuckDB
 from trailhawk.errors import LimitError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
-from trailhawk.kql.functions.dynamic import PARSE_JSON
+from trailhawk.kql.functions.dynamic import PARSE_JSON, range_places
 from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg
 from trailhawk.kql.passes import shared_plans
 from trailhawk.kql.plan import (
@@ -333,6 +334,14 @@ class _Lowering:
         below = self._ready(self.relation(node.input))
         ids = [column.id for column in node.input.columns]
         select = self.select(_Relation(below.source, below.columns, below.where), ids)
+        places = _places(node)
+        if places is not None:
+            # As a list they would all be in memory at once, and computed before the engine's limits hold.
+            names = "".join(f"below.{column_name(id_)}, " for id_ in ids)
+            fresh_name = column_name(node.columns[-1].id)
+            table = f"range(0, {places}) AS places, ({_text(select)}) AS below"
+            text = f"SELECT {names}places.range AS {fresh_name} FROM {table}"
+            return self._table(self._cte(text), [column.id for column in node.columns])
         if not ids:
             select.set("expressions", [])
         lists = [self.expression(item, below.columns) for item in node.lists]
@@ -490,6 +499,16 @@ def _over(tree: exp.Expr, number: exp.Expr, partition: list[exp.Expr]) -> exp.Ex
         for key in partition:
             window.append("partition_by", key.copy())
     return tree
+
+
+def _places(node: Unnest) -> int | None:
+    """How many places a `range` of constants has; None of any other list."""
+    match node:
+        case Unnest(lists=(Call(args=(Const(value=float() as steps),)) as call,), index=False, limit=None):
+            # A bound that no number of rows ever reaches, so that every count is a long.
+            is_range = call.overload is range_places.overloads[0] and math.isfinite(steps)
+            return max(0, min(math.floor(steps) + 1, 2**62)) if is_range else None
+    return None
 
 
 def _inner_windows(tree: exp.Expr) -> list[exp.Window]:

@@ -1,0 +1,134 @@
+"""What ends a query: its time and its memory, in the engine, in Python beside it and in Python inside it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from trailhawk.engine.duckdb import DuckDBEngine, Limits
+from trailhawk.engine.watch import Stopped, Watched, Watcher, resident
+from trailhawk.errors import LimitError
+from trailhawk.lake.catalog import Lake
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+SECONDS = 1.0
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
+    home: Path = tmp_path_factory.mktemp("home")
+    lake = Lake(home / "lake", [])
+    # What is imported when it is first used must not count.
+    warm = DuckDBEngine(lake)
+    warm.query("print series_fit_2lines(range(1, 20)), hash_sha256(1)", now=NOW)
+    warm.query(SCAN.format(rows=2), now=NOW)
+    warm.close()
+    limits = Limits(memory=256 << 20, seconds=SECONDS, temporary=64 << 20)
+    engine = DuckDBEngine(lake, limits=limits, temporary=home / "temporary")
+    yield engine
+    engine.close()
+
+
+SCAN = (
+    "range x from 1 to {rows} step 1 | sort by x asc"
+    " | scan declare (s: long = 0) with (step a: true => s = a.s + x;) | count"
+)
+SLOW = {
+    "in the engine": "range x from 1 to 1000000000 step 1 | summarize dcount(hash_sha256(x))",
+    "in Python that takes all rows": SCAN.format(rows=3_000_000),
+    "in Python that takes a row": "range x from 1 to 20000 step 1 | extend s = range(x, x + 2000)"
+    " | extend p = series_fit_2lines(s) | summarize count(), max(tostring(p))",
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_a_slow_query_ends_in_time(engine: DuckDBEngine, name: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(LimitError, match=r"the query ran longer than 1 s|needs more memory"):
+        engine.query(SLOW[name], now=NOW)
+    assert time.monotonic() - started < 20  # on a busy machine too
+    # And the engine is as it was.
+    assert engine.query("print 1", now=NOW).tuples() == [(1,)]
+    assert engine.query(SCAN.format(rows=3), now=NOW).tuples() == [(3,)]
+
+
+def test_rows_beyond_memory_end_in_an_error(tmp_path: Path) -> None:
+    limits = Limits(memory=128 << 20, seconds=60, temporary=64 << 20)
+    small = DuckDBEngine(Lake(tmp_path / "lake", []), limits=limits, temporary=tmp_path / "temporary")
+    before = resident()
+    text = "range a from 1 to 100000 step 1 | extend k = 1 | as t | join kind=inner t on k"
+    with pytest.raises(LimitError, match="needs more memory than it may use"):
+        small.query(text, now=NOW)
+    assert resident() - before < 2 << 30
+    assert small.query("print 1", now=NOW).tuples() == [(1,)]
+    small.close()
+
+
+def test_queries_of_other_threads_go_on(engine: DuckDBEngine) -> None:
+    failures: list[Exception] = []
+    done: list[int] = []
+
+    def work() -> None:
+        until = time.monotonic() + 2 * SECONDS
+        try:
+            while time.monotonic() < until:
+                done.append(len(engine.query(SCAN.format(rows=100), now=NOW).tuples()))
+        except Exception as error:  # told by the assertion below
+            failures.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    with pytest.raises(LimitError):
+        engine.query(SLOW["in Python that takes all rows"], now=NOW)
+    thread.join()
+    assert failures == []
+    assert done
+
+
+def test_a_query_that_ends_at_its_limit_leaves_nothing_behind() -> None:
+    watcher = Watcher()
+
+    def body(query: Watched) -> int:
+        until = query.until + 0.05  # the watcher looks while this ends
+        while time.monotonic() < until:
+            pass
+        return 1
+
+    ended = 0
+    for _ in range(20):
+        try:
+            watcher.run(body, seconds=0.01, growth=1 << 40)
+        except LimitError:
+            ended += 1
+    for _ in range(1000):
+        time.sleep(0)  # an exception that was left would come here
+    assert ended > 0
+
+
+def test_a_run_inside_another_is_part_of_it() -> None:
+    watcher = Watcher()
+    seen: list[Watched] = []
+
+    def outer(query: Watched) -> int:
+        seen.append(query)
+        return watcher.run(lambda inner: (seen.append(inner), 7)[1], seconds=0.001, growth=1)
+
+    assert watcher.run(outer, seconds=60, growth=1 << 40) == 7
+    assert seen[0] is seen[1]
+
+
+def test_python_that_the_engine_calls_is_stopped() -> None:
+    watcher = Watcher()
+
+    def body(_: Watched) -> None:
+        with watcher.calling(0.1):
+            while True:
+                pass
+
+    with pytest.raises((Stopped, LimitError)):
+        watcher.run(body, seconds=60, growth=1 << 40)
