@@ -72,14 +72,31 @@ class WindowRecord:
 def open_state(url: str) -> sa.Engine:
     """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers.
 
-    Whatever the database refuses comes as StateError.
+    Transactions come one after the other, in every database. Whatever the database refuses comes as
+    StateError.
     """
-    engine = sa.create_engine(url)
+    try:
+        where = sa.make_url(url)
+        if where.drivername == "postgresql":
+            where = where.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(where)
+    except ModuleNotFoundError as error:
+        raise StateError(
+            f"the state database needs the package {error.name}", hint="pip install 'trailhawk[postgresql]'"
+        ) from None
+    except sa.exc.ArgumentError:
+        raise StateError("the address of the state database is none", hint="see [state] url") from None
     sa.event.listen(engine, "handle_error", _refused)
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
+    elif engine.dialect.name == "postgresql":
+        sa.event.listen(engine, "begin", _begin_alone)
     return engine
+
+
+_STATE_LOCK = 7_215_091_644_237
+"""A number of our own among the advisory locks of a database."""
 
 
 def sqlite_url(path: Path) -> str:
@@ -106,6 +123,12 @@ def _set_up_sqlite(connection: object, _: object) -> None:
 def _begin_immediate(connection: sa.Connection) -> None:
     # A transaction that reads first and writes later would fail when another process wrote in between.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_alone(connection: sa.Connection) -> None:
+    # What reads first and writes later must not be overtaken in between: one transaction at a time, as in
+    # SQLite. The lock ends with the transaction.
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_STATE_LOCK})")
 
 
 class AlertStore:
