@@ -27,6 +27,7 @@ from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
+from trailhawk.kql.literals import DATETIME_MAX, DATETIME_MIN
 from trailhawk.kql.lower import column_name, lower
 from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.passes import optimize
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DEFAULT_MEMORY = 4 << 30
+_FIRST_TIME, _LAST_TIME = DATETIME_MIN // 10, DATETIME_MAX // 10
+"""Microseconds since 1970 of the first and the last moment that KQL knows."""
 _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
 _UDF_FAILED = "Python exception occurred while executing the UDF"
@@ -413,4 +416,18 @@ def _named(table: pa.Table, wanted: Iterable[str], columns: tuple[Column, ...]) 
     import pyarrow as pa
 
     arrays = [table.column(name) for name in wanted]
+    arrays = [_in_years(found) if pa.types.is_timestamp(found.type) else found for found in arrays]
     return pa.table(arrays, names=[column.name for column in columns])
+
+
+def _in_years(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times of the years 1 to 9999, which is what KQL knows; what the engine computed beyond them is null."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ticks = times.cast(pa.int64())
+    found = pc.min_max(ticks).as_py()
+    if found["min"] is None or (found["min"] >= _FIRST_TIME and found["max"] <= _LAST_TIME):
+        return times
+    known = pc.and_(pc.greater_equal(ticks, _FIRST_TIME), pc.less_equal(ticks, _LAST_TIME))
+    return pc.if_else(known, times, pa.scalar(None, times.type))

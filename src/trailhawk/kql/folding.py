@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 
-from trailhawk.kql.literals import datetime_ticks, format_datetime, format_timespan, timespan_ticks
+from trailhawk.kql.literals import (
+    DATETIME_MAX,
+    DATETIME_MIN,
+    datetime_ticks,
+    format_datetime,
+    format_timespan,
+    timespan_ticks,
+)
 from trailhawk.kql.plan import Const, Expr
 from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
@@ -71,9 +78,13 @@ def fold(name: str, args: tuple[Const, ...], result: KqlType) -> Const | None:
     try:
         value = _fold(name, args, result)
     except (OverflowError, ValueError):
-        return None
-    if isinstance(value, int) and not isinstance(value, bool) and not -_INT64 <= value < _INT64:
-        return None
+        # A day outside the years 1 to 9999 is null.
+        return Const(result, None) if result is _T.DATETIME else None
+    if isinstance(value, int) and not isinstance(value, bool):
+        if result is _T.DATETIME and not DATETIME_MIN <= value <= DATETIME_MAX:
+            return Const(result, None)
+        if not -_INT64 <= value < _INT64:
+            return None
     return None if value is None else Const(result, value)
 
 

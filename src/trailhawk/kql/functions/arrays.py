@@ -64,7 +64,10 @@ def _with_items(array: Sql, body: Callable[[Sql], Sql]) -> Sql:
 
 def _items(array: Sql) -> Sql:
     """The elements; none of what is no array."""
-    return sql.coalesce(elements(array), exp.Array())
+    # The engine takes the elements of a constant null for one JSON value.
+    return exp.Cast(
+        this=sql.coalesce(elements(array), exp.Array()), to=exp.DataType.build("JSON[]", dialect="duckdb")
+    )
 
 
 def _all_arrays(arrays: tuple[Sql, ...], value: Sql) -> Sql:

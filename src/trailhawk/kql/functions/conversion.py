@@ -315,7 +315,15 @@ def todatetime(value: String) -> Datetime:
     """
     plain = sql.call("replace", value, "\u202f", " ")
     forms = exp.Array(expressions=[sql.literal(form) for form in _DATETIME_FORMS])
-    return sql.coalesce(sql.try_cast(plain, KqlType.DATETIME), sql.call("try_strptime", plain.copy(), forms))
+    # 'epoch' and 'infinity' are times for the engine alone.
+    begins = sql.call("ltrim", plain.copy())
+    is_number = sql.all_of(
+        sql.binary(exp.GTE, begins, sql.literal("0")), sql.binary(exp.LT, begins.copy(), sql.literal(":"))
+    )
+    read = sql.case((is_number, sql.try_cast(plain, KqlType.DATETIME)), otherwise=sql.null(KqlType.DATETIME))
+    with_clock = sql.any_of(is_number.copy(), sql.call("contains", plain.copy(), ":"))
+    written = sql.case((with_clock, sql.call("try_strptime", plain.copy(), forms)), otherwise=exp.Null())
+    return sql.coalesce(read, written)
 
 
 @todatetime.overload

@@ -44,7 +44,7 @@ def join(binder: Binder, node: Node, operator: syntax.Join, env: Env) -> Node:
     if carried(binder, node) and kind not in (JoinKind.INNER, JoinKind.LEFT_OUTER, JoinKind.LEFT_SEMI):
         raise UnsupportedError(f"join kind={kind.value} inside a sub-pipe", operator.span)
     right = binder.table(operator.right, env)
-    keys = join_keys(binder, node, right, operator.keys, env)
+    keys = join_keys(binder, node, right, operator, env)
     if kind in (JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI):
         return Join(node.columns, node, right, kind, keys)
     if kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI):
@@ -73,10 +73,10 @@ def join_kind(operator: syntax.Join | syntax.Lookup, default: str) -> JoinKind:
 
 
 def join_keys(
-    binder: Binder, left: Node, right: Node, keys: Sequence[syntax.Expr], env: Env
+    binder: Binder, left: Node, right: Node, operator: syntax.Join | syntax.Lookup, env: Env
 ) -> tuple[tuple[Expr, Expr], ...]:
     found: list[tuple[Expr, Expr]] = []
-    pending = list(keys)
+    pending = list(operator.keys)
     while pending:
         key = pending.pop(0)
         if isinstance(key, syntax.Binary) and key.op == "and":
@@ -99,6 +99,8 @@ def join_keys(
         if a.type is not b.type and not (a.type.is_number and b.type.is_number):
             raise BindingError(f"the key's types differ: {a.type.value} and {b.type.value}", key.span)
         found.append((a, b))
+    if not found:
+        raise BindingError("a join needs keys", operator.span, hint="write `on` and the columns that meet")
     return tuple(found)
 
 
@@ -108,7 +110,7 @@ def lookup(binder: Binder, node: Node, operator: syntax.Lookup, env: Env) -> Nod
     if kind not in (JoinKind.LEFT_OUTER, JoinKind.INNER):
         raise BindingError("lookup is leftouter or inner", operator.span)
     right = binder.table(operator.right, env)
-    keys = join_keys(binder, node, right, operator.keys, env)
+    keys = join_keys(binder, node, right, operator, env)
     used = {b.id for _, b in keys if isinstance(b, ColumnRef)}
     joined = Join(beside(node, right.columns), node, right, kind, keys)
     kept = [column for column in joined.columns if column.id not in used]
