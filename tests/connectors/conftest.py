@@ -7,7 +7,7 @@ import itertools
 import json
 import random
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -165,3 +165,28 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture
 def stop() -> threading.Event:
     return threading.Event()
+
+
+@pytest.fixture
+def limited(aws: Aws, aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """A function that signs in a user who may only do these actions; from then on moto checks rights."""
+    from urllib.request import Request, urlopen
+
+    def reset_auth(count: str) -> None:
+        kind = {"Content-Type": "text/plain"}
+        with urlopen(Request(f"{aws_server}/moto-api/reset-auth", count.encode(), kind, method="POST")):
+            pass
+
+    def sign_in(*actions: str) -> None:
+        iam = boto3.client("iam", endpoint_url=aws_server, region_name="eu-west-1")
+        iam.create_user(UserName="reader")
+        statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+        iam.put_user_policy(UserName="reader", PolicyName="p", PolicyDocument=policy)
+        key = iam.create_access_key(UserName="reader")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        reset_auth("0")
+
+    yield sign_in
+    reset_auth("inf")

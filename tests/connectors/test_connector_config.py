@@ -71,7 +71,10 @@ def test_none(tmp_path: Path) -> None:
             f'type = "sqs"\nqueue_url = "{QUEUE}"\nvisibility = 3',
             ("connectors.main.visibility", "did you mean"),
         ),
-        (f'type = "sqs"\nqueue_url = "{QUEUE}"\ntries = 0', ("connectors.main.tries is 0", "from 1 to 1,000")),
+        (
+            f'type = "sqs"\nqueue_url = "{QUEUE}"\ntries = 0',
+            ("connectors.main.tries is 0", "from 1 to 1,000"),
+        ),
         (f'type = "sqs"\nqueue_url = "{QUEUE}"\non_poison = "drop"', ("on_poison is 'drop'", "redrive")),
         (
             f'type = "sqs"\nqueue_url = "{QUEUE}"\nexternal_id = "x"',
@@ -82,6 +85,10 @@ def test_none(tmp_path: Path) -> None:
             ("endpoint_url is 'store:9000'",),
         ),
         (f'type = "sqs"\nqueue_url = "{QUEUE}"\nbuckets = ["s3://logs"]', ("buckets has 's3://logs'",)),
+        (
+            f'type = "sqs"\nqueue_url = "{QUEUE}"\nrole_arn = "reader"',
+            ("role_arn is 'reader'", "arn:aws:iam::"),
+        ),
         ('type = "s3"', ("connectors.main.locations is missing", "s3://BUCKET")),
         ('type = "s3"\nlocations = ["logs/x"]', ("locations has 'logs/x'", "s3://BUCKET")),
         ('type = "s3"\nlocations = ["s3:///x"]', ("locations has 's3:///x'",)),

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -233,30 +231,6 @@ def test_nobody_signed_in(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # --- with IAM at work ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def limited(aws: Aws, aws_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A function that signs in a user who may only do these actions; from then on moto checks rights."""
-
-    def reset_auth(count: str) -> None:
-        kind = {"Content-Type": "text/plain"}
-        with urlopen(Request(f"{aws_server}/moto-api/reset-auth", count.encode(), kind, method="POST")):
-            pass
-
-    def sign_in(*actions: str) -> None:
-        iam = boto3.client("iam", endpoint_url=aws_server, region_name="eu-west-1")
-        iam.create_user(UserName="reader")
-        statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
-        policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-        iam.put_user_policy(UserName="reader", PolicyName="p", PolicyDocument=policy)
-        key = iam.create_access_key(UserName="reader")["AccessKey"]
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-        reset_auth("0")
-
-    yield sign_in
-    reset_auth("inf")
 
 
 def test_rights_that_are_missing(aws: Aws, limited: Any) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, Intake
     from trailhawk.settings import Section
 
+_ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}")
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]", re.IGNORECASE)
 _LOCATION: Final = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?", re.DOTALL)
@@ -62,6 +63,10 @@ class Access:
             duration=section.number("session_seconds", 3600, least=900, most=43_200),
             endpoint_url=section.text("endpoint_url", ""),
         )
+        if access.role_arn and not _ROLE.fullmatch(access.role_arn):
+            raise section.wrong(
+                "role_arn", f"is {access.role_arn!r}", hint="write arn:aws:iam::ACCOUNT:role/NAME"
+            )
         if access.external_id and not access.role_arn:
             raise section.wrong("external_id", "is given without role_arn", hint="say which role it is for")
         if access.web_identity_token_file and not access.role_arn:

@@ -1,0 +1,122 @@
+"""Who a connector is: role by token or external id, profile, environment; renewed before the end."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from botocore.exceptions import CredentialRetrievalError
+
+from trailhawk.connectors import credentials
+from trailhawk.connectors.config import Access
+from trailhawk.connectors.retry import Kind, fault_of
+from trailhawk.errors import UsageError
+
+if TYPE_CHECKING:
+    from conftest import Aws
+
+ROLE = "arn:aws:iam::123456789012:role/reader"
+
+
+def caller(aws: Aws, access: Access, **settings: Any) -> str:
+    session = credentials.session(access, **settings)
+    return credentials.sts_client(session, access).get_caller_identity()["Arn"]
+
+
+def test_the_environment(aws: Aws) -> None:
+    assert caller(aws, aws.access).endswith("user/moto")
+
+
+def test_a_role_with_an_external_id(aws: Aws) -> None:
+    access = dataclasses.replace(aws.access, role_arn=ROLE, external_id="secret-word", session_name="hunt")
+    assert caller(aws, access) == "arn:aws:sts::123456789012:assumed-role/reader/hunt"
+
+
+def test_a_role_by_web_identity_needs_no_other_credentials(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "token").write_text("a.b.c\n")
+    access = dataclasses.replace(aws.access, role_arn=ROLE, web_identity_token_file=str(tmp_path / "token"))
+    assert caller(aws, access) == "arn:aws:sts::123456789012:assumed-role/reader/trailhawk"
+
+
+def test_a_profile(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "shared").write_text("[hunt]\naws_access_key_id = AKID2\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "shared"))
+    session = credentials.session(Access(profile="hunt"))
+    found = session.get_credentials()
+    assert found is not None
+    assert found.access_key == "AKID2"
+    with pytest.raises(UsageError, match="other"):
+        credentials.session(Access(profile="other"))
+
+
+def clock_of(moments: list[dt.datetime]) -> Callable[[], dt.datetime]:
+    return lambda: moments[0]
+
+
+def test_credentials_are_renewed_before_they_end(
+    aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a quarter of an hour of their end, with the token that the file has then."""
+    tokens: list[str] = []
+    real = credentials.assume
+
+    def assume(access: Access, base: Any) -> Any:
+        tokens.append(credentials.token(Path(access.web_identity_token_file)))
+        return real(access, base)
+
+    monkeypatch.setattr(credentials, "assume", assume)
+    (tmp_path / "token").write_text("first")
+    access = dataclasses.replace(
+        aws.access, role_arn=ROLE, web_identity_token_file=str(tmp_path / "token"), duration=3600
+    )
+    now = [dt.datetime.now(dt.UTC)]
+    session = credentials.session(access, now=clock_of(now))
+    held = session.get_credentials()
+    assert held is not None
+    first = held.get_frozen_credentials()
+    assert tokens == ["first"]
+    now[0] += dt.timedelta(minutes=44)
+    assert held.get_frozen_credentials() == first
+    (tmp_path / "token").write_text("second")
+    now[0] += dt.timedelta(minutes=2)
+    assert held.get_frozen_credentials() != first
+    assert tokens == ["first", "second"]
+
+
+@pytest.mark.parametrize("text", [None, "", " \n", "x" * 70_000, "é"])
+def test_a_token_file_without_a_token(aws: Aws, tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "token"
+    if text is not None:
+        file.write_text(text)
+    access = dataclasses.replace(aws.access, role_arn=ROLE, web_identity_token_file=str(file))
+    with pytest.raises(CredentialRetrievalError) as caught:
+        caller(aws, access)
+    assert str(file) in str(caught.value)
+    assert fault_of(caught.value).kind is Kind.CREDENTIALS
+
+
+def test_a_refusal_by_sts_is_no_refusal_of_an_object(aws: Aws, limited: Callable[..., None]) -> None:
+    """It is waited out: no object is set aside for it."""
+    limited("s3:*")
+    access = dataclasses.replace(aws.access, role_arn=ROLE)
+    session = credentials.session(access)
+    with pytest.raises(CredentialRetrievalError) as caught:
+        credentials.s3_client(session, access).get_object(Bucket="logs", Key="a")
+    assert "AccessDenied" in str(caught.value)
+    assert fault_of(caught.value).passes
+
+
+def test_own_stores_are_asked_by_path(aws: Aws) -> None:
+    client = credentials.s3_client(credentials.session(aws.access), aws.access)
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "logs", "Key": "a"})
+    assert url.startswith(f"{aws.url}/logs/a")
