@@ -43,7 +43,7 @@ _LEDGER_SLICE = 50_000
 def verify(
     context: typer.Context,
     target: Annotated[
-        str, typer.Argument(metavar="BUCKET|FOLDER", help="s3://bucket[/prefix], or a folder with a copy.")
+        str, typer.Argument(metavar="BUCKET|FOLDER", help="s3://bucket or s3://bucket/prefix, or a folder.")
     ],
     keys: Annotated[
         str,
