@@ -16,14 +16,17 @@ from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
 if TYPE_CHECKING:
+    import threading
+
     import pyarrow as pa
 
+    from trailhawk.connectors.again import Retried
     from trailhawk.connectors.config import ConnectorSettings
     from trailhawk.connectors.connector import Connector
     from trailhawk.connectors.connector import State as ConnectorState
-    from trailhawk.connectors.again import Retried
     from trailhawk.connectors.ingest import Progress as IngestProgress
     from trailhawk.connectors.ingest import Summary as IngestSummary
+    from trailhawk.connectors.objects import Outcome as ObjectOutcome
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.connectors.sentinel_health import Told
@@ -228,7 +231,14 @@ class Workspace:
 
     # What it does
 
-    def ingest(self, paths: Iterable[Path], progress: Callable[[IngestProgress], None]) -> IngestSummary:
+    def ingest(
+        self,
+        paths: Iterable[Path],
+        progress: Callable[[IngestProgress], None] = lambda _: None,
+        *,
+        told: Callable[[ObjectOutcome], None] = lambda _: None,
+        strict: bool = False,
+    ) -> IngestSummary:
         """Take log files into the lake."""
         from trailhawk.connectors.ingest import ingest
 
@@ -239,6 +249,32 @@ class Workspace:
             progress=progress,
             sources=self.sources,
             transforms=self.transforms(lasting=False),
+            told=told,
+            strict=strict,
+        )
+
+    def follow(
+        self,
+        paths: Iterable[Path],
+        stop: threading.Event,
+        *,
+        told: Callable[[ObjectOutcome], None] = lambda _: None,
+        strict: bool = False,
+        quiet: timedelta = timedelta(seconds=10),
+    ) -> IngestSummary:
+        """Take log files as they are completed, until told to stop."""
+        from trailhawk.connectors.ingest import follow
+
+        return follow(
+            self.lake,
+            paths,
+            clock=self.clock,
+            stop=stop,
+            sources=self.sources,
+            transforms=self.transforms(lasting=True),
+            told=told,
+            strict=strict,
+            quiet=quiet,
         )
 
     @cached_property

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from enum import StrEnum
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,6 +17,7 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
+from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members, to_json, visible
 
@@ -65,7 +62,7 @@ def run(
     """
     connector = workspace_of(context).connector(name)
     stop = threading.Event()
-    with _stopped_by_signals(stop):
+    with stopped_by_signals(stop):
         state = _run(connector, stop, once=once, quiet=quiet)
     show_one({key: value for key, value in members(state).items() if key in _SUMMARY}, form)
     if state.set_aside:
@@ -199,20 +196,3 @@ def _run(connector: Connector, stop: threading.Event, *, once: bool, quiet: bool
     if failed:
         raise failed[0]
     return connector.state()
-
-
-@contextmanager
-def _stopped_by_signals(stop: threading.Event) -> Iterator[None]:
-    """Set `stop` at the first SIGINT or SIGTERM; a second SIGINT interrupts."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

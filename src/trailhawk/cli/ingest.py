@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from trailhawk.cli.options import FormatOption, QuietOption, examples, single, tell, workspace_of
+from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, show_one
-from trailhawk.render.text import members
+from trailhawk.render.text import members, visible
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.objects import Outcome
+
+_LISTED: Final = 20
 
 app = single()
 
@@ -18,26 +25,64 @@ app = single()
     epilog=examples(
         "trailhawk ingest ~/logs/cloudtrail",
         "trailhawk ingest one.json.gz two.json --format json",
+        "trailhawk ingest --follow /var/log/aws",
     )
 )
 def ingest(
     context: typer.Context,
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Log files, and folders of them.")],
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Go on, and take new files as they are completed.")
+    ] = False,
+    quiet_seconds: Annotated[
+        float,
+        typer.Option(
+            "--quiet-for", metavar="SECONDS", min=0, help="When a followed file counts as complete."
+        ),
+    ] = 10.0,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="What no source knows is quarantined, whatever its name.")
+    ] = False,
     form: FormatOption = Format.TABLE,
     quiet: QuietOption = False,
 ) -> None:
     """Take logs into the lake.
 
-    CloudTrail as AWS writes it, as JSON array or as JSON lines, gzipped or not.
+    As AWS writes them, gzipped or not; CloudTrail also as JSON array or lines.
     What was taken before is skipped, an event that was stored before is not
-    stored again, and what cannot be read is kept in quarantine.
-    """
-    from trailhawk.render.console import progress
+    stored again, and what cannot be read is kept in quarantine. A file in a
+    folder that is no log, by its name and its content, is passed over.
 
-    with progress("ingest, objects", quiet=quiet) as bar:
-        summary = workspace_of(context).ingest(paths, lambda done: bar(done.objects, done.all_objects))
+    With --follow a file is taken once nobody has written to it for a while.
+    Ctrl-C and SIGTERM end it: what it has read is stored first.
+    """
+    strange: list[str] = []
+
+    def told(outcome: Outcome) -> None:
+        if outcome.state == "unrecognised":
+            strange.append(outcome.location)
+
+    if follow:
+        from threading import Event
+
+        stop = Event()
+        with stopped_by_signals(stop):
+            summary = workspace_of(context).follow(
+                paths, stop, told=told, strict=strict, quiet=timedelta(seconds=quiet_seconds)
+            )
+    else:
+        from trailhawk.render.console import progress
+
+        with progress("ingest, objects", quiet=quiet) as bar:
+            summary = workspace_of(context).ingest(
+                paths, lambda done: bar(done.objects, done.all_objects), told=told, strict=strict
+            )
     show_one({**members(summary), "seconds": round(summary.seconds, 2)}, form)
     if not summary.objects:
         tell("no files found there; hidden ones are passed over")
+    for location in strange[:_LISTED]:
+        tell(f"unrecognised, passed over: {visible(location)}")
+    if len(strange) > _LISTED:
+        tell(f"and {len(strange) - _LISTED:,} more; --strict puts them into quarantine")
     if summary.quarantined:
         tell(f"{summary.quarantined:,} parts could not be stored: 'trailhawk quarantine list' shows them")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import UsageError
 
+# What logs are called: an ending of theirs, or a day in the name, as S3 access logs have.
+_LOG = re.compile(r"\.(?:json|jsonl|ndjson|log|gz|parquet)$|20\d{2}-?\d{2}-?\d{2}", re.IGNORECASE)
 _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
 
 
@@ -29,14 +32,51 @@ def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     return sorted(found.values(), key=_order)
 
 
-def log_object(path: Path) -> LogObject:
-    """The file as an object to take: known by its bytes."""
+def log_object(path: Path, *, named: bool = True) -> LogObject:
+    """The file as an object to take: known by its bytes.
+
+    One that nobody named, that was only found in a folder, is doubtful if its name is no log's.
+    """
+    doubtful = not named and not _LOG.search(path.name)
     try:
         status = path.stat()
     except OSError:
-        return LogObject(str(path), lambda: path.open("rb"))
+        return LogObject(str(path), lambda: path.open("rb"), doubtful=doubtful)
     stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_mode}"
-    return LogObject(str(path), lambda: path.open("rb"), size=status.st_size, stamp=stamp)
+    return LogObject(str(path), lambda: path.open("rb"), size=status.st_size, stamp=stamp, doubtful=doubtful)
+
+
+class Watched:
+    """Folders looked at again and again: which files are new or changed, and complete.
+
+    A file is complete when it was not written to for `quiet` and has the size it had at the last look.
+    """
+
+    def __init__(self, paths: Iterable[Path], *, without: Path | None, quiet: dt.timedelta) -> None:
+        self._paths = list(paths)
+        self._without = without
+        self._quiet = quiet.total_seconds()
+        self._last: dict[Path, tuple[int, int]] = {}
+        self._taken: dict[Path, tuple[int, int]] = {}
+
+    def look(self, now: dt.datetime) -> list[Path]:
+        """The files to take now, oldest day first; each is named once for each of its states."""
+        ready: list[Path] = []
+        seen: dict[Path, tuple[int, int]] = {}
+        for path in files([path for path in self._paths if path.exists()], without=self._without):
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # it went meanwhile, or is a link to nothing yet
+            state = (status.st_size, status.st_mtime_ns)
+            seen[path] = state
+            quiet = abs(now.timestamp() - status.st_mtime) >= self._quiet
+            if quiet and self._last.get(path) == state != self._taken.get(path):
+                ready.append(path)
+                self._taken[path] = state
+        self._last = seen
+        self._taken = {path: state for path, state in self._taken.items() if path in seen}
+        return ready
 
 
 def _walk(folder: Path, without: str | None) -> Iterator[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,7 +18,7 @@ from trailhawk.connectors import folder
 from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import LEDGER, Taken, settle
 from trailhawk.connectors.objects import LogObject, Outcome, OutcomeState, Transform
-from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, unreadable
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, recognised, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
@@ -29,6 +30,7 @@ from trailhawk.sources import SOURCES, Source
 BATCH_RECORDS: Final = 120_000
 BATCH_BYTES: Final = 192 * 1024 * 1024  # of text or Arrow; sorting and writing hold it twice for a moment
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
+_COMPACT_SECONDS: Final = 60.0
 _NO_TRANSFORMS: Final[Mapping[str, Transform]] = MappingProxyType({})
 
 Done = Callable[[Outcome], None]
@@ -49,7 +51,8 @@ class Progress:
 class Summary:
     """What an ingest did. records = rows + duplicates + filtered + quarantined.
 
-    `objects` counts all that were found, with those `skipped` (taken before) and the `digests`.
+    `objects` counts all that were found, with those `skipped` (taken before), the `digests` and the
+    `unrecognised` ones: files in folders that are no logs by their name and to no source.
     """
 
     objects: int
@@ -60,6 +63,7 @@ class Summary:
     quarantined: int
     skipped: int
     digests: int
+    unrecognised: int
     seconds: float
 
 
@@ -72,6 +76,8 @@ def ingest(
     phase: Phase = lambda _: None,
     sources: Sequence[Source] = SOURCES,
     transforms: Mapping[str, Transform] = _NO_TRANSFORMS,
+    told: Done = lambda _: None,
+    strict: bool = False,
     batch_records: int = BATCH_RECORDS,
 ) -> Summary:
     """Take the log files under `paths` into the lake.
@@ -79,23 +85,73 @@ def ingest(
     What was taken before is skipped, and what cannot be read goes into quarantine: neither stops the rest.
     UsageError for a path that does not exist. Several processes may ingest at once. A kill at any moment
     loses nothing that a later ingest of the same files does not bring, and doubles nothing. A commit holds
-    about `batch_records` records.
+    about `batch_records` records. `told` hears what became of each object. With `strict`, files of any name
+    count as logs.
     """
     started = time.perf_counter()
-    found = [folder.log_object(path) for path in folder.files(paths, without=lake.root)]
+    paths = list(paths)
+    found = _objects(folder.files(paths, without=lake.root), paths, strict=strict)
     ingestor = Ingestor(
         lake, clock=clock, sources=sources, transforms=transforms, phase=phase, batch_records=batch_records
     )
     all_bytes = sum(item.size or 0 for item in found)
     done = 0
     for index, item in enumerate(found, 1):
-        ingestor.take(item)
+        ingestor.take(item, told)
         done += item.size or 0
         progress(Progress(index, len(found), done, all_bytes, ingestor.records))
     ingestor.flush()
     phase("compact")
     ingestor.compact()
     return dataclasses.replace(ingestor.summary(), seconds=time.perf_counter() - started)
+
+
+def follow(
+    lake: Lake,
+    paths: Iterable[Path],
+    *,
+    clock: Clock,
+    stop: threading.Event,
+    sources: Sequence[Source] = SOURCES,
+    transforms: Mapping[str, Transform] = _NO_TRANSFORMS,
+    told: Done = lambda _: None,
+    strict: bool = False,
+    quiet: dt.timedelta = dt.timedelta(seconds=10),
+    every: float = 2.0,
+    batch_records: int = BATCH_RECORDS,
+) -> Summary:
+    """Take the files under `paths` as they are completed, until `stop` is set; then store what was read.
+
+    A file is taken when it was not written to for `quiet`, looked at `every` so many seconds. One that
+    grows after that is taken again as another object: its events that have ids are known by them.
+    UsageError for a path that does not exist at the start.
+    """
+    started = time.perf_counter()
+    paths = list(paths)
+    folder.files(paths, without=lake.root)
+    watched = folder.Watched(paths, without=lake.root, quiet=quiet)
+    ingestor = Ingestor(
+        lake, clock=clock, sources=sources, transforms=transforms, batch_records=batch_records
+    )
+    compacted = time.monotonic()
+    while True:
+        for item in _objects(watched.look(clock()), paths, strict=strict):
+            if stop.is_set():
+                break
+            ingestor.take(item, told)
+        ingestor.flush()
+        if stop.is_set() or time.monotonic() - compacted > _COMPACT_SECONDS:
+            ingestor.compact()
+            compacted = time.monotonic()
+        if stop.wait(every):
+            break
+    ingestor.compact()
+    return dataclasses.replace(ingestor.summary(), seconds=time.perf_counter() - started)
+
+
+def _objects(found: Iterable[Path], paths: Iterable[Path], *, strict: bool) -> list[LogObject]:
+    named = set(paths)
+    return [folder.log_object(path, named=strict or path in named) for path in found]
 
 
 class Ingestor:
@@ -130,7 +186,7 @@ class Ingestor:
         self._full_records = batch_records
         self._pending: dict[str, _Pending] = {}
         self._since: dt.datetime | None = None
-        self._totals = Summary(0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        self._totals = Summary(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
         phase("ledger")
         for name in self._tables():
             settle(self._lake, name, followers(name))
@@ -209,6 +265,14 @@ class Ingestor:
         if item.identity and self._known(item.identity, item, done):
             return
         try:
+            if item.doubtful and not recognised(item, self._sources):
+                self._totals = dataclasses.replace(
+                    self._totals,
+                    objects=self._totals.objects + 1,
+                    unrecognised=self._totals.unrecognised + 1,
+                )
+                done(Outcome("unrecognised", item.location))
+                return
             with item.open() as file, closing(Opened(item, file)) as opened:
                 if not item.identity and self._known(opened.key, item, done):
                     return

@@ -20,7 +20,8 @@ class LogObject:
     OSError when it cannot be read. `size` is in bytes as delivered, if known. `source` names the log source
     where the connector knows it; '' lets name and first bytes tell. `identity` is what the object is known
     by in the ledger: 's3:bucket/key@version-or-etag' for S3; '' stands for 'sha256:...' of its bytes.
-    `stamp` changes when an object that could not be read is mended.
+    `stamp` changes when an object that could not be read is mended. `doubtful`: by its name it is no log;
+    what no source knows is then passed over instead of quarantined.
     """
 
     location: str
@@ -33,9 +34,10 @@ class LogObject:
     source: str = ""
     identity: str = ""
     stamp: str = ""
+    doubtful: bool = False
 
 
-OutcomeState = Literal["stored", "skipped", "digest", "quarantined", "unreadable"]
+OutcomeState = Literal["stored", "skipped", "digest", "quarantined", "unreadable", "unrecognised"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ class Outcome:
 
     `skipped`: taken before, by this process or another. `quarantined`: no source knows it.
     `unreadable`: its bytes could not be had; it is set down in the quarantine once, and tried again
-    whenever a connector brings it again.
+    whenever a connector brings it again. `unrecognised`: no log by its name and to no source; passed over
+    and set down nowhere.
     """
 
     state: OutcomeState

@@ -156,6 +156,13 @@ def read_parts(
     yield _sealed(last, opened)
 
 
+def recognised(item: LogObject, sources: Sequence[Source]) -> bool:
+    """Whether a source knows the object by its name and first bytes. OSError where it cannot be read."""
+    with item.open() as file:
+        start = next(iter(Unpacked(file, block=_RECOGNISE_BYTES)), b"")
+    return any(source.recognises(item.location, start) for source in sources)
+
+
 def unreadable(item: LogObject, now: dt.datetime, error: OSError) -> Part:
     """What stands in the ledger for an object whose bytes cannot be had."""
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
