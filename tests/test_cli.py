@@ -16,6 +16,7 @@ from trailhawk import __version__
 from trailhawk.cli import app, run
 from trailhawk.cli.times import time_range
 from trailhawk.errors import UsageError
+from trailhawk.workspace import Workspace
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 HEAVY = (
@@ -104,20 +105,16 @@ def test_a_damaged_state_database_is_told_in_one_line(
 def test_what_nothing_has_an_answer_to_is_one_line_and_a_traceback_where_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    log = tmp_path / "log.json"
-    log.write_text('{"eventTime":"2026-03-01T10:00:00Z","eventID":"1","eventName":"a"}')
-    home = ["--home", str(tmp_path / "home")]
-    assert run(["ingest", str(log), *home]) == 0
-    for path in (tmp_path / "home/lake/IngestLedger").rglob("*.parquet"):
-        path.write_text("damaged")
-    capsys.readouterr()
-    assert run(["ingest", str(log), *home]) == 1
-    out, err = capsys.readouterr()
-    assert (out, err.count("\n")) == ("", 1)
-    assert err.startswith("internal error: ArrowInvalid: Parquet")
+    def faulty(_: Workspace) -> None:
+        raise ZeroDivisionError("a fault\nof ours")
+
+    monkeypatch.setattr(Workspace, "tables", faulty)
+    assert run(["tables", "--home", str(tmp_path)]) == 1
+    told = "internal error: ZeroDivisionError: a fault; TRAILHAWK_TRACEBACK=1 shows where\n"
+    assert capsys.readouterr() == ("", told)
     monkeypatch.setenv("TRAILHAWK_TRACEBACK", "1")
-    with pytest.raises(ValueError, match="Parquet"):
-        run(["ingest", str(log), *home])
+    with pytest.raises(ZeroDivisionError):
+        run(["tables", "--home", str(tmp_path)])
 
 
 def test_a_hostile_argument_is_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:

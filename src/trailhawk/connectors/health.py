@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trailhawk.connectors.ledger import LEDGER
 from trailhawk.lake import Lake
+from trailhawk.lake.files import opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,12 +109,10 @@ class _Objects:
 
 
 def _by_stream(lake: Lake, since: dt.datetime) -> Iterator[tuple[tuple[str, str, str, str], _Objects]]:
-    import pyarrow.parquet as pq
-
     places: dict[str, tuple[str, str]] = {}
     columns = ["TimeGenerated", "Location", "Source", "TargetTable", "Rows", "LastEvent"]
     for file in lake.snapshot(LEDGER.name).files(since):
-        with pq.ParquetFile(file.path) as parquet:
+        with opened(file.path) as parquet:
             rows = parquet.read(columns=columns)
         rows = rows.filter(rows["LastEvent"].is_valid())
         yield from _split(rows, places)

@@ -17,6 +17,7 @@ from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
 from trailhawk.lake.compaction import COMPACT
+from trailhawk.lake.files import opened
 from trailhawk.lake.table import fitted
 
 if TYPE_CHECKING:
@@ -119,11 +120,9 @@ class Taken:
 
     def records_of_parts(self, key: str) -> int:
         """How many records of an unfinished object are stored."""
-        import pyarrow.parquet as pq
-
         found = 0
         for path in self._files:
-            with pq.ParquetFile(self._delta.file(path)) as file:
+            with opened(self._delta.file(path)) as file:
                 rows = file.read(columns=["Object", "State", "Records"]).to_pylist()
             found += sum(row["Records"] for row in rows if row["Object"] == key and row["State"] == "part")
         return found
@@ -166,12 +165,11 @@ def _without(table: Delta, gone: set[str]) -> tuple[tuple[Staged, ...], tuple[st
     """New files for those that hold rows with these values of `Id`, without these rows; and the old ones."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     retired: list[str] = []
     rest: list[Staged] = []
     for path in sorted(table.live()):
-        with pq.ParquetFile(table.file(path)) as file:
+        with opened(table.file(path)) as file:
             rows = file.read()
         leaves = pc.is_in(rows["Id"], pa.array(sorted(gone), pa.string()))
         if pc.any(leaves).as_py():

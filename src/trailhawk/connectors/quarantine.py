@@ -12,6 +12,7 @@ from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import Lake
+from trailhawk.lake.files import opened
 
 _TEXT, _LONG, _TIME = KqlType.STRING, KqlType.LONG, KqlType.DATETIME
 
@@ -91,8 +92,6 @@ def _part(row: dict[str, Any]) -> Quarantined:
 
 
 def _rows(lake: Lake) -> Iterator[dict[str, Any]]:
-    import pyarrow.parquet as pq
-
     for file in lake.snapshot(QUARANTINE.name).files():
-        with pq.ParquetFile(file.path) as parquet:
+        with opened(file.path) as parquet:
             yield from parquet.read(columns=[column.name for column in QUARANTINE.columns]).to_pylist()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Lake, Transaction
+from trailhawk.lake.files import opened
 from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 
 if TYPE_CHECKING:
@@ -147,12 +148,10 @@ def tell(lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime) -> li
 
 def latest(lake: Lake) -> dict[str, list[dict[str, Any]]]:
     """For each name the newest row of each operation, as the table's columns."""
-    import pyarrow.parquet as pq
-
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     columns = [column.name for column in SENTINEL_HEALTH.stored]
     for file in lake.snapshot(SENTINEL_HEALTH.name).files():
-        with pq.ParquetFile(file.path) as parquet:
+        with opened(file.path) as parquet:
             rows = parquet.read(columns=columns).to_pylist()
         for row in rows:
             key = (row["SentinelResourceName"], row["OperationName"])

@@ -23,7 +23,7 @@ from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.reading import Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.engine.watch import WATCHER, Stopped
-from trailhawk.errors import LimitError, QueryError
+from trailhawk.errors import LakeError, LimitError, QueryError
 from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
@@ -48,6 +48,8 @@ _FIRST_TIME, _LAST_TIME = DATETIME_MIN // 10, DATETIME_MAX // 10
 """Microseconds since 1970 of the first and the last moment that KQL knows."""
 _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
+_FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files found", re.IGNORECASE)
+_DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
 _UDF_FAILED = "Python exception occurred while executing the UDF"
 _Done = TypeVar("_Done")
 _PYTHON = re.compile(rf"\b{PREFIX}\w+", re.IGNORECASE)
@@ -283,7 +285,7 @@ class DuckDBEngine:
         except duckdb.OutOfMemoryException:
             raise _too_much_memory() from None
         except duckdb.Error as error:
-            raise _refused(error, self.limits.seconds) from error
+            raise _damage(error, sql) or _refused(error, self.limits.seconds) from error
         except RuntimeError as error:
             if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
                 raise KeyboardInterrupt from error
@@ -390,6 +392,19 @@ def _has(column: str, present: frozenset[str], table: Table) -> bool:
 
 def _too_much_memory() -> LimitError:
     return LimitError("the query needs more memory than it may use", hint="narrow its time range")
+
+
+def _damage(error: duckdb.Error, sql: str) -> LakeError | None:
+    """The error of a data file that the statement reads, if it is one; the engine does not always name it."""
+    if not _FILE_FAILED.search(str(error).partition("\n")[0]):
+        return None
+    from trailhawk.lake.files import DamagedFileError, damaged
+
+    paths = [path.replace("''", "'") for path in _DATA_FILE.findall(sql)]
+    named = next((path for path in paths if path in str(error)), None)
+    if named is None:
+        return damaged(paths)
+    return damaged([named]) or DamagedFileError(named, error)
 
 
 def _refused(error: duckdb.Error, seconds: float) -> QueryError:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake.delta import Delta
+from trailhawk.lake.files import opened
 from trailhawk.lake.storage import S3, Storage, storage
 from trailhawk.lake.table import DAY, DataFile, Found, Part, schema_mark, stored_names
 
@@ -202,10 +203,9 @@ class _Marks:
         name = path.rpartition("/")[2]
         key = name[:8] if len(name) == 8 + 1 + 32 + len(".parquet") and name[8] == "-" else path
         if key not in self._columns:
-            import pyarrow.parquet as pq
-
             fetch()
-            names: list[str] = pq.read_schema(path).names
+            with opened(path) as file:
+                names: list[str] = file.schema_arrow.names
             self._columns[key] = frozenset(names) - {DAY}
         return self._columns[key]
 

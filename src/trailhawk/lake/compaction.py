@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
+from trailhawk.lake.files import opened
 from trailhawk.lake.table import DAY, fitted
 
 if TYPE_CHECKING:
@@ -156,10 +157,8 @@ def _files_by_day(delta: Delta) -> dict[dt.date, list[_File]]:
 
 def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Iterator[pa.Table]]:
     """For each new file its sorted slices. Only the time column is held for all rows."""
-    import pyarrow.parquet as pq
-
     time = delta.table.time_column
-    times = {path: _times(pq.ParquetFile(delta.file(path)).read([time])[time]) for path in paths}
+    times = {path: _times(delta.file(path), time) for path in paths}
     edges = np.unique(np.sort(np.concatenate(list(times.values())))[::SLICE_ROWS])
     ends = [*edges[1:], None]
     spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
@@ -174,8 +173,9 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
         yield (_slice(delta, *each) for each in slices[first : first + per_file])
 
 
-def _times(column: pa.ChunkedArray) -> NDArray[np.datetime64]:
-    return np.asarray(column.to_numpy())
+def _times(path: Path, time: str) -> NDArray[np.datetime64]:
+    with opened(path) as file:
+        return np.asarray(file.read([time])[time].to_numpy())
 
 
 def _slice(delta: Delta, start: np.datetime64, end: np.datetime64 | None, paths: Sequence[str]) -> pa.Table:
@@ -190,9 +190,8 @@ def _slice(delta: Delta, start: np.datetime64, end: np.datetime64 | None, paths:
 def _between(path: Path, time: str, start: np.datetime64, end: np.datetime64 | None) -> Iterator[pa.Table]:
     """The rows of a file in [start, end), by row group, so that of a large file little is unpacked."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with opened(path) as file:
         place = file.schema_arrow.names.index(time)
         for group in range(file.num_row_groups):
             bounds = file.metadata.row_group(group).column(place).statistics

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.lake.delta import Delta
+from trailhawk.lake.files import opened
 from trailhawk.lake.table import ID, PAYLOAD, fitted
 
 if TYPE_CHECKING:
@@ -85,11 +86,10 @@ class Seen:
 def read_hashes(paths: Iterable[Path]) -> tuple[Hashes, Hashes]:
     """Identity and payload hashes of the rows of data files, without the rows that have no identity."""
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     ids, payloads = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with opened(path) as file:
             rows = file.read(columns=[ID, PAYLOAD])
         rows = rows.filter(pc.is_valid(rows[ID]))
         ids.append(rows[ID].to_numpy())
@@ -103,11 +103,10 @@ def rows_of(
     """The stored rows of one event day with these identities and an event time in [first, last] (without
     zone), in the table's stored columns, as of the state last looked at."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     time = delta.table.time_column
     for path in sorted(delta.live([day])):
-        with pq.ParquetFile(delta.file(path)) as file:
+        with opened(delta.file(path)) as file:
             place = file.schema_arrow.names.index(time)
             for group in range(file.num_row_groups):
                 bounds = file.metadata.row_group(group).column(place).statistics

@@ -1,0 +1,49 @@
+"""Opening the lake's data files, so that a damaged one is told by its name wherever it is met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trailhawk.errors import LakeError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+
+class DamagedFileError(LakeError):
+    """A data file that is missing, cut off or damaged."""
+
+    def __init__(self, path: Path | str, reason: object) -> None:
+        said = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        super().__init__(
+            f"the file {path} cannot be read: {said}",
+            hint="put it back from a backup; the table's other files are as they were",
+        )
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[pq.ParquetFile]:
+    """A data file for reading; what goes wrong in reading it comes as DamagedFileError."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedFileError(path, error) from error
+
+
+def damaged(paths: Iterable[Path | str]) -> DamagedFileError | None:
+    """The first of these files that cannot be read through, as an error; all that come before it are read."""
+    for path in paths:
+        try:
+            with opened(path) as file:
+                for group in range(file.num_row_groups):
+                    file.read_row_group(group)
+        except DamagedFileError as error:
+            return error
+    return None
