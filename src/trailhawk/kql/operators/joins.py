@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError, UnsupportedError
+from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
+from trailhawk.kql.functions import WINDOWS
 from trailhawk.kql.names import Names
+from trailhawk.kql.operators.groups import fresh_riders, key_parts
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import carried, refs
+from trailhawk.kql.operators.shared import carried, refs, riding_calls
 from trailhawk.kql.plan import (
+    Aggregate,
+    AggregateCall,
     ColumnRef,
+    Const,
     Expr,
+    Filter,
     Join,
     JoinKind,
     Node,
     OutColumn,
     Project,
+    Window,
 )
 from trailhawk.kql.records import replace
+from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import (
     Env,
     Scope,
@@ -38,19 +46,49 @@ _JOIN_KINDS = {kind.value: kind for kind in JoinKind} | {
 }
 
 
+_WITH_RIGHT_ROWS = frozenset({JoinKind.RIGHT_OUTER, JoinKind.FULL_OUTER, JoinKind.RIGHT_ANTI})
+
+
 @step(syntax.Join)
 def join(binder: Binder, node: Node, operator: syntax.Join, env: Env) -> Node:
     kind = join_kind(operator, "innerunique")
-    if carried(binder, node) and kind not in (JoinKind.INNER, JoinKind.LEFT_OUTER, JoinKind.LEFT_SEMI):
+    parted = bool(carried(binder, node))
+    if parted and kind in _WITH_RIGHT_ROWS:
+        # Its right rows without a match belong to every part, also to those that have no row left.
         raise UnsupportedError(f"join kind={kind.value} inside a sub-pipe", operator.span)
     right = binder.table(operator.right, env)
     keys = join_keys(binder, node, right, operator, env)
+    if parted and kind is JoinKind.INNER_UNIQUE:
+        node, kind = _first_of_key(binder, node, [left for left, _ in keys]), JoinKind.INNER
+    if parted and kind is JoinKind.RIGHT_SEMI:
+        return _right_rows(binder, node, right, keys)
     if kind in (JoinKind.LEFT_SEMI, JoinKind.LEFT_ANTI):
         return Join(node.columns, node, right, kind, keys)
     if kind in (JoinKind.RIGHT_SEMI, JoinKind.RIGHT_ANTI):
         return Join(right.columns, node, right, kind, keys)
     columns = beside(node, right.columns)
     return Join(columns, node, right, kind, keys)
+
+
+def _first_of_key(binder: Binder, node: Node, keys: Sequence[Expr]) -> Node:
+    """One row for each key of each part, as an innerunique join takes them."""
+    number = OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}row", _T.LONG)
+    call = AggregateCall(WINDOWS["row_number"], (), _T.LONG, (*keys, *refs(carried(binder, node))))
+    numbered = Window((*node.columns, number), node, (call,))
+    first = binder.scalars.call("<=", [ColumnRef(_T.LONG, number.id), Const(_T.LONG, 1)], Span(0, 0))
+    return Project(node.columns, Filter(numbered.columns, numbered, first), refs(node.columns))
+
+
+def _right_rows(binder: Binder, node: Node, right: Node, keys: tuple[tuple[Expr, Expr], ...]) -> Node:
+    """The right rows whose key each part has, with what tells the parts apart."""
+    found = tuple(OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}key", a.type) for a, _ in keys)
+    along = (*key_parts(binder, node), *fresh_riders(binder, node))
+    grouping = (*(a for a, _ in keys), *refs(carried(binder, node)))
+    different = Aggregate((*found, *along), node, grouping, riding_calls(node))
+    pairs = tuple((ref, b) for ref, (_, b) in zip(refs(found), keys, strict=True))
+    joined = Join((*different.columns, *right.columns), different, right, JoinKind.INNER, pairs)
+    columns = (*right.columns, *along)
+    return Project(columns, joined, refs(columns))
 
 
 def beside(node: Node, right: Sequence[OutColumn]) -> tuple[OutColumn, ...]:
