@@ -226,7 +226,14 @@ def _http(name: str, section: Section) -> ConnectorSettings:
     return HttpSettings.read(name, section)
 
 
+def _folder(name: str, section: Section) -> ConnectorSettings:
+    from trailhawk.connectors.watching import FolderSettings
+
+    return FolderSettings.read(name, section)
+
+
 KINDS: Final[Mapping[str, Kind]] = {
+    "folder": Kind(_folder, "trailhawk.connectors.watching"),
     "http": Kind(_http, "trailhawk.connectors.http"),
     "s3": Kind(S3Settings.read, "trailhawk.connectors.s3"),
     "sqs": Kind(SqsSettings.read, "trailhawk.connectors.sqs"),

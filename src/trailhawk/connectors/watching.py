@@ -1,0 +1,109 @@
+"""Folders as a connector: files are taken as they are completed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from trailhawk.connectors import folder
+from trailhawk.connectors.connector import Board, ConnectorError, Intake, State
+from trailhawk.connectors.objects import Outcome
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.config import ConnectorSettings
+    from trailhawk.settings import Section
+
+_LOOK_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSettings:
+    """Folders and files, looked at again and again. A file is complete when nobody wrote to it for
+    `quiet_seconds`."""
+
+    name: str
+    paths: tuple[Path, ...]
+    quiet_seconds: int = 10
+
+    type = "folder"
+
+    @property
+    def where(self) -> str:
+        return ", ".join(map(str, self.paths))
+
+    @classmethod
+    def read(cls, name: str, section: Section) -> Self:
+        paths = section.texts("paths")
+        if not paths:
+            raise section.wrong("paths", "is missing", hint='write paths = ["/var/log/aws"]')
+        home = section.file.parent
+        return cls(
+            name=name,
+            paths=tuple(home / Path(path).expanduser() for path in paths),
+            quiet_seconds=section.number("quiet_seconds", 10, most=86_400),
+        )
+
+
+def connector(settings: ConnectorSettings, intake: Intake) -> FolderConnector:
+    """The connector of these settings."""
+    if not isinstance(settings, FolderSettings):
+        raise TypeError(f"settings of type {settings.type}")
+    return FolderConnector(settings, intake)
+
+
+class FolderConnector:
+    """Takes the files of folders, each once for each content it has."""
+
+    def __init__(self, settings: FolderSettings, intake: Intake) -> None:
+        self._settings = settings
+        self._intake = intake
+        self._board = Board(settings.name, settings.type, intake.clock)
+
+    @property
+    def name(self) -> str:
+        return self._settings.name
+
+    def state(self) -> State:
+        return self._board.state()
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        """Take files until `stop`; with `once` those that are there, complete or not.
+
+        ConnectorError, with `once` only, for a path that does not exist.
+        """
+        settings = self._settings
+        taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
+        watched = folder.Watched(
+            settings.paths,
+            without=self._intake.folder.parents[1] / "lake",
+            quiet=dt.timedelta(seconds=0 if once else settings.quiet_seconds),
+        )
+        if once:
+            watched.look(self._intake.clock())  # what has the same size at two looks is complete
+        while not stop.is_set():
+            missing = [path for path in settings.paths if not os.path.lexists(path)]
+            said = f"no such file or folder: {missing[0]}" if missing else ""
+            if said and once:
+                raise ConnectorError(f"{self.name}: {said}")
+            self._board.problem(said)
+            for path in watched.look(self._intake.clock()):
+                if stop.is_set():
+                    break
+                self._board.doing(f"taking {path.parent}")
+                item = folder.log_object(path, named=path in settings.paths)
+                taker.take(item, self._ender(item.size or 0))
+            taker.flush()
+            if once:
+                break
+            self._board.doing("waiting for files")
+            stop.wait(_LOOK_SECONDS)
+        self._board.doing("stopped")
+
+    def _ender(self, size: int) -> Callable[[Outcome], None]:
+        return lambda outcome: self._board.ended(outcome, size)
