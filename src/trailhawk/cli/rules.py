@@ -181,7 +181,7 @@ def rules_validate(
 
 def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Format, *, told: str) -> None:
     rows = [
-        {"source": source, "rule": name, **members(finding)}
+        {"source": source, "rule": name, **members(finding), "level": finding.level.value}
         for source, name, findings in found
         for finding in findings
     ]
