@@ -18,7 +18,7 @@ from trailhawk.kql.schema import Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, arrow_type
 from trailhawk.sources import framing
-from trailhawk.sources.json_text import Tree, beyond, parsed, signed, tidy
+from trailhawk.sources.json_text import Tree, beyond, hashed, signed, tidy
 from trailhawk.sources.moments import moment
 from trailhawk.sources.source import Chunk, Rows
 
@@ -31,6 +31,7 @@ Steps = tuple[str | int, ...]
 Time = Callable[[object], int | None]
 
 _RANGE: Final = {KqlType.INT: 1 << 31, KqlType.LONG: 1 << 63}
+_DEEP: Final = 250
 _DIGITS: Final = re.compile(r"-?\d{1,19}", re.ASCII)
 _FLAGS: Final = {"true": True, "false": False}
 CLOUDTRAIL: Final = re.compile(rb'"eventSource"\s*:')
@@ -224,15 +225,13 @@ class JsonRows:
 
     def _row(self, text: bytes) -> tuple[object, ...] | str:
         """The values of a row, or why the record is none."""
+        payload = signed(hashed(text))
         try:
-            value, payload = parsed(text)
-            if not isinstance(value, dict):
-                return f"not a {self._what}: not a JSON object"
+            value = _object(text)
             prepared = self._prepare(value)
             if prepared is not None:
                 text = orjson.dumps(prepared)
-                value, payload = parsed(text)
-                assert isinstance(value, dict)
+                value = prepared
         except (ValueError, TypeError) as error:
             return f"not a {self._what}: {error}"
         found = self._first(value, self._time.paths)
@@ -287,6 +286,16 @@ class JsonRows:
             if found is not None:
                 return text_of(found)
         return None
+
+
+def _object(text: bytes) -> Record:
+    """A record's value. ValueError or TypeError for what is no JSON object, or is nested too deeply."""
+    value = orjson.loads(text)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    if text.count(b"{") + text.count(b"[") > _DEEP:
+        orjson.dumps(value)  # refuses what is nested more than 254 deep
+    return value
 
 
 def _named(steps: Steps) -> bool:
