@@ -514,6 +514,18 @@ def test_a_bucket_with_the_keys_of_cloudtrail(whole: Trail, aws: Aws) -> None:
     assert [one.what for one in report.findings] == [What.GAP]
 
 
+def test_dropped_rows_come_back_from_a_bucket(aws: Aws, tmp_path: Path) -> None:
+    """What `filter refetch` opens; it looks at the bytes itself."""
+    made = Trail(tmp_path / "bucket")
+    made.log(START)
+    upload(made)
+    key = made.logs[0].relative_to(made.folder).as_posix()
+    with aws.open(BUCKET, key) as stream:
+        assert stream.read() == made.logs[0].read_bytes()
+    with pytest.raises(OSError, match="NoSuchKey"):
+        aws.open(BUCKET, "nowhere")
+
+
 def test_metadata_of_another_signature(whole: Trail, aws: Aws) -> None:
     client = upload(whole)
     digest = whole.digests[1]
@@ -550,3 +562,25 @@ def test_a_simulation_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     assert run([*home, "verify", str(tmp_path / "home"), "--keys", f"{sim}/digest-keys.json"]) == 1
     assert "no digest files there" in capsys.readouterr().err
     assert run([*home, "verify", str(tmp_path / "nowhere")]) == 2
+
+
+def test_the_ledger_knows_objects_of_buckets_and_their_parts(whole: Trail) -> None:
+    def row(number: int, state: str, *, quarantined: int = 0) -> dict[str, object]:
+        key = whole.logs[number].relative_to(whole.folder).as_posix()
+        return {
+            "Bucket": BUCKET,
+            "Key": key,
+            "Location": f"s3://{BUCKET}/{key}",
+            "Sha256": hashlib.sha256(whole.logs[number].read_bytes()).hexdigest(),
+            "State": state,
+            "Quarantined": quarantined,
+        }
+
+    rows = [row(number, "stored") for number in range(2, 10)]
+    rows += [row(0, "part"), row(1, "part"), row(1, "stored"), row(3, "stored", quarantined=2)]
+    report = check(whole, Ledger(rows))
+    assert told(report) == [(What.LOG_NOT_TAKEN, whole.logs[0].name)]
+    assert "only parts of it were taken" in report.findings[0].detail
+    details = {log.place.rpartition("/")[2]: log.detail for log in report.logs}
+    assert details[whole.logs[3].name] == "2 of its records are in quarantine"
+    assert details[whole.logs[1].name] == ""
