@@ -60,8 +60,8 @@ def accesses(chance: random.Random, count: int) -> Iterator[bytes]:
         request = chance.randrange(16**16)
         yield (
             f"{owner} cards [{at:%d/%b/%Y:%H:%M:%S} +0000] 10.0.0.{chance.randrange(256)} "
-            f"arn:aws:sts::111122223333:assumed-role/web/i-0123456789abcdef0 {request:016X} REST.GET.OBJECT {key} "
-            f'"GET /{key} HTTP/1.1" 200 - {size} {size} 70 10 "-" "aws-cli/2.17.60" - '
+            f"arn:aws:sts::111122223333:assumed-role/web/i-0123456789abcdef0 {request:016X} REST.GET.OBJECT "
+            f'{key} "GET /{key} HTTP/1.1" 200 - {size} {size} 70 10 "-" "aws-cli/2.17.60" - '
             f"{chance.randrange(16**40):040x}= SigV4 ECDHE-RSA-AES128-GCM-SHA256 AuthHeader "
             "cards.s3.eu-central-1.amazonaws.com TLSv1.3 - -"
         ).encode()
