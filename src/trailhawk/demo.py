@@ -29,7 +29,7 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
     """Run the demonstration in this folder, which an earlier one may have left; print everything."""
     console = results()
     logs = _fresh(folder) / "sim"
-    with _step(f"{DAYS} days of a company's CloudTrail logs, an attack on the last") as say:
+    with _step(f"{DAYS} days of a company's logs, of five kinds, an attack on the last") as say:
         from trailhawk.simulate.run import simulate
 
         workspace = Workspace.open(folder)
@@ -44,7 +44,8 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
                 end=last_day,
                 progress=bar,
             )
-        say(f"{made.events:,} events in {made.files:,} files")
+        records, files = made.records + made.other_records, made.files + made.other_files
+        say(f"{records:,} records in {files:,} files")
     with _step("Taking them into the lake") as say:
         with progress("ingest, objects", quiet=quiet) as bar:
             taken = workspace.ingest([made.logs], lambda done: bar(done.objects, done.all_objects))
@@ -102,6 +103,10 @@ def _questions(keys: Sequence[str], sessions: Sequence[str]) -> dict[str, str]:
             f'AWSCloudTrail\n| where EventName == "GetObject" and UserIdentityArn in {strings(sessions)}\n'
             "| extend Bytes = tolong(parse_json(AdditionalEventData).bytesTransferredOut)\n"
             "| summarize Bytes = sum(Bytes) by bin(TimeGenerated, 1h)\n| render timechart"
+        ),
+        "How did the key get out? Only the web server's own log tells.": (
+            'ProxyAccess\n| where HostHeader == "169.254.169.254"\n'
+            "| project TimeGenerated, RemoteIp, Method, RequestUri, HttpStatus"
         ),
         "Which calls are refused most?": (
             "AWSCloudTrail\n| where isnotempty(ErrorCode)\n| summarize Calls = count() by ErrorCode\n"
