@@ -2,9 +2,10 @@
 
 `python bench/sqs_chaos.py [--objects N] [--kills N] [--workers N] [--records N] [--seed N]` starts moto's
 server in a process of its own (S3, SQS), stores CloudTrail files in a bucket, and sends their notices out of
-order, many twice, in every envelope there is, spread over the run. Workers are real processes
-(`trailhawk connectors run`); messages stay invisible for 3 s only. One worker after the other is killed with
-SIGKILL; a last one finishes. Then rows, ledger, quarantine and queue are compared with what was sent.
+order, many twice, in every envelope there is, spread over the run. Workers are processes that run the
+connector as `trailhawk connectors run` does; messages stay invisible for 3 s only. One worker after the other
+is killed with SIGKILL, each some seconds after it began to work; a last one finishes. Then rows, ledger,
+quarantine and queue are compared with what was sent.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -173,23 +175,20 @@ def send(sqs: SQSClient, queue: str, bodies: list[str], *, seconds: float, rng: 
         )
 
 
-def worker(home: Path, *options: str) -> subprocess.Popen[bytes]:
+def work(home: Path, *, once: bool) -> None:
+    """What a worker process does: say that it begins, then run the connector."""
+    connector = Workspace.open(home).connector("trail")
+    print("begins", flush=True)
+    connector.run(threading.Event(), once=once)
+
+
+def worker(home: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "trailhawk",
-            "--home",
-            str(home),
-            "connectors",
-            "run",
-            "trail",
-            "--quiet",
-            *options,
-        ],
+        [sys.executable, __file__, "--work", str(home), *options],
         env=environment(),
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -199,19 +198,22 @@ def killed(home: Path, *, kills: int, workers: int, pause: tuple[float, float], 
     done = 0
     try:
         while done < kills:
+            # The one that was started first has worked longest, or begins soonest.
+            process = running.pop(0)
+            if process.stdout is None:
+                raise RuntimeError("the worker has no output to read")
+            process.stdout.readline()
             time.sleep(rng.uniform(*pause))
-            place = rng.randrange(workers)
-            running[place].send_signal(signal.SIGKILL)
-            _, words = running[place].communicate()
-            if running[place].returncode != -signal.SIGKILL:
-                raise SystemExit(f"a worker ended by itself: {words.decode()}")
+            process.send_signal(signal.SIGKILL)
+            _, words = process.communicate()
+            if process.returncode != -signal.SIGKILL:
+                raise SystemExit(f"a worker ended by itself: {words}")
             done += 1
-            running[place] = worker(home)
+            running.append(worker(home))
     finally:
         for process in running:
-            if process.returncode is None:
-                process.kill()
-                process.communicate()
+            process.kill()
+            process.communicate()
     return done
 
 
@@ -227,7 +229,7 @@ def finish(home: Path, sqs: SQSClient, queue: str, *, seconds: float) -> None:
         process = worker(home, "--once")
         _, words = process.communicate()
         if process.returncode:
-            raise SystemExit(f"the last worker failed: {words.decode()}")
+            raise SystemExit(f"the last worker failed: {words}")
         told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]  # type: ignore[arg-type]
         if not any(int(told[name]) for name in names):
             return
@@ -285,10 +287,11 @@ def chaos(
     kills: int,
     workers: int = 2,
     records: int = 20,
-    pause: tuple[float, float] = (2.0, 6.0),
+    pause: tuple[float, float] = (1.0, 5.0),
+    spread: float = 0.0,
     seed: int = 7,
 ) -> Chaos:
-    """The whole run in `folder`."""
+    """The whole run in `folder`. Messages are delivered over `spread` seconds, 0 for as long as it should take."""
     rng = random.Random(seed)
     home = folder / "home"
     home.mkdir(parents=True)
@@ -302,7 +305,7 @@ def chaos(
         expected, told = store(s3, objects=objects, records=records, rng=rng)
         queue = sqs.create_queue(QueueName="news", Attributes={"VisibilityTimeout": "3"})["QueueUrl"]
         bodies = list(messages(told, rng))
-        lasts = kills * sum(pause) / 2
+        lasts = spread or kills * sum(pause) / 2
         send(sqs, queue, bodies, seconds=lasts, rng=rng)
         (home / "trailhawk.toml").write_text(
             f'[connectors.trail]\ntype = "sqs"\nqueue_url = "{queue}"\nregion = "{REGION}"\n'
@@ -311,7 +314,7 @@ def chaos(
         started = time.monotonic()
         died = killed(home, kills=kills, workers=workers, pause=pause, rng=rng)
         seen = {row["Worker"] for row in rows(home, "IngestLedger", "Worker")}
-        finish(home, sqs, queue, seconds=60 + lasts)
+        finish(home, sqs, queue, seconds=600 + lasts)
         seconds = time.monotonic() - started
         faults = check(home, expected, sqs, queue)
     return Chaos(
@@ -331,9 +334,15 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--records", type=int, default=20)
-    parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 6.0), help="seconds between two kills")
+    parser.add_argument("--pause", type=float, nargs=2, default=(1.0, 5.0), help="seconds a worker lives")
+    parser.add_argument("--spread", type=float, default=0.0, help="seconds over which messages arrive")
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
+    if given.work:
+        work(given.work, once=given.once)
+        return
     with tempfile.TemporaryDirectory() as folder:
         done = chaos(
             Path(folder),
@@ -342,6 +351,7 @@ def main() -> None:
             workers=given.workers,
             records=given.records,
             pause=(given.pause[0], given.pause[1]),
+            spread=given.spread,
             seed=given.seed,
         )
     print(

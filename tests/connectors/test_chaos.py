@@ -30,7 +30,7 @@ def test_killed_workers_lose_and_double_nothing(tmp_path: Path) -> None:
         objects=int(os.environ.get("TRAILHAWK_CHAOS_OBJECTS", "40")),
         kills=int(os.environ.get("TRAILHAWK_CHAOS_KILLS", "2")),
         records=5,
-        pause=(2.0, 3.0),
+        pause=(0.5, 1.5),
     )
     assert done.faults == []
     assert done.kills == int(os.environ.get("TRAILHAWK_CHAOS_KILLS", "2"))
