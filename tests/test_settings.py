@@ -64,3 +64,31 @@ def test_externaldata_of_a_home(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "trailhawk.toml").write_text("[externaldata]\nallow = 1\n")
     assert run(words) == 2
     assert capsys.readouterr().err.startswith(f"settings: {tmp_path}/trailhawk.toml: externaldata.allow")
+
+
+def test_sections_of_lake_state_and_run(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        '[lake]\nurl = "s3://b/p"\nretention_days = 9\n[lake.retention]\nAWSVPCFlow = 3\n'
+        '[lake.s3]\nregion = "eu-west-1"\n[state]\nurl = "postgresql://h/db"\n[run]\ndrain_seconds = 5\n',
+    )
+    assert (found.lake.url, found.lake.retention_days, found.lake.region) == ("s3://b/p", 9, "eu-west-1")
+    assert found.lake.retention == {"AWSVPCFlow": 3}
+    assert found.state.url == "postgresql://h/db"
+    assert (found.run.drain_seconds, found.run.compact_seconds) == (5, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[lake]\nurl = "gs://b"\n', "lake.url is 'gs://b'; write a folder or s3://bucket/prefix"),
+        ("[lake.retention]\nIngestLedger = 1\n", "lake.retention.IngestLedger is not shortened"),
+        ("[lake.retention]\nEvents = -1\n", "lake.retention.Events is -1"),
+        ("[lake.s3]\nregoin = 'x'\n", "lake.s3.regoin is no setting; did you mean region?"),
+        ('[state]\nurl = "mysql://h/db"\n', "state.url is 'mysql:...'; write postgresql://..."),
+    ],
+)
+def test_mistakes_in_them(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, text)
+    assert message in str(caught.value)
