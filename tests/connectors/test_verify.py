@@ -316,6 +316,14 @@ def test_backfilled_logs(whole: Trail) -> None:
     assert (backfill.backfill, backfill.digests, backfill.logs) == (True, 1, 1)
 
 
+def test_a_log_that_no_digest_names(whole: Trail) -> None:
+    whole.log(START + 3 * 3600 + 900)
+    whole.log(START + 5 * 3600 + 900)  # within the newest hour: its digest may be to come
+    report = check(whole)
+    assert report.ok
+    assert report.unlisted == (whole.logs[-2].as_posix(),)
+
+
 def test_accounts_and_regions_are_told_apart(tmp_path: Path) -> None:
     folder = tmp_path / "bucket"
     here, there = trail(folder), trail(folder, account="444455556666", region="us-east-1")
@@ -497,6 +505,10 @@ def test_a_bucket_with_the_keys_of_cloudtrail(whole: Trail, aws: Aws) -> None:
     report = verify(store, keys, None, until=end)
     assert report.ok
     assert (report.chains[0].valid, report.chains[0].complete) == (6, 10)
+    assert report.unlisted == ()
+    stray = whole.log(START + 3700)
+    client.put_object(Bucket=BUCKET, Key=stray.key, Body=whole.logs[-1].read_bytes())
+    assert verify(store, keys, None, until=end).unlisted == (f"s3://{BUCKET}/{stray.key}",)
 
     log = whole.logs[0].relative_to(whole.folder).as_posix()
     client.delete_object(Bucket=BUCKET, Key=log)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 app = single()
 
 _MOST_FINDINGS = 200
+_MOST_UNLISTED = 10
 _LEDGER_SLICE = 50_000
 
 
@@ -132,7 +133,12 @@ def _show(report: Report, form: Format, *, files: bool) -> None:
     findings = [members(finding) for finding in report.findings]
     chains = [members(chain) for chain in report.chains]
     if form is Format.JSON:
-        whole = {"ok": report.ok, "chains": chains, "findings": findings}
+        whole = {
+            "ok": report.ok,
+            "chains": chains,
+            "findings": findings,
+            "unlisted": list(report.unlisted),
+        }
         show_one(whole | ({"logs": logs} if files else {}), form)
         return
     counts = ("digests", "valid", "logs", "complete", "missing", "tampered", "unproven", "not_taken", "gaps")
@@ -162,6 +168,9 @@ def _show(report: Report, form: Format, *, files: bool) -> None:
         show_list(findings[:_MOST_FINDINGS], columns, form, empty="")
     if len(findings) > _MOST_FINDINGS:
         tell(f"{len(findings) - _MOST_FINDINGS:,} more: --format json has all")
+    if report.unlisted:
+        some = "".join(f"\n  {place}" for place in report.unlisted[:_MOST_UNLISTED])
+        tell(f"{len(report.unlisted):,} log files of these hours are named by no digest:{some}")
     if report.ok:
         restarts = sum(chain.restarts for chain in report.chains)
         proven = sum(chain.logs for chain in report.chains)

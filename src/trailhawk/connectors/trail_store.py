@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,11 +23,24 @@ _ROOT: Final = "AWSLogs"
 _FOLDER: Final = "CloudTrail-Digest"
 _MAX_COMPRESSED_DIGEST: Final = 64 << 20
 _MAX_DEPTH: Final = 4
+_LOG = re.compile(r"[^/]+_CloudTrail_[a-z0-9-]+_(?P<stamp>\d{8}T\d{4}Z)_[^/]+\.json(?:\.gz)?")
 _DAY: Final = dt.timedelta(days=1)
 
 
 def _in_range(name: Name, since: dt.datetime | None, until: dt.datetime | None) -> bool:
     return (since is None or name.end > since) and (until is None or name.end <= until)
+
+
+def _stamped(name: str, since: dt.datetime, until: dt.datetime) -> bool:
+    """Whether it is the name of a log file with a stamp in [since, until]."""
+    match = _LOG.fullmatch(name)
+    if match is None:
+        return False
+    try:
+        stamp = dt.datetime.strptime(match["stamp"], "%Y%m%dT%H%MZ").replace(tzinfo=dt.UTC)
+    except ValueError:
+        return False
+    return since <= stamp <= until
 
 
 # --- folder -------------------------------------------------------------------------------------------------
@@ -89,6 +103,12 @@ class FolderStore:
 
     def locate(self, log: NamedLog, beside: str) -> str:
         return str(self._path(log, beside) or f"s3://{log.bucket}/{log.key}")
+
+    def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
+        folder = Path(beside.partition(f"/{_FOLDER}/")[0], "CloudTrail", region)
+        for path in sorted(folder.rglob("*.json*")):
+            if _stamped(path.name, since, until):
+                yield path.as_posix()
 
     def _path(self, log: NamedLog, beside: str) -> Path | None:
         """None for a key that leads out of the folder: a digest may say anything."""
@@ -176,6 +196,20 @@ class BucketStore:
 
     def locate(self, log: NamedLog, beside: str) -> str:
         return f"s3://{log.bucket}/{log.key}"
+
+    def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
+        bucket, _, key = beside.removeprefix("s3://").partition("/")
+        prefix = f"{key.partition(f'{_FOLDER}/')[0]}CloudTrail/{region}/"
+        with _as_os_error():
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=bucket, Prefix=prefix, StartAfter=f"{prefix}{since:%Y/%m/%d/}"
+            )
+            for page in pages:
+                for item in page.get("Contents", ()):
+                    if item["Key"] > f"{prefix}{until + _DAY:%Y/%m/%d/~}":
+                        return
+                    if _stamped(item["Key"].rpartition("/")[2], since, until):
+                        yield f"s3://{bucket}/{item['Key']}"
 
     def _of_region(
         self, region: str, since: dt.datetime | None, until: dt.datetime | None

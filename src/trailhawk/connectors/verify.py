@@ -95,11 +95,16 @@ class ChainSummary:
 
 @dataclass(frozen=True)
 class Report:
-    """What was checked and what was found; `ok` where nothing is wrong and there was something to check."""
+    """What was checked and what was found; `ok` where nothing is wrong and there was something to check.
+
+    `unlisted` are log files of the hours that the digests cover which none of them names. Another trail
+    without validation may write to the same place, so that this is told and is no fault by itself.
+    """
 
     chains: tuple[ChainSummary, ...]
     findings: tuple[Finding, ...]
     logs: tuple[LogCheck, ...]
+    unlisted: tuple[str, ...]
 
     @property
     def ok(self) -> bool:
@@ -142,6 +147,11 @@ class LogStore(Protocol):
 
     def locate(self, log: NamedLog, beside: str) -> str:
         """Where it is or would be, for people."""
+        ...
+
+    def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterable[str]:
+        """The places, as `locate` gives them, of the log files with a stamp in [since, until] in the account
+        and region of the digest at the location `beside`."""
         ...
 
 
@@ -260,7 +270,7 @@ def verify(
         findings += broken
         findings += map(_log_finding, (check for check in own if check.state != COMPLETE))
     findings.sort(key=lambda one: (one.account, one.region, one.at, one.what, one.place))
-    return Report(tuple(summaries), tuple(findings), tuple(checks))
+    return Report(tuple(summaries), tuple(findings), tuple(checks), tuple(_unlisted(chains, store, checks)))
 
 
 def _read(found: FoundDigest) -> _Link:
@@ -495,6 +505,24 @@ class _Hashed:
         while self.read(1 << 20):
             pass
         return self._digest.hexdigest()
+
+
+def _unlisted(
+    chains: Iterable[Sequence[_Link]], store: LogStore, checks: Iterable[LogCheck]
+) -> Iterator[str]:
+    """Log files that no digest names. Those of the newest hour wait for their digest."""
+    named = {check.place for check in checks}
+    spans: dict[tuple[str, str], list[_Link]] = defaultdict(list)
+    for chain in chains:
+        spans[chain[0].name.account, chain[0].name.region] += chain
+    for links in spans.values():
+        digests = [link.digest for link in links if link.digest and not link.moved]
+        if digests:
+            start = min(digest.start for digest in digests)
+            end = max(digest.end for digest in digests) - dt.timedelta(hours=1)
+            found = links[0].found
+            places = store.logs(found.location, found.name.region, start, end)
+            yield from (place for place in places if place not in named)
 
 
 def _log_finding(check: LogCheck) -> Finding:
