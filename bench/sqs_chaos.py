@@ -291,7 +291,7 @@ def chaos(
     spread: float = 0.0,
     seed: int = 7,
 ) -> Chaos:
-    """The whole run in `folder`. Messages are delivered over `spread` seconds, 0 for as long as it should take."""
+    """The whole run in `folder`; messages arrive over `spread` seconds, 0 for as long as it should take."""
     rng = random.Random(seed)
     home = folder / "home"
     home.mkdir(parents=True)
