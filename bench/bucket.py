@@ -22,7 +22,9 @@ import cloudtrail_files
 from trailhawk.workspace import Workspace
 
 _NOW = dt.datetime(2026, 1, 2, 12, tzinfo=dt.UTC)
-_QUERY = "AWSCloudTrail | where TimeGenerated between (datetime(2026-01-01) .. 1d) | summarize count() by EventName"
+_QUERY = """
+AWSCloudTrail | where TimeGenerated between (datetime(2026-01-01) .. 1d) | summarize count() by EventName
+"""
 _SERVER = """
 import sys
 from moto.server import ThreadedMotoServer

@@ -75,7 +75,7 @@ def test_sections_of_lake_state_and_run(tmp_path: Path) -> None:
     assert (found.lake.url, found.lake.retention_days, found.lake.region) == ("s3://b/p", 9, "eu-west-1")
     assert found.lake.retention == {"AWSVPCFlow": 3}
     assert found.state.url == "postgresql://h/db"
-    assert (found.run.drain_seconds, found.run.compact_seconds) == (5, 60)
+    assert (found.run.drain_seconds, found.run.compact_seconds) == (5, 15)
 
 
 @pytest.mark.parametrize(

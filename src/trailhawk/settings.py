@@ -195,7 +195,7 @@ class RunSettings:
     """
 
     rules_seconds: int = 30
-    compact_seconds: int = 60
+    compact_seconds: int = 15
     health_seconds: int = 60
     sweep_seconds: int = 3600
     drain_seconds: int = 60
@@ -204,7 +204,7 @@ class RunSettings:
     def read(cls, section: Section) -> Self:
         read = cls(
             rules_seconds=section.number("rules_seconds", 30, least=1, most=86_400),
-            compact_seconds=section.number("compact_seconds", 60, least=1, most=86_400),
+            compact_seconds=section.number("compact_seconds", 15, least=1, most=86_400),
             health_seconds=section.number("health_seconds", 60, least=1, most=86_400),
             sweep_seconds=section.number("sweep_seconds", 3600, least=1, most=604_800),
             drain_seconds=section.number("drain_seconds", 60, least=1, most=3600),
