@@ -6,9 +6,11 @@ import gzip
 import hashlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,11 +18,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
 
 import httpx
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import ConnectorError, Intake
@@ -192,6 +200,28 @@ def test_text_lines() -> None:
         text_lines(b"a\n" * 3, Bounds(records=2))
 
 
+def test_whatever_is_sent_is_taken_or_refused() -> None:
+    """Mutated bodies: one line of JSON a record, or a reason."""
+    rng, bounds = random.Random(20), Bounds(records=50, depth=8)
+    seeds = [
+        b'[{"a":1,"b":"\\u00e9\\n"},{"c":[1,{"d":null}]}]',
+        b'{"a":1}\n{"b":"x"}',
+        b'{\n "a": [1.5e10]\n}',
+    ]
+    pieces = [b"[", b'{"a":', b'"', b"\n", b"\\u12", b"\xed\xa0\x80", b"]", b"}", b",", b"\x00"]
+    taken = 0
+    for _ in range(int(os.environ.get("TRAILHAWK_FUZZ", "3000"))):
+        body = bytearray(rng.choice(seeds))
+        for _ in range(rng.randint(0, 4)):
+            place = rng.randrange(len(body) + 1)
+            body[place : place + rng.randint(0, 3)] = rng.choice(pieces) * rng.choice([1, 1, 20])
+        with suppress(BodyError):
+            found = records(bytes(body), bounds)
+            assert all(isinstance(json.loads(record), dict) and b"\n" not in record for record in found)
+            taken += 1
+    assert taken
+
+
 # --- settings ---------------------------------------------------------------------------------------------
 
 
@@ -334,6 +364,34 @@ def test_too_much_that_waits(tmp_path: Path) -> None:
         assert "later" in answer.json()["error"]
         stuck.free.set()
         wait(lambda: client.post("/ingest/AWSCloudTrail", json=record).status_code == 200)
+
+
+def test_tls(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.PEM)
+    )
+    workspace = home(tmp_path / "home", tls_certificate="web.pem", tls_key="web.key")
+    (workspace.home / "web.pem").write_bytes(certificate)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (workspace.home / "web.key").write_bytes(private)
+    trusted = ssl.create_default_context(cadata=certificate.decode())
+    web = connector(workspace)
+    with running(web):
+        with httpx.Client(base_url=f"https://127.0.0.1:{web.port}", verify=trusted) as client:
+            assert client.get("/health").status_code == 200
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{web.port}/health")
 
 
 def test_sent_twice_with_a_key(tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ _LEAST_TOKEN: Final = 16
 _RETRY_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _BODIES_AT_ONCE: Final = 32
+_CONNECTIONS: Final = 1000
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -405,6 +406,7 @@ class _Server:
             lifespan="off",
             server_header=False,
             timeout_keep_alive=30,
+            limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=settings.read_seconds,
             ssl_certfile=settings.certificate,
             ssl_keyfile=settings.key,
