@@ -176,9 +176,15 @@ def send(sqs: SQSClient, queue: str, bodies: list[str], *, seconds: float, rng: 
 
 
 def work(home: Path, *, once: bool) -> None:
-    """What a worker process does: say that it begins, then run the connector."""
+    """What a worker process does: run the connector, and say when it begins to take messages."""
     connector = Workspace.open(home).connector("trail")
-    print("begins", flush=True)
+
+    def tell() -> None:
+        while connector.state().doing == "not started":
+            time.sleep(0.01)
+        print("begins", flush=True)
+
+    threading.Thread(target=tell, daemon=True).start()
     connector.run(threading.Event(), once=once)
 
 
