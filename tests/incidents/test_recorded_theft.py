@@ -23,10 +23,11 @@ def test_the_theft_is_one_incident_with_exactly_its_two_events(tmp_path: Path) -
     summary = workspace.detect(workspace.rules())
     assert [rule.failed for rule in summary.rules] == [0] * len(summary.rules)
 
-    (incident,) = workspace.incidents.all()
+    before = workspace.incidents.all()
+    # The same account saw many other attacks of the exercise; each rests on its own credentials.
+    (incident,) = (each for each in before if truth["instance"] in each.title)
     assert incident.severity is Severity.HIGH
     assert truth["role"] in incident.title
-    assert truth["instance"] in incident.title
 
     report = workspace.report(incident.number)
     assert {event.event_id for event in report.timeline} == {event["eventID"] for event in truth["events"]}
@@ -39,4 +40,4 @@ def test_the_theft_is_one_incident_with_exactly_its_two_events(tmp_path: Path) -
 
     again = workspace.detect(workspace.rules())
     assert again.alerts == ()
-    assert len(workspace.incidents.all()) == 1
+    assert workspace.incidents.all() == before
