@@ -149,6 +149,12 @@ def test_text_that_is_not_utf8_costs_its_line(read: Any) -> None:
     assert found.reasons == ["not a flow log record: not UTF-8"]
 
 
+def test_a_value_that_is_split_over_two_fields_does_not_shift_the_others(read: Any) -> None:
+    head = "version interface-id start end pkt-src-aws-service flow-direction"
+    found = read(text(head, "5 eni-0a 1772357400 1772357460 AMAZON CLOUDFRONT ingress"))
+    assert (found.rows, found.reasons) == ([], ["not a flow log record: 7 values for 6 fields"])
+
+
 def test_both_times_missing_is_bad_and_one_is_enough(read: Any) -> None:
     head = "interface-id srcaddr dstaddr start end"
     found = read(text(head, "eni-0a 10.0.0.1 10.0.0.2 - 1772357460", "eni-0b 10.0.0.1 10.0.0.2 - -"))
