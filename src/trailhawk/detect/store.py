@@ -5,6 +5,7 @@ Moments are stored as microseconds since the Unix epoch, so that they sort and c
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -72,14 +73,17 @@ class WindowRecord:
 def open_state(url: str) -> sa.Engine:
     """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers.
 
-    Transactions come one after the other, in every database. Whatever the database refuses comes as
-    StateError.
+    Transactions come one after the other, in every database. A SQLite file that cannot be written, nor what
+    stands beside it, is read as it is. Whatever the database refuses comes as StateError.
     """
+    is_read_only = False
     try:
         where = sa.make_url(url)
+        if where.drivername == "sqlite" and where.database and _cannot_be_written(Path(where.database)):
+            where, is_read_only = _only_to_read(Path(where.database)), True
         if where.drivername == "postgresql":
             where = where.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(where)
+        engine = sa.create_engine(where, poolclass=sa.StaticPool if is_read_only else None)
     except ModuleNotFoundError as error:
         raise StateError(
             f"the state database needs the package {error.name}", hint="pip install 'trailhawk[postgresql]'"
@@ -87,7 +91,10 @@ def open_state(url: str) -> sa.Engine:
     except sa.exc.ArgumentError:
         raise StateError("the address of the state database is none", hint="see [state] url") from None
     sa.event.listen(engine, "handle_error", _refused)
-    if engine.dialect.name == "sqlite":
+    if is_read_only:
+        sa.event.listen(engine, "connect", _leave_transactions)
+        sa.event.listen(engine, "before_cursor_execute", _create_beside, retval=True)
+    elif engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
     elif engine.dialect.name == "postgresql":
@@ -104,6 +111,34 @@ def sqlite_url(path: Path) -> str:
     return sa.URL.create("sqlite", database=str(path)).render_as_string()
 
 
+def _cannot_be_written(database: Path) -> bool:
+    """Whether there is such a file and this process may not write it, nor make a log beside it."""
+    return database.is_file() and not (os.access(database, os.W_OK) and os.access(database.parent, os.W_OK))
+
+
+def _only_to_read(database: Path) -> sa.URL:
+    """The URL of a SQLite file that is only read. Where a log stands beside it, what it says counts too."""
+    log = database.with_name(database.name + "-wal")
+    options = {"mode": "ro", "uri": "true"}
+    if not log.is_file() or not log.stat().st_size:
+        options["immutable"] = "1"  # without it SQLite would want to make the log's index
+    return sa.URL.create("sqlite", database=database.absolute().as_uri(), query=options)
+
+
+def _create_beside(
+    _: object, cursor: object, statement: str, parameters: object, context: object, many: bool
+) -> tuple[str, object]:
+    """What is missing in a database that is only read stands in its one connection, empty."""
+    words = statement.split(maxsplit=2)
+    if words[0] in ("INSERT", "UPDATE", "DELETE"):
+        raise StateError("the state database may only be read here", hint="see who may write the home")
+    if words[:2] == ["CREATE", "TABLE"]:
+        return f"CREATE TEMP TABLE IF NOT EXISTS {words[2]}", parameters
+    if words[:1] == ["CREATE"] and words[1] in ("INDEX", "UNIQUE"):
+        return "SELECT 1", parameters
+    return statement, parameters
+
+
 def _refused(context: sa.ExceptionContext) -> None:
     if not isinstance(context.original_exception, Exception):
         return  # an interrupt stays what it is
@@ -112,8 +147,12 @@ def _refused(context: sa.ExceptionContext) -> None:
     raise StateError(f"the state database {where or ''}: {reason}") from context.original_exception
 
 
-def _set_up_sqlite(connection: object, _: object) -> None:
+def _leave_transactions(connection: object, _: object) -> None:
     connection.isolation_level = None  # type: ignore[attr-defined]  # the driver must not begin by itself
+
+
+def _set_up_sqlite(connection: object, _: object) -> None:
+    _leave_transactions(connection, _)
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
         cursor.execute(f"PRAGMA {pragma}")

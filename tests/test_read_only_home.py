@@ -1,0 +1,86 @@
+"""A home that may only be read: what only reads works, what writes says so."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from trailhawk.cli import run
+
+NOBODY = 65534
+SCRIPT = """
+import os, sys
+from trailhawk.cli import run
+warm, home, nobody, *words = sys.argv[1:]
+if os.geteuid() == 0:
+    # The other user may not read where Python lies: everything is loaded before.
+    out = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    run([*words, "--home", warm])
+    os.dup2(out, 1)
+    os.setgid(int(nobody))
+    os.setuid(int(nobody))
+sys.exit(run([*words, "--home", home]))
+"""
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Run]:
+    """Runs commands in a home with some events that this process may not write."""
+    home = tmp_path / "home"
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps({"eventTime": "2026-03-01T10:00:00Z", "eventID": "1", "eventName": "a"}))
+    assert run(["ingest", str(log), "--home", str(home)]) == 0
+    assert run(["detect", "--quiet", "--home", str(home)]) == 0
+    for beside in ("state.db-wal", "state.db-shm"):
+        (home / beside).unlink(missing_ok=True)
+    warm = tmp_path / "warm"
+    shutil.copytree(home, warm)
+    entries = [home, *home.rglob("*")]
+    for path in entries:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-c", SCRIPT, str(warm), str(home), str(NOBODY), *words]
+        return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+
+    yield command
+    for path in entries:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["incidents", "list"],
+        ["watchlist", "list"],
+        ["quarantine", "list"],
+        ["tables"],
+        ["query", "AWSCloudTrail | count"],
+        ["query", "SecurityAlert | count"],
+        ["query", "_GetWatchlistAlias | count"],
+    ],
+    ids=" ".join,
+)
+def test_what_reads_works(read_only: Run, words: list[str]) -> None:
+    done = read_only(*words)
+    assert done.stderr == ""
+    assert done.returncode == 0
+
+
+def test_what_writes_says_why_not(read_only: Run, tmp_path: Path) -> None:
+    lists = tmp_path / "list.csv"
+    lists.write_text("a\n1\n")
+    done = read_only("watchlist", "import", "one", str(lists))
+    assert done.returncode == 1
+    assert "may only be read here; see who may write the home" in done.stderr
