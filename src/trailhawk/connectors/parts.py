@@ -77,7 +77,11 @@ class Opened:
 
     def __init__(self, item: LogObject, file: BinaryIO) -> None:
         self._copy: BinaryIO | None = None
-        start = _read(file, _WHOLE_BYTES + 1)
+        # A read makes room for all that it asks for, so no more is asked for than there should be.
+        asked = min(_WHOLE_BYTES, item.size or 0) + 1
+        start = _read(file, asked)
+        if len(start) == asked <= _WHOLE_BYTES:
+            start += _read(file, _WHOLE_BYTES + 1 - asked)
         self._hashed: _Hashed | None = None
         if len(start) <= _WHOLE_BYTES:
             self.size = len(start)

@@ -23,7 +23,7 @@ from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
-from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, fitted, stored_schema
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, fitted, picked, stored_schema
 from trailhawk.sources import BadPart
 from trailhawk.sources.promote import promoted
 
@@ -313,18 +313,18 @@ def _count_rows(
 def _with_hidden(
     decoded: Decoded, table: Table, batch: list[Part], plan: _Plan, batch_id: str, now: dt.datetime
 ) -> pa.Table:
-    """The kept rows with their hidden columns, in stored order."""
+    """The kept rows with their hidden columns, by event time: sorted here, they are moved only once."""
     import pyarrow as pa
 
-    rows = decoded.rows
-    if not plan.keep.all():
-        rows = rows.filter(pa.array(plan.keep))
+    kept = np.flatnonzero(plan.keep)
+    kept = kept[np.argsort(decoded.rows[table.time_column].to_numpy()[kept], kind="stable")]
+    rows = picked(decoded.rows, kept)
     objects = pa.array([part.key for part in batch], pa.string())
     hidden = {
         INGESTION_TIME: pa.repeat(pa.scalar(_naive(now), pa.timestamp("us")), rows.num_rows),
-        OBJECT: objects.take(pa.array(decoded.owner[plan.keep])),
+        OBJECT: objects.take(pa.array(decoded.owner[kept])),
         BATCH: pa.repeat(pa.scalar(batch_id), rows.num_rows),
-        CONFLICT: pa.array(plan.conflict[plan.keep]),
+        CONFLICT: pa.array(plan.conflict[kept]),
     }
     for name, values in hidden.items():
         rows = _with(rows, name, values)

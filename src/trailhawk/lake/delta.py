@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
 from trailhawk.lake.storage import Folder, Storage
-from trailhawk.lake.table import DAY, ID, schema_mark, statistics, stored_schema, text_columns
+from trailhawk.lake.table import DAY, ID, picked, schema_mark, statistics, stored_schema, text_columns
 from trailhawk.lake.terms import TermsWriter, terms_path
 from trailhawk.lake.terms import clean as clean_terms
 
@@ -199,15 +199,17 @@ class Delta:
         Rows without event time are the caller's mistake: LakeError.
         """
         import numpy as np
-        import pyarrow.compute as pc
 
         if not rows.num_rows:
             return ()
         time = self.table.time_column
         if rows[time].null_count:
             raise LakeError(f"{rows[time].null_count} rows of {self.table.name} have no {time}")
-        rows = rows.take(pc.sort_indices(rows, sort_keys=[(time, "ascending")]))
-        days = rows[time].combine_chunks().to_numpy(zero_copy_only=False).astype("datetime64[D]")
+        times = rows[time].to_numpy()
+        if np.any(times[1:] < times[:-1]):
+            rows = picked(rows, np.argsort(times, kind="stable"))
+            times = rows[time].to_numpy()
+        days = times.astype("datetime64[D]")
         found, starts = np.unique(days, return_index=True)
         ends = [*starts[1:], len(days)]
         return tuple(

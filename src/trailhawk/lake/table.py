@@ -12,7 +12,9 @@ from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, Table
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from numpy.typing import NDArray
 
 ID = HIDDEN_PREFIX + "id"
 PAYLOAD = HIDDEN_PREFIX + "payload"
@@ -115,6 +117,14 @@ class _ByIdentity:
 def stored_schema(table: Table) -> pa.Schema:
     """The columns of the table's files in stored order, without the partition column."""
     return _stored_schema(_ByIdentity(table))
+
+
+def picked(rows: pa.Table, places: NDArray[np.int64]) -> pa.Table:
+    """The rows at these places, in this order. Column by column: far cheaper than of many chunks at once."""
+    import pyarrow as pa
+
+    at = pa.array(places)
+    return pa.table({name: rows[name].combine_chunks().take(at) for name in rows.column_names})
 
 
 def fitted(rows: pa.Table, table: Table) -> pa.Table:

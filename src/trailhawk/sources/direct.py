@@ -8,8 +8,10 @@ the same row for any record that both can read.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -234,8 +236,8 @@ class _Inner:
         """Add the columns and what has none, by row; which rows could be read."""
         import pyarrow as pa
 
-        numbers: dict[bytes, int] = {}
-        codes = np.array([numbers.setdefault(text, len(numbers)) for text in map(bytes, values)])
+        numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
+        codes = np.fromiter(map(numbers.__getitem__, map(bytes, values)), np.int64, len(values))
         read, rest, readable = self._read(list(numbers))
         good: Mask = readable.take(codes)
         at = pa.array(codes)

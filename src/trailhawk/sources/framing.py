@@ -84,7 +84,8 @@ def _line_blocks(blocks: Iterator[bytes], shape: Shape) -> Iterator[Chunk]:
 
 def _is_dense(data: bytes) -> bool:
     """Whether a list of all values between commas and line ends would be far larger than the bytes."""
-    return data.count(b",") + data.count(b"\n") > len(data) // 12 + 500_000
+    most = len(data) // 12 + 500_000
+    return len(data) > most and data.count(b",") + data.count(b"\n") > most
 
 
 def _split(chunk: Chunk) -> Iterator[Chunk]:
