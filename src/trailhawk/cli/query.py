@@ -24,6 +24,7 @@ app = single()
         "trailhawk query -f hunt.kql --format csv > hunt.csv",
         "trailhawk query -f hunt.kql -p user=alice -p since=2023-07-01",
         "trailhawk query --check -f hunt.kql --format json",
+        "trailhawk query --explain 'AWSCloudTrail | where SourceIpAddress has \"203.0.113.77\"'",
         "echo 'print now()' | trailhawk query - --now 2026-01-31T12:00:00Z --format json",
     )
 )
@@ -59,6 +60,10 @@ def query(
         bool,
         typer.Option("--check", help="Do not run it: tell all its errors, or the columns of its results."),
     ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Do not run it: tell its plan, its SQL and what it would read."),
+    ] = False,
     batch: Annotated[
         bool, typer.Option("--batch", help="Many queries: JSON lines with id and query on standard input.")
     ] = False,
@@ -74,7 +79,7 @@ def query(
 
     at = moment(now) if now else utc_now()
     if batch:
-        if kql or file or parameter or check:
+        if kql or file or parameter or check or explain:
             raise UsageError("--batch reads its queries, and their parameters, from standard input")
         from trailhawk.engine.batch import run_batch
 
@@ -92,6 +97,12 @@ def query(
         show_checked(checked, text, form)
         raise typer.Exit(EXIT_FAILURE if checked.errors else 0)
     try:
+        if explain:
+            from trailhawk.render.explain import show_explained
+
+            explained = workspace.engine.explained(text, now=at, window=window, parameters=values)
+            show_explained(explained, form)
+            return
         result = workspace.query(text, now=at, window=window, parameters=values)
     except QueryError as error:
         errors: tuple[QueryError, ...] = (error,)

@@ -39,6 +39,7 @@ from trailhawk.kql.types import KqlType
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trailhawk.engine.explain import Explained
     from trailhawk.kql.plan import Need
     from trailhawk.lake.table import DataFile, Found
 
@@ -197,12 +198,33 @@ class DuckDBEngine:
 
     def explain(self, text: str, *, now: datetime, window: TimeRange | None = None) -> str:
         """The SQL that a query becomes."""
-        compiled = self.compiled(text, now=now, window=window)
-        cursor = self._connection.cursor()
-        try:
-            return self._lower(compiled.plan, cursor)
-        finally:
-            cursor.close()
+        return self.explained(text, now=now, window=window).sql
+
+    def explained(
+        self,
+        text: str,
+        *,
+        now: datetime,
+        window: TimeRange | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Explained:
+        """What a query becomes and what it would read; no row is read but for those that a plugin takes its
+        columns from."""
+        from trailhawk.engine.explain import Explained, outline, read
+
+        def explained() -> Explained:
+            reading = Reading(self.tables)
+            compiled = self.compiled(text, now=now, window=window, parameters=parameters)
+            plans, statements = [], []
+            for each in (compiled, *compiled.others):
+                plan = reading.settled(each.plan, but=self.relations.__contains__)
+                plans.append(outline(plan))
+                statements.append(lower(plan, lambda scan: self._selects(scan, reading), _applied_later))
+            return Explained(
+                "\n".join(plans), ";\n".join(statements), tuple(read(one) for one in reading.chosen)
+            )
+
+        return self._watched(explained)
 
     def check(self, text: str, *, now: datetime, parameters: Mapping[str, object] | None = None) -> Checked:
         """All errors of a query, or the columns of its results; no row is read but for those that a plugin
@@ -294,13 +316,20 @@ class DuckDBEngine:
     # --- scans ---------------------------------------------------------------------------------------------
 
     def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection, reading: Reading) -> str:
-        """SELECTs over the files that may hold rows, one for each set of columns that files have."""
+        """The SQL of a table's rows; those that are not in files are made known to the cursor."""
+        name = scan.table.name
+        if name not in self.relations:
+            return self._selects(scan, reading)
+        rows = self.relations[name](reading.snapshot(name))
+        cursor.register(f"relation_{name}", rows)
+        return self._selects(scan, reading, frozenset(rows.column_names))
+
+    def _selects(self, scan: Scan, reading: Reading, beside: frozenset[str] | None = None) -> str:
+        """SELECTs over the files that may hold rows, one for each set of columns that files have, and over
+        the relation of what is not in files, with the columns `beside`."""
         selects = [_select(scan, group) for group in reading.choose(scan).groups]
-        if scan.table.name in self.relations:
-            rows = self.relations[scan.table.name](reading.snapshot(scan.table.name))
-            name = f"relation_{scan.table.name}"
-            cursor.register(name, rows)
-            selects.append(f"SELECT {_columns(scan, frozenset(rows.column_names))} FROM {name}")
+        if beside is not None:
+            selects.append(f"SELECT {_columns(scan, beside)} FROM relation_{scan.table.name}")
         if not selects:
             return f"SELECT {_nulls(scan)} WHERE FALSE"
         return " UNION ALL ".join(selects)
@@ -328,6 +357,11 @@ class _Empty:
         from trailhawk.lake.table import Found
 
         return Found(())
+
+
+def _applied_later(node: Apply, inputs: tuple[str, ...]) -> str:
+    """The name that stands for what Python would compute of these inputs."""
+    return f"python_{node.name}"
 
 
 def _given(table: pa.Table, snapshot: Files) -> pa.Table:

@@ -111,13 +111,14 @@ class Reading:
         else:
             found = self.snapshot(scan.table.name).look(files, scan.need)
             groups = _narrowed(scan, found.parts)
+        whole = found is None or any(group.spans is None for group in groups)
         chosen = Chosen(
             scan,
             len(files),
             sum(file.size for file in files),
             groups,
             sum(file.size for group in groups for file in group.files)
-            if found is None
+            if found is None or whole
             else sum(int(part.file.size * part.share) for part in found.parts),
             found.groups if found else 0,
             found.skipped if found else 0,

@@ -337,7 +337,7 @@ def has_anywhere(term: String, *sources: String) -> Bool:
     One regular expression over the sources as lines, where one of them holds the text at all: to make one
     for each of fifty columns takes longer than many a search.
     """
-    lines = sql.call("concat_ws", "\n", *[source.copy() for source in sources])
+    lines = sql.call("concat_ws", sql.call("chr", 10), *[source.copy() for source in sources])
     found = [_folded("contains", source, term.copy()) for source in sources]
     return sql.all_of(sql.any_of(*found), _term(lines, term, fold=True))
 
