@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -102,10 +102,7 @@ class Runner:
             except Exception as error:  # the border: one job's fault must not end the others
                 if time.monotonic() - started > _GOOD_WHILE:
                     wait = FIRST_WAIT
-                reason = (
-                    str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
-                )
-                self._say("error", job.name, f"failed: {reason}", again_in_seconds=wait)
+                self._say("error", job.name, f"failed: {_reason(error)}", again_in_seconds=wait)
                 stop.wait(wait * self._rng.uniform(0.8, 1.2))
                 wait = min(wait * 2, LONGEST_WAIT)
                 continue
@@ -122,7 +119,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
 
     SettingsError where a connector is set up wrong.
     """
-    connectors = [workspace.connector(name) for name in workspace.connector_settings]
+    connectors = [_Bringing(workspace.connector(name)) for name in workspace.connector_settings]
     settings = workspace.settings.run
     care = _Care(workspace, tell)
 
@@ -161,7 +158,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         return work
 
     return [
-        *(Job(connector.name, _bring(connector)) for connector in connectors),
+        *(Job(connector.name, connector.work) for connector in connectors),
         Job("rules", every(settings.rules_seconds, rules)),
         Job("compact", every(settings.compact_seconds, care.compact)),
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
@@ -170,8 +167,37 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
     ]
 
 
-def _bring(connector: Connector) -> Callable[[threading.Event], None]:
-    return lambda stop: connector.run(stop)
+class _Bringing:
+    """A connector at work. One that ended with an error is in trouble until it has run well for a while."""
+
+    def __init__(self, connector: Connector) -> None:
+        self.name = connector.name
+        self._connector = connector
+        self._failure = ""
+        self._running_since: float | None = None
+
+    def work(self, stop: threading.Event) -> None:
+        self._running_since = time.monotonic()
+        try:
+            self._connector.run(stop)
+        except Exception as error:
+            self._failure = _reason(error)
+            raise
+        finally:
+            self._running_since = None
+
+    def state(self) -> State:
+        """As the connector tells it; with what ended it where that is its trouble."""
+        state, since = self._connector.state(), self._running_since
+        if since is not None and time.monotonic() - since > LONGEST_WAIT:
+            self._failure = ""
+        if state.problem or not self._failure:
+            return state
+        return replace(state, problem=self._failure)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
 
 
 class _Care:

@@ -582,10 +582,12 @@ class Workspace:
     def retry(self, ids: Sequence[str] | None) -> list[Retried]:
         """Take parts in quarantine again, or all; what became of each."""
         from trailhawk.connectors.again import retry
+        from trailhawk.connectors.reopen import object_at
 
         return retry(
             self.lake,
             ids,
+            find=object_at(self.connector_settings),
             clock=self.clock,
             sources=self.sources,
             transforms=self.transforms(lasting=False),
@@ -626,7 +628,8 @@ class Workspace:
             }
             for stream in streams(self.lake, now=self.clock())
         ]
-        return found + connector_states(self.lake)
+        told = connector_states(self.lake)
+        return found + [each for each in told if each["name"] in self.connector_settings]
 
     def tell_health(self, states: Iterable[ConnectorState]) -> list[Told]:
         """Write what changed for streams and connectors into SentinelHealth."""

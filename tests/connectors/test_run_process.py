@@ -17,6 +17,7 @@ import orjson
 import pytest
 
 from trailhawk import run as run_module
+from trailhawk.connectors.connector import ConnectorError, State
 from trailhawk.run import Event, Job, Runner, every
 from trailhawk.workspace import Workspace
 
@@ -63,6 +64,40 @@ def test_a_job_that_does_not_end_is_named_after_the_time() -> None:
     free.set()
     assert left == ["stubborn"]
     assert time.monotonic() - started < 5
+
+
+class Failing:
+    """A connector that ends with an error of its own."""
+
+    name = "main"
+
+    def __init__(self) -> None:
+        self.fails = True
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        if self.fails:
+            raise ConnectorError("no such queue", hint="see its name")
+        stop.wait()
+
+    def state(self) -> State:
+        return State("main", "sqs")
+
+
+def test_what_ended_a_connector_is_its_trouble_until_it_runs_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    stop, connector = threading.Event(), Failing()
+    bringing = run_module._Bringing(connector)
+    assert bringing.state().problem == ""
+    with pytest.raises(ConnectorError):
+        bringing.work(stop)
+    assert bringing.state().problem == "no such queue; see its name"
+    connector.fails = False
+    thread = threading.Thread(target=bringing.work, args=(stop,))
+    thread.start()
+    assert bringing.state().problem, "it has only just begun"
+    monkeypatch.setattr(run_module, "LONGEST_WAIT", 0.0)
+    until(lambda: not bringing.state().problem)
+    stop.set()
+    thread.join()
 
 
 def test_a_step_is_repeated_until_the_end() -> None:
