@@ -36,7 +36,9 @@ LEDGER: Final = Table(
         Column("Key", _TEXT, "S3 key; empty for a file."),
         Column("Version", _TEXT, "S3 version or etag; empty for a file."),
         Column("Size", _LONG, "Bytes as delivered, compressed or not."),
-        Column("Sha256", _TEXT, "Digest of the bytes as delivered."),
+        Column(
+            "Sha256", _TEXT, "Digest of the bytes as delivered; empty for the first parts of a large stream."
+        ),
         Column("Source", _TEXT, "Log source that read it; empty if none knew it."),
         Column("TargetTable", _TEXT, "Table the rows went to; empty if no source knew the object."),
         Column(
