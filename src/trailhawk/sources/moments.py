@@ -19,7 +19,7 @@ _MONTHS: Final = {
     name: number
     for number, name in enumerate("JanFebMarAprMayJunJulAugSepOctNovDec"[i : i + 3] for i in range(0, 36, 3))
 }
-_CLF: Final = re.compile(r"(\d\d)/([A-Z][a-z]{2})/(\d{4}):(\d\d:\d\d:\d\d) ([-+]\d{4})", re.ASCII)
+_CLF: Final = re.compile(r"(\d\d/[A-Z][a-z]{2}/\d{4}):(\d\d):(\d\d):(\d\d) ([-+]\d{4})", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,19}(?:\.\d{1,9})?", re.ASCII)
 
 
@@ -43,7 +43,6 @@ def moment(value: object) -> int | None:
     return _number(value)
 
 
-@lru_cache(maxsize=4096)
 def clf(text: str) -> int | None:
     """A time of the common log format.
 
@@ -51,10 +50,29 @@ def clf(text: str) -> int | None:
     True
     """
     found = _CLF.fullmatch(text)
-    if found is None or found[2] not in _MONTHS:
+    if found is None:
         return None
-    day, month, year, time, zone = found.groups()
-    return _iso(f"{year}-{_MONTHS[month] + 1:02d}-{day}", time, None, zone)
+    day, hour, minute, second, zone = found.groups()
+    midnight = _midnight(day, zone)
+    # A leap second is the second before it.
+    if midnight is None or not (hour < "24" and minute < "60" and second <= "60"):
+        return None
+    seconds = int(hour) * 3600 + int(minute) * 60 + min(int(second), 59)
+    micros = midnight + seconds * _SECOND
+    return micros if 0 <= micros < LAST else None
+
+
+@lru_cache(maxsize=1024)
+def _midnight(day: str, zone: str) -> int | None:
+    """The start of a day such as 06/Feb/2019 in a zone such as +0000."""
+    number, month, year = day.split("/")
+    if month not in _MONTHS or zone[1:3] > "23" or zone[3:] > "59":
+        return None
+    try:
+        at = dt.datetime.fromisoformat(f"{year}-{_MONTHS[month] + 1:02d}-{number}T00:00:00{zone}")
+    except ValueError:
+        return None
+    return (at - _EPOCH) // dt.timedelta(microseconds=1)
 
 
 def formatted(text: str, pattern: str) -> int | None:

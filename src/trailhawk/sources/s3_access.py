@@ -52,11 +52,11 @@ TABLE: Final = declared(
     statistics=("Bucket", "RemoteIp", "Operation"),
 )
 
+_WORD: Final = r"([^ \t]++) "
 _FRONT: Final = (
-    r"(\S++) (\S++) \[([^\]]*+)\] (\S++) (\S++) (\S++) (\S++) (\S++) (-|%s) (\S++) (\S++) (\S++) (\S++) "
-    r"(\S++) (\S++)(?: (-|%s)(?: (-|%s)(?: (.*))?)?)?"
+    rf"{_WORD * 2}\[([^\]]*+)\] {_WORD * 5}(-|%s) {_WORD * 5}([^ \t]++)(?: (-|%s)(?: (-|%s)(?: (.*))?)?)?"
 )
-_ESCAPED, _PLAIN = r'"(?:[^"\\]|\\.)*+"', r'"[^"]*+"'
+_ESCAPED, _PLAIN = r'"(?:[^"\\]++|\\.)*+"', r'"[^"]*+"'
 # Quotes inside a value are escaped, mostly. Each way is tried once; none of them can take more than a line's
 # length times two, whatever stands in the line.
 _WAYS: Final = (
@@ -79,29 +79,22 @@ def parse(line: str) -> Values | str:
     match = _WAYS[0].fullmatch(line) or _WAYS[1].fullmatch(line) or _WAYS[2].fullmatch(line)
     if match is None:
         return "its fields are not those of S3"
-    owner, bucket, time, *front, request, status, error, sent, size, total, turn, referer, agent, behind = (
-        match.groups("")
-    )
-    tail = behind.split()
+    values = match.groups("")
+    tail = values[-1].split()
     if len(tail) > 3 and tail[2] not in _SIGNATURES and tail[3] in _SIGNATURES:
         tail[1:3] = [f"{tail[1]} {tail[2]}"]  # a host id with a blank in it was seen
     more = tail[_TAIL:]
+    if len(tail) != _TAIL:
+        tail = tail[:_TAIL] + [""] * (_TAIL - len(tail))
     return (
-        clf(time),
-        owner,
-        bucket,
-        *front,
-        _unquoted(request),
-        status,
-        error,
-        sent,
-        size,
-        total,
-        turn,
-        _unquoted(referer),
-        _unquoted(agent),
-        *tail[:_TAIL],
-        *[""] * (_TAIL - len(tail)),
+        clf(values[2]),
+        *values[:2],
+        *values[3:8],
+        _unquoted(values[8]),
+        *values[9:15],
+        _unquoted(values[15]),
+        _unquoted(values[16]),
+        *tail,
         rest_of({"more": more}) if more else None,
     )
 
