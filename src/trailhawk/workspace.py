@@ -128,9 +128,10 @@ class Workspace:
     def lake(self) -> Lake:
         from trailhawk.connectors import TABLES as INTAKE_TABLES
         from trailhawk.detect.security_alert import SECURITY_ALERT
+        from trailhawk.detect.watchlist_table import WATCHLIST
         from trailhawk.lake import Lake
 
-        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, SECURITY_ALERT])
+        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, SECURITY_ALERT, WATCHLIST])
 
     def _lake_place(self) -> Path | S3:
         """Where the settings put the lake: the home's folder `lake`, another folder, a bucket."""
@@ -210,6 +211,22 @@ class Workspace:
 
         exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
         return alert_rows(alert for _, alert in self.alerts.pending(exported, limit=None))
+
+    def watchlist_rows(self, snapshot: Files) -> pa.Table:
+        """What happened to the watchlists that this state of the lake does not hold yet."""
+        from trailhawk.detect.watchlist_table import watchlist_rows
+        from trailhawk.lake.catalog import Snapshot
+
+        exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
+        return watchlist_rows(self.watchlists.pending(exported, limit=None))
+
+    def export(self) -> None:
+        """Hand what the state database has and the lake has not to the lake: alerts and watchlists."""
+        from trailhawk.detect.export import export_alerts, export_watchlists
+
+        lake, now = self.lake.apart(), self.clock()
+        export_alerts(self.alerts, lake, now=now)
+        export_watchlists(self.watchlists, lake, now=now)
 
     @cached_property
     def alerts(self) -> AlertStore:
@@ -522,7 +539,7 @@ class Workspace:
             quiet=quiet,
             reads=self._reads,
         )
-        export_alerts(self.alerts, self.lake.apart(), now=now)
+        self.export()
         return summary
 
     def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
@@ -532,7 +549,7 @@ class Workspace:
         rules = self.rules(fault=fault)
         done = self._scheduler.round(self._rule_engine, rules, self._history_tables())
         if done.alerts:
-            export_alerts(self.alerts, self.lake.apart(), now=self.clock())
+            self.export()
         return done
 
     @cached_property
@@ -706,15 +723,17 @@ class _Relations(Mapping[str, "Callable[[Files], pa.Table]"]):
     def __getitem__(self, name: str) -> Callable[[Files], pa.Table]:
         if name == "SecurityAlert":
             return self._workspace.alert_rows
+        if name == "Watchlist":
+            return self._workspace.watchlist_rows
         if _is_watchlist(name):
             return lambda _: self._workspace.watchlists.rows(name)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("SecurityAlert", WATCHLIST_ALIASES))
+        return iter(("SecurityAlert", "Watchlist", WATCHLIST_ALIASES))
 
     def __len__(self) -> int:
-        return 2
+        return 3
 
 
 def _is_watchlist(name: str) -> bool:

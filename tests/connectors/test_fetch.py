@@ -323,3 +323,47 @@ def test_a_listing_stops_where_everything_is_denied(
     made = s3.connector(given, store.intake())
     made.run(threading.Event(), once=True)
     assert len(store.events()) == 25, "what was refused is tried again when it is listed again"
+
+
+def test_what_was_set_aside_is_taken_after_a_fix(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`quarantine retry` fetches it with the connector's rights, and a listing knows it then."""
+    from trailhawk.connectors.again import retry
+    from trailhawk.connectors.reopen import object_at
+    from trailhawk.sources import SOURCES
+
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "a + b.json")
+    aws.sqs.purge_queue(QueueUrl=queue)
+    record = {
+        "eventName": "ObjectCreated:Put",
+        "s3": {"bucket": {"name": "logs"}, "object": {"key": "a+%2B+b.json"}},
+    }
+    aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": [record]}))
+    given = SqsSettings("main", queue, aws.access, tries=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetcher, "fetch", denied(aws, lambda key: True))
+        sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert store.reasons()
+    (told,) = retry(store.lake, clock=store.intake().clock, sources=SOURCES, find=object_at({"main": given}))
+    assert (told.state, told.rows) == ("stored", 1)
+    assert store.events() == ["0"]
+    assert not store.reasons()
+    made = s3.connector(S3Settings("old", (Location("logs"),), aws.access), store.intake())
+    made.run(threading.Event(), once=True)
+    assert made.state().skipped == 1
+
+
+def test_whose_rights_read_a_bucket() -> None:
+    from trailhawk.connectors.reopen import access_for
+
+    one, two, three = (Access(profile=name) for name in ("one", "two", "three"))
+    connectors = {
+        "any": SqsSettings("any", "https://q", one),
+        "named": SqsSettings("named", "https://q", two, buckets=("logs",)),
+        "old": S3Settings("old", (Location("older", "x/"),), three),
+    }
+    assert [access_for(name, connectors) for name in ("logs", "older", "other")] == [two, three, one]
+    assert access_for("logs", {}) == Access()

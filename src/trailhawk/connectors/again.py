@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import Taken, settle
@@ -25,8 +25,8 @@ BATCH_RECORDS: Final = 50_000
 MAX_BYTES: Final = 128 * 1024 * 1024
 """A part larger than this, unpacked, is not tried again as a whole."""
 
-Open = Callable[[str], BinaryIO]
-"""Opens an object by its location; OSError where it cannot be read."""
+Find = Callable[[str], LogObject]
+"""Finds an object by its location; OSError where it cannot be had."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def retry(
     clock: Clock,
     sources: Sequence[Source],
     transforms: Mapping[str, Transform] | None = None,
-    open_object: Open | None = None,
+    find: Find | None = None,
     worker: str = "",
     phase: Phase = lambda _: None,
 ) -> list[Retried]:
@@ -81,7 +81,7 @@ def retry(
     for part_id in wanted:
         bad = waiting[part_id]
         try:
-            part = _read(bad, sources, taken, clock, open_object or _open_file)
+            part = _read(bad, sources, taken, clock, find or _file)
         except _GoneError as error:
             run.told.append(Retried(bad.id, bad.location, "gone", reason=str(error)))
         else:
@@ -90,8 +90,8 @@ def retry(
     return sorted(run.told, key=lambda told: wanted.index(told.id))
 
 
-def _open_file(location: str) -> BinaryIO:
-    return Path(location).open("rb")
+def _file(location: str) -> LogObject:
+    return LogObject(location, lambda: Path(location).open("rb"))
 
 
 class _Run:
@@ -162,12 +162,12 @@ def _told(part: Part, stored: Part | None) -> Retried:
     )
 
 
-def _read(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, open_object: Open) -> Part:
+def _read(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:
     """The part's records as today's sources read them, as one part that leaves the quarantine."""
     source = next((each for each in sources if each.name == bad.source), None)
     if bad.object.startswith(UNREADABLE):
-        return _arrived(bad, sources, taken, clock, open_object)
-    item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, open_object)), identity=bad.object)
+        return _arrived(bad, sources, taken, clock, find)
+    item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, find)), identity=bad.object)
     with item.open() as file, closing(Opened(item, file)) as opened:
         parts = list(
             read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
@@ -175,12 +175,10 @@ def _read(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Cloc
     return dataclasses.replace(_one(parts, bad.start), state="retried", released=bad.id)
 
 
-def _arrived(
-    bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, open_object: Open
-) -> Part:
+def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:
     """An object that could not be read and now can: it is taken as any other, and its mark goes."""
-    item = LogObject(bad.location, lambda: open_object(bad.location))
     try:
+        item = find(bad.location)
         with item.open() as file, closing(Opened(item, file)) as opened:
             if opened.size > MAX_BYTES:
                 raise _GoneError("it can be read now, but is too large for this; ingest it")
@@ -224,14 +222,14 @@ class _Nothing(Taken):
         return False
 
 
-def _bytes(bad: Quarantined, open_object: Open) -> bytes:
+def _bytes(bad: Quarantined, find: Find) -> bytes:
     """The uncompressed bytes of a part."""
     if bad.size == len(bad.content) and bad.size:
         return bad.content
     if bad.size > MAX_BYTES:
         raise _GoneError(f"{bad.size:,} bytes are too many to try again at once")
     try:
-        with open_object(bad.location) as file:
+        with find(bad.location).open() as file:
             content = _cut(Unpacked(file), bad.start, bad.size)
     except OSError as error:
         raise _GoneError(f"cannot be read: {error.strerror or error}") from None

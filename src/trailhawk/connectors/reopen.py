@@ -1,0 +1,67 @@
+"""Objects found again by their location: a file, or an object of S3 through the connector that brought it."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from trailhawk.connectors.config import Access, ConnectorSettings, S3Settings, SqsSettings
+from trailhawk.connectors.objects import LogObject
+
+_S3: Final = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
+
+
+def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], LogObject]:
+    """A function that finds an object by its location; it raises OSError where it cannot be had.
+
+    A bucket is asked with the rights of the connector that names it, else of one that takes any bucket, else
+    with what the machine has.
+    """
+    fetchers: dict[Access, Callable[[str, str], LogObject]] = {}
+
+    def find(location: str) -> LogObject:
+        found = _S3.fullmatch(location)
+        if not found:
+            return LogObject(location, lambda: Path(location).open("rb"))
+        access = access_for(found["bucket"], connectors)
+        if access not in fetchers:
+            fetchers[access] = _fetcher(access)
+        return fetchers[access](found["bucket"], found["key"])
+
+    return find
+
+
+def access_for(bucket: str, connectors: Mapping[str, ConnectorSettings]) -> Access:
+    """With whose rights a bucket is read."""
+    others: list[Access] = []
+    for settings in connectors.values():
+        if isinstance(settings, S3Settings) and bucket in {each.bucket for each in settings.locations}:
+            return settings.access
+        if isinstance(settings, SqsSettings):
+            if bucket in settings.buckets:
+                return settings.access
+            if not settings.buckets:
+                others.append(settings.access)
+    return others[0] if others else Access()
+
+
+def _fetcher(access: Access) -> Callable[[str, str], LogObject]:
+    # Here, since boto3 is not loaded for files alone.
+    from trailhawk.connectors import credentials
+    from trailhawk.connectors.config import Reading
+    from trailhawk.connectors.fetch import Fetcher, log_object
+    from trailhawk.connectors.notices import Notice
+    from trailhawk.connectors.retry import Waits
+
+    fetcher = Fetcher(
+        credentials.s3_client(credentials.session(access), access),
+        waits=Waits(random.Random()),
+        stop=threading.Event(),
+        attempts=4,
+        max_bytes=Reading().max_object_bytes,
+    )
+    return lambda bucket, key: log_object(fetcher.fetch(Notice(bucket, key)))
