@@ -7,6 +7,7 @@ import random
 import signal
 import sys
 import threading
+import time
 from enum import StrEnum
 from types import FrameType
 from typing import Annotated
@@ -18,6 +19,8 @@ from trailhawk.render.text import moment, to_json, visible
 from trailhawk.run import Event, Runner, jobs
 
 app = single()
+
+_ONE_WISH_SECONDS = 1.0
 
 
 class LogFormat(StrEnum):
@@ -66,9 +69,14 @@ def run(
 
 
 def _on_signals(stop: threading.Event) -> None:
+    """Let the first signal stop the work and a later one end the process."""
+    first: list[float] = []
+
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        # Some send theirs to the process and to its group: that is one wish, not two.
+        if first and time.monotonic() - first[0] > _ONE_WISH_SECONDS:
             os._exit(EXIT_FAILURE)
+        first.append(time.monotonic())
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
