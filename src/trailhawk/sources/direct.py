@@ -165,8 +165,7 @@ class Direct:
         times, good = _times(pa.array(members[layout.time], pa.string()))
         columns: dict[str, pa.Array] = {layout.table.time_column: times}
         for column, member in layout.text.items():
-            values = pa.array(members[member], pa.string())
-            columns[column] = values.fill_null("") if values.null_count else values
+            columns[column] = _text(members[member])
         for column, member in layout.flags.items():
             columns[column] = pa.array(members[member], pa.bool_())
         for column, member in layout.json.items():
@@ -404,13 +403,22 @@ def _rest(rests: Mapping[int, dict[str, object]], rows: int) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
+def _text(values: Sequence[str | None]) -> pa.Array:
+    """Text, '' for null; many members have one value in all records of a piece."""
+    import pyarrow as pa
+
+    if values.count(values[0]) == len(values):
+        return pa.repeat(pa.scalar(values[0] or ""), len(values))
+    texts = pa.array(values, pa.string())
+    return texts.fill_null("") if texts.null_count else texts
+
+
 def _identities(events: Sequence[str | None], accounts: Sequence[str | None]) -> pa.Array:
     """Hashes of the two values; NULL where the first is empty."""
     import pyarrow as pa
 
-    pairs = zip(events, accounts, strict=True)
-    hashes = np.fromiter(
-        (identity(event or "", account or "") for event, account in pairs), np.uint64, len(events)
-    )
-    nameless = np.fromiter((not event for event in events), bool, len(events))
-    return pa.array(hashes.view(np.int64), mask=nameless)
+    texts = [each if None not in each else [text or "" for text in each] for each in (events, accounts)]
+    hashes = np.fromiter(map(identity, *texts), np.uint64, len(events)).view(np.int64)
+    if "" not in texts[0]:
+        return pa.array(hashes)
+    return pa.array(hashes, mask=np.fromiter((not event for event in events), bool, len(events)))
