@@ -122,7 +122,7 @@ def start() -> Iterator[Start]:
     processes: list[subprocess.Popen[bytes]] = []
 
     def started(home: Path) -> subprocess.Popen[bytes]:
-        words = ["--home", str(home), "run", "--log", "json", "--status", "1"]
+        words = ["--home", str(home), "run", "--format", "json", "--status", "1"]
         process = subprocess.Popen([sys.executable, "-m", "trailhawk", *words], stderr=subprocess.PIPE)
         processes.append(process)
         return process

@@ -30,10 +30,10 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-@app.command(epilog=examples("trailhawk run", "trailhawk run --log json --status 300"))
+@app.command(epilog=examples("trailhawk run", "trailhawk run --format json --status 300"))
 def run(
     context: typer.Context,
-    log: Annotated[LogFormat, typer.Option("--log", help="How what happens is told.")] = LogFormat.TEXT,
+    form: Annotated[LogFormat, typer.Option("--format", help="How what happens is told.")] = LogFormat.TEXT,
     status: Annotated[
         int, typer.Option("--status", metavar="SECONDS", min=1, help="How often connectors tell their state.")
     ] = 60,
@@ -51,7 +51,7 @@ def run(
 
     def tell(event: Event) -> None:
         with lock:
-            print(_line(event, log), file=sys.stderr, flush=True)
+            print(_line(event, form), file=sys.stderr, flush=True)
 
     stop = threading.Event()
     _on_signals(stop)
