@@ -514,7 +514,6 @@ class Workspace:
         progress: Callable[[int, int], None] | None = None,
     ) -> DetectSummary:
         """Run every due window of these rules over what is stored; new alerts go into incidents."""
-        from trailhawk.detect.export import export_alerts
         from trailhawk.detect.history import detect
         from trailhawk.engine.result import TimeRange
 
@@ -544,8 +543,6 @@ class Workspace:
 
     def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
         """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
-        from trailhawk.detect.export import export_alerts
-
         rules = self.rules(fault=fault)
         done = self._scheduler.round(self._rule_engine, rules, self._history_tables())
         if done.alerts:

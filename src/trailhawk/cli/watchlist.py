@@ -40,6 +40,7 @@ def watchlist_import(
     """
     workspace = workspace_of(context)
     done = workspace.watchlists.load(alias, file, key=key or None, now=workspace.clock())
+    workspace.export()
     show_one(members(done), form)
 
 
@@ -85,4 +86,6 @@ def watchlist_show(
 def watchlist_remove(context: typer.Context, alias: AliasArgument, form: FormatOption = Format.TABLE) -> None:
     """Take a watchlist out of use; what it held stays in the state database."""
     workspace = workspace_of(context)
-    show_one(members(workspace.watchlists.remove(alias, now=workspace.clock())), form)
+    removed = workspace.watchlists.remove(alias, now=workspace.clock())
+    workspace.export()
+    show_one(members(removed), form)

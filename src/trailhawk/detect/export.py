@@ -1,46 +1,81 @@
-"""Alerts from the state database, which is their truth, to the lake, where any engine can read them."""
+"""What the state database is the truth of, to the lake, where any engine can read it: alerts, watchlists."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from trailhawk.detect.security_alert import SECURITY_ALERT, alert_rows
 from trailhawk.detect.store import AlertStore
-from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.detect.watchlist_table import WATCHLIST, watchlist_rows
+from trailhawk.detect.watchlists import WatchlistStore
+from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import Lake
 from trailhawk.lake.catalog import EXPORT
 from trailhawk.lake.delta import ConflictError, Transaction
 from trailhawk.lake.table import stored_schema
 
+_Pending = tuple[int, pa.Table]
+"""The last sequence number of a batch, and its rows."""
+
 
 def export_alerts(alerts: AlertStore, lake: Lake, *, now: datetime) -> int:
     """Append the alerts that the lake lacks to SecurityAlert, in order of their sequence; how many.
 
-    The last sequence number is the version of the Delta application `export`, in the same commit as the
-    rows: what was exported is never exported again, whoever tries. `lake` must be a view of its own.
+    `lake` must be a view of its own.
     """
-    delta = lake.delta(SECURITY_ALERT.name)
+
+    def pending(after: int) -> _Pending | None:
+        found = alerts.pending(after)
+        return (found[-1][0], alert_rows(alert for _, alert in found)) if found else None
+
+    return _export(lake, SECURITY_ALERT, pending, now=now)
+
+
+def export_watchlists(watchlists: WatchlistStore, lake: Lake, *, now: datetime) -> int:
+    """Append to Watchlist what happened to the watchlists since the last export; how many rows.
+
+    `lake` must be a view of its own.
+    """
+
+    def pending(after: int) -> _Pending | None:
+        found = watchlists.pending(after)
+        return (found[-1].sequence, watchlist_rows(found)) if found else None
+
+    return _export(lake, WATCHLIST, pending, now=now)
+
+
+def _export(lake: Lake, table: Table, pending: Callable[[int], _Pending | None], *, now: datetime) -> int:
+    """Append what is pending, batch by batch.
+
+    The last sequence number is the version of the Delta application `export`, in the same commit as the
+    rows: what was exported is never exported again, whoever tries.
+    """
+    delta = lake.delta(table.name)
+    if delta.refresh() < 0 and pending(0) is None:
+        return 0  # there is nothing yet to make the table for
     done = 0
     while True:
         delta.create()
         delta.refresh()
-        pending = alerts.pending(delta.transaction(EXPORT))
-        if not pending:
+        batch = pending(delta.transaction(EXPORT))
+        if batch is None:
             return done
-        staged = delta.stage(_stored_rows(alert_rows(alert for _, alert in pending), now))
+        last, rows = batch
+        staged = delta.stage(_stored_rows(table, rows, now))
         try:
-            delta.commit(staged, transaction=Transaction(EXPORT, pending[-1][0]))
+            delta.commit(staged, transaction=Transaction(EXPORT, last))
         except ConflictError:
             delta.discard(staged)  # another process has exported meanwhile: look again
             continue
-        done += len(pending)
+        done += rows.num_rows
 
 
-def _stored_rows(rows: pa.Table, now: datetime) -> pa.Table:
+def _stored_rows(table: Table, rows: pa.Table, now: datetime) -> pa.Table:
     """The rows with the lake's hidden columns; a record's identity is not known here."""
-    schema = stored_schema(SECURITY_ALERT)
+    schema = stored_schema(table)
     ingested = pa.scalar(now.astimezone(UTC).replace(tzinfo=None), pa.timestamp("us"))
     columns = []
     for field in schema:

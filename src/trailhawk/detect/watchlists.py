@@ -115,6 +115,32 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """What a version did to an item: `status` is Created, Updated or Deleted, `body` its values as JSON."""
+
+    item_id: str
+    status: str
+    key: str
+    body: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A version of a watchlist with what it changed; `first`: there was no watchlist of the alias before."""
+
+    sequence: int
+    alias: str
+    version: int
+    at: datetime
+    removed: bool
+    first: bool
+    search_key: str
+    source: str
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Imported:
     """What an import did to a watchlist's items."""
 
@@ -308,6 +334,35 @@ class WatchlistStore:
     def table(self, name: str) -> Table:
         """The table behind the name that the binder gives a watchlist; NotFoundError with a near alias."""
         return self.watchlist(_alias(name)).table
+
+    def pending(self, after_sequence: int, *, limit: int | None = 20) -> tuple[Revision, ...]:
+        """The versions stored after this sequence number, the oldest first: what the lake has not yet."""
+        query = sa.select(_versions).where(_versions.c.sequence > after_sequence)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(_versions.c.sequence).limit(limit)).all()
+            return tuple(self._revision(connection, row) for row in rows)
+
+    def _revision(self, connection: sa.Connection, row: sa.Row[tuple[object, ...]]) -> Revision:
+        items = sa.select(_items).where(_items.c.alias == row.alias, _items.c.version == row.version)
+        changes = tuple(
+            Change(item.item_id, item.status, item.search_key, item.body.decode(), item.at)
+            for item in connection.execute(items.order_by(_items.c.sequence))
+        )
+        before = sa.select(_versions.c.removed).where(
+            _versions.c.alias == row.alias, _versions.c.version == row.version - 1
+        )
+        first = connection.scalar(before) is not False
+        return Revision(
+            row.sequence,
+            row.alias,
+            row.version,
+            row.at,
+            row.removed,
+            first,
+            row.search_key,
+            row.source,
+            changes,
+        )
 
     def _reading(self) -> sa.Connection:
         """A connection that takes no lock."""
