@@ -661,8 +661,11 @@ class ScalarBinder:
             raise BindingError("around() takes a value, a center and a delta", expr.span)
         value, center, delta = [self.bind(arg, scope, collect) for arg in expr.args]
         low, high = [self.call(sign, [center, delta], expr.span) for sign in "-+"]
-        above = self.call(">=", [value, low], expr.span)
-        return self.call("and", [above, self.call("<=", [value, high], expr.span)], expr.span)
+        compared = [
+            self.operate(op, value, bound, syntax.Binary(expr.span, op, expr.args[0], expr.args[1]))
+            for op, bound in ((">=", low), ("<=", high))
+        ]
+        return self.call("and", compared, expr.span)
 
     def _estimate_data_size(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         """The bytes that the columns of a row take: eight for a number or a time, a text's own length."""

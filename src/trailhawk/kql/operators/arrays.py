@@ -81,6 +81,8 @@ def _expanded(binder: Binder, node: Node, operator: syntax.MvExpand | syntax.MvA
                 f"an array is expected, this is a {value.type.value}", item.span, hint="use parse_json(...)"
             )
         name = (named.names[0] if named else auto_name(item.value)) or names.computed()
+        if name in items:
+            raise BindingError(f"two columns are called '{name}'", item.span, hint="name one: other = ...")
         lists.append(Call(_T.DYNAMIC, function, (value,)))
         items[name] = _Item(OutColumn(binder.new_id(), name, _T.DYNAMIC), item.to, item)
     place = [OutColumn(binder.new_id(), index, _T.LONG)] if index else []

@@ -58,7 +58,11 @@ def extend(binder: Binder, node: Node, operator: syntax.Extend, env: Env) -> Nod
     values: list[Expr] = list(refs(columns))
     places = {column.name: i for i, column in enumerate(columns)}
     names = Names(column.name for column in columns)
-    for name, _, value, _ in items:
+    named: set[str] = set()
+    for name, given, value, span in items:
+        if given and name in named:
+            raise BindingError(f"two columns are called '{name}'", span)
+        named.update([name] if given else [])
         if name and name in places:
             columns[places[name]] = OutColumn(binder.new_id(), name, value.type)
             values[places[name]] = value

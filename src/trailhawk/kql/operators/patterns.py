@@ -130,7 +130,10 @@ def parse_kv(binder: Binder, node: Node, operator: syntax.ParseKv, env: Env) -> 
     options: dict[str, list[object]] = {}
     for item in operator.properties:
         known = options.setdefault(item.name.lower(), [])
-        known.append(binder.scalars.constant(item.value, env, item.name).value)
+        option = binder.scalars.constant(item.value, env, item.name)
+        if option.type is not (_T.BOOL if item.name.lower() == "greedy" else _T.STRING):
+            raise BindingError(f"parse-kv's {item.name} is of another type", item.span)
+        known.append(option.value)
     unknown = options.keys() - {"regex", "pair_delimiter", "kv_delimiter", "quote", "escape", "greedy"}
     if unknown:
         raise BindingError(f"parse-kv has no option '{min(unknown)}'", span)
