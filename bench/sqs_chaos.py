@@ -15,6 +15,7 @@ import collections
 import contextlib
 import gzip
 import json
+import multiprocessing
 import os
 import random
 import signal
@@ -25,6 +26,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote_plus
@@ -40,6 +42,15 @@ if TYPE_CHECKING:
 
 REGION = "eu-west-1"
 BUCKET = "trail"
+PRELOADED = (
+    "boto3.session",
+    "deltalake",
+    "pyarrow.parquet",
+    "trailhawk.connectors.ingest",
+    "trailhawk.connectors.sqs",
+    "trailhawk.detect.filters",
+    "trailhawk.workspace",
+)
 SERVE = """
 import time
 from moto.server import ThreadedMotoServer
@@ -175,52 +186,76 @@ def send(sqs: SQSClient, queue: str, bodies: list[str], *, seconds: float, rng: 
         )
 
 
-def work(home: Path, *, once: bool) -> None:
+def work(home: Path, begins: Connection, once: bool) -> None:
     """What a worker process does: run the connector, and say when it begins to take messages."""
+    os.environ.clear()
+    os.environ.update(environment())
     connector = Workspace.open(home).connector("trail")
 
     def tell() -> None:
         while connector.state().doing == "not started":
             time.sleep(0.01)
-        print("begins", flush=True)
+        begins.send("begins")
 
     threading.Thread(target=tell, daemon=True).start()
     connector.run(threading.Event(), once=once)
 
 
-def worker(home: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, __file__, "--work", str(home), *options],
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class Worker:
+    """A worker process. It is forked from a server that has the modules loaded and nothing opened, so that
+    its life is work and not loading."""
+
+    _processes = multiprocessing.get_context("forkserver")
+    _processes.set_forkserver_preload(list(PRELOADED))
+
+    def __init__(self, home: Path, *, once: bool = False) -> None:
+        self._begins, told = self._processes.Pipe(duplex=False)
+        self.process = self._processes.Process(target=work, args=(home, told, once))
+        self.process.start()
+        told.close()
+
+    def live(self, seconds: float) -> None:
+        """Let it work for so long: of its own processor time, or ten times that by the clock."""
+        if not self._begins.poll(300):
+            raise SystemExit("a worker did not begin within 300 s")
+        before, since = self._processor_seconds(), time.monotonic()
+        while (
+            self._processor_seconds() - before < seconds
+            and time.monotonic() - since < 10 * seconds
+            and self.process.is_alive()
+        ):
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it with SIGKILL; SystemExit if it had ended by itself."""
+        self.process.kill()
+        self.process.join()
+        self._begins.close()
+        if self.process.exitcode != -signal.SIGKILL:
+            raise SystemExit(f"a worker ended by itself with {self.process.exitcode}")
+
+    def _processor_seconds(self) -> float:
+        """User and system time so far (proc(5), stat fields 14 and 15); the clock where that is not told."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return time.monotonic()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def killed(home: Path, *, kills: int, workers: int, pause: tuple[float, float], rng: random.Random) -> int:
+def killed(home: Path, *, kills: int, workers: int, lives: tuple[float, float], rng: random.Random) -> int:
     """Keep so many workers running and kill one after the other; how many died by our hand."""
-    running = [worker(home) for _ in range(workers)]
-    done = 0
+    running = [Worker(home) for _ in range(workers)]
     try:
-        while done < kills:
-            # The one that was started first has worked longest, or begins soonest.
-            process = running.pop(0)
-            if process.stdout is None:
-                raise RuntimeError("the worker has no output to read")
-            process.stdout.readline()
-            time.sleep(rng.uniform(*pause))
-            process.send_signal(signal.SIGKILL)
-            _, words = process.communicate()
-            if process.returncode != -signal.SIGKILL:
-                raise SystemExit(f"a worker ended by itself: {words}")
-            done += 1
-            running.append(worker(home))
+        for _ in range(kills):
+            running[0].live(rng.uniform(*lives))
+            running.pop(0).kill()
+            running.append(Worker(home))
     finally:
-        for process in running:
-            process.kill()
-            process.communicate()
-    return done
+        for each in running:
+            each.process.kill()
+            each.process.join()
+    return kills
 
 
 def finish(home: Path, sqs: SQSClient, queue: str, *, seconds: float) -> None:
@@ -232,10 +267,10 @@ def finish(home: Path, sqs: SQSClient, queue: str, *, seconds: float) -> None:
     ]
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        process = worker(home, "--once")
-        _, words = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"the last worker failed: {words}")
+        last = Worker(home, once=True)
+        last.process.join()
+        if last.process.exitcode:
+            raise SystemExit(f"the last worker failed with {last.process.exitcode}")
         told = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=names)["Attributes"]  # type: ignore[arg-type]
         if not any(int(told[name]) for name in names):
             return
@@ -293,7 +328,7 @@ def chaos(
     kills: int,
     workers: int = 2,
     records: int = 20,
-    pause: tuple[float, float] = (1.0, 5.0),
+    lives: tuple[float, float] = (0.2, 3.0),
     spread: float = 0.0,
     seed: int = 7,
 ) -> Chaos:
@@ -311,14 +346,14 @@ def chaos(
         expected, told = store(s3, objects=objects, records=records, rng=rng)
         queue = sqs.create_queue(QueueName="news", Attributes={"VisibilityTimeout": "3"})["QueueUrl"]
         bodies = list(messages(told, rng))
-        lasts = spread or kills * sum(pause) / 2
+        lasts = spread or kills * sum(lives) / 2
         send(sqs, queue, bodies, seconds=lasts, rng=rng)
         (home / "trailhawk.toml").write_text(
             f'[connectors.trail]\ntype = "sqs"\nqueue_url = "{queue}"\nregion = "{REGION}"\n'
             f'endpoint_url = "{url}"\nvisibility_seconds = 3\nflush_seconds = 1\n'
         )
         started = time.monotonic()
-        died = killed(home, kills=kills, workers=workers, pause=pause, rng=rng)
+        died = killed(home, kills=kills, workers=workers, lives=lives, rng=rng)
         seen = {row["Worker"] for row in rows(home, "IngestLedger", "Worker")}
         finish(home, sqs, queue, seconds=600 + lasts)
         seconds = time.monotonic() - started
@@ -340,15 +375,10 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--records", type=int, default=20)
-    parser.add_argument("--pause", type=float, nargs=2, default=(1.0, 5.0), help="seconds a worker lives")
+    parser.add_argument("--lives", type=float, nargs=2, default=(0.2, 3.0), help="seconds a worker works")
     parser.add_argument("--spread", type=float, default=0.0, help="seconds over which messages arrive")
-    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
-    parser.add_argument("--once", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=7)
     given = parser.parse_args()
-    if given.work:
-        work(given.work, once=given.once)
-        return
     with tempfile.TemporaryDirectory() as folder:
         done = chaos(
             Path(folder),
@@ -356,7 +386,7 @@ def main() -> None:
             kills=given.kills,
             workers=given.workers,
             records=given.records,
-            pause=(given.pause[0], given.pause[1]),
+            lives=(given.lives[0], given.lives[1]),
             spread=given.spread,
             seed=given.seed,
         )
