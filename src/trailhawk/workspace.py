@@ -637,6 +637,7 @@ class Workspace:
                 "quiet": stream.quiet,
                 "silent_after": stream.silence,
                 "delay": stream.delay,
+                "delay_now": stream.delay_now,
                 "rows": stream.rows,
                 "usual_rows": stream.usual_rows,
             }

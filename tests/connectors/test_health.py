@@ -120,6 +120,16 @@ def test_a_stream_that_brings_less_has_shrunk(tmp_path: Path) -> None:
     assert stream.reason == "500 rows in the last day, usual are 2,400"
 
 
+def test_a_stream_that_comes_late_is_delayed(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    store(lake, hourly(NOW - 20 * DAY, NOW - 24 * HOUR))
+    store(lake, hourly(NOW - 23 * HOUR, NOW - HOUR), delay=HOUR)
+    stream = judged(lake)
+    assert stream.state == "delayed"
+    assert stream.reason == "rows come 60 min after their events, usual are 10 min"
+    assert (stream.delay, stream.delay_now) == (HOUR / 6, HOUR)
+
+
 def test_few_objects_are_not_judged(tmp_path: Path) -> None:
     lake = lake_of(tmp_path)
     store(lake, hourly(NOW - 30 * HOUR, NOW - 25 * HOUR))

@@ -19,12 +19,10 @@ app = single()
 )
 def health(
     context: typer.Context,
-    check: Annotated[
-        bool, typer.Option("--check", help="End with 1 where something is silent, shrunk or failing.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="End with 1 where something is not well.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Tell which streams of logs fell silent or shrank, and which connectors fail.
+    """Tell which streams of logs fell silent, shrank or come late, and which connectors fail.
 
     A stream is what one source brings of one account and region. What is usual
     for it is learnt from the ledger. How connectors fare is what the running
@@ -36,6 +34,7 @@ def health(
         Shown("state", "state"),
         Shown("last_event", "last event"),
         Shown("silent_after", "silent after"),
+        Shown("delay_now", "delay"),
         Shown("delay", "usual delay"),
         Shown("rows", "rows, last day", right=True),
         Shown("usual_rows", "usual", right=True),

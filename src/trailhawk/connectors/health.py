@@ -39,6 +39,7 @@ LEAST_ROWS: Final = 50
 
 _SLACK = 1.5
 _SHRUNK = 0.5
+_DELAYED = 2
 _LIVE = np.timedelta64(1, "D")
 _DAY = np.timedelta64(1, "D")
 _ACCOUNT = re.compile(r"(?:^|/)(\d{12})(?=/)")
@@ -52,10 +53,12 @@ Spans = NDArray[np.timedelta64]
 class StreamHealth:
     """How a stream of logs fares.
 
-    `state`: ok; silent (no event for longer than is usual); shrunk (the last day brought much less than the
-    days before); learning (too few objects to judge by). `account` and `region` are read from where the
+    `state`: ok; silent (no event for longer than is usual); delayed (events are stored much later than is
+    usual); shrunk (the last day brought much less than the days before); learning (too few objects to judge
+    by). `account` and `region` are read from where the
     objects lay, '' where that does not tell. `silence` is how long no event may come before it is silent;
-    `delay` is the median from event to row. `rows` are those of the last day, `usual_rows` the median day.
+    `delay` is the median from event to row, `delay_now` that of what was stored in the last day; None where
+    there is none. `rows` are those of the last day, `usual_rows` the median day.
     """
 
     source: str
@@ -69,6 +72,7 @@ class StreamHealth:
     quiet: dt.timedelta
     silence: dt.timedelta
     delay: dt.timedelta | None
+    delay_now: dt.timedelta | None
     rows: int
     usual_rows: int
 
@@ -146,7 +150,11 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
     newest = objects.last[-1]
     recent = objects.since(newest - np.timedelta64(HORIZON))
     delays = recent.stored - recent.last
-    delays = delays[(delays >= np.timedelta64(0, "us")) & (delays < _LIVE)]
+    # What is stored a day after its event or later is a backfill, and tells nothing of delays.
+    live = (delays >= np.timedelta64(0, "us")) & (delays < _LIVE)
+    fresh = live & (recent.stored > now - _DAY)
+    delays, delays_now = delays[live & ~fresh] if (live & ~fresh).any() else delays[live], delays[fresh]
+    delay, delay_now = _median(delays), _median(delays_now)
     quiet = max(now - newest, np.timedelta64(0, "us"))
     silence = _silence(recent, delays)
     rows, usual, low = _volumes(recent, newest if quiet > silence else now - _late(delays))
@@ -157,6 +165,9 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
         state, reason = "learning", f"{len(recent.last)} objects so far"
     elif quiet > silence:
         state, reason = "silent", f"no event for {_long(quiet)}, usual is one every {_long(silence)} at most"
+    elif delay_now is not None and delay_now > _span(_late(delays)) * _DELAYED + LEAST_SILENCE:
+        late = _long(np.timedelta64(delay_now))
+        state, reason = "delayed", f"rows come {late} after their events, usual are {_long(_late(delays))}"
     elif usual >= LEAST_ROWS and rows < low * _SHRUNK:
         state, reason = "shrunk", f"{rows:,} rows in the last day, usual are {usual:,}"
     return StreamHealth(
@@ -170,7 +181,8 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
         last_event=_moment(newest),
         quiet=_span(quiet),
         silence=_span(silence),
-        delay=_span(np.median(delays.astype(np.int64)).astype("timedelta64[us]")) if len(delays) else None,
+        delay=delay,
+        delay_now=delay_now,
         rows=rows,
         usual_rows=usual,
     )
@@ -191,6 +203,10 @@ def _silence(objects: _Objects, delays: Spans) -> np.timedelta64:
 def _late(delays: Spans) -> np.timedelta64:
     """From event to row, as slow as it usually gets."""
     return np.timedelta64(int(np.quantile(delays.astype(np.int64), 0.95)) if len(delays) else 0, "us")
+
+
+def _median(delays: Spans) -> dt.timedelta | None:
+    return dt.timedelta(microseconds=int(np.median(delays.astype(np.int64)))) if len(delays) else None
 
 
 def _volumes(objects: _Objects, end: np.datetime64) -> tuple[int, int, int]:

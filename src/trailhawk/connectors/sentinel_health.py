@@ -37,7 +37,7 @@ SENTINEL_HEALTH: Final = Table(
         Column("SentinelResourceName", _TEXT, "The connector, or source, account and region of a stream."),
         Column("Status", _TEXT, "Success, Warning or Failure."),
         Column("Description", _TEXT, "What is wrong, in words."),
-        Column("Reason", _TEXT, "silent, shrunk, connector; empty where nothing is wrong."),
+        Column("Reason", _TEXT, "silent, delayed, shrunk, connector; empty where nothing is wrong."),
         Column("WorkspaceId", _TEXT),
         Column("SentinelResourceType", _TEXT, "Data connector."),
         Column("SentinelResourceKind", _TEXT, "The connector's type, or Stream."),
@@ -62,7 +62,13 @@ SUMMARY_EVERY: Final = dt.timedelta(hours=1)
 _HEALTH: Final = "health"
 """Application id of whoever writes the table."""
 
-_STATUS = {"ok": "Success", "learning": "Success", "shrunk": "Warning", "silent": "Failure"}
+_STATUS = {
+    "ok": "Success",
+    "learning": "Success",
+    "delayed": "Warning",
+    "shrunk": "Warning",
+    "silent": "Failure",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,13 @@ class Told:
 
 
 def of_stream(stream: StreamHealth) -> Condition:
+    status = _STATUS[stream.state]
     return Condition(
         name=stream.name,
         kind="Stream",
-        status=_STATUS[stream.state],
-        reason=stream.state if stream.state in ("silent", "shrunk") else "",
-        description=stream.reason if stream.state in ("silent", "shrunk") else "",
+        status=status,
+        reason="" if status == "Success" else stream.state,
+        description="" if status == "Success" else stream.reason,
         properties={
             "DestinationTable": stream.table,
             "Source": stream.source,
@@ -99,10 +106,16 @@ def of_stream(stream: StreamHealth) -> Condition:
             "Region": stream.region,
             "LastEvent": stream.last_event.isoformat(),
             "SilentAfterSeconds": round(stream.silence.total_seconds()),
+            "DelaySeconds": _seconds(stream.delay_now),
+            "UsualDelaySeconds": _seconds(stream.delay),
             "RowsOfLastDay": stream.rows,
             "UsualRowsOfADay": stream.usual_rows,
         },
     )
+
+
+def _seconds(span: dt.timedelta | None) -> float | None:
+    return None if span is None else round(span.total_seconds(), 1)
 
 
 def of_connector(state: State) -> Condition:
@@ -180,6 +193,7 @@ def connector_states(lake: Lake) -> list[dict[str, object]]:
             "quiet": None,
             "silent_after": None,
             "delay": None,
+            "delay_now": None,
             "rows": None,
             "usual_rows": None,
         }
