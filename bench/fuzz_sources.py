@@ -447,28 +447,24 @@ class Fuzz:
         self.rows += len(made.kept)
         self.bad += len(made.bad)
         self.inputs += len(inputs)
-        texts = made.table[case.column].to_pylist()
-        kept = [records[place] for place in made.kept]
-        self._neighbours(inputs, [owners[place] for place in made.kept], texts, kept)
-
-    def _neighbours(
-        self, inputs: Sequence[tuple[bytes, bool]], owners: list[int], texts: list[str], records: list[bytes]
-    ) -> None:
-        found: dict[int, list[tuple[str, bytes]]] = {}
-        for owner, text, record in zip(owners, texts, records, strict=True):
-            found.setdefault(owner, []).append((text, record))
-        case = self._case
+        texts: dict[int, list[str]] = {}
+        for place, text in zip(made.kept, made.table[case.column].to_pylist(), strict=True):
+            texts.setdefault(owners[place], []).append(text)
         for index, (data, strict) in enumerate(inputs):
-            for text, good in zip(case.kept, (case.before, case.after), strict=True) if strict else ():
-                here = found.get(index, [])
-                # Damage may make valid JSON in which the good record stands inside the other one.
-                if not any(
-                    each == text
-                    or (case.open_end and each.startswith(text))
-                    or (good in record and record != good)
-                    for each, record in here
-                ):
-                    raise FuzzError(f"the row of {text!r} is lost: {data!r}")
+            here = [record for owner, record in zip(owners, records, strict=True) if owner == index]
+            if strict and (lost := self._lost(texts.get(index, []), here)):
+                raise FuzzError(f"the row of {lost!r} is lost: {data!r}")
+
+    def _lost(self, texts: list[str], records: list[bytes]) -> str:
+        """The good record that is no row, '' where both are."""
+        case = self._case
+        for text, good in zip(case.kept, (case.before, case.after), strict=True):
+            if text in texts or (case.open_end and any(each.startswith(text) for each in texts)):
+                continue
+            # Damage may make valid JSON in which the good record stands inside the damaged one.
+            if not any(good in record and record != good for record in records):
+                return text
+        return ""
 
     def one(self, victim: bytes) -> None:
         """Feed one damaged record between its neighbours."""
