@@ -71,3 +71,12 @@ def test_sources_have_names_of_their_own() -> None:
 )
 def test_what_is_no_log_is_nobodys(data: bytes) -> None:
     assert [source.name for source in SOURCES if source.recognises("notes.txt", data)] == []
+
+
+def test_the_guide_names_every_source_and_table() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "sources.md").read_text()
+    for source in SOURCES:
+        kind = source.name.partition("-")[2]
+        assert f"`{source.name}`" in guide or f"`-{kind}`" in guide, source.name
+        table = source.table.name
+        assert f"`{table}`" in guide or f"`...{table.removeprefix('AWSNetworkFirewall')}`" in guide, table
