@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, workspace_of
+from trailhawk.cli.options import FormatOption, examples, group, offered, workspace_of
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import visible
 
@@ -36,7 +36,10 @@ def functions_list(context: typer.Context, form: FormatOption = Format.TABLE) ->
 @app.command("show", epilog=examples("trailhawk functions show imAuthentication"))
 def functions_show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Its name in the list.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Its name in the list.", autocompletion=offered("functions")),
+    ],
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show one function: its parameters, documentation and text."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, workspace_of
+from trailhawk.cli.options import FormatOption, examples, group, offered, workspace_of
 from trailhawk.render.output import Format
 
 app = group("What the alerts add up to.")
@@ -25,7 +25,10 @@ def incidents_list(context: typer.Context, form: FormatOption = Format.TABLE) ->
 )
 def incidents_show(
     context: typer.Context,
-    number: Annotated[int, typer.Argument(metavar="N", help="Its number in the list.")],
+    number: Annotated[
+        int,
+        typer.Argument(metavar="N", help="Its number in the list.", autocompletion=offered("incidents")),
+    ],
     events: Annotated[
         int, typer.Option("--events", metavar="N", help="Most events of the timeline; 0 for all.", min=0)
     ] = 50,

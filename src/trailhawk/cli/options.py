@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,18 @@ RulesOption = Annotated[
         "--rules", metavar="DIR", help="A folder of rules beside the built-in ones; may be repeated."
     ),
 ]
+
+
+def offered(names: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]:
+    """The completion of this name in `completion`, loaded when the shell asks."""
+
+    def complete(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+        from trailhawk.cli import completion
+
+        found: list[tuple[str, str]] = getattr(completion, names)(context, incomplete)
+        return found
+
+    return complete
 
 
 def examples(*lines: str) -> str:

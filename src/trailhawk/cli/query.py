@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import EXIT_FAILURE, examples, fail, single, workspace_of
+from trailhawk.cli.options import EXIT_FAILURE, examples, fail, offered, single, workspace_of
 from trailhawk.cli.times import moment, time_range, utc_now
 from trailhawk.errors import QueryError, UsageError
 from trailhawk.render.output import RowFormat, show_result
@@ -31,7 +31,12 @@ app = single()
 def query(
     context: typer.Context,
     kql: Annotated[
-        str, typer.Argument(metavar="KQL", help="The query, or - to read it from standard input.")
+        str,
+        typer.Argument(
+            metavar="KQL",
+            help="The query, or - to read it from standard input.",
+            autocompletion=offered("sources"),
+        ),
     ] = "",
     file: Annotated[
         str, typer.Option("--file", "-f", metavar="FILE", help="Read the query from a file.")

@@ -18,6 +18,7 @@ from trailhawk.cli.options import (
     examples,
     group,
     left_out,
+    offered,
     tell,
     workspace_of,
 )
@@ -33,7 +34,12 @@ app = group("The detection rules.")
 
 
 RuleArgument = Annotated[
-    str, typer.Argument(metavar="RULE", help="Its id, name or file, or a part of them that only it has.")
+    str,
+    typer.Argument(
+        metavar="RULE",
+        help="Its id, name or file, or a part of them that only it has.",
+        autocompletion=offered("rules"),
+    ),
 ]
 
 

@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, workspace_of
+from trailhawk.cli.options import FormatOption, examples, group, offered, workspace_of
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
 
 app = group("Lists of your own that queries read with _GetWatchlist('alias').")
-AliasArgument = Annotated[str, typer.Argument(metavar="ALIAS", help="The name that queries use.")]
+AliasArgument = Annotated[
+    str,
+    typer.Argument(metavar="ALIAS", help="The name that queries use.", autocompletion=offered("watchlists")),
+]
 
 
 @app.command(
