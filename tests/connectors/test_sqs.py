@@ -13,7 +13,7 @@ from urllib.parse import quote_plus
 import pytest
 
 from trailhawk.connectors import sqs
-from trailhawk.connectors.config import SqsSettings
+from trailhawk.connectors.config import Access, SqsSettings
 from trailhawk.connectors.connector import ConnectorError, State
 from trailhawk.connectors.ingest import Ingestor
 
@@ -167,30 +167,27 @@ def test_an_object_overwritten_before_it_was_read(aws: Aws, store: Store) -> Non
 
 
 def test_visibility_is_extended_while_an_object_is_on_its_way(aws: Aws, store: Store) -> None:
-    """A batch waits longer than the messages are invisible for; no other worker gets them meanwhile."""
+    """A batch waits longer than the messages are invisible for: they are kept so, again and again."""
     queue = aws.queue(aws.bucket())
     aws.put("logs", "1.json")
-    given = settings(aws, queue, visibility_seconds=1)
-    taking = threading.Event()
+    beats: list[list[dict[str, Any]]] = []
 
     class Slow(Ingestor):
         def flush(self) -> None:
-            if not taking.is_set():
-                taking.set()
-                time.sleep(2.5)
+            until = time.monotonic() + 60
+            while len(beats) < 3 and time.monotonic() < until:
+                time.sleep(0.02)
             super().flush()
 
     intake = dataclasses.replace(store.intake(), taker=lambda _: Slow(store.lake, clock=lambda: NOW))
-    slow = sqs.connector(given, intake)
-    worker = threading.Thread(target=slow.run, args=(threading.Event(),), kwargs={"once": True})
-    worker.start()
-    assert taking.wait(10)
-    seen = []
-    while worker.is_alive():
-        seen += aws.sqs.receive_message(QueueUrl=queue, VisibilityTimeout=0).get("Messages", [])
-        time.sleep(0.05)
-    worker.join()
-    assert not seen
+    slow = sqs.connector(settings(aws, queue, visibility_seconds=2), intake)
+    slow._sqs.meta.events.register(
+        "provide-client-params.sqs.ChangeMessageVisibilityBatch",
+        lambda params, **_: beats.append(params["Entries"]),
+    )
+    slow.run(threading.Event(), once=True)
+    assert len(beats) >= 3
+    assert all(entry["VisibilityTimeout"] == 2 for entries in beats[:3] for entry in entries)
     assert store.events() == ["0"]
     assert aws.waiting(queue) == (0, 0)
 
@@ -218,3 +215,20 @@ def test_a_queue_that_is_not_there(aws: Aws, store: Store) -> None:
     with pytest.raises(ConnectorError, match="NonExistentQueue") as caught:
         run(aws, store, queue)
     assert "doctor main" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("host", "region"),
+    [
+        ("sqs.eu-west-1.amazonaws.com", "eu-west-1"),
+        ("sqs.cn-north-1.amazonaws.com.cn", "cn-north-1"),
+        ("sqs-fips.us-gov-west-1.amazonaws.com", "us-gov-west-1"),
+        ("vpce-1-2.sqs.eu-central-1.vpce.amazonaws.com", "eu-central-1"),
+        ("eu-west-2.queue.amazonaws.com", "eu-west-2"),
+        ("127.0.0.1:4566", "us-east-2"),
+        ("store", "us-east-2"),
+    ],
+)
+def test_the_region_of_a_queue(host: str, region: str) -> None:
+    given = SqsSettings("main", f"https://{host}/111122223333/news", Access(region="us-east-2"))
+    assert sqs.queue_region(given) == region

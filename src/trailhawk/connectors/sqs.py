@@ -25,6 +25,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
+from urllib.parse import urlsplit
 
 from botocore import exceptions as aws
 
@@ -83,8 +84,13 @@ def connector(settings: ConnectorSettings, intake: Intake) -> SqsConnector:
 
 def queue_region(settings: SqsSettings) -> str:
     """The region in a queue's address; that of the settings where the address has none."""
-    host = settings.queue_url.split("/")[2].split(":")[0].split(".")
-    return host[1] if host[0] == "sqs" and len(host) > 3 else settings.access.region
+    host = (urlsplit(settings.queue_url).hostname or "").split(".")
+    for service in ("sqs", "sqs-fips"):
+        if service in host[:-2]:  # sqs.REGION.amazonaws.com, also behind an endpoint of a private network
+            return host[host.index(service) + 1]
+    if host[1:2] == ["queue"]:  # REGION.queue.amazonaws.com, as old addresses have it
+        return host[0]
+    return settings.access.region
 
 
 MakeFetcher = Callable[[Waits, threading.Event, Callable[[Fault], None]], Fetcher]
