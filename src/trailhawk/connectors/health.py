@@ -197,7 +197,7 @@ def _silence(objects: _Objects, delays: Spans) -> np.timedelta64:
     left_out = -(-len(gaps) // 100) if len(gaps) >= 30 else 0
     longest = int(gaps[-1 - left_out]) if len(gaps) else 0
     usual = np.timedelta64(int(longest * _SLACK), "us") + _late(delays)
-    return max(usual, np.timedelta64(LEAST_SILENCE)).astype("timedelta64[s]")
+    return max(np.timedelta64(usual, "s"), np.timedelta64(LEAST_SILENCE))
 
 
 def _late(delays: Spans) -> np.timedelta64:
