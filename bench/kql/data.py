@@ -114,7 +114,8 @@ def _multiplied(base: Lake, day: dt.date, copies: int) -> pa.Table:
             connection.execute(macro)
         found = connection.sql(
             f"SELECT {items} FROM (SELECT * FROM read_parquet([{paths}], hive_partitioning=false) "
-            f"WHERE TimeGenerated >= TIMESTAMP '{day}' AND TimeGenerated < TIMESTAMP '{day}' + INTERVAL 1 DAY), "
+            f"WHERE TimeGenerated >= TIMESTAMP '{day}' "
+            f"AND TimeGenerated < TIMESTAMP '{day}' + INTERVAL 1 DAY), "
             f"range({copies}) AS copy(c) ORDER BY 1"
         ).to_arrow_table()
     return found.select(names).cast(stored_schema(TABLE))
@@ -136,18 +137,18 @@ def _macros() -> tuple[str, ...]:
     for account in _ACCOUNTS:
         other = f"printf('%012d', {account} + 1000003 * c)"
         accounts = f"replace({accounts}, '{account}', {other})"
-    return (
-        "CREATE MACRO _hex(t, c) AS md5(t || c::VARCHAR)",
-        f"CREATE MACRO _accounts(t, c) AS CASE WHEN c = 0 OR t = '' THEN t ELSE {accounts} END",
-        # An id keeps its shape: 8 of 36 characters of a UUID, all of a short one.
-        "CREATE MACRO _id(t, c) AS CASE WHEN c = 0 OR t = '' THEN t WHEN length(t) = 36 THEN "
-        "left(_hex(t, c), 8) || t[9:23] || '-' || right(_hex(t, c), 12) ELSE upper(left(_hex(t, c), 16)) END",
-        "CREATE MACRO _key(t, c) AS CASE WHEN c = 0 OR length(t) < 16 THEN t "
-        "ELSE t[1:4] || upper(left(_hex(t, c), 16)) END",
-        "CREATE MACRO _moved(t, c) AS CASE WHEN c = 0 OR NOT regexp_full_match(t, '[0-9.]+') THEN t ELSE "
-        "split_part(t, '.', 1) || '.' || split_part(t, '.', 2) || '.' || (hash(t, c) % 256) || '.' "
-        "|| (hash(t, c) // 256 % 256) END",
-        "CREATE MACRO _prefix(id, c) AS CASE WHEN c = 0 THEN '' ELSE left(_hex(id, c), 10) || '-' END",
-        "CREATE MACRO _keyed(t, key, id, c) AS "
-        "CASE WHEN key IS NULL OR c = 0 THEN t ELSE replace(t, key, _prefix(id, c) || key) END",
-    )
+    hashed = "CREATE MACRO _hex(t, c) AS md5(t || c::VARCHAR)"
+    moved_accounts = f"CREATE MACRO _accounts(t, c) AS CASE WHEN c = 0 OR t = '' THEN t ELSE {accounts} END"
+    # An id keeps its shape: 20 of 36 characters of a UUID are new, all of a short one.
+    ids = """CREATE MACRO _id(t, c) AS CASE WHEN c = 0 OR t = '' THEN t
+        WHEN length(t) = 36 THEN left(_hex(t, c), 8) || t[9:23] || '-' || right(_hex(t, c), 12)
+        ELSE upper(left(_hex(t, c), 16)) END"""
+    keys = """CREATE MACRO _key(t, c) AS CASE WHEN c = 0 OR length(t) < 16 THEN t
+        ELSE t[1:4] || upper(left(_hex(t, c), 16)) END"""
+    addresses = """CREATE MACRO _moved(t, c) AS CASE WHEN c = 0 OR NOT regexp_full_match(t, '[0-9.]+') THEN t
+        ELSE split_part(t, '.', 1) || '.' || split_part(t, '.', 2) || '.' || (hash(t, c) % 256) || '.'
+        || (hash(t, c) // 256 % 256) END"""
+    prefix = "CREATE MACRO _prefix(id, c) AS CASE WHEN c = 0 THEN '' ELSE left(_hex(id, c), 10) || '-' END"
+    objects = """CREATE MACRO _keyed(t, key, id, c) AS
+        CASE WHEN key IS NULL OR c = 0 THEN t ELSE replace(t, key, _prefix(id, c) || key) END"""
+    return hashed, moved_accounts, ids, keys, addresses, prefix, objects

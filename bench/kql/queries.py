@@ -33,11 +33,13 @@ HUNTS = (
         | summarize Refused = count(), First = min(TimeGenerated), Last = max(TimeGenerated)
             by UserIdentityArn, EventName, SourceIpAddress
         | where Refused >= 3""",
-        """SELECT UserIdentityArn, EventName, SourceIpAddress, count(*) AS refused, min(TimeGenerated), max(TimeGenerated)
+        """SELECT UserIdentityArn, EventName, SourceIpAddress, count(*) AS refused, min(TimeGenerated),
+        max(TimeGenerated)
         FROM {days 2026-03-17 2026-03-31} WHERE TimeGenerated <= TIMESTAMP '2026-03-31 23:59:59'
         AND ErrorCode IN ('AccessDenied', 'Client.UnauthorizedOperation', 'AccessDeniedException')
         GROUP BY 1, 2, 3 HAVING refused >= 3""",
-        """SELECT UserIdentityArn, EventName, SourceIpAddress, count() AS refused, min(TimeGenerated), max(TimeGenerated)
+        """SELECT UserIdentityArn, EventName, SourceIpAddress, count() AS refused, min(TimeGenerated),
+        max(TimeGenerated)
         FROM AWSCloudTrail WHERE TimeGenerated BETWEEN '2026-03-17' AND '2026-03-31 23:59:59'
         AND ErrorCode IN ('AccessDenied', 'Client.UnauthorizedOperation', 'AccessDeniedException')
         GROUP BY 1, 2, 3 HAVING refused >= 3""",
@@ -67,10 +69,13 @@ HUNTS = (
         | where TimeGenerated >= datetime(2026-03-31) and EventName == "AssumeRole"
         | extend Role = tostring(parse_json(RequestParameters).roleArn)
         | summarize count() by Role, SourceIpAddress, UserIdentityType""",
-        """SELECT coalesce(_th_RequestParameters_roleArn, '') AS role, SourceIpAddress, UserIdentityType, count(*)
+        """SELECT coalesce(_th_RequestParameters_roleArn, '') AS role, SourceIpAddress, UserIdentityType,
+        count(*)
         FROM {days 2026-03-31 2026-03-31} WHERE EventName = 'AssumeRole' GROUP BY 1, 2, 3""",
-        """SELECT JSONExtractString(RequestParameters, 'roleArn') AS role, SourceIpAddress, UserIdentityType, count()
-        FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-31' AND EventName = 'AssumeRole' GROUP BY 1, 2, 3""",
+        """SELECT JSONExtractString(RequestParameters, 'roleArn') AS role, SourceIpAddress,
+        UserIdentityType, count()
+        FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-31' AND EventName = 'AssumeRole' GROUP BY 1, 2,
+        3""",
     ),
     Hunt(
         "addresses never seen before",
@@ -83,10 +88,12 @@ HUNTS = (
         | join kind=leftanti known on UserIdentityArn, SourceIpAddress""",
         """SELECT * FROM (SELECT UserIdentityArn, SourceIpAddress, count(*), min(TimeGenerated)
         FROM {days 2026-03-31 2026-03-31} GROUP BY 1, 2) AS fresh
-        ANTI JOIN (SELECT DISTINCT UserIdentityArn, SourceIpAddress FROM {days 2026-03-17 2026-03-30}) AS known
+        ANTI JOIN (SELECT DISTINCT UserIdentityArn, SourceIpAddress FROM {days 2026-03-17 2026-03-30}) AS
+        known
         USING (UserIdentityArn, SourceIpAddress)""",
         """SELECT UserIdentityArn, SourceIpAddress, calls, first FROM (
-        SELECT UserIdentityArn, SourceIpAddress, count() AS calls, min(TimeGenerated) AS first FROM AWSCloudTrail
+        SELECT UserIdentityArn, SourceIpAddress, count() AS calls, min(TimeGenerated) AS first FROM
+        AWSCloudTrail
         WHERE TimeGenerated >= '2026-03-31' GROUP BY 1, 2) AS fresh
         LEFT ANTI JOIN (SELECT DISTINCT UserIdentityArn, SourceIpAddress FROM AWSCloudTrail
         WHERE TimeGenerated >= '2026-03-17' AND TimeGenerated < '2026-03-31') AS known
@@ -99,7 +106,8 @@ HUNTS = (
         | summarize Calls = count(), Callers = count_distinct(UserIdentityArn)
             by bin(TimeGenerated, 1h), EventSource
         | sort by TimeGenerated asc""",
-        """SELECT time_bucket(INTERVAL 1 HOUR, TimeGenerated) AS hour, EventSource, count(*), count(DISTINCT UserIdentityArn)
+        """SELECT time_bucket(INTERVAL 1 HOUR, TimeGenerated) AS hour, EventSource, count(*),
+        count(DISTINCT UserIdentityArn)
         FROM {days 2026-03-02 2026-03-31} WHERE EventSource IN ('sts.amazonaws.com', 'iam.amazonaws.com')
         GROUP BY 1, 2 ORDER BY 1""",
         """SELECT toStartOfHour(TimeGenerated) AS hour, EventSource, count(), uniqExact(UserIdentityArn)
@@ -110,11 +118,14 @@ HUNTS = (
         "one caller's trail",
         """AWSCloudTrail
         | where SourceIpAddress == "198.18.7.77"
-        | project TimeGenerated, EventName, EventSource, UserIdentityArn, UserAgent, ErrorCode, RequestParameters
+        | project TimeGenerated, EventName, EventSource, UserIdentityArn, UserAgent, ErrorCode,
+        RequestParameters
         | sort by TimeGenerated asc""",
-        """SELECT TimeGenerated, EventName, EventSource, UserIdentityArn, UserAgent, ErrorCode, RequestParameters
+        """SELECT TimeGenerated, EventName, EventSource, UserIdentityArn, UserAgent, ErrorCode,
+        RequestParameters
         FROM {days 2026-03-02 2026-03-31} WHERE SourceIpAddress = '198.18.7.77' ORDER BY 1""",
-        """SELECT TimeGenerated, EventName, EventSource, UserIdentityArn, UserAgent, ErrorCode, RequestParameters
+        """SELECT TimeGenerated, EventName, EventSource, UserIdentityArn, UserAgent, ErrorCode,
+        RequestParameters
         FROM AWSCloudTrail WHERE SourceIpAddress = '198.18.7.77' ORDER BY 1""",
     ),
     Hunt(
@@ -128,7 +139,8 @@ HUNTS = (
         AND regexp_matches(UserAgent, '(?:^|[^[:alnum:]])aws-cli(?:$|[^[:alnum:]])', 'i')
         GROUP BY 1, 2 HAVING calls > 5""",
         """SELECT UserIdentityArn, SourceIpAddress, count() AS calls, uniqExact(EventName)
-        FROM AWSCloudTrail WHERE match(UserAgent, '(?i)(^|[^[:alnum:]])aws-cli($|[^[:alnum:]])') AND ReadOnly = false
+        FROM AWSCloudTrail WHERE match(UserAgent, '(?i)(^|[^[:alnum:]])aws-cli($|[^[:alnum:]])') AND
+        ReadOnly = false
         GROUP BY 1, 2 HAVING calls > 5""",
     ),
     Hunt(
@@ -140,10 +152,12 @@ HUNTS = (
         | summarize Calls = count(), First = min(TimeGenerated) by UserIdentityArn, SourceIpAddress""",
         r"""SELECT UserIdentityArn, SourceIpAddress, count(*), min(TimeGenerated)
         FROM {days 2026-03-25 2026-03-31} WHERE regexp_matches(UserIdentityPrincipalid, ':i-[0-9a-f]{17}$')
-        AND NOT starts_with(SourceIpAddress, '10.') AND NOT ends_with(lower(SourceIpAddress), '.amazonaws.com')
+        AND NOT starts_with(SourceIpAddress, '10.') AND NOT ends_with(lower(SourceIpAddress),
+        '.amazonaws.com')
         GROUP BY 1, 2""",
         r"""SELECT UserIdentityArn, SourceIpAddress, count(), min(TimeGenerated)
-        FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-25' AND match(UserIdentityPrincipalid, ':i-[0-9a-f]{17}$')
+        FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-25' AND match(UserIdentityPrincipalid,
+        ':i-[0-9a-f]{17}$')
         AND NOT startsWith(SourceIpAddress, '10.') AND NOT endsWith(lower(SourceIpAddress), '.amazonaws.com')
         GROUP BY 1, 2""",
     ),
@@ -155,7 +169,8 @@ HUNTS = (
         | where Reads > 100""",
         """SELECT UserIdentityArn, time_bucket(INTERVAL 10 MINUTE, TimeGenerated), count(*) AS reads
         FROM {days 2026-03-02 2026-03-31} WHERE EventName = 'GetObject' GROUP BY 1, 2 HAVING reads > 100""",
-        """SELECT UserIdentityArn, toStartOfInterval(TimeGenerated, INTERVAL 10 MINUTE) AS at, count() AS reads
+        """SELECT UserIdentityArn, toStartOfInterval(TimeGenerated, INTERVAL 10 MINUTE) AS at, count() AS
+        reads
         FROM AWSCloudTrail WHERE EventName = 'GetObject' GROUP BY 1, 2 HAVING reads > 100""",
     ),
     Hunt(
@@ -176,26 +191,32 @@ HUNTS = (
         | extend Mfa = tostring(parse_json(AdditionalEventData).MFAUsed)
         | where Outcome == "Success" and Mfa != "Yes"
         | summarize count(), Last = max(TimeGenerated) by UserIdentityArn, SourceIpAddress, Mfa""",
-        """SELECT UserIdentityArn, SourceIpAddress, coalesce(_th_AdditionalEventData_MFAUsed, '') AS mfa, count(*), max(TimeGenerated)
+        """SELECT UserIdentityArn, SourceIpAddress, coalesce(_th_AdditionalEventData_MFAUsed, '') AS mfa,
+        count(*), max(TimeGenerated)
         FROM {days 2026-03-02 2026-03-31} WHERE EventName = 'ConsoleLogin'
-        AND _th_ResponseElements_ConsoleLogin = 'Success' AND coalesce(_th_AdditionalEventData_MFAUsed, '') <> 'Yes'
+        AND _th_ResponseElements_ConsoleLogin = 'Success' AND coalesce(_th_AdditionalEventData_MFAUsed, '')
+        <> 'Yes'
         GROUP BY 1, 2, 3""",
-        """SELECT UserIdentityArn, SourceIpAddress, JSONExtractString(AdditionalEventData, 'MFAUsed') AS mfa, count(), max(TimeGenerated)
+        """SELECT UserIdentityArn, SourceIpAddress, JSONExtractString(AdditionalEventData, 'MFAUsed') AS
+        mfa, count(), max(TimeGenerated)
         FROM AWSCloudTrail WHERE EventName = 'ConsoleLogin'
-        AND JSONExtractString(ResponseElements, 'ConsoleLogin') = 'Success' AND mfa <> 'Yes' GROUP BY 1, 2, 3""",
+        AND JSONExtractString(ResponseElements, 'ConsoleLogin') = 'Success' AND mfa <> 'Yes' GROUP BY 1, 2,
+        3""",
     ),
     Hunt(
         "from session to use",
         """let issued = AWSCloudTrail
             | where TimeGenerated >= datetime(2026-03-25) and EventName == "AssumeRole"
-            | project Key = tostring(parse_json(ResponseElements).credentials.accessKeyId), By = UserIdentityArn
+            | project Key = tostring(parse_json(ResponseElements).credentials.accessKeyId), By =
+            UserIdentityArn
             | where isnotempty(Key);
         AWSCloudTrail
         | where TimeGenerated >= datetime(2026-03-25) and EventName in ("ListBuckets", "GetSecretValue")
         | join kind=inner issued on $left.UserIdentityAccessKeyId == $right.Key
         | summarize Uses = count() by By, UserIdentityArn, EventName""",
         """SELECT issued.arn, used.UserIdentityArn, EventName, count(*)
-        FROM (SELECT UserIdentityArn, UserIdentityAccessKeyId AS key, EventName FROM {days 2026-03-25 2026-03-31}
+        FROM (SELECT UserIdentityArn, UserIdentityAccessKeyId AS key, EventName FROM {days 2026-03-25
+        2026-03-31}
         WHERE EventName IN ('ListBuckets', 'GetSecretValue')) AS used
         JOIN (SELECT _th_ResponseElements_credentials_accessKeyId AS key, UserIdentityArn AS arn
         FROM {days 2026-03-25 2026-03-31} WHERE EventName = 'AssumeRole' AND key <> '') AS issued USING (key)
@@ -203,8 +224,10 @@ HUNTS = (
         """SELECT issued.arn, used.arn, event, count() FROM
         (SELECT UserIdentityArn AS arn, UserIdentityAccessKeyId AS key, EventName AS event FROM AWSCloudTrail
         WHERE TimeGenerated >= '2026-03-25' AND EventName IN ('ListBuckets', 'GetSecretValue')) AS used
-        JOIN (SELECT JSONExtractString(ResponseElements, 'credentials', 'accessKeyId') AS key, UserIdentityArn AS arn
-        FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-25' AND EventName = 'AssumeRole' AND key <> '') AS issued
+        JOIN (SELECT JSONExtractString(ResponseElements, 'credentials', 'accessKeyId') AS key,
+        UserIdentityArn AS arn
+        FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-25' AND EventName = 'AssumeRole' AND key <> '')
+        AS issued
         ON used.key = issued.key GROUP BY 1, 2, 3""",
     ),
     Hunt(
@@ -214,9 +237,11 @@ HUNTS = (
         | project TimeGenerated, EventSource, EventName, UserIdentityArn, SourceIpAddress, UserAgent,
             RequestParameters, ErrorCode""",
         """SELECT TimeGenerated, EventSource, EventName, UserIdentityArn, SourceIpAddress, UserAgent,
-        RequestParameters, ErrorCode FROM {days 2026-03-25 2026-03-31} WHERE ReadOnly = false AND ManagementEvent = true""",
+        RequestParameters, ErrorCode FROM {days 2026-03-25 2026-03-31} WHERE ReadOnly = false AND
+        ManagementEvent = true""",
         """SELECT TimeGenerated, EventSource, EventName, UserIdentityArn, SourceIpAddress, UserAgent,
-        RequestParameters, ErrorCode FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-25' AND ReadOnly = false
+        RequestParameters, ErrorCode FROM AWSCloudTrail WHERE TimeGenerated >= '2026-03-25' AND ReadOnly =
+        false
         AND ManagementEvent = true""",
     ),
     Hunt(
@@ -226,7 +251,8 @@ HUNTS = (
         | summarize Addresses = count_distinct(SourceIpAddress), Regions = make_set(AWSRegion)
             by UserIdentityAccessKeyId
         | where Addresses > 1""",
-        """SELECT UserIdentityAccessKeyId, count(DISTINCT SourceIpAddress) AS addresses, list(DISTINCT AWSRegion)
+        """SELECT UserIdentityAccessKeyId, count(DISTINCT SourceIpAddress) AS addresses, list(DISTINCT
+        AWSRegion)
         FROM {days 2026-03-29 2026-03-31} WHERE starts_with(UserIdentityAccessKeyId, 'ASIA')
         GROUP BY 1 HAVING addresses > 1""",
         """SELECT UserIdentityAccessKeyId, uniqExact(SourceIpAddress) AS addresses, groupUniqArray(AWSRegion)

@@ -60,7 +60,8 @@ present
 | where Calls > 3 * Usual and Calls > Busiest
 | extend Ratio = round(todouble(Calls) / iff(Usual < 1, 1.0, Usual), 1)
 | extend Severity = case(Ratio > 50, "High", Ratio > 10, "Medium", "Low")
-| project Start, End, UserIdentityArn, UserIdentityAccessKeyId, Calls, Targets, Failures, Ratio, Severity, Addresses
+| project Start, End, UserIdentityArn, UserIdentityAccessKeyId, Calls, Targets, Failures, Ratio, Severity,
+    Addresses
 | sort by Ratio desc
 | take 200
 """
@@ -92,7 +93,8 @@ AWSCloudTrail
     by UserIdentityArn, UserIdentityAccountId, Console, Mfa
 | where Score >= {number}
 | extend Title = strcat("{about}: ", strcat_array(Actions, ", "))
-| project TimeGenerated, Title, UserIdentityArn, UserIdentityAccountId, SourceIpAddress, UserAgent, Score, Whys,
+| project TimeGenerated, Title, UserIdentityArn, UserIdentityAccountId, SourceIpAddress, UserAgent, Score,
+    Whys,
     Targets, Outcome, Console, Mfa, Count
 """
 
@@ -203,7 +205,8 @@ let begun = AWSCloudTrail
     | where isempty(ErrorCode)
     | extend Made = tostring(parse_json(ResponseElements).accessKey.accessKeyId)
     | extend For = tostring(parse_json(RequestParameters).{target})
-    | project MadeAt = TimeGenerated, By = UserIdentityArn, ByAddress = SourceIpAddress, Made, For, Step = EventName;
+    | project MadeAt = TimeGenerated, By = UserIdentityArn, ByAddress = SourceIpAddress, Made, For, Step =
+        EventName;
 let used = AWSCloudTrail
     | where TimeGenerated > ago(6h)
     | where EventSource == "{source}" or EventName == "GetCallerIdentity"
@@ -263,24 +266,26 @@ AWSCloudTrail
 _SHAPES = (_FIRST_USE, _BURST, _TAMPER, _ABROAD, _EXFIL, _PROBING, _CHAIN, _RARE)
 
 _SUBJECTS = (
-    ("Secrets read", "secretsmanager.amazonaws.com", ("GetSecretValue", "ListSecrets"), "secretId", "rotation", 20),
-    ("Objects read", "s3.amazonaws.com", ("GetObject", "ListObjects", "CopyObject"), "key", "log-archive", 100),
-    ("Users changed", "iam.amazonaws.com", ("CreateUser", "CreateAccessKey", "AttachUserPolicy"), "userName", "ci", 3),
-    ("Trails stopped", "cloudtrail.amazonaws.com", ("StopLogging", "DeleteTrail", "UpdateTrail"), "name", "admin", 2),
-    ("Instances run", "ec2.amazonaws.com", ("RunInstances", "ModifyInstanceAttribute"), "instanceId", "autoscale", 10),
-)  # fmt: skip
+    ("Secrets read", "secretsmanager", ("GetSecretValue", "ListSecrets"), "secretId", "rotation", 20),
+    ("Objects read", "s3", ("GetObject", "ListObjects", "CopyObject"), "key", "log-archive", 100),
+    ("Users changed", "iam", ("CreateUser", "CreateAccessKey", "AttachUserPolicy"), "userName", "ci", 3),
+    ("Trails stopped", "cloudtrail", ("StopLogging", "DeleteTrail", "UpdateTrail"), "name", "admin", 2),
+    ("Instances run", "ec2", ("RunInstances", "ModifyInstanceAttribute"), "instanceId", "autoscale", 10),
+)
+"""What it is about, the service, its events, the member of the request that names the target, a caller that
+is trusted, and a number to exceed."""
 
 
 def rules() -> Iterator[tuple[str, str]]:
     """Name and text of each rule."""
     for shape in _SHAPES:
-        for about, source, events, target, trusted, number in _SUBJECTS:
+        for about, service, events, target, trusted, number in _SUBJECTS:
             name = f"{shape.strip().splitlines()[0].partition(': ')[2]} ({about})"
             yield (
                 name,
                 shape.format(
                     about=about,
-                    source=source,
+                    source=f"{service}.amazonaws.com",
                     events=", ".join(f'"{event}"' for event in events),
                     weights=",\n    ".join(
                         f'"{event}", {place + 1}, "{about}"' for place, event in enumerate(events)
