@@ -224,6 +224,22 @@ def test_parquet_that_is_none_of_ours_is_set_aside_whole(read: Any) -> None:
         assert found.reasons[0].startswith("Parquet that cannot be read")
 
 
+def test_parquet_that_would_grow_beyond_reason_is_not_unfolded(read: Any) -> None:
+    count = 3_000_000
+    data = parquet_of(
+        pa.table({"interface_id": pa.repeat("eni-0a", count), "start": pa.repeat(1772357400, count)})
+    )
+    found = read(data)
+    assert found.rows == []
+    assert "claims 3000000 rows" in found.reasons[0]
+
+
+def parquet_of(table: pa.Table) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(table, file, compression="zstd", row_group_size=table.num_rows)
+    return file.getvalue()
+
+
 def test_flows_are_asked_for_before_cloudtrail() -> None:
     first = next(source for source in SOURCES if source.recognises("x", text(LINE)))
     assert first.name == "vpcflow"

@@ -112,7 +112,7 @@ _SECOND: Final = 1_000_000
 _EARLIEST: Final = 1136073600  # 2006: AWS has no older logs, so an earlier second is a damaged number
 _LATEST: Final = 7258118400  # 2200
 _BATCH_ROWS: Final = 20_000
-_MAX_ROWS_A_BYTE: Final = 1000
+_MAX_ROWS_A_BYTE: Final = 100
 """A Parquet file that claims more rows a byte than this is no log: real ones have less than one."""
 _MAX_GROUP_BYTES: Final = 1 << 30
 _IN_MEMORY: Final = 64 * 1024 * 1024
