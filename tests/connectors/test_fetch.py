@@ -18,8 +18,9 @@ from trailhawk.connectors import s3, sqs
 from trailhawk.connectors.config import Access, Location, Reading, S3Settings, SqsSettings
 from trailhawk.connectors.connector import ConnectorError
 from trailhawk.connectors.credentials import config
-from trailhawk.connectors.fetch import Fetcher, RefusedError
+from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
+from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
 
 if TYPE_CHECKING:
@@ -215,6 +216,27 @@ def test_faults() -> None:
     )
     assert fault_of(throttled).passes
     assert str(fault_of(throttled)) == "X"
+
+
+def test_little_is_read_ahead_however_much_is_asked_for(own: Store3) -> None:
+    own.answers = [content(b"body")]
+    notices = [Notice("logs", f"{number}.json", etag="abc", size=4) for number in range(50)]
+    with Prefetch[int](fetcher(own.url), threads=2, most=5) as ahead:
+        for number, notice in enumerate(notices):
+            ahead.ask(notice, number)
+        assert (len(ahead), ahead.is_full) == (50, True)
+        threading.Event().wait(0.2)
+        assert len(own.asked) <= 5
+        taken = []
+        while len(ahead):
+            for number, _, answer in ahead.ready(wait=True):
+                assert isinstance(answer, Fetched)
+                answer.file.close()
+                taken.append(number)
+    assert taken == list(range(50))
+    with Prefetch[int](fetcher(own.url), threads=2) as ahead:
+        ahead.ask(dataclasses.replace(NOTICE, size=2**40), 1)
+        assert ahead.is_full
 
 
 # --- in the connectors --------------------------------------------------------------------------------------

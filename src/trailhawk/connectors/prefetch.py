@@ -15,22 +15,32 @@ from trailhawk.connectors.notices import Notice
 Ticket = TypeVar("Ticket")
 
 _AHEAD_BYTES: Final = 64 * 1024 * 1024
+_UNTOLD_BYTES: Final = 1024 * 1024  # what an object is taken for whose size nobody told
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass
 class _Asked(Generic[Ticket]):
+    """An object asked for; `answer` is None until its reading was begun."""
+
     notice: Notice
     ticket: Ticket
-    answer: Future[Fetched]
+    answer: Future[Fetched] | None = None
+
+    @property
+    def size(self) -> int:
+        return _UNTOLD_BYTES if self.notice.size is None else self.notice.size
 
 
 class Prefetch(Generic[Ticket]):
-    """Reads objects ahead: at most `most` of them and some 64 MiB. Used by one thread."""
+    """Reads objects ahead: at most `most` of them and some 64 MiB, however many are asked for. Used by one
+    thread."""
 
     def __init__(self, fetcher: Fetcher, *, threads: int, most: int = 128) -> None:
         self._fetcher = fetcher
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
+        self._begun: deque[_Asked[Ticket]] = deque()
         self._asked: deque[_Asked[Ticket]] = deque()
+        self._begun_bytes = 0
         self._most = most
 
     def __enter__(self) -> Self:
@@ -40,34 +50,43 @@ class Prefetch(Generic[Ticket]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Drop what was not taken; reads under way come to their end first."""
-        self._pool.shutdown(cancel_futures=True)
-        for asked in self._asked:
-            if not asked.answer.cancelled() and not asked.answer.exception():
-                asked.answer.result().file.close()
         self._asked.clear()
+        self._pool.shutdown(cancel_futures=True)
+        for asked in self._begun:
+            if asked.answer and not asked.answer.cancelled() and not asked.answer.exception():
+                asked.answer.result().file.close()
+        self._begun.clear()
 
     def __len__(self) -> int:
         """How many objects were asked for and not taken."""
-        return len(self._asked)
+        return len(self._begun) + len(self._asked)
 
     @property
     def is_full(self) -> bool:
-        return len(self._asked) >= self._most or (
-            sum(asked.notice.size or 0 for asked in self._asked) >= _AHEAD_BYTES
-        )
+        return len(self._begun) >= self._most or self._begun_bytes >= _AHEAD_BYTES
 
     def ask(self, notice: Notice, ticket: Ticket) -> None:
         """Read an object; `ticket` comes back with it."""
-        self._asked.append(_Asked(notice, ticket, self._pool.submit(self._fetcher.fetch, notice)))
+        self._asked.append(_Asked(notice, ticket))
+        self._begin()
 
     def ready(self, *, wait: bool = False) -> Iterator[tuple[Ticket, Notice, Fetched | RefusedError]]:
         """The objects that are there, the oldest first; with `wait` at least one. The caller closes files."""
-        while self._asked and (wait or self._asked[0].answer.done()):
-            asked = self._asked[0]
+        while self._begun and (answer := self._begun[0].answer) and (wait or answer.done()):
             try:
-                answer: Fetched | RefusedError = asked.answer.result()
+                found: Fetched | RefusedError = answer.result()
             except RefusedError as error:
-                answer = error
-            self._asked.popleft()
+                found = error
+            asked = self._begun.popleft()
+            self._begun_bytes -= asked.size
+            self._begin()
             wait = False
-            yield asked.ticket, asked.notice, answer
+            yield asked.ticket, asked.notice, found
+
+    def _begin(self) -> None:
+        """Begin to read what there is room for."""
+        while self._asked and not self.is_full:
+            asked = self._asked.popleft()
+            asked.answer = self._pool.submit(self._fetcher.fetch, asked.notice)
+            self._begun_bytes += asked.size
+            self._begun.append(asked)
