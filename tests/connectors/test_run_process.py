@@ -137,12 +137,12 @@ def start() -> Iterator[Start]:
 def ended(process: subprocess.Popen[bytes]) -> list[dict[str, object]]:
     """Stop a process as a service manager does; what it told."""
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=180)
     assert process.returncode == 0, told.decode()
     return [orjson.loads(line) for line in told.splitlines()]
 
 
-def until(true: Callable[[], bool], seconds: float = 60) -> None:
+def until(true: Callable[[], bool], seconds: float = 180) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it takes too long"
