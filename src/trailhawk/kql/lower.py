@@ -435,7 +435,10 @@ class _Lowering:
         if isinstance(expr, Call) and expr.overload.name == "in":
             value, *items = (self.expression(arg, columns) for arg in expr.args)
             return exp.In(this=_bare(value, items), expressions=items)
-        return self.expression(expr, columns)
+        tree = self.expression(expr, columns)
+        if isinstance(tree, exp.NEQ) and _is_promoted(tree.this) and sql.string_value(tree.expression) == "":
+            return exp.NEQ(this=tree.this.this, expression=tree.expression)  # null is as good as empty
+        return tree
 
     def _in_query(self, expr: InQuery, columns: dict[int, exp.Expr]) -> exp.Expr:
         below = self._stage(self.relation(expr.plan))

@@ -236,12 +236,14 @@ class _Indexes:
 
 def _is_everywhere(indexes: _Indexes, files: Sequence[DataFile], wanted: Wanted) -> bool:
     """Do a few row groups, here and there, all seem to hold it? Then looking into each is not worth while."""
-    if len(files) < 2 * _SAMPLES:
+    first = indexes.of(files[0]) if files else None
+    if first is None or len(files) * first.groups < 2 * _SAMPLES:
         return False
     for sample in range(_SAMPLES):
-        file = files[(2 * sample + 1) * len(files) // (2 * _SAMPLES)]
+        place = (sample + 0.5) * len(files) / _SAMPLES
+        file = files[int(place)]
         terms = indexes.of(file)
-        if terms is not None and not all(terms.look([terms.groups // 2], wanted, file)):
+        if terms is not None and not all(terms.look([int(place % 1 * terms.groups)], wanted, file)):
             return False
     return True
 

@@ -46,7 +46,7 @@ _PAGE: Final = 4096
 _SMALL_PAGE: Final = 512
 _PROBES: Final = 8
 _BITS: Final = 14.0
-"""Bits a term: with eight probes two of a thousand absent terms seem present; fewer where `SHARE` wants it."""
+"""Bits a term: with eight probes two of a thousand absent terms seem present. Fewer where `SHARE` says so."""
 
 _LEAST_BITS: Final = 3.0
 """With fewer bits a term a filter would say yes to nearly everything."""
