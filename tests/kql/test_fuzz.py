@@ -34,6 +34,14 @@ CORPUS = HERE.parents[2] / "shared" / "kql" / "docs_corpus.jsonl"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SIZE = int(os.environ.get("TRAILHAWK_FUZZ", "400"))
 SEED = int(os.environ.get("TRAILHAWK_FUZZ_SEED", "3"))
+FOUND = (
+    "range x from 1 to typeof(",
+    "print a = dynamic([1]), b = dynamic([2]) | mv-expand x = a, x = b",
+    "print x = 1.0, y = 1.0 | evaluate geo_line_lookup((print l = dynamic({})), l, x, y, dynamic([1]))",
+    "AWSCloudTrail | parse-kv EventName as (a: string) with (kv_delimiter=1)",
+    "AWSCloudTrail | where EventName between (1 .. 2)",
+)
+"""Inputs that once brought out other errors: all are refused."""
 SECONDS = 10
 """Processor time that one input may take: far above the slowest, far below a hang."""
 PIECES = (
@@ -234,3 +242,8 @@ def test_any_text_is_compiled_or_refused() -> None:
                 raise
     # The mutations stay near enough to real queries to reach behind the parser.
     assert taken > SIZE / 20
+
+
+@pytest.mark.parametrize("text", FOUND)
+def test_found_before(text: str) -> None:
+    assert not goes_through(text)

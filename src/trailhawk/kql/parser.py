@@ -1067,7 +1067,7 @@ class _Parser:
     def type_of(self) -> syntax.TypeOf:
         start = self.at
         self.at += 2
-        if self.words[self.at + 1] == ")":
+        if self.words[self.at + 1 : self.at + 2] == [")"]:
             kind = self.type_name()
             self.at += 1
             return syntax.TypeOf(self.span(start), kind)

@@ -24,7 +24,7 @@ from trailhawk.kql.plan import (
     OutColumn,
 )
 from trailhawk.kql.plugins.registry import Use, plugin
-from trailhawk.kql.plugins.shared import Arguments, Row, computed, kept, only, projected, shared
+from trailhawk.kql.plugins.shared import Arguments, Row, as_number, computed, kept, only, projected, shared
 from trailhawk.kql.scope import Scope, visible
 from trailhawk.kql.types import KqlType
 
@@ -228,7 +228,9 @@ def _geo_lookup(
     radius = arguments.optional("radius")
     if radius is None and radius_needed:
         raise BindingError(f"{use.name}() needs a radius", use.call.span)
-    metres = 0.0 if radius is None else float(str(radius.value))
+    metres = 0.0 if radius is None else as_number(radius.value)
+    if metres is None:
+        raise BindingError(f"the radius of {use.name}() is a number of metres", use.call.span)
     unmatched = arguments.flag("return_unmatched")
     arguments.optional("lookup_area_radius")  # a hint of how to search: changes no result
     with_key = arguments.flag("return_lookup_key")
