@@ -211,6 +211,7 @@ def test_load_balancers(read: Any) -> None:
     assert (row["TargetIp"], row["TargetPort"]) == ("2001:db8::2", 80)
     assert (row["UserAgent"], row["SentBytes"], row["ConnTraceId"]) == ('curl \\"x\\"', 57, "TID_1")
     assert json.loads(row["_th_rest"]) == {"more": ["new"]}
+    assert read(b"Enable AccessLog for ELB: lb at 2026-03-01T09:30:00.000Z").digest
     found = read(NLB.encode())
     assert (found.source, found.reasons) == ("nlb", [])
     assert found.rows[0]["DomainName"] == "x.example"

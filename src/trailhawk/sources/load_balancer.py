@@ -150,6 +150,7 @@ ALB: Final = TextSource(
     parse_alb,
     first=re.compile(rb"(?:https?|h2|grpcs|wss?) %s[.\d]*Z (?:app/|-)" % _ISO),
     what="load balancer line",
+    probe=b"Enable AccessLog for ELB: ",
 )
 NLB: Final = TextSource(
     "nlb",

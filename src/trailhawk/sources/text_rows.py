@@ -60,6 +60,7 @@ class TextSource:
 
     `columns` names the values that `parse` gives, with the time first. `first` matches the start of an
     object. `same` says that an equal line is the same record, since it holds an id of its own.
+    An object that begins with `probe` only tries whether the bucket can be written.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TextSource:
         first: re.Pattern[bytes],
         what: str,
         same: bool = False,
+        probe: bytes = b"",
     ) -> None:
         self.name = name
         self.table = table
@@ -80,12 +82,13 @@ class TextSource:
         self._first = first
         self._what = what
         self._same = same
+        self._probe = probe
 
     def recognises(self, name: str, head: bytes) -> bool:
-        return self._first.match(head.removeprefix(BOM).lstrip()) is not None
+        return self._first.match(head.removeprefix(BOM).lstrip()) is not None or self.is_digest(head)
 
     def is_digest(self, head: bytes) -> bool:
-        return False
+        return bool(self._probe) and head.startswith(self._probe)
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         for cut in lines_of(blocks):
