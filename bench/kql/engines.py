@@ -19,7 +19,7 @@ from trailhawk.lake import Lake
 from trailhawk.sources.cloudtrail import TABLE
 
 Run = Callable[[Hunt], pa.Table]
-_DAYS = re.compile(r"\{days (\S+) (\S+)\}")
+_DAYS = re.compile(r"\{days\s+(\S+)\s+(\S+)\}")
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {"memory_limit": f"{default_memory() >> 20}MiB"}
 
 
