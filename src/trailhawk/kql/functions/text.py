@@ -1164,16 +1164,25 @@ def format_bytes(size: Number, precision: NumberArg | None = None, units: String
     return sql.case((sql.is_null(value.copy()), sql.literal("")), *enough, otherwise=shown(0))
 
 
+_MOST_REPEATED = 1_048_576  # the values that an array of range() has at most
+
+
 @scalar(name_after="repeat")
 def repeat(value: AnyArg, count: Long) -> Dynamic:
-    """An array of the value, `count` times; null of a negative count.
+    """An array of the value, `count` times; null of a negative count, an error beyond 1,048,576.
 
     >>> repeat("a", 3)
     ["a","a","a"]
     >>> repeat(1, 0)
     []
     """
-    copies = sql.each(sql.call("range", count), "th_time", lambda _: json_value(value))
+    too_many = sql.binary(exp.GT, count.copy(), sql.literal(_MOST_REPEATED))
+    # The engine computes constants in all branches before it looks which one is taken.
+    times = sql.case((too_many, sql.literal(0)), otherwise=count)
+    copies = sql.each(sql.call("range", times), "th_time", lambda _: json_value(value))
+    refused = sql.call("error", sql.literal("repeat() gives at most 1048576 values"))
     return sql.case(
-        (sql.binary(exp.LT, count.copy(), sql.literal(0)), exp.Null()), otherwise=sql.array(copies)
+        (sql.binary(exp.LT, count.copy(), sql.literal(0)), exp.Null()),
+        (too_many.copy(), refused),
+        otherwise=sql.array(copies),
     )
