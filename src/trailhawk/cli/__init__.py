@@ -39,6 +39,10 @@ COMMANDS = (
 """The commands in the order of the help; each is the `app` of the module of its name beside this one."""
 
 
+_FILES = {"run": "running"}
+"""Modules under another name than their command's: a module `run` would take the place of `run` below."""
+
+
 class _Modules(Mapping[str, Any]):
     """The commands by name. A command's module is loaded when the command is asked for."""
 
@@ -49,7 +53,7 @@ class _Modules(Mapping[str, Any]):
         if name not in COMMANDS:
             raise KeyError(name)
         if name not in self._loaded:
-            command = typer.main.get_command(import_module(f"trailhawk.cli.{name}").app)
+            command = typer.main.get_command(import_module(f"trailhawk.cli.{_FILES.get(name, name)}").app)
             command.name = name
             self._loaded[name] = command
         return self._loaded[name]
