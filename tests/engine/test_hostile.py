@@ -76,7 +76,7 @@ def test_it_ends_in_an_error(engine: DuckDBEngine, name: str) -> None:
     with pytest.raises(QueryError) as caught:
         engine.query(BEYOND[name], now=NOW)
     assert caught.value.render(BEYOND[name])
-    assert time.monotonic() - started < 30  # on a busy machine too
+    assert time.monotonic() - started < 60  # on a busy machine too
     assert resident() - before < 8 * MEMORY
     assert engine.query("print 1", now=NOW).tuples() == [(1,)]
 

@@ -51,7 +51,7 @@ def test_a_slow_query_ends_in_time(engine: DuckDBEngine, name: str) -> None:
     started = time.monotonic()
     with pytest.raises(LimitError, match=r"the query ran longer than 1 s|needs more memory"):
         engine.query(SLOW[name], now=NOW)
-    assert time.monotonic() - started < 20  # on a busy machine too
+    assert time.monotonic() - started < 60  # on a busy machine too
     # And the engine is as it was.
     assert engine.query("print 1", now=NOW).tuples() == [(1,)]
     assert engine.query(SCAN.format(rows=3), now=NOW).tuples() == [(3,)]
