@@ -58,9 +58,10 @@ SAME_COLUMNS = (syntax.Where, syntax.Sort, syntax.Take, syntax.Top, syntax.Sampl
 class Binder:
     """Binds one query; it holds the counter of column ids and the queries that are computed once.
 
-    `now` is in ticks, `functions` are stored functions, `clip` bounds every table's time column: at least
-    the first, before the second, in ticks; or its ingestion time where `ingested`. Where `found` is given, the errors of operators that leave the
-    columns as they are go there, and binding goes on behind them; the plan is then none that may be run.
+    `now` is in ticks, `functions` are stored functions, `clip` bounds every table's time column, or its
+    ingestion time where `ingested`: at least the first, before the second, in ticks. Where `found` is given,
+    the errors of operators that leave the columns as they are go there, and binding goes on behind them; the
+    plan is then none that may be run.
     """
 
     def __init__(
