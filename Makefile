@@ -46,6 +46,7 @@ $(VENV)/.bench: $(READY) requirements-bench.lock
 bench: $(VENV)/.bench ## figures: start-up, intake, queries, detection
 	@$(BIN)/python bench/ingest.py
 	@$(BIN)/python bench/road.py
+	@$(BIN)/python bench/kql --rows 1000000
 
 docs: $(READY) ## write the reference pages anew from the code
 	@$(BIN)/python docs/build.py

@@ -90,7 +90,7 @@ def test_the_doctor_knows_only_aws(home: Path, capsys: pytest.CaptureFixture[str
 
 def test_setup(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert yaml.safe_load(said(home, capsys, "setup"))["Resources"]["Queue"]["Type"] == "AWS::SQS::Queue"
-    assert "policy of the role" in json.loads(said(home, capsys, "setup", "--form", "policies"))
+    assert "policy of the role" in json.loads(said(home, capsys, "setup", "--format", "policies"))
     assert run(["connectors", "setup", "--issuer", "https://token.example"]) == 2
     assert "say --subject" in capsys.readouterr().err
 

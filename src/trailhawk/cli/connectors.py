@@ -130,7 +130,7 @@ class SetupForm(StrEnum):
 @app.command(
     epilog=examples(
         "trailhawk connectors setup > trailhawk.yaml",
-        "trailhawk connectors setup --type s3 --form policies",
+        "trailhawk connectors setup --type s3 --format policies",
         "trailhawk connectors setup --issuer https://sts.windows.net/TENANT/ --audience api://trailhawk "
         "--subject OBJECT-ID",
     )
@@ -140,7 +140,7 @@ def setup(
         ConnectorType, typer.Option("--type", help="sqs: a queue told of new objects; s3: the bucket listed.")
     ] = ConnectorType.SQS,
     form: Annotated[
-        SetupForm, typer.Option("--form", help="A CloudFormation template, or the policies alone as JSON.")
+        SetupForm, typer.Option("--format", help="A CloudFormation template, or the policies alone as JSON.")
     ] = SetupForm.CLOUDFORMATION,
     issuer: Annotated[
         str,
