@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import gc
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +32,7 @@ BATCH_RECORDS: Final = 120_000
 BATCH_BYTES: Final = 192 * 1024 * 1024  # of text or Arrow; sorting and writing hold it twice for a moment
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
 _COMPACT_SECONDS: Final = 60.0
+_DECAY_MS: Final = 10_000  # how long freed memory is kept, several batches
 _NO_TRANSFORMS: Final[Mapping[str, Transform]] = MappingProxyType({})
 
 Done = Callable[[Outcome], None]
@@ -174,6 +176,7 @@ class Ingestor:
         phase: Phase = lambda _: None,
         batch_records: int = BATCH_RECORDS,
     ) -> None:
+        _keep_memory()
         self._lake = lake.apart()
         self._clock = clock
         self._phase = phase
@@ -427,6 +430,17 @@ def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
         filtered=sum(part.filtered for part in parts),
         quarantined=sum(part.quarantined for part in parts),
     )
+
+
+def _keep_memory() -> None:
+    """Let Arrow reuse what it frees: given back to the system at once, each batch pays for the same pages
+    again, a sixth of its time. Where the environment names an allocator, that one stays."""
+    import pyarrow as pa
+
+    if "ARROW_DEFAULT_MEMORY_POOL" in os.environ or "jemalloc" not in pa.supported_memory_backends():
+        return
+    pa.set_memory_pool(pa.jemalloc_memory_pool())
+    pa.jemalloc_set_decay_ms(_DECAY_MS)
 
 
 @contextmanager
