@@ -22,7 +22,7 @@ from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.reading import Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
-from trailhawk.engine.watch import WATCHER, Stopped
+from trailhawk.engine.watch import WATCHER, Stopped, aside
 from trailhawk.errors import LakeError, LimitError, QueryError
 from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
@@ -301,17 +301,13 @@ class DuckDBEngine:
         query = WATCHER.current()
         try:
             with query.inside(cursor):
-                return cursor.sql(sql).to_arrow_table()
+                return aside(lambda: cursor.sql(sql).to_arrow_table(), cursor)
         except duckdb.InterruptException:
             raise query.error() from None
         except duckdb.OutOfMemoryException:
             raise _too_much_memory() from None
         except duckdb.Error as error:
             raise _damage(error, sql) or _refused(error, self.limits.seconds) from error
-        except RuntimeError as error:
-            if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
-                raise KeyboardInterrupt from error
-            raise
 
     # --- scans ---------------------------------------------------------------------------------------------
 

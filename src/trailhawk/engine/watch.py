@@ -183,6 +183,41 @@ class Watcher:
                     _set_exception(thread, Stopped)
 
 
+def aside(body: Callable[[], _Result], cursor: Interruptible) -> _Result:
+    """The body's result, computed in a thread of its own where this is the main thread.
+
+    Only the main thread hears Ctrl-C, and only between Python's own steps; the engine's call, waiting for the
+    engine's threads, may never come to one. So the main thread waits beside the call, and ends it at a signal.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return body()
+    results: list[_Result] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()  # a thread's own `join` takes it for ended once a signal came
+
+    def call() -> None:
+        try:
+            results.append(body())
+        except BaseException as error:  # raised again in the thread that waits
+            errors.append(error)
+        ended.set()
+
+    threading.Thread(target=call, name="query", daemon=True).start()
+    try:
+        ended.wait()
+    except BaseException:
+        while not ended.is_set():  # again and again: a call that has not begun yet misses it
+            cursor.interrupt()
+            ended.wait(_LOOK_SECONDS)
+        raise
+    try:
+        if errors:
+            raise errors[0]
+        return results[0]
+    finally:
+        errors.clear()  # an error holds this frame, and would be held by it
+
+
 def resident() -> int:
     """Bytes of memory that this process holds; 0 where the system does not say (it is Linux that does)."""
     try:
