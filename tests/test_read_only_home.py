@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,22 +34,28 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Run]:
+def read_only() -> Iterator[Run]:
     """Runs commands in a home with some events that this process may not write."""
-    home = tmp_path / "home"
-    log = tmp_path / "log.json"
+    # Not among pytest's own folders, which are closed to others.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield from _read_only(folder)
+
+
+def _read_only(folder: Path) -> Iterator[Run]:
+    home = folder / "home"
+    log = folder / "log.json"
     log.write_text(json.dumps({"eventTime": "2026-03-01T10:00:00Z", "eventID": "1", "eventName": "a"}))
     assert run(["ingest", str(log), "--home", str(home)]) == 0
     assert run(["detect", "--quiet", "--home", str(home)]) == 0
     for beside in ("state.db-wal", "state.db-shm"):
         (home / beside).unlink(missing_ok=True)
-    warm = tmp_path / "warm"
+    warm = folder / "warm"
     shutil.copytree(home, warm)
     entries = [home, *home.rglob("*")]
     for path in entries:
         path.chmod(0o555 if path.is_dir() else 0o444)
-    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
-        folder.chmod(0o755)
 
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-c", SCRIPT, str(warm), str(home), str(NOBODY), *words]
@@ -78,9 +85,11 @@ def test_what_reads_works(read_only: Run, words: list[str]) -> None:
     assert done.returncode == 0
 
 
-def test_what_writes_says_why_not(read_only: Run, tmp_path: Path) -> None:
-    lists = tmp_path / "list.csv"
-    lists.write_text("a\n1\n")
-    done = read_only("watchlist", "import", "one", str(lists))
+def test_what_writes_says_why_not(read_only: Run) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".csv") as lists:
+        lists.write("a\n1\n")
+        lists.flush()
+        Path(lists.name).chmod(0o644)
+        done = read_only("watchlist", "import", "one", lists.name)
     assert done.returncode == 1
     assert "may only be read here; see who may write the home" in done.stderr

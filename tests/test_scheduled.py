@@ -13,12 +13,12 @@ from trailhawk.workspace import Workspace
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 RULE = """
 id: 6d0d2f0e-0000-4000-8000-000000000001
-name: A trail is stopped
+name: A hand is waved
 kind: Scheduled
 severity: High
 queryFrequency: 1h
 queryPeriod: 1h
-query: AwsCalls | where EventName == "StopLogging" | project TimeGenerated, Principal, EventIds = EventId
+query: AwsCalls | where EventName == "WaveHand" | project TimeGenerated, Principal, EventIds = EventId
 entityMappings:
   - entityType: AwsPrincipal
     fieldMappings: [{identifier: Arn, columnName: Principal}]
@@ -37,10 +37,10 @@ def test_the_schedule_raises_an_incident_once(tmp_path: Path) -> None:
         "eventVersion": "1.11",
         "eventID": "0a4b3c2d-0000-4000-8000-000000000001",
         "eventTime": "2026-03-02T09:45:00Z",
-        "eventSource": "cloudtrail.amazonaws.com",
-        "eventName": "StopLogging",
+        "eventSource": "example.amazonaws.com",
+        "eventName": "WaveHand",
         "recipientAccountId": "111122223333",
-        "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/eve"},
+        "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/ana"},
     }
     log = tmp_path / "log.json"
     log.write_text(json.dumps({"Records": [record]}))
@@ -53,7 +53,7 @@ def test_the_schedule_raises_an_incident_once(tmp_path: Path) -> None:
     assert due().alerts == ()
     now = START + timedelta(hours=1)
     (alert,) = due().alerts
-    assert (alert.name, alert.at) == ("A trail is stopped", datetime(2026, 3, 2, 10, tzinfo=UTC))
+    assert (alert.name, alert.at) == ("A hand is waved", datetime(2026, 3, 2, 10, tzinfo=UTC))
     assert [error.message.split(":")[0] for error in told] == ["broken.yaml"] * 2
     (incident,) = workspace.incidents.all()
     assert incident.severity.value == "High"
