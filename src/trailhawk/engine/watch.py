@@ -187,7 +187,7 @@ def aside(body: Callable[[], _Result], cursor: Interruptible) -> _Result:
     """The body's result, computed in a thread of its own where this is the main thread.
 
     Only the main thread hears Ctrl-C, and only between Python's own steps; the engine's call, waiting for the
-    engine's threads, may never come to one. So the main thread waits beside the call, and ends it at a signal.
+    engine's threads, may never come to one. So the main thread waits beside it, and ends it at a signal.
     """
     if threading.current_thread() is not threading.main_thread():
         return body()
