@@ -157,3 +157,33 @@ def test_unusual_records_are_left_to_the_careful_road(changes: dict[str, object]
     mapped = SOURCE._direct().rows(texts)
     assert (mapped.kept, mapped.left) == ([0, 2], [1])
     assert list(SOURCE.rows(texts).kept) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("member", ["vpcEndpointAccountId", "requestParameters", "userIdentity"])
+def test_text_that_is_not_utf8_is_told_of_its_record_alone(member: str) -> None:
+    good = b'{"eventTime":"2026-03-01T09:30:00Z","eventID":"a","recipientAccountId":"1"}'
+    bad = good[:-1] + b',"%s":{"arn":"\xff\xfe"}}' % member.encode()
+    made = SOURCE.rows([good, bad, good])
+    assert list(made.kept) == [0, 2]
+    assert [place for place, _ in made.bad] == [1]
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        (b'{"a" :1}', '{"a":1}'),
+        (b'{"a"\t\r\n : [1 , 2 ] }', '{"a":[1,2]}'),
+        (b'[{"a":"b c, d : e"} ]', '[{"a":"b c, d : e"}]'),
+        (b'{"a":"b c, d"}', '{"a":"b c, d"}'),
+        (b'{"a":"\\u00e9\\/"}', '{"a":"\u00e9/"}'),
+        (b"[ ]", "[]"),
+        (b"null", ""),
+        (b'"as"', '"as"'),
+        (b"1234", "1234"),
+    ],
+)
+def test_blanks_outside_of_strings_are_left_out(written: bytes, stored: str) -> None:
+    text = b'{"eventTime":"2026-03-01T09:30:00Z","eventID":"a","recipientAccountId":"1"%s}'
+    plain = text % b""
+    made = SOURCE.rows([plain, text % (b',"requestParameters":' + written), plain])
+    assert made.table["RequestParameters"].to_pylist() == ["", stored, ""]

@@ -7,9 +7,8 @@ the same row for any record that both can read.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +23,7 @@ from numpy.typing import NDArray
 from trailhawk.kql.schema import Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST
-from trailhawk.sources.json_text import Tree, beyond, hashed, identity, tidy
+from trailhawk.sources.json_text import Tree, beyond, hashed, tidy
 
 if TYPE_CHECKING:
     import duckdb
@@ -36,9 +35,20 @@ PIECE: Final = 1_000
 _SECOND: Final = len("2026-03-01T09:30:00Z")
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("1970-01-01", "us"), np.datetime64("2201-01-01", "us")
 _ABSENT = Raw(b"")
-_UNTIDY: Final = re.compile(rb"[ \t\r\n]|\\[u/]")
+_NO_ROWS: Final = np.zeros(0, bool)
 
 Mask = NDArray[np.bool_]
+
+
+def _octets(some: bytes) -> Mask:
+    """By byte whether it is one of these."""
+    return np.isin(np.arange(256), np.frombuffer(some, np.uint8))
+
+
+_BACKSLASH: Final = 0x5C
+_DOUBTFUL: Final = _octets(b" \t\r\n\\")
+_PARTS: Final = _octets(b"{}[],:")  # beside each blank outside of strings, or beside its neighbours
+_REWRITTEN: Final = _octets(b"u/")  # after a backslash
 
 
 @dataclass(frozen=True)
@@ -97,6 +107,10 @@ class Direct:
         self._inner = [
             _Inner(member, columns, layout.known[member] or {}) for member, columns in layout.inner.items()
         ]
+        mapped = {layout.table.time_column, *layout.text, *layout.flags, *layout.json}.union(
+            *layout.inner.values()
+        )
+        self._empty = [column.name for column in layout.table.stored if column.name not in mapped]
 
     def rows(self, records: Sequence[bytes]) -> Mapped:
         """Rows with the layout's columns, the promoted ones, `_th_rest` and the hashes."""
@@ -104,40 +118,65 @@ class Direct:
         import pyarrow as pa
 
         pieces: list[pa.Table] = []
+        goods: list[Mask] = []
         kept: list[int] = []
+        rests: dict[int, dict[str, object]] = {}
+        numbered = [_Numbered() for _ in self._inner]
         for start in range(0, len(records), PIECE):
-            places, piece = self._piece(records[start : start + PIECE])
+            places, piece, good = self._piece(records[start : start + PIECE], len(kept), rests, numbered)
             if piece is not None:
                 pieces.append(piece)
+                goods.append(good)
                 kept += [start + place for place in places]
         if not pieces:
             return Mapped(None, [], list(range(len(records))))
-        table = pa.concat_tables(pieces)
+        table, good = pa.concat_tables(pieces), np.concatenate(goods)
         try:
+            for inner, values in zip(self._inner, numbered, strict=True):
+                columns, readable = inner.columns(values, rests)
+                table = pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **columns})
+                good &= readable
+            table = table.append_column(REST, _rest(rests, len(good)))
+            if not good.all():
+                kept = np.asarray(kept)[good].tolist()
+                table = table.filter(pa.array(good))
             table = self._with_promoted(table)
-        except duckdb.Error:  # JSON that one parser lets through and the other does not
+        except (pa.ArrowInvalid, duckdb.Error):
+            # A day that no month has; JSON that one parser lets through and the other does not.
             return Mapped(None, [], list(range(len(records))))
         left = sorted(set(range(len(records))).difference(kept)) if len(kept) < len(records) else []
         return Mapped(table, kept, left)
 
-    def _piece(self, records: Sequence[bytes]) -> tuple[list[int], pa.Table | None]:
-        """The rows of some records and the places of these, as far as they can be read."""
+    def _piece(
+        self,
+        records: Sequence[bytes],
+        before: int,
+        rests: dict[int, dict[str, object]],
+        numbered: Sequence[_Numbered],
+    ) -> tuple[list[int], pa.Table | None, Mask]:
+        """The rows of some records, the places of these, as far as they can be read, and which to keep.
+
+        `before` rows were read before. The members whose values repeat are only numbered here.
+        """
         import pyarrow as pa
 
         places, values = self._values(records)
         if not values:
-            return [], None
+            return [], None, _NO_ROWS
+        members = dict(zip(self._members, zip(*values, strict=True), strict=True))
         try:
-            columns, good = self._columns(dict(zip(self._members, zip(*values, strict=True), strict=True)))
-        except (pa.ArrowInvalid, UnicodeDecodeError):  # text that is not UTF-8, a day that no month has
-            return [], None
+            columns, good = self._columns(members)
+            beyond_columns: dict[int, dict[str, object]] = {}
+            for member in self._layout.rest:
+                _add_rest(member, members[member], before, beyond_columns)
+        except ValueError:  # text that is not UTF-8, a day that no month has
+            return [], None, _NO_ROWS
+        rests.update(beyond_columns)
+        for inner, seen in zip(self._inner, numbered, strict=True):
+            seen.add(members[inner.member])
         texts = records if len(places) == len(records) else [records[place] for place in places]
         hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
-        table = pa.table({**columns, PAYLOAD: pa.array(hashes)})
-        if not good.all():
-            places = np.asarray(places)[good].tolist()
-            table = table.filter(pa.array(good))
-        return places, table if places else None
+        return places, pa.table({**columns, PAYLOAD: pa.array(hashes)}), good
 
     def _values(self, records: Sequence[bytes]) -> tuple[list[int], list[tuple[Any, ...]]]:
         """The members of the records that have only known ones, in the order of `_members`."""
@@ -157,7 +196,7 @@ class Direct:
         return places, values
 
     def _columns(self, members: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, pa.Array], Mask]:
-        """Columns, and which rows are to be kept."""
+        """Columns of one piece, and which rows are to be kept."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -172,17 +211,10 @@ class Direct:
             columns[column] = _json(members[member])
         for column, text in layout.special.items():
             good &= ~pc.match_substring(columns[column], text).to_numpy(zero_copy_only=False)
-        rests: dict[int, dict[str, object]] = {}
-        for inner in self._inner:
-            good &= inner.add(members[inner.member], columns, rests)
-        for member in layout.rest:
-            _add_rest(member, members[member], rests)
-        columns[REST] = _rest(rests, len(good))
         event, account = layout.identity
-        columns[ID] = _identities(members[layout.text[event]], members[layout.text[account]])
-        for name in (column.name for column in layout.table.stored):
-            if name not in columns:
-                columns[name] = pa.repeat(pa.scalar(""), len(good))
+        columns[ID] = _identities(columns[event], columns[account])
+        for name in self._empty:
+            columns[name] = pa.repeat(pa.scalar(""), len(good))
         return columns, good
 
     def _with_promoted(self, table: pa.Table) -> pa.Table:
@@ -217,8 +249,29 @@ UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not the JSON that is asked for."""
 
 
+class _Numbered:
+    """The values of a member, each once, and by row which it is."""
+
+    def __init__(self) -> None:
+        self._numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
+        self._codes: list[NDArray[np.int64]] = []
+
+    def add(self, values: Sequence[Raw]) -> None:
+        """Take the values of the rows that follow."""
+        numbers = map(self._numbers.__getitem__, map(bytes, values))
+        self._codes.append(np.fromiter(numbers, np.int64, len(values)))
+
+    @property
+    def values(self) -> list[bytes]:
+        return list(self._numbers)
+
+    @property
+    def codes(self) -> NDArray[np.int64]:
+        return np.concatenate(self._codes)
+
+
 class _Inner:
-    """The columns of a member whose values repeat: each value is read once a piece."""
+    """The columns of a member whose values repeat: each value is read once."""
 
     def __init__(
         self, member: str, columns: Mapping[str, tuple[KqlType, tuple[str, ...]]], known: Tree
@@ -229,15 +282,14 @@ class _Inner:
         self._usual = _Nested({path: name for name, (_, path) in columns.items()})
         self._decode = msgspec.json.Decoder(self._usual.type | None).decode
 
-    def add(
-        self, values: Sequence[Raw], columns: dict[str, pa.Array], rests: dict[int, dict[str, object]]
-    ) -> Mask:
-        """Add the columns and what has none, by row; which rows could be read."""
+    def columns(
+        self, values: _Numbered, rests: dict[int, dict[str, object]]
+    ) -> tuple[dict[str, pa.Array], Mask]:
+        """The columns, and which rows could be read; adds what has no column by row to `rests`."""
         import pyarrow as pa
 
-        numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
-        codes = np.fromiter(map(numbers.__getitem__, map(bytes, values)), np.int64, len(values))
-        read, rest, readable = self._read(list(numbers))
+        codes = values.codes
+        read, rest, readable = self._read(values.values)
         good: Mask = readable.take(codes)
         at = pa.array(codes)
         uniques: dict[str, pa.Array] = {}
@@ -254,12 +306,11 @@ class _Inner:
                 made = texts.fill_null("") if texts.null_count else texts
             uniques[name] = made
         repeated = pa.record_batch(uniques).take(at)
-        columns.update(zip(uniques, repeated.columns, strict=True))
         if rest:
             for row, code in enumerate(codes.tolist()):
                 if code in rest:
                     rests.setdefault(row, {})[self.member] = rest[code]
-        return good
+        return dict(zip(uniques, repeated.columns, strict=True)), good
 
     def _read(self, texts: list[bytes]) -> tuple[list[Any], dict[int, dict[str, object]], Mask]:
         """The values, what of them has no column by place, and which could be read."""
@@ -360,34 +411,49 @@ def _times(texts: pa.Array) -> tuple[pa.Array, Mask]:
 def _json(values: Sequence[Raw]) -> pa.Array:
     """JSON slices as text, '' for absent and null; only those with a blank or an escape are rewritten."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    if values.count(_ABSENT) == len(values):
+    lengths = np.fromiter(map(len, values), np.int32, len(values))
+    if not lengths.any():
         return pa.repeat(pa.scalar(""), len(values))
-    slices = [b"" if text == b"null" else text for text in map(bytes, values)]
-    packed = pa.array(slices, pa.binary())
-    untidy = [place for place in _suspects(packed) if _UNTIDY.search(slices[place])]
-    for place in untidy:
-        slices[place] = tidy(slices[place].decode()).encode()
-    return (pa.array(slices, pa.binary()) if untidy else packed).cast(pa.string())
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    content = b"".join(values)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(content)]
+    slices = pa.Array.from_buffers(pa.binary(), len(values), buffers)
+    untidy = _untidy(content, offsets)
+    if len(untidy):
+        texts = slices.to_pylist()
+        for place in untidy:
+            texts[place] = tidy(texts[place].decode()).encode()
+        slices = pa.array(texts, pa.binary())
+    if (lengths == len(b"null")).any():
+        slices = pc.if_else(pc.equal(slices, b"null"), b"", slices)
+    return slices.cast(pa.string())
 
 
-def _suspects(slices: pa.Array) -> Iterator[int]:
-    """The places of slices with a blank or a backslash."""
-    _, offsets, content = slices.buffers()
-    if content is None:
-        return
-    octets = np.frombuffer(content, np.uint8)
-    hits = np.flatnonzero((octets <= 0x20) | (octets == 0x5C))
-    if len(hits):
-        starts = np.frombuffer(offsets, np.int32)[1 : len(slices) + 1]
-        hits = hits[hits < starts[-1]]
-        yield from np.unique(np.searchsorted(starts, hits, "right")).tolist()
+def _untidy(content: bytes, offsets: NDArray[np.int32]) -> list[int]:
+    """The places of JSON slices with a blank outside of strings or an escape to rewrite, perhaps some more.
+
+    A blank outside of strings has beside it, or beside its neighbouring blanks, what parts values.
+    """
+    octets = np.frombuffer(b" " + content + b" ", np.uint8)
+    hits = np.flatnonzero(_DOUBTFUL[octets])[1:-1]
+    if not len(hits):
+        return []
+    before, at, after = octets[hits - 1], octets[hits], octets[hits + 1]
+    blank = (at != _BACKSLASH) & (_PARTS[before] | _PARTS[after])
+    escape = (at == _BACKSLASH) & _REWRITTEN[after]
+    found = hits[blank | escape] - 1
+    places: list[int] = np.unique(np.searchsorted(offsets, found, "right") - 1).tolist()
+    return places
 
 
-def _add_rest(member: str, values: Sequence[Raw], rests: dict[int, dict[str, object]]) -> None:
+def _add_rest(member: str, values: Sequence[Raw], before: int, rests: dict[int, dict[str, object]]) -> None:
+    """Add by row what a member without a column says; `before` rows came earlier."""
     if values.count(_ABSENT) == len(values):
         return
-    for row, raw in enumerate(values):
+    for row, raw in enumerate(values, before):
         if raw is not _ABSENT and (value := orjson.loads(bytes(raw))) not in (None, "", {}):
             rests.setdefault(row, {})[member] = value
 
@@ -413,12 +479,12 @@ def _text(values: Sequence[str | None]) -> pa.Array:
     return texts.fill_null("") if texts.null_count else texts
 
 
-def _identities(events: Sequence[str | None], accounts: Sequence[str | None]) -> pa.Array:
-    """Hashes of the two values; NULL where the first is empty."""
+def _identities(events: pa.Array, accounts: pa.Array) -> pa.Array:
+    """Hashes of the two values, those of `json_text.identity`; NULL where the first is empty."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    texts = [each if None not in each else [text or "" for text in each] for each in (events, accounts)]
-    hashes = np.fromiter(map(identity, *texts), np.uint64, len(events)).view(np.int64)
-    if "" not in texts[0]:
-        return pa.array(hashes)
-    return pa.array(hashes, mask=np.fromiter((not event for event in events), bool, len(events)))
+    texts = pc.binary_join_element_wise(events, accounts, "\0").cast(pa.binary()).to_pylist()
+    hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
+    empty = pc.equal(events, "").to_numpy(zero_copy_only=False)
+    return pa.array(hashes, mask=empty) if empty.any() else pa.array(hashes)
