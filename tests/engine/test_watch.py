@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -92,15 +94,17 @@ def test_queries_of_other_threads_go_on(engine: DuckDBEngine) -> None:
 
 def test_a_query_that_ends_at_its_limit_leaves_nothing_behind() -> None:
     watcher = Watcher()
-
-    def body(query: Watched) -> int:
-        until = query.until + 0.05  # the watcher looks while this ends
-        while time.monotonic() < until:
-            pass
-        return 1
-
     ended = 0
-    for _ in range(20):
+    for turn in range(0, 30, 2):
+
+        def body(query: Watched, longer: float = turn / 100) -> int:
+            until = (
+                query.until + longer
+            )  # the watcher looks while one of these ends, and before the last ends
+            while time.monotonic() < until:
+                pass
+            return 1
+
         try:
             watcher.run(body, seconds=0.01, growth=1 << 40)
         except LimitError:
@@ -108,6 +112,32 @@ def test_a_query_that_ends_at_its_limit_leaves_nothing_behind() -> None:
     for _ in range(1000):
         time.sleep(0)  # an exception that was left would come here
     assert ended > 0
+
+
+PROFILED = """
+import cProfile, time
+from trailhawk.engine.watch import Watcher
+from trailhawk.errors import LimitError
+
+def body(query):
+    until = time.monotonic() + 20
+    while time.monotonic() < until:
+        pass
+
+watcher = Watcher()
+watcher.run(lambda query: 1, seconds=60, growth=1 << 40)
+cProfile.run("watcher.run(lambda query: 1, seconds=60, growth=1 << 40)")
+try:
+    watcher.run(body, seconds=0.01, growth=1 << 40)
+except LimitError:
+    cProfile.run("watcher.run(lambda query: 1, seconds=60, growth=1 << 40)")
+    print("ended")
+"""
+
+
+def test_a_profiler_may_look_on_after_a_query() -> None:
+    done = subprocess.run([sys.executable, "-c", PROFILED], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1:] == ["ended"], done.stderr
 
 
 def test_a_run_inside_another_is_part_of_it() -> None:

@@ -47,6 +47,7 @@ class Watched:
         self._cursor: Interruptible | None = None
         self._over = False
         self._again_at = 0.0
+        self._set = False
         self._lock = threading.Lock()
 
     @contextmanager
@@ -74,17 +75,20 @@ class Watched:
                 self._cursor.interrupt()
             elif now >= self._again_at:
                 self._again_at = now + _AGAIN_SECONDS
-                _set_exception(self.thread, Stopped)
+                self._set = True
+                _stop(self.thread)
 
     def error(self) -> LimitError:
         """Why it was stopped; new each time, since a raised error holds all that it passed through."""
         return self.reason.again(None) if self.reason is not None else LimitError("the query was stopped")
 
     def finish(self) -> None:
-        """From here on nothing is set in its thread any more."""
+        """From here on nothing is set in its thread, which is the one that calls this."""
         with self._lock:
             self._over = True
-            _set_exception(self.thread, None)
+            if self._set:
+                self._set = False
+                _absorb()
 
 
 class Watcher:
@@ -99,6 +103,7 @@ class Watcher:
         self._own = threading.local()
         self._calls: dict[int, float] = {}
         """Threads in which the engine calls Python, with the moment at which that is to be over."""
+        self._calls_stopped: set[int] = set()
         self._calls_lock = threading.Lock()
 
     def run(self, body: Callable[[Watched], _Result], *, seconds: float, growth: int) -> _Result:
@@ -135,7 +140,9 @@ class Watcher:
         finally:
             with self._calls_lock:
                 self._calls.pop(thread, None)
-                _set_exception(thread, None)
+                if thread in self._calls_stopped:
+                    self._calls_stopped.remove(thread)
+                    _absorb()
 
     def _add(self, query: Watched) -> None:
         with self._changed:
@@ -180,7 +187,8 @@ class Watcher:
             for thread, until in self._calls.items():
                 if now >= until:
                     self._calls[thread] = now + _AGAIN_SECONDS
-                    _set_exception(thread, Stopped)
+                    self._calls_stopped.add(thread)
+                    _stop(thread)
 
 
 def aside(body: Callable[[], _Result], cursor: Interruptible) -> _Result:
@@ -227,10 +235,23 @@ def resident() -> int:
         return 0
 
 
-def _set_exception(thread: int, exception: type[BaseException] | None) -> None:
-    """Raise this in a thread at its next step, or take back what was not raised yet."""
-    what = None if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), what)
+def _stop(thread: int) -> None:
+    """Raise Stopped in a thread at its next step."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(Stopped))
+
+
+def _absorb() -> None:
+    """Nothing that was set in this thread is raised any more.
+
+    It is raised here and caught. Taken back instead, by setting no exception, CPython 3.11 would look for it
+    at every call from then on, and spin where a profiler or a debugger looks on.
+    """
+    try:
+        _stop(threading.get_ident())
+        while True:
+            time.sleep(0)
+    except Stopped:
+        pass
 
 
 WATCHER = Watcher()
