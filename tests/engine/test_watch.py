@@ -100,7 +100,7 @@ def test_a_query_that_ends_at_its_limit_leaves_nothing_behind() -> None:
         def body(query: Watched, longer: float = turn / 100) -> int:
             until = (
                 query.until + longer
-            )  # the watcher looks while one of these ends, and before the last ends
+            )  # the watcher looks while one of them ends
             while time.monotonic() < until:
                 pass
             return 1
