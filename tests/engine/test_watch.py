@@ -98,9 +98,7 @@ def test_a_query_that_ends_at_its_limit_leaves_nothing_behind() -> None:
     for turn in range(0, 30, 2):
 
         def body(query: Watched, longer: float = turn / 100) -> int:
-            until = (
-                query.until + longer
-            )  # the watcher looks while one of them ends
+            until = query.until + longer  # the watcher looks while one of them ends
             while time.monotonic() < until:
                 pass
             return 1
