@@ -46,7 +46,7 @@ def _octets(some: bytes) -> Mask:
 
 
 _BACKSLASH: Final = 0x5C
-_DOUBTFUL: Final = _octets(b" \t\r\n\\")
+_BLANK: Final = 0x20  # the greatest of the blanks; nothing else below it stands in JSON
 _PARTS: Final = _octets(b"{}[],:")  # beside each blank outside of strings, or beside its neighbours
 _REWRITTEN: Final = _octets(b"u/")  # after a backslash
 
@@ -230,19 +230,21 @@ class Direct:
             found = self._connection.sql(self._promote).to_arrow_table()
         finally:
             self._connection.unregister("json_texts")
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        none = pa.nulls(table.num_rows, pa.string())
         for column, promoted in paths.items():
             filled = np.flatnonzero(pc.not_equal(table[column], "").to_numpy())
             values = found[column].combine_chunks().flatten()
             valid = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(filled), len(promoted))
             starts = np.arange(len(filled)) * len(promoted)
             for place, path in enumerate(promoted):
-                made = pa.nulls(table.num_rows, pa.string())
+                made = none
                 if (has := valid[:, place]).any():
                     at = np.full(table.num_rows, -1)
                     at[filled[has]] = starts[has] + place
                     made = values.take(pa.array(at, mask=at < 0)).cast(pa.string())
-                table = table.append_column(path.hidden, made)
-        return table
+                columns[path.hidden] = made
+        return pa.table(columns)
 
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -421,11 +423,13 @@ def _json(values: Sequence[Raw]) -> pa.Array:
     content = b"".join(values)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(content)]
     slices = pa.Array.from_buffers(pa.binary(), len(values), buffers)
-    untidy = _untidy(content, offsets)
-    if len(untidy):
-        texts = slices.to_pylist()
-        for place in untidy:
-            texts[place] = tidy(texts[place].decode()).encode()
+    tidied = {
+        place: text
+        for place in _untidy(content, offsets)
+        if (text := tidy(bytes(values[place]).decode()).encode()) != bytes(values[place])
+    }
+    if tidied:
+        texts = [tidied.get(place, text) for place, text in enumerate(slices.to_pylist())]
         slices = pa.array(texts, pa.binary())
     if (lengths == len(b"null")).any():
         slices = pc.if_else(pc.equal(slices, b"null"), b"", slices)
@@ -438,7 +442,7 @@ def _untidy(content: bytes, offsets: NDArray[np.int32]) -> list[int]:
     A blank outside of strings has beside it, or beside its neighbouring blanks, what parts values.
     """
     octets = np.frombuffer(b" " + content + b" ", np.uint8)
-    hits = np.flatnonzero(_DOUBTFUL[octets])[1:-1]
+    hits = np.flatnonzero((octets <= _BLANK) | (octets == _BACKSLASH))[1:-1]
     if not len(hits):
         return []
     before, at, after = octets[hits - 1], octets[hits], octets[hits + 1]

@@ -110,7 +110,7 @@ def _whole(data: bytes, shape: Shape, base: int = 0) -> Iterator[Chunk]:
         records = _one_value(text, shape)
         if records is None:
             records = _lines(text, shape)
-    if records is None or any(len(record) > MAX_RECORD_BYTES for record in records):
+    if records is None or max(map(len, records), default=0) > MAX_RECORD_BYTES:
         yield from _Scanner(shape, base).run(iter([data]))
     else:
         yield from _split(Chunk(records, (), _finder(data, records, base)))
