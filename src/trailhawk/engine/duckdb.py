@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, TypeVar
 import duckdb
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
-from trailhawk.engine.activity import Activity, activity
 from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.reading import Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
@@ -39,6 +38,7 @@ from trailhawk.kql.types import KqlType
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from trailhawk.engine.activity import Activity
     from trailhawk.engine.explain import Explained
     from trailhawk.kql.plan import Need
     from trailhawk.lake.table import DataFile, Found
@@ -179,6 +179,8 @@ class DuckDBEngine:
 
     def activity(self, text: str, *, period: timedelta, history: TimeRange) -> Activity:
         """Where in history a rule's query could have had a result; raises QueryError."""
+        from trailhawk.engine.activity import activity  # needs NumPy, which a query does not
+
         return self._watched(
             lambda: activity(
                 text, self.tables, self._rows, period=period, history=history, functions=self.functions
