@@ -24,11 +24,21 @@ def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     `without` (the lake's own) is left out.
     """
     found: dict[str, Path] = {}
+    folders: dict[str, str] = {}
+
+    def real(file: Path) -> str:
+        if file.is_symlink():
+            return os.path.realpath(file)
+        above, name = os.path.split(file)
+        if above not in folders:  # asked for once, as each step of a path costs a call
+            folders[above] = os.path.realpath(above)
+        return os.path.join(folders[above], name)
+
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"no such file or folder: {path}")
         for file in _walk(path, os.path.realpath(without) if without else None) if path.is_dir() else [path]:
-            found.setdefault(os.path.realpath(file), file)
+            found.setdefault(real(file), file)
     return sorted(found.values(), key=_order)
 
 
