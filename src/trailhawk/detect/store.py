@@ -203,13 +203,9 @@ class AlertStore:
     def record(self, connection: sa.Connection, runs: Iterable[Run], new: Iterable[Alert]) -> None:
         """Write how these windows ended, and the alerts that are new, inside the caller's transaction."""
         runs, new = list(runs), list(new)
-        for run in runs:
-            connection.execute(
-                sa.delete(windows_table).where(
-                    windows_table.c.rule_id == run.window.rule_id, windows_table.c.at == run.window.at
-                )
-            )
         if runs:
+            places = [{"old_rule": run.window.rule_id, "old_at": run.window.at} for run in runs]
+            connection.execute(_FORGET, places)
             connection.execute(sa.insert(windows_table), [_window_row(run) for run in runs])
         if new:
             connection.execute(sa.insert(_alerts), [_alert_row(alert) for alert in new])
@@ -245,6 +241,12 @@ class AlertStore:
         with self.reading() as connection:
             rows = connection.execute(query.order_by(_alerts.c.sequence).limit(limit)).all()
         return tuple((sequence, _alert(body)) for sequence, body in rows)
+
+
+_FORGET = sa.delete(windows_table).where(
+    windows_table.c.rule_id == sa.bindparam("old_rule"),
+    windows_table.c.at == sa.bindparam("old_at", type_=Moment),
+)
 
 
 def _window_row(run: Run) -> dict[str, object]:
