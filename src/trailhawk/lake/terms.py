@@ -53,6 +53,7 @@ _LEAST_BITS: Final = 3.0
 
 _WORD: Final = (1 << 64) - 1
 _PIECE_BYTES: Final = 1 << 17  # what is made of it, ten times as much, stays in the processor's cache
+_FILTER_TERMS: Final = 1 << 14
 _SLOTS: Final = 1 << 16
 _SHORT: Final = 4
 _NEIGHBOURS: Final = 4
@@ -279,9 +280,11 @@ def _texts(rows: pa.Table, repetitive: frozenset[str]) -> Iterable[bytes]:
 def _filter(terms: Hashes, pages: int, page: int) -> bytes:
     width = 8 * (page - _CRC_BYTES)
     bits = np.zeros(pages * 8 * page, np.uint8)
-    base = (terms >> np.uint64(40)) % np.uint64(pages) * np.uint64(8 * page)
-    for probe in _probes(terms, width):
-        bits[base + probe] = 1
+    for start in range(0, len(terms), _FILTER_TERMS):
+        part = terms[start : start + _FILTER_TERMS]
+        base = (part >> np.uint64(40)) % np.uint64(pages) * np.uint64(8 * page)
+        for probe in _probes(part, width):
+            bits[(base + probe).astype(np.intp)] = 1
     packed = np.packbits(bits).reshape(pages, page)
     for row in packed:
         row[-_CRC_BYTES:] = np.frombuffer(_crc(row[:-_CRC_BYTES].tobytes()), np.uint8)
