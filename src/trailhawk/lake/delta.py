@@ -99,7 +99,7 @@ class Delta:
             try:
                 if self._delta is None:
                     self._delta = self._open()
-                elif self.storage.has_log():
+                elif not self.storage.is_newest(self.version) and self.storage.has_log():
                     self._delta.update_incremental()
             except (DeltaError, OSError) as error:
                 raise LakeError(

@@ -44,6 +44,9 @@ class Storage(Protocol):
     def has_log(self) -> bool:
         """Whether there may be a table."""
 
+    def is_newest(self, version: int) -> bool:
+        """Whether it is plain at a glance that the log has no later version than this one."""
+
     def publish(self, path: str) -> None:
         """A new file was written below `root`: put it where the table's files lie."""
 
@@ -70,6 +73,11 @@ class Folder:
 
     def has_log(self) -> bool:
         return (self.root / "_delta_log").is_dir()
+
+    def is_newest(self, version: int) -> bool:
+        # The oldest entries go first when the log is cleaned: while this one is there, the next would be too.
+        this, later = (f"{self.root}/_delta_log/{number:020}.json" for number in (version, version + 1))
+        return os.path.exists(this) and not os.path.exists(later)
 
     def publish(self, path: str) -> None:
         pass
@@ -123,6 +131,9 @@ class Bucket:
 
     def has_log(self) -> bool:
         return True  # a look would cost as much as opening the table
+
+    def is_newest(self, version: int) -> bool:
+        return False  # to ask for an entry is as dear as to ask for the list
 
     def publish(self, path: str) -> None:
         try:
