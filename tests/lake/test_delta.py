@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from deltalake import DeltaTable
 
 from trailhawk.errors import LakeError, NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
@@ -93,6 +94,18 @@ def test_a_snapshot_is_kept_until_the_table_changes(tmp_path: Path) -> None:
     table.commit(table.stage(rows(DAY)))
     assert lake.snapshot("Events").rows == 1
     assert first.rows == 0
+
+
+def test_a_reader_finds_the_newest_state_though_the_log_was_cleaned_meanwhile(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    lake = Lake(tmp_path, [EVENTS])
+    first = lake.snapshot("Events").version
+    for hour in range(3):
+        table.commit(table.stage(rows(DAY.replace(hour=hour))))
+    DeltaTable(str(table.root)).create_checkpoint()
+    for version in range(first + 3):
+        (table.root / "_delta_log" / f"{version:020}.json").unlink()
+    assert (lake.snapshot("Events").version, lake.snapshot("Events").rows) == (first + 3, 3)
 
 
 def test_a_file_of_another_writer_tells_its_columns_itself(tmp_path: Path) -> None:
