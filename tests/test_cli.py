@@ -154,6 +154,32 @@ def test_start_loads_nothing_heavy() -> None:
     )
 
 
+NEEDLESS = (
+    "asyncio",
+    "deltalake",
+    "pydantic",
+    "sqlalchemy",
+    "yaml",
+    "trailhawk.connectors",
+    "trailhawk.detect.store",
+    "trailhawk.engine.activity",
+    "trailhawk.kql.functions.geo",
+    "trailhawk.kql.functions.series",
+    "trailhawk.kql.operators.scan",
+    "trailhawk.sources",
+)
+
+
+def test_a_query_without_a_table_loads_only_what_it_needs(tmp_path: Path) -> None:
+    code = (
+        "import sys; from trailhawk.cli import run; run(['query', 'print 1', '--home', sys.argv[1]]);"
+        f" print([name for name in {NEEDLESS} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+
+
 def test_a_reader_that_leaves_hears_no_complaint() -> None:
     command = [sys.executable, "-m", "trailhawk", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
