@@ -56,7 +56,7 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
             found = workspace.detect(workspace.rules(), start=_midnight(last_day), progress=bar)
         windows = sum(rule.run for rule in found.rules)
         say(f"{windows:,} windows of {len(found.rules)} rules, {len(found.alerts)} alerts")
-    incidents = sorted(workspace.incidents.all(), key=lambda each: (-each.severity.rank, each.number))
+    incidents = sorted(workspace.incidents.all(), key=lambda each: (-each.severity.rank, -len(each.alert_ids)))
     if not incidents:
         raise LakeError("the demonstration found no incident", hint="please report this with the seed")
     gravest = incidents[0].number

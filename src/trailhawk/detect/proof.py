@@ -73,7 +73,7 @@ def _failures(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
     if found.state is not WindowState.DONE:
         yield f"{found.state.value}: {found.reason}"
         return
-    yield from _of_alerts(test, found)
+    yield from _of_alerts(rule, test, found)
 
 
 def _of_hunt(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
@@ -86,17 +86,17 @@ def _of_hunt(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
         yield f"{test.expect.alerts} rows expected, found {rows}"
 
 
-def _of_alerts(test: RuleTest, found: Run) -> Iterator[str]:
+def _of_alerts(rule: Rule, test: RuleTest, found: Run) -> Iterator[str]:
     expect = test.expect
     if len(found.alerts) != expect.alerts:
         names = "".join(f"\n  {alert.name}" for alert in found.alerts[:5])
         yield f"{expect.alerts} alerts expected, found {len(found.alerts)}{names}"
     for alert in found.alerts:
-        yield from _of_alert(test, alert)
+        yield from _of_alert(rule, test, alert)
 
 
-def _of_alert(test: RuleTest, alert: Alert) -> Iterator[str]:
-    if CLOUDTRAIL in _tables(test) and not alert.detail(EVENT_IDS):
+def _of_alert(rule: Rule, test: RuleTest, alert: Alert) -> Iterator[str]:
+    if rule.data_types[:1] in ((), (CLOUDTRAIL,)) and test.events and not alert.detail(EVENT_IDS):
         yield f"the alert '{alert.name}' names no events: it needs the custom detail {EVENT_IDS}"
     severity = test.expect.severity
     if severity is not None and alert.severity is not severity:
@@ -104,10 +104,6 @@ def _of_alert(test: RuleTest, alert: Alert) -> Iterator[str]:
     for kind, values in test.expect.entities:
         if set(alert.values(kind)) != set(values):
             yield f"{kind} {', '.join(values)} expected, found {', '.join(alert.values(kind)) or 'none'}"
-
-
-def _tables(test: RuleTest) -> set[str]:
-    return {name for name, _ in (*test.logs, *test.rows)} | ({CLOUDTRAIL} if test.events else set())
 
 
 # --- when it runs ------------------------------------------------------------------------------------------
