@@ -56,10 +56,10 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
             found = workspace.detect(workspace.rules(), start=_midnight(last_day), progress=bar)
         windows = sum(rule.run for rule in found.rules)
         say(f"{windows:,} windows of {len(found.rules)} rules, {len(found.alerts)} alerts")
-    incidents = sorted(workspace.incidents.all(), key=lambda each: (-each.severity.rank, -len(each.alert_ids)))
+    incidents = workspace.incidents.all()
     if not incidents:
         raise LakeError("the demonstration found no incident", hint="please report this with the seed")
-    gravest = incidents[0].number
+    gravest = max(incidents, key=lambda each: (each.severity.rank, len(each.alert_ids))).number
     print()
     report = workspace.report(gravest)
     print_report(console, report, width=page_width(console), most_events=50)
