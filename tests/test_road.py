@@ -171,7 +171,7 @@ def test_alerts_are_a_table(shell: Shell) -> None:
 def test_rules(shell: Shell) -> None:
     rules = shell.json("rules", "list")
     assert len(rules) >= 5
-    assert all(rule["techniques"] for rule in rules)
+    assert all(rule["tactics"] for rule in rules)
 
 
 def test_what_is_not_there(shell: Shell) -> None:
