@@ -364,30 +364,46 @@ def _row(values: tuple[exp.Expr, ...]) -> exp.Expr:
     )
 
 
+def _number(place: exp.Expr) -> int:
+    return int(place.name) if isinstance(place, exp.Literal) else int(place.this.name)
+
+
 def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
-    number = int(place.name) if isinstance(place, exp.Literal) else int(place.this.name)
+    number = _number(place)
     found = sql.call("struct_extract", row, f"f{number}")
     return _no_text_null(found, values[number].type)
 
 
-def _extreme_row(function: str, values: tuple[Arg, ...], ordering: exp.Expr) -> exp.Expr:
-    """The row with the extreme value, or the first where all values are null."""
+_FEW = 8
+"""Up to so many columns of a row are faster one by one than packed into a struct."""
+
+
+def _extreme(function: str, place: exp.Expr, ordering: Arg, values: tuple[Arg, ...], beyond: str) -> exp.Expr:
+    """Value number `place` of the row with the extreme ordering, or of the first where all are null.
+
+    Of times the null ones count as `beyond` any other. All columns of a group see the same rows in the same
+    order, so that among equals they take the same row, packed together or not.
+    """
+    if ordering.type is KqlType.DATETIME and len(values) <= _FEW:
+        value = values[_number(place)]
+        never = exp.Cast(this=exp.Literal.string(beyond), to=exp.DataType.build("TIMESTAMP"))
+        picked = sql.call(f"{function}_null", value.sql, sql.coalesce(ordering.sql, never))
+        return _no_text_null(picked, value.type)
     row = _row(tuple(value.sql for value in values))
-    return sql.coalesce(sql.call(function, row, ordering), sql.call("first", row.copy()))
+    found = sql.coalesce(sql.call(function, row, ordering.sql), sql.call("first", row.copy()))
+    return _field(found, place, values)
 
 
 @aggregate("arg_max_field", internal=True)
-def arg_max_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
+def arg_max_field(place: Long, ordering: AnyArg, *values: AnyArg) -> Same:
     """Value number `place` of the row with the largest `ordering`: a column of arg_max()."""
-    row = _extreme_row("arg_max", values, ordering)
-    return _field(row, place, values)
+    return _extreme("arg_max", place, ordering, values, "-infinity")
 
 
 @aggregate("arg_min_field", internal=True)
-def arg_min_field(place: Long, ordering: Scalar, *values: AnyArg) -> Same:
+def arg_min_field(place: Long, ordering: AnyArg, *values: AnyArg) -> Same:
     """Value number `place` of the row with the smallest `ordering`: a column of arg_min()."""
-    row = _extreme_row("arg_min", values, ordering)
-    return _field(row, place, values)
+    return _extreme("arg_min", place, ordering, values, "infinity")
 
 
 @aggregate("take_any_field", internal=True)

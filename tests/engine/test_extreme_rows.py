@@ -1,0 +1,50 @@
+"""arg_max and arg_min: every column of one and the same row, among equals and nulls, with many threads."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from trailhawk.engine.duckdb import DuckDBEngine, Limits
+from trailhawk.lake.catalog import Lake
+from trailhawk.sources import TABLES
+
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> DuckDBEngine:
+    return DuckDBEngine(Lake(Path(tmp_path_factory.mktemp("lake")), TABLES), limits=Limits(threads=8))
+
+
+@pytest.mark.parametrize("function", ["arg_max", "arg_min"])
+def test_columns_come_from_the_same_row_among_equals(engine: DuckDBEngine, function: str) -> None:
+    query = f"""
+    range x from 1 to 400000 step 1
+    | extend At = datetime(2026-01-01) + (x % 3) * 1h, Group = x % 997, A = x, B = tostring(x), C = x * 2
+    | summarize {function}(At, A, B, C) by Group
+    | where B != tostring(A) or C != A * 2
+    """
+    for _ in range(5):
+        assert engine.query(query, now=NOW).table.num_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("function", "wanted"), [("arg_max", ["b", None, "d"]), ("arg_min", ["b", None, "d"])]
+)
+def test_null_times_come_last_and_null_values_stay(
+    engine: DuckDBEngine, function: str, wanted: list[str | None]
+) -> None:
+    query = f"""
+    datatable(G: long, At: datetime, V: string, N: long) [
+        1, datetime(null), "a", 1,
+        1, datetime(2026-01-02), "b", 2,
+        2, datetime(2026-01-01), "", long(null),
+        3, datetime(null), "d", 4]
+    | summarize {function}(At, V, N) by G | sort by G asc | project V, N
+    """
+    rows = engine.query(query, now=NOW).rows()
+    assert [row["V"] or None for row in rows] == wanted
+    assert [row["N"] for row in rows] == [2, None, 4]
