@@ -60,7 +60,7 @@ lock: ## choose versions anew and write the lock files
 	@rm -rf $(VENV)-lock
 
 # Neither addresses nor paths get into the files, so that any mirror of the registry will do.
-LOCK := --extra agents --extra geo --extra postgresql --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
+LOCK := --extra agents --extra geo --extra postgresql --extra sigma --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 	--no-emit-index-url --no-emit-find-links
 
 clean: ## remove .venv and all caches
