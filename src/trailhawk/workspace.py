@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.connectors.sentinel_health import Told
+    from trailhawk.detect.exceptions import ExceptionStore, RuleException
     from trailhawk.detect.filters import FilterStore
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.refetch import Dropped
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.rulebook import Imported, RuleStates
+    from trailhawk.detect.run import Leave
     from trailhawk.detect.scheduler import Round, Scheduler
     from trailhawk.detect.store import AlertStore
     from trailhawk.detect.trial import Trial
@@ -51,7 +53,7 @@ if TYPE_CHECKING:
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.operators.external import ExternalFile, ReadExternal
     from trailhawk.kql.plan import Need
-    from trailhawk.kql.schema import Table
+    from trailhawk.kql.schema import Column, Table
     from trailhawk.kql.stored import Functions
     from trailhawk.lake import Lake
     from trailhawk.lake.care import Caretaker
@@ -438,6 +440,48 @@ class Workspace:
 
         return RuleStates(self.alerts.engine)
 
+    @cached_property
+    def exceptions(self) -> ExceptionStore:
+        """The rows that rules pass over, and why."""
+        from trailhawk.detect.exceptions import ExceptionStore
+
+        return ExceptionStore(self.alerts.engine)
+
+    def _leave(self) -> Leave | None:
+        """What applies the exceptions as they are now; None where there are none."""
+        found = self.exceptions.all()
+        if not found:
+            return None
+        from trailhawk.detect.exceptions import Exceptions
+
+        return Exceptions(found, self._rule_engine)
+
+    def draft_exception(
+        self, rule: str, where: str, *, until: datetime, reason: str, by: str
+    ) -> tuple[RuleException, tuple[Rule, ...]]:
+        """An exception of a rule ('*': of all that have its columns), checked; see `detect.exceptions`."""
+        from trailhawk.detect.exceptions import EVERY_RULE, draft
+
+        every = rule.strip() == EVERY_RULE
+        return draft(
+            self.rules() if every else [self.rule(rule)],
+            where,
+            columns=self._result_columns,
+            until=until,
+            reason=reason,
+            now=self.clock(),
+            by=by,
+            every=every,
+            functions=self.functions,
+        )
+
+    def _result_columns(self, rule: Rule) -> list[Column]:
+        """The columns of a rule's result; QueryError for a query that does not compile."""
+        from trailhawk.kql.schema import Column
+
+        compiled = self._rule_engine.compiled(rule.query, now=self.clock())
+        return [Column(column.name, column.type) for column in compiled.columns]
+
     def import_rules(self, paths: Sequence[Path]) -> list[Imported]:
         """Take rule files into the home, those without an error."""
         from trailhawk.detect.rulebook import take_in
@@ -537,6 +581,7 @@ class Workspace:
             workers=os.cpu_count() or 1,
             quiet=quiet,
             reads=self._reads,
+            leave=self._leave(),
         )
         self.export()
         return summary
@@ -561,6 +606,7 @@ class Workspace:
             sink=lambda rules: self.incidents.sink(self._rule_engine, rules, now=self.clock()),
             workers=os.cpu_count() or 1,
             reads=self._reads,
+            leave=self._leave,
         )
 
     @cached_property

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.rule import Rule, RuleKind, Trigger
-from trailhawk.detect.run import Run, run
+from trailhawk.detect.run import Leave, Run, run
 from trailhawk.detect.schedule import (
     LEARNING,
     SUPPRESSED,
@@ -146,13 +146,14 @@ def detect(
     workers: int = 1,
     quiet: Callable[[Rule, datetime, datetime], IsQuiet] | None = None,
     reads: Reads | None = None,
+    leave: Leave | None = None,
 ) -> Summary:
     """Run every due window of these rules over what is stored, of [start, end) where these are given.
 
     `tables` are the tables of the lake that hold rows. `quiet` tells, for a rule and a stretch of history,
     at which T its query cannot have a result: such a window is done without being run. With more than one
     worker, queries run side by side (the engine must allow it); what they find is still taken in order of
-    time.
+    time. `leave` takes out what exceptions take.
     """
     lake = {table: stored(engine, table, now=now) for table in tables}
     first = min((s.first for s in lake.values() if s.first), default=None)
@@ -162,7 +163,7 @@ def detect(
         start, end = max(start or first, first), min(end or last, last)
     if not (first and last and start and end and start < end):
         return Summary(start, end, tuple(RuleSummary(rule, 0, 0, 0, 0, 0, 0) for rule in rules), ())
-    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink, reads)
+    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink, reads, leave)
     if quiet is not None:
         replay.find_quiet(quiet, start, end)
     due = in_order(window for rule in rules for window in replay.due(rule, start, end))
@@ -189,8 +190,10 @@ class _Replay:
         lake: Mapping[str, Stored],
         sink: Sink | None,
         reads: Reads | None,
+        leave: Leave | None,
     ) -> None:
         self._engine = engine
+        self._leave = leave
         self._tables = {rule.id: tables_of(rule, lake, reads) for rule in rules.values()}
         self._store = store
         self._rules = rules
@@ -273,7 +276,7 @@ class _Replay:
         is_quiet = self._quiet.get(rule.id)
         if is_quiet is not None and is_quiet(window.at):
             return Run(window, WindowState.DONE, seen=self._seen(tables, window))
-        return run(rule, window, self._engine, seen=self._seen(tables, window))
+        return run(rule, window, self._engine, seen=self._seen(tables, window), leave=self._leave)
 
     def take(self, each: Run) -> None:
         """Take what a window gave, as if all windows before it were finished."""

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from trailhawk.detect.alert import Alert, alerts
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.schedule import Window, WindowState
-from trailhawk.engine.result import Engine, TimeRange
+from trailhawk.engine.result import Engine, Result, TimeRange
 from trailhawk.errors import NotAllowedError, QueryError, StateError, TrailhawkError
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The places of the result rows that an exception took, or why it could not be applied."""
+
+    exception_id: int
+    places: tuple[int, ...] = ()
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What exceptions left of a window's result, and what each of them took."""
+
+    result: Result
+    taken: tuple[Taken, ...] = ()
+
+
+Leave = Callable[[Rule, Window, Result], Left]
+"""Applies the exceptions of a rule to the result of one of its windows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +45,28 @@ class Run:
     seen: int = 0
     is_permanent: bool = False
     """Of what failed or was skipped: whether every other window of the rule must end in the same way."""
+    taken: tuple[Taken, ...] = ()
+    """What exceptions took of the result; `rows` are those that they left."""
 
 
-def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0, ingested: bool = False) -> Run:
+def run(
+    rule: Rule,
+    window: Window,
+    engine: Engine,
+    *,
+    seen: int = 0,
+    ingested: bool = False,
+    leave: Leave | None = None,
+) -> Run:
     """The alerts of this window, which is one of ingestion times where `ingested`.
 
-    A query that fails is recorded, not raised.
+    `leave` takes out what exceptions take. A query that fails is recorded, not raised.
     """
     try:
         clip = TimeRange(window.start, window.at, ingested=ingested)
         result = engine.query(rule.query, now=window.at, window=clip)
-        rows = result.rows()
+        left = leave(rule, window, result) if leave and result.table.num_rows else Left(result)
+        rows = left.result.rows()
     except NotAllowedError as error:
         return Run(window, WindowState.SKIPPED, error.message, seen=seen, is_permanent=True)
     except QueryError as error:
@@ -47,4 +80,4 @@ def run(rule: Rule, window: Window, engine: Engine, *, seen: int = 0, ingested: 
         reason = str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
         return Run(window, WindowState.FAILED, reason, seen=seen)
     found = alerts(rule, window, rows)
-    return Run(window, WindowState.DONE, rows=len(rows), alerts=found, seen=seen)
+    return Run(window, WindowState.DONE, rows=len(rows), alerts=found, seen=seen, taken=left.taken)

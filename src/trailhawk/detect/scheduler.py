@@ -19,7 +19,7 @@ from trailhawk.detect.alert import Alert
 from trailhawk.detect.history import Reads, Sink, Stored, stored, tables_of
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.detect.rulebook import RuleStates
-from trailhawk.detect.run import Run, run
+from trailhawk.detect.run import Leave, Run, run
 from trailhawk.detect.schedule import (
     LEARNING,
     SUPPRESSED,
@@ -93,9 +93,12 @@ class Scheduler:
         sink: Callable[[Mapping[str, Rule]], Sink] | None = None,
         workers: int = 1,
         reads: Reads | None = None,
+        leave: Callable[[], Leave | None] = lambda: None,
     ) -> None:
         self._store = store
         self._reads = reads
+        self._leave = leave
+        self._applied: Leave | None = None
         self._states = states
         self._owner = owner
         self._clock = clock
@@ -108,6 +111,7 @@ class Scheduler:
         chosen = [rule for rule in rules if rule.kind is not RuleKind.HUNTING]
         enabled = self._states.of(chosen)
         chosen = [rule for rule in chosen if enabled[rule.id].enabled]
+        self._applied = self._leave()
         now = self._clock()
         longest = max((rule.period for rule in chosen), default=timedelta(0))
         since = now - max(LATE, longest) - DELAY
@@ -259,7 +263,14 @@ class Scheduler:
         if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
             return Run(window, WindowState.SKIPPED, SUPPRESSED)
         self._mark_running(window)
-        return run(rule, window, engine, seen=_seen(tables, window), ingested=rule.kind is RuleKind.NRT)
+        return run(
+            rule,
+            window,
+            engine,
+            seen=_seen(tables, window),
+            ingested=rule.kind is RuleKind.NRT,
+            leave=self._applied,
+        )
 
     def _is_suppressed(self, rule: Rule, window: Window, suppression: timedelta) -> bool:
         raised = {alert.at for alert in self._store.alerts(rule_id=rule.id)}

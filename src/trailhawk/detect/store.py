@@ -49,6 +49,17 @@ windows_table = sa.Table(
 )
 """One row for each (rule, T) that was due, see WindowState."""
 
+taken_table = sa.Table(
+    "exceptions_taken",
+    metadata,
+    sa.Column("exception_id", sa.Integer, primary_key=True),
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("at", Moment, primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("error", sa.String, nullable=False),
+)
+"""How many result rows of a window (rule, T) an exception took, or why it could not be applied."""
+
 _alerts = sa.Table(
     "alerts",
     metadata,
@@ -207,6 +218,11 @@ class AlertStore:
             places = [{"old_rule": run.window.rule_id, "old_at": run.window.at} for run in runs]
             connection.execute(_FORGET, places)
             connection.execute(sa.insert(windows_table), [_window_row(run) for run in runs])
+        excepted = [run for run in runs if run.taken]
+        if excepted:
+            places = [{"old_rule": run.window.rule_id, "old_at": run.window.at} for run in excepted]
+            connection.execute(_FORGET_TAKEN, places)
+            connection.execute(sa.insert(taken_table), [row for run in excepted for row in _taken_rows(run)])
         if new:
             connection.execute(sa.insert(_alerts), [_alert_row(alert) for alert in new])
 
@@ -247,6 +263,25 @@ _FORGET = sa.delete(windows_table).where(
     windows_table.c.rule_id == sa.bindparam("old_rule"),
     windows_table.c.at == sa.bindparam("old_at", type_=Moment),
 )
+
+_FORGET_TAKEN = sa.delete(taken_table).where(
+    taken_table.c.rule_id == sa.bindparam("old_rule"),
+    taken_table.c.at == sa.bindparam("old_at", type_=Moment),
+)
+
+
+def _taken_rows(run: Run) -> list[dict[str, object]]:
+    window = run.window
+    return [
+        {
+            "exception_id": taken.exception_id,
+            "rule_id": window.rule_id,
+            "at": window.at,
+            "rows": len(taken.places),
+            "error": taken.error,
+        }
+        for taken in run.taken
+    ]
 
 
 def _window_row(run: Run) -> dict[str, object]:
