@@ -59,6 +59,8 @@ class Tally:
     repeated: int = 0
     duplicate_files: int = 0
     late_files: int = 0
+    latest_minutes: int = 0
+    """The most that a file came after the oldest of its events."""
     bytes: int = 0
 
 
@@ -112,6 +114,8 @@ class Delivery:
             if number in late and slack > 0:
                 stamp += SLOT * self.rng.randint(max(1, slack - 3), slack)
                 self.tally.late_files += 1
+            latest = (stamp - min(line.at for line in lines)) // MINUTE
+            self.tally.latest_minutes = max(self.tally.latest_minutes, latest)
             # Inside a file records stand in no order.
             self.rng.shuffle(lines)
             self._write_log(batch.pair, stamp, lines)

@@ -12,6 +12,8 @@ from .text import hex_id, identifier, iso, long_time, opaque, s3_request_id, uui
 from .world import Bucket, Instance, Issue, Key, Person, Role
 
 Json = dict[str, object]
+ANONYMOUS = "ANONYMOUS_PRINCIPAL"
+"""The account of somebody who did not sign in."""
 
 
 class Record(NamedTuple):
@@ -293,7 +295,7 @@ def sign_on_user(person: Person, account: str, address: str) -> Caller:
 
 def anonymous(account: str, address: str, agent: str) -> Caller:
     """Somebody on the internet without any credentials."""
-    identity: Json = {"type": "AWSAccount", "principalId": "", "accountId": "ANONYMOUS_PRINCIPAL"}
+    identity: Json = {"type": "AWSAccount", "principalId": "", "accountId": ANONYMOUS}
     return Caller(identity, account, address, agent)
 
 
@@ -392,7 +394,7 @@ LIST_BUCKETS = Api("s3", "ListBuckets")
 
 
 def _transfer(rng: Random, who: Caller, bytes_in: int, bytes_out: int) -> Json:
-    return {
+    transfer: Json = {
         "SignatureVersion": "SigV4",
         "CipherSuite": _tls(who.agent)[1],
         "bytesTransferredIn": bytes_in,
@@ -400,6 +402,9 @@ def _transfer(rng: Random, who: Caller, bytes_in: int, bytes_out: int) -> Json:
         "x-amz-id-2": opaque(rng, 57),
         "bytesTransferredOut": bytes_out,
     }
+    if who.identity.get("accountId") == ANONYMOUS:  # signs nothing
+        del transfer["SignatureVersion"], transfer["AuthenticationMethod"]
+    return transfer
 
 
 def _bucket_host(bucket: Bucket) -> str:
@@ -455,6 +460,7 @@ def list_objects(
     prefix: str = "",
     delimiter: str = "",
     found: int = 0,
+    error: tuple[str, str] | None = None,
 ) -> Record:
     """A listing (CloudTrail says ListObjects for version 2 too) that gives `found` keys."""
     request: Json = {"list-type": "2", "bucketName": bucket.name, "encoding-type": "url", "prefix": prefix}
@@ -468,11 +474,12 @@ def list_objects(
         LIST_OBJECTS,
         region=bucket.region,
         request=request,
-        extra=_transfer(rng, who, 0, 310 + 318 * found),
+        extra=_transfer(rng, who, 0, 243 if error else 310 + 318 * found),
         resources=[
             {"type": "AWS::S3::Object", "ARNPrefix": f"{bucket.arn}/{prefix}"},
             _bucket_resource(bucket),
         ],
+        error=error,
         host=_bucket_host(bucket),
     )
 

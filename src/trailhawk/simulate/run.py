@@ -17,7 +17,7 @@ from .benign.changes import look_alikes
 from .delivery import Delivery, Tally, trail_digests
 from .logs.other import DEFAULT_FLOWS_PER_DAY, LEAST_FLOWS_PER_DAY, OtherLogs
 from .record import Json
-from .techniques import SCENARIOS, Scenario
+from .techniques import SCENARIOS, Scenario, Variant
 from .techniques.attack import Attack
 from .text import iso
 from .world import DAY, World, build
@@ -35,6 +35,7 @@ class Summary:
     both are of CloudTrail. `other_files` and `other_records` are of the other logs."""
 
     scenario: str
+    variant: str
     logs: Path
     truth: Path
     first_day: date
@@ -54,9 +55,10 @@ def simulate(
     scenario: str,
     out: Path,
     *,
+    variant: str = "",
     days: int = DEFAULT_DAYS,
     seed: int,
-    events_per_day: int = DEFAULT_EVENTS_PER_DAY,
+    events_per_day: int | None = None,
     flows_per_day: int = DEFAULT_FLOWS_PER_DAY,
     end: date,
     progress: Callable[[int, int], None] | None = None,
@@ -66,10 +68,16 @@ def simulate(
     The attack is on the last day. The same arguments give the same bytes. `progress` hears (days done, days).
     Beside CloudTrail there are VPC flow records, S3 access logs, GuardDuty findings and a proxy's log of the
     same days, with about `flows_per_day` flow records besides those of the calls; 0 leaves all of them out.
-    Raises NotFoundError for an unknown scenario and UsageError for sizes out of range or a folder in use.
+    `variant` is the name or number of a variant, the scenario's first unless given; it says how many events
+    there are unless `events_per_day` does.
+    Raises NotFoundError for an unknown scenario or variant and UsageError for sizes out of range or a folder
+    in use.
     """
     started = perf_counter()
     chosen = _scenario(scenario)
+    told = _variant(chosen, variant)
+    if events_per_day is None:
+        events_per_day = round(told.events / max(days, 1)) if told.events else DEFAULT_EVENTS_PER_DAY
     if days < 1 or events_per_day < LEAST_EVENTS_PER_DAY:
         raise UsageError(
             f"cannot simulate {days} days of {events_per_day} events",
@@ -83,8 +91,8 @@ def simulate(
     logs, truth_file = _room(out)
     first_day = end - timedelta(days=days - 1)
     start = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp())
-    world = build(seed=seed, start=start, days=days, events_per_day=events_per_day)
-    attack = chosen.attack(world, world.rng("attack", scenario))
+    world = build(seed=seed, start=start, days=days, events_per_day=events_per_day, setting=told.setting)
+    attack = told.attack(world, world.rng("attack", scenario))
     digests = trail_digests(world.rng("digest key"))
     delivery = Delivery(logs, world.rng("delivery"), digests)
     others = OtherLogs(world, logs, flows_per_day=flows_per_day) if flows_per_day else None
@@ -99,7 +107,7 @@ def simulate(
             if mark:
                 marked[mark].append(record.event_id)
         if number == days:
-            for record in attack.records:
+            for record in (*attack.records, *attack.background):
                 delivery.add(record)
                 if others:
                     others.add(record)
@@ -110,7 +118,7 @@ def simulate(
             others.end_day(number)
         if progress:
             progress(number, days)
-    truth = _truth(chosen, world, attack, marked, delivery.tally)
+    truth = _truth(chosen, told, world, attack, marked, delivery.tally)
     if others:
         truth["other_logs"] = others.truth(attack)
     truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
@@ -118,6 +126,7 @@ def simulate(
     tally = delivery.tally
     return Summary(
         scenario=scenario,
+        variant=told.name,
         logs=logs,
         truth=truth_file,
         first_day=first_day,
@@ -142,6 +151,17 @@ def _scenario(name: str) -> Scenario:
     raise NotFoundError(f"no scenario named '{name}'", hint=f"there are: {known}")
 
 
+def _variant(scenario: Scenario, name: str) -> Variant:
+    """The variant of this name or number; the first for an empty one."""
+    if not name:
+        return scenario.variants[0]
+    for variant in scenario.variants:
+        if name.lower() in (variant.name, variant.number.lower()):
+            return variant
+    known = ", ".join(f"{variant.name} ({variant.number})" for variant in scenario.variants)
+    raise NotFoundError(f"no variant of {scenario.name} named '{name}'", hint=f"there are: {known}")
+
+
 def _room(out: Path) -> tuple[Path, Path]:
     """The log folder and the truth file of a simulation, neither of them there yet."""
     logs, truth = out / "logs", out / "truth.json"
@@ -152,17 +172,25 @@ def _room(out: Path) -> tuple[Path, Path]:
 
 
 def _truth(
-    scenario: Scenario, world: World, attack: Attack, marked: Mapping[str, list[str]], tally: Tally
+    scenario: Scenario,
+    variant: Variant,
+    world: World,
+    attack: Attack,
+    marked: Mapping[str, list[str]],
+    tally: Tally,
 ) -> Json:
+    resembling = (*look_alikes(world), *attack.look_alikes)
     return {
         "scenario": scenario.name,
+        "variant": {"name": variant.name, "number": variant.number, "story": variant.description},
         "seed": world.seed,
         "first": iso(world.start),
         "end": iso(world.end),
         "days": world.days,
-        "attack": dict(attack.truth),
+        "attack": dict(attack.truth) or None,
+        "expected": attack.expectation,
         "look_alikes": [
-            {"name": one.name, "day": one.day, "story": one.story, **one.about} for one in look_alikes(world)
+            {"name": one.name, "day": one.day, "story": one.story, **one.about} for one in resembling
         ],
         "marked_events": dict(sorted(marked.items())),
         "counts": {
@@ -173,5 +201,6 @@ def _truth(
             "digest_files": tally.digests,
             "duplicate_files": tally.duplicate_files,
             "late_files": tally.late_files,
+            "latest_minutes": tally.latest_minutes,
         },
     }

@@ -160,6 +160,21 @@ class LookAlike:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """What one variant of an attack wants otherwise in the world."""
+
+    session_tokens: bool = False
+    """The web server's metadata service gives credentials only for a session token (version 2)."""
+    more_objects: tuple[tuple[str, int], ...] = ()
+    """(key, bytes) of what else lies in the cardholder bucket."""
+    last_day_move: bool = False
+    """The NAT gateway is replaced on the last day too."""
+
+
+ORDINARY = Setting()
+
+
+@dataclass(frozen=True)
 class World:
     """The whole cast. `start` is midnight of day 1; day `days` is the last and the day of the attack."""
 
@@ -235,7 +250,7 @@ EDGE = (
 )
 
 
-def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
+def build(*, seed: int, start: int, days: int, events_per_day: int, setting: Setting = ORDINARY) -> World:
     """The world of one seed. The changes keep their place among 35 days when there are fewer or more."""
     rng = Random(f"{seed}/world")
     end = start + days * DAY
@@ -261,6 +276,8 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         "nat_failover": moment(29, 19, 8),
         "operator_on_stolen": moment(29, 15, 2),
     }
+    if setting.last_day_move:
+        changes["last_day_move"] = end - DAY + 21 * HOUR + 40 * MINUTE
     move = changes["address_change"]
     office: Timeline = ((0, "192.0.2.10"), (move, "192.0.2.140"))
     vpn: Timeline = ((0, "192.0.2.21"),)
@@ -271,6 +288,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         (move + 21 * MINUTE, "198.51.100.141"),
         (failover, "198.51.100.142"),
         (failover + 95 * MINUTE, "198.51.100.141"),
+        *([(changes["last_day_move"], "198.51.100.143")] if setting.last_day_move else []),
     )
     catalog: Timeline = ((0, "198.51.100.61"), (changes["elastic_address_change"], "198.51.100.162"))
 
@@ -293,6 +311,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         off: tuple[tuple[int, int], ...] = (),
         endpoint: str = "",
         old_metadata: bool = False,
+        session_tokens: bool = False,
         every: int = spacing,
     ) -> Instance:
         own = Random(f"{seed}/instance/{name}")
@@ -307,7 +326,16 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
             public=public,
             born=born,
             gone=gone,
-            issues=_issues(own, start, max(born, start - 8 * HOUR), min(gone, end), every, off, old_metadata),
+            issues=_issues(
+                own,
+                start,
+                max(born, start - 8 * HOUR),
+                min(gone, end),
+                every,
+                off,
+                old_metadata,
+                session_tokens,
+            ),
             off=off,
             endpoint=endpoint,
         )
@@ -322,6 +350,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
             instance_id="i-0a1b2c3d4e5f60718",
             interface="eni-0a1b2c3d4e5f60718",
             old_metadata=True,
+            session_tokens=setting.session_tokens,
             every=HOUR if events_per_day >= 1000 else 2 * HOUR,
         ),
         instance("backup", "backup", "10.20.4.10", ((0, "198.51.100.30"),)),
@@ -375,7 +404,7 @@ def build(*, seed: int, start: int, days: int, events_per_day: int) -> World:
         roles=roles,
         instances={member.name: member for member in cast},
         fleet=fleet,
-        buckets=_buckets(rng, cgid),
+        buckets=_buckets(rng, cgid, setting.more_objects),
         keys={name: uuid(rng) for name in ("orders", "secrets")},
         changes=changes,
         # Hosted runners and functions outside a VPC call from wherever the provider has room.
@@ -399,9 +428,12 @@ def _issues(
     every: int,
     off: tuple[tuple[int, int], ...],
     old_metadata: bool,
+    session_tokens: bool,
 ) -> tuple[Issue, ...]:
-    """Credential issues from `first` on. With `old_metadata` software on the instance still uses IMDSv1."""
+    """Credential issues from `first` on. With `old_metadata` software on the instance still uses IMDSv1,
+    unless that is switched off (`session_tokens`)."""
     issues: list[Issue] = []
+    old_way = old_metadata and not session_tokens
     at = first + (9 if first >= start else rng.randint(0, every))
     while at < end:
         stopped = next((span for span in off if span[0] <= at < span[1]), None)
@@ -409,7 +441,7 @@ def _issues(
             at = stopped[1] + 25
         count = rng.randint(2, 3) if old_metadata else rng.choices((1, 2, 3), (6, 4, 1))[0]
         keys = tuple(
-            Key(identifier(rng, "ASIA", 16), "1.0" if old_metadata and place < count - 1 else "2.0")
+            Key(identifier(rng, "ASIA", 16), "1.0" if old_way and place < count - 1 else "2.0")
             for place in range(count)
         )
         issues.append(Issue(at, keys, uuid(rng)))
@@ -544,7 +576,7 @@ def _developers(rng: Random, hired_on: int) -> tuple[Person, ...]:
     )
 
 
-def _buckets(rng: Random, cgid: str) -> dict[str, Bucket]:
+def _buckets(rng: Random, cgid: str, more: tuple[tuple[str, int], ...]) -> dict[str, Bucket]:
     def size() -> int:
         return int(rng.lognormvariate(13.2, 1.4)) + 300
 
@@ -557,7 +589,7 @@ def _buckets(rng: Random, cgid: str) -> dict[str, Bucket]:
     documents = files("documents/", ".pdf", 900) + tuple((key, size()) for key in ODD_KEYS)
     return {
         "cardholders": Bucket(
-            f"cg-cardholder-data-bucket-{cgid}", PRODUCTION, HOME_REGION, CARDHOLDER_OBJECTS
+            f"cg-cardholder-data-bucket-{cgid}", PRODUCTION, HOME_REGION, CARDHOLDER_OBJECTS + more
         ),
         "waf-config": Bucket(
             f"cg-banking-waf-config-{cgid}",

@@ -181,12 +181,16 @@ def _give_address(
 def address_change(world: World, day: Day, rng: Random) -> Iterator[Record]:
     """The NAT gateway is replaced; office and build server get new addresses on the same day."""
     at = world.changes["address_change"]
-    if not day.holds(at):
-        return
-    who, login = _at_console(world, world.admins[1], at + 8 * MINUTE, rng)
+    if day.holds(at):
+        yield from gateway_replaced(world, at + 21 * MINUTE, rng)
+
+
+def gateway_replaced(world: World, at: int, rng: Random) -> Iterator[Record]:
+    """An administrator makes a NAT gateway with a new address; from `at` on the traffic goes through it."""
+    who, login = _at_console(world, world.admins[1], at - 13 * MINUTE, rng)
     yield login
-    moment = at + 12 * MINUTE
-    new = world.instances["orders-1"].address(world.end)
+    moment = at - 9 * MINUTE
+    new = world.instances["orders-1"].address(at)
     allocation, gateway = "eipalloc-0" + hex_id(rng, 16), "nat-0" + hex_id(rng, 16)
     yield _ec2(
         rng,
@@ -207,7 +211,7 @@ def address_change(world: World, day: Day, rng: Random) -> Iterator[Record]:
     yield _ec2(
         rng,
         who,
-        at + 21 * MINUTE,
+        at,
         "ReplaceRoute",
         {
             "routeTableId": "rtb-0" + hex_id(rng, 16),

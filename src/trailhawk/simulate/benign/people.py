@@ -271,6 +271,16 @@ def _sync(world: World, who: Caller, at: int, rng: Random, day: Day) -> Iterator
         yield s3_object(rng, cli, at + 1 + place // 8, GET_OBJECT, bucket, key, size)
 
 
+def sync_from_office(world: World, person: Person, at: int, rng: Random, day: Day) -> Iterator[Record]:
+    """Somebody signs on at the office and copies a good part of a bucket to a laptop."""
+    assert person.role is not None
+    address = at_time(world.office, at)
+    key, records = sign_on(world, person, at, address, rng)
+    yield from records
+    who = role_session(person.role, person.name, key, at, address, person.agent)
+    yield from _sync(world, who, at + 4 * MINUTE, rng, day)
+
+
 def _look_at_files(world: World, who: Caller, at: int, rng: Random) -> Iterator[Record]:
     cli = replace(who, agent=LAPTOP_CLI.format("s3.ls"))
     bucket = world.buckets["documents"]

@@ -44,6 +44,8 @@ class AccessLog:
 
     def __post_init__(self) -> None:
         self._logged = {self.world.buckets[name].name: self.world.buckets[name] for name in LOGGED}
+        buckets = self._logged.values()
+        self._sizes = {(bucket.name, key): size for bucket in buckets for key, size in bucket.objects}
 
     def add(self, record: Record) -> None:
         """Queue the line of a request to a logged bucket; anything else is passed over."""
@@ -53,7 +55,9 @@ class AccessLog:
         name = str(_part(body, "requestParameters").get("bucketName"))
         if name in self._logged and record.account == self._logged[name].account:
             rng = self.world.rng("access", record.event_id)
-            self._waiting[name, record.at // HOUR].append((record.at, access_line(record, rng)))
+            key = str(_part(body, "requestParameters").get("key", ""))
+            line = access_line(record, rng, whole=self._sizes.get((name, key), 0))
+            self._waiting[name, record.at // HOUR].append((record.at, line))
 
     def flush(self) -> None:
         """Write all that waits, a file for each bucket and hour, an hour or two late."""
@@ -74,8 +78,11 @@ class AccessLog:
         self._waiting.clear()
 
 
-def access_line(record: Record, rng: Random) -> str:
-    """The line of one request, 26 fields, with the ids and bytes of its CloudTrail record."""
+def access_line(record: Record, rng: Random, *, whole: int = 0) -> str:
+    """The line of one request, 26 fields, with the ids and bytes of its CloudTrail record.
+
+    `whole` is the size of the object, if it is known: a read of less is one of a range.
+    """
     body = record.body
     request, extra, tls = (
         _part(body, name) for name in ("requestParameters", "additionalEventData", "tlsDetails")
@@ -88,8 +95,9 @@ def access_line(record: Record, rng: Random) -> str:
     target = (
         "/" + quote(key) if key else f"/?list-type=2&prefix={quote(str(request.get('prefix', '')), safe='')}"
     )
-    size = received if method == "PUT" else sent
-    milliseconds = rng.randint(9, 60) + size // 120_000
+    is_range = operation == "REST.GET.OBJECT" and error == "-" and sent < whole
+    size = received if method == "PUT" else whole if is_range else sent
+    milliseconds = rng.randint(9, 60) + max(sent, received) // 120_000
     month = _MONTHS[int(stamp("%m", record.at)) - 1]
     fields = (
         sha256(record.account.encode()).hexdigest(),
@@ -102,7 +110,7 @@ def access_line(record: Record, rng: Random) -> str:
         # The key is escaped twice where it holds anything unusual.
         quote(quote(key)) if key else "-",
         f'"{method} {target} HTTP/1.1"',
-        str(_STATUS.get(error, 200)),
+        str(206 if is_range else _STATUS.get(error, 200)),
         error,
         str(sent or "-"),
         str(size) if key and error == "-" and size else "-",

@@ -42,9 +42,15 @@ def credentials_used_outside(
     count: int,
     address: str,
     api: str,
+    remote_account: str = "",
+    created: int = 0,
 ) -> Finding:
-    """`InstanceCredentialExfiltration.OutsideAWS`: an instance's credentials used from an address outside."""
-    kind = "UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.OutsideAWS"
+    """`InstanceCredentialExfiltration`: an instance's credentials used from an address that is not its own.
+
+    The type ends in `.OutsideAWS`, or in `.InsideAWS` where the address is that of a `remote_account` of AWS.
+    """
+    where = "InsideAWS" if remote_account else "OutsideAWS"
+    kind = f"UnauthorizedAccess:IAMUser/InstanceCredentialExfiltration.{where}"
     resource: Json = {
         "resourceType": "AccessKey",
         "accessKeyDetails": {
@@ -55,32 +61,35 @@ def credentials_used_outside(
         },
         "instanceDetails": _instance(instance, at),
     }
-    action: Json = {
-        "actionType": "AWS_API_CALL",
-        "awsApiCallAction": {
-            "api": api,
-            "serviceName": "s3.amazonaws.com",
-            "callerType": "Remote IP",
-            "remoteIpDetails": _remote(address),
-            "affectedResources": {},
-        },
+    called: Json = {
+        "api": api,
+        "serviceName": "s3.amazonaws.com",
+        "callerType": "Remote IP",
+        "remoteIpDetails": _remote(address),
+        "affectedResources": {},
     }
+    if remote_account:
+        called["remoteAccountDetails"] = {"accountId": remote_account, "affiliated": False}
+    action: Json = {"actionType": "AWS_API_CALL", "awsApiCallAction": called}
+    by = f"a remote AWS account {remote_account}" if remote_account else f"external IP address {address}"
     return _finding(
         world,
         instance,
         at,
         kind=kind,
         severity=8,
-        title=f"Credentials for instance role {instance.role.name} used from external IP address.",
+        title=f"Credentials for instance role {instance.role.name} used from "
+        + ("another AWS account." if remote_account else "external IP address."),
         description=(
             f"Credentials created exclusively for the EC2 instance {instance.id} using instance role "
-            f"{instance.role.name} have been used from external IP address {address}."
+            f"{instance.role.name} have been used from {by}."
         ),
         resource=resource,
         action=action,
         first=first,
         last=last,
         count=count,
+        created=created or at,
     )
 
 
@@ -112,6 +121,7 @@ def port_probed(world: World, instance: Instance, request: WebRequest, at: int) 
         first=request.at,
         last=request.at,
         count=1,
+        created=at,
     )
 
 
@@ -157,6 +167,7 @@ def _finding(
     first: int,
     last: int,
     count: int,
+    created: int,
 ) -> Finding:
     account, region = instance.account, instance.region
     detector = hex_id(world.rng("detector", account, region), 32)
@@ -184,7 +195,7 @@ def _finding(
         },
         "severity": severity,
         # The finding is made once and updated at each export.
-        "createdAt": _precise(last + 9 * 60),
+        "createdAt": _precise(created),
         "updatedAt": _precise(at),
         "title": title,
         "description": description,
