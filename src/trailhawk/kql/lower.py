@@ -103,6 +103,7 @@ class _Lowering:
         self.plans = plans
         self.ctes: list[tuple[str, str, str]] = []
         self.shared: dict[int, str] = {}
+        self.queries = 0
 
     # --- relations -----------------------------------------------------------------------------------------
 
@@ -411,10 +412,16 @@ class _Lowering:
             case Call(overload=overload, args=(PathExpr() as path,)) if overload is DYNAMIC_TEXT:
                 return sql.text(self._path(path, columns, as_text=True))
             case Call():
-                return expr.overload.sql([self._arg(arg, columns) for arg in expr.args])
+                queries = self.queries
+                args = [self._arg(arg, columns) for arg in expr.args]
+                tree = expr.overload.sql(args)
+                if self.queries > queries and _has_query_in_function(tree):
+                    return _with_queries_outside(expr, args)
+                return tree
             case PathExpr():
                 return self._path(expr, columns, as_text=False)
             case ScalarQuery():
+                self.queries += 1
                 below = self.relation(expr.plan)
                 select = self.select(below, [expr.plan.columns[0].id])
                 if below.limit is None:
@@ -441,6 +448,7 @@ class _Lowering:
         return tree
 
     def _in_query(self, expr: InQuery, columns: dict[int, exp.Expr]) -> exp.Expr:
+        self.queries += 1
         below = self._stage(self.relation(expr.plan))
         column = below.columns[expr.plan.columns[0].id]
         item = sql.lower(column.copy()) if expr.fold_case else column.copy()
@@ -493,6 +501,25 @@ def _bare(value: exp.Expr, others: Sequence[exp.Expr]) -> exp.Expr:
     if _is_promoted(value) and isinstance(column, exp.Column) and all(map(sql.string_value, others)):
         return column
     return value
+
+
+def _has_query_in_function(tree: exp.Expr) -> bool:
+    return any(function.find(exp.Subquery) is not None for function in tree.find_all(exp.Lambda))
+
+
+def _with_queries_outside(call: Call, args: Sequence[Arg]) -> exp.Expr:
+    """A call whose SQL has a function of items: DuckDB takes no query inside one, so that the arguments that
+    hold a query are computed before it."""
+    places = [place for place, arg in enumerate(args) if arg.sql.find(exp.Subquery) is not None]
+
+    def body(row: exp.Expr) -> exp.Expr:
+        given = list(args)
+        for number, place in enumerate(places, 1):
+            arg = args[place]
+            given[place] = Arg(sql.call("struct_extract", row.copy(), number), arg.type, arg.value)
+        return call.overload.sql(given)
+
+    return sql.let(sql.call("row", *(args[place].sql for place in places)), "th_queries", body)
 
 
 def _over(tree: exp.Expr, number: exp.Expr, partition: list[exp.Expr]) -> exp.Expr:
