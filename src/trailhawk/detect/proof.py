@@ -62,6 +62,19 @@ def prove(
             yield Outcome(rule, test, failures, time.perf_counter() - started)
 
 
+def trial(
+    rule: Rule,
+    test: RuleTest,
+    tables: Iterable[Table],
+    holding: Holding,
+    *,
+    sources: Sequence[Source] = SOURCES,
+) -> Run:
+    """What a rule finds in the logs of a test, whatever the test expects; RuleError for a log that is none."""
+    known = {table.name: table for table in tables}
+    return run(rule, _window(rule, test), holding(_rows(test, known, sources)))
+
+
 # --- what is expected --------------------------------------------------------------------------------------
 
 
