@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from trailhawk.detect.attack_table import attack_table
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.errors import QueryError
 from trailhawk.kql.compiler import Compiled
@@ -84,6 +85,8 @@ def _limits(rule: Rule) -> Iterator[Finding]:
     for mapping in rule.entity_mappings:
         if len(mapping.fields) > MAX_IDENTIFIERS:
             yield _warning("entityMappings", f"{mapping.type} has more than {MAX_IDENTIFIERS} identifiers")
+    for member, complaint in attack_table().complaints(rule):
+        yield _warning(member, complaint)
     for member, template in _templates(rule):
         if len(_PLACEHOLDER.findall(template)) > MAX_PLACEHOLDERS:
             yield _warning(member, f"Sentinel takes {MAX_PLACEHOLDERS} columns in a format")
