@@ -31,6 +31,7 @@ COMMANDS = (
     "watchlist",
     "rules",
     "hunt",
+    "coverage",
     "detect",
     "incidents",
     "simulate",
