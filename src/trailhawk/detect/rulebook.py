@@ -148,11 +148,11 @@ def _take_in(
     place = folder / name
     taken = [Imported(source, rule, check(rule), place.exists()) for rule in rules]
     if all(each.taken for each in taken):
-        _write(place, content)
+        write(place, content)
     yield from taken
 
 
-def _write(place: Path, content: bytes) -> None:
+def write(place: Path, content: bytes) -> None:
     """The whole file or nothing of it."""
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_name(place.name + ".part")
