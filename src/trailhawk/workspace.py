@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.store import AlertStore
     from trailhawk.detect.trial import Trial
     from trailhawk.detect.validate import Finding
+    from trailhawk.detect.sigma.importing import Outcome as SigmaOutcome
     from trailhawk.detect.watchlists import WatchlistStore
     from trailhawk.engine.duckdb import DuckDBEngine
     from trailhawk.engine.reading import Files
@@ -563,6 +564,14 @@ class Workspace:
 
         now = self.clock()
         engine = self._rule_engine
+    def import_sigma(
+        self, paths: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[SigmaOutcome]:
+        """Take Sigma rules into the home as rules of ours; UsageError where pySigma is not installed."""
+        from trailhawk.detect.sigma.importing import take_in
+
+        return take_in(paths, self.home, self._findings, progress=progress)
+
 
         def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
             history = TimeRange(start, end)

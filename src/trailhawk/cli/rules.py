@@ -53,6 +53,7 @@ def rules_list(
     workspace = workspace_of(context)
     rules = workspace.rules(map(Path, folders or ()), fault=left_out)
     states = workspace.rule_states.of(rules)
+SIGMA_STATES = ("imported", "skipped", "failed")
     found = [_listed(rule, states[rule.id]) for rule in rules]
     columns = [
         Shown("name", "rule"),
@@ -199,6 +200,55 @@ def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Fo
     ]
     show_list(rows, columns, form, empty="nothing wrong")
     tell(told)
+
+
+@app.command(
+    "import-sigma",
+    epilog=examples(
+        "trailhawk rules import-sigma stop_logging.yml", "trailhawk rules import-sigma sigma/rules/cloud/aws"
+    ),
+)
+def rules_import_sigma(
+    context: typer.Context,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH...", help="Files of Sigma rules (YAML), and folders."),
+    ],
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Take Sigma rules for CloudTrail and VPC flow logs into the home, as rules of ours.
+
+    A rule for other logs, or one that Sigma calls deprecated, is skipped.
+    Exit code 1 when a rule could not be taken for another reason, or none was.
+    """
+    from trailhawk.render.console import progress
+
+    with progress("rules", quiet=quiet) as bar:
+        found = workspace_of(context).import_sigma(paths, progress=bar)
+    rows = [
+        {
+            "state": each.state.value,
+            "source": each.source,
+            "title": each.title,
+            "reason": each.reason,
+            "id": each.rule.id if each.rule else "",
+            "file": each.rule.source if each.rule else "",
+            "warnings": [finding.message for finding in each.warnings],
+        }
+        for each in found
+    ]
+    columns = [
+        Shown("state", "state"),
+        Shown("source", "file"),
+        Shown("title", "rule"),
+        Shown("reason", "reason"),
+    ]
+    show_list(rows, columns, form, empty="no Sigma rules")
+    counts = [f"{sum(row['state'] == state for row in rows):,} {state}" for state in SIGMA_STATES]
+    tell(", ".join(counts))
+    if any(row["state"] == "failed" for row in rows) or not any(row["state"] == "imported" for row in rows):
+        raise typer.Exit(EXIT_FAILURE)
 
 
 @app.command(
