@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.connectors.sentinel_health import Told
+    from trailhawk.detect.coverage import Coverage
     from trailhawk.detect.exceptions import ExceptionStore, RuleException
     from trailhawk.detect.filters import FilterStore
     from trailhawk.detect.history import IsQuiet
@@ -700,6 +701,40 @@ class Workspace:
         ]
         told = connector_states(self.lake)
         return found + [each for each in told if each["name"] in self.connector_settings]
+
+    def coverage(
+        self,
+        *,
+        version: int,
+        now: datetime,
+        folders: Iterable[Path] = (),
+        fault: Callable[[RuleError], None] | None = None,
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Coverage:
+        """ATT&CK's matrix for IaaS in this version, with the rules and hunts that name each technique, the
+        tables they read and whether rows come into these."""
+        from trailhawk.connectors.health import streams
+        from trailhawk.detect.attack_table import attack_table
+        from trailhawk.detect.coverage import coverage, table_flows
+
+        folders = tuple(folders)
+        content = (*self.rules(folders, fault=fault), *self.hunts(fault=fault))
+        read = {}
+        for done, rule in enumerate(content, start=1):
+            read[rule.id] = self._reads(rule)
+            progress(done, len(content))
+        newest = {table.name: self._table_state(table.name).last for table in self.log_tables}
+        states = self.rule_states.of(content)
+        return coverage(
+            content,
+            attack=attack_table(),
+            version=version,
+            reads=lambda rule: read[rule.id],
+            flows=table_flows(self.engine, newest, streams(self.lake, now=now), now=now),
+            enabled=lambda rule: states[rule.id].enabled,
+            canaries={},
+            now=now,
+        )
 
     def tell_health(self, states: Iterable[ConnectorState]) -> list[Told]:
         """Write what changed for streams and connectors into SentinelHealth."""

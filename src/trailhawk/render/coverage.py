@@ -249,7 +249,7 @@ def navigator(found: Coverage) -> dict[str, object]:
         "name": "Trailhawk",
         "versions": {"attack": str(found.version), "navigator": "4.9.0", "layer": "4.5"},
         "domain": "enterprise-attack",
-        "description": f"Rules and hunts, their data and canaries as of {moment(found.at)}",
+        "description": f"Rules and hunts, their data and canaries as of {moment(found.at.replace(microsecond=0))}",
         "filters": {"platforms": ["IaaS"]},
         "sorting": 0,
         "layout": {"layout": "side", "showID": True, "showName": True, "expandedSubtechniques": "annotated"},
@@ -357,7 +357,7 @@ def page(found: Coverage) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>ATT&amp;CK coverage</title><style>{_STYLE}</style></head><body>"
         f"<h1>ATT&amp;CK coverage</h1><p>ATT&amp;CK {found.version}, matrix for IaaS, {len(found.matrix)} "
-        f"techniques and sub-techniques, as of {_safe(moment(found.at))}</p>"
+        f"techniques and sub-techniques, as of {_when(found.at)}</p>"
         f'<ul class="legend">{legend}</ul>'
         f'<p>{_NOTE}</p>{unknown}<div class="matrix">{matrix}</div>'
         f"<h2>Data</h2>{_data_table(found)}"
