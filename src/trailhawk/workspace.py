@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     from trailhawk.detect.rulebook import Imported, RuleStates
     from trailhawk.detect.run import Leave
     from trailhawk.detect.scheduler import Round, Scheduler
+    from trailhawk.detect.sigma.importing import Outcome as SigmaOutcome
     from trailhawk.detect.store import AlertStore
     from trailhawk.detect.trial import Trial
     from trailhawk.detect.validate import Finding
-    from trailhawk.detect.sigma.importing import Outcome as SigmaOutcome
     from trailhawk.detect.watchlists import WatchlistStore
     from trailhawk.engine.duckdb import DuckDBEngine
     from trailhawk.engine.reading import Files
@@ -490,6 +490,14 @@ class Workspace:
 
         return list(take_in(paths, self.home, self._findings))
 
+    def import_sigma(
+        self, paths: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
+    ) -> list[SigmaOutcome]:
+        """Take Sigma rules into the home as rules of ours; UsageError where pySigma is not installed."""
+        from trailhawk.detect.sigma.importing import take_in
+
+        return take_in(paths, self.home, self._findings, progress=progress)
+
     def validate_rules(self, paths: Sequence[Path] = ()) -> list[tuple[str, str, tuple[Finding, ...]]]:
         """File, name and findings of each rule and hunt under these paths, or of all there are."""
         from trailhawk.detect.rulebook import read
@@ -565,14 +573,6 @@ class Workspace:
 
         now = self.clock()
         engine = self._rule_engine
-    def import_sigma(
-        self, paths: Sequence[Path], *, progress: Callable[[int, int], None] | None = None
-    ) -> list[SigmaOutcome]:
-        """Take Sigma rules into the home as rules of ours; UsageError where pySigma is not installed."""
-        from trailhawk.detect.sigma.importing import take_in
-
-        return take_in(paths, self.home, self._findings, progress=progress)
-
 
         def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
             history = TimeRange(start, end)

@@ -131,10 +131,10 @@ _RULE_COLUMNS: Final = {
     "SourcePort": "fromPort",
 }
 
-_CONSTANTS: Final = {
 PLACES: Final = {place: name for name, *_, place in _COLUMNS if place and name not in _RULE_COLUMNS}
 """The column of each member of a record that has one, by its path in the record."""
 
+_CONSTANTS: Final = {
     "OperationName": ("CloudTrail", "Always CloudTrail."),
     "SourceSystem": ("AWS", "System the rows come from."),
     "TenantId": ("00000000-0000-0000-0000-000000000000", "Workspace id; one workspace, so always the same."),
