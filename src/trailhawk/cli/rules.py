@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 app = group("The detection rules.")
 
+
 SIGMA_STATES = ("imported", "skipped", "failed")
 
 RuleArgument = Annotated[
@@ -54,8 +55,7 @@ def rules_list(
     workspace = workspace_of(context)
     rules = workspace.rules(map(Path, folders or ()), fault=left_out)
     states = workspace.rule_states.of(rules)
-    excepted = workspace.exceptions.all()
-    found = [_listed(rule, states[rule.id], excepted) for rule in rules]
+    found = [_listed(rule, states[rule.id]) for rule in rules]
     columns = [
         Shown("name", "rule"),
         Shown("severity", "severity"),
@@ -63,13 +63,12 @@ def rules_list(
         Shown("frequency", "every", right=True),
         Shown("period", "looks back", right=True),
         Shown("techniques", "techniques"),
-        Shown("exceptions", "exceptions", right=True),
         Shown("source", "file"),
     ]
     show_list(found, columns, form, empty="no rules")
 
 
-def _listed(rule: Rule, state: RuleState, excepted: Sequence[RuleException]) -> dict[str, object]:
+def _listed(rule: Rule, state: RuleState) -> dict[str, object]:
     return {
         "id": rule.id,
         "name": rule.name,
@@ -165,43 +164,6 @@ def rules_import(
     )
     if any(not each.taken for each in found):
         raise typer.Exit(EXIT_FAILURE)
-
-
-@app.command("validate", epilog=examples("trailhawk rules validate", "trailhawk rules validate my-rules"))
-def rules_validate(
-    context: typer.Context,
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="[PATH...]", help="Rule files and folders; all that is there unless given."),
-    ] = None,
-    form: FormatOption = Format.TABLE,
-) -> None:
-    """Check rules and hunts without running them.
-
-    Queries are bound against the tables of the lake, columns of entities,
-    details and formats against the query's result, and times against the
-    period. Exit code 1 when there is an error.
-    """
-    found = workspace_of(context).validate_rules(paths or ())
-    _show_findings(found, form, told=f"{len(found):,} rules and hunts looked at")
-    if any(finding.level.value == "error" for *_, findings in found for finding in findings):
-        raise typer.Exit(EXIT_FAILURE)
-
-
-def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Format, *, told: str) -> None:
-    rows = [
-        {"source": source, "rule": name, **members(finding), "level": finding.level.value}
-        for source, name, findings in found
-        for finding in findings
-    ]
-    columns = [
-        Shown("level", "level"),
-        Shown("source", "file"),
-        Shown("member", "member"),
-        Shown("message", "what is wrong"),
-    ]
-    show_list(rows, columns, form, empty="nothing wrong")
-    tell(told)
 
 
 @app.command(
