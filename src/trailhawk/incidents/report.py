@@ -131,7 +131,7 @@ def _calls(events: Sequence[Event]) -> Iterator[str]:
     if not events:
         return
     counts = Counter(event.name for event in events)
-    buckets = list(dict.fromkeys(b for event in events if (b := _bucket(event.target))))
+    buckets = list(dict.fromkeys(b for event in events if (b := event.bucket)))
     on = f" on {_listed(f'bucket {bucket}' for bucket in buckets)}" if buckets else ""
     yield f"Calls: {_listed(f'{name} x{n}' for name, n in counts.items())}{on}."
 
@@ -171,10 +171,6 @@ def _advice(events: Sequence[Event], origin: Lineage) -> Iterator[str]:
                 f"Revoke: key {key} is temporary and cannot be deleted; deny the sessions of role "
                 f"{issue.role} issued before now (aws:TokenIssueTime), and replace what it was issued to."
             )
-
-
-def _bucket(target: str) -> str:
-    return target.removeprefix("s3://").split("/", 1)[0] if target.startswith("s3://") else ""
 
 
 def _product(client: str) -> str:

@@ -39,6 +39,11 @@ class Event:
     client: str
     error: str
 
+    @property
+    def bucket(self) -> str:
+        """The bucket that the call was about, empty where it was about none."""
+        return self.target.removeprefix("s3://").split("/", 1)[0] if self.target.startswith("s3://") else ""
+
 
 def timeline(engine: Engine, scope: Scope, *, now: datetime) -> tuple[Event, ...]:
     """The events of this scope in order of time."""

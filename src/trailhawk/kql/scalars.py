@@ -28,7 +28,7 @@ from trailhawk.kql.plan import (
     ScalarQuery,
     references,
 )
-from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.kql.schema import INGESTION_TIME, LOG_OBJECT
 from trailhawk.kql.scope import (
     Env,
     FunctionBinding,
@@ -129,6 +129,7 @@ class ScalarBinder:
             "column_ifexists": self._column_ifexists,
             "columnifexists": self._column_ifexists,
             "ingestion_time": self._ingestion_time,
+            "log_object": self._log_object,
             "pack_all": self._pack_all,
             "assert": self._assert,
             "column_names_of": self._column_names_of,
@@ -614,6 +615,11 @@ class ScalarBinder:
     def _ingestion_time(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         hidden = scope.by_name.get(INGESTION_TIME)
         return ColumnRef(_T.DATETIME, hidden.id) if hidden else Const(_T.DATETIME, None)
+
+    def _log_object(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """Our own: the ledger's Object of the log object that a row came from, '' where it came from none."""
+        hidden = scope.by_name.get(LOG_OBJECT)
+        return ColumnRef(_T.STRING, hidden.id) if hidden else Const(_T.STRING, "")
 
     def _pack_all(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         """All columns as one bag; with true those that are null or empty are left out."""

@@ -10,6 +10,7 @@ from trailhawk.kql.types import KqlType
 
 HIDDEN_PREFIX = "_th_"
 INGESTION_TIME = "_th_ingestion_time"
+LOG_OBJECT = "_th_object"
 
 WATCHLIST_ALIASES = "_GetWatchlistAlias"
 """The table of the watchlists' aliases, under the name of the function that gives it."""

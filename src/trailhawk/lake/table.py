@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, Table
+from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, LOG_OBJECT, Table
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ID = HIDDEN_PREFIX + "id"
 PAYLOAD = HIDDEN_PREFIX + "payload"
-OBJECT = HIDDEN_PREFIX + "object"
+OBJECT = LOG_OBJECT
 BATCH = HIDDEN_PREFIX + "batch"
 CONFLICT = HIDDEN_PREFIX + "conflict"
 REST = HIDDEN_PREFIX + "rest"
@@ -62,6 +62,27 @@ class Found:
     parts: tuple[Part, ...]
     groups: int = 0
     skipped: int = 0
+
+
+def trimmed(rows: pa.Table) -> pa.Table:
+    """The rows, each column in one piece, with dictionaries that hold only values in use."""
+    import numpy as np
+    import pyarrow as pa
+
+    columns: dict[str, pa.Array] = {}
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        if pa.types.is_dictionary(column.type):
+            codes = column.indices.to_numpy()
+            counts = np.bincount(codes, minlength=len(column.dictionary))
+            used = np.flatnonzero(counts)
+            if len(used) < len(counts):
+                fresh = np.zeros(len(counts), np.int32)
+                fresh[used] = np.arange(len(used), dtype=np.int32)
+                values = column.dictionary.take(pa.array(used))
+                column = pa.DictionaryArray.from_arrays(pa.array(fresh[codes]), values)
+        columns[name] = column
+    return pa.table(columns)
 
 
 def arrow_type(kind: KqlType) -> pa.DataType:
@@ -127,8 +148,22 @@ def picked(rows: pa.Table, places: NDArray[np.int64]) -> pa.Table:
     return pa.table({name: rows[name].combine_chunks().take(at) for name in rows.column_names})
 
 
+def plain(rows: pa.Table) -> pa.Table:
+    """The rows with text in place of dictionaries."""
+    import pyarrow as pa
+
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in rows.schema
+    ]
+    return rows.cast(pa.schema(fields))
+
+
 def fitted(rows: pa.Table, table: Table) -> pa.Table:
-    """Rows in the table's stored columns and their order; an absent one is empty: '' for text, else NULL."""
+    """Rows in the table's stored columns and their order; an absent one is empty: '' for text, else NULL.
+
+    Dictionaries stay such.
+    """
     import pyarrow as pa
 
     schema = stored_schema(table)
@@ -138,7 +173,12 @@ def fitted(rows: pa.Table, table: Table) -> pa.Table:
             text = field.type == pa.string() and table.column(field.name) is not None
             values = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
             rows = rows.append_column(field, values)
-    return rows.select(schema.names).cast(schema)
+    rows = rows.select(schema.names)
+    if rows.schema.types == schema.types:
+        return rows
+    kinds = zip(schema, rows.schema, strict=True)
+    fields = [found if pa.types.is_dictionary(found.type) else field for field, found in kinds]
+    return rows.cast(pa.schema(fields))
 
 
 def stored_names(table: Table) -> tuple[str, ...]:
@@ -151,7 +191,8 @@ def text_columns(schema: pa.Schema) -> tuple[str, ...]:
     """The names of the columns whose terms the lake's index holds: all texts that a query can name."""
     import pyarrow as pa
 
-    return tuple(field.name for field in schema if field.type == pa.string() and field.name not in HIDDEN)
+    texts = (pa.string(), pa.dictionary(pa.int32(), pa.string()))
+    return tuple(field.name for field in schema if field.type in texts and field.name not in HIDDEN)
 
 
 def schema_mark(names: tuple[str, ...] | frozenset[str]) -> str:

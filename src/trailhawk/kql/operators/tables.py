@@ -28,7 +28,7 @@ from trailhawk.kql.plan import (
     Values,
 )
 from trailhawk.kql.records import replace
-from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, WATCHLIST_ALIASES, Column, Table
+from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, LOG_OBJECT, WATCHLIST_ALIASES, Column, Table
 from trailhawk.kql.scope import (
     Env,
     FunctionBinding,
@@ -90,17 +90,21 @@ def table_named(binder: Binder, name: str) -> Table | None:
     return None if name.startswith(HIDDEN_PREFIX) else binder.catalog.table(name)
 
 
+_HIDDEN = (Column(INGESTION_TIME, _T.DATETIME), Column(LOG_OBJECT, _T.STRING))
+"""What every row has and no query may name: ingestion_time() and log_object() give it."""
+
+
 def scan(binder: Binder, table: Table) -> Node:
     stored = [*table.stored]
-    if not any(column.name == INGESTION_TIME for column in stored):
-        stored.append(Column(INGESTION_TIME, _T.DATETIME))
+    names = {column.name for column in stored}
+    stored += (column for column in _HIDDEN if column.name not in names)
     columns = {column.name: OutColumn(binder.new_id(), column.name, column.type) for column in stored}
     scan = clipped(binder, Scan(tuple(columns.values()), table, tuple(columns)))
     if not table.constants:
         return scan
     shown: list[OutColumn] = []
     values: list[Expr] = []
-    for column in (*table.columns, Column(INGESTION_TIME, _T.DATETIME)):
+    for column in (*table.columns, *_HIDDEN):
         if column.name in columns:
             shown.append(columns[column.name])
             values.append(ColumnRef(column.type, columns[column.name].id))
