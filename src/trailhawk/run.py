@@ -143,6 +143,20 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         for rule in done.disabled:
             say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
 
+    def canary(stop: threading.Event) -> None:
+        rules = workspace.canary_rules(
+            fault=lambda error: say("warning", "canary", f"{error.message}; it is left out")
+        )
+        sent = workspace.canaries(rules, stopped=stop.is_set)
+        failed = [each for each in sent if each.failed]
+        for each in failed:
+            say("error", "canary", f"'{each.rule.name}' does not fire: {each.reason}", rule=each.rule.id)
+        say("info", "canary", f"{len(sent):,} sent, {len(failed):,} failed", failed=len(failed))
+
+    def canary_work(stop: threading.Event) -> None:
+        while not stop.wait(settings.canary_seconds):
+            canary(stop)
+
     def status() -> None:
         for connector in connectors:
             state = connector.state()
@@ -164,6 +178,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
         Job("health", every(settings.health_seconds, health)),
         Job("status", later(status_seconds, status)),
+        *([Job("canary", canary_work)] if settings.canary_seconds else []),
     ]
 
 

@@ -190,7 +190,8 @@ class RunSettings:
     """`[run]`: how often the one process does what, and how long it may take to end.
 
     All in seconds. `rules`, `compact` and `health` are waits between two rounds, `sweep` that between two
-    rounds of retention and clearing away. `drain` bounds the end: what is not done by then is left, and is
+    rounds of retention and clearing away, `canary` that between two times that every rule's canary is sent
+    (0: never). `drain` bounds the end: what is not done by then is left, and is
     brought again at the next start.
     """
 
@@ -198,6 +199,7 @@ class RunSettings:
     compact_seconds: int = 15
     health_seconds: int = 60
     sweep_seconds: int = 3600
+    canary_seconds: int = 0
     drain_seconds: int = 60
 
     @classmethod
@@ -207,6 +209,7 @@ class RunSettings:
             compact_seconds=section.number("compact_seconds", 15, least=1, most=86_400),
             health_seconds=section.number("health_seconds", 60, least=1, most=86_400),
             sweep_seconds=section.number("sweep_seconds", 3600, least=1, most=604_800),
+            canary_seconds=section.number("canary_seconds", 0, most=2_592_000),
             drain_seconds=section.number("drain_seconds", 60, least=1, most=3600),
         )
         section.end()

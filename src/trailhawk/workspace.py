@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from trailhawk.errors import LakeError, QueryError, RuleError
+from trailhawk.errors import LakeError, QueryError, RuleError, UsageError
 from trailhawk.kql.schema import WATCHLIST_ALIASES, watchlist_table
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
     from trailhawk.connectors.sentinel_health import Told
+    from trailhawk.detect.alert import Alert
+    from trailhawk.detect.backtest import Backtest, Preview
+    from trailhawk.detect.canary import Canary, LastCanary, Scratch
     from trailhawk.detect.coverage import Coverage
     from trailhawk.detect.exceptions import ExceptionStore, RuleException
     from trailhawk.detect.filters import FilterStore
@@ -476,6 +479,167 @@ class Workspace:
             every=every,
             functions=self.functions,
         )
+
+    def backtest(
+        self,
+        rule: Rule,
+        *,
+        last: timedelta,
+        end: datetime | None = None,
+        candidate: RuleException | None = None,
+        sample: int = 10,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Backtest:
+        """What a rule would have raised over the last so much time that its tables hold, or up to `end`.
+
+        The home's exceptions are applied, and the `candidate` after them. Nothing is raised or counted.
+        UsageError where the rule is a hunt, or its tables are empty.
+        """
+        import tempfile
+
+        from trailhawk.detect.backtest import backtest
+        from trailhawk.detect.exceptions import Exceptions
+        from trailhawk.detect.rule import RuleKind
+
+        if rule.kind is RuleKind.HUNTING:
+            raise UsageError(f"'{rule.name}' is a hunt: it has no windows", hint="see 'trailhawk hunt run'")
+        held, read = self._history_tables(), self._reads(rule)
+        files = [self.lake.snapshot(name).files(fetch=False) for name in held if read is None or name in read]
+        newest = max((file.last for each in files for file in each if file.last), default=None)
+        if newest is None:
+            names = ", ".join(sorted(read or ())) or "the lake"
+            raise UsageError(f"there is nothing to run '{rule.name}' on: {names} is empty")
+        until = min(end or newest, newest) + timedelta(microseconds=1)
+        known = self.exceptions.all()
+        temporary = self.home / "temporary"
+        temporary.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=temporary) as folder:
+            return backtest(
+                rule,
+                self._rule_engine,
+                tables=held,
+                start=until - last,
+                end=until,
+                now=self.clock(),
+                folder=Path(folder),
+                exceptions=Exceptions([*known, candidate] if candidate else known, self._rule_engine),
+                judged=self._judged(rule),
+                reads=self._reads,
+                sample=sample,
+                workers=os.cpu_count() or 1,
+                progress=progress,
+            )
+
+    def preview_exception(
+        self,
+        candidate: RuleException,
+        rule: Rule,
+        *,
+        last: timedelta,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Preview:
+        """What an exception that is not made yet would have taken from a rule over the last so much time."""
+        from trailhawk.detect.backtest import preview
+
+        tried = self.backtest(rule, last=last, candidate=candidate, sample=0, progress=progress)
+        return preview(candidate, tried, self._judged(rule))
+
+    def _judged(self, rule: Rule) -> list[tuple[Alert, str]]:
+        """The rule's alerts in incidents that somebody classified, with how."""
+        judged = {
+            alert_id: incident.closing.classification.value
+            for incident in self.incidents.all()
+            if incident.closing is not None and rule.id in incident.rule_ids
+            for alert_id in incident.alert_ids
+        }
+        found = self.alerts.alerts(rule_id=rule.id) if judged else ()
+        return [(alert, judged[alert.id]) for alert in found if alert.id in judged]
+
+    def canary_rules(
+        self, folders: Sequence[Path] = (), *, fault: Callable[[RuleError], None] | None = None
+    ) -> list[Rule]:
+        """The rules that are enabled, and the hunts: those whose canaries are sent unless some are named."""
+        rules = self.rules(folders, fault=fault)
+        states = self.rule_states.of(rules)
+        return [*(rule for rule in rules if states[rule.id].enabled), *self.hunts(fault=fault)]
+
+    def canaries(
+        self,
+        rules: Sequence[Rule],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> list[Canary]:
+        """Send the positive test of each of these rules and hunts from raw log to alert, in a scratch lake.
+
+        How they ended is kept in the home's state. Once `stopped`, no more are sent.
+        """
+        import tempfile
+
+        from trailhawk.detect.canary import canaries, keep
+
+        temporary = self.home / "temporary"
+        temporary.mkdir(exist_ok=True)
+        found: list[Canary] = []
+        with tempfile.TemporaryDirectory(dir=temporary) as folder:
+            made: list[Workspace] = []
+
+            def fresh() -> Scratch:
+                made.append(self._apart(Path(folder) / str(len(made))))
+                return made[-1]._scratch()
+
+            try:
+                for each in canaries(
+                    rules,
+                    fresh,
+                    sources=self.sources,
+                    transforms=self.transforms(lasting=False),
+                    leave=self._leave(),
+                ):
+                    found.append(each)
+                    if progress is not None:
+                        progress(len(found), len(rules))
+                    if stopped():
+                        break
+            finally:
+                for other in made:
+                    other.alerts.engine.dispose()
+                    other._rule_engine.close()
+        keep(self.alerts.engine, found, now=self.clock())
+        return found
+
+    def _apart(self, home: Path) -> Workspace:
+        """A workspace with this one's sources, functions and watchlists, and its own lake and state."""
+        from dataclasses import replace
+
+        from trailhawk.settings import LakeSettings, StateSettings
+
+        other = Workspace.open(home, clock=self.clock)
+        other.settings = replace(self.settings, lake=LakeSettings(), state=StateSettings(), connectors={})
+        other.sources = self.sources
+        other.functions = self.functions
+        other.watchlists = self.watchlists
+        return other
+
+    def _scratch(self) -> Scratch:
+        from trailhawk.detect.canary import Scratch
+        from trailhawk.incidents.store import makes_incident
+
+        return Scratch(
+            self.lake,
+            self._rule_engine,
+            self.alerts,
+            self.rule_states,
+            sink=lambda engine, rules, now: self.incidents.sink(engine, rules, now=now),
+            in_incidents=lambda: {alert for one in self.incidents.all() for alert in one.alert_ids},
+            wants_incident=makes_incident,
+        )
+
+    def last_canaries(self) -> dict[str, LastCanary]:
+        """How the last canary of each rule and hunt ended, by its id."""
+        from trailhawk.detect.canary import last_canaries
+
+        return last_canaries(self.alerts.engine)
 
     def _result_columns(self, rule: Rule) -> list[Column]:
         """The columns of a rule's result; QueryError for a query that does not compile."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from trailhawk.cli import backtest, canary, exceptions
 from trailhawk.cli.options import (
     EXIT_FAILURE,
     FormatOption,
@@ -26,11 +27,38 @@ from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members, visible
 
 if TYPE_CHECKING:
+    from trailhawk.detect.exceptions import RuleException
     from trailhawk.detect.rule import Rule
     from trailhawk.detect.rulebook import RuleState
     from trailhawk.detect.validate import Finding
 
 app = group("The detection rules.")
+app.add_typer(exceptions.app, name="exceptions")
+app.command(
+    "except",
+    epilog=examples(
+        "trailhawk rules except access-keys --where \"Principal has 'deployer'\" --until 2027-06-30 "
+        "--reason 'makes keys for customers, agreed with Ada'",
+        "trailhawk rules except '*' --where \"SourceIpAddress == '203.0.113.9'\" --until 2027-01-31 "
+        "--reason 'penetration test' --dry-run --last 30d",
+    ),
+)(exceptions.except_rule)
+app.command(
+    "backtest",
+    epilog=examples(
+        "trailhawk rules backtest large-bucket-read --last 30d",
+        "trailhawk rules backtest my-rule.yaml --last 7d --rows 20",
+        "trailhawk rules backtest large-bucket-read --against changed.yaml --format json",
+    ),
+)(backtest.backtest)
+app.command(
+    "canary",
+    epilog=examples(
+        "trailhawk rules canary",
+        "trailhawk rules canary large-bucket-read root-use",
+        "trailhawk rules canary --junit canaries.xml --format json",
+    ),
+)(canary.canary)
 
 
 SIGMA_STATES = ("imported", "skipped", "failed")
@@ -55,7 +83,8 @@ def rules_list(
     workspace = workspace_of(context)
     rules = workspace.rules(map(Path, folders or ()), fault=left_out)
     states = workspace.rule_states.of(rules)
-    found = [_listed(rule, states[rule.id]) for rule in rules]
+    excepted = workspace.exceptions.all()
+    found = [_listed(rule, states[rule.id], excepted) for rule in rules]
     columns = [
         Shown("name", "rule"),
         Shown("severity", "severity"),
@@ -63,12 +92,13 @@ def rules_list(
         Shown("frequency", "every", right=True),
         Shown("period", "looks back", right=True),
         Shown("techniques", "techniques"),
+        Shown("exceptions", "exceptions", right=True),
         Shown("source", "file"),
     ]
     show_list(found, columns, form, empty="no rules")
 
 
-def _listed(rule: Rule, state: RuleState) -> dict[str, object]:
+def _listed(rule: Rule, state: RuleState, excepted: Sequence[RuleException]) -> dict[str, object]:
     return {
         "id": rule.id,
         "name": rule.name,
@@ -79,6 +109,7 @@ def _listed(rule: Rule, state: RuleState) -> dict[str, object]:
         "period": rule.period,
         "tactics": list(rule.tactics),
         "techniques": list(rule.techniques),
+        "exceptions": sum(each.is_of(rule) for each in excepted),
         "source": rule.source,
     }
 
@@ -94,20 +125,33 @@ def rules_show(
     workspace = workspace_of(context)
     found = workspace.rule(rule, map(Path, folders or ()))
     state = workspace.rule_states.of([found])[found.id]
+    excepted = workspace.exceptions.of(found)
+    counts = workspace.exceptions.counts(rule_id=found.id)
+    listed = [exceptions.listed(each, counts.get(each.id), workspace.clock()) for each in excepted]
     if form is Format.TABLE:
         show_one(
             {
-                **_listed(found, state),
+                **_listed(found, state, excepted),
                 "reason": state.reason,
                 "entities": [mapping.type for mapping in found.entity_mappings],
                 "tests": len(found.tests),
             },
             form,
         )
+        for each in listed:
+            took = f"{each['rows']:,} rows taken" + (f", the last at {each['last']}" if each["last"] else "")
+            why = f"{each['state']} until {each['until']:%Y-%m-%d}: {each['reason']}; {took}"
+            print(visible(f"\nexcept {each['id']}, {why}\n  where {each['where']}", keep="\n"))
         print(visible(f"\n{found.description}\n\n{found.query}".rstrip(), keep="\n"))
         return
     show_one(
-        {**_listed(found, state), **members(state), "description": found.description, "query": found.query},
+        {
+            **_listed(found, state, excepted),
+            **members(state),
+            "exceptions": listed,
+            "description": found.description,
+            "query": found.query,
+        },
         form,
     )
 

@@ -199,6 +199,44 @@ def compare(first: Backtest, second: Backtest) -> Comparison:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What an exception would have done to a rule over [start, end), before it is made.
+
+    `rows` in `windows` would have been taken; alerts `before` and `after`; of those gone, how many there are
+    in incidents of each classification.
+    """
+
+    rule: Rule
+    start: datetime | None
+    end: datetime | None
+    rows: int
+    windows: int
+    before: int
+    after: int
+    gone: tuple[tuple[str, int], ...] = ()
+
+
+def preview(candidate: RuleException, tried: Backtest, judged: Iterable[tuple[Alert, str]] = ()) -> Preview:
+    """What a candidate did in a backtest that applied it beside the exceptions there are."""
+    effect = next((each for each in tried.effects if each.exception.id == candidate.id), None)
+    after = len(tried.alerts)
+    if effect is None:
+        return Preview(tried.rule, tried.start, tried.end, 0, 0, after, after)
+    ids = set(effect.alert_ids)
+    gone = Counter(name for alert, name in judged if alert.id in ids)
+    return Preview(
+        tried.rule,
+        tried.start,
+        tried.end,
+        effect.rows,
+        effect.windows,
+        after + effect.alerts,
+        after,
+        tuple(sorted(gone.items())),
+    )
+
+
 def same(alerts: Iterable[Alert], others: Iterable[Alert]) -> set[str]:
     """The ids of those alerts that tell of what one of the others tells of.
 

@@ -72,7 +72,7 @@ def trial(
 ) -> Run:
     """What a rule finds in the logs of a test, whatever the test expects; RuleError for a log that is none."""
     known = {table.name: table for table in tables}
-    return run(rule, _window(rule, test), holding(_rows(test, known, sources)))
+    return run(rule, window_of(rule, test), holding(_rows(test, known, sources)))
 
 
 # --- what is expected --------------------------------------------------------------------------------------
@@ -82,7 +82,7 @@ def _failures(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
     if rule.kind is RuleKind.HUNTING:
         yield from _of_hunt(rule, test, engine)
         return
-    found = run(rule, _window(rule, test), engine)
+    found = run(rule, window_of(rule, test), engine)
     if found.state is not WindowState.DONE:
         yield f"{found.state.value}: {found.reason}"
         return
@@ -91,7 +91,7 @@ def _failures(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
 
 def _of_hunt(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
     try:
-        rows = engine.query(rule.query, now=test.at or _last(test) + HUNT_AFTER).table.num_rows
+        rows = engine.query(rule.query, now=test.at or last_event(test) + HUNT_AFTER).table.num_rows
     except QueryError as error:
         yield error.render(rule.query)
         return
@@ -122,14 +122,15 @@ def _of_alert(rule: Rule, test: RuleTest, alert: Alert) -> Iterator[str]:
 # --- when it runs ------------------------------------------------------------------------------------------
 
 
-def _window(rule: Rule, test: RuleTest) -> Window:
+def window_of(rule: Rule, test: RuleTest) -> Window:
     """The first regular run after the last event, or at or after the moment that the test names."""
-    moment = _last(test) if test.at is None else test.at - timedelta(microseconds=1)
+    moment = last_event(test) if test.at is None else test.at - timedelta(microseconds=1)
     return next(windows(rule, moment, moment + rule.frequency))
 
 
-def _last(test: RuleTest) -> datetime:
-    last = max(_times(test), default=None)
+def last_event(test: RuleTest) -> datetime:
+    """When the last event of a test happened, or the moment it names; RuleError where it tells neither."""
+    last = max(_times(test), default=test.at)
     if last is None:
         raise RuleError(f"the test '{test.name}' has no event with a time; give it `at:`")
     return last
@@ -191,6 +192,11 @@ def _read(source: Source, entries: Iterable[Mapping[str, object] | str], test: R
             raise RuleError(f"the test '{test.name}' has a log that is none of {source.name}: {reasons[0]}")
         tables.append(made.table)
     return pa.concat_tables(tables)
+
+
+def typed_rows(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:
+    """Rows as the lake stores them, that came the moment they happened."""
+    return _ingested(fitted(_typed(rows, table), table), table)
 
 
 def _typed(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:
