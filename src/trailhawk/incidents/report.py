@@ -143,6 +143,8 @@ def _read(read: Manifest) -> Iterator[str]:
             f"{_number(read.objects, 'object')}, {read.bytes:,} bytes, "
             f"left {_listed(f'bucket {bucket}' for bucket in read.buckets)}{within}."
         )
+    elif read.denied:
+        yield f"Nothing left: {_number(read.denied, 'read')} of objects, and every one was refused."
 
 
 def _denied(events: Sequence[Event]) -> Iterator[str]:
