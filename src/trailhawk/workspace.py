@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from trailhawk.engine.reading import Files
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.engine.transform import RowTransform
+    from trailhawk.incidents.case import Case
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.operators.external import ExternalFile, ReadExternal
@@ -813,6 +814,13 @@ class Workspace:
         alerts = self.incidents.alerts_of(incident)
         return report(self.engine, incident, alerts, now=self.clock())
 
+    def case(self, number: int) -> Case:
+        """What a written report of the incident of this number holds; NotFoundError where there is none."""
+        from trailhawk.incidents.case import case
+
+        incident = self.incidents.incident(number)
+        return case(self.engine, incident, self.incidents.alerts_of(incident), now=self.clock())
+
     def retry(self, ids: Sequence[str] | None) -> list[Retried]:
         """Take parts in quarantine again, or all; what became of each."""
         from trailhawk.connectors.again import retry
@@ -896,7 +904,7 @@ class Workspace:
             reads=lambda rule: read[rule.id],
             flows=table_flows(self.engine, newest, streams(self.lake, now=now), now=now),
             enabled=lambda rule: states[rule.id].enabled,
-            canaries={},
+            canaries={each.rule_id: each.at for each in self.last_canaries().values() if each.passed},
             now=now,
         )
 

@@ -94,3 +94,18 @@ def fail(message: str, code: int) -> int:
     """Tell what went wrong; the code to end with."""
     tell(message)
     return code
+
+
+def save(path: Path, text: str) -> None:
+    """Write a file as UTF-8, whole or not at all; UsageError where that cannot be."""
+    from trailhawk.errors import UsageError
+
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a terminal: there is no file to put in its place
+            path.write_text(text, encoding="utf-8")
+            return
+        part = path.with_name(f".{path.name}.part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -20,6 +20,8 @@ from trailhawk.incidents.timeline import Event
 _REVOKED = "AWSRevokeOlderSessions"
 """The name that AWS's console gives to the policy of its button "Revoke active sessions"."""
 
+_BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -52,6 +54,11 @@ def steps(
     )
 
 
+def _aws(*words: str) -> str:
+    """A command line of the AWS CLI; every word is quoted that a shell would read otherwise."""
+    return shlex.join(["aws", *words])
+
+
 def _roles(keys: Iterable[str], entities: Iterable[Entity], origin: Lineage) -> tuple[str, ...]:
     issued = (issue.role for key in keys if (issue := origin.issue_of(key)))
     named = (each.value.rsplit("/", 1)[-1] for each in entities if _is_role(each))
@@ -75,15 +82,13 @@ def _contain(
     sessions = {event.key: event.session for event in events}
     for key in keys:
         if key.startswith("AKIA"):
-            user = sessions.get(key, "").rsplit("/", 1)[-1]
-            for_user = f" --user-name {shlex.quote(user)}" if user and ":user/" in sessions[key] else ""
+            user = sessions[key].rsplit("/", 1)[-1] if ":user/" in sessions[key] else ""
+            of_user = ("--user-name", user) if user else ()
             yield Step(
                 "Contain",
                 f"Deactivate access key {key}",
                 "It is a long-term key: it works until someone turns it off.",
-                (
-                    f"aws iam update-access-key{for_user} --access-key-id {shlex.quote(key)} --status Inactive",
-                ),
+                (_aws("iam", "update-access-key", *of_user, "--access-key-id", key, "--status", "Inactive"),),
             )
     document = _denied_before(now)
     for role in roles:
@@ -93,8 +98,10 @@ def _contain(
             "Temporary credentials cannot be deleted. This denies every session issued before the moment"
             " named; the role's rightful users get new ones by themselves.",
             (
-                f"aws iam put-role-policy --role-name {shlex.quote(role)} --policy-name {_REVOKED}"
-                f" --policy-document {shlex.quote(document)}",
+                _aws(
+                    *("iam", "put-role-policy", "--role-name", role),
+                    *("--policy-name", _REVOKED, "--policy-document", document),
+                ),
             ),
         )
     if any(event.session.endswith(":root") for event in events):
@@ -123,8 +130,10 @@ def _keep(instances: Iterable[str]) -> Iterator[Step]:
             f"Snapshot the volumes of {instance} before anything on it changes",
             "What ran on the instance stands in no AWS log.",
             (
-                f"aws ec2 create-snapshots --instance-specification InstanceId={shlex.quote(instance)}"
-                " --description evidence --copy-tags-from-source volume",
+                _aws(
+                    *("ec2", "create-snapshots", "--instance-specification", f"InstanceId={instance}"),
+                    *("--description", "evidence", "--copy-tags-from-source", "volume"),
+                ),
             ),
         )
 
@@ -140,20 +149,22 @@ def _mend(
             " as long as version 1 of the metadata service answers. A proxy that passes PUT on as well"
             " still does: mend the proxy too.",
             (
-                f"aws ec2 modify-instance-metadata-options --instance-id {shlex.quote(instance)}"
-                " --http-tokens required --http-put-response-hop-limit 1 --http-endpoint enabled",
+                _aws(
+                    *("ec2", "modify-instance-metadata-options", "--instance-id", instance),
+                    *("--http-tokens", "required", "--http-put-response-hop-limit", "1"),
+                    *("--http-endpoint", "enabled"),
+                ),
             ),
         )
     for role in roles:
-        quoted = shlex.quote(role)
         yield Step(
             "Mend",
             f"Look through what role {role} may do, and take away what it does not use",
             "The loss was as large as the role's rights.",
             (
-                f"aws iam list-attached-role-policies --role-name {quoted}",
-                f"aws iam list-role-policies --role-name {quoted}",
-                f"aws iam generate-service-last-accessed-details --arn {shlex.quote(_arn(role, entities))}",
+                _aws("iam", "list-attached-role-policies", "--role-name", role),
+                _aws("iam", "list-role-policies", "--role-name", role),
+                _aws("iam", "generate-service-last-accessed-details", "--arn", _arn(role, entities)),
             ),
         )
     for bucket in read.buckets or dict.fromkeys(e.value for e in entities if e.type == AWS_BUCKET):
@@ -162,10 +173,11 @@ def _mend(
             f"Close bucket {bucket} to the public, and see who its policy lets in",
             "So that nobody reads it another way in the meantime.",
             (
-                f"aws s3api put-public-access-block --bucket {shlex.quote(bucket)}"
-                " --public-access-block-configuration BlockPublicAcls=true,IgnorePublicAcls=true,"
-                "BlockPublicPolicy=true,RestrictPublicBuckets=true",
-                f"aws s3api get-bucket-policy --bucket {shlex.quote(bucket)}",
+                _aws(
+                    *("s3api", "put-public-access-block", "--bucket", bucket),
+                    *("--public-access-block-configuration", ",".join(f"{each}=true" for each in _BLOCKS)),
+                ),
+                _aws("s3api", "get-bucket-policy", "--bucket", bucket),
             ),
         )
 
@@ -181,7 +193,7 @@ def _find_out(keys: Iterable[str], read: Manifest) -> Iterator[Step]:
             "Find out how far it went",
             f"See all that was done with key {key}",
             "This incident holds the calls that rules told; the session may have made others.",
-            (f"trailhawk lineage {shlex.quote(key)}",),
+            (shlex.join(["trailhawk", "lineage", key]),),
         )
     if read.objects:
         yield Step(

@@ -1,0 +1,38 @@
+"""Everything that a written report of an incident holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from trailhawk.detect.alert import Alert
+from trailhawk.engine.result import Engine
+from trailhawk.incidents.advice import Step, steps
+from trailhawk.incidents.evidence import Evidence, evidence
+from trailhawk.incidents.graph import Graph, graph
+from trailhawk.incidents.incident import Incident
+from trailhawk.incidents.report import Report, report
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An incident as of `now`: its report, graph, what to do about it, and the log objects it rests on."""
+
+    report: Report
+    graph: Graph
+    steps: tuple[Step, ...]
+    evidence: tuple[Evidence, ...]
+    now: datetime
+
+
+def case(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: datetime) -> Case:
+    """What is known of an incident. `alerts` are its own."""
+    told = report(engine, incident, alerts, now=now)
+    return Case(
+        report=told,
+        graph=graph(engine, told, now=now),
+        steps=steps(told.entities, told.timeline, told.lineage, told.manifest, now=now),
+        evidence=evidence(engine, told.timeline),
+        now=now,
+    )
