@@ -79,14 +79,36 @@ QUERIES = {
     "no input needed": 'Events | where Name == "Never" | count',
     "mv-expand": """Events | where Name == "Get" | extend A = dynamic([1, 2])
         | mv-expand A | where "bob" == User""",
+    "groups": """Events | where Name != "List" | summarize N = count(), Last = max(TimeGenerated) by User
+        | where (N > 2 or User == "eve" and N > 1) and Last >= ago(1h)""",
+    "groups of made values": """Events | extend Who = strcat(User, "!"), Twice = Size * 2
+        | summarize Total = sum(Twice), Kinds = dcount(Name) by Who, Name | extend Much = Total + Kinds
+        | where Much > 12 or Kinds > 1""",
+    "groups of the recent part": """Events | where TimeGenerated >= ago(1h) | summarize N = count() by User
+        | where N >= 2 | join kind=inner (Events | where TimeGenerated < ago(1h)) on User""",
+    "groups without keys": "Events | where TimeGenerated >= ago(1h) | summarize N = count() | where N < 2",
+    "groups beside now": """Events | summarize N = countif(TimeGenerated > ago(90m)), M = count() by User
+        | where N > 1 and M > 1""",
+    "groups up to a moment": """Events | where TimeGenerated > ago(2h) and TimeGenerated <= ago(1h)
+        | summarize N = count() by User | where N > 1""",
+    "groups that filter a series": """let E = materialize(Events | where Name != "Get");
+        let Busy = E | where TimeGenerated >= ago(1h) | summarize N = count() by User | where N > 1;
+        E | join kind=leftsemi Busy on User
+        | make-series Calls = count() default = 0 on TimeGenerated from ago(4h) to now() step 1h by User
+        | where array_length(Calls) > 0""",
+    "series of everything": """Events | where Name == "Get"
+        | make-series Calls = count() default = 0 on TimeGenerated from ago(4h) to now() step 1h""",
 }
 
 
 @pytest.mark.parametrize("text", QUERIES.values(), ids=list(QUERIES))
 @pytest.mark.parametrize("period", [timedelta(hours=1), timedelta(hours=5)], ids=["1h", "5h"])
-def test_a_quiet_window_has_no_result(engine: DuckDBEngine, text: str, period: timedelta) -> None:
+@pytest.mark.parametrize("frequency", [None, timedelta(hours=1)], ids=["any", "hourly"])
+def test_a_quiet_window_has_no_result(
+    engine: DuckDBEngine, text: str, period: timedelta, frequency: timedelta | None
+) -> None:
     history = TimeRange(START - period, START + timedelta(hours=HOURS + 1))
-    activity = engine.activity(text, period=period, history=history)
+    activity = engine.activity(text, period=period, history=history, frequency=frequency)
     for hour in range(1, HOURS + 1, 3):
         at = START + timedelta(hours=hour)
         if activity.is_quiet(at):
@@ -105,3 +127,21 @@ def test_a_count_of_nothing_is_a_result(engine: DuckDBEngine) -> None:
     activity = engine.activity(QUERIES["no input needed"], period=timedelta(hours=1), history=history)
     assert activity.covers == ()
     assert not activity.is_quiet(START + timedelta(hours=5))
+
+
+@pytest.mark.parametrize(
+    "name", ["groups", "groups of made values", "groups of the recent part", "groups that filter a series"]
+)
+def test_few_windows_have_the_groups_that_are_asked_for(engine: DuckDBEngine, name: str) -> None:
+    period, hour = timedelta(hours=2), timedelta(hours=1)
+    history = TimeRange(START - period, START + timedelta(hours=HOURS + 1))
+    by_rows, by_groups = (
+        engine.activity(QUERIES[name], period=period, history=history, frequency=frequency)
+        for frequency in (None, hour)
+    )
+    moments = [START + n * hour for n in range(1, HOURS)]
+    busy = [sum(not activity.is_quiet(at) for at in moments) for activity in (by_rows, by_groups)]
+    assert 0 < busy[1] < 0.6 * busy[0]
+    # Between the runs nothing is told of groups.
+    between = [at + timedelta(minutes=30) for at in moments]
+    assert [by_rows.is_quiet(at) for at in between] == [by_groups.is_quiet(at) for at in between]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,30 +13,49 @@ import numpy as np
 from trailhawk.engine.result import TimeRange
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions import FUNCTIONS
-from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Filter, Node, OutColumn
+from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Expr, Filter, Node, OutColumn, Scan
 from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
-from trailhawk.kql.witness import Leaf, covers
+from trailhawk.kql.witness import Groups, Leaf, covers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
 MINUTE = 60 * TICKS_PER_SECOND
 _SHIFT = timedelta(days=1)
+_MOST_PHASES = 8
+"""A row is grouped for so many runs at most, one after the other: as many as look at it."""
+
+_FEW_RUNS = 4
+"""So few runs are made rather than looked into."""
 
 
 @dataclass(frozen=True)
 class _Trace:
     """The minutes (ticks, sorted) with rows that a leaf asks for, and its bounds as offsets from now."""
 
-    minutes: np.ndarray[tuple[int], np.dtype[np.int64]]
+    minutes: Ticks
     low: int | None
     high: int | None
+    grid: int = 0
+    """Ticks from one run to the next, at multiples of them, where `runs` says something of these."""
+    runs: Ticks | None = None
+    """Of such runs those whose rows come to what their groups must come to, sorted."""
 
     def is_empty(self, now: int) -> bool:
+        return self._has_no_rows(now) or self._has_no_groups(now)
+
+    def _has_no_groups(self, now: int) -> bool:
+        if self.runs is None or now % self.grid:
+            return False
+        at = int(np.searchsorted(self.runs, now))
+        return at == len(self.runs) or int(self.runs[at]) != now
+
+    def _has_no_rows(self, now: int) -> bool:
         first = (
             0 if self.low is None else int(np.searchsorted(self.minutes, now + self.low - MINUTE, "right"))
         )
@@ -67,11 +87,13 @@ def activity(
     period: timedelta,
     history: TimeRange,
     functions: Functions | None,
+    frequency: timedelta | None = None,
 ) -> Activity:
     """The activity behind a rule's query, whose window is [now - period, now).
 
     `run` gives the rows of a plan. A condition that depends on now() is found by compiling for two
-    moments, and left out. Raises QueryError where the query does not compile.
+    moments, and left out. With `frequency`, between runs at its multiples since the Unix epoch, what groups
+    of rows must come to is looked at too. Raises QueryError where the query does not compile.
     """
     assert history.end is not None
     moments = (history.end, history.end + _SHIFT)
@@ -82,8 +104,78 @@ def activity(
     at = [ticks_of(now) for now in moments]
     found = []
     for first, second in zip(one, other, strict=True):
-        found.append(tuple(_trace(a, b, at, run, history) for a, b in zip(first, second, strict=True)))
+        traces = []
+        for a, b in zip(first, second, strict=True):
+            trace = _trace(a, b, at, run, history)
+            if frequency is not None and a.groups and b.groups:
+                trace = _grouped(trace, a.groups, b.groups, at, run, history, frequency)
+            traces.append(trace)
+        found.append(tuple(traces))
     return Activity(tuple(found))
+
+
+def _grouped(
+    trace: _Trace,
+    one: Groups,
+    other: Groups,
+    at: list[int],
+    run: Callable[[Node], pa.Table],
+    history: TimeRange,
+    frequency: timedelta,
+) -> _Trace:
+    """The trace, with the runs whose groups come to what they must, where that can be told."""
+    grid = frequency // timedelta(microseconds=1) * 10
+    low, high = _offset(one.low, other.low, at), _offset(one.high, other.high, at)
+    having = tuple(a for a, b in zip(one.having, other.having, strict=False) if a == b)
+    one, other = (replace(groups, low=0, high=0, having=having) for groups in (one, other))
+    if low is None or high is None or not having or one != other:
+        return trace
+    width = high - low
+    if width <= 0 or width % grid or width // grid > _MOST_PHASES or _is_rare(trace, grid, history):
+        return trace
+    # Windows of this width that touch but do not overlap hold each row once: as many sets of them as there
+    # are runs in a width.
+    runs = [_runs(one, low + phase * grid, width, run, history) - low for phase in range(width // grid)]
+    return replace(trace, grid=grid, runs=np.unique(np.concatenate(runs)))
+
+
+def _is_rare(trace: _Trace, grid: int, history: TimeRange) -> bool:
+    """Whether few runs have rows at all."""
+    assert history.start is not None
+    assert history.end is not None
+    first, last = ticks_of(history.start) // grid, ticks_of(history.end) // grid
+    busy = (now for now in range(first * grid, last * grid, grid) if not trace.is_empty(now))
+    return sum(1 for _ in islice(busy, _FEW_RUNS)) < _FEW_RUNS
+
+
+def _runs(
+    groups: Groups, start: int, width: int, run: Callable[[Node], pa.Table], history: TimeRange
+) -> Ticks:
+    """The starts of those windows of this width, one of which begins at `start`, with a group that satisfies
+    what is asked."""
+    scan = _within(groups.scan, history)
+    (time,) = _times(scan)
+    node = _filtered(scan, groups.conditions)
+    into = FUNCTIONS["bin_at"].resolve(
+        (KqlType.DATETIME, KqlType.TIMESPAN, KqlType.DATETIME), (False, False, False)
+    )
+    assert into is not None
+    place = Call(
+        KqlType.DATETIME,
+        into,
+        (
+            ColumnRef(KqlType.DATETIME, time.id),
+            Const(KqlType.TIMESPAN, width),
+            Const(KqlType.DATETIME, start),
+        ),
+    )
+    fresh = max(column.id for column in (*scan.columns, *groups.columns)) + 1
+    window = OutColumn(fresh, "At", KqlType.DATETIME)
+    keys, measures = groups.columns[: len(groups.keys)], groups.columns[len(groups.keys) :]
+    node = Aggregate((*keys, window, *measures), node, (*groups.keys, place), groups.aggregates)
+    node = _filtered(node, groups.having)
+    column = OutColumn(fresh + 1, "Window", KqlType.DATETIME)
+    return _moments(run(Aggregate((column,), node, (ColumnRef(KqlType.DATETIME, fresh),), ())))
 
 
 def _trace(
@@ -91,26 +183,41 @@ def _trace(
 ) -> _Trace:
     steady = tuple(a for a, b in zip(one.conditions, other.conditions, strict=True) if a == b)
     low, high = (_offset(a, b, at) for a, b in ((one.low, other.low), (one.high, other.high)))
-    scan = replace(
-        one.scan,
-        since=None if history.start is None else ticks_of(history.start),
-        until=None if history.end is None else ticks_of(history.end),
-    )
-    times = [c for c, s in zip(scan.columns, scan.stored, strict=True) if s == scan.table.time_column]
+    scan = _within(one.scan, history)
+    times = _times(scan)
     if not times:
         return _Trace(np.zeros(1, np.int64), None, None)
-    node: Node = scan
-    for condition in steady:
-        node = Filter(node.columns, node, condition)
     minute = FUNCTIONS["bin"].resolve((KqlType.DATETIME, KqlType.TIMESPAN), (False, False))
     assert minute is not None
     key = Call(
         KqlType.DATETIME, minute, (ColumnRef(KqlType.DATETIME, times[0].id), Const(KqlType.TIMESPAN, MINUTE))
     )
     column = OutColumn(max(c.id for c in scan.columns) + 1, "At", KqlType.DATETIME)
-    rows = run(Aggregate((column,), node, (key,), ()))
-    minutes = rows.column(0).to_numpy().astype("datetime64[us]").astype(np.int64) * 10
-    return _Trace(np.sort(minutes), low, high)
+    return _Trace(_moments(run(Aggregate((column,), _filtered(scan, steady), (key,), ()))), low, high)
+
+
+def _within(scan: Scan, history: TimeRange) -> Scan:
+    return replace(
+        scan,
+        since=None if history.start is None else ticks_of(history.start),
+        until=None if history.end is None else ticks_of(history.end),
+    )
+
+
+def _times(scan: Scan) -> list[OutColumn]:
+    """The column of the event time, if the scan has it."""
+    return [c for c, s in zip(scan.columns, scan.stored, strict=True) if s == scan.table.time_column]
+
+
+def _filtered(node: Node, conditions: Iterable[Expr]) -> Node:
+    for condition in conditions:
+        node = Filter(node.columns, node, condition)
+    return node
+
+
+def _moments(rows: pa.Table) -> Ticks:
+    """The first column's times as ticks, sorted."""
+    return np.sort(rows.column(0).to_numpy().astype("datetime64[us]").astype(np.int64) * 10)
 
 
 def _offset(one: int | None, other: int | None, at: list[int]) -> int | None:

@@ -177,13 +177,24 @@ class DuckDBEngine:
         others = tuple(self._result(other) for other in compiled.others)
         return Result(columns, _named(table, wanted, columns), compiled.chart, others, compiled.name)
 
-    def activity(self, text: str, *, period: timedelta, history: TimeRange) -> Activity:
-        """Where in history a rule's query could have had a result; raises QueryError."""
+    def activity(
+        self, text: str, *, period: timedelta, history: TimeRange, frequency: timedelta | None = None
+    ) -> Activity:
+        """Where in history a rule's query could have had a result; raises QueryError.
+
+        With the `frequency` of its runs it is told more closely for these.
+        """
         from trailhawk.engine.activity import activity  # needs NumPy, which a query does not
 
         return self._watched(
             lambda: activity(
-                text, self.tables, self._rows, period=period, history=history, functions=self.functions
+                text,
+                self.tables,
+                self._rows,
+                period=period,
+                history=history,
+                functions=self.functions,
+                frequency=frequency,
             )
         )
 

@@ -255,13 +255,15 @@ TableFunction = Callable[[tuple[Frame, ...]], Sequence[Sequence[object]]]
 class Apply(Node, frozen=True):
     """A Python function over all rows of its inputs; `given[i]` are the columns it is handed of input i.
 
-    All columns are its own: none passes through. `name` is the operator's or plugin's, for messages.
+    All columns are its own: none passes through. `name` is the operator's or plugin's, for messages. Where it
+    is `fed`, no rows of the first input give no rows.
     """
 
     inputs: tuple[Node, ...]
     given: tuple[tuple[OutColumn, ...], ...]
     function: TableFunction
     name: str
+    fed: bool = False
 
 
 class Chart(Record, frozen=True):

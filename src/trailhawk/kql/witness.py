@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from trailhawk.kql.passes import conjuncts, optimize
 from trailhawk.kql.plan import (
     Aggregate,
+    AggregateCall,
     Apply,
     Call,
     ColumnRef,
@@ -24,6 +27,7 @@ from trailhawk.kql.plan import (
     JoinKind,
     Limit,
     Node,
+    OutColumn,
     Project,
     ScalarQuery,
     Scan,
@@ -37,9 +41,38 @@ from trailhawk.kql.plan import (
     substitute,
     walk,
 )
-from trailhawk.kql.types import KqlType
+from trailhawk.kql.records import replace
+from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 MAX_COVERS = 4
+
+_MICROSECOND: Final = TICKS_PER_SECOND // 1_000_000
+
+_MEASURES: Final = frozenset(
+    ["count", "countif", "sum", "sumif", "min", "minif", "max", "maxif", "dcount", "dcountif", "avg", "avgif"]
+)
+"""Aggregates that give the same for the same rows, in whatever order they come."""
+
+_MOST_PARTS: Final = 5_000
+"""Of the conditions and keys of a group: written out over the scan's columns they may grow."""
+
+
+@dataclass(frozen=True)
+class Groups:
+    """What groups of rows must come to: of rows of one table that satisfy all `conditions`, with a time in
+    [low, high) in ticks, grouped by `keys`, there must be a group that satisfies all of `having`.
+
+    Exactly the rows that the query groups. `columns` are those of the keys, then those of the aggregates.
+    """
+
+    scan: Scan
+    conditions: tuple[Expr, ...]
+    low: int
+    high: int
+    columns: tuple[OutColumn, ...]
+    keys: tuple[Expr, ...]
+    aggregates: tuple[AggregateCall, ...]
+    having: tuple[Expr, ...]
 
 
 @dataclass(frozen=True)
@@ -50,6 +83,7 @@ class Leaf:
     conditions: tuple[Expr, ...]
     low: int | None
     high: int | None
+    groups: Groups | None = None
 
 
 Cover = tuple[Leaf, ...]
@@ -68,7 +102,7 @@ def _covers(node: Node, above: Sequence[Expr]) -> list[Cover]:
         case Values():
             return [] if node.rows else [()]
         case Apply():
-            return []
+            return _covers(node.inputs[0], ()) if node.fed else []
         case Filter():
             return _covers(node.input, (*above, *conjuncts(node.predicate)))
         case Project():
@@ -80,7 +114,9 @@ def _covers(node: Node, above: Sequence[Expr]) -> list[Cover]:
             if not node.keys:
                 return []
             keys = {c.id: key for c, key in zip(node.columns, node.keys, strict=False)}
-            return _covers(node.input, [substitute(item, keys) for item in above])
+            found = _covers(node.input, [substitute(item, keys) for item in above])
+            groups = _groups(node, above)
+            return [(replace(leaf, groups=groups),) for (leaf,) in found] if groups else found
         case Union():
             return _all_of(
                 [
@@ -124,26 +160,116 @@ def _all_of(parts: list[list[Cover]]) -> list[Cover]:
     return [tuple(leaf for part in parts for leaf in part[0])]
 
 
+def _groups(node: Aggregate, above: Sequence[Expr]) -> Groups | None:
+    """What the conditions above a grouping of one table's rows ask of the groups; None where nothing."""
+    keys = node.columns[: len(node.keys)]
+    measures = dict(zip(node.columns[len(node.keys) :], node.aggregates, strict=True))
+    by = {column.id for column in keys}
+    steady = {column.id for column, call in measures.items() if call.function.name in _MEASURES}
+    having = tuple(one for one in above if _asks_of(one, steady, by) and not _is_alone(one))
+    rows = _rows(node.input) if having else None
+    if rows is None:
+        return None
+    scan, conditions, values = rows
+    low, high, rest = _bounded(scan, conditions)
+    if low is None or high is None:
+        return None
+    asked = {id_ for one in having for id_ in references(one)}
+    used = {column: call for column, call in measures.items() if column.id in asked}
+    groups = Groups(
+        replace(scan, since=None, until=None),
+        tuple(rest),
+        low,
+        high,
+        (*keys, *used),
+        tuple(substitute(key, values) for key in node.keys),
+        tuple(
+            replace(call, args=tuple(substitute(arg, values) for arg in call.args)) for call in used.values()
+        ),
+        having,
+    )
+    return groups if _is_worth_while(groups) else None
+
+
+def _asks_of(condition: Expr, steady: set[int], keys: set[int]) -> bool:
+    """Whether a condition is one on the steady measures of a group, and its keys, alone."""
+    read = references(condition)
+    return bool(read & steady) and read <= steady | keys
+
+
+def _is_worth_while(groups: Groups) -> bool:
+    """Neither with a query inside nor grown out of hand."""
+    args = (arg for call in groups.aggregates for arg in call.args)
+    parts = [
+        part for each in (*groups.conditions, *groups.keys, *args) for part in islice(walk(each), _MOST_PARTS)
+    ]
+    return len(parts) < _MOST_PARTS and not any(isinstance(part, InQuery | ScalarQuery) for part in parts)
+
+
+def _rows(node: Node) -> tuple[Scan, list[Expr], dict[int, Expr]] | None:
+    """The scan below filters and projections, the filters' conditions, and the columns' values, both over
+    the scan's columns; None where anything else stands between."""
+    match node:
+        case Scan():
+            return node, [], {}
+        case Filter():
+            if (below := _rows(node.input)) is None:
+                return None
+            scan, conditions, values = below
+            more = [substitute(one, values) for one in conjuncts(node.predicate)]
+            return scan, [*conditions, *more], values
+        case Project():
+            if (below := _rows(node.input)) is None:
+                return None
+            scan, conditions, values = below
+            made = {
+                column.id: substitute(value, values)
+                for column, value in zip(node.columns, node.values, strict=True)
+            }
+            return scan, conditions, made
+        case Shared():
+            if (below := _rows(optimize(node.plan))) is None:
+                return None
+            scan, conditions, values = below
+            refs = {
+                c.id: ColumnRef(c.type, source) for c, source in zip(node.columns, node.sources, strict=True)
+            }
+            return scan, conditions, {id_: substitute(ref, values) for id_, ref in refs.items()}
+    return None
+
+
+def _is_alone(condition: Expr) -> bool:
+    """Whether a query stands inside: it has time bounds of its own, so it holds for one window alone."""
+    return any(isinstance(part, InQuery | ScalarQuery) for part in walk(condition))
+
+
 def _leaf(scan: Scan, above: Sequence[Expr]) -> Leaf:
     own = {column.id for column in scan.columns}
+    low, high, rest = _bounded(scan, above)
+    kept = [one for one in rest if (read := references(one)) and read <= own and not _is_alone(one)]
+    return Leaf(scan, tuple(kept), low, high)
+
+
+def _bounded(scan: Scan, conditions: Sequence[Expr]) -> tuple[int | None, int | None, list[Expr]]:
+    """The bounds [low, high) of a scan's time that conditions set, and the conditions that set none.
+
+    Stored times are whole microseconds, so that the bounds are exact as such.
+    """
     times = {c.id for c, s in zip(scan.columns, scan.stored, strict=True) if s == scan.table.time_column}
     low: int | None = None
     high: int | None = None
-    kept: list[Expr] = []
-    for condition in above:
+    rest: list[Expr] = []
+    for condition in conditions:
         match condition:
             case Call(args=(ColumnRef(id=id_), Const(type=KqlType.DATETIME, value=int() as ticks))) if (
                 id_ in times and condition.overload.name in ("<", "<=", ">", ">=")
             ):
+                past = condition.overload.name in (">", "<=")
+                bound = (ticks // _MICROSECOND + 1 if past else -(-ticks // _MICROSECOND)) * _MICROSECOND
                 if condition.overload.name in (">", ">="):
-                    low = ticks if low is None else max(low, ticks)
+                    low = bound if low is None else max(low, bound)
                 else:
-                    end = ticks + (condition.overload.name == "<=")
-                    high = end if high is None else min(high, end)
+                    high = bound if high is None else min(high, bound)
             case _:
-                read = references(condition)
-                # A query inside has time bounds of its own, so it holds for this window alone.
-                alone = any(isinstance(part, InQuery | ScalarQuery) for part in walk(condition))
-                if read and read <= own and not alone:
-                    kept.append(condition)
-    return Leaf(scan, tuple(kept), low, high)
+                rest.append(condition)
+    return low, high, rest

@@ -99,7 +99,14 @@ def make_series(binder: Binder, node: Node, operator: syntax.MakeSeries, env: En
     def put(frames: tuple[Frame, ...]) -> Sequence[Sequence[object]]:
         return _side_by_side(frames[0], frames[1], len(kept), tuple(defaults), axis, nonempty=nonempty)
 
-    return Apply((*kept, *series), (places, bounds), (places.columns, bounds.columns), put, "make-series")
+    return Apply(
+        (*kept, *series),
+        (places, bounds),
+        (places.columns, bounds.columns),
+        put,
+        "make-series",
+        fed=bool(keys),
+    )
 
 
 def _default(binder: Binder, item: syntax.MakeSeriesColumn, type_: KqlType, env: Env) -> object:
