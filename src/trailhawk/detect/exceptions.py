@@ -345,6 +345,8 @@ class Exceptions:
 
         One that cannot be applied takes nothing, and its error is told.
         """
+        import pyarrow as pa
+
         taken: list[Taken] = []
         places = list(range(result.table.num_rows))
         left = result
@@ -361,7 +363,7 @@ class Exceptions:
                 gone = set(found.places)
                 kept = [at for at in range(len(places)) if at not in gone]
                 places = [places[at] for at in kept]
-                left = replace(left, table=left.table.take(kept))
+                left = replace(left, table=left.table.take(pa.array(kept, pa.int64())))
         return Left(left, tuple(taken))
 
     def _take(self, each: RuleException, result: Result, now: datetime) -> Taken:
