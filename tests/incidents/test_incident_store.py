@@ -77,7 +77,7 @@ def test_a_graver_alert_gives_the_incident_its_title(alerts: AlertStore) -> None
     (incident,) = incidents.all()
     assert (incident.title, incident.severity) == ("Alert b", Severity.HIGH)
     assert incident.alert_ids == ("a", "b")
-    assert [change.title for change in incidents.changes(1)] == ["Alert a", "Alert b"]
+    assert [change.after.title for change in incidents.changes(1)] == ["Alert a", "Alert b"]
 
 
 def test_the_same_alert_again_changes_nothing(alerts: AlertStore) -> None:
@@ -93,7 +93,7 @@ def test_an_alert_between_two_incidents_makes_them_one(alerts: AlertStore) -> No
     assert incident.number == 1
     assert set(incident.alert_ids) == {"a", "b", "c"}
     assert incidents.incident(2) == incident
-    assert incidents.changes(2)[-1].status is Status.CLOSED
+    assert incidents.changes(2)[-1].after.status is Status.CLOSED
 
 
 def test_the_order_of_alerts_does_not_change_what_is_together(tmp_path: Path) -> None:

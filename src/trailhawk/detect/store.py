@@ -239,7 +239,8 @@ class AlertStore:
         with self.reading() as connection:
             return self.stored(connection, ids)
 
-    def stored(self, connection: sa.Connection, ids: Sequence[str]) -> tuple[Alert, ...]:
+    @staticmethod
+    def stored(connection: sa.Connection, ids: Sequence[str]) -> tuple[Alert, ...]:
         """The alerts with these ids, read inside the caller's transaction."""
         query = sa.select(_alerts.c.body).where(_alerts.c.id.in_(ids))
         return tuple(map(_alert, connection.scalars(query.order_by(_alerts.c.at, _alerts.c.sequence))))

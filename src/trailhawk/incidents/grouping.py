@@ -1,11 +1,16 @@
 """Which alerts belong to one incident.
 
-What joins is a shared AWS session, a shared access key, or a lineage: one alert is about credentials that
-the other's credentials or principal were used to get. The two must lie close in time: at most a day between
-the end of one and the start of the other. Addresses, buckets and accounts join nothing: an office shares its
-address, and a bucket its readers. A rule that turns on Sentinel's own grouping joins its own alerts that way
-too. Incidents are the connected components of this relation, so the order in which alerts come is nothing
-to it, except for Sentinel's grouping, which counts from the first alert of an incident.
+A rule that turns on Sentinel's grouping has its own alerts grouped as it says, and by nothing else: those
+that agree in what it names, within the time it names from the first alert of an incident, 150 at most.
+
+The alerts of all other rules are joined by a shared AWS session, a shared access key, or a lineage: one alert
+is about credentials that the other's credentials or principal were used to get. The two must lie close in
+time: at most a day between the end of one and the start of the other. Addresses, buckets and accounts join
+nothing: an office shares its address, and a bucket its readers. Incidents are the connected components of
+this relation.
+
+Either way the order in which alerts come is nothing to what is together in the end. `groups` says so in the
+plainest way; the store does the same piece by piece.
 """
 
 from __future__ import annotations
@@ -23,6 +28,8 @@ from trailhawk.detect.rule import Grouping, Matching, Rule
 from trailhawk.incidents.lineage import Issue
 
 WITHIN = timedelta(hours=24)
+MAX_ALERTS = 150
+"""Alerts of an incident of Sentinel's grouping; the next one begins another incident."""
 
 
 class LinkKind(Enum):
@@ -48,7 +55,8 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Linked:
-    """An alert as grouping sees it. `lookback` is set when its rule has Sentinel's grouping turned on."""
+    """An alert as grouping sees it. `lookback` is set when its rule has Sentinel's grouping turned on; then
+    its one link is of kind RULE."""
 
     alert_id: str
     started_at: datetime
@@ -56,24 +64,28 @@ class Linked:
     at: datetime
     links: tuple[Link, ...]
     lookback: timedelta | None = None
+    reopens: bool = False
+    """Whether a closed incident that it belongs to is opened again; for the grouping of rules only."""
 
 
 def linked(alert: Alert, rule: Rule | None, issues: Iterable[Issue]) -> Linked:
     """An alert with what it can share: what it names, and where its credentials came from."""
-    own = {Link(text, LinkKind.OWN) for text in _own(alert)}
-    principals = {Link(f"principal:{arn}", LinkKind.PRINCIPAL) for arn in alert.values(AWS_PRINCIPAL)}
-    above = {Link(text, LinkKind.LINEAGE) for issue in issues for text in _above(issue)}
     grouping = rule.grouping if rule else None
-    by_rule = {Link(_rule_key(alert, grouping), LinkKind.RULE)} if grouping else set()
+    if grouping is not None:
+        links = [Link(_rule_key(alert, grouping), LinkKind.RULE)]
+    else:
+        own = {Link(text, LinkKind.OWN) for text in _own(alert)}
+        principals = {Link(f"principal:{arn}", LinkKind.PRINCIPAL) for arn in alert.values(AWS_PRINCIPAL)}
+        above = {Link(text, LinkKind.LINEAGE) for issue in issues for text in _above(issue)}
+        links = sorted(own | principals | above, key=lambda link: (link.text, link.kind.value))
     return Linked(
         alert_id=alert.id,
         started_at=alert.started_at,
         ended_at=alert.ended_at,
         at=alert.at,
-        links=tuple(
-            sorted(own | principals | above | by_rule, key=lambda link: (link.text, link.kind.value))
-        ),
+        links=tuple(links),
         lookback=grouping.lookback if grouping else None,
+        reopens=bool(grouping and grouping.reopen),
     )
 
 
@@ -122,18 +134,10 @@ def _digest(value: object) -> str:
 
 def are_joined(one: Linked, other: Linked, *, within: timedelta = WITHIN) -> bool:
     """Whether two alerts belong to one incident for themselves, without a third between them."""
-    for link in one.links:
-        for peer in other.links:
-            if link.joins(peer) and _is_near(one, other, link, within):
-                return True
-    return False
-
-
-def _is_near(one: Linked, other: Linked, link: Link, within: timedelta) -> bool:
-    if link.kind is LinkKind.RULE:
-        lookback = min(one.lookback or timedelta(0), other.lookback or timedelta(0))
-        return abs(one.at - other.at) <= lookback
-    return one.started_at - other.ended_at <= within and other.started_at - one.ended_at <= within
+    if one.lookback is not None or other.lookback is not None:
+        return False
+    is_near = one.started_at - other.ended_at <= within and other.started_at - one.ended_at <= within
+    return is_near and any(link.joins(peer) for link in one.links for peer in other.links)
 
 
 def groups(alerts: Sequence[Linked], *, within: timedelta = WITHIN) -> tuple[frozenset[str], ...]:
@@ -141,9 +145,21 @@ def groups(alerts: Sequence[Linked], *, within: timedelta = WITHIN) -> tuple[fro
     left = sorted(alerts, key=lambda alert: (alert.at, alert.alert_id))
     found: list[frozenset[str]] = []
     while left:
-        members, left = _component(left[0], left[1:], within)
+        first = left[0]
+        if first.lookback is None:
+            members, left = _component(first, left[1:], within)
+        else:
+            members, left = _block(first, left, first.lookback)
         found.append(frozenset(member.alert_id for member in members))
     return tuple(found)
+
+
+def _block(first: Linked, left: list[Linked], lookback: timedelta) -> tuple[list[Linked], list[Linked]]:
+    """The alerts that Sentinel's grouping puts together with the first one; and the rest."""
+    same = [alert for alert in left if alert.links == first.links and alert.at - first.at <= lookback]
+    members = same[:MAX_ALERTS]
+    taken = {alert.alert_id for alert in members}
+    return members, [alert for alert in left if alert.alert_id not in taken]
 
 
 def _component(seed: Linked, others: list[Linked], within: timedelta) -> tuple[list[Linked], list[Linked]]:

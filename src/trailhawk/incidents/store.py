@@ -1,89 +1,221 @@
-"""Incidents in the state database: one row for each change, the last one of a number is how it stands."""
+"""Incidents as they are worked with: read, found, changed by hand, followed.
+
+Everything that changes an incident is a `Change` in the log. Whoever follows the log keeps a cursor of its
+own (`consume`), or is called inside this process when something was written (`subscribe`).
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any, Final
 
-import msgspec
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY
+from trailhawk.detect.migrate import bring_up
 from trailhawk.detect.rule import Rule, Severity
-from trailhawk.detect.store import AlertStore, Moment, metadata
+from trailhawk.detect.store import AlertStore, metadata
 from trailhawk.engine.result import Engine
-from trailhawk.errors import NotFoundError
-from trailhawk.incidents.grouping import WITHIN, Link, Linked, LinkKind, are_joined, linked
-from trailhawk.incidents.incident import Incident, Status, assemble
+from trailhawk.errors import NotFoundError, UsageError
+from trailhawk.incidents import log
+from trailhawk.incidents.change import Change, ChangeKind
+from trailhawk.incidents.grouping import Linked, linked
+from trailhawk.incidents.incident import (
+    MAX_COMMENT,
+    MAX_COMMENTS,
+    MAX_LABELS,
+    MAX_TASKS,
+    MAX_TEXT,
+    MAX_TITLE,
+    Classification,
+    Closing,
+    Comment,
+    Incident,
+    Status,
+    Task,
+    reopened,
+)
 from trailhawk.incidents.lineage import issues
+from trailhawk.incidents.migrations import LEGACY, STEPS
+from trailhawk.incidents.placing import Placing
 
-_changes = sa.Table(
-    "incident_changes",
-    metadata,
-    sa.Column("sequence", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("number", sa.Integer, nullable=False, index=True),
-    sa.Column("modified_at", Moment, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-    sqlite_autoincrement=True,
-)
+SECOND: Final = timedelta(seconds=1)
+MAX_LABEL: Final = 100
+BATCH: Final = 1_000
 
-_members = sa.Table(
-    "incident_alerts",
-    metadata,
-    sa.Column("alert_id", sa.String, primary_key=True),
-    sa.Column("number", sa.Integer, nullable=False, index=True),
-    sa.Column("started_at", Moment, nullable=False),
-    sa.Column("ended_at", Moment, nullable=False),
-    sa.Column("at", Moment, nullable=False),
-    sa.Column("lookback", sa.BigInteger),
-)
+Listener = Callable[[Change], None]
 
-_links = sa.Table(
-    "incident_links",
-    metadata,
-    sa.Column("alert_id", sa.String, sa.ForeignKey(_members.c.alert_id), primary_key=True),
-    sa.Column("link", sa.String, primary_key=True),
-    sa.Column("kind", sa.String, primary_key=True),
-    sa.Index("incident_links_link", "link"),
-)
 
-SECOND = timedelta(seconds=1)
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which incidents are wanted: those that satisfy everything that is given.
+
+    `entity` is a value that an entity has (an ARN, key, address, bucket), `rule` the id of a rule, `text` a
+    part of the title, `since` and `until` bounds of the last activity.
+    """
+
+    statuses: tuple[Status, ...] = ()
+    severities: tuple[Severity, ...] = ()
+    classification: Classification | None = None
+    owner: str | None = None
+    label: str = ""
+    rule: str = ""
+    entity: str = ""
+    text: str = ""
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERYTHING: Final = Wanted()
 
 
 class IncidentStore:
-    """Incidents, grown as alerts come in."""
+    """Incidents in the state database, grown as alerts come in."""
 
     def __init__(self, alerts: AlertStore) -> None:
         self._alerts = alerts
-        metadata.create_all(alerts.engine)
+        metadata.create_all(alerts.engine, tables=log.TABLES)
+        bring_up(alerts.engine, "incidents", STEPS, began_as=LEGACY)
+        self._listeners: list[Listener] = []
+        self._published: int | None = None
+        self._publishing = False
+        self._lock = threading.RLock()
+
+    # Reading
 
     def all(self) -> tuple[Incident, ...]:
         """Every incident as it stands, by number; those that were merged into another are left out."""
-        last = sa.select(sa.func.max(_changes.c.sequence)).group_by(_changes.c.number)
-        query = sa.select(_changes.c.body).where(_changes.c.sequence.in_(last)).order_by(_changes.c.number)
+        return self.found(EVERYTHING)
+
+    def found(self, wanted: Wanted, *, limit: int | None = None) -> tuple[Incident, ...]:
+        """The incidents that are wanted, by number; with `limit` the newest of them."""
+        query = _found(sa.select(log.incidents.c.body), wanted)
+        query = query.order_by(log.incidents.c.number.desc()).limit(limit)
         with self._alerts.reading() as connection:
-            found = [_incident(body) for body in connection.scalars(query)]
-        return tuple(incident for incident in found if incident.merged_into is None)
+            return tuple(log.decoded(body) for body in reversed(connection.scalars(query).all()))
+
+    def count(self, wanted: Wanted = EVERYTHING) -> int:
+        """How many incidents are wanted."""
+        with self._alerts.reading() as connection:
+            return connection.scalar(_found(sa.select(sa.func.count()), wanted)) or 0
 
     def incident(self, number: int) -> Incident:
         """The incident of this number, or the one it was merged into; NotFoundError when there is none."""
         with self._alerts.reading() as connection:
-            found = _latest(connection, number)
-        if found is None:
-            raise NotFoundError(f"no incident {number}", hint="`trailhawk incidents list` shows them all")
-        return found if found.merged_into is None else self.incident(found.merged_into)
+            return _incident(connection, number)
 
-    def changes(self, number: int) -> tuple[Incident, ...]:
-        """How an incident stood after each change, oldest first."""
-        query = sa.select(_changes.c.body).where(_changes.c.number == number)
+    def incidents_of(self, alert_ids: Iterable[str]) -> dict[str, int]:
+        """The numbers of the incidents these alerts are in, by alert; none for one that is in no incident."""
+        found: dict[str, int] = {}
+        member = log.members.c
         with self._alerts.reading() as connection:
-            return tuple(map(_incident, connection.scalars(query.order_by(_changes.c.sequence))))
+            for some in log.chunks(sorted(set(alert_ids))):
+                query = sa.select(member.alert_id, member.number).where(member.alert_id.in_(some))
+                found |= {str(alert_id): int(number) for alert_id, number in connection.execute(query)}
+        return found
+
+    def classifications(self) -> dict[str, str]:
+        """How the incidents that alerts are in were classified, by alert; none of those still open, or
+        closed as undetermined."""
+        table, member = log.incidents.c, log.members.c
+        query = (
+            sa.select(member.alert_id, table.classification)
+            .join(log.incidents, table.number == member.number)
+            .where(
+                table.status == Status.CLOSED.value,
+                table.classification.not_in(["", Classification.UNDETERMINED.value]),
+            )
+        )
+        with self._alerts.reading() as connection:
+            return {str(alert_id): str(how) for alert_id, how in connection.execute(query)}
 
     def alerts_of(self, incident: Incident) -> tuple[Alert, ...]:
         """The alerts of an incident, in order of the runs that raised them."""
-        return self._alerts.alerts_named(incident.alert_ids)
+        found: list[Alert] = []
+        with self._alerts.reading() as connection:
+            for some in log.chunks(incident.alert_ids):
+                found += self._alerts.stored(connection, some)
+        return tuple(sorted(found, key=lambda alert: (alert.at, alert.id)))
+
+    # The log
+
+    def changes(self, number: int) -> tuple[Change, ...]:
+        """What was done to the incident of this very number, oldest first."""
+        with self._alerts.reading() as connection:
+            return log.changes(connection, number=number)
+
+    def changes_since(self, sequence: int, *, limit: int | None = BATCH) -> tuple[Change, ...]:
+        """The changes with a higher sequence number, over all incidents, in order."""
+        with self._alerts.reading() as connection:
+            return log.changes(connection, after=sequence, limit=limit)
+
+    def last_sequence(self) -> int:
+        """The sequence number of the last change, 0 where there is none."""
+        with self._alerts.reading() as connection:
+            return log.last_sequence(connection)
+
+    def cursor(self, name: str) -> int:
+        """How far the reader of this name has come; 0 where it has not begun."""
+        with self._alerts.reading() as connection:
+            return _cursor(connection, name)
+
+    def begin_at_the_end(self, name: str) -> None:
+        """Let a reader that has not begun pass over all that has happened so far."""
+        with self._alerts.engine.begin() as connection:
+            if not _cursor(connection, name):
+                _set_cursor(connection, name, log.last_sequence(connection))
+
+    def consume(
+        self, name: str, handle: Callable[[sa.Connection, Change], None], *, limit: int = BATCH
+    ) -> int:
+        """Hand the next changes to a reader and move its cursor; how many there were.
+
+        Each change is handled in the transaction that moves the cursor, so that what `handle` writes with the
+        connection is written exactly once. An error of `handle` leaves its change to be handed over again.
+        `handle` must not use the store, which would wait for the transaction.
+        """
+        changes = self.changes_since(self.cursor(name), limit=limit)
+        done = 0
+        for change in changes:
+            with self._alerts.engine.begin() as connection:
+                if _cursor(connection, name) >= change.sequence:
+                    continue  # another process was quicker
+                handle(connection, change)
+                _set_cursor(connection, name, change.sequence)
+            done += 1
+        return done
+
+    def subscribe(self, listener: Listener) -> None:
+        """Call this with every change that is written from now on, in order, when it is committed.
+
+        Changes by hand are told at once, those that alerts make by the next `publish`. A listener may use the
+        store; what it changes is told after it returns. An error of a listener is the caller's.
+        """
+        with self._lock:
+            if self._published is None:
+                self._published = self.last_sequence()
+            self._listeners.append(listener)
+
+    def publish(self) -> None:
+        """Tell those who subscribed what has been written since the last time, by whatever process."""
+        with self._lock:
+            if self._published is None or self._publishing:
+                return
+            self._publishing = True
+            try:
+                while changes := self.changes_since(self._published):
+                    for change in changes:
+                        self._published = change.sequence
+                        for listener in self._listeners:
+                            listener(change)
+            finally:
+                self._publishing = False
+
+    # Alerts come
 
     def sink(
         self, engine: Engine, rules: Mapping[str, Rule], *, now: datetime
@@ -91,35 +223,279 @@ class IncidentStore:
         """What `detect` does with new alerts: look up their lineage, then put them into incidents."""
 
         def prepare(alerts: Sequence[Alert]) -> Callable[[sa.Connection], None]:
-            wanted = [alert for alert in alerts if _makes_incident(alert, rules.get(alert.rule_id))]
+            wanted = [alert for alert in alerts if makes_incident(alert, rules.get(alert.rule_id))]
             found = [_with_lineage(alert, rules.get(alert.rule_id), engine, now) for alert in wanted]
-            return lambda connection: self.add(connection, wanted, found)
+
+            def write(connection: sa.Connection) -> None:
+                self.add(connection, wanted, found)
+
+            return write
 
         return prepare
 
-    def add(self, connection: sa.Connection, alerts: Iterable[Alert], found: Iterable[Linked]) -> None:
-        """Put alerts that are already stored into incidents; one that is in an incident stays there."""
+    def add(
+        self, connection: sa.Connection, alerts: Iterable[Alert], found: Iterable[Linked]
+    ) -> tuple[Change, ...]:
+        """Put alerts that are already stored into incidents; one that is in an incident stays there, and
+        joins it with others by what is newly known of its lineage."""
+        placing = Placing(connection, self._alerts)
         for alert, each in sorted(zip(alerts, found, strict=True), key=lambda pair: (pair[0].at, pair[0].id)):
-            if not _is_member(connection, alert.id):
-                self._place(connection, alert, each)
+            placing.place(alert, each)
+        return placing.finish()
 
-    def _place(self, connection: sa.Connection, alert: Alert, each: Linked) -> None:
-        numbers = _numbers(connection, each)
-        number = min(numbers) if numbers else _next_number(connection)
-        _add_member(connection, each, number)
-        for other in numbers - {number}:
-            connection.execute(sa.update(_members).where(_members.c.number == other).values(number=number))
-        members = sa.select(_members.c.alert_id).where(_members.c.number == number)
-        alerts = self._alerts.stored(connection, connection.scalars(members).all())
-        before = _latest(connection, number)
-        status = before.status if before else Status.NEW
-        _write(connection, replace(assemble(number, alerts), status=status), alert.at)
-        for other in sorted(numbers - {number}):
-            if merged := _latest(connection, other):
-                _write(connection, replace(merged, status=Status.CLOSED, merged_into=number), alert.at)
+    # Changes by hand
+
+    def set(
+        self,
+        number: int,
+        *,
+        by: str,
+        now: datetime,
+        status: Status | None = None,
+        severity: Severity | None = None,
+        owner: str | None = None,
+        title: str | None = None,
+        description: str | None = None,
+        add_labels: Iterable[str] = (),
+        remove_labels: Iterable[str] = (),
+    ) -> Change | None:
+        """Change what is given, as one change; None where nothing was different.
+
+        An empty owner is nobody. What is set here stays when alerts come. An incident is closed by `close`.
+        Raises NotFoundError, and UsageError for what cannot be meant.
+        """
+        if status is Status.CLOSED:
+            raise UsageError("an incident is closed with a classification", hint="see `incidents close`")
+        members = {"severity": severity, "owner": owner, "title": title, "description": description}
+        for name, value in members.items():
+            if isinstance(value, str):
+                members[name] = _text(name, value, MAX_TEXT if name == "description" else MAX_TITLE)
+        if title is not None and not members["title"]:
+            raise UsageError("a title is no empty text")
+        given = {name: value for name, value in members.items() if value is not None}
+        new_labels, old_labels = _labels(add_labels), {label.lower() for label in _labels(remove_labels)}
+
+        def change(incident: Incident) -> Incident:
+            kept = [label for label in incident.labels if label.lower() not in old_labels]
+            known = {label.lower() for label in kept}
+            labels = (*kept, *(label for label in new_labels if label.lower() not in known))
+            if len(labels) > MAX_LABELS:
+                raise UsageError(f"an incident has {MAX_LABELS} labels at most")
+            fixed = [name for name in given if name != "owner" and name not in incident.set_by_hand]
+            changes: dict[str, Any] = dict(given)  # by the name of the member
+            after = replace(incident, **changes, labels=labels, set_by_hand=(*incident.set_by_hand, *fixed))
+            if status is None or status is incident.status:
+                return after
+            if incident.status is Status.CLOSED:
+                after = reopened(after)
+            return replace(after, status=status)
+
+        is_reopened = status is not None and self.incident(number).status is Status.CLOSED
+        kind = ChangeKind.REOPENED if is_reopened else ChangeKind.UPDATED
+        return self._change(number, change, kind, by=by, now=now)
+
+    def close(self, number: int, closing: Closing, *, by: str, now: datetime) -> Change | None:
+        """Close an incident, or classify a closed one otherwise; a comment of the closing is kept with it."""
+
+        def change(incident: Incident) -> Incident:
+            closed_at = incident.closed_at if incident.status is Status.CLOSED else now
+            return replace(incident, status=Status.CLOSED, closing=closing, closed_at=closed_at)
+
+        return self._change(number, change, ChangeKind.CLOSED, by=by, now=now)
+
+    def reopen(self, number: int, *, by: str, now: datetime) -> Change | None:
+        """Open a closed incident again, as Active; None where it is not closed."""
+
+        def change(incident: Incident) -> Incident:
+            return reopened(incident) if incident.status is Status.CLOSED else incident
+
+        return self._change(number, change, ChangeKind.REOPENED, by=by, now=now)
+
+    def comment(self, number: int, text: str, *, by: str, now: datetime) -> Change | None:
+        """Add a comment."""
+        text = _text("comment", text, MAX_COMMENT)
+        if not text:
+            raise UsageError("a comment is no empty text")
+
+        def change(incident: Incident) -> Incident:
+            if len(incident.comments) >= MAX_COMMENTS:
+                raise UsageError(f"an incident has {MAX_COMMENTS} comments at most")
+            place = max((comment.id for comment in incident.comments), default=0) + 1
+            return replace(incident, comments=(*incident.comments, Comment(place, now, by, text)))
+
+        return self._change(number, change, ChangeKind.COMMENTED, by=by, now=now)
+
+    def add_task(
+        self, number: int, title: str, *, by: str, now: datetime, description: str = ""
+    ) -> Change | None:
+        """Add something to do."""
+        title = _text("task", title, MAX_TITLE)
+        description = _text("description", description, MAX_TEXT)
+        if not title:
+            raise UsageError("a task is no empty text")
+
+        def change(incident: Incident) -> Incident:
+            if len(incident.tasks) >= MAX_TASKS:
+                raise UsageError(f"an incident has {MAX_TASKS} tasks at most")
+            place = max((task.id for task in incident.tasks), default=0) + 1
+            return replace(incident, tasks=(*incident.tasks, Task(place, title, description, now, by)))
+
+        return self._change(number, change, ChangeKind.TASK, by=by, now=now)
+
+    def set_task(
+        self, number: int, task_id: int, *, by: str, now: datetime, done: bool = True
+    ) -> Change | None:
+        """Mark a task as done, or as open again; NotFoundError where the incident has no such task."""
+
+        def change(incident: Incident) -> Incident:
+            if task_id not in {task.id for task in incident.tasks}:
+                raise NotFoundError(f"incident {incident.number} has no task {task_id}")
+            state = {"done_at": now, "done_by": by} if done else {"done_at": None, "done_by": ""}
+            changes: dict[str, Any] = dict(state)  # by the name of the member
+            tasks = [
+                replace(task, **changes) if task.id == task_id and bool(task.done_at) != done else task
+                for task in incident.tasks
+            ]
+            return replace(incident, tasks=tuple(tasks))
+
+        return self._change(number, change, ChangeKind.TASK, by=by, now=now)
+
+    def merge(self, number: int, others: Iterable[int], *, by: str, now: datetime) -> Change:
+        """Put other incidents into this one; the change of this one. What was split before may be merged."""
+        with self._alerts.engine.begin() as connection:
+            into = _incident(connection, number)
+            gone = {_incident(connection, other).number for other in others} - {into.number}
+            if not gone:
+                raise UsageError(f"there is nothing to merge with incident {into.number}")
+            placing = Placing(connection, self._alerts)
+            for other in sorted(gone):
+                placing.absorb(other, into.number, now)
+            changes = placing.finish(by=by, at=now)
+        self.publish()
+        return next(change for change in changes if change.number == into.number)
+
+    def split(self, number: int, alert_ids: Iterable[str], *, by: str, now: datetime) -> Change:
+        """Put some of an incident's alerts into an incident of their own; the change that began it.
+
+        No alert that comes later joins the two again by itself. UsageError for alerts that are not in it, and
+        where none would be left.
+        """
+        with self._alerts.engine.begin() as connection:
+            source = _incident(connection, number)
+            wanted = _alerts_named(source, alert_ids)
+            placing = Placing(connection, self._alerts)
+            made = placing.take_out(source.number, wanted, now)
+            changes = placing.finish(by=by, at=now)
+        self.publish()
+        return next(change for change in changes if change.number == made)
+
+    def _change(
+        self, number: int, change: Callable[[Incident], Incident], kind: ChangeKind, *, by: str, now: datetime
+    ) -> Change | None:
+        with self._alerts.engine.begin() as connection:
+            before = _incident(connection, number)
+            stands = log.stands(connection, before.number)
+            facts = stands[1] if stands else None
+            after = change(before)
+            if after == before:
+                return None
+            written = log.write(connection, before, after, facts, kind=kind, by=by, at=now)
+        self.publish()
+        return written
 
 
-def _makes_incident(alert: Alert, rule: Rule | None) -> bool:
+def _found(query: sa.Select[Any], wanted: Wanted) -> sa.Select[Any]:
+    table = log.incidents.c
+    query = query.where(table.merged_into.is_(None))
+    if wanted.statuses:
+        query = query.where(table.status.in_([status.value for status in wanted.statuses]))
+    if wanted.severities:
+        query = query.where(table.severity.in_([severity.rank for severity in wanted.severities]))
+    if wanted.classification is not None:
+        query = query.where(table.classification == wanted.classification.value)
+    if wanted.owner is not None:
+        query = query.where(table.owner == wanted.owner)
+    if wanted.since is not None:
+        query = query.where(table.last_activity >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(table.last_activity < wanted.until)
+    if wanted.text:
+        query = query.where(sa.func.lower(table.title).contains(wanted.text.lower(), autoescape=True))
+    name = log.names.c
+    for kind, value in ((log.LABEL, wanted.label.lower()), (log.RULE, wanted.rule)):
+        if value:
+            named = sa.select(name.number).where(name.value == value, name.kind == kind)
+            query = query.where(table.number.in_(named))
+    if wanted.entity:
+        named = sa.select(name.number).where(
+            name.value == wanted.entity, name.kind.not_in([log.LABEL, log.RULE])
+        )
+        query = query.where(table.number.in_(named))
+    return query
+
+
+def _incident(connection: sa.Connection, number: int) -> Incident:
+    """The incident of this number or the one it went into, however many steps away."""
+    asked = number
+    while (stands := log.stands(connection, number)) is not None:
+        incident, _ = stands
+        if incident.merged_into is None:
+            return incident
+        number = incident.merged_into
+    raise NotFoundError(f"no incident {asked}", hint="`trailhawk incidents list` shows them all")
+
+
+def _alerts_named(incident: Incident, alert_ids: Iterable[str]) -> list[str]:
+    """The incident's alerts of these ids, or of beginnings of ids that only one of them has."""
+    found: list[str] = []
+    for wanted in alert_ids:
+        named = [alert_id for alert_id in incident.alert_ids if alert_id.startswith(wanted) and wanted]
+        exact = [alert_id for alert_id in named if alert_id == wanted] or named
+        if len(exact) != 1:
+            what = "no alert" if not exact else "more than one alert"
+            raise UsageError(
+                f"incident {incident.number} has {what} '{wanted}'",
+                hint=f"`trailhawk incidents show {incident.number} --format json` has their ids",
+            )
+        found.append(exact[0])
+    found = list(dict.fromkeys(found))
+    if not found or len(found) == len(incident.alert_ids):
+        raise UsageError(
+            "a split leaves some alerts on either side", hint=f"there are {len(incident.alert_ids)} alerts"
+        )
+    return found
+
+
+def _text(name: str, text: str, most: int) -> str:
+    text = text.strip()
+    if len(text) > most:
+        raise UsageError(f"the {name} is longer than {most:,} characters")
+    if "\0" in text:
+        raise UsageError(f"the {name} holds a NUL character")
+    return text
+
+
+def _labels(labels: Iterable[str]) -> list[str]:
+    found = [_text("label", label, MAX_LABEL) for label in labels]
+    if not all(found):
+        raise UsageError("a label is no empty text")
+    return list({label.lower(): label for label in found}.values())
+
+
+def _cursor(connection: sa.Connection, name: str) -> int:
+    query = sa.select(log.cursors.c.sequence).where(log.cursors.c.name == name)
+    return connection.scalar(query) or 0
+
+
+def _set_cursor(connection: sa.Connection, name: str, sequence: int) -> None:
+    moved = connection.execute(
+        sa.update(log.cursors).where(log.cursors.c.name == name).values(sequence=sequence)
+    )
+    if not moved.rowcount:
+        connection.execute(sa.insert(log.cursors).values(name=name, sequence=sequence))
+
+
+def makes_incident(alert: Alert, rule: Rule | None) -> bool:
     """As the rule says; where it says nothing, an Informational alert stays an alert."""
     if rule is not None and rule.create_incident is not None:
         return rule.create_incident
@@ -127,70 +503,8 @@ def _makes_incident(alert: Alert, rule: Rule | None) -> bool:
 
 
 def _with_lineage(alert: Alert, rule: Rule | None, engine: Engine, now: datetime) -> Linked:
+    if rule is not None and rule.grouping is not None:
+        return linked(alert, rule, ())
     keys = alert.values(AWS_ACCESS_KEY)
     found = issues(engine, keys, start=alert.started_at, end=alert.ended_at + SECOND, now=now)
     return linked(alert, rule, found)
-
-
-def _is_member(connection: sa.Connection, alert_id: str) -> bool:
-    query = sa.select(_members.c.alert_id).where(_members.c.alert_id == alert_id)
-    return connection.scalar(query) is not None
-
-
-def _numbers(connection: sa.Connection, each: Linked) -> set[int]:
-    """The incidents that hold an alert joined with this one."""
-    texts = [link.text for link in each.links]
-    if not texts:
-        return set()
-    near = sa.select(_links.c.alert_id).where(_links.c.link.in_(texts))
-    found = connection.execute(sa.select(_members).where(_members.c.alert_id.in_(near))).all()
-    links: dict[str, list[Link]] = {}
-    for row in connection.execute(sa.select(_links).where(_links.c.alert_id.in_(near))):
-        links.setdefault(row.alert_id, []).append(Link(row.link, LinkKind(row.kind)))
-    return {row.number for row in found if are_joined(_linked(row, links[row.alert_id]), each, within=WITHIN)}
-
-
-def _linked(row: sa.Row[tuple[object, ...]], links: Sequence[Link]) -> Linked:
-    lookback = None if row.lookback is None else timedelta(microseconds=row.lookback)
-    return Linked(row.alert_id, row.started_at, row.ended_at, row.at, tuple(links), lookback)
-
-
-def _add_member(connection: sa.Connection, each: Linked, number: int) -> None:
-    connection.execute(
-        sa.insert(_members),
-        {
-            "alert_id": each.alert_id,
-            "number": number,
-            "started_at": each.started_at,
-            "ended_at": each.ended_at,
-            "at": each.at,
-            "lookback": None if each.lookback is None else each.lookback // timedelta(microseconds=1),
-        },
-    )
-    rows = [{"alert_id": each.alert_id, "link": link.text, "kind": link.kind.value} for link in each.links]
-    if rows:
-        connection.execute(sa.insert(_links), rows)
-
-
-def _next_number(connection: sa.Connection) -> int:
-    return (connection.scalar(sa.select(sa.func.max(_changes.c.number))) or 0) + 1
-
-
-def _latest(connection: sa.Connection, number: int) -> Incident | None:
-    query = sa.select(_changes.c.body).where(_changes.c.number == number)
-    body = connection.scalar(query.order_by(_changes.c.sequence.desc()).limit(1))
-    return None if body is None else _incident(body)
-
-
-def _write(connection: sa.Connection, incident: Incident, at: datetime) -> None:
-    changed = replace(incident, modified_at=max(at, incident.modified_at))
-    row = {
-        "number": changed.number,
-        "modified_at": changed.modified_at,
-        "body": msgspec.json.encode(changed),
-    }
-    connection.execute(sa.insert(_changes), row)
-
-
-def _incident(body: bytes) -> Incident:
-    return msgspec.json.decode(body, type=Incident)
