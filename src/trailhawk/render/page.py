@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 MOST_EVENTS = 500
 MOST_OBJECTS = 500
 _MOST_MARKS = 400
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|!~&])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]#|!~])")
 
 
 def report_page(case: Case) -> str:
@@ -242,7 +242,7 @@ def _spaced(tactic: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", visible(text))
+    return _MARKDOWN.sub(r"\\\1", escape(visible(text)))
 
 
 def _fenced(text: str) -> str:
