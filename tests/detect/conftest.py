@@ -9,13 +9,14 @@ import pytest
 
 from trailhawk import connectors, sources
 from trailhawk.detect.content import functions
+from trailhawk.detect.intel.table import THREAT_INTEL
 from trailhawk.detect.proof import Holding
 from trailhawk.detect.security_alert import SECURITY_ALERT
 from trailhawk.engine.duckdb import DuckDBEngine, Limits
 from trailhawk.kql.schema import Table
 from trailhawk.lake.catalog import Lake
 
-TABLES = [*sources.TABLES, *connectors.TABLES, SECURITY_ALERT]
+TABLES = [*sources.TABLES, *connectors.TABLES, SECURITY_ALERT, THREAT_INTEL]
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ COMMANDS = (
     "query",
     "functions",
     "watchlist",
+    "intel",
     "rules",
     "hunt",
     "coverage",
