@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.hunt import Hunted
+    from trailhawk.detect.intel.store import IntelStore
     from trailhawk.detect.proof import Outcome
     from trailhawk.detect.refetch import Dropped
     from trailhawk.detect.rule import Rule
@@ -135,11 +136,12 @@ class Workspace:
     @cached_property
     def lake(self) -> Lake:
         from trailhawk.connectors import TABLES as INTAKE_TABLES
+        from trailhawk.detect.intel.table import THREAT_INTEL
         from trailhawk.detect.security_alert import SECURITY_ALERT
         from trailhawk.detect.watchlist_table import WATCHLIST
         from trailhawk.lake import Lake
 
-        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, SECURITY_ALERT, WATCHLIST])
+        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, SECURITY_ALERT, WATCHLIST, THREAT_INTEL])
 
     def _lake_place(self) -> Path | S3:
         """Where the settings put the lake: the home's folder `lake`, another folder, a bucket."""
@@ -247,6 +249,13 @@ class Workspace:
         from trailhawk.detect.watchlists import WatchlistStore
 
         return WatchlistStore(self.alerts.engine)
+
+    @cached_property
+    def intel(self) -> IntelStore:
+        """The indicators of threat intelligence, which stand in the lake."""
+        from trailhawk.detect.intel.store import IntelStore
+
+        return IntelStore(self.lake.apart(), self.engine)
 
     @cached_property
     def incidents(self) -> IncidentStore:
@@ -764,6 +773,7 @@ class Workspace:
     def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
         """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
         rules = self.rules(fault=fault)
+        self.intel.republish(self.clock())
         done = self._scheduler.round(self._rule_engine, rules, self._history_tables())
         if done.alerts:
             self.export()
