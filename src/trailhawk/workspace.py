@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.alert import Alert
     from trailhawk.detect.backtest import Backtest, Preview
     from trailhawk.detect.canary import Canary, LastCanary, Scratch
+    from trailhawk.detect.bookmarks import BookmarkStore
     from trailhawk.detect.coverage import Coverage
     from trailhawk.detect.exceptions import ExceptionStore, RuleException
     from trailhawk.detect.filters import FilterStore
@@ -136,12 +137,14 @@ class Workspace:
     @cached_property
     def lake(self) -> Lake:
         from trailhawk.connectors import TABLES as INTAKE_TABLES
+        from trailhawk.detect.bookmark_table import HUNTING_BOOKMARK
         from trailhawk.detect.intel.table import THREAT_INTEL
         from trailhawk.detect.security_alert import SECURITY_ALERT
         from trailhawk.detect.watchlist_table import WATCHLIST
         from trailhawk.lake import Lake
 
-        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, SECURITY_ALERT, WATCHLIST, THREAT_INTEL])
+        own = (SECURITY_ALERT, WATCHLIST, HUNTING_BOOKMARK, THREAT_INTEL)
+        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, *own])
 
     def _lake_place(self) -> Path | S3:
         """Where the settings put the lake: the home's folder `lake`, another folder, a bucket."""
@@ -230,19 +233,34 @@ class Workspace:
         exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
         return watchlist_rows(self.watchlists.pending(exported, limit=None))
 
+    def bookmark_rows(self, snapshot: Files) -> pa.Table:
+        """What happened to the bookmarks that this state of the lake does not hold yet."""
+        from trailhawk.detect.bookmark_table import bookmark_rows
+        from trailhawk.lake.catalog import Snapshot
+
+        exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
+        return bookmark_rows(self.bookmarks.pending(exported, limit=None))
+
     def export(self) -> None:
-        """Hand what the state database has and the lake has not to the lake: alerts and watchlists."""
-        from trailhawk.detect.export import export_alerts, export_watchlists
+        """Hand what the state database has and the lake lacks to the lake."""
+        from trailhawk.detect.export import export_alerts, export_bookmarks, export_watchlists
 
         lake, now = self.lake.apart(), self.clock()
         export_alerts(self.alerts, lake, now=now)
         export_watchlists(self.watchlists, lake, now=now)
+        export_bookmarks(self.bookmarks, lake, now=now)
 
     @cached_property
     def alerts(self) -> AlertStore:
         from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 
         return AlertStore(open_state(self.settings.state.url or sqlite_url(self.home / "state.db")))
+
+    @cached_property
+    def bookmarks(self) -> BookmarkStore:
+        from trailhawk.detect.bookmarks import BookmarkStore
+
+        return BookmarkStore(self.alerts.engine)
 
     @cached_property
     def watchlists(self) -> WatchlistStore:
@@ -816,6 +834,14 @@ class Workspace:
             known = self._read_by[rule.query] = frozenset(scan.table.name for scan in scans(plan))
         return known
 
+    def tables_read(self, text: str) -> tuple[str, ...]:
+        """The tables of the lake that a query reads, by name; QueryError where it does not compile."""
+        from trailhawk.kql.passes import scans
+
+        plan = self.engine.compiled(text, now=self.clock()).plan
+        known = set(self.lake.table_names())
+        return tuple(sorted({scan.table.name for scan in scans(plan)} & known))
+
     def report(self, number: int) -> Report:
         """All that is known of the incident of this number; NotFoundError where there is none."""
         from trailhawk.incidents.report import report
@@ -995,15 +1021,17 @@ class _Relations(Mapping[str, "Callable[[Files], pa.Table]"]):
             return self._workspace.alert_rows
         if name == "Watchlist":
             return self._workspace.watchlist_rows
+        if name == "HuntingBookmark":
+            return self._workspace.bookmark_rows
         if _is_watchlist(name):
             return lambda _: self._workspace.watchlists.rows(name)
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("SecurityAlert", "Watchlist", WATCHLIST_ALIASES))
+        return iter(("SecurityAlert", "Watchlist", "HuntingBookmark", WATCHLIST_ALIASES))
 
     def __len__(self) -> int:
-        return 3
+        return 4
 
 
 def _is_watchlist(name: str) -> bool:

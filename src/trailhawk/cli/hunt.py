@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,16 +18,23 @@ from trailhawk.cli.options import (
     fail,
     group,
     left_out,
+    tell,
     workspace_of,
 )
-from trailhawk.cli.times import moment, time_range
-from trailhawk.errors import QueryError, UsageError
-from trailhawk.render.output import Format, RowFormat, Shown, show_list, show_result
+from trailhawk.cli.times import duration, moment, time_range
+from trailhawk.errors import NotFoundError, QueryError, UsageError
+from trailhawk.render.output import Format, RowFormat, Shown, show_list, show_one, show_result
 
 if TYPE_CHECKING:
+    from trailhawk.detect.bookmarks import Bookmark
     from trailhawk.detect.hunt import Hunted
+    from trailhawk.detect.livestream import Arrived
+    from trailhawk.detect.rule import Rule
+    from trailhawk.workspace import Workspace
 
 app = group("The hunting queries.")
+bookmarks = group("Rows to keep, with notes, tags and entities.")
+app.add_typer(bookmarks, name="bookmark")
 
 HuntsOption = Annotated[
     list[Path] | None,
@@ -136,3 +146,320 @@ def _show_hunted(found: tuple[Hunted, ...], form: Format) -> None:
         Shown("reason", "why not"),
     ]
     show_list(rows, columns, form, empty="no hunts")
+
+
+# --- live --------------------------------------------------------------------------------------------------
+
+
+class LiveFormat(StrEnum):
+    """How arriving rows are printed."""
+
+    TABLE = "table"
+    JSONL = "jsonl"
+
+
+@app.command(
+    "live",
+    epilog=examples(
+        "trailhawk hunt live \"AwsCalls | where EventName == 'ConsoleLogin'\"",
+        "trailhawk hunt live what-root-did --every 1m --format jsonl | tee -a rows.jsonl",
+        "trailhawk hunt live AWSGuardDuty --since 2h",
+    ),
+)
+def hunt_live(
+    context: typer.Context,
+    what: Annotated[str, typer.Argument(metavar="QUERY|HUNT", help="KQL, or a hunt as 'hunt run' takes it.")],
+    every: Annotated[
+        str, typer.Option("--every", metavar="SPAN", help="How often to look: 30s, 5m.")
+    ] = "30s",
+    since: Annotated[
+        str, typer.Option("--since", metavar="SPAN", help="Begin with what arrived so long before.")
+    ] = "0s",
+    folders: HuntsOption = None,
+    form: Annotated[
+        LiveFormat, typer.Option("--format", help="How the rows are printed.")
+    ] = LiveFormat.TABLE,
+    rows: Annotated[
+        int, typer.Option("--rows", metavar="N", help="Most rows printed of one look.", min=1)
+    ] = 1_000,
+) -> None:
+    """Run a query over what arrives, and print its rows as they come.
+
+    Goes by the time of ingestion, so that late logs are seen too; no row is
+    printed twice. Each look sees only what arrived since the last one, as an NRT
+    rule does; watchlists are whole. Ctrl-C ends it.
+    """
+    import threading
+
+    from trailhawk.cli.signals import stopped_by_signals
+    from trailhawk.detect.livestream import Livestream, stream
+    from trailhawk.errors import LakeError, LimitError
+
+    step, back = _span("--every", every, least=1), _span("--since", since, least=0)
+    workspace = workspace_of(context)
+    text, _ = _query_or_hunt(workspace, what, folders)
+    try:
+        tables = workspace.tables_read(text)
+    except QueryError as error:
+        raise typer.Exit(fail(error.render(text), EXIT_FAILURE)) from None
+    if not tables:
+        raise UsageError("the query reads no table of logs, so nothing can arrive for it")
+    live = Livestream(workspace.engine, text, tables=tables, start=workspace.clock() - back, most=rows)
+    stop = threading.Event()
+    tell(f"watching {', '.join(tables)} every {every}; Ctrl-C ends it")
+    with stopped_by_signals(stop):
+        stream(
+            live,
+            clock=workspace.clock,
+            wait=stop.wait,
+            every=step,
+            tell=lambda arrived: _print_arrived(arrived, form),
+            fail=lambda error: tell(f"{error}; tried again in {every}"),
+            retried=(LimitError, LakeError),
+        )
+
+
+def _span(option: str, text: str, *, least: int) -> timedelta:
+    found = duration(text)
+    if found is None or found < timedelta(seconds=least):
+        raise UsageError(f"{option} '{text}' is no span", hint="write 30s, 5m or 1h")
+    return found
+
+
+def _print_arrived(arrived: Arrived, form: LiveFormat) -> None:
+    from trailhawk.render.console import results
+    from trailhawk.render.table import print_rows
+    from trailhawk.render.text import to_json
+
+    if form is LiveFormat.JSONL:
+        for row in arrived.rows:
+            print(to_json(row), flush=True)
+    else:
+        print_rows(
+            results(), arrived.columns, [[row[name] for name in arrived.columns] for row in arrived.rows]
+        )
+    if arrived.more:
+        tell(f"{arrived.more:,} more rows arrived and are not printed; see --rows")
+
+
+def _query_or_hunt(
+    workspace: Workspace, text: str, folders: Iterable[Path] | None
+) -> tuple[str, Rule | None]:
+    """The query that is meant: a hunt's where the text names one, and then the hunt, else the text itself."""
+    from trailhawk.detect.rulebook import named
+
+    if "|" in text or "\n" in text:
+        return text, None
+    try:
+        found = named(workspace.hunts(folders or (), fault=left_out), text)
+    except NotFoundError:
+        return text, None
+    return found.query, found
+
+
+# --- bookmarks ---------------------------------------------------------------------------------------------
+
+BookmarkArgument = Annotated[
+    str, typer.Argument(metavar="ID", help="Its id, or a beginning that only it has.")
+]
+TagsOption = Annotated[list[str] | None, typer.Option("--tag", metavar="TAG", help="A tag; may be repeated.")]
+
+
+@bookmarks.command(
+    "add",
+    epilog=examples(
+        "trailhawk hunt bookmark add --hunt what-root-did --row 2 --note 'nobody knows why' --tag case-7",
+        "trailhawk hunt bookmark add --query \"AwsCalls | where EventName == 'StopLogging'\" --row 1"
+        " --map AwsPrincipal.Arn=Principal",
+    ),
+)
+def bookmark_add(
+    context: typer.Context,
+    query: Annotated[str, typer.Option("--query", metavar="KQL", help="The query whose row is kept.")] = "",
+    hunt_name: Annotated[
+        str, typer.Option("--hunt", metavar="HUNT", help="The hunt whose row is kept, instead of a query.")
+    ] = "",
+    row: Annotated[
+        int,
+        typer.Option("--row", metavar="N", help="Which row, from 1; not needed where there is one.", min=0),
+    ] = 0,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="What there is to say.")] = "",
+    name: Annotated[str, typer.Option("--name", metavar="TEXT", help="A name; else its first entity.")] = "",
+    tags: TagsOption = None,
+    like: Annotated[
+        str,
+        typer.Option("--like", metavar="RULE", help="Take the entities as this rule or hunt maps columns."),
+    ] = "",
+    maps: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="TYPE.ID=COLUMN", help="An entity from a column; may be repeated."),
+    ] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--entity", metavar="TYPE.ID=VALUE", help="An entity by its value; may be repeated."),
+    ] = None,
+    timespan: Annotated[
+        str, typer.Option("--timespan", metavar="SPAN", help="Only rows of this time: 7d, or start/end.")
+    ] = "",
+    now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
+    folders: HuntsOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Keep a row of a query's or a hunt's result.
+
+    Its entities are those that the hunt's entityMappings find in the row (or
+    those of the rule named by --like), and those given by --map and --entity.
+    """
+    from getpass import getuser
+
+    from trailhawk.detect.bookmarks import bookmark, given_entity, given_mapping
+    from trailhawk.detect.hunt import DAY, hunt
+    from trailhawk.detect.rulebook import named
+    from trailhawk.engine.result import TimeRange
+    from trailhawk.render.text import to_json
+
+    if bool(query) == bool(hunt_name):
+        raise UsageError("give a query or a hunt")
+    mappings, entities = (
+        [given_mapping(each) for each in maps or ()],
+        [given_entity(each) for each in given or ()],
+    )
+    workspace = workspace_of(context)
+    at = moment(now) if now else workspace.clock()
+    start, end = time_range(timespan, at) if timespan else (None, at)
+    chosen = named(workspace.hunts(folders or (), fault=left_out), hunt_name) if hunt_name else None
+    model = workspace.rule(like) if like else chosen
+    text = chosen.query if chosen else query
+    try:
+        if chosen:
+            picked = TimeRange(start or at - DAY, end)
+            result = hunt(workspace.engine, text, now=at, picked=picked)
+        else:
+            result = workspace.query(text, now=at, window=TimeRange(start, end) if timespan else None)
+    except QueryError as error:
+        raise typer.Exit(fail(error.render(text), EXIT_FAILURE)) from None
+    found = result.rows()
+    if not found:
+        raise UsageError("the query gives no row to keep")
+    if row > len(found) or (not row and len(found) > 1):
+        raise UsageError(f"the query gives {len(found):,} rows", hint="say which by --row")
+    kept = found[max(row, 1) - 1]
+    made = workspace.bookmarks.add(
+        bookmark(
+            kept,
+            to_json(kept),
+            query=text,
+            query_start=start,
+            query_end=end or at,
+            mappings=[*(model.entity_mappings if model else ()), *mappings],
+            given=entities,
+            name=name,
+            notes=note,
+            tags=tags or (),
+            now=workspace.clock(),
+            by=getuser(),
+        )
+    )
+    workspace.export()
+    show_one(_shown(made), form)
+
+
+@bookmarks.command(
+    "list", epilog=examples("trailhawk hunt bookmark list", "trailhawk hunt bookmark list --tag case-7")
+)
+def bookmark_list(
+    context: typer.Context,
+    tag: Annotated[str, typer.Option("--tag", metavar="TAG", help="Only those that have it.")] = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the bookmarks, the newest first."""
+    found = [_shown(each) for each in workspace_of(context).bookmarks.all(tag=tag)]
+    columns = [
+        Shown("short", "id"),
+        Shown("name", "name"),
+        Shown("notes", "note"),
+        Shown("tags", "tags"),
+        Shown("event_time", "event"),
+        Shown("created_at", "made"),
+        Shown("created_by", "by"),
+    ]
+    show_list(found, columns, form, empty="no bookmarks")
+
+
+@bookmarks.command("show", epilog=examples("trailhawk hunt bookmark show 3f0a"))
+def bookmark_show(
+    context: typer.Context, bookmark_id: BookmarkArgument, form: FormatOption = Format.TABLE
+) -> None:
+    """Show a bookmark with its row, entities and history."""
+    store = workspace_of(context).bookmarks
+    found = store.one(bookmark_id)
+    history = [
+        {
+            "at": each.bookmark.updated_at,
+            "by": each.bookmark.updated_by,
+            "notes": each.bookmark.notes,
+            "tags": list(each.bookmark.tags),
+        }
+        for each in store.history(found.id)
+    ]
+    show_one({**_shown(found), "history": history}, form)
+
+
+@bookmarks.command(
+    "edit", epilog=examples("trailhawk hunt bookmark edit 3f0a --note 'it was the backup' --tag closed")
+)
+def bookmark_edit(
+    context: typer.Context,
+    bookmark_id: BookmarkArgument,
+    note: Annotated[
+        str | None, typer.Option("--note", metavar="TEXT", help="A note instead of the old.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="TEXT", help="A name instead of the old.")
+    ] = None,
+    tags: Annotated[
+        list[str] | None,
+        typer.Option("--tag", metavar="TAG", help="A tag instead of the old ones; may be repeated."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Change the note, the name or the tags of a bookmark."""
+    from getpass import getuser
+
+    if note is None and name is None and not tags:
+        raise UsageError("give --note, --name or --tag")
+    workspace = workspace_of(context)
+    changed = workspace.bookmarks.change(
+        bookmark_id, name=name, notes=note, tags=tags or None, now=workspace.clock(), by=getuser()
+    )
+    workspace.export()
+    show_one(_shown(changed), form)
+
+
+@bookmarks.command("remove", epilog=examples("trailhawk hunt bookmark remove 3f0a"))
+def bookmark_remove(
+    context: typer.Context, bookmark_id: BookmarkArgument, form: FormatOption = Format.TABLE
+) -> None:
+    """Take a bookmark away; the table HuntingBookmark keeps what it held."""
+    from getpass import getuser
+
+    workspace = workspace_of(context)
+    gone = workspace.bookmarks.remove(bookmark_id, now=workspace.clock(), by=getuser())
+    workspace.export()
+    show_one(_shown(gone), form)
+
+
+def _shown(each: Bookmark) -> Mapping[str, object]:
+    """A bookmark for people and scripts; `row` is the row as an object."""
+    import json
+
+    from trailhawk.detect.entities import as_json
+    from trailhawk.render.text import members
+
+    return {
+        "short": each.id[:8],
+        **members(each),
+        "tags": list(each.tags),
+        "entities": as_json(each.entities),
+        "row": json.loads(each.row),
+    }

@@ -1,4 +1,5 @@
-"""What the state database is the truth of, to the lake, where any engine can read it: alerts, watchlists."""
+"""What the state database is the truth of, to the lake, where any engine can read it: alerts, watchlists,
+bookmarks."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 
+from trailhawk.detect.bookmark_table import HUNTING_BOOKMARK, bookmark_rows
+from trailhawk.detect.bookmarks import BookmarkStore
 from trailhawk.detect.security_alert import SECURITY_ALERT, alert_rows
 from trailhawk.detect.store import AlertStore
 from trailhawk.detect.watchlist_table import WATCHLIST, watchlist_rows
@@ -45,6 +48,19 @@ def export_watchlists(watchlists: WatchlistStore, lake: Lake, *, now: datetime) 
         return (found[-1].sequence, watchlist_rows(found)) if found else None
 
     return _export(lake, WATCHLIST, pending, now=now)
+
+
+def export_bookmarks(bookmarks: BookmarkStore, lake: Lake, *, now: datetime) -> int:
+    """Append to HuntingBookmark what happened to the bookmarks since the last export; how many rows.
+
+    `lake` must be a view of its own.
+    """
+
+    def pending(after: int) -> _Pending | None:
+        found = bookmarks.pending(after)
+        return (found[-1].sequence, bookmark_rows(found)) if found else None
+
+    return _export(lake, HUNTING_BOOKMARK, pending, now=now)
 
 
 def _export(lake: Lake, table: Table, pending: Callable[[int], _Pending | None], *, now: datetime) -> int:
