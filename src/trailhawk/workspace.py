@@ -188,14 +188,14 @@ class Workspace:
     def engine(self) -> DuckDBEngine:
         return self._engine()
 
-    def _engine(self, *, threads: int | None = None) -> DuckDBEngine:
+    def _engine(self, *, threads: int | None = None, few_rows: bool = False) -> DuckDBEngine:
         from trailhawk.engine.duckdb import DuckDBEngine, Limits
 
         return DuckDBEngine(
             _Tables(self),
             relations=_Relations(self),
             functions=self.functions,
-            limits=Limits(threads=threads),
+            limits=Limits(threads=threads, few_rows=few_rows),
             temporary=self.home / "temporary",
             external=self._external,
         )
@@ -724,7 +724,7 @@ class Workspace:
         count = sum(len(rule.tests) for rule in chosen)
         catalog = (self.lake.table(name) for name in self.lake.table_names())
         outcomes = []
-        for outcome in prove(chosen, filter(None, catalog), self._engine(threads=1).holding):
+        for outcome in prove(chosen, filter(None, catalog), self._engine(threads=1, few_rows=True).holding):
             outcomes.append(outcome)
             if progress is not None:
                 progress(len(outcomes), count)
@@ -767,8 +767,9 @@ class Workspace:
         engine = self._rule_engine
 
         def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
-            history = TimeRange(start, end)
-            return engine.activity(rule.query, period=rule.period, history=history).is_quiet
+            return engine.activity(
+                rule.query, period=rule.period, history=TimeRange(start, end), frequency=rule.frequency
+            ).is_quiet
 
         summary = detect(
             engine,
@@ -815,7 +816,7 @@ class Workspace:
     @cached_property
     def _rule_engine(self) -> DuckDBEngine:
         """Many small queries: side by side with one thread each they take half the time."""
-        return self._engine(threads=1)
+        return self._engine(threads=1, few_rows=True)
 
     def _history_tables(self) -> list[str]:
         """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history."""
