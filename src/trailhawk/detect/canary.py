@@ -30,7 +30,7 @@ from trailhawk.detect.rule import Rule, RuleKind, RuleTest
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Leave
 from trailhawk.detect.schedule import WindowState
-from trailhawk.detect.scheduler import DELAY, Scheduler
+from trailhawk.detect.scheduler import DELAY, NRT_DELAY, Scheduler
 from trailhawk.detect.store import AlertStore, Moment, metadata
 from trailhawk.errors import QueryError, RuleError, TrailhawkError
 from trailhawk.kql.schema import Table
@@ -263,7 +263,7 @@ class _Road:
             self._hunt(rule, test, engine)
             return
         window = window_of(rule, test)
-        self._now = window.at + DELAY
+        self._now = window.at + (NRT_DELAY if rule.kind is RuleKind.NRT else DELAY)
         self._scratch.states.set(rule, enabled=True, reason="", now=self._now, by=_BY)
         scheduler = Scheduler(
             self._scratch.alerts,

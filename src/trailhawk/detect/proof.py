@@ -70,7 +70,7 @@ def trial(
     *,
     sources: Sequence[Source] = SOURCES,
 ) -> Run:
-    """What a rule finds in the logs of a test, whatever the test expects; RuleError for a log that is none."""
+    """What a rule finds in the logs of a test, whatever it expects; RuleError for a log that is none."""
     known = {table.name: table for table in tables}
     return run(rule, window_of(rule, test), holding(_rows(test, known, sources)))
 
@@ -144,8 +144,15 @@ def _times(test: RuleTest) -> Iterator[datetime]:
         if isinstance(text := record.get(name), str)
     ]
     for text in texts:
-        moment = datetime.fromisoformat(text)
+        moment = _moment(text)
         yield moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise RuleError(f"'{text}' is no time", hint="write 2026-03-02T09:00:00Z") from None
 
 
 # --- what the tables hold ----------------------------------------------------------------------------------
@@ -216,7 +223,7 @@ def _typed(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:
 def _value(value: object, kind: KqlType) -> object:
     """A value of YAML as the column stores it."""
     if kind is KqlType.DATETIME and isinstance(value, str):
-        moment = datetime.fromisoformat(value)
+        moment = _moment(value)
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     if kind in (KqlType.STRING, KqlType.DYNAMIC):
         if value is None:

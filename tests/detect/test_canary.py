@@ -1,0 +1,219 @@
+"""Canaries: from a raw log to the alert, each test by itself in one lake, and where one stops."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from trailhawk.cli import run
+from trailhawk.detect.canary import Canary, Entry, Stage
+from trailhawk.detect.rule_file import parse_rules
+from trailhawk.workspace import Workspace
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+HEAD = """
+name: {name}
+id: 6d0d2f0e-0000-4000-8000-0000000000{number:02d}
+kind: {kind}
+severity: High
+query: |
+  {query}
+"""
+SCHEDULED = "queryFrequency: 1h\nqueryPeriod: {period}\n"
+WAVES = "AwsCalls | where EventName == 'WaveHand' | summarize Calls = count(), make_set(EventId) by Principal"
+EVENT = (
+    "{{eventTime: '{time}', eventSource: a.amazonaws.com, eventName: WaveHand, recipientAccountId: "
+    "'111122223333', sourceIPAddress: 203.0.113.66, userIdentity: {{type: IAMUser, arn: "
+    "'arn:aws:iam::111122223333:user/{user}', accountId: '111122223333'}}}}"
+)
+
+
+def rule(
+    number: int,
+    query: str,
+    given: str,
+    *,
+    kind: str = "Scheduled",
+    period: str = "1h",
+    more: str = "",
+    alerts: int = 1,
+) -> str:
+    text = HEAD.format(name=f"Rule {number}", number=number, kind=kind, query=query)
+    if kind == "Scheduled":
+        text += SCHEDULED.format(period=period)
+    what = "rows" if kind == "Hunting" else "alerts"
+    return text + f"{more}\ntests:\n  - name: it fires\n{given}    expect: {{{what}: {alerts}}}\n"
+
+
+def events(*users: str, time: str = "2026-03-02T09:05:00Z") -> str:
+    lines = "".join(f"      - {EVENT.format(time=time, user=user)}\n" for user in users)
+    return f"    events:\n{lines}"
+
+
+def sent(tmp_path: Path, *files: str, home: str = "home") -> dict[str, Canary]:
+    """By rule name, how the canaries of these rule files ended."""
+    workspace = Workspace.open(tmp_path / home, clock=lambda: NOW)
+    rules = [each for file in files for each in parse_rules(file.encode(), source="a.yaml")]
+    return {each.rule.name: each for each in workspace.canaries(rules)}
+
+
+def test_a_rule_fires_from_the_raw_log_and_it_is_kept(tmp_path: Path) -> None:
+    found = sent(tmp_path, rule(1, WAVES, events("ada")))
+    one = found["Rule 1"]
+    assert one.passed, one.reason
+    assert (one.entry, one.note) == (Entry.LOG, "")
+    assert one.seconds > 0
+    workspace = Workspace.open(tmp_path / "home")
+    (last,) = workspace.last_canaries().values()
+    assert (last.passed, last.at, last.passed_at) == (True, NOW, NOW)
+    assert not list((tmp_path / "home" / "temporary").iterdir())
+    assert workspace.alerts.alerts() == ()
+    assert workspace.lake.snapshot("AWSCloudTrail").rows == 0
+
+
+def test_tests_in_one_lake_do_not_see_each_other(tmp_path: Path) -> None:
+    lone = "AwsCalls | summarize Callers = dcount(Principal), make_set(EventId) | where Callers == {}"
+    found = sent(
+        tmp_path,
+        rule(1, lone.format(1), events("ada")),
+        rule(2, lone.format(2), events("ada", "eve")),
+        rule(3, lone.format(1), events("ada")),
+    )
+    assert {name: each.reason for name, each in found.items()} == {"Rule 1": "", "Rule 2": "", "Rule 3": ""}
+
+
+def test_records_of_one_id_go_into_a_lake_of_their_own(tmp_path: Path) -> None:
+    same = events("ada").replace("{eventTime", "{eventID: 0a4b3c2d-0000-4000-8000-000000000001, eventTime")
+    found = sent(tmp_path, rule(1, WAVES, same), rule(2, WAVES, same))
+    assert all(each.passed for each in found.values()), [each.reason for each in found.values()]
+
+
+def test_where_each_one_stopped(tmp_path: Path) -> None:
+    no_log = "    logs:\n      AWSVPCFlow: ['nothing that a flow log has']\n    at: 2026-03-02T10:00:00Z\n"
+    found = sent(
+        tmp_path,
+        rule(1, WAVES.replace("WaveHand", "Nod"), events("ada")),
+        rule(2, WAVES + " | where Nowhere == 1", events("ada")),
+        rule(3, "AWSVPCFlow | project TimeGenerated", no_log),
+        rule(4, WAVES, events("ada"), alerts=0),
+        rule(5, WAVES, events("ada")),
+        rule(6, "AwsCalls | take 0", events("ada"), kind="Hunting"),
+        rule(7, WAVES, events("ada").replace("2026-03-02T09:05:00Z", "some day")),
+    )
+    told = {name: (each.stage, each.reason) for name, each in found.items()}
+    assert told["Rule 1"] == (Stage.ALERT, "no alert: its query gives 0 rows")
+    assert told["Rule 2"][0] is Stage.QUERY
+    assert "Nowhere" in told["Rule 2"][1]
+    assert told["Rule 3"] == (Stage.INGEST, "quarantined: not a log of a known kind")
+    assert found["Rule 4"].test is None
+    assert not found["Rule 4"].failed
+    assert told["Rule 5"] == (None, "")
+    assert told["Rule 6"] == (Stage.ALERT, "no rows: its query finds nothing")
+    assert told["Rule 7"][0] is Stage.INGEST
+    kept = Workspace.open(tmp_path / "home").last_canaries()
+    assert len(kept) == 6, "a rule without such a test leaves no trace"
+    assert [each.rule_name for each in kept.values() if each.passed] == ["Rule 5"]
+
+
+def test_a_failure_keeps_when_it_passed_last(tmp_path: Path) -> None:
+    sent(tmp_path, rule(1, WAVES, events("ada")))
+    sent(tmp_path, rule(1, WAVES.replace("WaveHand", "Nod"), events("ada")))
+    (last,) = Workspace.open(tmp_path / "home").last_canaries().values()
+    assert (last.passed, last.passed_at, last.stage) == (False, NOW, "alert")
+
+
+def test_rules_with_history_get_it(tmp_path: Path) -> None:
+    first_seen = WAVES + " | where Calls == 1"
+    learning = rule(1, first_seen, events("ada"), period="14d", more="learningPeriod: 14d")
+    newcomer = (
+        "let known = AwsCalls | where TimeGenerated < ago(1h) | distinct Principal;\n"
+        "  AwsCalls | where TimeGenerated >= ago(1h) and Principal !in (known)\n"
+        "  | project Principal, EventId"
+    )
+    lines = events("ada", time="2026-02-20T10:00:00Z") + events("ada", "eve").removeprefix("    events:\n")
+    found = sent(tmp_path, learning, rule(2, newcomer, lines, period="14d"))
+    assert {name: each.reason for name, each in found.items()} == {"Rule 1": "", "Rule 2": ""}
+
+
+def test_rules_that_go_by_ingestion_fire(tmp_path: Path) -> None:
+    found = sent(tmp_path, rule(1, "AwsCalls | project Principal, EventId", events("ada"), kind="NRT"))
+    assert found["Rule 1"].passed, found["Rule 1"].reason
+
+
+def test_rows_of_cloudtrail_become_records_and_others_enter_at_the_table(tmp_path: Path) -> None:
+    row = (
+        "{TimeGenerated: '2026-03-02T09:05:00Z', EventName: WaveHand, EventSource: a.amazonaws.com, "
+        "RequestParameters: {roleArn: x}, UserIdentityArn: 'arn:aws:iam::111122223333:user/ada', "
+        "SessionIssuerArn: 'arn:aws:iam::111122223333:role/r', EventVersion: '1.09'}"
+    )
+    rows = f"    rows:\n      AWSCloudTrail:\n        - {row}\n"
+    ask = (
+        "AWSCloudTrail | where tostring(parse_json(RequestParameters).roleArn) == 'x' "
+        "and EventVersion == '1.09' and SessionIssuerArn endswith 'role/r' and EventName == 'WaveHand' "
+        "| project AwsEventId"
+    )
+    security = rows.replace("EventVersion: '1.09'", "CidrIp: 0.0.0.0/0")
+    ledger = "    rows:\n      AWSGuardDuty: [{TimeGenerated: '2026-03-02T09:05:00Z', Severity: 8}]\n"
+    nowhere = ledger.replace("AWSGuardDuty", "Elsewhere")
+    found = sent(
+        tmp_path,
+        rule(1, ask, rows),
+        rule(2, "AWSCloudTrail | where CidrIp == '0.0.0.0/0' | project EventName", security),
+        rule(3, "AWSGuardDuty | where Severity >= 8 | project TimeGenerated", ledger),
+        rule(4, "AWSGuardDuty | project TimeGenerated", nowhere),
+    )
+    assert [found[f"Rule {n}"].reason for n in (1, 2, 3)] == ["", "", ""]
+    assert [found[f"Rule {n}"].entry for n in (1, 2, 3)] == [Entry.LOG, Entry.TABLE, Entry.TABLE]
+    assert "CidrIp" in found["Rule 2"].note
+    assert found["Rule 3"].note.startswith("enters at the table: rows of AWSGuardDuty")
+    assert "which is no table" in found["Rule 4"].reason
+
+
+def test_the_homes_filter_and_exceptions_are_on_the_road(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    (home / "rules" / "one.yaml").write_text(rule(1, WAVES, events("ada")))
+    words = ["--home", str(home), "rules"]
+    junit = tmp_path / "junit.xml"
+
+    def canary(code: int) -> dict[str, object]:
+        capsys.readouterr()
+        assert run([*words, "canary", "Rule 1", "--junit", str(junit), "--format", "json"]) == code
+        (told,) = json.loads(capsys.readouterr().out)
+        assert isinstance(told, dict)
+        return told
+
+    assert canary(0)["state"] == "passed"
+    assert ElementTree.parse(junit).find(".//failure") is None
+    ask = ["except", "Rule 1", "--where", "Principal has 'ada'", "--until", "2100-01-01", "--reason", "x"]
+    assert run([*words, *ask]) == 0
+    assert canary(1)["reason"] == "no alert: exception 1 takes its rows"
+    assert ElementTree.parse(junit).find(".//failure") is not None
+    workspace = Workspace.open(home)
+    assert workspace.exceptions.counts() == {}, "a canary is not counted"
+    workspace.exceptions.remove(1, now=NOW, by="ada")
+    workspace.filters.apply("AWSCloudTrail", "source | where EventName != 'WaveHand'", now=NOW, by="ada")
+    assert canary(1)["reason"] == "row missing: the ingest filter of AWSCloudTrail drops it"
+    capsys.readouterr()
+    assert run([*words, "canary", "Rule 1"]) == 1
+    told = capsys.readouterr().out
+    assert "FAILED one.yaml: Rule 1" in told
+    assert "1 canaries: 1 failed" in told
+    assert run([*words, "canary", "no such rule"]) == 1
+
+
+def test_those_of_enabled_rules_are_sent(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "home", clock=lambda: NOW)
+    chosen = workspace.canary_rules()
+    off = chosen[0]
+    workspace.rule_states.set(off, enabled=False, reason="", now=NOW, by="ada")
+    assert off not in workspace.canary_rules()
+    assert len(workspace.canary_rules()) == len(chosen) - 1
+    assert len(workspace.canaries(chosen[:3], stopped=lambda: True)) == 1
+    assert timedelta(0) <= NOW - min(each.at for each in workspace.last_canaries().values())
