@@ -13,7 +13,7 @@ import json
 from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -26,7 +26,7 @@ MOST_ROWS: Final = 1_000
 """Rows told of one look; what is more is counted."""
 
 _MOST_KEPT: Final = 100_000
-"""Result rows of a window that are remembered, so that they are not told again."""
+"""Result rows of a window that are read and remembered; what is more is only counted."""
 
 
 @dataclass(frozen=True)
@@ -84,11 +84,11 @@ class Livestream:
         columns: tuple[str, ...] = ()
         rows: list[Mapping[str, object]] = []
         more = 0
-        for window, stored in self._grown():
-            result = self._engine.query(
-                self._query, now=now, window=TimeRange(window.start, window.end, ingested=True)
-            )
+        # All queries first: where one fails, nothing counts as told.
+        looked = [(window, stored, self._result(window, now)) for window, stored in self._grown()]
+        for window, stored, result in looked:
             columns = tuple(column.name for column in result.columns)
+            more += 0 if window.told else max(0, result.table.num_rows - _MOST_KEPT)
             for row in _untold(window, result):
                 if len(rows) < self._most:
                     rows.append(row)
@@ -96,6 +96,10 @@ class Livestream:
                     more += 1
             window.stored = stored
         return Arrived(self._end, columns, tuple(rows), more)
+
+    def _result(self, window: _Window, now: datetime) -> Result:
+        clip = TimeRange(window.start, window.end, ingested=True)
+        return self._engine.query(self._query, now=now, window=clip)
 
     def _grown(self) -> list[tuple[_Window, int]]:
         """The windows that hold more rows than when they were last looked at, with how many."""
@@ -124,14 +128,12 @@ class Livestream:
 def _untold(window: _Window, result: Result) -> Iterator[Mapping[str, object]]:
     """The rows of a window's result that were not told before; equal rows count by their number."""
     found: Counter[bytes] = Counter()
-    for row in result.rows():
+    for row in replace(result, table=result.table.slice(0, _MOST_KEPT)).rows():
         key = _key(row)
         found[key] += 1
         if found[key] > window.told[key]:
             yield row
-    for key, count in found.items():
-        if key in window.told or len(window.told) < _MOST_KEPT:
-            window.told[key] = max(window.told[key], count)
+    window.told |= found
 
 
 def _key(row: Mapping[str, object]) -> bytes:
