@@ -2,27 +2,149 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, offered, workspace_of
+from trailhawk.cli.options import FormatOption, examples, group, offered, tell, workspace_of
 from trailhawk.render.output import Format
 
 if TYPE_CHECKING:
+    from trailhawk.detect.rule import Severity
     from trailhawk.incidents.case import Case
+    from trailhawk.incidents.change import Change
+    from trailhawk.workspace import Workspace
+
+E = TypeVar("E", bound=Enum)
 
 app = group("What the alerts add up to.")
 
 
-@app.command("list", epilog=examples("trailhawk incidents list", "trailhawk incidents list --format json"))
-def incidents_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
-    """List the incidents by number."""
-    from trailhawk.render.incident import show_incidents
+Number = Annotated[
+    int, typer.Argument(metavar="N", help="Its number in the list.", autocompletion=offered("incidents"))
+]
+Numbers = Annotated[
+    list[int], typer.Argument(metavar="N...", help="Their numbers.", autocompletion=offered("incidents"))
+]
+By = Annotated[
+    str, typer.Option("--by", metavar="NAME", help="Who does it; the user of this system unless given.")
+]
 
-    show_incidents(workspace_of(context).incidents.all(), form)
+
+@app.command(
+    "list",
+    epilog=examples(
+        "trailhawk incidents list",
+        "trailhawk incidents list --status new --severity high",
+        "trailhawk incidents list --entity 203.0.113.66 --since 7d",
+        "trailhawk incidents list --format json",
+    ),
+)
+def incidents_list(
+    context: typer.Context,
+    status: Annotated[
+        list[str] | None, typer.Option("--status", help="New, Active or Closed; may be repeated.")
+    ] = None,
+    severity: Annotated[
+        list[str] | None,
+        typer.Option("--severity", help="Informational, Low, Medium or High; may be repeated."),
+    ] = None,
+    classification: Annotated[
+        str, typer.Option("--classification", metavar="CLASS", help="What they were closed as.")
+    ] = "",
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="NAME", help="Whose they are; '' for nobody's.")
+    ] = None,
+    label: Annotated[str, typer.Option("--label", metavar="TEXT", help="That have this label.")] = "",
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            metavar="RULE",
+            help="That a rule raised: its id, name or file.",
+            autocompletion=offered("rules"),
+        ),
+    ] = "",
+    entity: Annotated[
+        str, typer.Option("--entity", metavar="VALUE", help="That name this ARN, key, address, bucket.")
+    ] = "",
+    title: Annotated[str, typer.Option("--title", metavar="TEXT", help="Whose title holds this.")] = "",
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Active since then: 7d, 12h or 2026-03-01.")
+    ] = "",
+    until: Annotated[
+        str, typer.Option("--until", metavar="TIME", help="Whose last activity lies before: as --since.")
+    ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit", metavar="N", min=0, help="The newest so many, 0 for all; 100 in a table unless given."
+        ),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List the incidents by number."""
+    from trailhawk.incidents.incident import Classification, Status
+    from trailhawk.incidents.store import Wanted
+    from trailhawk.render.incident_work import show_found
+
+    workspace = workspace_of(context)
+    wanted = Wanted(
+        statuses=tuple(_member(Status, name, "status") for name in status or ()),
+        severities=tuple(_severity(name) for name in severity or ()),
+        classification=_member(Classification, classification, "classification") if classification else None,
+        owner=owner,
+        label=label,
+        rule=_rule_id(workspace, rule) if rule else "",
+        entity=entity,
+        text=title,
+        since=_ago(since, workspace) if since else None,
+        until=_ago(until, workspace) if until else None,
+    )
+    most = limit if limit is not None else 100 if form is Format.TABLE else 0
+    found = workspace.incidents.found(wanted, limit=most or None)
+    total = workspace.incidents.count(wanted) if most and len(found) == most else len(found)
+    show_found(found, form, total=total)
+
+
+def _rule_id(workspace: Workspace, text: str) -> str:
+    """The id of a rule that is there, or the text as the id of one that was."""
+    from trailhawk.errors import NotFoundError
+
+    try:
+        return workspace.rule(text).id
+    except NotFoundError:
+        if " " in text or len(text) != 36:
+            raise
+        return text
+
+
+def _ago(text: str, workspace: Workspace) -> datetime:
+    from trailhawk.cli.times import duration, moment
+
+    back = duration(text)
+    return moment(text) if back is None else workspace.clock() - back
+
+
+def _member(kind: type[E], name: str, what: str) -> E:
+    """The member of an enumeration by its word, however it is written: `false-positive`, `FalsePositive`."""
+    from trailhawk.errors import UsageError
+
+    wanted = "".join(char for char in name.lower() if char.isalnum())
+    for each in kind:
+        if str(each.value).lower() == wanted:
+            return each
+    raise UsageError(f"'{name}' is no {what}", hint=f"there is {', '.join(str(e.value) for e in kind)}")
+
+
+def _severity(name: str) -> Severity:
+    from trailhawk.detect.rule import Severity
+
+    return _member(Severity, name, "severity")
 
 
 @app.command(
@@ -30,10 +152,7 @@ def incidents_list(context: typer.Context, form: FormatOption = Format.TABLE) ->
 )
 def incidents_show(
     context: typer.Context,
-    number: Annotated[
-        int,
-        typer.Argument(metavar="N", help="Its number in the list.", autocompletion=offered("incidents")),
-    ],
+    number: Number,
     events: Annotated[
         int, typer.Option("--events", metavar="N", help="Most events of the timeline; 0 for all.", min=0)
     ] = 50,
@@ -42,16 +161,255 @@ def incidents_show(
     """Show one incident in full.
 
     Story, entities, timeline, where the credentials came from, which objects
-    left, and the ATT&CK techniques.
+    left, the ATT&CK techniques, and who did what about it.
     """
-    from trailhawk.render.incident import show_report
+    from trailhawk.render.incident import report_as_data, show_report
+    from trailhawk.render.incident_work import change_as_data, print_work
+    from trailhawk.render.text import to_json
 
-    show_report(workspace_of(context).report(number), form, most_events=events)
+    workspace = workspace_of(context)
+    report = workspace.report(number)
+    changes = workspace.incidents.changes(report.incident.number)
+    if form is Format.JSON:
+        done = [change_as_data(change) for change in changes]
+        print(to_json({**report_as_data(report), "changes": done}, indent=2))
+        return
+    show_report(report, form, most_events=events)
+    print_work(report.incident, changes)
 
 
-_Number = Annotated[
-    int, typer.Argument(metavar="N", help="Its number in the list.", autocompletion=offered("incidents"))
-]
+@app.command(
+    "set",
+    epilog=examples(
+        "trailhawk incidents set 3 --status active --owner ana",
+        "trailhawk incidents set 3 4 5 --label phishing --severity low",
+    ),
+)
+def incidents_set(
+    context: typer.Context,
+    numbers: Numbers,
+    status: Annotated[str, typer.Option("--status", help="New or Active.")] = "",
+    severity: Annotated[str, typer.Option("--severity", help="Informational, Low, Medium or High.")] = "",
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="NAME", help="Who works on it; '' for nobody.")
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", metavar="TEXT", help="A better title.")] = None,
+    description: Annotated[
+        str | None, typer.Option("--description", metavar="TEXT", help="A better description.")
+    ] = None,
+    labels: Annotated[
+        list[str] | None, typer.Option("--label", metavar="TEXT", help="Put on; may be repeated.")
+    ] = None,
+    unlabels: Annotated[
+        list[str] | None, typer.Option("--unlabel", metavar="TEXT", help="Take off; may be repeated.")
+    ] = None,
+    by: By = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Change status, severity, owner, title, description or labels.
+
+    What is set here stays when more alerts come.
+    """
+    from trailhawk.incidents.incident import Status
+
+    workspace = _with_all(context, numbers)
+    new_status = _member(Status, status, "status") if status else None
+    new_severity = _severity(severity) if severity else None
+    _show_changes(
+        (
+            workspace.incidents.set(
+                number,
+                by=_who(by),
+                now=workspace.clock(),
+                status=new_status,
+                severity=new_severity,
+                owner=owner,
+                title=title,
+                description=description,
+                add_labels=labels or (),
+                remove_labels=unlabels or (),
+            )
+            for number in numbers
+        ),
+        form,
+    )
+
+
+@app.command(
+    "close",
+    epilog=examples(
+        "trailhawk incidents close 3 --as true-positive --comment 'keys revoked'",
+        "trailhawk incidents close 4 5 --as false-positive --reason incorrect-alert-logic",
+    ),
+)
+def incidents_close(
+    context: typer.Context,
+    numbers: Numbers,
+    classification: Annotated[
+        str,
+        typer.Option(
+            "--as",
+            metavar="CLASS",
+            help="true-positive, benign-positive, false-positive or undetermined.",
+        ),
+    ],
+    reason: Annotated[
+        str,
+        typer.Option(
+            "--reason",
+            metavar="REASON",
+            help="Of a false positive: incorrect-alert-logic or inaccurate-data; else there is one only.",
+        ),
+    ] = "",
+    comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="What it was.")] = "",
+    by: By = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Close incidents, and say what they were.
+
+    What is closed as a false positive lowers the precision of its rules:
+    'trailhawk rules precision'.
+    """
+    from trailhawk.incidents.incident import Classification, Closing, Reason
+
+    workspace = _with_all(context, numbers)
+    closing = Closing.of(
+        _member(Classification, classification, "classification"),
+        _member(Reason, reason, "reason") if reason else None,
+        comment.strip(),
+    )
+    now, who = workspace.clock(), _who(by)
+    _show_changes((workspace.incidents.close(n, closing, by=who, now=now) for n in numbers), form)
+
+
+@app.command("reopen", epilog=examples("trailhawk incidents reopen 3"))
+def incidents_reopen(
+    context: typer.Context, numbers: Numbers, by: By = "", form: FormatOption = Format.TABLE
+) -> None:
+    """Open closed incidents again."""
+    workspace = _with_all(context, numbers)
+    now, who = workspace.clock(), _who(by)
+    _show_changes((workspace.incidents.reopen(n, by=who, now=now) for n in numbers), form)
+
+
+@app.command("comment", epilog=examples("trailhawk incidents comment 3 'asked the owner of the role'"))
+def incidents_comment(
+    context: typer.Context,
+    number: Number,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="30,000 characters at most.")],
+    by: By = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Add a comment."""
+    workspace = workspace_of(context)
+    _show_changes([workspace.incidents.comment(number, text, by=_who(by), now=workspace.clock())], form)
+
+
+@app.command(
+    "task",
+    epilog=examples(
+        "trailhawk incidents task 3 'rotate the key' --description 'with the owner'",
+        "trailhawk incidents task 3 --done 1",
+    ),
+)
+def incidents_task(
+    context: typer.Context,
+    number: Number,
+    title: Annotated[str, typer.Argument(metavar="[TITLE]", help="What is to be done.")] = "",
+    description: Annotated[str, typer.Option("--description", metavar="TEXT", help="More about it.")] = "",
+    done: Annotated[
+        int | None, typer.Option("--done", metavar="ID", help="Mark this task as done instead.")
+    ] = None,
+    undone: Annotated[
+        int | None, typer.Option("--undone", metavar="ID", help="Mark this task as open again instead.")
+    ] = None,
+    by: By = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Add something to do, or mark it as done."""
+    from trailhawk.errors import UsageError
+
+    if sum([bool(title), done is not None, undone is not None]) != 1:
+        raise UsageError("give a title, --done or --undone", hint="one of them")
+    workspace = workspace_of(context)
+    store, now, who = workspace.incidents, workspace.clock(), _who(by)
+    if title:
+        change = store.add_task(number, title, description=description, by=who, now=now)
+    elif done is not None:
+        change = store.set_task(number, done, by=who, now=now)
+    else:
+        change = store.set_task(number, undone or 0, done=False, by=who, now=now)
+    _show_changes([change], form)
+
+
+@app.command("merge", epilog=examples("trailhawk incidents merge 3 7 9"))
+def incidents_merge(
+    context: typer.Context,
+    number: Number,
+    others: Annotated[
+        list[int], typer.Argument(metavar="OTHER...", help="Those that go into the first one.")
+    ],
+    by: By = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Put incidents into another one; their comments, tasks and labels come along."""
+    workspace = workspace_of(context)
+    _show_changes([workspace.incidents.merge(number, others, by=_who(by), now=workspace.clock())], form)
+
+
+@app.command("split", epilog=examples("trailhawk incidents split 3 --alert 0f5c --alert 77d1"))
+def incidents_split(
+    context: typer.Context,
+    number: Number,
+    alerts: Annotated[
+        list[str],
+        typer.Option("--alert", metavar="ID", help="An alert's id or the beginning of it; may be repeated."),
+    ],
+    by: By = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Put some alerts of an incident into one of their own.
+
+    Alerts that come later do not join the two again.
+    """
+    workspace = workspace_of(context)
+    _show_changes([workspace.incidents.split(number, alerts, by=_who(by), now=workspace.clock())], form)
+
+
+@app.command("similar", epilog=examples("trailhawk incidents similar 3"))
+def incidents_similar(
+    context: typer.Context,
+    number: Number,
+    most: Annotated[int, typer.Option("--limit", metavar="N", help="The nearest so many.", min=1)] = 20,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show which other incidents have something in common with one, and what."""
+    from trailhawk.render.incident_work import show_similar
+
+    show_similar(workspace_of(context).incidents.similar(number, most=most), form)
+
+
+def _with_all(context: typer.Context, numbers: Iterable[int]) -> Workspace:
+    """The workspace, if all of these incidents are there: what is typed once is done whole or not at all."""
+    workspace = workspace_of(context)
+    for number in numbers:
+        workspace.incidents.incident(number)
+    return workspace
+
+
+def _who(by: str) -> str:
+    from getpass import getuser
+
+    return by.strip() or getuser()
+
+
+def _show_changes(changes: Iterable[Change | None], form: Format) -> None:
+    from trailhawk.render.incident_work import show_changes
+
+    changes = list(changes)
+    show_changes([change for change in changes if change is not None], form)
+    if form is Format.TABLE and None in changes:
+        tell("nothing to change" if len(changes) == 1 else "nothing to change in some of them")
 
 
 @app.command(
@@ -64,7 +422,7 @@ _Number = Annotated[
 )
 def incidents_report(
     context: typer.Context,
-    number: _Number,
+    number: Number,
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="FILE", help="Ends in .html, .md or .json: the form.")
     ],
@@ -98,7 +456,7 @@ def incidents_report(
 )
 def incidents_graph(
     context: typer.Context,
-    number: _Number,
+    number: Number,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", metavar="FILE", help="Ends in .html, .json or .graphml: the form."),
@@ -128,7 +486,7 @@ def _write(
     out: Path, forms: Mapping[str, Callable[[Case], str]], context: typer.Context, number: int
 ) -> None:
     """Write what the file's ending asks for: whole or not at all."""
-    from trailhawk.cli.options import save, tell
+    from trailhawk.cli.options import save
     from trailhawk.errors import UsageError
 
     form = forms.get(out.suffix.lower())

@@ -42,6 +42,7 @@ from trailhawk.incidents.incident import (
 from trailhawk.incidents.lineage import issues
 from trailhawk.incidents.migrations import LEGACY, STEPS
 from trailhawk.incidents.placing import Placing
+from trailhawk.incidents.similar import MOST, Similar, similar
 
 SECOND: Final = timedelta(seconds=1)
 MAX_LABEL: Final = 100
@@ -140,6 +141,11 @@ class IncidentStore:
             for some in log.chunks(incident.alert_ids):
                 found += self._alerts.stored(connection, some)
         return tuple(sorted(found, key=lambda alert: (alert.at, alert.id)))
+
+    def similar(self, number: int, *, most: int = MOST) -> tuple[Similar, ...]:
+        """The incidents that have most in common with this one, with the reasons."""
+        with self._alerts.reading() as connection:
+            return similar(connection, _incident(connection, number), most=most)
 
     # The log
 
