@@ -941,7 +941,7 @@ class Workspace:
             reads=lambda rule: read[rule.id],
             flows=table_flows(self.engine, newest, streams(self.lake, now=now), now=now),
             enabled=lambda rule: states[rule.id].enabled,
-            canaries={each.rule_id: each.at for each in self.last_canaries().values() if each.passed},
+            canaries=self.last_canaries(),
             now=now,
         )
 

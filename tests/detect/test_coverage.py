@@ -18,6 +18,7 @@ from rich.console import Console
 from trailhawk.cli import run
 from trailhawk.connectors.health import StreamHealth
 from trailhawk.detect.attack_table import attack_table
+from trailhawk.detect.canary import LastCanary
 from trailhawk.detect.coverage import Coverage, Covered, Flow, Standing, TableFlow, coverage, table_flows
 from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Rule, RuleKind, Severity
@@ -28,6 +29,7 @@ from trailhawk.render.text import to_json
 
 NOW: Final = datetime(2026, 3, 2, 12, tzinfo=UTC)
 YESTERDAY: Final = NOW - timedelta(days=1)
+PASSED: Final = NOW - timedelta(days=1)
 TRAIL, FLOW = "AWSCloudTrail", "AWSVPCFlow"
 
 
@@ -46,7 +48,7 @@ def made(name: str, *techniques: str, table: str = TRAIL, hunt: bool = False) ->
 def laid(
     *content: Rule,
     flows: Mapping[str, Flow] = {TRAIL: Flow.ARRIVING},
-    canaries: Mapping[str, datetime] = {},
+    canaries: Mapping[str, bool] = {},
     disabled: Iterable[str] = (),
     version: int = 19,
 ) -> Coverage:
@@ -58,7 +60,12 @@ def laid(
         reads=lambda rule: frozenset(rule.query.split()) if rule.query else None,
         flows={name: TableFlow(name, flow, 0, None) for name, flow in flows.items()},
         enabled=lambda rule: rule.id not in off,
-        canaries=canaries,
+        canaries={
+            name: LastCanary(
+                name, name, YESTERDAY, passed, "", "" if passed else "no alert", "object", PASSED
+            )
+            for name, passed in canaries.items()
+        },
         now=NOW,
     )
 
@@ -77,12 +84,15 @@ def test_without_content_nothing_is_covered() -> None:
     ("content", "options", "standing"),
     [
         ([made("r", "T1530")], {}, Standing.WATCHED),
-        ([made("r", "T1530")], {"canaries": {"r": YESTERDAY}}, Standing.PROVEN),
-        ([made("r", "T1530")], {"disabled": ["r"], "canaries": {"r": YESTERDAY}}, Standing.OFF),
+        ([made("r", "T1530")], {"canaries": {"r": True}}, Standing.PROVEN),
+        ([made("r", "T1530")], {"disabled": ["r"], "canaries": {"r": True}}, Standing.OFF),
         ([made("r", "T1530")], {"flows": {TRAIL: Flow.SILENT}}, Standing.BLIND),
         ([made("r", "T1530")], {"flows": {TRAIL: Flow.NEVER}}, Standing.BLIND),
         ([made("r", "T1530")], {"flows": {TRAIL: Flow.PARTLY}}, Standing.WATCHED),
+        ([made("r", "T1530")], {"canaries": {"r": False}}, Standing.FAILING),
+        ([made("r", "T1530"), made("s", "T1530")], {"canaries": {"r": False}}, Standing.WATCHED),
         ([made("h", "T1530", hunt=True)], {}, Standing.HUNTED),
+        ([made("h", "T1530", hunt=True)], {"canaries": {"h": True}}, Standing.HUNTED),
         ([made("r", "T1530"), made("h", "T1530", hunt=True)], {"disabled": ["r"]}, Standing.HUNTED),
         (
             [made("r", "T1530"), made("s", "T1530", table=FLOW)],
@@ -224,7 +234,7 @@ def test_the_wider_the_terminal_the_shorter_the_matrix() -> None:
 
 
 def test_colours_add_nothing_that_the_marks_do_not_say() -> None:
-    found = laid(made("r", "T1530"), canaries={"r": YESTERDAY})
+    found = laid(made("r", "T1530"), canaries={"r": True})
     coloured = printed(found, 120, colour=True)
     assert "\x1b[" in coloured
     plain = re.sub(r"\x1b\[[\d;]*m", "", coloured)
@@ -261,7 +271,7 @@ class _Page(HTMLParser):
 
 
 def test_the_page_is_whole_safe_and_needs_no_network() -> None:
-    found = laid(made(HOSTILE, "T1530"), made("h", "T1098.001", hunt=True), canaries={HOSTILE: YESTERDAY})
+    found = laid(made(HOSTILE, "T1530"), made("h", "T1098.001", hunt=True), canaries={HOSTILE: True})
     text = page(found)
     read = _Page()
     read.feed(text)
@@ -280,9 +290,7 @@ def test_the_page_is_whole_safe_and_needs_no_network() -> None:
 
 
 def test_the_layer_is_one_of_format_4_5() -> None:
-    found = laid(
-        made("r", "T1562.008", "T1567"), made("h", "T1562.008", hunt=True), canaries={"r": YESTERDAY}
-    )
+    found = laid(made("r", "T1562.008", "T1567"), made("h", "T1562.008", hunt=True), canaries={"r": True})
     layer = json.loads(to_json(navigator(found)))
     assert layer["versions"] == {"attack": "19", "navigator": "4.9.0", "layer": "4.5"}
     assert layer["domain"] == "enterprise-attack"

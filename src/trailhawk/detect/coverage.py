@@ -10,12 +10,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from trailhawk.connectors.health import StreamHealth
 from trailhawk.detect.attack_table import AttackTable, Tactic, Technique
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.engine.result import Engine
+
+if TYPE_CHECKING:
+    from trailhawk.detect.canary import LastCanary
 
 DAY: Final = timedelta(days=1)
 
@@ -42,6 +45,7 @@ class Standing(Enum):
     NONE = "none"
     OFF = "off"
     BLIND = "blind"
+    FAILING = "failing"
     HUNTED = "hunted"
     WATCHED = "watched"
     PROVEN = "proven"
@@ -59,6 +63,7 @@ _SCORES = {
     Standing.NONE: 0,
     Standing.OFF: 10,
     Standing.BLIND: 20,
+    Standing.FAILING: 30,
     Standing.HUNTED: 40,
     Standing.WATCHED: 75,
     Standing.PROVEN: 100,
@@ -67,6 +72,7 @@ _ABOUT = {
     Standing.NONE: "nothing names it",
     Standing.OFF: "rules that are disabled, and nothing else",
     Standing.BLIND: "rules or hunts whose data does not arrive",
+    Standing.FAILING: "rules or hunts whose last canary failed: they no longer fire",
     Standing.HUNTED: "hunts only",
     Standing.WATCHED: "an enabled rule whose data arrives",
     Standing.PROVEN: "such a rule, and its last canary went through",
@@ -94,7 +100,7 @@ class Source:
     enabled: bool
     tables: tuple[str, ...]
     flow: Flow
-    canary: datetime | None
+    canary: LastCanary | None
     reason: str = ""
 
     @property
@@ -108,6 +114,8 @@ class Source:
             return Standing.OFF
         if not self.flow.comes:
             return Standing.BLIND
+        if self.canary is not None and not self.canary.passed:
+            return Standing.FAILING
         if self.is_hunt:
             return Standing.HUNTED
         return Standing.WATCHED if self.canary is None else Standing.PROVEN
@@ -144,7 +152,9 @@ class Covered:
 
     @property
     def canary(self) -> datetime | None:
-        return max((each.canary for each in self.rules if each.canary), default=None)
+        """When the last of its rules' canaries went through; None where none did."""
+        known = (each.canary.passed_at for each in self.rules if each.canary)
+        return max((at for at in known if at is not None), default=None)
 
 
 @dataclass(frozen=True)
@@ -183,10 +193,10 @@ def coverage(
     reads: Reads,
     flows: Mapping[str, TableFlow],
     enabled: Callable[[Rule], bool],
-    canaries: Mapping[str, datetime],
+    canaries: Mapping[str, LastCanary],
     now: datetime,
 ) -> Coverage:
-    """Lay rules and hunts over the matrix. `canaries` has when a rule's canary last went through, by id."""
+    """Lay rules and hunts over the matrix. `canaries` has how a rule's last canary ended, by its id."""
     sources = tuple(
         _source(rule, attack, version, reads, flows, enabled(rule), canaries.get(rule.id)) for rule in content
     )
@@ -220,7 +230,7 @@ def _source(
     reads: Reads,
     flows: Mapping[str, TableFlow],
     enabled: bool,
-    canary: datetime | None,
+    canary: LastCanary | None,
 ) -> Source:
     read = reads(rule)
     tables = tuple(sorted(name for name in (rule.data_types if read is None else read) if name in flows))

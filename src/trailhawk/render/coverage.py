@@ -19,6 +19,7 @@ MARKS: Final[Mapping[Standing, str]] = {
     Standing.WATCHED: "+",
     Standing.HUNTED: "?",
     Standing.BLIND: "!",
+    Standing.FAILING: "x",
     Standing.OFF: "-",
     Standing.NONE: ".",
 }
@@ -29,6 +30,7 @@ _STYLES = {
     Standing.WATCHED: "green",
     Standing.HUNTED: "cyan",
     Standing.BLIND: "bold red",
+    Standing.FAILING: "bold magenta",
     Standing.OFF: "yellow",
     Standing.NONE: "dim",
 }
@@ -232,8 +234,8 @@ def _source(source: Source) -> dict[str, object]:
         "enabled": source.enabled,
         "tables": list(source.tables),
         "data": source.flow.value,
-        "canary": source.canary,
-        "reason": source.reason,
+        "canary": source.canary and {"at": source.canary.at, "passed": source.canary.passed},
+        "reason": source.reason or (source.canary.reason if source.canary else ""),
     }
 
 
@@ -249,7 +251,7 @@ def navigator(found: Coverage) -> dict[str, object]:
         "name": "Trailhawk",
         "versions": {"attack": str(found.version), "navigator": "4.9.0", "layer": "4.5"},
         "domain": "enterprise-attack",
-        "description": f"Rules and hunts, their data and canaries as of {moment(found.at.replace(microsecond=0))}",
+        "description": f"Rules, hunts, data and canaries as of {moment(found.at.replace(microsecond=0))}",
         "filters": {"platforms": ["IaaS"]},
         "sorting": 0,
         "layout": {"layout": "side", "showID": True, "showName": True, "expandedSubtechniques": "annotated"},
@@ -301,6 +303,7 @@ _COLOURS = {
     Standing.WATCHED: "#7fbf7b",
     Standing.HUNTED: "#92c5de",
     Standing.BLIND: "#d6604d",
+    Standing.FAILING: "#c994c7",
     Standing.OFF: "#e0b84c",
     Standing.NONE: "#e6e6e6",
 }
@@ -407,7 +410,7 @@ def _section(covered: Covered) -> str:
         f"<tr><td>{'hunt' if each.is_hunt else 'rule'}</td><td>{_safe(each.rule.name)}</td>"
         f"<td>{_severity(each)}</td>"
         f"<td>{_safe(', '.join(each.tables))}</td><td>{_flow(each.flow)}</td>"
-        f"<td>{'' if each.is_hunt else _when(each.canary)}</td></tr>"
+        f"<td>{_canary(each)}</td></tr>"
         for each in covered.sources
     )
     head = "<th></th><th>name</th><th>severity</th><th>data needed</th><th>arriving</th><th>last canary</th>"
@@ -422,6 +425,13 @@ def _severity(source: Source) -> str:
     return ("" if source.is_hunt else _safe(source.rule.severity.value)) + (
         "" if source.enabled else " (disabled)"
     )
+
+
+def _canary(source: Source) -> str:
+    last = source.canary
+    if last is None:
+        return "none"
+    return f"passed {_when(last.at)}" if last.passed else f"failed {_when(last.at)}: {_safe(last.reason)}"
 
 
 def _flow(flow: Flow) -> str:
