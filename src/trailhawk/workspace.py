@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from trailhawk.connectors.sentinel_health import Told
     from trailhawk.detect.alert import Alert
     from trailhawk.detect.backtest import Backtest, Preview
-    from trailhawk.detect.canary import Canary, LastCanary, Scratch
     from trailhawk.detect.bookmarks import BookmarkStore
+    from trailhawk.detect.canary import Canary, LastCanary, Scratch
     from trailhawk.detect.coverage import Coverage
     from trailhawk.detect.exceptions import ExceptionStore, RuleException
     from trailhawk.detect.filters import FilterStore
@@ -141,9 +141,10 @@ class Workspace:
         from trailhawk.detect.intel.table import THREAT_INTEL
         from trailhawk.detect.security_alert import SECURITY_ALERT
         from trailhawk.detect.watchlist_table import WATCHLIST
+        from trailhawk.incidents.security_incident import SECURITY_INCIDENT
         from trailhawk.lake import Lake
 
-        own = (SECURITY_ALERT, WATCHLIST, HUNTING_BOOKMARK, THREAT_INTEL)
+        own = (SECURITY_ALERT, SECURITY_INCIDENT, WATCHLIST, HUNTING_BOOKMARK, THREAT_INTEL)
         return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, *own])
 
     def _lake_place(self) -> Path | S3:
@@ -241,14 +242,24 @@ class Workspace:
         exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
         return bookmark_rows(self.bookmarks.pending(exported, limit=None))
 
+    def incident_rows(self, snapshot: Files) -> pa.Table:
+        """The changes of incidents that this state of the lake does not hold yet."""
+        from trailhawk.incidents.export import pending_rows
+        from trailhawk.lake.catalog import Snapshot
+
+        exported = snapshot.exported if isinstance(snapshot, Snapshot) else 0
+        return pending_rows(self.incidents, exported)
+
     def export(self) -> None:
         """Hand what the state database has and the lake lacks to the lake."""
         from trailhawk.detect.export import export_alerts, export_bookmarks, export_watchlists
+        from trailhawk.incidents.export import export_incidents
 
         lake, now = self.lake.apart(), self.clock()
         export_alerts(self.alerts, lake, now=now)
         export_watchlists(self.watchlists, lake, now=now)
         export_bookmarks(self.bookmarks, lake, now=now)
+        export_incidents(self.incidents, lake, now=now)
 
     @cached_property
     def alerts(self) -> AlertStore:
@@ -597,12 +608,15 @@ class Workspace:
         *,
         progress: Callable[[int, int], None] | None = None,
         stopped: Callable[[], bool] = lambda: False,
+        workers: int | None = None,
     ) -> list[Canary]:
         """Send the positive test of each of these rules and hunts from raw log to alert, in a scratch lake.
 
-        How they ended is kept in the home's state. Once `stopped`, no more are sent.
+        How they ended is kept in the home's state. Once `stopped`, no more are sent. A core has one worker
+        unless `workers` says otherwise.
         """
         import tempfile
+        from contextlib import closing
 
         from trailhawk.detect.canary import canaries, keep
 
@@ -613,22 +627,25 @@ class Workspace:
             made: list[Workspace] = []
 
             def fresh() -> Scratch:
-                made.append(self._apart(Path(folder) / str(len(made))))
+                made.append(self._apart(Path(tempfile.mkdtemp(dir=folder))))
                 return made[-1]._scratch()
 
+            sending = canaries(
+                rules,
+                fresh,
+                sources=self.sources,
+                transforms=lambda: self.transforms(lasting=False),
+                leave=self._leave(),
+                workers=workers or os.cpu_count() or 1,
+            )
             try:
-                for each in canaries(
-                    rules,
-                    fresh,
-                    sources=self.sources,
-                    transforms=self.transforms(lasting=False),
-                    leave=self._leave(),
-                ):
-                    found.append(each)
-                    if progress is not None:
-                        progress(len(found), len(rules))
-                    if stopped():
-                        break
+                with closing(sending):
+                    for each in sending:
+                        found.append(each)
+                        if progress is not None:
+                            progress(len(found), len(rules))
+                        if stopped():
+                            break
             finally:
                 for other in made:
                     other.alerts.engine.dispose()
@@ -787,6 +804,7 @@ class Workspace:
             leave=self._leave(),
         )
         self.export()
+        self.incidents.publish()
         return summary
 
     def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
@@ -796,6 +814,7 @@ class Workspace:
         done = self._scheduler.round(self._rule_engine, rules, self._history_tables())
         if done.alerts:
             self.export()
+            self.incidents.publish()
         return done
 
     @cached_property
@@ -1020,6 +1039,8 @@ class _Relations(Mapping[str, "Callable[[Files], pa.Table]"]):
     def __getitem__(self, name: str) -> Callable[[Files], pa.Table]:
         if name == "SecurityAlert":
             return self._workspace.alert_rows
+        if name == "SecurityIncident":
+            return self._workspace.incident_rows
         if name == "Watchlist":
             return self._workspace.watchlist_rows
         if name == "HuntingBookmark":
@@ -1029,10 +1050,10 @@ class _Relations(Mapping[str, "Callable[[Files], pa.Table]"]):
         raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(("SecurityAlert", "Watchlist", "HuntingBookmark", WATCHLIST_ALIASES))
+        return iter(("SecurityAlert", "SecurityIncident", "Watchlist", "HuntingBookmark", WATCHLIST_ALIASES))
 
     def __len__(self) -> int:
-        return 4
+        return 5
 
 
 def _is_watchlist(name: str) -> bool:

@@ -20,7 +20,7 @@ from trailhawk.lake.catalog import EXPORT
 from trailhawk.lake.delta import ConflictError, Transaction
 from trailhawk.lake.table import stored_schema
 
-_Pending = tuple[int, pa.Table]
+Pending = tuple[int, pa.Table]
 """The last sequence number of a batch, and its rows."""
 
 
@@ -30,11 +30,11 @@ def export_alerts(alerts: AlertStore, lake: Lake, *, now: datetime) -> int:
     `lake` must be a view of its own.
     """
 
-    def pending(after: int) -> _Pending | None:
+    def pending(after: int) -> Pending | None:
         found = alerts.pending(after)
         return (found[-1][0], alert_rows(alert for _, alert in found)) if found else None
 
-    return _export(lake, SECURITY_ALERT, pending, now=now)
+    return export_pending(lake, SECURITY_ALERT, pending, now=now)
 
 
 def export_watchlists(watchlists: WatchlistStore, lake: Lake, *, now: datetime) -> int:
@@ -43,11 +43,11 @@ def export_watchlists(watchlists: WatchlistStore, lake: Lake, *, now: datetime) 
     `lake` must be a view of its own.
     """
 
-    def pending(after: int) -> _Pending | None:
+    def pending(after: int) -> Pending | None:
         found = watchlists.pending(after)
         return (found[-1].sequence, watchlist_rows(found)) if found else None
 
-    return _export(lake, WATCHLIST, pending, now=now)
+    return export_pending(lake, WATCHLIST, pending, now=now)
 
 
 def export_bookmarks(bookmarks: BookmarkStore, lake: Lake, *, now: datetime) -> int:
@@ -56,14 +56,16 @@ def export_bookmarks(bookmarks: BookmarkStore, lake: Lake, *, now: datetime) -> 
     `lake` must be a view of its own.
     """
 
-    def pending(after: int) -> _Pending | None:
+    def pending(after: int) -> Pending | None:
         found = bookmarks.pending(after)
         return (found[-1].sequence, bookmark_rows(found)) if found else None
 
-    return _export(lake, HUNTING_BOOKMARK, pending, now=now)
+    return export_pending(lake, HUNTING_BOOKMARK, pending, now=now)
 
 
-def _export(lake: Lake, table: Table, pending: Callable[[int], _Pending | None], *, now: datetime) -> int:
+def export_pending(
+    lake: Lake, table: Table, pending: Callable[[int], Pending | None], *, now: datetime
+) -> int:
     """Append what is pending, batch by batch.
 
     The last sequence number is the version of the Delta application `export`, in the same commit as the
