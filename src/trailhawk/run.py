@@ -147,7 +147,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         rules = workspace.canary_rules(
             fault=lambda error: say("warning", "canary", f"{error.message}; it is left out")
         )
-        sent = workspace.canaries(rules, stopped=stop.is_set)
+        sent = workspace.canaries(rules, stopped=stop.is_set, workers=1)
         failed = [each for each in sent if each.failed]
         for each in failed:
             say("error", "canary", f"'{each.rule.name}' does not fire: {each.reason}", rule=each.rule.id)

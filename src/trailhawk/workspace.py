@@ -292,6 +292,31 @@ class Workspace:
 
         return IncidentStore(self.alerts)
 
+    @cached_property
+    def outbox(self) -> Outbox:
+        """What is to be told about incidents, and what was."""
+        from trailhawk.respond.outbox import Outbox
+
+        return Outbox(self.alerts.engine)
+
+    @cached_property
+    def notifier(self) -> Notifier:
+        """Tells the channels of the settings; SettingsError where one is wrong."""
+        import os
+
+        from trailhawk.respond.channel import channels
+        from trailhawk.respond.notifier import Notifier
+
+        return Notifier(
+            self.incidents,
+            self.outbox,
+            channels(self.settings.notify),
+            clock=self.clock,
+            environment=os.environ,
+            story=lambda incident: self.report(incident.number).story,
+            templates=self.home / "templates",
+        )
+
     # What it does
 
     def ingest(
@@ -627,8 +652,9 @@ class Workspace:
             made: list[Workspace] = []
 
             def fresh() -> Scratch:
-                made.append(self._apart(Path(tempfile.mkdtemp(dir=folder))))
-                return made[-1]._scratch()
+                other = self._apart(Path(tempfile.mkdtemp(dir=folder)))
+                made.append(other)
+                return other._scratch()
 
             sending = canaries(
                 rules,

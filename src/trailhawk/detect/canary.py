@@ -10,9 +10,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -114,27 +116,38 @@ def canaries(
     fresh: Callable[[], Scratch],
     *,
     sources: Sequence[Source],
-    transforms: Mapping[str, Transform],
+    transforms: Callable[[], Mapping[str, Transform]],
     leave: Leave | None = None,
-) -> Iterator[Canary]:
-    """Send the first positive test of each rule or hunt along the road, one after the other.
+    workers: int = 1,
+) -> Generator[Canary, None, None]:
+    """Send the first positive test of each rule or hunt along the road; how each ended, in their order.
 
-    `fresh` gives a new scratch lake; a second one is only needed where a test's records have been stored
-    before. `leave` applies the home's exceptions.
+    `fresh` gives a new scratch lake, one for each worker; more are only needed where a test's records have
+    been stored before. `transforms` gives the home's ingest filters, `leave` applies its exceptions.
     """
-    road: _Road | None = None
-    for rule in rules:
+    own = threading.local()
+
+    def road() -> _Road:
+        return _Road(fresh(), sources, transforms(), leave)
+
+    def send(rule: Rule) -> Canary:
         test = next((each for each in rule.tests if each.expect.alerts), None)
         if test is None:
-            yield Canary(rule, None, None, "it has no test that must fire")
-            continue
+            return Canary(rule, None, None, "it has no test that must fire")
         started = time.perf_counter()
-        road = road or _Road(fresh(), sources, transforms, leave)
-        sent = road.send(rule, test)
+        if not hasattr(own, "road"):
+            own.road = road()
+        sent: _Sent = own.road.send(rule, test)
         if sent.is_known:
             # Its records are those of another test, under the same ids.
-            sent = _Road(fresh(), sources, transforms, leave).send(rule, test)
-        yield replace(sent.canary, seconds=time.perf_counter() - started)
+            sent = road().send(rule, test)
+        return replace(sent.canary, seconds=time.perf_counter() - started)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from pool.map(send, rules)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 # --- the road ----------------------------------------------------------------------------------------------
