@@ -55,6 +55,7 @@ def _tokens(pattern: str) -> list[tuple[str, str, int]]:
     while place < end:
         token = _TOKEN.match(pattern, place)
         if token is None:
+            place += len(pattern) - place - len(pattern[place:].lstrip())
             raise ValueError(f"no STIX pattern at character {place + 1}: {pattern[place : place + 20]!r}")
         kind = str(token.lastgroup)
         found.append((kind, token[kind], token.start(kind)))

@@ -35,7 +35,7 @@ from trailhawk.lake.delta import ConflictError, Transaction
 from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 
 TOLD_AGAIN = timedelta(days=7)
-"""How old the newest row of an active indicator may get: rules look back 14 days at most."""
+"""How old the newest row of an active indicator may get at most: rules look back 14 days."""
 CHECK_EVERY = timedelta(days=1)
 MAX_SOURCE = 100
 _APPLICATION = "intel"
@@ -161,7 +161,7 @@ class IntelStore:
     # Telling again.
 
     def republish(self, now: datetime) -> int:
-        """Tell active indicators again that were last told about seven days ago; how many rows.
+        """Tell active indicators again before they were last told seven days ago; how many rows.
 
         Looks once a day at most.
         """

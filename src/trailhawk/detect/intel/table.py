@@ -72,7 +72,7 @@ def rows_of(indicator: Indicator, *, source: str, now: datetime) -> dict[Key, di
         more |= {"PatternJoinedBy": indicator.joined, "PatternParts": len(indicator.observables)}
     common: dict[str, object] = {
         "TimeGenerated": stored(now),
-        "AdditionalFields": orjson.dumps(more).decode() if more else "",
+        "AdditionalFields": orjson.dumps(more).decode() if more else None,
         "Confidence": indicator.confidence,
         "Created": stored(indicator.created),
         "Data": indicator.data,
