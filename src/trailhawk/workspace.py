@@ -835,9 +835,13 @@ class Workspace:
 
     def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
         """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
+        from trailhawk.connectors.sentinel_health import append
+        from trailhawk.detect.rule_health import of_round
+
         rules = self.rules(fault=fault)
         self.intel.republish(self.clock())
         done = self._scheduler.round(self._rule_engine, rules, self._history_tables())
+        append(self.lake.apart(), of_round(done, rules), now=self.clock())
         if done.alerts:
             self.export()
             self.incidents.publish()

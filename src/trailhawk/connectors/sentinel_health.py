@@ -1,4 +1,5 @@
-"""SentinelHealth: what is told when a connector or a stream of logs begins to fail and when it is well again.
+"""SentinelHealth: what is told when a connector or a stream of logs begins to fail and when it is well again,
+and what others tell of theirs (see `append`).
 
 https://learn.microsoft.com/azure/sentinel/health-table-reference
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,19 +29,29 @@ _TEXT, _TIME, _DYNAMIC = KqlType.STRING, KqlType.DATETIME, KqlType.DYNAMIC
 
 SENTINEL_HEALTH: Final = Table(
     name="SentinelHealth",
-    description="How connectors and streams of logs fare: a row when that changes.",
+    description="How connectors and streams of logs fare: a row when that changes. Rules: a row of each run.",
     columns=(
         Column("TenantId", _TEXT),
         Column("TimeGenerated", _TIME, "When it was noticed."),
-        Column("OperationName", _TEXT, "Data fetch status change, or Data fetch failure summary."),
-        Column("SentinelResourceId", _TEXT, "Empty: there is no workspace in a cloud."),
-        Column("SentinelResourceName", _TEXT, "The connector, or source, account and region of a stream."),
-        Column("Status", _TEXT, "Success, Warning or Failure."),
-        Column("Description", _TEXT, "What is wrong, in words."),
-        Column("Reason", _TEXT, "silent, delayed, shrunk, connector; empty where nothing is wrong."),
+        Column(
+            "OperationName",
+            _TEXT,
+            "Data fetch status change or failure summary, Scheduled or NRT analytics rule run.",
+        ),
+        Column("SentinelResourceId", _TEXT, "Id of a rule; empty of a connector."),
+        Column(
+            "SentinelResourceName", _TEXT, "The connector; source, account and region of a stream; the rule."
+        ),
+        Column("Status", _TEXT, "Success, Partial success, Warning or Failure."),
+        Column("Description", _TEXT, "What happened, in words."),
+        Column(
+            "Reason",
+            _TEXT,
+            "silent, delayed, shrunk, connector, a kind of error; empty where nothing is wrong.",
+        ),
         Column("WorkspaceId", _TEXT),
-        Column("SentinelResourceType", _TEXT, "Data connector."),
-        Column("SentinelResourceKind", _TEXT, "The connector's type, or Stream."),
+        Column("SentinelResourceType", _TEXT, "Data connector or Analytics rule."),
+        Column("SentinelResourceKind", _TEXT, "The connector's type, Stream, Scheduled or NRT."),
         Column("RecordId", _TEXT, "Id of the row."),
         Column("ExtendedProperties", _DYNAMIC, "The figures behind it."),
         Column("SourceSystem", _TEXT),
@@ -51,11 +62,11 @@ SENTINEL_HEALTH: Final = Table(
         "SourceSystem": "Sentinel",
         "TenantId": "",
         "WorkspaceId": "",
-        "SentinelResourceId": "",
-        "SentinelResourceType": "Data connector",
     },
 )
 
+DATA_CONNECTOR: Final = "Data connector"
+ANALYTICS_RULE: Final = "Analytics rule"
 CHANGE: Final = "Data fetch status change"
 FAILURES: Final = "Data fetch failure summary"
 SUMMARY_EVERY: Final = dt.timedelta(hours=1)
@@ -80,6 +91,21 @@ class Condition:
     status: str
     reason: str = ""
     description: str = ""
+    properties: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A row of the table. `properties` are what can be written as JSON."""
+
+    operation: str
+    name: str
+    type: str
+    kind: str
+    status: str
+    reason: str = ""
+    description: str = ""
+    id: str = ""
     properties: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -150,7 +176,7 @@ def tell(lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime) -> li
         told = [Told(operation, each) for each in conditions if (operation := _due(each, last, now))]
         if not told or version < 0:
             return told
-        staged = delta.stage(_rows(told, now))
+        staged = delta.stage(_rows(map(_record, told), now))
         try:
             delta.commit(staged, transaction=Transaction(_HEALTH, delta.transaction(_HEALTH) + 1))
         except ConflictError:
@@ -159,14 +185,20 @@ def tell(lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime) -> li
         return told
 
 
+def append(lake: Lake, records: Sequence[Record], *, now: dt.datetime) -> None:
+    """Write these rows in one commit. `lake` must be a view of its own."""
+    if not records:
+        return
+    delta = lake.delta(SENTINEL_HEALTH.name)
+    delta.create()
+    delta.commit(delta.stage(_rows(records, now)))
+
+
 def latest(lake: Lake) -> dict[str, list[dict[str, Any]]]:
-    """For each name the newest row of each operation, as the table's columns."""
+    """For each connector and stream the newest row of each operation, as the table's columns."""
     newest: dict[tuple[str, str], dict[str, Any]] = {}
-    columns = [column.name for column in SENTINEL_HEALTH.stored]
     for file in lake.snapshot(SENTINEL_HEALTH.name).files():
-        with opened(file.path) as parquet:
-            rows = parquet.read(columns=columns).to_pylist()
-        for row in rows:
+        for row in _of_connectors(file.path):
             key = (row["SentinelResourceName"], row["OperationName"])
             if key not in newest or newest[key]["TimeGenerated"] <= row["TimeGenerated"]:
                 newest[key] = row
@@ -174,6 +206,23 @@ def latest(lake: Lake) -> dict[str, list[dict[str, Any]]]:
     for (name, _), row in newest.items():
         found.setdefault(name, []).append(row)
     return found
+
+
+def _of_connectors(path: str) -> list[dict[str, Any]]:
+    """A file's rows of connectors and streams. Most are of rules, and of those one column is read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    operation = "OperationName"
+    with opened(path) as parquet:
+        wanted = pc.is_in(parquet.read(columns=[operation])[operation], pa.array([CHANGE, FAILURES]))
+        if not pc.any(wanted).as_py():
+            return []
+        columns = [
+            column.name for column in SENTINEL_HEALTH.stored if column.name in parquet.schema_arrow.names
+        ]
+        rows: list[dict[str, Any]] = parquet.read(columns=columns).filter(wanted).to_pylist()
+        return rows
 
 
 def connector_states(lake: Lake) -> list[dict[str, object]]:
@@ -215,7 +264,21 @@ def _due(condition: Condition, last: Mapping[str, list[dict[str, Any]]], now: dt
     return FAILURES if condition.status == "Failure" and now - newest >= SUMMARY_EVERY else ""
 
 
-def _rows(told: Iterable[Told], now: dt.datetime) -> pa.Table:
+def _record(told: Told) -> Record:
+    one = told.condition
+    return Record(
+        told.operation,
+        one.name,
+        DATA_CONNECTOR,
+        one.kind,
+        one.status,
+        reason=one.reason,
+        description=one.description,
+        properties=one.properties,
+    )
+
+
+def _rows(records: Iterable[Record], now: dt.datetime) -> pa.Table:
     import pyarrow as pa
 
     at = now.astimezone(dt.UTC).replace(tzinfo=None)
@@ -224,18 +287,20 @@ def _rows(told: Iterable[Told], now: dt.datetime) -> pa.Table:
         {
             "TimeGenerated": at,
             "OperationName": each.operation,
-            "SentinelResourceName": each.condition.name,
-            "Status": each.condition.status,
-            "Description": each.condition.description,
-            "Reason": each.condition.reason,
-            "SentinelResourceKind": each.condition.kind,
+            "SentinelResourceId": each.id,
+            "SentinelResourceName": each.name,
+            "Status": each.status,
+            "Description": each.description,
+            "Reason": each.reason,
+            "SentinelResourceType": each.type,
+            "SentinelResourceKind": each.kind,
             "RecordId": str(uuid.uuid4()),
-            "ExtendedProperties": json.dumps(dict(each.condition.properties), ensure_ascii=False),
+            "ExtendedProperties": json.dumps(dict(each.properties), ensure_ascii=False),
             INGESTION_TIME: at,
             OBJECT: "",
             BATCH: batch,
             CONFLICT: False,
         }
-        for each in told
+        for each in records
     ]
     return fitted(pa.Table.from_pylist(rows), SENTINEL_HEALTH)

@@ -71,11 +71,16 @@ def alerts(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]
     rows = sorted(rows, key=_canonical)
     if rule.aggregation is Aggregation.SINGLE:
         return (_alert(rule, window, rows),)
-    most = MAX_NRT_ALERTS if rule.kind is RuleKind.NRT else MAX_ALERTS
+    most = most_alerts(rule)
     if len(rows) < most:
         return tuple(_alert(rule, window, [row]) for row in rows)
     single = tuple(_alert(rule, window, [row]) for row in rows[: most - 1])
     return (*single, _alert(rule, window, rows))  # the last one sums up all rows, as Sentinel's does
+
+
+def most_alerts(rule: Rule) -> int:
+    """How many alerts a run raises where each row makes one of its own."""
+    return MAX_NRT_ALERTS if rule.kind is RuleKind.NRT else MAX_ALERTS
 
 
 def _alert(rule: Rule, window: Window, rows: Sequence[Row]) -> Alert:

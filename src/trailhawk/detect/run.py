@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
+from trailhawk.detect.absent import absent, is_there
+from trailhawk.detect.absent import reason as reason_of
 from trailhawk.detect.alert import Alert, alerts
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.schedule import Window, WindowState
@@ -47,6 +50,9 @@ class Run:
     """Of what failed or was skipped: whether every other window of the rule must end in the same way."""
     taken: tuple[Taken, ...] = ()
     """What exceptions took of the result; `rows` are those that they left."""
+    began: datetime | None = None
+    seconds: float = 0.0
+    """When the scheduler ran it by its clock, and how long that took; None where no query was run."""
 
 
 def run(
@@ -70,6 +76,8 @@ def run(
     except NotAllowedError as error:
         return Run(window, WindowState.SKIPPED, error.message, seen=seen, is_permanent=True)
     except QueryError as error:
+        if missing := absent(rule, error, is_there(engine, window.at)):
+            return Run(window, WindowState.SKIPPED, reason_of(missing), seen=seen, is_permanent=True)
         permanent = error.kind in ("syntax", "binding", "unsupported")
         reason = error.render(rule.query).split("\n", 1)[0]
         return Run(window, WindowState.FAILED, reason, seen=seen, is_permanent=permanent)

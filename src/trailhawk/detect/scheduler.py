@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from time import perf_counter
 from typing import Final
 
 import sqlalchemy as sa
@@ -66,6 +67,8 @@ class Round:
     runs: tuple[Run, ...] = ()
     alerts: tuple[Alert, ...] = ()
     disabled: tuple[Rule, ...] = ()
+    postponed: tuple[Run, ...] = ()
+    """Those that failed for a passing reason, and wait to be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +133,7 @@ class Scheduler:
             runs=tuple(each for part in parts for each in part.runs),
             alerts=tuple(alert for part in parts for alert in part.alerts),
             disabled=tuple(rule for part in parts for rule in part.disabled),
+            postponed=tuple(each for part in parts for each in part.postponed),
         )
 
     def scheduled(self) -> tuple[Scheduled, ...]:
@@ -220,6 +224,7 @@ class Scheduler:
                 each = self._run(rule, window, engine, tables)
                 if _is_passing(each):
                     self._postpone(rule, each)
+                    done = replace(done, postponed=(each,))
                     break
                 done = self._settle(rule, each, done, sink)
                 if done.disabled:
@@ -263,7 +268,8 @@ class Scheduler:
         if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
             return Run(window, WindowState.SKIPPED, SUPPRESSED)
         self._mark_running(window)
-        return run(
+        began, started = self._clock(), perf_counter()
+        each = run(
             rule,
             window,
             engine,
@@ -271,6 +277,7 @@ class Scheduler:
             ingested=rule.kind is RuleKind.NRT,
             leave=self._applied,
         )
+        return replace(each, began=began, seconds=perf_counter() - started)
 
     def _is_suppressed(self, rule: Rule, window: Window, suppression: timedelta) -> bool:
         raised = {alert.at for alert in self._store.alerts(rule_id=rule.id)}
