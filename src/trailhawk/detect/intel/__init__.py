@@ -12,7 +12,7 @@ from datetime import datetime
 from trailhawk.detect.intel.observable import Observable
 
 MAX_BYTES = 200_000_000
-MAX_INDICATORS = 500_000
+MAX_INDICATORS = 250_000
 MAX_DATA = 32_768
 MAX_TOLD = 20
 """Bytes and indicators of a file, characters of an indicator's own object, and refused ones told of."""
