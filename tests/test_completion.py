@@ -53,6 +53,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["query", "MyF"], ["MyFunction"]),
         (["incidents", "show", ""], []),
         (["simulate", "cl"], ["cloud-breach-s3"]),
+        (["simulate", "cloud-breach-s3", "--variant", "token"], ["token-required", "token-fetched"]),
         (["query", "--format", "js"], ["json", "jsonl"]),
     ],
 )

@@ -32,16 +32,13 @@ def _scenarios() -> list[tuple[str, str]]:
     return [*found, (LIST, "every scenario with its variants")]
 
 
-def _variants(context: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+def _variants() -> list[tuple[str, str]]:
     from trailhawk.simulate.techniques import SCENARIOS
 
-    named = context.params.get("scenario")
     return [
         (variant.name, f"{variant.number}: {variant.description}")
         for scenario in SCENARIOS
-        if scenario.name == named
         for variant in scenario.variants
-        if variant.name.startswith(incomplete)
     ]
 
 
