@@ -6,7 +6,7 @@ new and has nothing to be brought over.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
 
@@ -24,13 +24,15 @@ _versions = sa.Table(
 )
 
 
-def bring_up(engine: sa.Engine, room: str, steps: Sequence[Step], *, began_as: str) -> None:
-    """Take the steps that this database lacks, all or none.
+def bring_up(
+    engine: sa.Engine, room: str, tables: Iterable[sa.Table], steps: Sequence[Step], *, began_as: str
+) -> None:
+    """Make the tables of a room, and take the steps that this database lacks, all or none.
 
-    `began_as` is a table that stood there before versions were counted. StateError for a database of a later
-    version, and for one that lacks a step and may only be read.
+    One that lacks nothing is left alone: nobody waits for a writer. A table that comes new into a room needs
+    a step of its own. `began_as` is a table that stood there before versions were counted. StateError for a
+    database of a later version, and for one that lacks a step and may only be read.
     """
-    metadata.create_all(engine, tables=[_versions])
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         recorded = _recorded(connection, room)
         version = _version(connection, recorded, steps, began_as)
@@ -42,11 +44,13 @@ def bring_up(engine: sa.Engine, room: str, steps: Sequence[Step], *, began_as: s
         )
     if _is_only_read(engine):
         if version == len(steps):
+            metadata.create_all(engine, tables=[_versions, *tables])
             return
         raise StateError(
             "the state database was written by an earlier version and may only be read here",
             hint="let who may write the home run a command once",
         )
+    metadata.create_all(engine, tables=[_versions, *tables])
     with engine.begin() as connection:
         version = _version(connection, _recorded(connection, room), steps, began_as)
         for step in steps[version:]:
@@ -56,6 +60,8 @@ def bring_up(engine: sa.Engine, room: str, steps: Sequence[Step], *, began_as: s
 
 
 def _recorded(connection: sa.Connection, room: str) -> int | None:
+    if not sa.inspect(connection).has_table(_versions.name):
+        return None
     return connection.scalar(sa.select(_versions.c.version).where(_versions.c.room == room))
 
 

@@ -18,7 +18,7 @@ from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY
 from trailhawk.detect.migrate import bring_up
 from trailhawk.detect.rule import Rule, Severity
-from trailhawk.detect.store import AlertStore, metadata
+from trailhawk.detect.store import AlertStore
 from trailhawk.engine.result import Engine
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.incidents import log
@@ -79,8 +79,7 @@ class IncidentStore:
 
     def __init__(self, alerts: AlertStore) -> None:
         self._alerts = alerts
-        metadata.create_all(alerts.engine, tables=log.TABLES)
-        bring_up(alerts.engine, "incidents", STEPS, began_as=LEGACY)
+        bring_up(alerts.engine, "incidents", log.TABLES, STEPS, began_as=LEGACY)
         self._listeners: list[Listener] = []
         self._published: int | None = None
         self._publishing = False
