@@ -10,6 +10,7 @@ import pytest
 from trailhawk.detect import content
 from trailhawk.detect.rule import (
     Aggregation,
+    AlertDetails,
     Matching,
     RuleKind,
     Severity,
@@ -207,3 +208,61 @@ def test_the_rules_of_the_package_load() -> None:
         if rule.data_types[0] == "AWSCloudTrail":
             assert rule.techniques
             assert any(name == "EventIds" for name, _ in rule.custom_details)
+
+
+MINIMAL = """id: 1111
+name: A rule
+kind: Scheduled
+severity: High
+queryFrequency: 1h
+queryPeriod: 1h
+triggerOperator: gt
+triggerThreshold: 0
+query: AWSCloudTrail | take 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "member", "value"),
+    [
+        ("\ufeff" + MINIMAL, "name", "A rule"),
+        (MINIMAL.replace("\n", "\r\n"), "query", "AWSCloudTrail | take 1"),
+        (MINIMAL.replace("severity: H", "severity:\tH"), "severity", Severity.HIGH),
+        (MINIMAL + "tactics:\n\t- Initial Access\n\t- Impact\n", "tactics", ("InitialAccess", "Impact")),
+        (MINIMAL + "tactics:\n  -  Impact   \n  -\n", "tactics", ("Impact",)),
+        (MINIMAL + "relevantTechniques: T1078, T1110.001\n", "techniques", ("T1078", "T1110.001")),
+        (MINIMAL.replace("Threshold: 0", "Threshold: '5'"), "threshold", 5),
+        (MINIMAL.replace("Threshold: 0", "Threshold: 5.0"), "threshold", 5),
+        (MINIMAL.replace("Threshold: 0", "Threshold:"), "threshold", 0),
+        (MINIMAL.replace("Period: 1h", "Period: 1day"), "period", timedelta(days=1)),
+        (MINIMAL.replace("Frequency: 1h", "Frequency: 60 min"), "frequency", timedelta(hours=1)),
+        (MINIMAL.replace("name: A rule", "name: 2024"), "name", "2024"),
+        (MINIMAL.replace("severity: High", "severity:"), "severity", Severity.INFORMATIONAL),
+        (MINIMAL.replace("kind: Scheduled", "kind: scheduled"), "kind", RuleKind.SCHEDULED),
+        (MINIMAL + "version:\n", "version", ""),
+        (MINIMAL + "version: 1.0\n", "version", "1.0"),
+        (MINIMAL + "entityMappings:\n", "entity_mappings", ()),
+        (MINIMAL + "entityMappings:\n  - entityType: IP\n    fieldMappings:\n", "entity_mappings", ()),
+        (
+            MINIMAL + "entityMappings: [{entityType: IP, fieldMappings: [{identifier: A, columnName: }]}]\n",
+            "entity_mappings",
+            (),
+        ),
+        (MINIMAL + "requiredDataConnectors: [{connectorId: A, dataTypes: T}]\n", "data_types", ("T",)),
+        (MINIMAL + "requiredDataConnectors:\n  - AWS\n", "data_types", ()),
+        (MINIMAL + "customDetails: [{A: B}, {1: C}]\n", "custom_details", (("A", "B"), ("1", "C"))),
+        (MINIMAL + "customDetails:\n  A:\n  B: C\n", "custom_details", (("B", "C"),)),
+        (MINIMAL + "eventGroupingSettings:\n  aggregationKind:\n", "aggregation", Aggregation.SINGLE),
+        (MINIMAL + "suppressionEnabled:\nsuppressionDuration:\n", "suppression", None),
+        (MINIMAL + "suppressionEnabled: 'false'\nsuppressionDuration: 5h\n", "suppression", None),
+        (MINIMAL + "tags: [Log4j, {Schema: A, SchemaVersion: 0.1.1}]\n", "tags", ("Log4j",)),
+        (
+            MINIMAL
+            + "alertDetailsOverride: {alertDynamicProperties: [{alertProperty: AlertLink, value: }]}\n",
+            "details",
+            AlertDetails(),
+        ),
+    ],
+)
+def test_habits_of_published_files(text: str, member: str, value: object) -> None:
+    assert getattr(parse_rule(text.encode(), source="a.yaml"), member) == value

@@ -155,3 +155,38 @@ def test_a_broken_file_can_be_left_out(tmp_path: Path) -> None:
     assert [text.split(":")[0] for text in told] == ["a.yaml", "c.yaml"]
     with pytest.raises(RuleError, match=r"a\.yaml: not YAML"):
         load_rules([tmp_path])
+
+
+def test_two_rules_of_one_id_are_both_kept_and_told(tmp_path: Path) -> None:
+    pack, home = tmp_path / "pack", tmp_path / "home"
+    pack.mkdir()
+    (pack / "a.yaml").write_text(YAML)
+    (pack / "b.yaml").write_text(YAML.replace("StopLogging", "DeleteTrail"))
+    (pack / "c (2).yaml").write_text(YAML)
+    first, second, copy = take_in([pack], home, sound)
+    assert first.findings == ()
+    assert second.taken
+    assert "is also that of a.yaml" in second.findings[0].message
+    assert "the same rule as a.yaml: left out" in copy.findings[0].message
+    kept = load_rules([home / "rules"])
+    assert len({rule.id for rule in kept}) == len(kept) == 2
+    assert all(rule.id in (first.findings or second.findings)[0].message for rule in kept)
+
+
+def test_a_newer_version_replaces_the_file_of_the_older(tmp_path: Path) -> None:
+    old, new, home = tmp_path / "old.yaml", tmp_path / "new.yaml", tmp_path / "home"
+    old.write_text(YAML)
+    new.write_text(YAML.replace("StopLogging", "DeleteTrail"))
+    list(take_in([old], home, sound))
+    assert [each.replaced for each in take_in([new], home, sound)] == [True]
+    assert [each.name for each in (home / "rules").iterdir()] == ["new.yaml"]
+
+
+def test_a_file_of_the_same_name_with_another_rule_stands_beside(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    for number in "12":
+        folder = tmp_path / number
+        folder.mkdir()
+        (folder / "rule.yaml").write_text(YAML.replace("000000000001", f"00000000000{number}"))
+        list(take_in([folder], home, sound))
+    assert len(load_rules([home / "rules"])) == 2

@@ -8,9 +8,12 @@ from datetime import UTC, datetime
 import pytest
 
 from trailhawk.detect import content
+from trailhawk.detect.hunt import hunt_all
 from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.rule_file import parse_rule
+from trailhawk.detect.run import run
+from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.detect.validate import Finding, Level, validate
 from trailhawk.engine.duckdb import DuckDBEngine
 
@@ -58,6 +61,17 @@ def test_what_is_shipped_has_no_findings(rule: Rule, find: Find) -> None:
     [
         (("EventName", "EventNam"), "query", "EventNam"),
         (("AWSCloudTrail", "AWSCloudtrail"), "query", "AWSCloudtrail"),
+    ],
+)
+def test_errors(change: tuple[str, str], member: str, part: str, find: Find) -> None:
+    ((level, where, message),) = findings(RULE.replace(*change), find)
+    assert (level, where) == (Level.ERROR, member)
+    assert part in message
+
+
+@pytest.mark.parametrize(
+    ("change", "member", "part"),
+    [
         (
             ("query: |", f"{ENTITY}\nquery: |"),
             "entityMappings.IP.Address",
@@ -76,9 +90,11 @@ def test_what_is_shipped_has_no_findings(rule: Rule, find: Find) -> None:
         ),
     ],
 )
-def test_errors(change: tuple[str, str], member: str, part: str, find: Find) -> None:
+def test_columns_that_are_missing_keep_no_rule_from_running(
+    change: tuple[str, str], member: str, part: str, find: Find
+) -> None:
     ((level, where, message),) = findings(RULE.replace(*change), find)
-    assert (level, where) == (Level.ERROR, member)
+    assert (level, where) == (Level.WARNING, member)
     assert part in message
 
 
@@ -104,3 +120,54 @@ def test_warnings(change: tuple[str, str], member: str, part: str, find: Find) -
     found = findings(RULE.replace(*change), find)
     assert (Level.WARNING, member) in [(level, where) for level, where, _ in found]
     assert part in " ".join(message for _, _, message in found)
+
+
+ELSEWHERE = """
+id: 6d0d2f0e-0000-4000-8000-000000000001
+name: Signed in twice
+kind: Scheduled
+severity: High
+queryFrequency: 1h
+queryPeriod: 1h
+requiredDataConnectors:
+  - {connectorId: AzureActiveDirectory, dataTypes: [SigninLogs (All), AWSCloudTrail]}
+query: AWSCloudTrail | join (%s) on $left.SourceIpAddress == $right.IPAddress
+"""
+OF_TWO = "union isfuzzy=true (SigninLogs | project IPAddress), (AWSCloudTrail | project A=SourceIpAddress)"
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("SigninLogs", "it reads SigninLogs, which this lake has not: skipped"),
+        (OF_TWO, "it reads SigninLogs, which this lake has not: skipped"),
+        ("OfficeActivity", "it reads OfficeActivity, which this lake has not: skipped"),
+        ("Own_CL", "it reads Own_CL, which this lake has not: skipped"),
+        ("_Im_Dns(starttime=ago(1d))", "it reads _Im_Dns(), which this lake has not: skipped"),
+        ("_GetWatchlist('vips') | project IPAddress = SearchKey", "it reads watchlist 'vips', which"),
+        (
+            OF_TWO.replace("project A", "project IPAddress"),
+            "it reads SigninLogs, which this lake has not: it",
+        ),
+    ],
+)
+def test_a_rule_for_more_than_aws_is_told_what_is_missing(query: str, told: str, find: Find) -> None:
+    ((level, where, message),) = findings(ELSEWHERE % query, find)
+    assert (level, where) == (Level.WARNING, "query")
+    assert told in message
+
+
+@pytest.mark.parametrize("query", ["SigninLog", "nothing()", "AWSCloudTrail | project IPAddres"])
+def test_a_name_that_nobody_knows_stays_an_error(query: str, find: Find) -> None:
+    assert [level for level, *_ in findings(ELSEWHERE.replace("SigninLogs (All), ", "") % query, find)] == [
+        Level.ERROR
+    ]
+
+
+def test_what_is_missing_skips_a_window_and_a_hunt(holding: Holding) -> None:
+    rule = parse_rule(ELSEWHERE % "SigninLogs", source="a")
+    found = run(rule, Window(rule.id, NOW, NOW - rule.period, NOW - rule.frequency), holding({}))
+    assert (found.state, found.is_permanent) == (WindowState.SKIPPED, True)
+    assert found.reason == "it reads SigninLogs, which this lake has not"
+    (hunted,) = hunt_all(holding({}), [rule], now=NOW)
+    assert (hunted.skipped, hunted.reason) == (True, found.reason)

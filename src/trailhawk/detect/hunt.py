@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from trailhawk.detect.absent import absent, is_there, reason
 from trailhawk.detect.rule import Rule
 from trailhawk.engine.result import Engine, Result, TimeRange
 from trailhawk.errors import NotAllowedError, QueryError
@@ -25,7 +26,7 @@ class Hunted:
     before: int | None
     reason: str = ""
     skipped: bool = False
-    """Whether it reads what the settings do not allow, rather than failing."""
+    """Whether it reads what the settings do not allow or this lake has not, rather than failing."""
 
     @property
     def delta(self) -> int | None:
@@ -70,5 +71,7 @@ def _hunted(engine: Engine, each: Rule, now: datetime) -> Hunted:
     except NotAllowedError as error:
         return Hunted(each, None, None, error.message, skipped=True)
     except QueryError as error:
+        if missing := absent(each, error, is_there(engine, now)):
+            return Hunted(each, None, None, reason(missing), skipped=True)
         return Hunted(each, None, None, error.render(each.query).split("\n", 1)[0])
     return Hunted(each, rows, before)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
@@ -42,7 +44,7 @@ _TRIGGERS = {
 
 # --- durations ---------------------------------------------------------------------------------------------
 
-_SHORT = re.compile(r"(?i)(\d+)\s*(d|h|m|s)")
+_SHORT = re.compile(r"(?i)(\d+)\s*(d(?:ays?)?|h(?:(?:ou)?rs?)?|m(?:in(?:ute)?s?)?|s(?:ec(?:ond)?s?)?)")
 _ISO = re.compile(r"(?i)P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
@@ -51,7 +53,7 @@ def duration(text: str) -> timedelta:
     """A time span as published rules write it: `5m`, `1h`, `14d`, `PT5M`, `P14D`. ValueError otherwise."""
     text = text.strip()
     if short := _SHORT.fullmatch(text):
-        return timedelta(**{_UNITS[short[2].lower()]: int(short[1])})
+        return timedelta(**{_UNITS[short[2][0].lower()]: int(short[1])})
     iso = _ISO.fullmatch(text)
     if iso is None or not any(iso.groups()):
         raise ValueError(f"'{text}' is no duration; write 5m, 1h, 14d or PT5M, PT1H, P14D")
@@ -69,7 +71,7 @@ class _Fields(msgspec.Struct, rename="camel", frozen=True):
 
 class _Mapping(msgspec.Struct, rename="camel", frozen=True):
     entity_type: str
-    field_mappings: list[_Fields]
+    field_mappings: list[_Fields] | None = None
 
 
 class _Connector(msgspec.Struct, rename="camel", frozen=True):
@@ -152,6 +154,7 @@ class _File(msgspec.Struct, rename="camel", frozen=True):
     tests: list[_Test] | None = None
 
 
+_NAMESPACE = uuid.UUID("0b6f7a52-5f0e-5b9c-8a0e-2f6d3c1b7e44")
 _SUFFIXES = (".yaml", ".yml", ".json")
 _READ = frozenset(field.encode_name for field in msgspec.structs.fields(_File))
 
@@ -164,6 +167,67 @@ _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
     for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+# --- habits of published files -----------------------------------------------------------------------------
+
+_TEXTS = ("id", "name", "description", "severity", "kind", "queryFrequency", "queryPeriod", "version")
+_LISTS = ("tactics", "relevantTechniques", "tags")
+
+
+def _tidied(document: Mapping[str, object]) -> dict[str, object]:
+    """The document as if its author had been strict: members without a value are absent, a single value
+    stands in its list, numbers that are names are text. The tests stay as they are."""
+    found = {str(key): value if key == "tests" else _filled(value) for key, value in document.items()}
+    found = {key: value for key, value in found.items() if value is not None}
+    for name in _TEXTS:
+        if isinstance(found.get(name), int | float):
+            found[name] = str(found[name])
+    for name in _LISTS:
+        found |= {name: _listed(found[name])} if name in found else {}
+    threshold = found.get("triggerThreshold")
+    if isinstance(threshold, float) and threshold.is_integer():
+        found["triggerThreshold"] = int(threshold)
+    if isinstance(connectors := found.get("requiredDataConnectors"), list):
+        found["requiredDataConnectors"] = [_connector(each) for each in connectors]
+    if isinstance(details := found.get("customDetails"), list):  # one mapping an item
+        found["customDetails"] = {k: v for each in details if isinstance(each, dict) for k, v in each.items()}
+    return found
+
+
+def _filled(value: object) -> object:
+    """The value without what is empty inside, None where nothing is left."""
+    if isinstance(value, dict):
+        inside = {str(key): _filled(item) for key, item in value.items()}
+        return {key: item for key, item in inside.items() if item is not None} or None
+    if isinstance(value, list):
+        return [found for item in value if not _is_half(item) and (found := _filled(item)) is not None]
+    return value
+
+
+def _is_half(item: object) -> bool:
+    """Whether the item names an identifier or property and leaves what fills it empty."""
+    return isinstance(item, dict) and any(item.get(name, "") is None for name in _FILLED_BY)
+
+
+_FILLED_BY = ("columnName", "value")
+
+
+def _listed(value: object) -> list[object]:
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return value if isinstance(value, list) else [value]
+
+
+def _connector(value: object) -> object:
+    if isinstance(value, str):
+        return {"connectorId": value}
+    if isinstance(value, dict) and "dataTypes" in value:
+        return {**value, "dataTypes": _listed(value["dataTypes"])}
+    return value
+
+
+# --- reading -----------------------------------------------------------------------------------------------
 
 
 def parse_rule(text: str | bytes, *, source: str) -> Rule:
@@ -189,15 +253,31 @@ def _read_yaml(text: str | bytes, source: str) -> Mapping[str, object]:
     try:
         document = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RuleError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+        document = _with_tabs(text)
+        if document is None:
+            raise RuleError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(document, dict):
         raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
     return document
 
 
-def _typed(document: Mapping[str, object], source: str) -> Rule:
+def _with_tabs(text: str | bytes) -> object:
+    """The document of a text indented by tabs, which YAML refuses; None for another fault."""
+    lines = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    spaced = _INDENT.sub(lambda found: found[0].expandtabs(2), lines)
     try:
-        file = msgspec.convert(document, _File)
+        return None if spaced == lines else yaml.load(spaced, Loader=_Loader)
+    except yaml.YAMLError:
+        return None
+
+
+_INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
+
+
+def _typed(document: Mapping[str, object], source: str) -> Rule:
+    document = _tidied(document)
+    try:
+        file = msgspec.convert(document, _File, strict=False)
         return _rule(file, {str(key): value for key, value in document.items()}, source)
     except msgspec.ValidationError as error:
         raise RuleError(f"{source}: {error}") from None
@@ -292,10 +372,12 @@ def _trigger(text: str) -> Trigger:
 def _entity_mappings(mappings: Iterable[_Mapping]) -> tuple[EntityMapping, ...]:
     read = tuple(
         EntityMapping(
-            m.entity_type, tuple(FieldMapping(f.identifier, f.column_name) for f in m.field_mappings)
+            m.entity_type,
+            tuple(FieldMapping(field.identifier, field.column_name) for field in m.field_mappings or ()),
         )
         for m in mappings
     )
+    read = tuple(mapping for mapping in read if mapping.fields)
     if len(read) > MAX_ENTITY_MAPPINGS:
         raise _BadMemberError("entityMappings", f"at most {MAX_ENTITY_MAPPINGS} mappings, found {len(read)}")
     return read
@@ -390,13 +472,24 @@ def load_rules(
 ) -> tuple[Rule, ...]:
     """All rules of these folders, in order of name; a rule of a later folder replaces one of the same id.
 
-    RuleError for a folder that does not exist. A file that is no rule, and one with the id of another in its
-    folder, is told to `fault` and left out; without `fault` its RuleError is raised.
+    RuleError for a folder that does not exist. A file that is no rule, and a copy of another in its folder,
+    is told to `fault` and left out; without `fault` its RuleError is raised. Two rules with one id are both
+    kept, see `other_id`.
     """
     rules: dict[str, Rule] = {}
     for folder in folders:
         rules |= _folder(folder, fault)
     return tuple(sorted(rules.values(), key=lambda rule: (rule.name, rule.id)))
+
+
+def is_copy(rule: Rule, other: Rule) -> bool:
+    """Whether two rules of one id are one rule in two files, rather than two whose authors shared the id."""
+    return rule.name == other.name and rule.query == other.query
+
+
+def other_id(rule: Rule) -> str:
+    """The id of a rule whose own is already another's: published packs hold such pairs."""
+    return str(uuid.uuid5(_NAMESPACE, f"{rule.id}\n{rule.name}\n{rule.query}"))
 
 
 def rule_files(folder: Path) -> list[Path]:
@@ -411,10 +504,10 @@ def _folder(folder: Path, fault: Callable[[RuleError], None] | None) -> dict[str
     for path in rule_files(folder):
         try:
             for rule in parse_rules(path.read_bytes(), source=path.relative_to(folder).as_posix()):
-                if rule.id in found:
-                    raise RuleError(
-                        f"{rule.source}: the id {rule.id} is also that of {found[rule.id].source}"
-                    )
+                if (other := found.get(rule.id)) is not None:
+                    if is_copy(rule, other):
+                        raise RuleError(f"{rule.source}: the id {rule.id} is also that of {other.source}")
+                    rule = replace(rule, id=other_id(rule))
                 found[rule.id] = rule
         except RuleError as error:
             if fault is None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from trailhawk.detect.rule import Rule, RuleKind
-from trailhawk.detect.rule_file import parse_rules, rule_files
+from trailhawk.detect.rule_file import is_copy, other_id, parse_rules, rule_files
 from trailhawk.detect.store import Moment, metadata
 from trailhawk.detect.validate import Finding, Level
 from trailhawk.errors import NotFoundError, RuleError
@@ -107,12 +107,13 @@ def take_in(
 ) -> Iterator[Imported]:
     """Copy the rule files under these paths into the home: rules into `rules`, hunts into `hunts`.
 
-    A file is taken when none of its rules has an error; one that is there already is replaced. RuleError for
-    a path that does not exist.
+    A file is taken when none of its rules has an error. It replaces the file that held its rules before; a
+    copy of a rule that this import took already is left out. RuleError for a path that does not exist.
     """
+    intake = _Intake(home, check, _held(home))
     for path in paths:
         for file, name in _files(path):
-            yield from _take_in(file, name, home, check)
+            yield from intake.take(file, name)
 
 
 def read(paths: Sequence[Path], fault: Callable[[RuleError], None]) -> list[Rule]:
@@ -134,22 +135,72 @@ def _files(path: Path) -> list[tuple[Path, Path]]:
     return [(file, file.relative_to(path)) for file in rule_files(path)]
 
 
-def _take_in(
-    file: Path, name: Path, home: Path, check: Callable[[Rule], tuple[Finding, ...]]
-) -> Iterator[Imported]:
-    source = name.as_posix()
-    content = file.read_bytes()
-    try:
-        rules = parse_rules(content, source=source)
-    except RuleError as error:
-        yield Imported(source, None, (Finding(Level.ERROR, "file", error.message),))
-        return
-    folder = home / ("hunts" if rules[0].kind is RuleKind.HUNTING else "rules")
-    place = folder / name
-    taken = [Imported(source, rule, check(rule), place.exists()) for rule in rules]
-    if all(each.taken for each in taken):
+def _held(home: Path) -> dict[Path, frozenset[str]]:
+    """The rule files of a home with the ids they hold."""
+    found = {}
+    for folder in (home / "rules", home / "hunts"):
+        for file in rule_files(folder) if folder.is_dir() else ():
+            try:
+                found[file] = frozenset(rule.id for rule in parse_rules(file.read_bytes(), source=file.name))
+            except RuleError:
+                continue  # it holds no rules; what is wrong with it is told where rules are loaded
+    return found
+
+
+@dataclass
+class _Intake:
+    """One import: what the home held before by file, and what came since."""
+
+    home: Path
+    check: Callable[[Rule], tuple[Finding, ...]]
+    held: dict[Path, frozenset[str]]
+    came: dict[str, Rule] = field(default_factory=dict)
+    written: set[Path] = field(default_factory=set)
+
+    def take(self, file: Path, name: Path) -> Iterator[Imported]:
+        source = name.as_posix()
+        content = file.read_bytes()
+        try:
+            rules = parse_rules(content, source=source)
+        except RuleError as error:
+            yield Imported(source, None, (Finding(Level.ERROR, "file", error.message),))
+            return
+        if all(self._came(rule) for rule in rules):
+            for rule in rules:
+                told = f"the same rule as {self.came[rule.id].source}: left out"
+                yield Imported(source, rule, (Finding(Level.WARNING, "id", told),))
+            return
+        ids = frozenset(rule.id for rule in rules)
+        old = [each for each in self.held if self.held[each] <= ids]
+        found = [
+            Imported(source, rule, (*self.check(rule), *_twice(rule, self.came)), bool(old)) for rule in rules
+        ]
+        if all(each.taken for each in found):
+            self._keep(name, content, rules, old)
+        yield from found
+
+    def _came(self, rule: Rule) -> bool:
+        other = self.came.get(rule.id)
+        return other is not None and is_copy(rule, other)
+
+    def _keep(self, name: Path, content: bytes, rules: Sequence[Rule], old: Sequence[Path]) -> None:
+        """Write the file in place of the old ones, and beside one of its name that holds other rules."""
+        place = self.home / ("hunts" if rules[0].kind is RuleKind.HUNTING else "rules") / name
+        if place in self.written or (place in self.held and place not in old):
+            place = place.with_name(f"{place.stem}-{rules[0].id[:8]}{place.suffix}")
         write(place, content)
-    yield from taken
+        self.written.add(place)
+        for each in old:
+            del self.held[each]
+            if each != place:
+                each.unlink()
+        self.came = {rule.id: rule for rule in rules} | self.came
+
+
+def _twice(rule: Rule, before: Mapping[str, Rule]) -> Iterator[Finding]:
+    if (other := before.get(rule.id)) is not None:
+        known = f"the later of them by its file is known here as {other_id(rule)}"
+        yield Finding(Level.WARNING, "id", f"{rule.id} is also that of {other.source}: {known}")
 
 
 def write(place: Path, content: bytes) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 
+from trailhawk.detect.absent import absent, needed, reason
 from trailhawk.detect.attack_table import attack_table
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.errors import QueryError
@@ -103,15 +104,28 @@ def _templates(rule: Rule) -> tuple[tuple[str, str], ...]:
 
 
 def _of_query(rule: Rule, compile_: Compile, now: datetime) -> Iterator[Finding]:
+    def is_there(table: str) -> bool:
+        try:
+            compile_(f"{table} | take 0", now)
+        except QueryError:
+            return False
+        return True
+
     try:
         compiled = compile_(rule.query, now)
     except QueryError as error:
-        yield _error("query", error.render(rule.query))
+        if missing := absent(rule, error, is_there):
+            yield _warning("query", f"{reason(missing)}: skipped until it has")
+        else:
+            yield _error("query", error.render(rule.query))
         return
+    if missing := needed(rule, is_there):
+        yield _warning("query", f"{reason(missing)}: it runs over the rest")
     names = [column.name for column in compiled.columns]
     for member, column in _wanted(rule):
         if column not in names:
-            yield _error(member, f"the query gives no column '{column}'; it gives {', '.join(names)}")
+            # Sentinel drops what no column fills, and published rules rely on that.
+            yield _warning(member, f"the query gives no column '{column}'; it gives {', '.join(names)}")
     if rule.kind is not RuleKind.HUNTING:
         yield from _look_back(rule, compiled, now)
 

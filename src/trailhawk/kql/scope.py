@@ -13,7 +13,7 @@ from trailhawk.kql.schema import HIDDEN_PREFIX
 
 
 class NoTableError(BindingError):
-    """A table that nobody knows; `union isfuzzy=true` goes on without it."""
+    """A table, or a function in the place of one, that nobody knows; `union isfuzzy=true` goes on without."""
 
 
 @dataclass(frozen=True)

@@ -144,7 +144,8 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
     if expr.name in FUNCTIONS or expr.name in AGGREGATES:
         raise BindingError(f"'{expr.name}()' gives a value, not a table", expr.span, hint="use print")
     known = [*env.all_names(), "materialize", "table", WATCHLIST_FUNCTION, WATCHLIST_ALIASES]
-    raise no_function(expr, known)
+    unknown = no_function(expr, known)
+    raise NoTableError(unknown.message, unknown.span, hint=unknown.hint, code=unknown.code)
 
 
 def table_elsewhere(binder: Binder, expr: syntax.Member, env: Env) -> Node:

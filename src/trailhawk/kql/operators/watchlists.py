@@ -29,7 +29,7 @@ def watchlist(binder: Binder, call: syntax.Call, env: Env) -> Node:
     try:
         table = binder.catalog.table(watchlist_table(alias))
     except NotFoundError as error:
-        raise BindingError(error.message, arg.span, hint=error.hint) from None
+        raise BindingError(error.message, arg.span, hint=error.hint, code="unknown-watchlist") from None
     if table is None:
-        raise BindingError(f"there is no watchlist '{alias}'", arg.span)
+        raise BindingError(f"there is no watchlist '{alias}'", arg.span, code="unknown-watchlist")
     return scan(binder, table)
