@@ -361,7 +361,7 @@ def bookmark_add(
         )
     )
     workspace.export()
-    show_one(_shown(made), form)
+    show_one(_shown(made) if form is Format.JSON else _brief(made), form)
 
 
 @bookmarks.command(
@@ -433,7 +433,7 @@ def bookmark_edit(
         bookmark_id, name=name, notes=note, tags=tags or None, now=workspace.clock(), by=getuser()
     )
     workspace.export()
-    show_one(_shown(changed), form)
+    show_one(_shown(changed) if form is Format.JSON else _brief(changed), form)
 
 
 @bookmarks.command("remove", epilog=examples("trailhawk hunt bookmark remove 3f0a"))
@@ -446,7 +446,18 @@ def bookmark_remove(
     workspace = workspace_of(context)
     gone = workspace.bookmarks.remove(bookmark_id, now=workspace.clock(), by=getuser())
     workspace.export()
-    show_one(_shown(gone), form)
+    show_one(_shown(gone) if form is Format.JSON else _brief(gone), form)
+
+
+def _brief(each: Bookmark) -> Mapping[str, object]:
+    """What to tell whoever changed a bookmark."""
+    return {
+        "id": each.id[:8],
+        "name": each.name,
+        "note": each.notes,
+        "tags": ", ".join(each.tags),
+        "entities": ", ".join(f"{entity.type} {entity.name}" for entity in each.entities),
+    }
 
 
 def _shown(each: Bookmark) -> Mapping[str, object]:
