@@ -68,6 +68,8 @@ if TYPE_CHECKING:
     from trailhawk.lake.status import DayState
     from trailhawk.lake.storage import S3
     from trailhawk.lake.table import DataFile, Found
+    from trailhawk.respond.notifier import Notifier
+    from trailhawk.respond.outbox import Outbox
     from trailhawk.settings import Settings
     from trailhawk.sources import Source
 
@@ -753,11 +755,12 @@ class Workspace:
         folders: Sequence[Path] = (),
         *,
         only: str = "",
+        excepted: bool = False,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Outcome]:
         """Run the tests inside the rules and hunts of these folders, or of all content where none is given.
 
-        `only` keeps those whose file or name holds it. RuleError for a file that is no rule.
+        `only` keeps those whose file or name holds it; with `excepted` the exceptions are applied. RuleError for a file that is no rule.
         """
         from trailhawk.detect.proof import prove
         from trailhawk.detect.rule_file import load_rules
@@ -767,7 +770,9 @@ class Workspace:
         count = sum(len(rule.tests) for rule in chosen)
         catalog = (self.lake.table(name) for name in self.lake.table_names())
         outcomes = []
-        for outcome in prove(chosen, filter(None, catalog), self._engine(threads=1, few_rows=True).holding):
+        holding = self._engine(threads=1, few_rows=True).holding
+        leave = self._leave() if excepted else None
+        for outcome in prove(chosen, filter(None, catalog), holding, leave=leave):
             outcomes.append(outcome)
             if progress is not None:
                 progress(len(outcomes), count)

@@ -195,6 +195,8 @@ def test_the_homes_filter_and_exceptions_are_on_the_road(
     assert run([*words, *ask]) == 0
     assert canary(1)["reason"] == "no alert: exception 1 takes its rows"
     assert ElementTree.parse(junit).find(".//failure") is not None
+    assert run([*words, "test", str(home / "rules")]) == 0
+    assert run([*words, "test", str(home / "rules"), "--exceptions"]) == 1
     workspace = Workspace.open(home)
     assert workspace.exceptions.counts() == {}, "a canary is not counted"
     workspace.exceptions.remove(1, now=NOW, by="ada")

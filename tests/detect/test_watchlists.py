@@ -176,6 +176,25 @@ def test_a_removed_watchlist_is_out_of_use_and_its_history_stays(workspace: Work
     assert workspace.watchlists.watchlist("admins").version == 3
 
 
+def test_the_history_tells_every_version(workspace: Workspace) -> None:
+    load(workspace, "admins", ADMINS)
+    load(workspace, "admins", ADMINS.replace("Bob", "Bert") + "arn:c,Cleo,2026\n")
+    workspace.watchlists.remove("admins", now=workspace.clock())
+    load(workspace, "admins", ADMINS)
+    told = [
+        (v.version, v.items, v.created, v.updated, v.deleted, v.removed)
+        for v in workspace.watchlists.history("admins")
+    ]
+    assert told == [
+        (1, 2, 2, 0, 0, False),
+        (2, 3, 1, 1, 0, False),
+        (3, 0, 0, 0, 3, True),
+        (4, 2, 2, 0, 0, False),
+    ]
+    with pytest.raises(NotFoundError):
+        workspace.watchlists.history("nobody")
+
+
 def test_a_version_that_never_was(workspace: Workspace) -> None:
     load(workspace, "admins", ADMINS)
     with pytest.raises(NotFoundError, match="no version 9"):
@@ -267,6 +286,20 @@ def test_a_full_file_is_taken_in(workspace: Workspace) -> None:
 
 
 # --- the command line --------------------------------------------------------------------------------------
+
+
+def test_the_command_of_the_history(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "list.csv").write_text(ADMINS)
+    home = ["--home", str(tmp_path / "home"), "watchlist"]
+    assert run([*home, "import", "admins", str(tmp_path / "list.csv")]) == 0
+    assert run([*home, "remove", "admins"]) == 0
+    capsys.readouterr()
+    assert run([*home, "history", "admins", "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(each["version"], each["removed"], each["source"]) for each in told] == [
+        (1, False, "list.csv"),
+        (2, True, "list.csv"),
+    ]
 
 
 def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -313,6 +313,9 @@ def rules_test(
     only: Annotated[
         str, typer.Option("--only", metavar="TEXT", help="Only rules whose file or name holds this text.")
     ] = "",
+    excepted: Annotated[
+        bool, typer.Option("--exceptions", help="Apply this home's exceptions, which tests do not see else.")
+    ] = False,
     junit: Annotated[
         str, typer.Option("--junit", metavar="FILE", help="Also write the results as JUnit's XML.")
     ] = "",
@@ -331,7 +334,7 @@ def rules_test(
 
     started = time.perf_counter()
     with progress("rules, tests", quiet=quiet) as bar:
-        outcomes = workspace_of(context).prove(folders or (), only=only, progress=bar)
+        outcomes = workspace_of(context).prove(folders or (), only=only, excepted=excepted, progress=bar)
     if junit:
         Path(junit).write_text(junit_of(outcomes), encoding="utf-8")
     show_outcomes(outcomes, form, seconds=time.perf_counter() - started)

@@ -85,6 +85,29 @@ def watchlist_show(
     show_list(items, columns, form, empty="no items")
 
 
+@app.command("history", epilog=examples("trailhawk watchlist history admins"))
+def watchlist_history(
+    context: typer.Context, alias: AliasArgument, form: FormatOption = Format.TABLE
+) -> None:
+    """List the versions of a watchlist: when each came, and what it changed.
+
+    Those of a watchlist that was removed, too. 'watchlist show --version'
+    has the items as they were.
+    """
+    found = [members(each) for each in workspace_of(context).watchlists.history(alias)]
+    columns = [
+        Shown("version", "version", right=True),
+        Shown("at", "at"),
+        Shown("source", "file"),
+        Shown("items", "items", right=True),
+        Shown("created", "created", right=True),
+        Shown("updated", "updated", right=True),
+        Shown("deleted", "deleted", right=True),
+        Shown("removed", "removed"),
+    ]
+    show_list(found, columns, form, empty="no versions")
+
+
 @app.command("remove", epilog=examples("trailhawk watchlist remove admins"))
 def watchlist_remove(context: typer.Context, alias: AliasArgument, form: FormatOption = Format.TABLE) -> None:
     """Take a watchlist out of use; what it held stays in the state database."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.detect.alert import EVENT_IDS, Alert
 from trailhawk.detect.rule import Rule, RuleKind, RuleTest
-from trailhawk.detect.run import Run, run
+from trailhawk.detect.run import Leave, Run, run
 from trailhawk.detect.schedule import Window, WindowState, windows
 from trailhawk.errors import QueryError, RuleError, TrailhawkError
 from trailhawk.kql.schema import INGESTION_TIME, Table
@@ -48,15 +48,23 @@ class Outcome:
 
 
 def prove(
-    rules: Iterable[Rule], tables: Iterable[Table], holding: Holding, *, sources: Sequence[Source] = SOURCES
+    rules: Iterable[Rule],
+    tables: Iterable[Table],
+    holding: Holding,
+    *,
+    sources: Sequence[Source] = SOURCES,
+    leave: Leave | None = None,
 ) -> Iterator[Outcome]:
-    """Run every test of these rules, one by one; a test that cannot run has failed, with the reason."""
+    """Run every test of these rules, one by one; a test that cannot run has failed, with the reason.
+
+    Exceptions are applied only where `leave` is given.
+    """
     known = {table.name: table for table in tables}
     for rule in rules:
         for test in rule.tests:
             started = time.perf_counter()
             try:
-                failures = tuple(_failures(rule, test, holding(_rows(test, known, sources))))
+                failures = tuple(_failures(rule, test, holding(_rows(test, known, sources)), leave))
             except TrailhawkError as error:
                 failures = (str(error),)
             yield Outcome(rule, test, failures, time.perf_counter() - started)
@@ -78,11 +86,11 @@ def trial(
 # --- what is expected --------------------------------------------------------------------------------------
 
 
-def _failures(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
+def _failures(rule: Rule, test: RuleTest, engine: Engine, leave: Leave | None) -> Iterator[str]:
     if rule.kind is RuleKind.HUNTING:
         yield from _of_hunt(rule, test, engine)
         return
-    found = run(rule, window_of(rule, test), engine)
+    found = run(rule, window_of(rule, test), engine, leave=leave)
     if found.state is not WindowState.DONE:
         yield f"{found.state.value}: {found.reason}"
         return

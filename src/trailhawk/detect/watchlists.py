@@ -153,6 +153,24 @@ class Imported:
     unchanged: int
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of a watchlist: when and from which file it came, what it changed, how many items it has.
+
+    `removed`: it took the watchlist out of use.
+    """
+
+    alias: str
+    version: int
+    at: datetime
+    source: str
+    items: int
+    created: int
+    updated: int
+    deleted: int
+    removed: bool
+
+
 ALIASES = Table(
     WATCHLIST_ALIASES,
     (Column("WatchlistAlias", KqlType.STRING),),
@@ -306,6 +324,35 @@ class WatchlistStore:
             if found is None:
                 raise self._unknown(connection, alias)
             return found
+
+    def history(self, alias: str) -> tuple[Version, ...]:
+        """Every version there was of this alias, oldest first, removals too; NotFoundError where none was."""
+        counts = sa.select(_items.c.version, _items.c.status, sa.func.count()).where(_items.c.alias == alias)
+        versions = sa.select(_versions).where(_versions.c.alias == alias).order_by(_versions.c.version)
+        with self._reading() as connection:
+            done = {
+                (version, status): count
+                for version, status, count in connection.execute(
+                    counts.group_by(_items.c.version, _items.c.status)
+                )
+            }
+            rows = connection.execute(versions).all()
+            if not rows:
+                raise self._unknown(connection, alias)
+        return tuple(
+            Version(
+                alias=row.alias,
+                version=row.version,
+                at=row.at,
+                source=row.source,
+                items=row.items,
+                created=done.get((row.version, "Created"), 0),
+                updated=done.get((row.version, "Updated"), 0),
+                deleted=done.get((row.version, "Deleted"), 0),
+                removed=row.removed,
+            )
+            for row in rows
+        )
 
     def items(self, alias: str, version: int) -> tuple[Item, ...]:
         """The items of a watchlist as they were at this version, the oldest first."""
