@@ -157,6 +157,25 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         while not stop.wait(settings.canary_seconds):
             canary(stop)
 
+    notifier = workspace.notifier if workspace.settings.notify else None
+
+    def notify() -> None:
+        if notifier is None:
+            return
+        notifier.collect()
+        notifier.deliver(
+            lambda one: say(
+                "info" if one.sent else "warning",
+                "notify",
+                f"{one.channel}: {'sent' if one.sent else one.detail}",
+                delivery=one.delivery,
+                notices=one.notices,
+            )
+        )
+
+    if notifier is not None:
+        notifier.begin()
+
     def status() -> None:
         for connector in connectors:
             state = connector.state()
@@ -178,6 +197,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
         Job("health", every(settings.health_seconds, health)),
         Job("status", later(status_seconds, status)),
+        *([Job("notify", every(settings.notify_seconds, notify))] if notifier is not None else []),
         *([Job("canary", canary_work)] if settings.canary_seconds else []),
     ]
 

@@ -189,10 +189,10 @@ class StateSettings:
 class RunSettings:
     """`[run]`: how often the one process does what, and how long it may take to end.
 
-    All in seconds. `rules`, `compact` and `health` are waits between two rounds, `sweep` that between two
-    rounds of retention and clearing away, `canary` that between two times that every rule's canary is sent
-    (0: never). `drain` bounds the end: what is not done by then is left, and is
-    brought again at the next start.
+    All in seconds. `rules`, `compact`, `health` and `notify` are waits between two rounds, `sweep` that
+    between two rounds of retention and clearing away, `canary` that between two times that every rule's
+    canary is sent (0: never). `drain` bounds the end: what is not done by then is left, and is brought again
+    at the next start.
     """
 
     rules_seconds: int = 30
@@ -200,6 +200,7 @@ class RunSettings:
     health_seconds: int = 60
     sweep_seconds: int = 3600
     canary_seconds: int = 0
+    notify_seconds: int = 10
     drain_seconds: int = 60
 
     @classmethod
@@ -210,6 +211,7 @@ class RunSettings:
             health_seconds=section.number("health_seconds", 60, least=1, most=86_400),
             sweep_seconds=section.number("sweep_seconds", 3600, least=1, most=604_800),
             canary_seconds=section.number("canary_seconds", 0, most=2_592_000),
+            notify_seconds=section.number("notify_seconds", 10, least=1, most=3600),
             drain_seconds=section.number("drain_seconds", 60, least=1, most=3600),
         )
         section.end()
@@ -226,19 +228,24 @@ class Settings:
     run: RunSettings = field(default_factory=RunSettings)
     connectors: Mapping[str, Section] = field(default_factory=dict)
     """`[connectors.NAME]` by name, not read yet: their keys depend on the type, see `connectors.config`."""
+    notify: Mapping[str, Section] = field(default_factory=dict)
+    """`[notify.channels.NAME]` by name, not read yet: see `respond.channel`."""
 
 
 def settings(home: Path) -> Settings:
     """The settings of a home, the defaults where it has no file. SettingsError where the file is wrong."""
     file = home / FILE_NAME
     whole = Section(file, "", _values(file))
+    notify = whole.section("notify")
     found = Settings(
         externaldata=ExternalDataSettings.read(whole.section("externaldata")),
         lake=LakeSettings.read(whole.section("lake")),
         state=StateSettings.read(whole.section("state")),
         run=RunSettings.read(whole.section("run")),
         connectors=whole.section("connectors").sections(),
+        notify=notify.section("channels").sections(),
     )
+    notify.end()
     whole.end()
     return found
 

@@ -7,17 +7,14 @@ network between the two. No proxy, cookie or password of this machine is used.
 from __future__ import annotations
 
 import http.client
-import ipaddress
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from trailhawk.engine.dial import Pinned, addresses, is_address, is_public
 from trailhawk.errors import LimitError, NotAllowedError, QueryError
 from trailhawk.kql.operators.external import ExternalFile, not_allowed
 
@@ -89,7 +86,7 @@ class AllowedHosts:
         return wanted
 
     def may_be_private(self, host: str) -> bool:
-        return self.private or host == "localhost" or _is_address(host)
+        return self.private or host == "localhost" or is_address(host)
 
 
 def download(file: ExternalFile, hosts: AllowedHosts, bounds: Bounds) -> bytes:
@@ -116,7 +113,7 @@ def _get(
     file: ExternalFile, uri: str, origin: Origin, hosts: AllowedHosts, max_bytes: int, deadline: float
 ) -> bytes | str:
     """The body of a GET, or where it redirects to."""
-    connection = _Connection(origin, _address(file, origin, hosts), deadline)
+    connection = Pinned(origin.scheme, origin.host, origin.port, _address(file, origin, hosts), deadline)
     # Each read has its timeout, but a host that gives a byte a second would outlive them all.
     watch = threading.Timer(max(0.0, deadline - time.monotonic()), connection.cut)
     watch.daemon = True
@@ -145,67 +142,16 @@ def _get(
         connection.close()
 
 
-class _Connection(http.client.HTTPConnection):
-    """A connection to an address, for a host of a name."""
-
-    def __init__(self, origin: Origin, address: str, deadline: float) -> None:
-        super().__init__(origin.host, origin.port)
-        self._origin = origin
-        self._address = address
-        self._deadline = deadline
-        self._wire: socket.socket | None = None
-
-    def connect(self) -> None:
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("timed out")
-        self.sock = self._wire = socket.create_connection((self._address, self._origin.port), timeout=left)
-        if self._origin.scheme == "https":
-            secure = ssl.create_default_context().wrap_socket(
-                self.sock, server_hostname=self._origin.host, do_handshake_on_connect=False
-            )
-            self.sock = self._wire = secure
-            secure.do_handshake()
-
-    def cut(self) -> None:
-        """End whatever waits for the host: the answer keeps the socket when the connection has let it go."""
-        if self._wire is not None:
-            with suppress(OSError):  # it may have ended by itself
-                socket.socket.shutdown(self._wire, socket.SHUT_RDWR)
-
-
 def _address(file: ExternalFile, origin: Origin, hosts: AllowedHosts) -> str:
     """An address of the host; NotAllowedError where it lies in a network that is not to be reached."""
-    try:
-        found = socket.getaddrinfo(origin.host, origin.port, type=socket.SOCK_STREAM)
-    except UnicodeError:
-        raise OSError("the host's name is none") from None
-    addresses = [str(item[4][0]) for item in found]
-    if not hosts.may_be_private(origin.host) and not all(map(_is_public, addresses)):
+    found = addresses(origin.host, origin.port)
+    if not hosts.may_be_private(origin.host) and not all(map(is_public, found)):
         raise NotAllowedError(
             f"externaldata {origin.host}",
             file.span,
             hint="its address is private; list the address itself, or set private_hosts",
         )
-    return addresses[0]
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_public(address: str) -> bool:
-    found = ipaddress.ip_address(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        if found.ipv4_mapped is not None:
-            found = found.ipv4_mapped
-        elif found.sixtofour is not None or found.teredo is not None:
-            return False
-    return found.is_global and not found.is_multicast
+    return found[0]
 
 
 def _failed(file: ExternalFile, reason: str) -> NoReturn:

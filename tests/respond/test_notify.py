@@ -1,0 +1,495 @@
+"""Messages to a real SMTP server and a real HTTP receiver on loopback: each once, or the log says why not."""
+
+from __future__ import annotations
+
+import base64
+import email
+import email.policy
+import hashlib
+import hmac
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.entities import AWS_ACCESS_KEY, IP, entity
+from trailhawk.detect.rule import Severity
+from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+from trailhawk.errors import NotFoundError
+from trailhawk.incidents.grouping import linked
+from trailhawk.incidents.incident import Classification, Closing
+from trailhawk.incidents.store import IncidentStore
+from trailhawk.respond.channel import USUAL, Apprise, Channel, Email, Way, Webhook, When, channels
+from trailhawk.respond.message import in_chat
+from trailhawk.respond.notifier import Delivered, Notifier
+from trailhawk.respond.outbox import CLAIM, Outbox, Outcome, State
+from trailhawk.respond.sending import signature
+from trailhawk.settings import Section, SettingsError
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOSTILE = (
+    "key read\r\nBcc: thief@example.net\r\n\r\n"
+    "<script>alert(1)</script> <!channel> https://evil.example \u202e"
+)
+
+
+class Desk:
+    """Incidents, an outbox, and a clock that stands where it is put."""
+
+    def __init__(self, folder: Path, *ways: Channel, environment: dict[str, str] | None = None) -> None:
+        self.alerts = AlertStore(open_state(sqlite_url(folder / "state.db")))
+        self.incidents = IncidentStore(self.alerts)
+        self.outbox = Outbox(self.alerts.engine)
+        self.now = AT
+        self.folder = folder
+        self.notifier = Notifier(
+            self.incidents,
+            self.outbox,
+            ways,
+            clock=lambda: self.now,
+            environment=environment or {},
+            story=lambda incident: (f"Key of {incident.title} was used.",),
+            templates=folder / "templates",
+        )
+
+    def raise_(self, name: str, key: str, severity: Severity = Severity.HIGH) -> None:
+        raised = Alert(
+            id=name,
+            rule_id="r",
+            rule_name="The rule",
+            at=self.now,
+            started_at=self.now - timedelta(minutes=30),
+            ended_at=self.now,
+            name=name,
+            description="",
+            severity=severity,
+            tactics=("Exfiltration",),
+            techniques=("T1530",),
+            entities=(entity(AWS_ACCESS_KEY, Id=key), entity(IP, Address="203.0.113.66")),
+            custom_details=(),
+            properties=(),
+            query="",
+            rows=1,
+        )
+        with self.alerts.engine.begin() as connection:
+            self.alerts.record(connection, [], self.alerts.new_alerts(connection, [raised]))
+            self.incidents.add(connection, [raised], [linked(raised, None, [])])
+
+    def tell(self) -> list[Delivered]:
+        self.notifier.collect()
+        done: list[Delivered] = []
+        self.notifier.deliver(done.append)
+        return done
+
+    def outcomes(self) -> list[Outcome]:
+        return [each.outcome for each in self.outbox.tries()]
+
+
+def channel(way: Way, **more: Any) -> Channel:
+    usual = Channel(name="desk", way=way, when=USUAL, severity=Severity.MEDIUM, digest_hours=0)
+    return replace(usual, **more)
+
+
+# --- a mail server -----------------------------------------------------------------------------------------
+
+
+class Mailbox:
+    """Takes mails; `refuse` is answered to the next ones instead."""
+
+    def __init__(self) -> None:
+        self.mails: list[EmailMessage] = []
+        self.to: list[list[str]] = []
+        self.refuse: list[str] = []
+        self.hang_up = 0
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.refuse:
+            return self.refuse.pop(0)
+        content = envelope.content
+        assert isinstance(content, bytes)
+        found = email.message_from_bytes(content, policy=email.policy.default)
+        assert isinstance(found, EmailMessage)
+        self.mails.append(found)
+        self.to.append(list(envelope.rcpt_tos))
+        if self.hang_up:
+            # The mail is taken, but whoever sent it never hears so.
+            self.hang_up -= 1
+            assert server.transport is not None
+            server.transport.abort()  # type: ignore[attr-defined]
+        return "250 taken"
+
+
+@contextmanager
+def mail_server(box: Mailbox, port: int = 0) -> Iterator[int]:
+    controller = Controller(box, hostname="127.0.0.1", port=port)
+    if port == 0:
+        # aiosmtpd wants to know the port before it listens.
+        import socket
+
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            controller.port = probe.getsockname()[1]
+    controller.start()
+    try:
+        yield int(controller.port)
+    finally:
+        controller.stop()
+
+
+def by_mail(port: int, *to: str) -> Email:
+    return Email("127.0.0.1", port, "none", "trailhawk@example.com", to or ("soc@example.com",), "", "")
+
+
+def test_a_new_incident_is_mailed_once(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_("Objects read from a new address", "ASIAEXAMPLE000000001")
+        assert [each.sent for each in desk.tell()] == [True]
+        assert desk.tell() == []
+    (mail,) = box.mails
+    assert mail["Subject"] == "[High] Incident 1 created: Objects read from a new address"
+    assert mail["Auto-Submitted"] == "auto-generated"
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert "Key of Objects read from a new address was used." in body.get_content()
+    (one,) = desk.outbox.tries()
+    assert mail["Message-ID"] == f"<{one.delivery}@example.com>"
+    assert one.outcome is Outcome.SENT
+
+
+def test_log_text_does_not_get_into_headers_html_or_other_parts(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_(HOSTILE, "ASIAEXAMPLE000000001")
+        desk.tell()
+    (mail,) = box.mails
+    assert mail["Bcc"] is None
+    assert box.to == [["soc@example.com"]]
+    assert "\n" not in mail["Subject"]
+    assert "\u202e" not in mail["Subject"]
+    assert mail["Subject"].startswith("[High] Incident 1 created: key read Bcc: thief@example.net")
+    html = mail.get_body(("html",))
+    assert html is not None
+    assert "<script>" not in html.get_content()
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html.get_content()
+    assert [part.get_content_type() for part in mail.walk()] == [
+        "multipart/alternative",
+        "text/plain",
+        "text/html",
+    ]
+
+
+def test_a_server_that_is_away_gets_its_mail_when_it_is_back(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        pass
+    desk = Desk(tmp_path, channel(by_mail(port)))
+    desk.raise_("Read", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert not failed.sent
+    assert failed.again_at == AT + timedelta(seconds=30)
+    desk.now += timedelta(seconds=29)
+    assert desk.tell() == []
+    with mail_server(box, port):
+        desk.now += timedelta(seconds=1)
+        assert [each.sent for each in desk.tell()] == [True]
+    assert len(box.mails) == 1
+    assert desk.outcomes() == [Outcome.NOT_SENT, Outcome.SENT]
+
+
+def test_a_mail_without_answer_is_sent_again_under_the_same_id_and_the_log_says_so(tmp_path: Path) -> None:
+    box = Mailbox()
+    box.hang_up = 1
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        desk.tell()
+        desk.now += timedelta(minutes=1)
+        desk.tell()
+    assert desk.outcomes() == [Outcome.UNCERTAIN, Outcome.SENT]
+    assert len({mail["Message-ID"] for mail in box.mails}) == 1
+
+
+def test_what_the_server_will_not_have_is_given_up_and_can_be_sent_again(tmp_path: Path) -> None:
+    box = Mailbox()
+    box.refuse = ["451 later", "550 never"]
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        (first,) = desk.tell()
+        assert first.again_at is not None
+        desk.now = first.again_at
+        (second,) = desk.tell()
+        assert (second.again_at, second.detail) == (None, "550 never")
+        (given_up,) = desk.outbox.notices([State.FAILED])
+        assert desk.outbox.tries()[-1].detail == "550 never; given up"
+        desk.outbox.again(given_up.delivery, desk.now)
+        assert [each.sent for each in desk.tell()] == [True]
+
+
+def test_a_process_that_ended_while_sending_leaves_its_message_to_the_next(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        desk.notifier.collect()
+        desk.outbox.take(channel(by_mail(port)), desk.now)  # and then nothing more is heard of it
+        assert desk.tell() == []
+        desk.now += CLAIM + timedelta(seconds=1)
+        assert [each.sent for each in desk.tell()] == [True]
+    assert desk.outcomes() == [Outcome.LEFT, Outcome.SENT]
+
+
+def test_a_digest_holds_all_of_its_hours(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port), digest_hours=24))
+        for place in range(3):
+            desk.raise_(f"Read {place}", f"ASIAEXAMPLE00000000{place}")
+        assert desk.tell() == []
+        desk.now = datetime(2026, 3, 2, tzinfo=UTC)
+        (done,) = desk.tell()
+    assert (done.sent, done.notices) == (True, 3)
+    assert box.mails[0]["Subject"] == "[Trailhawk] 3 changes of incidents"
+
+
+def test_a_channel_is_told_of_what_it_asked_for(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        asked = (When.CREATED, When.SEVERITY_RAISED, When.CLOSED)
+        desk = Desk(tmp_path, channel(by_mail(port), when=asked))
+        desk.raise_("Small", "ASIAEXAMPLE000000001", Severity.LOW)
+        assert desk.tell() == []
+        desk.now += timedelta(minutes=1)
+        desk.raise_("Large", "ASIAEXAMPLE000000001", Severity.HIGH)
+        desk.tell()
+        desk.incidents.comment(1, "looking", by="ann", now=desk.now + timedelta(minutes=1))
+        closing = Closing.of(Classification.TRUE_POSITIVE)
+        desk.now += timedelta(minutes=2)
+        desk.incidents.close(1, closing, by="ann", now=desk.now)
+        desk.tell()
+    assert [mail["Subject"] for mail in box.mails] == [
+        "[High] Incident 1 severity raised: Large",
+        "[High] Incident 1 closed: Large",
+    ]
+
+
+def test_who_sets_up_a_channel_is_not_told_of_the_past(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, channel(by_mail(1)))
+    desk.raise_("Old", "ASIAEXAMPLE000000001")
+    desk.notifier.begin()
+    assert desk.notifier.collect() == 0
+
+
+def test_a_home_has_templates_of_its_own_and_they_can_do_no_harm(tmp_path: Path) -> None:
+    box = Mailbox()
+    (tmp_path / "templates").mkdir()
+    subject = tmp_path / "templates" / "subject.txt.j2"
+    subject.write_text("Look: {{ first.incident.title }}")
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        desk.tell()
+        assert box.mails[0]["Subject"] == "Look: Read"
+        subject.write_text("{{ first.__class__.__mro__ }}")
+        desk.raise_("Read more", "ASIAEXAMPLE000000002")
+        (failed,) = desk.tell()
+    assert not failed.sent
+    assert "subject.txt.j2" in failed.detail
+
+
+# --- a receiver of webhooks --------------------------------------------------------------------------------
+
+
+class Receiver(ThreadingHTTPServer):
+    """Keeps what is posted; `answers` are given in turn, 200 after them."""
+
+    daemon_threads = True
+
+    def __init__(self, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.posted: list[tuple[dict[str, str], bytes]] = []
+        self.answers: list[int] = []
+        self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/hook?team=soc"
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        receiver = self.server
+        assert isinstance(receiver, Receiver)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        status = receiver.answers.pop(0) if receiver.answers else 200
+        if status == 200:
+            receiver.posted.append(({key.lower(): value for key, value in self.headers.items()}, body))
+        self.send_response(status)
+        if status == 302:
+            self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    made = Receiver()
+    yield made
+    made.close()
+
+
+def by_hook(url: str, *, private: bool = True, secret: str = "") -> Webhook:
+    return Webhook(url=url, url_env="", secret_env=secret, private_addresses=private)
+
+
+def test_a_webhook_is_signed(tmp_path: Path, receiver: Receiver) -> None:
+    key = b"0123456789abcdef0123456789abcdef"
+    secret = "whsec_" + base64.b64encode(key).decode()
+    desk = Desk(
+        tmp_path, channel(by_hook(receiver.url, secret="HOOK_SECRET")), environment={"HOOK_SECRET": secret}
+    )
+    desk.raise_(HOSTILE, "ASIAEXAMPLE000000001")
+    assert [each.sent for each in desk.tell()] == [True]
+    ((headers, body),) = receiver.posted
+    signed = f"{headers['webhook-id']}.{headers['webhook-timestamp']}.".encode() + body
+    expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{expected}"
+    data = json.loads(body)
+    assert data["changes"][0]["incident"]["title"] == HOSTILE
+    assert {"type": "AwsAccessKey", "Id": "ASIAEXAMPLE000000001"} in data["changes"][0]["incident"][
+        "entities"
+    ]
+
+
+def test_the_signature_is_that_of_the_published_form() -> None:
+    # Recomputed by hand from the form's own words: id, timestamp and body with full stops between.
+    signed = hmac.new(b"secret", b'msg_1.1700000000.{"a":1}', hashlib.sha256).digest()
+    assert (
+        signature("secret", "msg_1", 1_700_000_000, b'{"a":1}') == "v1," + base64.b64encode(signed).decode()
+    )
+
+
+def test_a_receiver_that_fails_gets_each_message_once(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers = [503, 429]
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    for _ in range(6):
+        desk.tell()
+        desk.now += timedelta(minutes=2)
+    assert len(receiver.posted) == 1
+    assert desk.outcomes() == [Outcome.NOT_SENT, Outcome.NOT_SENT, Outcome.SENT]
+
+
+def test_a_receiver_killed_and_started_again_gets_each_message_once(tmp_path: Path) -> None:
+    receiver = Receiver()
+    port = receiver.server_address[1]
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    got: list[bytes] = []
+    for place in range(12):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE0000000{place:02}")
+        if place % 4 == 1:
+            got += [body for _, body in receiver.posted]
+            receiver.close()
+        if place % 4 == 3:
+            receiver = Receiver(int(port))
+        desk.tell()
+        desk.now += timedelta(minutes=5)
+    for _ in range(8):
+        desk.now += timedelta(hours=1)
+        desk.tell()
+    got += [body for _, body in receiver.posted]
+    receiver.close()
+    numbers = [json.loads(body)["changes"][0]["incident"]["number"] for body in got]
+    assert sorted(numbers) == list(range(1, 13))
+
+
+def test_redirects_are_not_followed(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers = [302]
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert (failed.sent, failed.again_at) == (False, None)
+    assert "redirects are not followed" in failed.detail
+
+
+def test_private_addresses_are_not_reached_unless_allowed(tmp_path: Path, receiver: Receiver) -> None:
+    desk = Desk(tmp_path, channel(by_hook(receiver.url, private=False)))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert "private network" in failed.detail
+    assert receiver.posted == []
+
+
+def test_a_secret_that_is_not_there_is_named(tmp_path: Path, receiver: Receiver) -> None:
+    desk = Desk(tmp_path, channel(by_hook(receiver.url, secret="HOOK_SECRET")))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert failed.detail == "the environment variable HOOK_SECRET is not set"
+
+
+def test_apprise_carries_what_is_no_mail_and_no_webhook(tmp_path: Path, receiver: Receiver) -> None:
+    way = Apprise(url=f"json://127.0.0.1:{receiver.server_address[1]}/chat", url_env="")
+    desk = Desk(tmp_path, channel(way))
+    desk.raise_(HOSTILE, "ASIAEXAMPLE000000001")
+    assert [each.sent for each in desk.tell()] == [True]
+    ((_, body),) = receiver.posted
+    text = json.loads(body)["message"]
+    assert "incident 1 created" in text
+    assert not set("<>@") & set(text)
+    assert "https://" not in text
+    assert "hxxps://evil.example" in text
+
+
+def test_text_in_a_chat_is_no_markup() -> None:
+    assert (
+        in_chat("<!channel> [a](http://b) @all *c* `d`") == "＜!channel＞ ［a］(hxxp://b) ＠all ＊c＊ ｀d｀"
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong"),
+    [
+        ({"type": "pigeon"}, "type"),
+        ({"type": "email", "host": "h", "from": "a@b.c", "to": ["x\r\nBcc: y@z"]}, "to"),
+        ({"type": "email", "from": "a@b.c", "to": ["a@b.c"]}, "host"),
+        ({"type": "webhook", "url": "ftp://example.com"}, "url"),
+        ({"type": "webhook", "url": "https://example.com", "when": ["sometimes"]}, "when"),
+        ({"type": "webhook", "url": "https://example.com", "severity": "Huge"}, "severity"),
+        ({"type": "webhook", "url": "https://example.com", "colour": "red"}, "colour"),
+    ],
+)
+def test_a_wrong_setting_is_named(values: dict[str, object], wrong: str) -> None:
+    with pytest.raises(SettingsError, match=rf"notify\.channels\.desk\.{wrong}"):
+        channels({"desk": Section(Path("trailhawk.toml"), "notify.channels.desk", values)})
+
+
+def test_a_test_message_goes_at_once(tmp_path: Path, receiver: Receiver) -> None:
+    from trailhawk.respond.notifier import sample
+
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    assert desk.notifier.test("desk", sample(AT)).sent
+    assert json.loads(receiver.posted[0][1])["test"] is True
+    with pytest.raises(NotFoundError, match="no channel"):
+        desk.notifier.test("nobody", sample(AT))
