@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from trailhawk.connectors.parts import Part
 from trailhawk.kql.schema import Table
-from trailhawk.lake.table import fitted, stored_schema
+from trailhawk.lake.table import fitted, picked, plain, stored_schema
 from trailhawk.sources import BadPart, Source
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ wait too long fall out of the processor's cache."""
 
 @dataclass(frozen=True)
 class Decoded:
-    """Rows in the table's stored columns with their hashes, and for each the place of its part."""
+    """Rows in the table's stored columns with their hashes, text perhaps as dictionaries, and for each the
+    place of its part."""
 
     rows: pa.Table
     owner: NDArray[np.int64]
@@ -71,12 +72,15 @@ class Batch:
         self._decode()
         if not self._decoded:
             return Decoded(stored_schema(self._table).empty_table(), np.empty(0, np.int64))
-        rows = pa.concat_tables([each.rows for each in self._decoded])
+        tables = [each.rows for each in self._decoded]
+        if any(each.schema.types != tables[0].schema.types for each in tables):
+            tables = [plain(each) for each in tables]
+        rows = pa.concat_tables(tables).unify_dictionaries()
         owner = np.concatenate([each.owner for each in self._decoded])
         self._decoded = []
         if np.any(owner[1:] < owner[:-1]):  # sources of one table took turns
             order = np.argsort(owner, kind="stable")
-            rows, owner = rows.take(pa.array(order)), owner[order]
+            rows, owner = picked(rows, order), owner[order]
         return Decoded(rows, owner)
 
     def _decode(self) -> None:

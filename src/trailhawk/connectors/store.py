@@ -23,7 +23,18 @@ from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
-from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, fitted, picked, stored_schema
+from trailhawk.lake.table import (
+    BATCH,
+    CONFLICT,
+    ID,
+    OBJECT,
+    PAYLOAD,
+    REST,
+    fitted,
+    picked,
+    plain,
+    stored_schema,
+)
 from trailhawk.sources import BadPart
 from trailhawk.sources.promote import promoted
 
@@ -121,7 +132,7 @@ class Store:
         """The rows that the table's transform makes of these, if it has one; what it left out is counted."""
         if self._transform is None or not decoded.rows.num_rows:
             return decoded
-        rows, kept = _transformed(decoded.rows, self._table, self._transform)
+        rows, kept = _transformed(plain(decoded.rows), self._table, self._transform)
         for place, count in zip(*np.unique(decoded.owner[~kept], return_counts=True), strict=True):
             parts[place].filtered = int(count)
         return Decoded(rows, decoded.owner[kept])
@@ -322,8 +333,10 @@ def _with_hidden(
     objects = pa.array([part.key for part in batch], pa.string())
     hidden = {
         INGESTION_TIME: pa.repeat(pa.scalar(_naive(now), pa.timestamp("us")), rows.num_rows),
-        OBJECT: objects.take(pa.array(decoded.owner[kept])),
-        BATCH: pa.repeat(pa.scalar(batch_id), rows.num_rows),
+        OBJECT: pa.DictionaryArray.from_arrays(pa.array(decoded.owner[kept].astype(np.int32)), objects),
+        BATCH: pa.DictionaryArray.from_arrays(
+            pa.array(np.zeros(rows.num_rows, np.int32)), pa.array([batch_id])
+        ),
         CONFLICT: pa.array(plan.conflict[kept]),
     }
     for name, values in hidden.items():

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any, cast
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
 from trailhawk.lake.storage import Folder, Storage
-from trailhawk.lake.table import DAY, ID, picked, schema_mark, statistics, stored_schema, text_columns
+from trailhawk.lake.table import (
+    DAY,
+    ID,
+    picked,
+    schema_mark,
+    statistics,
+    stored_schema,
+    text_columns,
+    trimmed,
+)
 from trailhawk.lake.terms import TermsWriter, terms_path
 from trailhawk.lake.terms import clean as clean_terms
 
@@ -221,7 +230,7 @@ class Delta:
         """Write rows of one event day, sorted and in parts (at least one), as one file; commit nothing."""
         import pyarrow.parquet as pq
 
-        parts = iter(parts)
+        parts = map(trimmed, parts)
         first = next(parts)
         path = f"{DAY}={day}/{schema_mark(frozenset(first.column_names))}-{uuid.uuid4().hex}.parquet"
         target = self.root / path
@@ -236,6 +245,7 @@ class Delta:
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
                 use_dictionary=repetitive,
+                store_schema=False,  # else a reader of Arrow would see dictionaries where text is stored
             ) as writer:
                 for part in chain((first,), parts):
                     stats.add(part)
@@ -362,6 +372,13 @@ def _repetitive(rows: pa.Table) -> list[str]:
     ]
 
 
+def _distinct(column: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """The column, or the values of its dictionary, which are all in use."""
+    import pyarrow as pa
+
+    return column.chunk(0).dictionary if pa.types.is_dictionary(column.type) else column
+
+
 class _Statistics:
     """Delta's statistics of a file whose rows come in parts. A column with a text too long to be a bound
     gets none, which only widens scans."""
@@ -377,7 +394,7 @@ class _Statistics:
         self.rows += rows.num_rows
         for name, bounds in self._bounds.items():
             self._nulls[name] += rows[name].null_count
-            found = pc.min_max(rows[name]).as_py()
+            found = pc.min_max(_distinct(rows[name])).as_py()
             bounds += [value for value in found.values() if value is not None]
 
     def to_json(self) -> str:

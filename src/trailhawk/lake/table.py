@@ -64,6 +64,11 @@ class Found:
     skipped: int = 0
 
 
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column in one piece; copied only where it is in several."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
 def trimmed(rows: pa.Table) -> pa.Table:
     """The rows, each column in one piece, with dictionaries that hold only values in use."""
     import numpy as np
@@ -71,7 +76,7 @@ def trimmed(rows: pa.Table) -> pa.Table:
 
     columns: dict[str, pa.Array] = {}
     for name in rows.column_names:
-        column = rows[name].combine_chunks()
+        column = whole(rows[name])
         if pa.types.is_dictionary(column.type):
             codes = column.indices.to_numpy()
             counts = np.bincount(codes, minlength=len(column.dictionary))
@@ -145,7 +150,7 @@ def picked(rows: pa.Table, places: NDArray[np.int64]) -> pa.Table:
     import pyarrow as pa
 
     at = pa.array(places)
-    return pa.table({name: rows[name].combine_chunks().take(at) for name in rows.column_names})
+    return pa.table({name: whole(rows[name]).take(at) for name in rows.column_names})
 
 
 def plain(rows: pa.Table) -> pa.Table:

@@ -258,7 +258,11 @@ def _texts(rows: pa.Table, repetitive: frozenset[str]) -> Iterable[bytes]:
     parts: list[bytes] = []
     size = 0
     for name in rows.column_names:
-        column = pc.unique(rows[name]) if name in repetitive else rows[name]
+        column = rows[name]
+        if pa.types.is_dictionary(column.type):
+            column = pa.chunked_array([chunk.dictionary for chunk in column.chunks])
+        elif name in repetitive:
+            column = pc.unique(column)
         for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
             steps = max(1, -(-chunk.nbytes // _PIECE_BYTES))
             width = max(1, -(-len(chunk) // steps))

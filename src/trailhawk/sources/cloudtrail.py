@@ -11,12 +11,13 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 import msgspec
+import numpy as np
 import orjson
 from msgspec import Raw, Struct
 
 from trailhawk.kql.schema import Column, Promoted, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import ID, PAYLOAD, REST
+from trailhawk.lake.table import ID, PAYLOAD, REST, picked
 from trailhawk.sources import framing
 from trailhawk.sources.direct import UNREADABLE, Direct, Layout
 from trailhawk.sources.json_text import beyond, hashed, identity, signed, tidy, tree
@@ -326,6 +327,7 @@ def _layout() -> Layout:
         identity=("AwsEventId", "RecipientAccountId"),
         # Security group rules are spread over columns of their own.
         special={"EventName": "SecurityGroup"},
+        repeated=frozenset(plain) - {"AwsEventId", "AwsRequestId_", "SharedEventId", *_JSON_COLUMNS},
     )
 
 
@@ -358,9 +360,10 @@ class CloudTrail:
         bad = tuple((mapped.left[place], reason) for place, reason in careful.bad)
         if mapped.table is None:
             return Rows(careful.table, kept, bad)
-        order = sorted(range(len(kept)), key=kept.__getitem__)
-        both = pa.concat_tables([mapped.table, careful.table.select(mapped.table.column_names)])
-        return Rows(both.take(pa.array(order, pa.int64())), [kept[place] for place in order], bad)
+        order = np.argsort(np.asarray(kept, np.int64))
+        others = careful.table.select(mapped.table.schema.names).cast(mapped.table.schema)
+        both = pa.concat_tables([mapped.table, others])
+        return Rows(picked(both, order), [kept[place] for place in order.tolist()], bad)
 
     def _careful(self, records: Sequence[bytes]) -> Rows:
         """Rows of records of any form, record by record."""

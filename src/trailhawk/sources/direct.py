@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 import numpy as np
@@ -36,6 +36,8 @@ _SECOND: Final = len("2026-03-01T09:30:00Z")
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("1970-01-01", "us"), np.datetime64("2201-01-01", "us")
 _ABSENT = Raw(b"")
 _NO_ROWS: Final = np.zeros(0, bool)
+_NULL_BYTES: Final = len("null")  # a shorter value, or another of this length, has no members
+_WORD: Final = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 Mask = NDArray[np.bool_]
 
@@ -60,6 +62,8 @@ class Layout:
     their type and path below; `known` is the tree of these members, what is beyond goes into `_th_rest`,
     as `rest` members do. `identity` are the columns that make a record one and the same. A record with
     one of `special` in the value of a text column is left over.
+
+    `repeated` are text columns with few values, kept as dictionaries as the inner ones are.
     """
 
     table: Table
@@ -72,6 +76,7 @@ class Layout:
     rest: tuple[str, ...]
     identity: tuple[str, str]
     special: Mapping[str, str]
+    repeated: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -93,9 +98,10 @@ class Direct:
         fields += [(member, str | None, "") for member in layout.text.values()]
         fields += [(member, bool | None, None) for member in layout.flags.values()]
         fields += [(member, Raw, _ABSENT) for member in (*layout.json.values(), *layout.inner, *layout.rest)]
-        record = msgspec.defstruct("Record", fields, gc=False, forbid_unknown_fields=True)
         self._members = [field[0] for field in fields]
+        record = msgspec.defstruct("Record", fields, gc=False, forbid_unknown_fields=True)
         self._decode = msgspec.json.Decoder(record).decode
+        self._inner = [_Inner(layout, member) for member in layout.inner]
         self._promoted: dict[str, list[Promoted]] = {}
         for path in layout.table.promoted:
             self._promoted.setdefault(path.column, []).append(path)
@@ -104,16 +110,16 @@ class Direct:
             for column, paths in self._promoted.items()
         ]
         self._promote = f"SELECT {', '.join(lists)} FROM json_texts"
-        self._inner = [
-            _Inner(member, columns, layout.known[member] or {}) for member, columns in layout.inner.items()
-        ]
         mapped = {layout.table.time_column, *layout.text, *layout.flags, *layout.json}.union(
             *layout.inner.values()
         )
         self._empty = [column.name for column in layout.table.stored if column.name not in mapped]
 
     def rows(self, records: Sequence[bytes]) -> Mapped:
-        """Rows with the layout's columns, the promoted ones, `_th_rest` and the hashes."""
+        """Rows with the layout's columns, the promoted ones, `_th_rest` and the hashes.
+
+        Text columns whose values repeat are Arrow dictionaries.
+        """
         import duckdb
         import pyarrow as pa
 
@@ -121,9 +127,10 @@ class Direct:
         goods: list[Mask] = []
         kept: list[int] = []
         rests: dict[int, dict[str, object]] = {}
-        numbered = [_Numbered() for _ in self._inner]
+        sides = [_Seen(inner) for inner in self._inner]
         for start in range(0, len(records), PIECE):
-            places, piece, good = self._piece(records[start : start + PIECE], len(kept), rests, numbered)
+            part = records[start : start + PIECE]
+            places, piece, good = self._piece(part, len(kept), rests, sides)
             if piece is not None:
                 pieces.append(piece)
                 goods.append(good)
@@ -132,11 +139,17 @@ class Direct:
             return Mapped(None, [], list(range(len(records))))
         table, good = pa.concat_tables(pieces), np.concatenate(goods)
         try:
-            for inner, values in zip(self._inner, numbered, strict=True):
-                columns, readable = inner.columns(values, rests)
-                table = pa.table({**dict(zip(table.column_names, table.columns, strict=True)), **columns})
+            columns = dict(zip(table.column_names, table.columns, strict=True))
+            for seen in sides:
+                made, readable = seen.columns(rests)
+                columns |= made
                 good &= readable
-            table = table.append_column(REST, _rest(rests, len(good)))
+            event, account = self._layout.identity
+            columns[ID] = _identities(columns[event], columns[account])
+            for name in self._empty:
+                columns[name] = _constant("", len(good))
+            columns[REST] = _rest(rests, len(good))
+            table = pa.table(columns)
             if not good.all():
                 kept = np.asarray(kept)[good].tolist()
                 table = table.filter(pa.array(good))
@@ -152,11 +165,11 @@ class Direct:
         records: Sequence[bytes],
         before: int,
         rests: dict[int, dict[str, object]],
-        numbered: Sequence[_Numbered],
+        sides: Sequence[_Seen],
     ) -> tuple[list[int], pa.Table | None, Mask]:
         """The rows of some records, the places of these, as far as they can be read, and which to keep.
 
-        `before` rows were read before. The members whose values repeat are only numbered here.
+        `before` rows were read before. Of the sides only the numbers are taken here.
         """
         import pyarrow as pa
 
@@ -168,12 +181,13 @@ class Direct:
             columns, good = self._columns(members)
             beyond_columns: dict[int, dict[str, object]] = {}
             for member in self._layout.rest:
-                _add_rest(member, members[member], before, beyond_columns)
+                if member in members:
+                    _add_rest(member, members[member], before, beyond_columns)
         except ValueError:  # text that is not UTF-8, a day that no month has
             return [], None, _NO_ROWS
         rests.update(beyond_columns)
-        for inner, seen in zip(self._inner, numbered, strict=True):
-            seen.add(members[inner.member])
+        for seen in sides:
+            seen.add(members[seen.member])
         texts = records if len(places) == len(records) else [records[place] for place in places]
         hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
         return places, pa.table({**columns, PAYLOAD: pa.array(hashes)}), good
@@ -195,26 +209,25 @@ class Direct:
             places.append(place)
         return places, values
 
-    def _columns(self, members: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, pa.Array], Mask]:
+    def _columns(self, members: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, Any], Mask]:
         """Columns of one piece, and which rows are to be kept."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         layout = self._layout
         times, good = _times(pa.array(members[layout.time], pa.string()))
-        columns: dict[str, pa.Array] = {layout.table.time_column: times}
+        columns: dict[str, Any] = {layout.table.time_column: times}
         for column, member in layout.text.items():
-            columns[column] = _text(members[member])
+            texts = _text(members[member])
+            columns[column] = texts.dictionary_encode() if column in layout.repeated else texts
         for column, member in layout.flags.items():
             columns[column] = pa.array(members[member], pa.bool_())
         for column, member in layout.json.items():
             columns[column] = _json(members[member])
         for column, text in layout.special.items():
-            good &= ~pc.match_substring(columns[column], text).to_numpy(zero_copy_only=False)
-        event, account = layout.identity
-        columns[ID] = _identities(columns[event], columns[account])
-        for name in self._empty:
-            columns[name] = pa.repeat(pa.scalar(""), len(good))
+            special = pc.match_substring(columns[column].dictionary, text)
+            if pc.any(special).as_py():
+                good &= ~special.take(columns[column].indices).to_numpy(zero_copy_only=False)
         return columns, good
 
     def _with_promoted(self, table: pa.Table) -> pa.Table:
@@ -251,117 +264,125 @@ UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not the JSON that is asked for."""
 
 
-class _Numbered:
-    """The values of a member, each once, and by row which it is."""
+class _Inner:
+    """A member whose values repeat: how one is read, and its columns."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: Layout, member: str) -> None:
+        self.member = member
+        self.columns = layout.inner[member]
+        self.nested = _Nested({path: name for name, (_, path) in self.columns.items()})
+        self._known = layout.known[member] or {}
+        self._decode = msgspec.json.Decoder(self.nested.type | None).decode
+
+    def read(self, text: bytes) -> tuple[Any, dict[str, object], bool]:
+        """A value, what of it has no column, and whether it could be read."""
+        try:
+            return self._decode(text or b"null"), {}, True
+        except UNREADABLE:
+            pass
+        try:
+            value = orjson.loads(text)
+            if not isinstance(value, dict):
+                return None, {}, False
+            return (
+                msgspec.convert(_within(value, self._known), self.nested.type),
+                beyond(value, self._known),
+                True,
+            )
+        except (ValueError, *UNREADABLE):
+            return None, {}, False
+
+
+class _Seen:
+    """The values of a member by number, in the rows of a group; each is read once."""
+
+    def __init__(self, inner: _Inner) -> None:
+        self.member = inner.member
+        self._inner = inner
         self._numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
-        self._codes: list[NDArray[np.int64]] = []
+        self._codes: list[NDArray[np.int32]] = []
 
     def add(self, values: Sequence[Raw]) -> None:
         """Take the values of the rows that follow."""
         numbers = map(self._numbers.__getitem__, map(bytes, values))
-        self._codes.append(np.fromiter(numbers, np.int64, len(values)))
+        self._codes.append(np.fromiter(numbers, np.int32, len(values)))
 
-    @property
-    def values(self) -> list[bytes]:
-        return list(self._numbers)
-
-    @property
-    def codes(self) -> NDArray[np.int64]:
-        return np.concatenate(self._codes)
-
-
-class _Inner:
-    """The columns of a member whose values repeat: each value is read once."""
-
-    def __init__(
-        self, member: str, columns: Mapping[str, tuple[KqlType, tuple[str, ...]]], known: Tree
-    ) -> None:
-        self.member = member
-        self._columns = columns
-        self._known = known
-        self._usual = _Nested({path: name for name, (_, path) in columns.items()})
-        self._decode = msgspec.json.Decoder(self._usual.type | None).decode
-
-    def columns(
-        self, values: _Numbered, rests: dict[int, dict[str, object]]
-    ) -> tuple[dict[str, pa.Array], Mask]:
+    def columns(self, rests: dict[int, dict[str, object]]) -> tuple[dict[str, pa.Array], Mask]:
         """The columns, and which rows could be read; adds what has no column by row to `rests`."""
         import pyarrow as pa
 
-        codes = values.codes
-        read, rest, readable = self._read(values.values)
-        good: Mask = readable.take(codes)
+        codes = np.concatenate(self._codes)
         at = pa.array(codes)
-        uniques: dict[str, pa.Array] = {}
+        read, beyond_it, readable = zip(*map(self._inner.read, self._numbers), strict=True)
+        good = np.array(readable)
         found: dict[str, Sequence[str | None]] = {}
-        self._usual.columns(read, found)
-        for name, (kind, _) in self._columns.items():
+        self._inner.nested.columns(read, found)
+        columns: dict[str, pa.Array] = {}
+        for name, (kind, _) in self._inner.columns.items():
             texts = pa.array(found[name], pa.string())
             if kind is KqlType.DATETIME:
-                made, usual = _times(texts)
-                good &= (usual | _is_empty(texts)).take(codes)
+                times, usual = _times(texts)
+                good &= usual | _is_empty(texts)
+                columns[name] = times.take(at)
             elif kind is KqlType.BOOL:
-                made = pa.array([_FLAGS.get((text or "").lower()) for text in found[name]], pa.bool_())
+                flags = [_FLAGS.get((text or "").lower()) for text in found[name]]
+                columns[name] = pa.array(flags, pa.bool_()).take(at)
             else:
-                made = texts.fill_null("") if texts.null_count else texts
-            uniques[name] = made
-        repeated = pa.record_batch(uniques).take(at)
-        if rest:
+                columns[name] = _encoded(texts.fill_null(""), codes)
+        if any(beyond_it):
             for row, code in enumerate(codes.tolist()):
-                if code in rest:
-                    rests.setdefault(row, {})[self.member] = rest[code]
-        return dict(zip(uniques, repeated.columns, strict=True)), good
+                if beyond_it[code]:
+                    rests.setdefault(row, {})[self.member] = beyond_it[code]
+        return columns, good.take(codes)
 
-    def _read(self, texts: list[bytes]) -> tuple[list[Any], dict[int, dict[str, object]], Mask]:
-        """The values, what of them has no column by place, and which could be read."""
-        try:
-            return list(map(self._decode, (text or b"null" for text in texts))), {}, np.ones(len(texts), bool)
-        except UNREADABLE:
-            pass
-        read: list[Any] = []
-        rest: dict[int, dict[str, object]] = {}
-        readable = np.ones(len(texts), bool)
-        for place, text in enumerate(texts):
-            try:
-                read.append(self._decode(text or b"null"))
-            except UNREADABLE:
-                known, beyond_it = self._apart(text)
-                read.append(known)
-                readable[place] = beyond_it is not None
-                if beyond_it:
-                    rest[place] = beyond_it
-        return read, rest, readable
 
-    def _apart(self, text: bytes) -> tuple[Any, dict[str, object] | None]:
-        """A value with members that have no column, and these; None where a member is of an odd type."""
-        try:
-            value = orjson.loads(text)
-            if not isinstance(value, dict):
-                return None, None
-            return msgspec.convert(_within(value, self._known), self._usual.type), beyond(value, self._known)
-        except (ValueError, *UNREADABLE):
-            return None, None
+def _encoded(texts: pa.Array, codes: NDArray[np.int32]) -> pa.Array:
+    """The texts at these places as a dictionary."""
+    import pyarrow as pa
+
+    unique = texts.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(pa.array(unique.indices.to_numpy()[codes]), unique.dictionary)
+
+
+def _constant(text: str, rows: int) -> pa.Array:
+    import pyarrow as pa
+
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([text]))
 
 
 class _Nested:
-    """A tree of members that are text (or null), as a struct, and back to columns."""
+    """A tree of members that are text (or null), as a struct, and back to columns.
 
-    def __init__(self, names: Mapping[tuple[str, ...], str]) -> None:
+    `leaf` is the type of the members; a struct that is not `closed` may have more of them.
+    """
+
+    def __init__(self, names: Mapping[tuple[str, ...], str], *, leaf: Any = str, closed: bool = True) -> None:
         self._leaves = {path[0]: name for path, name in names.items() if len(path) == 1}
         below: dict[str, dict[tuple[str, ...], str]] = {}
         for path, name in names.items():
             if len(path) > 1:
                 below.setdefault(path[0], {})[path[1:]] = name
-        self._below = {member: _Nested(inner) for member, inner in below.items()}
-        fields: list[tuple[str, Any, Any]] = [(member, str | None, None) for member in self._leaves]
-        fields += [(member, inner.type | None, None) for member, inner in self._below.items()]
-        self.type: Any = msgspec.defstruct("Nested", fields, gc=False, forbid_unknown_fields=True)
+        self._below = {member: _Nested(inner, leaf=leaf, closed=closed) for member, inner in below.items()}
+        types = [leaf | None] * len(self._leaves) + [inner.type | None for inner in self._below.values()]
+        # Members may have names that no attribute can have.
+        fields = [(f"member{place}", kind, None) for place, kind in enumerate(types)]
+        self.type: Any = msgspec.defstruct(
+            "Nested",
+            fields,
+            gc=False,
+            forbid_unknown_fields=closed,
+            rename={field[0]: member for field, member in zip(fields, self.members, strict=True)},
+        )
         self._none = self.type()
 
-    def columns(self, values: Sequence[Any], found: dict[str, Sequence[str | None]]) -> None:
+    @property
+    def members(self) -> list[str]:
+        return [*self._leaves, *self._below]
+
+    def columns(self, values: Sequence[Any], found: dict[str, Sequence[Any]]) -> None:
         """Add the leaves of the values (None for a whole one that is absent) by column name."""
+        if not values:
+            values = (self._none,)
         members = list(
             zip(*(astuple(self._none if value is None else value) for value in values), strict=True)
         )
@@ -483,12 +504,14 @@ def _text(values: Sequence[str | None]) -> pa.Array:
     return texts.fill_null("") if texts.null_count else texts
 
 
-def _identities(events: pa.Array, accounts: pa.Array) -> pa.Array:
+def _identities(events: pa.ChunkedArray, accounts: pa.Array) -> pa.Array:
     """Hashes of the two values, those of `json_text.identity`; NULL where the first is empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = pc.binary_join_element_wise(events, accounts, "\0").cast(pa.binary()).to_pylist()
+    texts = (
+        pc.binary_join_element_wise(events, accounts.cast(pa.string()), "\0").cast(pa.binary()).to_pylist()
+    )
     hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
-    empty = pc.equal(events, "").to_numpy(zero_copy_only=False)
+    empty = pc.equal(events, "").to_numpy()
     return pa.array(hashes, mask=empty) if empty.any() else pa.array(hashes)

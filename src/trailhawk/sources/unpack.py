@@ -9,6 +9,7 @@ from typing import Protocol, cast
 BLOCK_BYTES = 32 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 4 * 1024 * 1024
+_PIECE_BYTES = 128 * 1024
 _GZIP = 31  # zlib window bits: gzip framing only
 _CAREFUL_BYTES = 512
 _FREE_BYTES = 256 * 1024 * 1024
@@ -77,13 +78,16 @@ class Unpacked:
                     self.fault = "bytes after the end of the gzip stream"
                 return
             member = isal_zlib.decompressobj(_GZIP)
+            start, given = packed, 0
             while not member.eof:
                 try:
-                    piece = member.decompress(packed, self._block)
+                    # Small pieces: a large one is moved as it grows, page by page. What is left is copied.
+                    piece = member.decompress(packed, min(self._block, max(_PIECE_BYTES, len(packed))))
+                    given += len(piece)
                     self._given += len(piece)
                     yield piece
                 except faults as error:
-                    yield from self._careful(packed)
+                    yield from self._careful(start, given)
                     self.fault = f"gzip stream is damaged ({error})"
                     return
                 packed = member.unconsumed_tail
@@ -91,7 +95,7 @@ class Unpacked:
                     self.fault = f"unpacks to more than {_MAX_RATIO} times its size"
                     return
                 if not packed and not member.eof:
-                    packed = self._next()
+                    packed, start = self._next(), b""
                     if not packed:
                         self.fault = "gzip stream ends early"
                         return
@@ -104,16 +108,17 @@ class Unpacked:
         self._taken += len(piece)
         return piece
 
-    def _careful(self, packed: bytes) -> Iterator[bytes]:
-        """What a damaged stretch still gives: the decompressor of the standard library, in small bites.
-
-        Only the first member of an object is tried: a later one has a new window, and its start is `packed`.
+    def _careful(self, packed: bytes, given: int) -> Iterator[bytes]:
+        """What a damaged member still gives beyond the bytes that it gave: the decompressor of the standard
+        library, in small bites. Only of a member that is held from its start.
         """
-        if not packed.startswith(_GZIP_MAGIC):
+        if not packed:
             return
         member = zlib.decompressobj(_GZIP)
         for start in range(0, len(packed), _CAREFUL_BYTES):
             try:
-                yield member.decompress(packed[start : start + _CAREFUL_BYTES])
+                piece = member.decompress(packed[start : start + _CAREFUL_BYTES])
             except zlib.error:
                 return
+            yield piece[given:]
+            given -= min(given, len(piece))
