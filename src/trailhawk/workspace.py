@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.engine.transform import RowTransform
     from trailhawk.incidents.case import Case
+    from trailhawk.incidents.feedback import Proposal
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.operators.external import ExternalFile, ReadExternal
@@ -610,6 +611,15 @@ class Workspace:
         tried = self.backtest(rule, last=last, candidate=candidate, sample=0, progress=progress)
         return preview(candidate, tried, self._judged(rule))
 
+    def proposals(self, rule: Rule, *, last: timedelta) -> tuple[Proposal, ...]:
+        """Exceptions that would take false positives of a rule, counted over its alerts of the last so much
+        time before now; QueryError where its query does not compile."""
+        from trailhawk.incidents.feedback import proposals
+
+        since = self.clock() - last
+        alerts = [alert for alert in self.alerts.alerts(rule_id=rule.id) if alert.at >= since]
+        return proposals(rule, alerts, self.incidents.classifications(), self._result_columns(rule))
+
     def _judged(self, rule: Rule) -> list[tuple[Alert, str]]:
         """The rule's alerts in incidents that somebody classified, with how."""
         judged = {
@@ -760,7 +770,8 @@ class Workspace:
     ) -> list[Outcome]:
         """Run the tests inside the rules and hunts of these folders, or of all content where none is given.
 
-        `only` keeps those whose file or name holds it; with `excepted` the exceptions are applied. RuleError for a file that is no rule.
+        `only` keeps those whose file or name holds it; with `excepted` the exceptions are applied.
+        RuleError for a file that is no rule.
         """
         from trailhawk.detect.proof import prove
         from trailhawk.detect.rule_file import load_rules

@@ -178,7 +178,8 @@ def test_the_homes_filter_and_exceptions_are_on_the_road(
 ) -> None:
     home = tmp_path / "home"
     (home / "rules").mkdir(parents=True)
-    (home / "rules" / "one.yaml").write_text(rule(1, WAVES, events("ada")))
+    ids = "customDetails: {EventIds: set_EventId}"
+    (home / "rules" / "one.yaml").write_text(rule(1, WAVES, events("ada"), more=ids))
     words = ["--home", str(home), "rules"]
     junit = tmp_path / "junit.xml"
 
