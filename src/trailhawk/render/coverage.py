@@ -329,6 +329,10 @@ th, td { text-align: left; vertical-align: top; padding: .2rem .6rem .2rem 0;
 td.r, th.r { text-align: right; }
 section.technique { break-inside: avoid; }
 section.technique h3 { font-size: 1rem; margin: 1.2rem 0 .2rem; }
+section.technique table { table-layout: fixed; }
+section.technique th:nth-child(1) { width: 3rem; } section.technique th:nth-child(3) { width: 7rem; }
+section.technique th:nth-child(4) { width: 22%; } section.technique th:nth-child(5) { width: 5rem; }
+section.technique th:nth-child(6) { width: 24%; }
 @media print {
   body { margin: 0; font-size: 9pt; color: #000; background: #fff; }
   .matrix { grid-template-columns: repeat(4, 1fr); gap: .4rem; }
