@@ -207,6 +207,109 @@ def test_a_selection_finds_its_events(workspace: Workspace, tmp_path: Path, case
     assert ids(workspace, taken.rule) == expected
 
 
+HOSTILE = (
+    '") or true or ("',
+    "' | take 10 //",
+    "a\\",
+    "\\",
+    'a"b',
+    "line\nbreak\tand tab",
+    "$(x) `y` {z} {{z}} [0]",
+    "*?",
+    "\\*",
+    "%s %d {0}",
+    "ünïcödé \U0001f600 \u202e",
+    "a" * 2000,
+)
+
+
+def escaped(text: str) -> str:
+    """A text as Sigma writes it where nothing in it is a wildcard."""
+    return text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
+
+
+def test_hostile_values_are_values(tmp_path: Path) -> None:
+    workspace = Workspace.open(tmp_path / "home", clock=lambda: NOW)
+    events = [
+        event(str(n), requestParameters={"key": text, "items": [text]}) for n, text in enumerate(HOSTILE)
+    ]
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps({"Records": events}))
+    workspace.ingest([log])
+    for field in ("requestParameters.key|cased", "requestParameters.items|cased"):
+        rules = [sigma({"s": {field: escaped(text)}, "condition": "s"}) for text in HOSTILE]
+        for n, taken in enumerate(take(workspace, tmp_path / "rules", *rules)):
+            assert taken.rule is not None, taken.reason
+            assert ids(workspace, taken.rule) == {str(n)}, HOSTILE[n]
+
+
+@pytest.mark.parametrize(
+    "field", ['a"]) or true //', "requestParameters.a\\", "requestParameters.a\nb", "requestParameters.*"]
+)
+def test_hostile_fields_are_fields(workspace: Workspace, tmp_path: Path, field: str) -> None:
+    (found,) = take(workspace, tmp_path, sigma({"s": {field: "x"}, "condition": "s"}))
+    if found.rule is not None:
+        assert ids(workspace, found.rule) == set()
+    else:
+        assert "has no column for it" in found.reason or "no Sigma rule" in found.reason
+
+
+LISTS: dict[str, tuple[object, bool]] = {
+    "equal, two lists deep": (
+        {"requestParameters.ipPermissions.items.ipRanges.items.cidrIp": "0.0.0.0/0"},
+        True,
+    ),
+    "one of": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp": ["::/0", "0.0.0.0/0"]}, True),
+    "part of a value": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp": "0.0.0.0"}, False),
+    "starts": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp|startswith": "10.1"}, True),
+    "starts within": (
+        {"requestParameters.ipPermissions.items.ipRanges.items.cidrIp|startswith": "1.0"},
+        False,
+    ),
+    "ends": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp|endswith": ".0/16"}, True),
+    "wildcards": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp": "10.*/16"}, True),
+    "a number": ({"requestParameters.ipPermissions.items.toPort": 22}, True),
+    "part of a number": ({"requestParameters.ipPermissions.items.toPort": 2}, False),
+    "in a list of a list": ({"requestParameters.containerDefinitions.command|contains": "$AWS_X"}, True),
+    "quotes within": ({"requestParameters.containerDefinitions.command|contains": 'say "hi"'}, True),
+    "all of": ({"requestParameters.containerDefinitions.command|contains|all": ["curl", "nothing"]}, False),
+    "a list of texts": (
+        {"requestParameters.policyArns": "ARN:aws:iam::aws:policy/AdministratorAccess"},
+        True,
+    ),
+    "cased": ({"requestParameters.policyArns|cased": "ARN:aws:iam::aws:policy/AdministratorAccess"}, False),
+    "re": ({"requestParameters.policyArns|re": "policy/Admin[a-z]+"}, True),
+    "exists": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp|exists": True}, True),
+    "exists not": ({"requestParameters.ipPermissions.items.groups.items.groupId|exists": False}, True),
+    "null": ({"requestParameters.ipPermissions.items.ipRanges.items.cidrIp": None}, False),
+    "a place in a list": ({"requestParameters.policyArns[0]|endswith": "/AdministratorAccess"}, True),
+    "another place": ({"requestParameters.policyArns[1]|endswith": "/AdministratorAccess"}, False),
+}
+
+
+@pytest.fixture(scope="module")
+def lists(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace.open(tmp_path_factory.mktemp("lists"), clock=lambda: NOW)
+    ranges = [[{"cidrIp": "192.0.2.0/24"}], [{"cidrIp": "10.1.0.0/16"}, {"cidrIp": "0.0.0.0/0"}]]
+    request = {
+        "ipPermissions": {"items": [{"toPort": 22, "ipRanges": {"items": each}} for each in ranges]},
+        "containerDefinitions": [{"name": "a"}, {"command": ["sh", "-c", 'curl $AWS_X; say "hi"']}],
+        "policyArns": ["arn:aws:iam::aws:policy/AdministratorAccess", "arn:aws:iam::aws:policy/X"],
+    }
+    log = workspace.home / "log.json"
+    log.write_text(json.dumps({"Records": [event("lists", requestParameters=request)]}))
+    workspace.ingest([log])
+    return workspace
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_path_looks_into_lists(lists: Workspace, tmp_path: Path, case: str) -> None:
+    selection, is_found = LISTS[case]
+    (taken,) = take(lists, tmp_path, sigma({"selection": selection, "condition": "selection"}))
+    assert taken.rule is not None, taken.reason
+    assert ids(lists, taken.rule) == ({"lists"} if is_found else set())
+
+
 CONDITIONS: dict[str, tuple[dict[str, object], set[str]]] = {
     "and not": (
         {

@@ -8,6 +8,8 @@ Reference: https://sigmahq.io/docs/basics/modifiers.html
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 from sigma.backends.kusto.kusto import KustoBackend
@@ -49,10 +51,14 @@ def backend_of(source: LogSource) -> TableBackend:
     def column(name: str | None) -> str:
         if name is None:
             raise RuleError("a field without a name")
-        return source.expression(name)
+        expression = source.expression(name)
+        if elements := source.elements(name):
+            backend.elements[expression] = elements
+        return expression
 
     mapping = ProcessingItem(FieldFunctionTransformation({}, column), identifier="trailhawk_fields")
-    return TableBackend(ProcessingPipeline(name="trailhawk", items=[mapping]))
+    backend = TableBackend(ProcessingPipeline(name="trailhawk", items=[mapping]))
+    return backend
 
 
 class TableBackend(KustoBackend):
@@ -60,6 +66,23 @@ class TableBackend(KustoBackend):
 
     in_expressions_allow_wildcards = False
     convert_and_as_in = False
+
+    def __init__(self, processing_pipeline: ProcessingPipeline) -> None:
+        super().__init__(processing_pipeline)
+        self.elements: dict[str, str] = {}
+        """By a field's expression: that of its values, where lists stand on its way."""
+
+    def decide_convert_condition_as_in_expression(
+        self, cond: ConditionOR | ConditionAND, state: ConversionState
+    ) -> bool:
+        fields = {getattr(arg, "field", None) for arg in cond.args}
+        is_listed = any(field in self.elements for field in fields)
+        return not is_listed and bool(super().decide_convert_condition_as_in_expression(cond, state))
+
+    def _or_element(self, field: str, plain: str, element: str) -> str:
+        """A comparison of a field; also with each of its values where it may have several."""
+        elements = self.elements.get(field)
+        return plain if elements is None else f"({plain} or {elements} {element})"
 
     def escape_and_quote_field(self, field_name: str) -> str:
         return field_name  # it is KQL already
@@ -79,12 +102,18 @@ class TableBackend(KustoBackend):
     def convert_condition_field_eq_val_str(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> str:
-        return _matches(cond.field, _string(cond.value), cased=False)
+        value = _string(cond.value)
+        return self._or_element(
+            cond.field, _matches(cond.field, value, cased=False), _element(value, cased=False)
+        )
 
     def convert_condition_field_eq_val_str_case_sensitive(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> str:
-        return _matches(cond.field, _string(cond.value), cased=True)
+        value = _string(cond.value)
+        return self._or_element(
+            cond.field, _matches(cond.field, value, cased=True), _element(value, cased=True)
+        )
 
     def convert_condition_val_str(self, cond: ConditionValueExpression, state: ConversionState) -> str:
         return _keyword(_string(cond.value))
@@ -97,23 +126,42 @@ class TableBackend(KustoBackend):
     def convert_condition_field_eq_val_num(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> str:
-        return f"{cond.field} == {quoted(str(cond.value))}"
+        number = str(cond.value)
+        element = f"matches regex {quoted(f'(^|[,[{chr(34)}]){re.escape(number)}([],{chr(34)}]|$)')}"
+        return self._or_element(cond.field, f"{cond.field} == {quoted(number)}", element)
 
     def convert_condition_field_eq_val_bool(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> str:
         assert isinstance(cond.value, SigmaBool)
-        return f"{cond.field} =~ {quoted(str(cond.value.boolean).lower())}"
+        word = str(cond.value.boolean).lower()
+        plain = f"{cond.field} =~ {quoted(word)}"
+        return self._or_element(cond.field, plain, f"contains {quoted(word)}")
 
     def convert_condition_field_eq_val_null(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> str:
-        return f"isempty({cond.field})"
+        return self.convert_condition_field_not_exists(cond, state)
+
+    def convert_condition_field_exists(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> str:
+        return self._or_element(cond.field, f"isnotempty({cond.field})", '!= ""')
+
+    def convert_condition_field_not_exists(
+        self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
+    ) -> str:
+        elements = self.elements.get(cond.field)
+        is_empty = f"isempty({cond.field})"
+        return is_empty if elements is None else f'({is_empty} and {elements} == "")'
 
     def convert_condition_field_eq_val_re(
         self, cond: ConditionFieldEqualsValueExpression, state: ConversionState
     ) -> str:
-        return f"{cond.field} matches regex {_regex(cond.value)}"
+        pattern = _regex(cond.value)
+        return self._or_element(
+            cond.field, f"{cond.field} matches regex {pattern}", f"matches regex {pattern}"
+        )
 
     def convert_condition_val_re(self, cond: ConditionValueExpression, state: ConversionState) -> str:
         return f"{_KEYWORDS} matches regex {_regex(cond.value)}"
@@ -198,6 +246,21 @@ def _matches(field: str, value: SigmaString, *, cased: bool) -> str:
         (True, True): "contains",
     }[open_start, open_end]
     return f"{field} {operator}{'_cs' if cased and operator.isalpha() else ''} {text}"
+
+
+def _element(value: SigmaString, *, cased: bool) -> str:
+    """The comparison with one of a list's values, which stand in JSON's quotes."""
+    parts = value.s
+    if parts and all(part is _MANY for part in parts):
+        return '!= ""'
+    body = "".join(
+        {_MANY: r'(?:[^"\\]|\\.)*', _ONE: r'(?:[^"\\]|\\.)'}[part]
+        if isinstance(part, SpecialChars)
+        else _escaped(json.dumps(part, ensure_ascii=False)[1:-1] if isinstance(part, str) else part)
+        for part in parts
+    )
+    flags = "s" if cased else "is"
+    return f"matches regex {quoted(f'(?{flags}){chr(34)}{body}{chr(34)}')}"
 
 
 def _keyword(value: SigmaString) -> str:

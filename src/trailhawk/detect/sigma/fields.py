@@ -21,6 +21,7 @@ MAX_FIELD = 300
 MAX_STEPS = 20
 """Characters of a field's name, and members on the way to a nested one."""
 
+_PLURALS = ("s", "Set", "List")
 _STEP = re.compile(r"\.|\[(\d+)\]")
 
 
@@ -61,10 +62,30 @@ class LogSource:
             return _as_text(column, self._types[column])
         root, *steps = _steps(name)
         document = self.columns.get(root, "") if root in self.documents else ""
-        if not steps or not document:
+        if not steps or not document or '"' in name or "\\" in name:  # no member of AWS is called so
             raise self._unknown(name)
         members = "".join(f"[{step}]" if isinstance(step, int) else f"[{quoted(step)}]" for step in steps)
         return f"tostring(parse_json({document}){members})"
+
+    def elements(self, name: str) -> str:
+        """The KQL of a field's values where lists stand on its way: JSON values between commas, as one text.
+
+        '' for a field on whose way no member has a plural's name: there is no list to look into. Where
+        members of lists are meant, those of the last name anywhere below the first list are taken.
+        """
+        root, *steps = _steps(name)
+        document = self.columns.get(root, "") if root in self.documents and name not in self.columns else ""
+        plural = next((place for place, step in enumerate(steps) if _is_list(steps, place)), None)
+        if not document or plural is None:
+            return ""
+        members = "".join(
+            f"[{step}]" if isinstance(step, int) else f"[{quoted(step)}]" for step in steps[: plural + 1]
+        )
+        above = f"tostring(parse_json({document}){members})"
+        if plural == len(steps) - 1:
+            return above
+        value = rf'"{re.escape(str(steps[-1]))}":("(?:[^"\\]|\\.)*"|\[[^\]]*\]|[^,}}\]]+)'
+        return f'strcat_array(extract_all({quoted(value)}, {above}), ",")'
 
     def _unknown(self, name: str) -> RuleError:
         known = sorted(self.columns)
@@ -82,6 +103,13 @@ def _as_text(column: str, kind: KqlType) -> str:
     if kind is KqlType.BOOL:
         return f'case({column} == true, "true", {column} == false, "false", "")'
     return column if kind is KqlType.STRING else f"tostring({column})"
+
+
+def _is_list(steps: list[str | int], place: int) -> bool:
+    """Whether a member's name is a plural's, and no place in it is named."""
+    step = steps[place]
+    is_placed = place + 1 < len(steps) and isinstance(steps[place + 1], int)
+    return isinstance(step, str) and step.endswith(_PLURALS) and not is_placed
 
 
 def _steps(name: str) -> list[str | int]:
