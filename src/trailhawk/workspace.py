@@ -519,6 +519,21 @@ class Workspace:
 
         return ExceptionStore(self.alerts.engine)
 
+    def exceptions_of(self, rule: Rule) -> list[RuleException]:
+        """The exceptions in use of this rule; those of every rule where it has their columns."""
+        from trailhawk.detect.exceptions import EVERY_RULE, predicate
+
+        found = []
+        for each in self.exceptions.of(rule):
+            if each.rule_id == EVERY_RULE:
+                try:
+                    columns = self._result_columns(rule)
+                    predicate(each.where, columns, now=self.clock(), functions=self.functions)
+                except QueryError:
+                    continue  # a rule without its columns is none of its rules
+            found.append(each)
+        return found
+
     def _leave(self) -> Leave | None:
         """What applies the exceptions as they are now; None where there are none."""
         found = self.exceptions.all()
@@ -622,12 +637,7 @@ class Workspace:
 
     def _judged(self, rule: Rule) -> list[tuple[Alert, str]]:
         """The rule's alerts in incidents that somebody classified, with how."""
-        judged = {
-            alert_id: incident.closing.classification.value
-            for incident in self.incidents.all()
-            if incident.closing is not None and rule.id in incident.rule_ids
-            for alert_id in incident.alert_ids
-        }
+        judged = self.incidents.classifications()
         found = self.alerts.alerts(rule_id=rule.id) if judged else ()
         return [(alert, judged[alert.id]) for alert in found if alert.id in judged]
 
@@ -820,15 +830,9 @@ class Workspace:
     ) -> DetectSummary:
         """Run every due window of these rules over what is stored; new alerts go into incidents."""
         from trailhawk.detect.history import detect
-        from trailhawk.engine.result import TimeRange
 
         now = self.clock()
         engine = self._rule_engine
-
-        def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
-            return engine.activity(
-                rule.query, period=rule.period, history=TimeRange(start, end), frequency=rule.frequency
-            ).is_quiet
 
         summary = detect(
             engine,
@@ -841,13 +845,22 @@ class Workspace:
             sink=self.incidents.sink(engine, {rule.id: rule for rule in rules}, now=now),
             progress=progress,
             workers=os.cpu_count() or 1,
-            quiet=quiet,
+            quiet=self._quiet,
             reads=self._reads,
             leave=self._leave(),
         )
         self.export()
         self.incidents.publish()
         return summary
+
+    def _quiet(self, rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+        """At which T of this stretch of history a rule's query cannot have a result."""
+        from trailhawk.engine.result import TimeRange
+
+        history = TimeRange(start, end)
+        return self._rule_engine.activity(
+            rule.query, period=rule.period, history=history, frequency=rule.frequency
+        ).is_quiet
 
     def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
         """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
@@ -876,6 +889,7 @@ class Workspace:
             workers=os.cpu_count() or 1,
             reads=self._reads,
             leave=self._leave,
+            quiet=self._quiet,
         )
 
     @cached_property

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trailhawk.cli import backtest, canary, exceptions
+from trailhawk.cli import backtest, canary, exceptions, feedback
 from trailhawk.cli.options import (
     EXIT_FAILURE,
     FormatOption,
@@ -59,6 +59,16 @@ app.command(
         "trailhawk rules canary --junit canaries.xml --format json",
     ),
 )(canary.canary)
+app.command(
+    "precision",
+    epilog=examples("trailhawk rules precision", "trailhawk rules precision large-bucket-read --format json"),
+)(feedback.precision)
+app.command(
+    "propose",
+    epilog=examples(
+        "trailhawk rules propose large-bucket-read", "trailhawk rules propose large-bucket-read --last 90d"
+    ),
+)(feedback.propose)
 
 
 SIGMA_STATES = ("imported", "skipped", "failed")
@@ -109,7 +119,7 @@ def _listed(rule: Rule, state: RuleState, excepted: Sequence[RuleException]) -> 
         "period": rule.period,
         "tactics": list(rule.tactics),
         "techniques": list(rule.techniques),
-        "exceptions": sum(each.is_of(rule) for each in excepted),
+        "exceptions": sum(each.rule_id == rule.id for each in excepted),
         "source": rule.source,
     }
 
@@ -125,9 +135,10 @@ def rules_show(
     workspace = workspace_of(context)
     found = workspace.rule(rule, map(Path, folders or ()))
     state = workspace.rule_states.of([found])[found.id]
-    excepted = workspace.exceptions.of(found)
+    excepted = workspace.exceptions_of(found)
     counts = workspace.exceptions.counts(rule_id=found.id)
     listed = [exceptions.listed(each, counts.get(each.id), workspace.clock()) for each in excepted]
+    judged = workspace.incidents.precisions().get(found.id)
     if form is Format.TABLE:
         show_one(
             {
@@ -135,6 +146,7 @@ def rules_show(
                 "reason": state.reason,
                 "entities": [mapping.type for mapping in found.entity_mappings],
                 "tests": len(found.tests),
+                **({"precision": feedback.told(judged)} if judged and judged.judged else {}),
             },
             form,
         )
@@ -148,6 +160,7 @@ def rules_show(
         {
             **_listed(found, state, excepted),
             **members(state),
+            "judged": feedback.listed(judged) if judged else None,
             "exceptions": listed,
             "description": found.description,
             "query": found.query,

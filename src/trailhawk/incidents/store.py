@@ -23,6 +23,7 @@ from trailhawk.engine.result import Engine
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.incidents import log
 from trailhawk.incidents.change import Change, ChangeKind
+from trailhawk.incidents.feedback import Precision, precisions
 from trailhawk.incidents.grouping import Linked, linked
 from trailhawk.incidents.incident import (
     MAX_COMMENT,
@@ -132,6 +133,11 @@ class IncidentStore:
         )
         with self._alerts.reading() as connection:
             return {str(alert_id): str(how) for alert_id, how in connection.execute(query)}
+
+    def precisions(self) -> dict[str, Precision]:
+        """What became of the alerts of each rule that has raised any, by the rule's id."""
+        with self._alerts.reading() as connection:
+            return precisions(connection)
 
     def alerts_of(self, incident: Incident) -> tuple[Alert, ...]:
         """The alerts of an incident, in order of the runs that raised them."""
