@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,6 +13,7 @@ import pytest
 from trailhawk.cli import run
 from trailhawk.detect.canary import Canary, Entry, Stage
 from trailhawk.detect.rule_file import parse_rules
+from trailhawk.run import Event, Job, jobs
 from trailhawk.workspace import Workspace
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -208,7 +210,6 @@ def test_the_homes_filter_and_exceptions_are_on_the_road(
     told = capsys.readouterr().out
     assert "FAILED one.yaml: Rule 1" in told
     assert "1 canaries: 1 failed" in told
-    assert run([*words, "canary", "no such rule"]) == 1
 
 
 def test_those_of_enabled_rules_are_sent(tmp_path: Path) -> None:
@@ -220,3 +221,33 @@ def test_those_of_enabled_rules_are_sent(tmp_path: Path) -> None:
     assert len(workspace.canary_rules()) == len(chosen) - 1
     assert len(workspace.canaries(chosen[:3], stopped=lambda: True)) == 1
     assert timedelta(0) <= NOW - min(each.at for each in workspace.last_canaries().values())
+
+
+def test_the_process_sends_them_where_the_settings_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    told: list[Event] = []
+    stop = threading.Event()
+
+    def hear(event: Event) -> None:
+        told.append(event)
+        if "sent" in event.message:
+            stop.set()
+
+    def work_of(workspace: Workspace) -> list[Job]:
+        return [job for job in jobs(workspace, tell=hear, status_seconds=60) if job.name == "canary"]
+
+    assert work_of(Workspace.open(home)) == []
+    (home / "trailhawk.toml").write_text("[run]\ncanary_seconds = 1\n")
+    workspace = Workspace.open(home)
+    files = [rule(1, WAVES, events("ada")), rule(2, "AwsCalls | take 0", events("ada"))]
+    chosen = [each for file in files for each in parse_rules(file.encode(), source="a.yaml")]
+    monkeypatch.setattr(workspace, "canary_rules", lambda **_: chosen)
+    (job,) = work_of(workspace)
+    job.work(stop)
+    assert [(event.level, event.message) for event in told] == [
+        ("error", "'Rule 2' does not fire: no alert: its query gives 0 rows"),
+        ("info", "2 sent, 1 failed"),
+    ]
