@@ -466,3 +466,53 @@ def test_aws_first_seen_gives_pairs_that_are_new(engine_of: Callable[[Iterable[R
     assert rows(engine, f'AwsFirstSeen("Bucket", "Address", 2d) | {tail}') == [
         ["cards", "203.0.113.66", 1, 1, '["AKIABOB"]']
     ]
+
+
+def issued(hour: int, by: Mapping[str, object], key: str, session: str, **more: object) -> Record:
+    return record(
+        hour,
+        "sts",
+        "AssumeRole",
+        by,
+        requestParameters={
+            "roleArn": f"arn:aws:iam::{ACCOUNT}:role/x/{session}",
+            "roleSessionName": "s",
+            **more,
+        },
+        responseElements={"credentials": {"accessKeyId": key, "expiration": "Mar 2, 2026, 3:12:00 PM"}},
+    )
+
+
+def test_credential_lineage_goes_up_and_down(engine_of: Callable[[Iterable[Record]], Engine]) -> None:
+    first, second = ROLE | {"accessKeyId": "ASIAONE"}, ROLE | {"accessKeyId": "ASIATWO"}
+    engine = engine_of(
+        [
+            issued(1, BOB, "ASIAONE", "one", sourceIdentity="bob@example.com"),
+            issued(2, first, "ASIATWO", "two"),
+            issued(3, second, "ASIATHREE", "three"),
+            issued(4, second, "ASIAUNUSED", "four"),
+            issued(5, ROOT, "ASIAOTHER", "other"),
+            record(6, "s3", "ListBuckets", ROLE | {"accessKeyId": "ASIATHREE"}),
+            record(
+                7, "s3", "ListBuckets", ROLE | {"accessKeyId": "ASIATHREE"}, sourceIPAddress="203.0.113.66"
+            ),
+            record(8, "s3", "ListBuckets", ROLE | {"accessKeyId": "ASIATHREE"}),
+            record(
+                9, "iam", "CreateAccessKey", BOB, responseElements={"accessKey": {"accessKeyId": "AKIANEW"}}
+            ),
+        ]
+    )
+    shown = "project Step, Key, From, FromKind, SourceIdentity, IsUsed, Calls, IsInTwoPlaces"
+    assert rows(engine, f'CredentialLineage("ASIATWO") | {shown}') == [
+        [-1, "ASIAONE", "AKIABOB", "Key", "bob@example.com", True, 1, False],
+        [0, "ASIATWO", "ASIAONE", "Key", "", True, 2, False],
+        [1, "ASIATHREE", "ASIATWO", "Key", "", True, 3, True],
+        [1, "ASIAUNUSED", "ASIATWO", "Key", "", False, 0, False],
+    ]
+    session = f"arn:aws:sts::{ACCOUNT}:assumed-role/three/s"
+    steps = [row[:2] for row in rows(engine, f'CredentialLineage("{session}") | {shown}')]
+    assert steps == [[-2, "ASIAONE"], [-1, "ASIATWO"], [0, "ASIATHREE"]]
+    from_bob = {row[1] for row in rows(engine, f'CredentialLineage("{BOB["arn"]}") | {shown}')}
+    assert from_bob >= {"AKIABOB", "AKIANEW", "ASIAONE", "ASIATWO", "ASIATHREE", "ASIAUNUSED"}
+    assert "ASIAOTHER" not in from_bob
+    assert rows(engine, 'CredentialLineage("AKIANOBODY")') == []

@@ -35,6 +35,7 @@ COMMANDS = (
     "coverage",
     "detect",
     "incidents",
+    "lineage",
     "notify",
     "simulate",
     "demo",
