@@ -11,13 +11,18 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from trailhawk.cli import run
+from trailhawk.detect.canary import Canary, Stage, keep, last_canaries
+from trailhawk.detect.exceptions import ExceptionStore, RuleException
+from trailhawk.detect.rule import Expectation, Rule, RuleKind, RuleTest, Severity
+from trailhawk.detect.run import Run, Taken
+from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.detect.store import AlertStore, open_state
 from trailhawk.errors import StateError
 from trailhawk.simulate.run import simulate
@@ -27,6 +32,7 @@ if shutil.which("initdb") is None or shutil.which("postgres") is None:
     pytest.skip("PostgreSQL is not installed", allow_module_level=True)
 
 LAST = date(2026, 3, 20)
+DAY = timedelta(days=1)
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,29 @@ def test_transactions_come_one_after_the_other(database: str) -> None:
         thread.join()
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SELECT n FROM counted").scalar_one() == 80
+    engine.dispose()
+
+
+def test_exceptions_and_canaries_are_kept_in_it(database: str) -> None:
+    engine = open_state(database)
+    alerts, store = AlertStore(engine), ExceptionStore(engine)
+    rule = Rule(id="r", name="R", query="", kind=RuleKind.SCHEDULED, severity=Severity.LOW)
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    made = store.add(RuleException(0, "r", "R", "A == 'x'", "agreed", moment + DAY, moment, "ada"))
+    window = Window("r", moment, moment - DAY, moment - DAY)
+    for places in ((0,), (0, 1)):
+        done = Run(window, WindowState.DONE, taken=(Taken(made.id, places), Taken(made.id + 1, error="no A")))
+        with engine.begin() as connection:
+            alerts.record(connection, [done], ())
+    counts = store.counts()
+    assert (counts[made.id].rows, counts[made.id].windows, counts[made.id].last) == (2, 1, moment)
+    assert (counts[made.id + 1].rows, counts[made.id + 1].error) == (0, "no A")
+    assert store.remove(made.id, now=moment, by="eve").removed_at == moment
+    test = RuleTest("it fires", Expectation(1))
+    keep(engine, [Canary(rule, test, None, "")], now=moment)
+    keep(engine, [Canary(rule, test, Stage.ALERT, "no alert")], now=moment + DAY)
+    last = last_canaries(engine)["r"]
+    assert (last.passed, last.at, last.passed_at) == (False, moment + DAY, moment)
     engine.dispose()
 
 
