@@ -611,3 +611,25 @@ def test_a_rule_finds_a_call_from_an_indicator(workspace: Workspace, clock: Cloc
     (alert,) = summary.alerts
     assert alert.name == "arn:aws:iam::111122223333:user/eve called from 203.0.113.77, known to cert"
     assert alert.detail("EventIds") == ("one",)
+
+
+def test_the_older_table_is_a_view(workspace: Workspace) -> None:
+    shared = Path(__file__).parents[2].parent / "shared" / "schemas" / "ThreatIntelligenceIndicator.json"
+    load(
+        workspace,
+        bundle(indicator(confidence=70, labels=["c2"]), indicator(2, "[domain-name:value = 'a.example']")),
+    )
+    query = (
+        "ThreatIntelligenceIndicator | where Active and ExpirationDateTime > now() | sort by NetworkIP desc"
+    )
+    found = workspace.query(query, now=workspace.clock())
+    assert [(row["NetworkIP"], row["DomainName"], row["ThreatType"]) for row in found.rows()] == [
+        ("203.0.113.5", "", "c2"),
+        ("", "a.example", ""),
+    ]
+    if shared.is_file():
+        azure = {"_BilledSize", "_IsBillable"}
+        wanted = {c["name"]: c["type"] for c in json.loads(shared.read_text())["columns"]}
+        assert {column.name: column.type.value for column in found.columns} == {
+            name: kind for name, kind in wanted.items() if name not in azure
+        }
