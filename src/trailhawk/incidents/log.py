@@ -7,6 +7,7 @@ from the rows. Changes of one incident have moments that differ and rise.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -109,6 +110,7 @@ TABLES: Final = (incidents, log, names, members, links, apart, cursors)
 
 _MICROSECOND = timedelta(microseconds=1)
 _CHUNK = 500
+_LONGEST = 400
 _T = TypeVar("_T")
 
 
@@ -127,6 +129,15 @@ _INCIDENT = msgspec.json.Decoder(Incident)
 _FACTS = msgspec.json.Decoder(Facts)
 _DELTA = msgspec.json.Decoder(_Delta)
 _encode = msgspec.json.Encoder().encode
+
+
+def key(text: str) -> str:
+    """A text of the logs as the columns that are looked up hold it: PostgreSQL knows no NUL, and indexes no
+    long text."""
+    text = text.replace("\0", "\ufffd")
+    if len(text) <= _LONGEST:
+        return text
+    return text[:_LONGEST] + hashlib.sha256(text.encode(errors="replace")).hexdigest()
 
 
 # --- how they stand ----------------------------------------------------------------------------------------
@@ -158,7 +169,7 @@ def names_of(incident: Incident) -> set[tuple[str, str]]:
         found.add((each.type, each.name))
         if each.type != AWS_OBJECT:  # a bucket is an entity of its own
             found |= {(each.type, value) for _, value in each.identifiers}
-    return found
+    return {(key(kind), key(value)) for kind, value in found}
 
 
 # --- writing -----------------------------------------------------------------------------------------------
@@ -226,7 +237,7 @@ def _stand(connection: sa.Connection, before: Incident | None, after: Incident, 
         "severity": after.severity.rank,
         "owner": after.owner,
         "classification": after.closing.classification.value if after.closing else "",
-        "title": after.title,
+        "title": key(after.title),
         "created_at": after.created_at,
         "modified_at": after.modified_at,
         "first_activity": after.first_activity,

@@ -89,7 +89,7 @@ class Placing:
             return
         query = sa.select(log.links.c.link, log.links.c.kind).where(log.links.c.alert_id == alert.id)
         known = {Link(text, LinkKind(kind)) for text, kind in self._connection.execute(query)}
-        new = [link for link in each.links if link not in known]
+        new = [link for link in each.links if Link(log.key(link.text), link.kind) not in known]
         # Of an alert that a rule's own grouping has placed the links are none of ours.
         if not new or any(link.kind is LinkKind.RULE for link in known):
             return
@@ -361,8 +361,8 @@ def _after(held: _Held, absorbed: Sequence[Incident], facts: Facts) -> Incident:
 
 def _joined_numbers(connection: sa.Connection, each: Linked) -> dict[int, int]:
     """The incidents that hold alerts joined with this one, with the number of these."""
-    principals = sorted({link.text for link in each.links if link.kind is LinkKind.PRINCIPAL})
-    own = sorted({link.text for link in each.links if link.kind is not LinkKind.PRINCIPAL})
+    principals = sorted({log.key(link.text) for link in each.links if link.kind is LinkKind.PRINCIPAL})
+    own = sorted({log.key(link.text) for link in each.links if link.kind is not LinkKind.PRINCIPAL})
     if not principals and not own:
         return {}
     link = log.links.c
@@ -399,6 +399,7 @@ def _add_member(connection: sa.Connection, each: Linked, number: int) -> None:
 
 
 def _add_links(connection: sa.Connection, alert_id: str, links: Iterable[Link]) -> None:
-    rows = [{"alert_id": alert_id, "link": link.text, "kind": link.kind.value} for link in links]
+    keys = sorted({(log.key(link.text), link.kind.value) for link in links})
+    rows = [{"alert_id": alert_id, "link": text, "kind": kind} for text, kind in keys]
     if rows:
         connection.execute(sa.insert(log.links), rows)

@@ -67,7 +67,7 @@ class Similar:
 
 def similar(connection: sa.Connection, incident: Incident, *, most: int = MOST) -> tuple[Similar, ...]:
     """The incidents that have most in common with this one."""
-    things = _things(incident)
+    things = {(log.key(kind), log.key(value)): thing for (kind, value), thing in _things(incident).items()}
     mine, theirs = log.names.alias("mine"), log.names.alias("theirs")
     shared = (
         sa.select(theirs.c.number, theirs.c.kind, theirs.c.value)

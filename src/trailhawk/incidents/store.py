@@ -439,7 +439,7 @@ def _found(query: sa.Select[Any], wanted: Wanted) -> sa.Select[Any]:
             query = query.where(table.number.in_(named))
     if wanted.entity:
         named = sa.select(name.number).where(
-            name.value == wanted.entity, name.kind.not_in([log.LABEL, log.RULE])
+            name.value == log.key(wanted.entity), name.kind.not_in([log.LABEL, log.RULE])
         )
         query = query.where(table.number.in_(named))
     return query
