@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from trailhawk.detect.hunt import Hunted, hunt, hunt_all
+from trailhawk.detect.hunt import Hunted, TacticSum, by_tactic, hunt, hunt_all
 from trailhawk.detect.rule import Rule, RuleKind, Severity
 from trailhawk.engine.result import TimeRange
 
@@ -63,3 +64,22 @@ def test_all_hunts_are_compared_with_a_day_before(engine_of: Callable[[Iterable[
     assert "Nothing" in found[1].reason
     assert found[2].skipped
     assert "lists.example.com" in found[2].reason
+
+
+def test_sums_go_by_tactic_in_the_order_of_the_matrix() -> None:
+    def found(rows: int | None, before: int | None, *tactics: str) -> Hunted:
+        return Hunted(replace(made("q"), tactics=tactics), rows, before)
+
+    hunted = [
+        found(3, 1, "Impact", "Stealth"),
+        found(1, 1, "Impact"),
+        found(0, 2, "Discovery", "Juggling"),
+        found(None, None, "Discovery"),
+    ]
+    assert by_tactic(hunted) == (
+        TacticSum("Stealth", 1, 1, 1),
+        TacticSum("Discovery", 2, 0, 0),
+        TacticSum("Impact", 2, 2, 1),
+        TacticSum("Juggling", 1, 0, 0),
+    )
+    assert by_tactic([]) == ()

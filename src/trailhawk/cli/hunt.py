@@ -96,7 +96,8 @@ def hunt_run(
     """Run one hunt and show its rows, or all and show how many each has.
 
     A hunt reads what its query says, of all that is stored. With --all, each
-    is also run as of a day before, so that what is new stands out.
+    is also run as of a day before, so that what is new stands out, and the
+    table ends with the sums by tactic.
     """
     from trailhawk.detect.hunt import hunt
     from trailhawk.detect.rulebook import named
@@ -146,6 +147,17 @@ def _show_hunted(found: tuple[Hunted, ...], form: Format) -> None:
         Shown("reason", "why not"),
     ]
     show_list(rows, columns, form, empty="no hunts")
+    if form is Format.TABLE and found:
+        from trailhawk.detect.hunt import by_tactic
+        from trailhawk.render.text import members
+
+        columns = [
+            Shown("tactic", "tactic"),
+            Shown("hunts", "hunts", right=True),
+            Shown("with_rows", "with rows", right=True),
+            Shown("more", "with more than a day before", right=True),
+        ]
+        show_list([members(each) for each in by_tactic(found)], columns, form, empty="")
 
 
 # --- live --------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from trailhawk.detect.absent import absent, is_there, reason
+from trailhawk.detect.attack_table import attack_table
 from trailhawk.detect.rule import Rule
 from trailhawk.engine.result import Engine, Result, TimeRange
 from trailhawk.errors import NotAllowedError, QueryError
@@ -32,6 +33,28 @@ class Hunted:
     def delta(self) -> int | None:
         """How many more rows than a day earlier."""
         return None if self.rows is None or self.before is None else self.rows - self.before
+
+
+@dataclass(frozen=True, slots=True)
+class TacticSum:
+    """Of the hunts that name a tactic: how many there are, found something, found more than a day before."""
+
+    tactic: str
+    hunts: int
+    with_rows: int
+    more: int
+
+
+def by_tactic(found: Sequence[Hunted]) -> tuple[TacticSum, ...]:
+    """The tactics that these hunts name, in ATT&CK's order; others after them."""
+    order = [tactic.name for tactic in attack_table().all_tactics]
+    named = {tactic for each in found for tactic in each.hunt.tactics}
+    sums = []
+    for tactic in [*(name for name in order if name in named), *sorted(named.difference(order))]:
+        own = [each for each in found if tactic in each.hunt.tactics]
+        more = sum((each.delta or 0) > 0 for each in own)
+        sums.append(TacticSum(tactic, len(own), sum(bool(each.rows) for each in own), more))
+    return tuple(sums)
 
 
 def hunt(engine: Engine, query: str, *, now: datetime, picked: TimeRange | None = None) -> Result:
