@@ -41,21 +41,21 @@ def lake_of(folder: Path, rows: int) -> Lake:
     lake = Lake(root / "lake", [TABLE])
     done = root / "done"
     if not done.exists():
-        base = _month(folder)
+        base = month(folder)
         delta = lake.delta(TABLE.name)
         delta.create()
         per_copy = base.snapshot(TABLE.name).rows
         copies = max(1, round(rows / per_copy))
         for number in range(DAYS):
             day = LAST_DAY - dt.timedelta(days=number)
-            table = _multiplied(base, day, copies)
-            delta.commit([delta.stage_sorted(_slices(table), day)])
+            table = multiplied(base, day, copies)
+            delta.commit([delta.stage_sorted(slices(table), day)])
             print(f"  {day}: {table.num_rows:,} rows", flush=True)
         done.touch()
     return lake
 
 
-def _month(folder: Path) -> Lake:
+def month(folder: Path) -> Lake:
     """The simulated month as it was taken in."""
     home = folder / "month"
     workspace = Workspace.open(home)
@@ -73,12 +73,12 @@ def _month(folder: Path) -> Lake:
     return workspace.lake
 
 
-def _slices(table: pa.Table) -> Iterator[pa.Table]:
+def slices(table: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, table.num_rows, SLICE_ROWS):
         yield table.slice(start, SLICE_ROWS)
 
 
-def _multiplied(base: Lake, day: dt.date, copies: int) -> pa.Table:
+def multiplied(base: Lake, day: dt.date, copies: int) -> pa.Table:
     start = dt.datetime.combine(day, dt.time(), dt.UTC)
     files = base.snapshot(TABLE.name).files(start, start + dt.timedelta(days=1))
     paths = ", ".join(f"'{file.path}'" for file in files)
@@ -90,6 +90,7 @@ def _multiplied(base: Lake, day: dt.date, copies: int) -> pa.Table:
         "AwsRequestId_": "_id(AwsRequestId_, c)",
         "SourceIpAddress": _address(day),
         "UserIdentityAccessKeyId": "_key(UserIdentityAccessKeyId, c)",
+        "UserIdentityPrincipalid": "_principal(UserIdentityPrincipalid, c)",
         "AdditionalEventData": (
             'replace(AdditionalEventData, \'"x-amz-id-2":"\', '
             "'\"x-amz-id-2\":\"' || left(_hex(AwsEventId, c), 16) || '+')"
@@ -145,10 +146,15 @@ def _macros() -> tuple[str, ...]:
         ELSE upper(left(_hex(t, c), 16)) END"""
     keys = """CREATE MACRO _key(t, c) AS CASE WHEN c = 0 OR length(t) < 16 THEN t
         ELSE t[1:4] || upper(left(_hex(t, c), 16)) END"""
+    # AROA...:i-0123 and the like: the id before the colon, and an instance's after it.
+    principals = """CREATE MACRO _principal(t, c) AS CASE WHEN c = 0 OR t = '' THEN t
+        WHEN contains(t, ':i-') THEN _key(split_part(t, ':', 1), c) || ':i-' || left(_hex(t, c), 17)
+        WHEN contains(t, ':') THEN _key(split_part(t, ':', 1), c) || ':' || split_part(t, ':', 2)
+        ELSE _key(t, c) END"""
     addresses = """CREATE MACRO _moved(t, c) AS CASE WHEN c = 0 OR NOT regexp_full_match(t, '[0-9.]+') THEN t
         ELSE split_part(t, '.', 1) || '.' || split_part(t, '.', 2) || '.' || (hash(t, c) % 256) || '.'
         || (hash(t, c) // 256 % 256) END"""
     prefix = "CREATE MACRO _prefix(id, c) AS CASE WHEN c = 0 THEN '' ELSE left(_hex(id, c), 10) || '-' END"
     objects = """CREATE MACRO _keyed(t, key, id, c) AS
         CASE WHEN key IS NULL OR c = 0 THEN t ELSE replace(t, key, _prefix(id, c) || key) END"""
-    return hashed, moved_accounts, ids, keys, addresses, prefix, objects
+    return hashed, moved_accounts, ids, keys, principals, addresses, prefix, objects

@@ -22,7 +22,7 @@ TABLES = [*sources.TABLES, *connectors.TABLES, SECURITY_ALERT, THREAT_INTEL]
 @pytest.fixture(scope="session")
 def holding(tmp_path_factory: pytest.TempPathFactory) -> Holding:
     lake = Lake(Path(tmp_path_factory.mktemp("empty")), TABLES)
-    return DuckDBEngine(lake, functions=functions(), limits=Limits(threads=1)).holding
+    return DuckDBEngine(lake, functions=functions(), limits=Limits(threads=1, few_rows=True)).holding
 
 
 @pytest.fixture(scope="session")

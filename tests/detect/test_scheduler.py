@@ -14,12 +14,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from trailhawk.detect.history import IsQuiet
 from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.schedule import LEARNING, WindowState
-from trailhawk.detect.scheduler import PERMANENT_FAILURES, Round, Scheduled, Scheduler
+from trailhawk.detect.scheduler import PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Engine, Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql.schema import INGESTION_TIME
@@ -77,8 +79,10 @@ class World:
         )
         return self._holding({CLOUDTRAIL.name: fitted(rows, CLOUDTRAIL)})
 
-    def scheduler(self, owner: str = "one", workers: int = 1) -> Scheduler:
-        return Scheduler(self.store, self.states, owner=owner, clock=lambda: self.now, workers=workers)
+    def scheduler(self, owner: str = "one", workers: int = 1, quiet: Quiet | None = None) -> Scheduler:
+        return Scheduler(
+            self.store, self.states, owner=owner, clock=lambda: self.now, workers=workers, quiet=quiet
+        )
 
     def round(self, scheduler: Scheduler, *rules: Rule, engine: Engine | None = None) -> Round:
         return scheduler.round(engine or self.engine(), rules, [CLOUDTRAIL.name])
@@ -129,6 +133,39 @@ def test_days_with_outages_two_schedulers_and_late_rows(tmp_path: Path, holding:
         assert set(seen.values()) == {1}, "each (rule, T, row) once"
         wanted = {(at, event.at) for event in events for at in due if at - rule.frequency <= event.at < at}
         assert wanted <= set(seen), "every event is told by the window whose news it is, however late"
+
+
+def test_after_an_outage_windows_that_cannot_have_a_result_are_not_run(world: World) -> None:
+    asked = []
+
+    class Counting:
+        def query(self, text: str, **options: object) -> Result:
+            asked.append(text)
+            return world.engine().query(text, **options)  # type: ignore[arg-type]
+
+    def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+        engine = world.engine()
+        assert isinstance(engine, DuckDBEngine)
+        history = TimeRange(start, end)
+        return engine.activity(
+            rule.query, period=rule.period, history=history, frequency=rule.frequency
+        ).is_quiet
+
+    world.events = [Stop(f"e{n}", START + n * HOUR / 2, START) for n in (3, 40, 41)]
+    rule = scheduled(NAMED + " | summarize N = count() by bin(TimeGenerated, 1h) | where N >= 2")
+    scheduler = world.scheduler(quiet=quiet)
+    world.round(scheduler, rule)
+    world.now += 48 * HOUR
+    asked.clear()
+    done = world.round(scheduler, rule, engine=Counting())  # type: ignore[arg-type]
+    assert [each.window.at for each in done.runs] == [START + n * HOUR for n in range(48)]
+    assert {each.state for each in done.runs} == {WindowState.DONE}
+    assert [alert.at for alert in done.alerts] == [START + 21 * HOUR]
+    assert sum(text == rule.query for text in asked) == 2, "those of the windows that have rows"
+    # A late row in a window that was quiet is found all the same.
+    world.events.append(Stop("late", START + 2 * HOUR - MINUTE, world.now))
+    world.now += MINUTE
+    assert [alert.at for alert in world.round(scheduler, rule).alerts] == [START + 2 * HOUR]
 
 
 def test_two_schedulers_never_run_a_window_twice(world: World) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.history import Reads, Sink, Stored, stored, tables_of
+from trailhawk.detect.history import IsQuiet, Reads, Sink, Stored, stored, tables_of
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Leave, Run, run
@@ -31,6 +31,7 @@ from trailhawk.detect.schedule import (
 )
 from trailhawk.detect.store import AlertStore, Moment, metadata, windows_table
 from trailhawk.engine.result import Engine
+from trailhawk.errors import QueryError
 
 DELAY: Final = timedelta(minutes=5)
 NRT_DELAY: Final = timedelta(minutes=2)
@@ -44,7 +45,14 @@ FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=1)
 PERMANENT_FAILURES: Final = 3
 """After so many windows in a row that failed for the same permanent reason a rule is disabled."""
 
+Quiet = Callable[[Rule, datetime, datetime], IsQuiet]
+"""For a rule and a stretch of history: at which T its query cannot have a result."""
+
 BY: Final = "scheduler"
+_MANY: Final = 8
+"""So many due windows of one rule are looked over together before they are run."""
+
+_HOUR: Final = timedelta(hours=1)
 _PLANNED_AT_ONCE: Final = 2_000
 
 _schedules = sa.Table(
@@ -97,8 +105,11 @@ class Scheduler:
         workers: int = 1,
         reads: Reads | None = None,
         leave: Callable[[], Leave | None] = lambda: None,
+        quiet: Quiet | None = None,
     ) -> None:
         self._store = store
+        self._quiet = quiet
+        self._looked_at: dict[str, Stored] = {}
         self._reads = reads
         self._leave = leave
         self._applied: Leave | None = None
@@ -116,17 +127,22 @@ class Scheduler:
         chosen = [rule for rule in chosen if enabled[rule.id].enabled]
         self._applied = self._leave()
         now = self._clock()
-        longest = max((rule.period for rule in chosen), default=timedelta(0))
-        since = now - max(LATE, longest) - DELAY
+        rarest = max((rule.frequency for rule in chosen), default=timedelta(0))
+        # From a full hour on, so that what did not change looks the same in the next round.
+        since = last_run(_HOUR, now - max(LATE, rarest) - DELAY)
         lake = {name: stored(engine, name, now=now, since=since) for name in tables}
-        for rule in chosen:
-            self._plan(rule, now)
-            self._find_late(rule, tables_of(rule, lake, self._reads), now)
+        self._plan_all(chosen, now)
+        if lake != self._looked_at:
+            for rule in chosen:
+                self._find_late(rule, tables_of(rule, lake, self._reads), now)
+            self._looked_at = lake
+        due = self._rules_with_due_windows()
+        waiting = [rule for rule in chosen if rule.id in due]
         sink = self._sink({rule.id: rule for rule in chosen}) if self._sink else None
         with ThreadPoolExecutor(self._workers) as pool:
             parts = list(
                 pool.map(
-                    lambda rule: self._work(rule, engine, tables_of(rule, lake, self._reads), sink), chosen
+                    lambda rule: self._work(rule, engine, tables_of(rule, lake, self._reads), sink), waiting
                 )
             )
         return Round(
@@ -156,9 +172,18 @@ class Scheduler:
 
     # Windows become due
 
-    def _plan(self, rule: Rule, now: datetime) -> None:
+    def _plan_all(self, rules: Iterable[Rule], now: datetime) -> None:
         """Write down the windows that time has brought since the last look."""
-        latest = last_run(rule.frequency, now - _delay(rule))
+        query = sa.select(_schedules.c.rule_id, _schedules.c.next_at)
+        with self._store.reading() as connection:
+            next_at = {row.rule_id: row.next_at for row in connection.execute(query)}
+        for rule in rules:
+            latest = last_run(rule.frequency, now - _delay(rule))
+            if rule.id not in next_at or next_at[rule.id] <= latest:
+                self._plan(rule, latest)
+
+    def _plan(self, rule: Rule, latest: datetime) -> None:
+        """Write down a rule's windows up to the latest one."""
         with self._store.engine.begin() as connection:
             row = connection.execute(
                 sa.select(_schedules.c.next_at).where(_schedules.c.rule_id == rule.id)
@@ -218,10 +243,12 @@ class Scheduler:
             return Round()
         done = Round()
         try:
-            for window in self._due(rule):
+            windows = self._due(rule)
+            is_quiet = self._quiet_of(rule, windows)
+            for window in windows:
                 if not self._lease(rule):
                     break
-                each = self._run(rule, window, engine, tables)
+                each = self._run(rule, window, engine, tables, is_quiet)
                 if _is_passing(each):
                     self._postpone(rule, each)
                     done = replace(done, postponed=(each,))
@@ -254,6 +281,11 @@ class Scheduler:
                 .values(owner="", leased_until=None)
             )
 
+    def _rules_with_due_windows(self) -> set[str]:
+        query = sa.select(windows_table.c.rule_id).where(windows_table.c.state.in_(_UNFINISHED)).distinct()
+        with self._store.reading() as connection:
+            return set(connection.scalars(query))
+
     def _due(self, rule: Rule) -> list[Window]:
         query = sa.select(windows_table.c.at).where(
             windows_table.c.rule_id == rule.id, windows_table.c.state.in_(_UNFINISHED)
@@ -261,12 +293,30 @@ class Scheduler:
         with self._store.reading() as connection:
             return [_window(rule, at) for at in connection.scalars(query.order_by(windows_table.c.at))]
 
-    def _run(self, rule: Rule, window: Window, engine: Engine, tables: Sequence[Stored]) -> Run:
+    def _quiet_of(self, rule: Rule, windows: Sequence[Window]) -> IsQuiet:
+        """Which of many windows, as an outage leaves them, need not be run: one look over them all."""
+        if (
+            self._quiet is None
+            or len(windows) < _MANY
+            or rule.kind is RuleKind.NRT
+            or rule.trigger.fires(0, rule.threshold)
+        ):
+            return _never
+        try:
+            return self._quiet(rule, windows[0].start, windows[-1].at + rule.frequency)
+        except QueryError:
+            return _never  # it fails where it is run, with its reason kept
+
+    def _run(
+        self, rule: Rule, window: Window, engine: Engine, tables: Sequence[Stored], is_quiet: IsQuiet
+    ) -> Run:
         first = min((table.first for table in tables if table.first), default=None)
         if rule.kind is not RuleKind.NRT and is_learning(rule, window, first):
             return Run(window, WindowState.SKIPPED, LEARNING)
         if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
             return Run(window, WindowState.SKIPPED, SUPPRESSED)
+        if is_quiet(window.at):
+            return Run(window, WindowState.DONE, seen=_seen(tables, window), began=self._clock())
         self._mark_running(window)
         began, started = self._clock(), perf_counter()
         each = run(
@@ -339,6 +389,10 @@ class Scheduler:
 
 
 _UNFINISHED: Final = (WindowState.DUE.value, WindowState.RUNNING.value)
+
+
+def _never(at: datetime) -> bool:
+    return False
 
 
 def _is_passing(each: Run) -> bool:
