@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -82,3 +83,14 @@ def test_a_row_for_each_change_whether_exported_or_not(tmp_path: Path, raised: R
     assert rows(workspace, joined) == [{"AlertName": "Alert a"}, {"AlertName": "Alert b"}]
     audit = 'SecurityIncident | where ModifiedBy contains "Automation" | project IncidentNumber'
     assert sorted(str(row["IncidentNumber"]) for row in rows(workspace, audit)) == ["1", "2"]
+
+
+def test_the_queries_of_the_page_run(tmp_path: Path, raised: Raised) -> None:
+    workspace = Workspace.open(tmp_path, clock=lambda: NOW)
+    store = workspace.incidents
+    raise_(workspace, raised("a", entity("AwsAccessKey", Id="ASIA1")), raised("b"))
+    store.close(2, Closing.of(Classification.UNDETERMINED), by="ana", now=NOW)
+    page = Path(__file__).parents[2] / "docs" / "incidents.md"
+    standing, spans = re.findall(r"(?s)```kusto\n(.*?)```", page.read_text())
+    assert [row["IncidentNumber"] for row in rows(workspace, standing)] == [1]
+    assert rows(workspace, spans)[0]["Closed"] == timedelta(hours=21)
