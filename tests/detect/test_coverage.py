@@ -189,6 +189,22 @@ def test_how_the_data_comes(flows: dict[str, TableFlow]) -> None:
     assert flows["AWSWAF"].silent == ("b",)
 
 
+def test_old_data_is_looked_at_as_of_its_time(holding: Holding) -> None:
+    import pyarrow as pa
+
+    from trailhawk.sources import TABLES
+
+    times = pa.array(
+        [(NOW + timedelta(days=day)).replace(tzinfo=None) for day in (-3, -2, 5)], pa.timestamp("us")
+    )
+    trail = next(table for table in TABLES if table.name == TRAIL)
+    engine = holding({TRAIL: fitted(pa.table({"TimeGenerated": times, INGESTION_TIME: times}), trail)})
+    newest = {TRAIL: NOW + timedelta(days=5)}
+    for now, rows, flow in ((NOW, 0, Flow.SILENT), (NOW - timedelta(days=1.5), 1, Flow.ARRIVING)):
+        found = table_flows(engine, newest, [], now=now)[TRAIL]
+        assert (found.rows, found.flow) == (rows, flow)
+
+
 def test_where_every_stream_is_silent_the_table_is(holding: Holding) -> None:
     found = table_flows(
         holding({}), {TRAIL: NOW - timedelta(days=3)}, [stream(TRAIL, "a", "silent")], now=NOW

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from trailhawk.connectors.health import StreamHealth
 from trailhawk.detect.attack_table import AttackTable, Tactic, Technique
 from trailhawk.detect.rule import Rule, RuleKind
-from trailhawk.engine.result import Engine
+from trailhawk.engine.result import Engine, TimeRange
 
 if TYPE_CHECKING:
     from trailhawk.detect.canary import LastCanary
@@ -300,6 +300,7 @@ def _flow(rows: int, last: datetime | None, silent: int, streams: int) -> Flow:
 
 
 def _rows_of_day(engine: Engine, table: str, now: datetime) -> int:
-    found = engine.query(f"['{table}'] | where TimeGenerated > ago(1d) | count", now=now).rows()
+    day = TimeRange(now - DAY, now)
+    found = engine.query(f"['{table}'] | count", now=now, window=day).rows()
     count = found[0]["Count"]
     return count if isinstance(count, int) else 0
