@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from trailhawk.detect import content
 from trailhawk.detect.rule import Rule, RuleKind, Severity
 from trailhawk.detect.rule_file import load_rules, parse_rules
 from trailhawk.detect.rulebook import RuleState, RuleStates, named, take_in
@@ -83,7 +84,7 @@ def test_an_arm_template_gives_its_analytics_rules() -> None:
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("{", "not JSON"), ("[]", "no Scheduled or NRT"), ('{"resources": []}', "no Scheduled or NRT")],
+    [("{", "not JSON"), ("[]", "no rule or hunt"), ('{"resources": []}', "no rule or hunt")],
 )
 def test_what_is_no_template_is_told(text: str, told: str) -> None:
     with pytest.raises(RuleError, match=told):
@@ -190,3 +191,86 @@ def test_a_file_of_the_same_name_with_another_rule_stands_beside(tmp_path: Path)
         (folder / "rule.yaml").write_text(YAML.replace("000000000001", f"00000000000{number}"))
         list(take_in([folder], home, sound))
     assert len(load_rules([home / "rules"])) == 2
+
+
+PACKAGE = {
+    "variables": {
+        "analyticRuleObject1": {"_analyticRulecontentId1": "6d0d2f0e-0000-4000-8000-000000000004"},
+        "huntingQueryObject1": {"_huntingQuerycontentId1": "6d0d2f0e-0000-4000-8000-000000000005"},
+    },
+    "resources": [
+        {
+            "type": "Microsoft.OperationalInsights/workspaces/providers/contentTemplates",
+            "name": "[variables('analyticRuleObject1').analyticRuleTemplateSpecName1]",
+            "properties": {
+                "contentId": "[variables('analyticRuleObject1')._analyticRulecontentId1]",
+                "mainTemplate": {
+                    "variables": {},
+                    "resources": [
+                        {
+                            "type": "Microsoft.SecurityInsights/AlertRuleTemplates",
+                            "name": "[variables('analyticRuleObject1')._analyticRulecontentId1]",
+                            "kind": "NRT",
+                            "properties": {
+                                "displayName": "Root signs in",
+                                "enabled": False,
+                                "severity": "Medium",
+                                "query": "AWSCloudTrail | take 1",
+                            },
+                        },
+                        {
+                            "type": "Microsoft.OperationalInsights/workspaces/providers/metadata",
+                            "properties": {"kind": "AnalyticsRule"},
+                        },
+                    ],
+                },
+            },
+        },
+        {
+            "type": "Microsoft.OperationalInsights/workspaces/providers/contentTemplates",
+            "properties": {
+                "contentId": "[variables('huntingQueryObject1')._huntingQuerycontentId1]",
+                "mainTemplate": {
+                    "resources": [
+                        {
+                            "type": "Microsoft.OperationalInsights/savedSearches",
+                            "name": "A_Hunting_Query_1",
+                            "properties": {
+                                "category": "Hunting Queries",
+                                "displayName": "[[Roots that signed in",
+                                "query": "AWSCloudTrail | take 2",
+                                "tags": [
+                                    {"name": "description", "value": "as it says"},
+                                    {"name": "tactics", "value": "InitialAccess,Persistence"},
+                                    {"name": "techniques", "value": "T1078"},
+                                ],
+                            },
+                        },
+                    ],
+                },
+            },
+        },
+    ],
+}
+
+
+def test_a_package_of_a_solution_holds_templates_of_rules_and_hunts(tmp_path: Path) -> None:
+    file, home = tmp_path / "mainTemplate.json", tmp_path / "home"
+    file.write_text(json.dumps(PACKAGE))
+    rule, hunt = parse_rules(file.read_bytes(), source=file.name)
+    assert (rule.id, rule.name, rule.kind) == (
+        "6d0d2f0e-0000-4000-8000-000000000004",
+        "Root signs in",
+        RuleKind.NRT,
+    )
+    assert RuleStates(open_state("sqlite://")).of([rule])[rule.id].enabled
+    assert (hunt.id, hunt.name, hunt.kind) == (
+        "6d0d2f0e-0000-4000-8000-000000000005",
+        "[Roots that signed in",
+        RuleKind.HUNTING,
+    )
+    assert (hunt.tactics, hunt.techniques) == (("InitialAccess", "Persistence"), ("T1078",))
+    assert [each.taken for each in take_in([file], home, sound)] == [True, True]
+    own = {"6d0d2f0e-0000-4000-8000-000000000004", "6d0d2f0e-0000-4000-8000-000000000005"}
+    assert [each.id for each in content.rules([home / "rules"]) if each.id in own] == [rule.id]
+    assert [each.id for each in content.hunts([home / "hunts"]) if each.id in own] == [hunt.id]

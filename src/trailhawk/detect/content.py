@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 
 def rules(folders: Iterable[Path] = (), *, fault: Fault | None = None) -> tuple[Rule, ...]:
     """The rules of the package and of these folders; a rule with the id of an earlier one replaces it.
+    Hunts among them are left to `hunts`: a template may hold both.
 
     `fault` is told of files that are no rules; see `load_rules`.
     """
+    from trailhawk.detect.rule import RuleKind
     from trailhawk.detect.rule_file import load_rules
 
     with as_file(files("trailhawk") / "content" / "rules") as own:
-        return load_rules([own, *folders], fault=fault)
+        found = load_rules([own, *folders], fault=fault)
+    return tuple(rule for rule in found if rule.kind is not RuleKind.HUNTING)
 
 
 def hunts(folders: Iterable[Path] = (), *, fault: Fault | None = None) -> tuple[Rule, ...]:
     """The hunting queries of the package and of these folders, which replace each other as rules do."""
+    from trailhawk.detect.rule import RuleKind
     from trailhawk.detect.rule_file import load_rules
 
     with as_file(files("trailhawk") / "content" / "hunts") as own:
-        return load_rules([own, *folders], fault=fault)
+        found = load_rules([own, *folders], fault=fault)
+    return tuple(rule for rule in found if rule.kind is RuleKind.HUNTING)
 
 
 def functions(folders: Iterable[Path] = ()) -> Functions:

@@ -245,7 +245,9 @@ def parse_rules(text: str | bytes, *, source: str) -> tuple[Rule, ...]:
         raise RuleError(f"{source}: not JSON: {error}") from None
     found = list(arm.documents(template)) if isinstance(template, dict) else []
     if not found:
-        raise RuleError(f"{source}: no Scheduled or NRT analytics rule in this template")
+        raise RuleError(
+            f"{source}: no rule or hunt in this template: neither Scheduled, NRT nor a hunting query"
+        )
     return tuple(_typed(document, source) for document in found)
 
 

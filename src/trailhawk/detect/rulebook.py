@@ -185,16 +185,21 @@ class _Intake:
 
     def _keep(self, name: Path, content: bytes, rules: Sequence[Rule], old: Sequence[Path]) -> None:
         """Write the file in place of the old ones, and beside one of its name that holds other rules."""
-        place = self.home / ("hunts" if rules[0].kind is RuleKind.HUNTING else "rules") / name
-        if place in self.written or (place in self.held and place not in old):
-            place = place.with_name(f"{place.stem}-{rules[0].id[:8]}{place.suffix}")
-        write(place, content)
-        self.written.add(place)
+        folders = sorted({"hunts" if rule.kind is RuleKind.HUNTING else "rules" for rule in rules})
+        places = [self._place(self.home / folder / name, rules, old) for folder in folders]
+        for place in places:
+            write(place, content)
+            self.written.add(place)
         for each in old:
             del self.held[each]
-            if each != place:
+            if each not in places:
                 each.unlink()
         self.came = {rule.id: rule for rule in rules} | self.came
+
+    def _place(self, wanted: Path, rules: Sequence[Rule], old: Sequence[Path]) -> Path:
+        if wanted in self.written or (wanted in self.held and wanted not in old):
+            return wanted.with_name(f"{wanted.stem}-{rules[0].id[:8]}{wanted.suffix}")
+        return wanted
 
 
 def _twice(rule: Rule, before: Mapping[str, Rule]) -> Iterator[Finding]:
