@@ -7,10 +7,8 @@ the same row for any record that both can read.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
@@ -22,14 +20,14 @@ from numpy.typing import NDArray
 
 from trailhawk.kql.schema import Promoted, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import ID, PAYLOAD, REST
+from trailhawk.lake.table import ID, PAYLOAD, REST, whole
 from trailhawk.sources.json_text import Tree, beyond, hashed, tidy
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-PIECE: Final = 1_000
+PIECE: Final = 2_000
 """Records mapped at a time: their bytes and columns stay in the processor's cache."""
 
 _SECOND: Final = len("2026-03-01T09:30:00Z")
@@ -294,26 +292,25 @@ class _Inner:
 
 
 class _Seen:
-    """The values of a member by number, in the rows of a group; each is read once."""
+    """The values of a member in the rows of a group; each is read once."""
 
     def __init__(self, inner: _Inner) -> None:
         self.member = inner.member
         self._inner = inner
-        self._numbers: defaultdict[bytes, int] = defaultdict(count().__next__)
-        self._codes: list[NDArray[np.int32]] = []
+        self._slices: list[pa.Array] = []
 
     def add(self, values: Sequence[Raw]) -> None:
         """Take the values of the rows that follow."""
-        numbers = map(self._numbers.__getitem__, map(bytes, values))
-        self._codes.append(np.fromiter(numbers, np.int32, len(values)))
+        self._slices.append(_slices(values))
 
     def columns(self, rests: dict[int, dict[str, object]]) -> tuple[dict[str, pa.Array], Mask]:
         """The columns, and which rows could be read; adds what has no column by row to `rests`."""
         import pyarrow as pa
 
-        codes = np.concatenate(self._codes)
-        at = pa.array(codes)
-        read, beyond_it, readable = zip(*map(self._inner.read, self._numbers), strict=True)
+        unique = whole(pa.chunked_array(self._slices).dictionary_encode().unify_dictionaries())
+        at, codes = unique.indices, unique.indices.to_numpy()
+        values = unique.dictionary.to_pylist()
+        read, beyond_it, readable = zip(*map(self._inner.read, values), strict=True)
         good = np.array(readable)
         found: dict[str, Sequence[str | None]] = {}
         self._inner.nested.columns(read, found)
@@ -436,40 +433,47 @@ def _json(values: Sequence[Raw]) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    lengths = np.fromiter(map(len, values), np.int32, len(values))
-    if not lengths.any():
+    slices = _slices(values)
+    _, places, text = slices.buffers()
+    if not text:
         return pa.repeat(pa.scalar(""), len(values))
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    content = b"".join(values)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(content)]
-    slices = pa.Array.from_buffers(pa.binary(), len(values), buffers)
+    offsets = np.frombuffer(places, np.int32)
     tidied = {
         place: text
-        for place in _untidy(content, offsets)
+        for place in _untidy(np.frombuffer(text, np.uint8), offsets)
         if (text := tidy(bytes(values[place]).decode()).encode()) != bytes(values[place])
     }
     if tidied:
         texts = [tidied.get(place, text) for place, text in enumerate(slices.to_pylist())]
         slices = pa.array(texts, pa.binary())
-    if (lengths == len(b"null")).any():
+    if (offsets[1:] - offsets[:-1] == len(b"null")).any():
         slices = pc.if_else(pc.equal(slices, b"null"), b"", slices)
     return slices.cast(pa.string())
 
 
-def _untidy(content: bytes, offsets: NDArray[np.int32]) -> list[int]:
+def _slices(values: Sequence[Raw]) -> pa.Array:
+    """JSON slices as bytes."""
+    import pyarrow as pa
+
+    offsets = np.zeros(len(values) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
+    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
+
+
+def _untidy(octets: NDArray[np.uint8], offsets: NDArray[np.int32]) -> list[int]:
     """The places of JSON slices with a blank outside of strings or an escape to rewrite, perhaps some more.
 
-    A blank outside of strings has beside it, or beside its neighbouring blanks, what parts values.
+    A blank outside of strings has beside it, or beside its neighbouring blanks, what parts values. None
+    stands at an end of a slice.
     """
-    octets = np.frombuffer(b" " + content + b" ", np.uint8)
-    hits = np.flatnonzero((octets <= _BLANK) | (octets == _BACKSLASH))[1:-1]
+    hits = np.flatnonzero((octets <= _BLANK) | (octets == _BACKSLASH))
     if not len(hits):
         return []
     before, at, after = octets[hits - 1], octets[hits], octets[hits + 1]
     blank = (at != _BACKSLASH) & (_PARTS[before] | _PARTS[after])
     escape = (at == _BACKSLASH) & _REWRITTEN[after]
-    found = hits[blank | escape] - 1
+    found = hits[blank | escape]
     places: list[int] = np.unique(np.searchsorted(offsets, found, "right") - 1).tolist()
     return places
 
@@ -498,7 +502,7 @@ def _text(values: Sequence[str | None]) -> pa.Array:
     """Text, '' for null; many members have one value in all records of a piece."""
     import pyarrow as pa
 
-    if values.count(values[0]) == len(values):
+    if values[0] == values[-1] and values.count(values[0]) == len(values):
         return pa.repeat(pa.scalar(values[0] or ""), len(values))
     texts = pa.array(values, pa.string())
     return texts.fill_null("") if texts.null_count else texts

@@ -23,7 +23,7 @@ def tidy(text: str) -> str:
     '{"a":[1.10,"é/"]}'
     """
     packed = msgspec.json.format(text, indent=-1)
-    if "\\" not in packed:
+    if "\\u" not in packed and "\\/" not in packed:
         return packed
     return _ESCAPE.sub(_shortest, packed)
 
