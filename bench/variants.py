@@ -23,8 +23,8 @@ from time import perf_counter, process_time
 from trailhawk.detect.rule import Severity
 from trailhawk.incidents.incident import Incident
 from trailhawk.incidents.report import Report
-from trailhawk.simulate.run import simulate
-from trailhawk.simulate.techniques import SCENARIOS
+from trailhawk.simulate.run import a_day, simulate
+from trailhawk.simulate.techniques import SCENARIOS, Variant
 from trailhawk.workspace import Workspace
 
 LAST_DAY = dt.date(2026, 3, 31)
@@ -106,6 +106,51 @@ def _list(value: object) -> list[object]:
     return value
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """One variant of one seed: how much it was, how long it took (seconds), and the verdict."""
+
+    events: int
+    simulated: float
+    taken: float
+    detected: float
+    processor: float
+    verdict: Verdict
+    wrong: tuple[str, ...]
+
+
+def whole(scenario: str, variant: Variant, folder: Path, *, seed: int, asked: argparse.Namespace) -> Outcome:
+    """Simulate a variant, take it in, run every rule over the watched days, and judge."""
+    hidden = a_day(asked.hidden_events, days=asked.days, end=LAST_DAY)
+    started, processor = perf_counter(), process_time()
+    made = simulate(
+        scenario,
+        folder / "sim",
+        variant=variant.name,
+        seed=seed,
+        days=asked.days,
+        events_per_day=hidden if variant.events else asked.events_per_day,
+        end=LAST_DAY,
+    )
+    simulated = perf_counter()
+    workspace = Workspace.open(folder / "home", clock=lambda: NOW)
+    workspace.ingest([made.logs], lambda _: None)
+    taken = perf_counter()
+    first = dt.datetime.combine(LAST_DAY, dt.time(), dt.UTC) - dt.timedelta(days=asked.watched - 1)
+    found = workspace.detect(workspace.rules(), start=first if asked.watched < asked.days else None)
+    detected = perf_counter()
+    verdict = judge(workspace, json.loads(made.truth.read_text()))
+    return Outcome(
+        events=made.events,
+        simulated=simulated - started,
+        taken=taken - simulated,
+        detected=detected - taken,
+        processor=process_time() - processor,
+        verdict=verdict,
+        wrong=(*verdict.wrong, *(f"{each.rule.name} failed" for each in found.rules if each.error)),
+    )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Every variant of the simulated breach, against its truth.")
     parser.add_argument("--variants", default="", help="names or numbers; all unless given")
@@ -117,52 +162,33 @@ def main() -> int:
     parser.add_argument("--tell", action="store_true", help="print the story of each incident")
     asked = parser.parse_args()
     (scenario,) = SCENARIOS
-    chosen = [each.lower() for each in asked.variants.split(",") if each]
-    variants = [v for v in scenario.variants if not chosen or {v.name, v.number.lower()} & set(chosen)]
+    chosen = {each.lower() for each in asked.variants.split(",") if each}
+    variants = [v for v in scenario.variants if not chosen or {v.name, v.number.lower()} & chosen]
     failed = 0
     print("     variant        seed     events   made  taken   rules     cpu  outcome")
     for seed in map(int, asked.seeds.split(",")):
         for variant in variants:
-            rate = round(asked.hidden_events / asked.days) if variant.events else asked.events_per_day
             with tempfile.TemporaryDirectory() as name:
-                started, cpu = perf_counter(), process_time()
-                made = simulate(
-                    scenario.name,
-                    Path(name) / "sim",
-                    variant=variant.name,
-                    seed=seed,
-                    days=asked.days,
-                    events_per_day=rate,
-                    end=LAST_DAY,
-                )
-                simulated = perf_counter()
-                workspace = Workspace.open(Path(name) / "home", clock=lambda: NOW)
-                workspace.ingest([made.logs], lambda _: None)
-                taken = perf_counter()
-                watched = dt.timedelta(days=asked.watched - 1)
-                first = dt.datetime.combine(LAST_DAY, dt.time(), dt.UTC) - watched
-                found = workspace.detect(
-                    workspace.rules(), start=first if asked.watched < asked.days else None
-                )
-                ended = perf_counter()
-                verdict = judge(workspace, json.loads(made.truth.read_text()))
-            wrong = [*verdict.wrong, *(f"{r.rule.name} failed" for r in found.rules if r.error)]
-            failed += bool(wrong)
-            told = ", ".join(f"{each.severity.value}: {each.title}" for each in verdict.grave) or "silence"
-            print(
-                f"{variant.number:4} {variant.name:15}{seed:4}{made.events:11,}  {simulated - started:5.0f} "
-                f"{taken - simulated:6.0f} {ended - taken:7.0f} {process_time() - cpu:7.0f}  "
-                f"{'WRONG' if wrong else 'right'}: {told} (+{verdict.others} below Medium)",
-                flush=True,
-            )
-            for reason in wrong:
-                print(f"{'':41}{reason}", flush=True)
-            if asked.tell and verdict.report:
-                for sentence in verdict.report.story:
-                    print(f"{'':41}{sentence}", flush=True)
+                outcome = whole(scenario.name, variant, Path(name), seed=seed, asked=asked)
+            failed += bool(outcome.wrong)
+            _print(variant, seed, outcome, tell=asked.tell)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"seconds wall and processor; peak memory {peak:,.0f} MiB; {failed} wrong")
     return 1 if failed else 0
+
+
+def _print(variant: Variant, seed: int, outcome: Outcome, *, tell: bool) -> None:
+    verdict = outcome.verdict
+    told = ", ".join(f"{each.severity.value}: {each.title}" for each in verdict.grave) or "silence"
+    print(
+        f"{variant.number:4} {variant.name:15}{seed:4}{outcome.events:11,}  {outcome.simulated:5.0f} "
+        f"{outcome.taken:6.0f} {outcome.detected:7.0f} {outcome.processor:7.0f}  "
+        f"{'WRONG' if outcome.wrong else 'right'}: {told} (+{verdict.others} below Medium)",
+        flush=True,
+    )
+    story = verdict.report.story if tell and verdict.report else ()
+    for line in (*outcome.wrong, *story):
+        print(f"{'':41}{line}", flush=True)
 
 
 if __name__ == "__main__":

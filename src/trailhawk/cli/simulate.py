@@ -141,6 +141,7 @@ def simulate(
     end give the same bytes.
     """
     from trailhawk.render.console import progress
+    from trailhawk.simulate.run import a_day
     from trailhawk.simulate.run import simulate as run_simulation
 
     if scenario == LIST:
@@ -148,11 +149,11 @@ def simulate(
         return
     if not out:
         raise UsageError("no folder for the logs", hint="name a new one with --out DIR")
+    last = day(end) if end else utc_now().date() - timedelta(days=1)
     if events is not None:
         if events_per_day is not None:
             raise UsageError("--events and --events-per-day are both given", hint="give one of them")
-        events_per_day = round(events / max(days, 1))
-    last = day(end) if end else utc_now().date() - timedelta(days=1)
+        events_per_day = a_day(events, days=days, end=last)
     with progress("simulate, days", quiet=quiet) as bar:
         summary = run_simulation(
             scenario,

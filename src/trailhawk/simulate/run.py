@@ -12,7 +12,7 @@ from time import perf_counter
 import orjson
 
 from ..errors import NotFoundError, UsageError
-from .benign import ordinary_day
+from .benign import WEEKEND, ordinary_day
 from .benign.changes import look_alikes
 from .delivery import Delivery, Tally, trail_digests
 from .logs.other import DEFAULT_FLOWS_PER_DAY, LEAST_FLOWS_PER_DAY, OtherLogs
@@ -77,7 +77,7 @@ def simulate(
     chosen = _scenario(scenario)
     told = _variant(chosen, variant)
     if events_per_day is None:
-        events_per_day = round(told.events / max(days, 1)) if told.events else DEFAULT_EVENTS_PER_DAY
+        events_per_day = a_day(told.events, days=days, end=end) if told.events else DEFAULT_EVENTS_PER_DAY
     if days < 1 or events_per_day < LEAST_EVENTS_PER_DAY:
         raise UsageError(
             f"cannot simulate {days} days of {events_per_day} events",
@@ -141,6 +141,12 @@ def simulate(
         bytes=tally.bytes + (others.totals.bytes if others else 0),
         seconds=perf_counter() - started,
     )
+
+
+def a_day(events: int, *, days: int, end: date) -> int:
+    """The events of a working day that make so many in all days up to and with `end`."""
+    dates = (end - timedelta(days=back) for back in range(max(days, 1)))
+    return round(events / sum(1.0 if each.weekday() < 5 else WEEKEND for each in dates))
 
 
 def _scenario(name: str) -> Scenario:
