@@ -85,6 +85,7 @@ STRANGE = Use("ASIAEXAMPLE000000009", "192.0.2.1", "sdk", "", START, START, 1, 0
 LINE = Line(
     bucket="cards",
     key="a.csv",
+    version="",
     bytes=58_872,
     reads=1,
     denied=0,
@@ -94,6 +95,7 @@ LINE = Line(
     access_key=KEY,
     address="203.0.113.66",
     client=CLIENT,
+    source="S3 data events",
 )
 REPORT = Report(
     incident=assemble(1, [ALERT]),

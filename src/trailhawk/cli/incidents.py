@@ -482,6 +482,41 @@ def incidents_graph(
     )
 
 
+@app.command(
+    "manifest",
+    epilog=examples("trailhawk incidents manifest 1", "trailhawk incidents manifest 1 --out stolen.csv"),
+)
+def incidents_manifest(
+    context: typer.Context,
+    number: Number,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="FILE", help="Write it there, its SHA-256 beside it."),
+    ] = None,
+) -> None:
+    """Write which objects left, as CSV with its SHA-256.
+
+    One line for each object and caller: bytes, reads, refused reads, first and
+    last, session, key, address, client, and the log that says so.
+    """
+    import hashlib
+
+    from trailhawk.cli.options import save, tell
+    from trailhawk.render.page import manifest_csv
+
+    found = workspace_of(context).report(number).manifest
+    text = manifest_csv(found)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    for gap in found.gaps:
+        tell(f"bucket {gap.bucket}: neither S3 data events nor access logs are stored for this time")
+    if out is None:
+        print(text, end="")
+    else:
+        save(out, text)
+        save(out.with_name(f"{out.name}.sha256"), f"{digest}  {out.name}\n")
+    tell(f"{found.objects:,} objects, {found.bytes:,} bytes; SHA-256 {digest}")
+
+
 def _write(
     out: Path, forms: Mapping[str, Callable[[Case], str]], context: typer.Context, number: int
 ) -> None:

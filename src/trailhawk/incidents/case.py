@@ -9,6 +9,7 @@ from datetime import datetime
 from trailhawk.detect.alert import Alert
 from trailhawk.engine.result import Engine
 from trailhawk.incidents.advice import Step, steps
+from trailhawk.incidents.blast import Blast, blast
 from trailhawk.incidents.evidence import Evidence, evidence
 from trailhawk.incidents.graph import Graph, graph
 from trailhawk.incidents.incident import Incident
@@ -17,9 +18,11 @@ from trailhawk.incidents.report import Report, report
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An incident as of `now`: its report, graph, what to do about it, and the log objects it rests on."""
+    """An incident as of `now`: its report, blast radius, graph, what to do about it, and the log objects it
+    rests on."""
 
     report: Report
+    blast: Blast
     graph: Graph
     steps: tuple[Step, ...]
     evidence: tuple[Evidence, ...]
@@ -31,6 +34,7 @@ def case(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: da
     told = report(engine, incident, alerts, now=now)
     return Case(
         report=told,
+        blast=blast(engine, told, now=now),
         graph=graph(engine, told, now=now),
         steps=steps(told.entities, told.timeline, told.lineage, told.manifest, now=now),
         evidence=evidence(engine, told.timeline),

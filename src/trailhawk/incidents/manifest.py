@@ -1,15 +1,30 @@
-"""The exfiltration manifest: which objects were read, how much of them, when, by whom, and with what."""
+"""The exfiltration manifest: which objects were read, how much of them, when, by whom, and with what.
+
+CloudTrail's data events say it, event by event, so exactly those of the incident count. For a bucket without
+any, S3's access logs do: what the incident's callers read from the incident's addresses. Where neither is
+stored, that is said, with the last moment at which one was.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 
 from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.incidents.lineage import unwrapped
+from trailhawk.incidents.literal import strings
 from trailhawk.incidents.row import count, moment
 from trailhawk.incidents.scope import Scope
+
+DATA_EVENTS, ACCESS_LOGS = "S3 data events", "S3 access logs"
+
+AFTER: Final = timedelta(hours=12)
+"""How long after the incident's last event access logs are looked at: without data events, reads are not
+among its events."""
+LOOK_BACK: Final = timedelta(days=30)
+"""How far back it is looked for the last log of a bucket."""
 
 # A large object is read in several ranges: bytes are summed, calls counted. HeadObject gives no content.
 _READS = """
@@ -22,18 +37,50 @@ AWSCloudTrail
     Denied = countif(isnotempty(ErrorCode)), First = min(TimeGenerated), Last = max(TimeGenerated)
     by Bucket = tostring(parse_json(RequestParameters).bucketName),
        Object = tostring(parse_json(RequestParameters).key),
+       Version = tostring(parse_json(RequestParameters).versionId),
        Session = iff(isempty(UserIdentityArn), UserIdentityPrincipalid, UserIdentityArn),
        AccessKey = UserIdentityAccessKeyId, Address = SourceIpAddress, Client = UserAgent
 | sort by First asc, Bucket asc, Object asc
 """
 
+# S3 writes the ARN of the session, but no access key; a key in the log is percent-encoded.
+_LOGGED = """
+AWSS3ServerAccess
+| where Requester in {sessions} and RemoteIp in {addresses} and Bucket !in {known}
+| where Operation in ("REST.GET.OBJECT", "REST.GET.OBJECT_TORRENT", "REST.SELECT.OBJECT",
+    "REST.COPY.OBJECT_GET")
+| extend IsRead = toint(HttpStatus) between (200 .. 299)
+| summarize Bytes = sumif(tolong(BytesSent), IsRead), Reads = countif(IsRead), Denied = countif(not(IsRead)),
+    First = min(TimeGenerated), Last = max(TimeGenerated)
+    by Bucket, Object = url_decode(Key), Version = iff(VersionId == "-", "", VersionId), Session = Requester,
+       Address = RemoteIp, Client = UserAgent
+| extend AccessKey = ""
+| sort by First asc, Bucket asc, Object asc
+"""
+
+_LAST_LOGS = """
+union
+    (AWSCloudTrail
+    | where EventSource == "s3.amazonaws.com"
+    | extend Bucket = tostring(parse_json(RequestParameters).bucketName)
+    | where Bucket in {buckets}
+    | where EventName in ("GetObject", "PutObject", "HeadObject", "DeleteObject", "ListObjects")
+    | summarize Last = max(TimeGenerated) by Bucket),
+    (AWSS3ServerAccess | where Bucket in {buckets} | summarize Last = max(TimeGenerated) by Bucket)
+| summarize Last = max(Last) by Bucket
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One object as one caller read it. `reads` counts the calls that succeeded, `denied` the others."""
+    """One object as one caller read it. `reads` counts the calls that succeeded, `denied` the others.
+
+    `source` is the log that says it; access logs name no access key.
+    """
 
     bucket: str
     key: str
+    version: str
     bytes: int
     reads: int
     denied: int
@@ -43,6 +90,26 @@ class Line:
     access_key: str
     address: str
     client: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A bucket of the incident whose reads no stored log shows, and when one did last (None: not within 30
+    days before)."""
+
+    bucket: str
+    last: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Callers:
+    """Whose reads count in access logs (ARNs of sessions and users) and from where, and the buckets that the
+    incident names."""
+
+    sessions: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    buckets: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +117,7 @@ class Manifest:
     """What left. Objects that were only asked for, and refused, stand in `lines` with no reads."""
 
     lines: tuple[Line, ...]
+    gaps: tuple[Gap, ...] = ()
 
     @property
     def objects(self) -> int:
@@ -79,18 +147,41 @@ class Manifest:
         return (max(line.last for line in read) - min(line.first for line in read)).total_seconds()
 
 
-def manifest(engine: Engine, scope: Scope, *, now: datetime) -> Manifest:
-    """What was read in this scope."""
-    result = engine.query(
-        _READS.replace("{condition}", scope.condition), now=now, window=TimeRange(scope.start, scope.end)
+def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -> Manifest:
+    """What was read in this scope, and of which buckets that is not known."""
+    events = TimeRange(scope.start, scope.end)
+    found = engine.query(_READS.replace("{condition}", scope.condition), now=now, window=events).rows()
+    lines = [_line(row, DATA_EVENTS) for row in found]
+    if callers.sessions and callers.addresses:
+        query = (
+            _LOGGED.replace("{sessions}", strings(callers.sessions))
+            .replace("{addresses}", strings(callers.addresses))
+            .replace("{known}", strings({line.bucket for line in lines}))
+        )
+        logged = engine.query(query, now=now, window=TimeRange(scope.start, scope.end + AFTER)).rows()
+        lines += [_line(row, ACCESS_LOGS) for row in logged]
+    silent = sorted(set(callers.buckets) - {line.bucket for line in lines})
+    return Manifest(tuple(lines), _gaps(engine, silent, scope, now) if silent else ())
+
+
+def _gaps(engine: Engine, buckets: list[str], scope: Scope, now: datetime) -> tuple[Gap, ...]:
+    """Of these buckets those that no log speaks of from the incident's day on."""
+    around = TimeRange(scope.start - LOOK_BACK, scope.end + AFTER)
+    rows = engine.query(_LAST_LOGS.replace("{buckets}", strings(buckets)), now=now, window=around).rows()
+    last = {str(row["Bucket"]): moment(row["Last"]) for row in rows}
+    day = timedelta(days=1)
+    return tuple(
+        Gap(bucket, last.get(bucket))
+        for bucket in buckets
+        if bucket not in last or last[bucket] < scope.start - day
     )
-    return Manifest(tuple(_line(row) for row in result.rows()))
 
 
-def _line(row: Mapping[str, object]) -> Line:
+def _line(row: Mapping[str, object], source: str) -> Line:
     return Line(
         bucket=str(row["Bucket"]),
         key=str(row["Object"]),
+        version=str(row["Version"]),
         bytes=count(row["Bytes"]),
         reads=count(row["Reads"]),
         denied=count(row["Denied"]),
@@ -100,4 +191,5 @@ def _line(row: Mapping[str, object]) -> Line:
         access_key=str(row["AccessKey"]),
         address=str(row["Address"]),
         client=unwrapped(str(row["Client"])),
+        source=source,
     )

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.entities import AWS_ACCESS_KEY, Entity, distinct, entity
+from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_BUCKET, AWS_SESSION, IP, Entity, distinct, entity
 from trailhawk.engine.result import Engine
 from trailhawk.incidents.incident import Incident
 from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage
-from trailhawk.incidents.manifest import Manifest, manifest
+from trailhawk.incidents.manifest import ACCESS_LOGS, Callers, Manifest, manifest
 from trailhawk.incidents.scope import scope
 from trailhawk.incidents.timeline import Event, timeline
 
@@ -39,7 +39,7 @@ def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: 
     events = timeline(engine, where, now=now)
     keys = dict.fromkeys(event.key for event in events if event.key)
     origin = lineage(engine, keys, start=where.start, end=where.end + AFTER, now=now)
-    read = manifest(engine, where, now=now)
+    read = manifest(engine, where, _callers(incident, alerts, events), now=now)
     beside = [entity(AWS_ACCESS_KEY, Id=key) for key in (*keys, *_siblings(keys, origin))]
     return Report(
         incident=incident,
@@ -50,6 +50,18 @@ def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: 
         lineage=origin,
         manifest=read,
     )
+
+
+def _callers(incident: Incident, alerts: Sequence[Alert], events: Sequence[Event]) -> Callers:
+    """Who is accused, from where, and the buckets that were touched."""
+    sessions = {event.session for event in events if event.session}
+    for alert in alerts:
+        sessions |= {
+            arn for each in alert.entities if each.type == AWS_SESSION and (arn := each.identifier("Arn"))
+        }
+    addresses = {event.address for event in events} or set(incident.values(IP))
+    buckets = {event.bucket for event in events if event.bucket} | set(incident.values(AWS_BUCKET))
+    return Callers(tuple(sorted(sessions)), tuple(sorted(addresses)), tuple(sorted(buckets)))
 
 
 def _siblings(keys: Iterable[str], origin: Lineage) -> list[str]:
@@ -145,6 +157,14 @@ def _read(read: Manifest) -> Iterator[str]:
         )
     elif read.denied:
         yield f"Nothing left: {_number(read.denied, 'read')} of objects, and every one was refused."
+    if any(line.source == ACCESS_LOGS for line in read.lines):
+        yield "Some of it is known from S3 access logs alone, which may miss a read and name no key."
+    for gap in read.gaps:
+        since = f"the last is of {_time(gap.last)}" if gap.last else "none of the 30 days before is either"
+        yield (
+            f"What was read in bucket {gap.bucket} is not known: neither S3 data events nor access logs of "
+            f"it are stored for this time; {since}."
+        )
 
 
 def _denied(events: Sequence[Event]) -> Iterator[str]:

@@ -53,6 +53,7 @@ def report_as_data(report: Report) -> dict[str, object]:
             "bytes": report.manifest.bytes,
             "denied": report.manifest.denied,
             "seconds": report.manifest.seconds,
+            "gaps": [_plain(each) for each in report.manifest.gaps],
             "lines": [_plain(each) for each in report.manifest.lines],
         },
     }

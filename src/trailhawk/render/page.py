@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from trailhawk.render.attack import technique
-from trailhawk.render.text import plain, size, span, visible
+from trailhawk.render.text import csv_lines, plain, size, span, visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -60,6 +60,7 @@ def report_data(case: Case) -> dict[str, object]:
         **report_as_data(case.report),
         "steps": [plain(each) for each in case.steps],
         "graph": graph_data(case.graph),
+        "blast": plain(case.blast),
         "evidence": [plain(each) for each in case.evidence],
         "written_at": plain(case.now),
     }
@@ -83,6 +84,32 @@ def graph_data(graph: Graph) -> dict[str, object]:
             for each in graph.expanded
         ],
     }
+
+
+def manifest_csv(manifest: Manifest) -> str:
+    """The manifest as CSV, one line for each object and caller, by time of the first read."""
+    names = [
+        *("bucket", "object", "version", "bytes", "reads", "denied", "first_read", "last_read", "session"),
+        *("access_key", "address", "client", "source"),
+    ]
+    lines = sorted(manifest.lines, key=lambda line: (line.first, line.bucket, line.key, line.version))
+    rows = (
+        [
+            *(
+                line.bucket,
+                line.key,
+                line.version,
+                line.bytes,
+                line.reads,
+                line.denied,
+                line.first,
+                line.last,
+            ),
+            *(line.session, line.access_key, line.address, line.client, line.source),
+        ]
+        for line in lines
+    )
+    return "\r\n".join([*csv_lines(names, rows), ""])
 
 
 def graphml(graph: Graph) -> str:
@@ -194,6 +221,7 @@ def _render(name: str, case: Case) -> str:
             events=report.timeline[:MOST_EVENTS],
             events_left=max(0, len(report.timeline) - MOST_EVENTS),
             evidence=case.evidence,
+            blast=case.blast,
         )
     )
 
