@@ -164,8 +164,43 @@ def test_after_an_outage_windows_that_cannot_have_a_result_are_not_run(world: Wo
     assert sum(text == rule.query for text in asked) == 2, "those of the windows that have rows"
     # A late row in a window that was quiet is found all the same.
     world.events.append(Stop("late", START + 2 * HOUR - MINUTE, world.now))
-    world.now += MINUTE
+    world.now += 5 * MINUTE
     assert [alert.at for alert in world.round(scheduler, rule).alerts] == [START + 2 * HOUR]
+
+
+def test_a_late_row_in_the_look_back_counts(world: World) -> None:
+    rule = scheduled(
+        NAMED + " | summarize N = count(), Ids = make_set(AwsEventId) | where N >= 2", period=3 * HOUR
+    )
+    at = START + HOUR / 2
+    world.events = [Stop("in time", at + 2 * HOUR, START), Stop("late", at, START + 8 * HOUR)]
+    scheduler, alerts = world.scheduler(), []
+    for _ in range(10):
+        alerts += world.round(scheduler, rule).alerts
+        world.now += HOUR
+    assert [alert.at for alert in alerts] == [START + 3 * HOUR]
+
+
+def test_an_alert_on_the_same_events_is_raised_once(world: World) -> None:
+    """A late row changes what a row is compared with; what was found stays found."""
+    query = NAMED + (
+        " | summarize Usual = countif(TimeGenerated < ago(1h)), Now = countif(TimeGenerated >= ago(1h)),"
+        " Ids = make_set_if(AwsEventId, TimeGenerated >= ago(1h)) | where Now > 0"
+    )
+    rule = scheduled(query, period=3 * HOUR, custom_details=(("EventIds", "Ids"),))
+    at = START + HOUR / 2
+    world.events = [Stop("found", at + HOUR, START), Stop("late", at, START + 4 * HOUR)]
+    scheduler, alerts, runs = world.scheduler(), [], 0
+    for _ in range(6):
+        done = world.round(scheduler, rule)
+        alerts += done.alerts
+        runs += sum(each.window.at == START + 2 * HOUR for each in done.runs)
+        world.now += HOUR
+    assert runs == 2
+    assert [(alert.at, alert.detail("EventIds")) for alert in alerts] == [
+        (START + 2 * HOUR, ("found",)),
+        (START + HOUR, ("late",)),
+    ]
 
 
 def test_two_schedulers_never_run_a_window_twice(world: World) -> None:

@@ -1,7 +1,7 @@
 """Replay rules over the stored history, window by window as a scheduler would have run them.
 
-By event time alone. What a window has found stays recorded; it runs again only when rows have come into its
-news since. An alert's id follows from rule, T and row, so a replay never raises the same alert twice.
+By event time alone. What a window has found stays recorded; it runs again only when rows have come into what
+it looks at since. An alert's id follows from rule, T and row, so a replay never raises the same alert twice.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 BIN = timedelta(minutes=5)
 BATCH = 200
 """Windows without alerts are written together, this many in a transaction."""
+
+LATE = timedelta(hours=48)
+"""How late a row may come for the schedule to run windows again that look at it."""
 
 IsQuiet = Callable[[datetime], bool]
 """Whether a rule's query, run at this T, cannot have a result."""
@@ -104,6 +107,15 @@ def tables_of(rule: Rule, lake: Mapping[str, Stored], reads: Reads | None = None
     return [lake[name] for name in named or lake]
 
 
+def seen(tables: Iterable[Stored], window: Window) -> int:
+    """How many rows are stored of what a window looks at. Have they grown since it ran, rows came late.
+
+    A row that comes late by no more than `LATE` lies no further back from any window that was run meanwhile.
+    """
+    start = max(window.start, window.at - LATE)
+    return sum(table.rows(start, window.at) for table in tables)
+
+
 @dataclass(frozen=True, slots=True)
 class RuleSummary:
     """What the replay did with one rule."""
@@ -111,7 +123,7 @@ class RuleSummary:
     rule: Rule
     run: int
     before: int
-    """Windows that had been run earlier and have no news."""
+    """Windows that had been run earlier and have nothing new to look at."""
     learning: int
     suppressed: int
     failed: int
@@ -221,15 +233,15 @@ class _Replay:
                     self._quiet[rule.id] = quiet(rule, start - rule.period, end + rule.frequency)
 
     def due(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
-        """The windows to run: not those that were run before and have had no news since."""
+        """The windows to run: not those that were run before and have nothing new to look at."""
         tables = self._tables[rule.id]
         known = self._store.windows(rule.id)
         for window in self._windows(rule, start, end):
-            seen = self._seen(tables, window)
+            rows = seen(tables, window)
             before = known.get(window.at)
-            if before and _is_final(before) and before.seen >= seen:
+            if before and _is_final(before) and before.seen >= rows:
                 self._counts[rule.id, "before"] += 1
-            elif rule.kind is RuleKind.NRT and rule.trigger is Trigger.GREATER and not seen:
+            elif rule.kind is RuleKind.NRT and rule.trigger is Trigger.GREATER and not rows:
                 continue  # a minute without rows cannot give any
             else:
                 yield window
@@ -275,8 +287,8 @@ class _Replay:
             return Run(window, WindowState.SKIPPED, LEARNING)
         is_quiet = self._quiet.get(rule.id)
         if is_quiet is not None and is_quiet(window.at):
-            return Run(window, WindowState.DONE, seen=self._seen(tables, window))
-        return run(rule, window, self._engine, seen=self._seen(tables, window), leave=self._leave)
+            return Run(window, WindowState.DONE, seen=seen(tables, window))
+        return run(rule, window, self._engine, seen=seen(tables, window), leave=self._leave)
 
     def take(self, each: Run) -> None:
         """Take what a window gave, as if all windows before it were finished."""
@@ -329,6 +341,3 @@ class _Replay:
             skipped=count[rule.id, WindowState.SKIPPED.value],
             reason=broken.reason if broken and broken.state is WindowState.SKIPPED else "",
         )
-
-    def _seen(self, tables: Iterable[Stored], window: Window) -> int:
-        return sum(table.rows(window.news, window.at) for table in tables)

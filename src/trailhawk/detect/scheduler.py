@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.history import IsQuiet, Reads, Sink, Stored, stored, tables_of
+from trailhawk.detect.history import LATE, IsQuiet, Reads, Sink, Stored, seen, stored, tables_of
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Leave, Run, run
@@ -38,8 +38,8 @@ NRT_DELAY: Final = timedelta(minutes=2)
 LEASE: Final = timedelta(minutes=15)
 """Longer than the longest query takes; a scheduler that dies keeps a rule so long."""
 
-LATE: Final = timedelta(hours=48)
-"""How late a row may come for its windows to run again by themselves; `detect` has no such bound."""
+LATE_EVERY: Final = timedelta(minutes=5)
+"""How often late rows are looked for: while logs trickle in, a window is not run again for each of them."""
 
 FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=1)
 PERMANENT_FAILURES: Final = 3
@@ -110,6 +110,7 @@ class Scheduler:
         self._store = store
         self._quiet = quiet
         self._looked_at: dict[str, Stored] = {}
+        self._late_at: datetime | None = None
         self._reads = reads
         self._leave = leave
         self._applied: Leave | None = None
@@ -127,15 +128,20 @@ class Scheduler:
         chosen = [rule for rule in chosen if enabled[rule.id].enabled]
         self._applied = self._leave()
         now = self._clock()
-        rarest = max((rule.frequency for rule in chosen), default=timedelta(0))
-        # From a full hour on, so that what did not change looks the same in the next round.
-        since = last_run(_HOUR, now - max(LATE, rarest) - DELAY)
-        lake = {name: stored(engine, name, now=now, since=since) for name in tables}
         self._plan_all(chosen, now)
-        if lake != self._looked_at:
-            for rule in chosen:
-                self._find_late(rule, tables_of(rule, lake, self._reads), now)
-            self._looked_at = lake
+        looks = self._late_at is None or now >= self._late_at
+        if not looks and not self._rules_with_due_windows():
+            return Round()
+        # From a full hour on, so that what did not change looks the same in the next round. A window may look
+        # back as far, and may itself be as old.
+        since = last_run(_HOUR, now - 2 * LATE - DELAY)
+        lake = {name: stored(engine, name, now=now, since=since) for name in tables}
+        if looks:
+            self._late_at = now + LATE_EVERY
+            if lake != self._looked_at:
+                for rule in chosen:
+                    self._find_late(rule, tables_of(rule, lake, self._reads), now)
+                self._looked_at = lake
         due = self._rules_with_due_windows()
         waiting = [rule for rule in chosen if rule.id in due]
         sink = self._sink({rule.id: rule for rule in chosen}) if self._sink else None
@@ -211,7 +217,7 @@ class Scheduler:
             _change(connection, rule, next_at=at)
 
     def _find_late(self, rule: Rule, tables: Sequence[Stored], now: datetime) -> None:
-        """Make windows due again whose news has grown since they ran."""
+        """Make windows due again that have more to look at than when they ran."""
         if rule.kind is RuleKind.NRT:
             return  # it goes by ingestion: nothing is late
         with self._store.reading() as connection:
@@ -222,7 +228,7 @@ class Scheduler:
                     windows_table.c.state == WindowState.DONE.value,
                 )
             ).all()
-        grown = [at for at, seen in done if _seen(tables, _window(rule, at)) > seen]
+        grown = [at for at, before in done if seen(tables, _window(rule, at)) > before]
         if grown:
             with self._store.engine.begin() as connection:
                 connection.execute(
@@ -316,14 +322,14 @@ class Scheduler:
         if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
             return Run(window, WindowState.SKIPPED, SUPPRESSED)
         if is_quiet(window.at):
-            return Run(window, WindowState.DONE, seen=_seen(tables, window), began=self._clock())
+            return Run(window, WindowState.DONE, seen=seen(tables, window), began=self._clock())
         self._mark_running(window)
         began, started = self._clock(), perf_counter()
         each = run(
             rule,
             window,
             engine,
-            seen=_seen(tables, window),
+            seen=seen(tables, window),
             ingested=rule.kind is RuleKind.NRT,
             leave=self._applied,
         )
@@ -405,10 +411,6 @@ def _delay(rule: Rule) -> timedelta:
 
 def _window(rule: Rule, at: datetime) -> Window:
     return Window(rule.id, at, at - rule.period, at - rule.frequency)
-
-
-def _seen(tables: Iterable[Stored], window: Window) -> int:
-    return sum(table.rows(window.news, window.at) for table in tables)
 
 
 def _new(rule: Rule, next_at: datetime) -> dict[str, object]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import sqlalchemy as sa
 
-from trailhawk.detect.alert import Alert
+from trailhawk.detect.alert import EVENT_IDS, Alert
 from trailhawk.detect.run import Run
 from trailhawk.detect.schedule import EPOCH, WindowState
 from trailhawk.errors import NotFoundError, StateError
@@ -204,12 +204,21 @@ class AlertStore:
         return {at: WindowRecord(WindowState(state), reason, seen) for at, state, reason, seen in rows}
 
     def new_alerts(self, connection: sa.Connection, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
-        """Those of the alerts that are not stored yet."""
+        """Those of the alerts that are not stored yet.
+
+        Nor are those new that rest on the same events as one of the same run, and have the same entities: the
+        run was made again, and what it compares with has changed.
+        """
         ids = [alert.id for alert in alerts]
         known = (
             set(connection.scalars(sa.select(_alerts.c.id).where(_alerts.c.id.in_(ids)))) if ids else set()
         )
-        return tuple(alert for alert in alerts if alert.id not in known)
+        fresh = [alert for alert in alerts if alert.id not in known]
+        told: set[object] = set()
+        for rule_id, at in {(alert.rule_id, alert.at) for alert in fresh if alert.detail(EVENT_IDS)}:
+            query = sa.select(_alerts.c.body).where(_alerts.c.rule_id == rule_id, _alerts.c.at == at)
+            told.update(map(_basis, map(_alert, connection.scalars(query))))
+        return tuple(alert for alert in fresh if not alert.detail(EVENT_IDS) or _basis(alert) not in told)
 
     def record(self, connection: sa.Connection, runs: Iterable[Run], new: Iterable[Alert]) -> None:
         """Write how these windows ended, and the alerts that are new, inside the caller's transaction."""
@@ -298,6 +307,12 @@ def _window_row(run: Run) -> dict[str, object]:
 
 def _alert_row(alert: Alert) -> dict[str, object]:
     return {"id": alert.id, "rule_id": alert.rule_id, "at": alert.at, "body": msgspec.json.encode(alert)}
+
+
+def _basis(alert: Alert) -> object:
+    """What an alert rests on: run, events and entities."""
+    entities = frozenset((each.type, each.value) for each in alert.entities)
+    return alert.rule_id, alert.at, frozenset(alert.detail(EVENT_IDS)), entities
 
 
 def _alert(body: bytes) -> Alert:
