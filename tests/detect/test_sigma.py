@@ -599,7 +599,13 @@ NOT_TAKEN: dict[str, tuple[object, State, str]] = {
     "an unknown field": (
         sigma({"s": {"eventname": "x"}, "condition": "s"}),
         State.FAILED,
-        "field 'eventname': AWSCloudTrail has no column for it; did you mean 'eventName'?; known are",
+        "field 'eventname': AWSCloudTrail has no column for it; did you mean 'eventName'? "
+        "known are additionalEventData.*, apiVersion, awsRegion,",
+    ),
+    "an unknown member": (
+        sigma({"s": {"userIdentity.foo": "x"}, "condition": "s"}),
+        State.FAILED,
+        "known are userIdentity.accessKeyId, userIdentity.accountId, userIdentity.arn,",
     ),
     "a member of what is no document": (
         sigma({"s": {"eventName.x": "x"}, "condition": "s"}),

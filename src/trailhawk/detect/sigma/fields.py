@@ -88,13 +88,19 @@ class LogSource:
         return f'strcat_array(extract_all({quoted(value)}, {above}), ",")'
 
     def _unknown(self, name: str) -> RuleError:
-        known = sorted(self.columns)
-        members = " and ".join(f"{root}.*" for root in self.documents)
-        near = suggestion(name, known)
-        listed = ", ".join(known) + (f", and the members {members}" if members else "")
+        near = suggestion(name, self.columns)
+        root = f"{name.partition('.')[0]}."
+        known = [column for column in self.columns if column.startswith(root)]
+        if not known:
+            roots = {column.partition(".")[0] for column in self.columns}
+            nested = {column.partition(".")[0] for column in self.columns if "." in column} | {
+                *self.documents
+            }
+            known = [f"{each}.*" if each in nested else each for each in roots]
+        listed = f"known are {', '.join(sorted(known))}"
         return RuleError(
             f"field '{name[:MAX_FIELD]}': {self.table.name} has no column for it",
-            hint=f"{near}; known are {listed}" if near else f"known are {listed}",
+            hint=f"{near} {listed}" if near else listed,
         )
 
 
