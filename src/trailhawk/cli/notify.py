@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, fail, group, tell, workspace_of
+from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, group, tell, workspace_of
 from trailhawk.render.output import Format, Shown, print_json_list, show_list
-from trailhawk.render.text import members
+from trailhawk.render.text import members, visible
 
 app = group("Mail, chat and webhooks about incidents: `[notify.channels.NAME]` of trailhawk.toml.")
 
@@ -57,36 +57,43 @@ def _host(url: str) -> str:
 
 @app.command("test", epilog=examples("trailhawk notify test desk"))
 def notify_test(
-    context: typer.Context, channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Its name.")]
+    context: typer.Context,
+    channel: Annotated[str, typer.Argument(metavar="CHANNEL", help="Its name.")],
+    form: FormatOption = Format.TABLE,
 ) -> int:
     """Send a message to a channel now, and say what the other side answered."""
     from trailhawk.respond.notifier import sample
 
     workspace = workspace_of(context)
     done = workspace.notifier.test(channel, sample(workspace.clock()))
-    if not done.sent:
-        return fail(f"not sent: {done.detail}", EXIT_FAILURE)
-    print(f"sent: {done.detail}")
-    return 0
+    if form is Format.JSON:
+        print_json_list([members(done)])
+    elif done.sent:
+        print(visible(f"sent: {done.detail}"))
+    else:
+        tell(f"not sent: {done.detail}")
+    return 0 if done.sent else EXIT_FAILURE
 
 
 @app.command("send", epilog=examples("trailhawk notify send"))
-def notify_send(context: typer.Context) -> int:
+def notify_send(context: typer.Context, form: FormatOption = Format.TABLE) -> int:
     """Send what is due now; `trailhawk run` does it by itself."""
     from trailhawk.respond.notifier import Delivered
 
     notifier = workspace_of(context).notifier
     notifier.collect()
-    failed: list[Delivered] = []
+    done: list[Delivered] = []
 
     def told(one: Delivered) -> None:
         tell(f"{one.channel}: {'sent' if one.sent else f'not sent: {one.detail}'}")
-        if not one.sent:
-            failed.append(one)
+        done.append(one)
 
     went = notifier.deliver(told)
-    print(f"{went:,} sent, {len(failed):,} not sent")
-    return EXIT_FAILURE if failed else 0
+    if form is Format.JSON:
+        print_json_list([members(one) for one in done])
+    else:
+        print(f"{went:,} sent, {len(done) - went:,} not sent")
+    return EXIT_FAILURE if went < len(done) else 0
 
 
 @app.command("log", epilog=examples("trailhawk notify log", "trailhawk notify log --format json"))
@@ -141,8 +148,12 @@ def notify_waiting(context: typer.Context, form: FormatOption = Format.TABLE) ->
 def notify_retry(
     context: typer.Context,
     delivery: Annotated[str, typer.Argument(metavar="DELIVERY", help="As `notify log` names it.")],
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Send a message once more that was given up."""
     workspace = workspace_of(context)
     count = workspace.outbox.again(delivery, workspace.clock())
-    print(f"{count:,} will be sent again")
+    if form is Format.JSON:
+        print_json_list([{"delivery": delivery, "notices": count}])
+    else:
+        print(f"{count:,} will be sent again")
