@@ -599,8 +599,10 @@ NOT_TAKEN: dict[str, tuple[object, State, str]] = {
     "an unknown field": (
         sigma({"s": {"eventname": "x"}, "condition": "s"}),
         State.FAILED,
-        "field 'eventname': AWSCloudTrail has no column for it; did you mean 'eventName'? "
-        "known are additionalEventData.*, apiVersion, awsRegion,",
+        (
+            "field 'eventname': AWSCloudTrail has no column for it; did you mean 'eventName'? "
+            "known are additionalEventData.*, apiVersion, awsRegion,"
+        ),
     ),
     "an unknown member": (
         sigma({"s": {"userIdentity.foo": "x"}, "condition": "s"}),
