@@ -161,15 +161,20 @@ def test_rows_of_cloudtrail_become_records_and_others_enter_at_the_table(tmp_pat
     security = rows.replace("EventVersion: '1.09'", "CidrIp: 0.0.0.0/0")
     ledger = "    rows:\n      AWSGuardDuty: [{TimeGenerated: '2026-03-02T09:05:00Z', Severity: 8}]\n"
     nowhere = ledger.replace("AWSGuardDuty", "Elsewhere")
+    beside = "    rows:\n      IngestLedger: [{TimeGenerated: '2026-03-02T09:05:00Z', Rows: 3}]\n"
+    both = "AwsCalls | where toscalar(IngestLedger | summarize sum(Rows)) == 3 | project EventId"
     found = sent(
         tmp_path,
         rule(1, ask, rows),
         rule(2, "AWSCloudTrail | where CidrIp == '0.0.0.0/0' | project EventName", security),
         rule(3, "AWSGuardDuty | where Severity >= 8 | project TimeGenerated", ledger),
         rule(4, "AWSGuardDuty | project TimeGenerated", nowhere),
+        rule(5, both, events("ada") + beside),
     )
-    assert [found[f"Rule {n}"].reason for n in (1, 2, 3)] == ["", "", ""]
-    assert [found[f"Rule {n}"].entry for n in (1, 2, 3)] == [Entry.LOG, Entry.TABLE, Entry.TABLE]
+    assert [found[f"Rule {n}"].reason for n in (1, 2, 3, 5)] == ["", "", "", ""]
+    entries = [found[f"Rule {n}"].entry for n in (1, 2, 3, 5)]
+    assert entries == [Entry.LOG, Entry.TABLE, Entry.TABLE, Entry.LOG]
+    assert found["Rule 5"].note == "enters at the table: no log fills IngestLedger"
     assert "CidrIp" in found["Rule 2"].note
     assert found["Rule 3"].note.startswith("enters at the table: rows of AWSGuardDuty")
     assert "which is no table" in found["Rule 4"].reason

@@ -265,6 +265,8 @@ class _Road:
     def _write(self, name: str, rows: Sequence[Mapping[str, object]]) -> frozenset[str]:
         delta = self._scratch.lake.delta(name)
         delta.create()
+        # The ledger has grown by the test's own logs.
+        self._known[name] = frozenset(file.path for file in self._scratch.lake.snapshot(name).files())
         delta.commit(delta.stage(typed_rows(rows, delta.table)))
         return self._new(name)
 
@@ -362,10 +364,7 @@ class _Raw:
     objects: tuple[_Object, ...] = ()
     rows: Mapping[str, Sequence[Mapping[str, object]]] = field(default_factory=dict)
     note: str = ""
-
-    @property
-    def entry(self) -> Entry:
-        return Entry.TABLE if self.rows else Entry.LOG
+    entry: Entry = Entry.LOG
 
 
 def _raw(rule: Rule, test: RuleTest, sources: Sequence[Source], lake: Lake) -> _Raw:
@@ -378,13 +377,18 @@ def _raw(rule: Rule, test: RuleTest, sources: Sequence[Source], lake: Lake) -> _
         logs.setdefault(name, []).extend(entries)
     rows: dict[str, Sequence[Mapping[str, object]]] = {}
     notes: list[str] = []
+    filled = {source.table.name for source in sources}
+    at_table = False
     for name, given in test.rows:
         records, why = _records(name, given)
         if why:
+            if name not in filled:
+                why = f"no log fills {name}"
             if lake.table(name) is None:
                 raise RuleError(f"the test '{test.name}' has rows of {name}, which is no table")
             rows[name] = given
             notes.append(f"enters at the table: {why}")
+            at_table |= name in filled
         events += records
     for record in [each for each in logs.pop(CLOUDTRAIL, ()) if not isinstance(each, str)]:
         events.append(record)
@@ -392,7 +396,9 @@ def _raw(rule: Rule, test: RuleTest, sources: Sequence[Source], lake: Lake) -> _
     objects = [_object(name, entries, at, identity) for name, entries in logs.items()]
     if events:
         objects.insert(0, _trail(events, at, identity))
-    return _Raw(tuple(objects), rows, "; ".join(notes))
+    # Rows that no log fills stand beside the logs, as lists do; they are not what comes along the road.
+    is_log = objects and not at_table
+    return _Raw(tuple(objects), rows, "; ".join(notes), Entry.LOG if is_log else Entry.TABLE)
 
 
 def _trail(events: Sequence[Mapping[str, object]], at: datetime, identity: str) -> _Object:
