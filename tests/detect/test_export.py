@@ -39,8 +39,19 @@ queryFrequency: 1h
 queryPeriod: 1h
 triggerOperator: gt
 triggerThreshold: 0
+tactics: [Persistence]
+relevantTechniques: [T1136.003, T1098]
 query: AWSCloudTrail | where EventName == "CreateUser"
 """
+
+COLUMNS = """
+TenantId TimeGenerated DisplayName AlertName AlertSeverity Description ProviderName VendorName VendorOriginalId
+SystemAlertId ResourceId SourceComputerId AlertType ConfidenceLevel ConfidenceScore IsIncident StartTime EndTime
+ProcessingEndTime RemediationSteps ExtendedProperties Entities SourceSystem WorkspaceSubscriptionId
+WorkspaceResourceGroup ExtendedLinks ProductName ProductComponentName AlertLink Status CompromisedEntity Tactics
+Techniques SubTechniques Type
+"""
+"""https://learn.microsoft.com/azure/azure-monitor/reference/tables/securityalert, less what bills."""
 
 
 @pytest.fixture
@@ -97,3 +108,15 @@ def test_two_exports_at_once_export_once(workspace: Workspace, monkeypatch: pyte
         thread.join()
     assert _count(workspace) == [{"n": 5, "d": 5}]
     assert workspace.lake.snapshot("SecurityAlert").rows == 5
+
+
+def test_alerts_have_the_columns_of_log_analytics(workspace: Workspace) -> None:
+    _detect(workspace)
+    query = "SecurityAlert | take 1"
+    (alert,) = workspace.query(query, now=NOW).rows()
+    assert set(alert) == set(COLUMNS.split())
+    assert (alert["Tactics"], alert["Techniques"], alert["SubTechniques"]) == (
+        "Persistence",
+        '["T1136.003","T1098"]',
+        '["T1136.003"]',
+    )

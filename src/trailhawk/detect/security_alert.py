@@ -54,7 +54,8 @@ SECURITY_ALERT = Table(
         Column("Status", _S),
         Column("CompromisedEntity", _S),
         Column("Tactics", _S, "Names between commas"),
-        Column("Techniques", _S, "Ids between commas"),
+        Column("Techniques", _S, "JSON: list of ids, those of sub-techniques among them"),
+        Column("SubTechniques", _S, "JSON: list of the ids that are of sub-techniques"),
         Column("Type", _S),
     ),
     constants={"Type": "SecurityAlert", "SourceSystem": "Detection", "TenantId": ""},
@@ -95,6 +96,7 @@ def _row(alert: Alert) -> dict[str, object]:
         "CompromisedEntity": alert.entities[0].name if alert.entities else "",
         "Tactics": ", ".join(alert.tactics),
         "Techniques": _json(alert.techniques),
+        "SubTechniques": _json([technique for technique in alert.techniques if "." in technique]),
     }
     empty = {column.name: "" for column in SECURITY_ALERT.stored if column.type is _S}
     return empty | values | dict.fromkeys(["ConfidenceScore"]) | _overridden(alert)
