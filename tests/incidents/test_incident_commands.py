@@ -146,3 +146,19 @@ def test_similar(shell: Shell) -> None:
     assert first["reasons"] == ["same address 192.0.2.7", "same rule: The rule r"]
     assert [each["reasons"] for each in others] == [["same rule: The rule r"]] * 2
     assert "same address 192.0.2.7" in shell("incidents", "similar", "1")
+
+
+def test_the_list_in_json_is_what_show_has(shell: Shell) -> None:
+    shell("incidents", "comment", "1", "\x1b[31m\u202e é", "--by", "ana")
+    shell("incidents", "close", "1", "--as", "true-positive", "--by", "ana")
+    shell("incidents", "task", "1", "x", "--by", "ana")
+    text = shell("incidents", "list", "--format", "json")
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    (listed,) = (each for each in json.loads(text) if each["number"] == 1)
+    shown = shell.json("incidents", "show", "1")
+    same = set(listed) - {"techniques", "entities"}
+    assert {name: listed[name] for name in same} == {name: shown[name] for name in same}
+    assert listed["entities"] == shown["entities"]
+    (from_detect,) = (each for each in shell.json("detect", "--quiet")["incidents"] if each["number"] == 1)
+    assert listed == from_detect

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from trailhawk.incidents.change import told
@@ -10,7 +11,7 @@ from trailhawk.render.console import results
 from trailhawk.render.incident import as_data
 from trailhawk.render.output import Format, Shown, print_json_list, show_list
 from trailhawk.render.table import print_rows
-from trailhawk.render.text import moment, visible
+from trailhawk.render.text import moment, printable_json, visible
 
 if TYPE_CHECKING:
     from trailhawk.incidents.change import Change
@@ -24,7 +25,7 @@ _NARROW = 16
 def show_found(incidents: Sequence[Incident], form: Format, *, total: int) -> None:
     """Print incidents, and how many more there are."""
     if form is Format.JSON:
-        print_json_list([as_data(each) for each in incidents])
+        _print_json(incidents)
         return
     rows = [
         {
@@ -52,6 +53,22 @@ def show_found(incidents: Sequence[Incident], form: Format, *, total: int) -> No
     show_list(rows, columns, form, empty="no incidents")
     if total > len(incidents):
         print(f"the newest {len(incidents):,} of {total:,} incidents; --limit 0 shows all")
+
+
+def _print_json(incidents: Sequence[Incident]) -> None:
+    """The same as a list of `as_data`, for thousands: written by a serializer in C."""
+    import msgspec
+
+    first = True
+    for each in incidents:
+        data = msgspec.to_builtins(each, builtin_types=(datetime,))
+        data["entities"] = [
+            {"type": one.type, "name": one.name, **dict(one.identifiers)} for one in each.entities
+        ]
+        line = printable_json(msgspec.json.encode(data).decode())
+        print("[" if first else ",", line, sep="\n ", end="")
+        first = False
+    print("[]" if first else "\n]")
 
 
 def _status(incident: Incident) -> str:

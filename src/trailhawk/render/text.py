@@ -120,7 +120,11 @@ def plain(value: object) -> object:
 def to_json(value: object, *, indent: int | None = None) -> str:
     """Exact JSON that is also safe to print: what a terminal would act on stands as `\\uXXXX`."""
     separators = (",", ":") if indent is None else None
-    text = json.dumps(plain(value), ensure_ascii=False, indent=indent, separators=separators)
+    return printable_json(json.dumps(plain(value), ensure_ascii=False, indent=indent, separators=separators))
+
+
+def printable_json(text: str) -> str:
+    """JSON text with what a terminal would act on as `\\uXXXX`; it means the same."""
     return _HOSTILE.sub(_json_escape, text)
 
 
