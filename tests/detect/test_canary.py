@@ -180,6 +180,25 @@ def test_rows_of_cloudtrail_become_records_and_others_enter_at_the_table(tmp_pat
     assert "which is no table" in found["Rule 4"].reason
 
 
+def test_rows_of_flows_become_lines(tmp_path: Path) -> None:
+    flow = (
+        "{TimeGenerated: '2026-03-02T09:05:00Z', SrcAddr: 10.0.0.5, DstAddr: 203.0.113.66, DstPort: 22, %s}"
+    )
+    rows = f"    rows:\n      AWSVPCFlow:\n        - {flow}\n"
+    ask = "AWSVPCFlow | where SrcAddr == '10.0.0.5' and DstPort == 22 and %s | project TimeGenerated"
+    found = sent(
+        tmp_path,
+        rule(1, ask % "TcpFlags == 2 and Start == TimeGenerated", rows % "TcpFlags: 2, VpcId: vpc-1"),
+        rule(2, ask % "Type == 'AWSVPCFlow'", rows % "Action: 'AC CEPT'"),
+        rule(3, ask % "End == Start", rows % "Start: '2026-03-02T09:05:00Z', End: '2026-03-02T09:05:00Z'"),
+        rule(4, ask % "Start > TimeGenerated", rows % "Start: '2026-03-02T09:06:00Z'"),
+    )
+    assert [each.reason for each in found.values()] == ["", "", "", ""]
+    (bad,) = sent(tmp_path, rule(5, ask % "true", rows % "End: soon")).values()
+    assert bad.reason == "'soon' is no time; write 2026-03-02T09:00:00Z"
+    assert [each.entry for each in found.values()] == [Entry.LOG, Entry.TABLE, Entry.LOG, Entry.TABLE]
+
+
 def test_the_homes_filter_and_exceptions_are_on_the_road(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

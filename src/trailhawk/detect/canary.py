@@ -27,7 +27,7 @@ from trailhawk.connectors.objects import LogObject, Outcome, Transform
 from trailhawk.connectors.quarantine import quarantined
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.history import Sink
-from trailhawk.detect.proof import CLOUDTRAIL, HUNT_AFTER, last_event, typed_rows, window_of
+from trailhawk.detect.proof import CLOUDTRAIL, HUNT_AFTER, last_event, moment_of, typed_rows, window_of
 from trailhawk.detect.rule import Rule, RuleKind, RuleTest
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Leave
@@ -38,6 +38,7 @@ from trailhawk.errors import QueryError, RuleError, TrailhawkError
 from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
 from trailhawk.sources import Source
+from trailhawk.sources import vpc_flow as flow_logs
 from trailhawk.sources.cloudtrail import PLACES
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from trailhawk.kql.plan import Need
     from trailhawk.lake.table import DataFile, Found
 
+FLOWS: Final = flow_logs.TABLE.name
 _HOUR: Final = timedelta(hours=1)
 _ACCOUNT, _REGION = "111122223333", "us-east-1"
 _BY: Final = "canary"
@@ -379,8 +381,13 @@ def _raw(rule: Rule, test: RuleTest, sources: Sequence[Source], lake: Lake) -> _
     notes: list[str] = []
     filled = {source.table.name for source in sources}
     at_table = False
+    lines: list[str] = []
     for name, given in test.rows:
-        records, why = _records(name, given)
+        records: list[Mapping[str, object]] = []
+        if name == FLOWS:
+            lines, why = _flow_lines(given)
+        else:
+            records, why = _records(name, given)
         if why:
             if name not in filled:
                 why = f"no log fills {name}"
@@ -394,6 +401,8 @@ def _raw(rule: Rule, test: RuleTest, sources: Sequence[Source], lake: Lake) -> _
         events.append(record)
     identity = f"{rule.id}/{test.name}"
     objects = [_object(name, entries, at, identity) for name, entries in logs.items()]
+    if lines:
+        objects.append(_object(FLOWS, lines, at, f"{identity}/rows"))
     if events:
         objects.insert(0, _trail(events, at, identity))
     # Rows that no log fills stand beside the logs, as lists do; they are not what comes along the road.
@@ -428,7 +437,7 @@ def _object(
     unique = _unique(f"{identity}/{table}")
     aws = f"AWSLogs/{_ACCOUNT}"
     match table:
-        case "AWSVPCFlow":
+        case _ if table == FLOWS:
             # https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-s3-path.html
             if lines[0][:1].isdigit() and len(lines[0].split()) == _FLOW_FIELDS:
                 lines.insert(0, _FLOW_HEADER)
@@ -479,7 +488,10 @@ def _record(row: Mapping[str, object]) -> Mapping[str, object]:
         if value is None or value == "":
             continue
         if column in _JSON and isinstance(value, str):
-            value = json.loads(value)
+            try:
+                value = json.loads(value)
+            except ValueError:
+                raise RuleError(f"the test's {column} is no JSON") from None
         *above, name = _PLACE[column].split(".")
         inside = record
         for step in above:
@@ -488,6 +500,34 @@ def _record(row: Mapping[str, object]) -> Mapping[str, object]:
             inside = below
         inside[name] = value
     return record
+
+
+def _flow_lines(rows: Sequence[Mapping[str, object]]) -> tuple[list[str], str]:
+    """Flow log lines with a header, whose rows these are; or why there are none."""
+    wanted = {name for row in rows for name in row} - {"TimeGenerated"}
+    if unknown := wanted - flow_logs.PLACES.keys():
+        return [], f"the column {', '.join(sorted(unknown))} has no field in a line"
+    columns = [name for name in flow_logs.PLACES if name in wanted | {"Start", "End"}]
+    lines = [" ".join(flow_logs.PLACES[name] for name in columns)]
+    for row in rows:
+        start = row.get("Start", row.get("TimeGenerated"))
+        if row.get("TimeGenerated", start) != start:
+            return [], "a flow's time is that of its start"
+        full = {**row, "Start": start, "End": row.get("End", start)}
+        values = [_flow_value(name, full.get(name)) for name in columns]
+        if any(" " in value for value in values):
+            return [], "a field of a flow log holds no space"
+        lines.append(" ".join(values))
+    return lines, ""
+
+
+def _flow_value(column: str, value: object) -> str:
+    if value is None or value == "":
+        return "-"
+    if column in ("Start", "End"):
+        moment = moment_of(str(value))
+        return str(int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()))
+    return str(value)
 
 
 # --- what is kept ------------------------------------------------------------------------------------------

@@ -152,11 +152,12 @@ def _times(test: RuleTest) -> Iterator[datetime]:
         if isinstance(text := record.get(name), str)
     ]
     for text in texts:
-        moment = _moment(text)
+        moment = moment_of(text)
         yield moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _moment(text: str) -> datetime:
+def moment_of(text: str) -> datetime:
+    """A time in a test; RuleError for what is none."""
     try:
         return datetime.fromisoformat(text)
     except ValueError:
@@ -231,7 +232,7 @@ def _typed(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:
 def _value(value: object, kind: KqlType) -> object:
     """A value of YAML as the column stores it."""
     if kind is KqlType.DATETIME and isinstance(value, str):
-        moment = _moment(value)
+        moment = moment_of(value)
         return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
     if kind in (KqlType.STRING, KqlType.DYNAMIC):
         if value is None:

@@ -78,6 +78,8 @@ TABLE: Final = declared(
     statistics=("SrcAddr", "DstAddr", "InterfaceId"),
 )
 _COLUMN: Final = {place: (name, kind) for name, kind, _, place in _LINES if place}
+PLACES: Final = {name: place for name, _, _, place in _LINES if place}
+"""The field of each column that has one, as a header names it."""
 
 _DEFAULT_HEADER: Final = (
     b"version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end "
