@@ -1,13 +1,15 @@
-"""What our rules find in attacks that nobody here wrote: `python bench/detection [--data DIR] [--json FILE]`.
+"""What our rules find in attacks that nobody here wrote.
 
-Two parts, each with the bar it is to keep, over recordings that lie beside the project (`--data`; a part whose
-recordings are not there is left out and says so):
+    python bench/detection [--data DIR] [--part techniques|labelled] [--json FILE]
 
-- techniques (`techniques.yaml`): recorded attacks, user agents blanked, go through ingest and `detect`. Of each
-  listed technique an alert of Medium or more must name it and rest on its rows: 95 %. Alerts of Medium or more
-  that rest on no attack are listed.
-- labelled cases (`panther.yaml`): single events with a rule idea and whether it is to fire. One of our rules that
-  stand for the idea must fire in 80 % of the cases that should, none of them in 90 % of those that should not.
+Two parts, each with the bar it is to keep, over recordings that lie beside the project; a part whose
+recordings are not there is left out and says so. Exit code 1 where a bar is missed.
+
+- techniques (`techniques.yaml`): recorded attacks, user agents blanked, go through ingest and `detect`. Of
+  each listed technique an alert of Medium or more must name it and rest on its rows: 95 %. Alerts of Medium
+  or more that rest on no attack are listed.
+- labelled cases (`panther.yaml`): single events with a rule idea and whether it is to fire. One of our rules
+  that stand for the idea must fire in 80 % of the cases that should, none in 90 % of those that should not.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Labelled single events: do our rules for the same idea fire where they should, and stay silent elsewhere?"""
+"""Labelled single events: do our rules for an idea fire where they should, and are they silent elsewhere?"""
 
 from __future__ import annotations
 
@@ -126,7 +126,9 @@ def measure(data: Path) -> Found | None:
                     failed.append(f"{Path(rule.source).stem}: {run.reason}")
                 elif run.alerts:
                     fired.append(Path(rule.source).stem)
-            results.append(Result(case, tuple(Path(r.source).stem for r in mapped), tuple(fired), tuple(failed)))
+            results.append(
+                Result(case, tuple(Path(r.source).stem for r in mapped), tuple(fired), tuple(failed))
+            )
     return Found(tuple(results))
 
 

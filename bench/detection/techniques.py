@@ -35,6 +35,11 @@ class Technique:
     by: str = ""
     failed: str = ""
 
+    @property
+    def set(self) -> str:
+        """The data set: its recordings share a lake."""
+        return self.data.split("/")[0]
+
     def is_row(self, record: Record) -> bool:
         source, identity = str(record["eventSource"]), record.get("userIdentity") or {}
         assert isinstance(identity, dict)
@@ -70,7 +75,8 @@ class Found:
 
     def lines(self) -> Iterator[str]:
         found = sum(result.found for result in self.results)
-        yield f"{found} of {len(self.results)} techniques found ({found / len(self.results):.0%}; bar {BAR:.0%})"
+        count = len(self.results)
+        yield f"{found} of {count} techniques found ({found / count:.0%}; bar {BAR:.0%})"
         for failed, title in ((False, "done"), (True, "failed in the recording")):
             some = [result for result in self.results if bool(result.technique.failed) is failed]
             yield f"  {title}: {sum(result.found for result in some)} of {len(some)}"
@@ -112,25 +118,28 @@ def listed() -> tuple[Technique, ...]:
     """The list, checked."""
     found = []
     for entry in yaml.safe_load(LIST.read_text(encoding="utf-8")):
-        rows = entry.pop("rows")
-        parts = {"attack": tuple(entry.pop("attack")), "calls": tuple(rows.pop("calls"))}
-        found.append(Technique(**entry, **rows, **parts))
+        attack, rows = entry.pop("attack"), entry.pop("rows")
+        calls = rows.pop("calls")
+        found.append(Technique(**entry, **rows, attack=tuple(attack), calls=tuple(calls)))
     return tuple(found)
 
 
 def measure(data: Path) -> Found | None:
     """What the rules find; None where a recording is missing."""
     wanted = listed()
-    sets = dict.fromkeys(technique.data for technique in wanted)
-    if not all((data / name).exists() for name in sets):
+    if not all((data / technique.data).exists() for technique in wanted):
         return None
     results, beside, medium = [], [], 0
-    for name in sets:
-        records = [*_records(data / name)]
-        alerts = [alert for alert in _alerts(records) if alert.severity.rank >= Severity.MEDIUM.rank]
-        here = [technique for technique in wanted if technique.data == name]
-        results += [_result(technique, records, alerts) for technique in here]
-        attack = {str(r["eventID"]) for r in records if any(t.is_row(r) for t in here)}
+    for name in dict.fromkeys(technique.set for technique in wanted):
+        here = [technique for technique in wanted if technique.set == name]
+        files = dict.fromkeys(technique.data for technique in here)
+        records = {file: [*_records(data / file)] for file in files}
+        found = _alerts([record for some in records.values() for record in some])
+        alerts = [alert for alert in found if alert.severity.rank >= Severity.MEDIUM.rank]
+        results += [_result(technique, records[technique.data], alerts) for technique in here]
+        attack = {
+            str(record["eventID"]) for each in here for record in records[each.data] if each.is_row(record)
+        }
         beside += [(name, alert) for alert in alerts if not attack & set(alert.detail(EVENT_IDS))]
         medium += len(alerts)
     return Found(tuple(results), tuple(beside), medium)
@@ -142,7 +151,9 @@ def _records(path: Path) -> Iterator[Record]:
         found = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     else:
         files = sorted((path / "CloudTrail").glob("*.json"))
-        found = [record for file in files for record in json.loads(file.read_text(encoding="utf-8"))["Records"]]
+        found = [
+            record for file in files for record in json.loads(file.read_text(encoding="utf-8"))["Records"]
+        ]
     for record in found:
         yield {**record, "userAgent": "-"} if "userAgent" in record else record
 
