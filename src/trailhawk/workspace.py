@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.hunt import Hunted
     from trailhawk.detect.intel.store import IntelStore
+    from trailhawk.detect.posture import Answer, Check
     from trailhawk.detect.proof import Outcome
     from trailhawk.detect.refetch import Dropped
     from trailhawk.detect.rule import Rule
@@ -929,6 +930,25 @@ class Workspace:
         incident = self.incidents.incident(number)
         alerts = self.incidents.alerts_of(incident)
         return report(self.engine, incident, alerts, now=self.clock())
+
+    def posture(
+        self,
+        asked: Sequence[Check],
+        *,
+        window: TimeRange | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[Answer, ...]:
+        """What the logs say about how the accounts are set up."""
+        from trailhawk.detect.posture import posture
+
+        return posture(
+            self.engine,
+            asked,
+            has_rows=lambda table: self.lake.snapshot(table).rows > 0,
+            window=window,
+            now=self.clock(),
+            progress=progress,
+        )
 
     def case(self, number: int) -> Case:
         """What a written report of the incident of this number holds; NotFoundError where there is none."""

@@ -36,6 +36,7 @@ COMMANDS = (
     "detect",
     "incidents",
     "lineage",
+    "posture",
     "notify",
     "simulate",
     "demo",
