@@ -45,11 +45,11 @@ query: AWSCloudTrail | where EventName == "CreateUser"
 """
 
 COLUMNS = """
-TenantId TimeGenerated DisplayName AlertName AlertSeverity Description ProviderName VendorName VendorOriginalId
-SystemAlertId ResourceId SourceComputerId AlertType ConfidenceLevel ConfidenceScore IsIncident StartTime EndTime
-ProcessingEndTime RemediationSteps ExtendedProperties Entities SourceSystem WorkspaceSubscriptionId
-WorkspaceResourceGroup ExtendedLinks ProductName ProductComponentName AlertLink Status CompromisedEntity Tactics
-Techniques SubTechniques Type
+TenantId TimeGenerated DisplayName AlertName AlertSeverity Description ProviderName VendorName
+VendorOriginalId SystemAlertId ResourceId SourceComputerId AlertType ConfidenceLevel ConfidenceScore
+IsIncident StartTime EndTime ProcessingEndTime RemediationSteps ExtendedProperties Entities
+SourceSystem WorkspaceSubscriptionId WorkspaceResourceGroup ExtendedLinks ProductName
+ProductComponentName AlertLink Status CompromisedEntity Tactics Techniques SubTechniques Type
 """
 """https://learn.microsoft.com/azure/azure-monitor/reference/tables/securityalert, less what bills."""
 

@@ -130,19 +130,22 @@ class Scheduler:
         now = self._clock()
         self._plan_all(chosen, now)
         looks = self._late_at is None or now >= self._late_at
-        if not looks and not self._rules_with_due_windows():
+        due = self._first_due()
+        if not looks and not due:
             return Round()
-        # From a full hour on, so that what did not change looks the same in the next round. A window may look
-        # back as far, and may itself be as old.
-        since = last_run(_HOUR, now - 2 * LATE - DELAY)
+        # A window may look back as far as rows are late, and may be as old when they come; after an outage
+        # from where it began. From a full hour on, so that what did not change looks the same next time.
+        behind = min([now, *(due[rule.id] for rule in chosen if rule.id in due)])
+        since = last_run(_HOUR, behind - 2 * LATE - DELAY)
         lake = {name: stored(engine, name, now=now, since=since) for name in tables}
         if looks:
             self._late_at = now + LATE_EVERY
             if lake != self._looked_at:
                 for rule in chosen:
-                    self._find_late(rule, tables_of(rule, lake, self._reads), now)
+                    found = tables_of(rule, lake, self._reads)
+                    self._find_late(rule, found, min(now, due.get(rule.id, now)) - LATE)
                 self._looked_at = lake
-        due = self._rules_with_due_windows()
+                due = self._first_due()
         waiting = [rule for rule in chosen if rule.id in due]
         sink = self._sink({rule.id: rule for rule in chosen}) if self._sink else None
         with ThreadPoolExecutor(self._workers) as pool:
@@ -216,15 +219,15 @@ class Scheduler:
                 connection.execute(sa.insert(windows_table), new)
             _change(connection, rule, next_at=at)
 
-    def _find_late(self, rule: Rule, tables: Sequence[Stored], now: datetime) -> None:
-        """Make windows due again that have more to look at than when they ran."""
+    def _find_late(self, rule: Rule, tables: Sequence[Stored], since: datetime) -> None:
+        """Make windows after `since` due again that have more to look at than when they ran."""
         if rule.kind is RuleKind.NRT:
             return  # it goes by ingestion: nothing is late
         with self._store.reading() as connection:
             done = connection.execute(
                 sa.select(windows_table.c.at, windows_table.c.seen).where(
                     windows_table.c.rule_id == rule.id,
-                    windows_table.c.at > now - LATE,
+                    windows_table.c.at > since,
                     windows_table.c.state == WindowState.DONE.value,
                 )
             ).all()
@@ -287,10 +290,13 @@ class Scheduler:
                 .values(owner="", leased_until=None)
             )
 
-    def _rules_with_due_windows(self) -> set[str]:
-        query = sa.select(windows_table.c.rule_id).where(windows_table.c.state.in_(_UNFINISHED)).distinct()
+    def _first_due(self) -> dict[str, datetime]:
+        """The rules that have due windows, each with the first of them."""
+        first = sa.func.min(windows_table.c.at, type_=Moment).label("first")
+        query = sa.select(windows_table.c.rule_id, first).where(windows_table.c.state.in_(_UNFINISHED))
         with self._store.reading() as connection:
-            return set(connection.scalars(query))
+            rows = connection.execute(query.group_by(windows_table.c.rule_id))
+            return {row.rule_id: row.first for row in rows}
 
     def _due(self, rule: Rule) -> list[Window]:
         query = sa.select(windows_table.c.at).where(
