@@ -35,7 +35,7 @@ NEAR = (
     "access/calls-refused",
 )
 """Where the rules lie that look at instance credentials, proxies, findings and reads of buckets."""
-LIKE_THE_ORDINARY = ("plain", "forged", "hidden")
+LIKE_THE_ORDINARY = ("plain", "from-aws", "forged", "hidden")
 """What differs in them from others is nothing to a rule's logic, or is tested elsewhere."""
 (SCENARIO,) = SCENARIOS
 
