@@ -58,6 +58,8 @@ if TYPE_CHECKING:
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.engine.transform import RowTransform
     from trailhawk.incidents.case import Case
+    from trailhawk.incidents.entity import EntityPage
+    from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.feedback import Proposal
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
@@ -76,6 +78,8 @@ if TYPE_CHECKING:
     from trailhawk.sources import Source
 
 _WATCHLIST = watchlist_table("")
+_RELINK, _RELINK_EVERY = timedelta(hours=6), timedelta(minutes=5)
+"""For how long after an alert, and how often, the origin of its keys is looked for again."""
 
 Clock = Callable[[], datetime]
 
@@ -104,6 +108,7 @@ class Workspace:
     def __init__(self, home: Path, *, clock: Clock = utc_now) -> None:
         self.home = home
         self.clock = clock
+        self._relinked_at: datetime | None = None
         self._read_by: dict[str, frozenset[str]] = {}
 
     @classmethod
@@ -850,6 +855,9 @@ class Workspace:
             reads=self._reads,
             leave=self._leave(),
         )
+        if summary.end is not None:
+            known = {rule.id: rule for rule in rules}
+            self.incidents.relink(engine, known, since=summary.end - _RELINK, now=now)
         self.export()
         self.incidents.publish()
         return summary
@@ -875,7 +883,16 @@ class Workspace:
         if done.alerts:
             self.export()
             self.incidents.publish()
+        self._relink(rules)
         return done
+
+    def _relink(self, rules: Sequence[Rule]) -> None:
+        """Now and then, look for calls that issued keys and came later than alerts about these keys."""
+        now = self.clock()
+        if self._relinked_at is None or now - self._relinked_at >= _RELINK_EVERY:
+            self._relinked_at = now
+            known = {rule.id: rule for rule in rules}
+            self.incidents.relink(self._rule_engine, known, since=now - _RELINK, now=now)
 
     @cached_property
     def _scheduler(self) -> Scheduler:
@@ -930,6 +947,16 @@ class Workspace:
         incident = self.incidents.incident(number)
         alerts = self.incidents.alerts_of(incident)
         return report(self.engine, incident, alerts, now=self.clock())
+
+    def entity(self, text: str, *, within: TimeRange) -> tuple[EntityPage, tuple[Incident, ...]]:
+        """What is known of an entity in a time, and the incidents that name it; UsageError for no entity."""
+        from trailhawk.incidents.entity import entity_page, node_of
+        from trailhawk.incidents.store import Wanted
+
+        node = node_of(text)
+        page = entity_page(self.engine, node, within=within, now=self.clock())
+        named = node.name.rpartition("/")[2] if node.type == "AwsObject" else node.name
+        return page, self.incidents.found(Wanted(entity=named), limit=20)
 
     def posture(
         self,

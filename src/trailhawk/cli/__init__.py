@@ -35,6 +35,7 @@ COMMANDS = (
     "coverage",
     "detect",
     "incidents",
+    "entity",
     "lineage",
     "posture",
     "notify",

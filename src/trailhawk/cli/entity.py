@@ -1,0 +1,51 @@
+"""What is known of a key, an ARN, an address, an instance, a bucket."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from trailhawk.cli.options import FormatOption, examples, single, workspace_of
+from trailhawk.cli.times import time_range
+from trailhawk.render.output import Format
+
+app = single()
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk entity 203.0.113.66",
+        "trailhawk entity ASIAOX5MAHLPBXEZT7KU --timespan 2d",
+        "trailhawk entity s3://example-bucket/file.csv --format json",
+    )
+)
+def entity(
+    context: typer.Context,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENTITY", help="Key, ARN, address, instance, account, bucket, s3://bucket/key."
+        ),
+    ],
+    timespan: Annotated[
+        str,
+        typer.Option("--timespan", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."),
+    ] = "30d",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Tell what is known of an entity.
+
+    When and where it was seen, what it called or who called it, the incidents
+    that name it, and what content's expansions say: sessions of a role,
+    principals at an address, readers of a bucket, traffic, related alerts.
+    """
+    from trailhawk.engine.result import TimeRange
+    from trailhawk.render.entity import show_entity
+
+    workspace = workspace_of(context)
+    now = workspace.clock()
+    within = TimeRange(*time_range(timespan, now)) if timespan else TimeRange(None, now + timedelta(days=1))
+    page, incidents = workspace.entity(name, within=within)
+    show_entity(page, incidents, form)
