@@ -24,7 +24,7 @@ from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.incidents import log
 from trailhawk.incidents.change import Change, ChangeKind
 from trailhawk.incidents.feedback import Precision, precisions
-from trailhawk.incidents.grouping import Linked, linked
+from trailhawk.incidents.grouping import Linked, LinkKind, linked
 from trailhawk.incidents.incident import (
     MAX_COMMENT,
     MAX_COMMENTS,
@@ -40,7 +40,7 @@ from trailhawk.incidents.incident import (
     Task,
     reopened,
 )
-from trailhawk.incidents.lineage import issues
+from trailhawk.incidents.lineage import Issue, issues
 from trailhawk.incidents.migrations import LEGACY, STEPS
 from trailhawk.incidents.placing import Placing
 from trailhawk.incidents.similar import MOST, Similar, similar
@@ -235,7 +235,7 @@ class IncidentStore:
 
         def prepare(alerts: Sequence[Alert]) -> Callable[[sa.Connection], None]:
             wanted = [alert for alert in alerts if makes_incident(alert, rules.get(alert.rule_id))]
-            found = [_with_lineage(alert, rules.get(alert.rule_id), engine, now) for alert in wanted]
+            found = _with_lineage(wanted, rules, engine, now)
 
             def write(connection: sa.Connection) -> None:
                 self.add(connection, wanted, found)
@@ -253,6 +253,42 @@ class IncidentStore:
         for alert, each in sorted(zip(alerts, found, strict=True), key=lambda pair: (pair[0].at, pair[0].id)):
             placing.place(alert, each)
         return placing.finish()
+
+    def relink(
+        self, engine: Engine, rules: Mapping[str, Rule], *, since: datetime, now: datetime
+    ) -> tuple[Change, ...]:
+        """Look again where the credentials of alerts raised since then came from, where nothing is known.
+
+        The call that issued a key may reach the lake after what was done with it: CloudTrail delivers each
+        region for itself. What is found out joins incidents as if it had been known at once.
+        """
+        member, link = log.members.c, log.links.c
+        temporary = sa.and_(link.kind == LinkKind.OWN.value, link.link.startswith("key:ASIA"))
+        query = (
+            sa.select(member.alert_id)
+            .join(log.links, link.alert_id == member.alert_id)
+            .where(member.at >= since, member.lookback.is_(None))
+            .group_by(member.alert_id)
+            .having(
+                sa.func.sum(sa.case((temporary, 1), else_=0)) > 0,
+                sa.func.sum(sa.case((link.kind == LinkKind.LINEAGE.value, 1), else_=0)) == 0,
+            )
+        )
+        with self._alerts.reading() as connection:
+            ids = connection.scalars(query).all()
+            alerts = [alert for some in log.chunks(ids) for alert in self._alerts.stored(connection, some)]
+        found = _with_lineage(alerts, rules, engine, now)
+        known = [
+            (alert, each)
+            for alert, each in zip(alerts, found, strict=True)
+            if any(one.kind is LinkKind.LINEAGE for one in each.links)
+        ]
+        if not known:
+            return ()
+        with self._alerts.engine.begin() as connection:
+            changes = self.add(connection, [alert for alert, _ in known], [each for _, each in known])
+        self.publish()
+        return changes
 
     # Changes by hand
 
@@ -513,9 +549,35 @@ def makes_incident(alert: Alert, rule: Rule | None) -> bool:
     return alert.severity is not Severity.INFORMATIONAL
 
 
-def _with_lineage(alert: Alert, rule: Rule | None, engine: Engine, now: datetime) -> Linked:
-    if rule is not None and rule.grouping is not None:
-        return linked(alert, rule, ())
-    keys = alert.values(AWS_ACCESS_KEY)
-    found = issues(engine, keys, start=alert.started_at, end=alert.ended_at + SECOND, now=now)
-    return linked(alert, rule, found)
+def _with_lineage(
+    alerts: Sequence[Alert], rules: Mapping[str, Rule], engine: Engine, now: datetime
+) -> list[Linked]:
+    """The alerts with their links; where their keys came from is looked up once for all of them."""
+    grouped = {alert.id for alert in alerts if _has_grouping(rules.get(alert.rule_id))}
+    asking = [alert for alert in alerts if alert.id not in grouped]
+    keys = sorted({key for alert in asking for key in alert.values(AWS_ACCESS_KEY)})
+    found: dict[str, Issue] = {}
+    if keys:
+        start = min(alert.started_at for alert in asking)
+        end = max(alert.ended_at for alert in asking) + SECOND
+        found = {issue.key: issue for issue in issues(engine, keys, start=start, end=end, now=now)}
+    return [
+        linked(alert, rules.get(alert.rule_id), () if alert.id in grouped else _chain(alert, found))
+        for alert in alerts
+    ]
+
+
+def _has_grouping(rule: Rule | None) -> bool:
+    return rule is not None and rule.grouping is not None
+
+
+def _chain(alert: Alert, found: Mapping[str, Issue]) -> list[Issue]:
+    """The calls that issued an alert's keys, the keys of their callers, and so on upwards."""
+    chain: dict[str, Issue] = {}
+    wanted = list(alert.values(AWS_ACCESS_KEY))
+    while wanted:
+        issue = found.get(wanted.pop())
+        if issue is not None and issue.key not in chain:
+            chain[issue.key] = issue
+            wanted.append(issue.caller_key)
+    return list(chain.values())
