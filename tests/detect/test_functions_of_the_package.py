@@ -516,3 +516,25 @@ def test_credential_lineage_goes_up_and_down(engine_of: Callable[[Iterable[Recor
     assert from_bob >= {"AKIABOB", "AKIANEW", "ASIAONE", "ASIATWO", "ASIATHREE", "ASIAUNUSED"}
     assert "ASIAOTHER" not in from_bob
     assert rows(engine, 'CredentialLineage("AKIANOBODY")') == []
+
+
+def test_aws_rare_gives_what_the_subject_and_its_peers_hardly_do(
+    engine_of: Callable[[Iterable[Record]], Engine],
+) -> None:
+    usual = [call(day, "GetObject", "198.51.100.7", BOB) for day in range(1, 28)]
+    engine = engine_of(
+        [
+            *usual,
+            call(5, "PutObject", "198.51.100.7", BOB),  # on one day before: rare still
+            call(28, "GetObject", "198.51.100.7", BOB),
+            call(28, "PutObject", "198.51.100.7", BOB),
+            call(28, "DeleteBucket", "203.0.113.66", BOB),
+            call(28, "DeleteBucket", "203.0.113.66", ROLE),  # a subject that is new itself
+        ]
+    )
+    shown = "sort by Value asc | project Subject, Value, DaysBefore, Peers"
+    assert rows(engine, f'AwsRare("Principal", "Api", 2d) | {shown}') == [
+        [BOB["arn"], "s3.amazonaws.com:DeleteBucket", 0, 1],
+        [BOB["arn"], "s3.amazonaws.com:PutObject", 1, 0],
+    ]
+    assert rows(engine, f'AwsRare("Principal", "Api", 2d, 0, 0) | {shown}') == []
