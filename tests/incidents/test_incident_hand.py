@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import Entity, entity
@@ -225,3 +226,17 @@ def test_better_known_lineage_joins_later(desk: Any, raised: Raised) -> None:
     with desk.alerts.engine.begin() as connection:
         desk.incidents.add(connection, [child], [better])
     assert desk.together() == {frozenset("ab")}
+
+
+def test_a_new_alert_reads_no_other_alert(desk: Any, raised: Raised, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.raise_(*(raised(f"a{n}", key(n % 3), minutes=n) for n in range(60)))
+
+    def never(*_: object) -> None:
+        raise AssertionError("an alert was read")
+
+    monkeypatch.setattr(type(desk.alerts), "stored", staticmethod(never))
+    statements: list[str] = []
+    sa.event.listen(desk.alerts.engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    desk.raise_(raised("b", key(0), key(1), minutes=61))
+    assert len(desk.together()) == 2
+    assert len(statements) < 40

@@ -104,3 +104,30 @@ def test_who_subscribed_is_told_of_what_comes(desk: Any, raised: Raised) -> None
         (2, ChangeKind.UPDATED, "automation"),
         (1, ChangeKind.COMMENTED, "ana"),
     ]
+
+
+def test_what_a_reader_changes_is_done_with_its_cursor_or_not_at_all(desk: Any, raised: Raised) -> None:
+    desk.raise_(raised("a", key(1)))
+    store, fails = desk.incidents, True
+
+    def automate(_: sa.Connection, change: Change) -> None:
+        if change.by == "rule":
+            return
+        store.set(change.number, by="rule", now=NOW, owner="bo")
+        # The next rule sees what this one has done.
+        assert store.incident(change.number).owner == "bo"
+        store.add_task(change.number, "call bo", by="rule", now=NOW)
+        if fails:
+            raise RuntimeError("not now")
+
+    heard: list[str] = []
+    store.subscribe(lambda change: heard.append(change.by))
+    with pytest.raises(RuntimeError):
+        store.consume("automation", automate)
+    assert (store.cursor("automation"), store.incident(1).owner, heard) == (0, "", [])
+    fails = False
+    assert store.consume("automation", automate) == 1
+    assert store.consume("automation", automate) == 2
+    assert store.consume("automation", automate) == 0
+    assert [task.title for task in store.incident(1).tasks] == ["call bo"]
+    assert heard == ["rule", "rule"]

@@ -7,7 +7,8 @@ own (`consume`), or is called inside this process when something was written (`s
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -75,6 +76,12 @@ class Wanted:
 EVERYTHING: Final = Wanted()
 
 
+class _Own(threading.local):
+    """The transaction in which this thread handles a change, if it does."""
+
+    connection: sa.Connection | None = None
+
+
 class IncidentStore:
     """Incidents in the state database, grown as alerts come in."""
 
@@ -85,6 +92,7 @@ class IncidentStore:
         self._published: int | None = None
         self._publishing = False
         self._lock = threading.RLock()
+        self._own = _Own()
 
     # Reading
 
@@ -96,24 +104,24 @@ class IncidentStore:
         """The incidents that are wanted, by number; with `limit` the newest of them."""
         query = _found(sa.select(log.incidents.c.body), wanted)
         query = query.order_by(log.incidents.c.number.desc()).limit(limit)
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return tuple(log.decoded(body) for body in reversed(connection.scalars(query).all()))
 
     def count(self, wanted: Wanted = EVERYTHING) -> int:
         """How many incidents are wanted."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return connection.scalar(_found(sa.select(sa.func.count()), wanted)) or 0
 
     def incident(self, number: int) -> Incident:
         """The incident of this number, or the one it was merged into; NotFoundError when there is none."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return _incident(connection, number)
 
     def incidents_of(self, alert_ids: Iterable[str]) -> dict[str, int]:
         """The numbers of the incidents these alerts are in, by alert; none for one that is in no incident."""
         found: dict[str, int] = {}
         member = log.members.c
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             for some in log.chunks(sorted(set(alert_ids))):
                 query = sa.select(member.alert_id, member.number).where(member.alert_id.in_(some))
                 found |= {str(alert_id): int(number) for alert_id, number in connection.execute(query)}
@@ -131,52 +139,52 @@ class IncidentStore:
                 table.classification.not_in(["", Classification.UNDETERMINED.value]),
             )
         )
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return {str(alert_id): str(how) for alert_id, how in connection.execute(query)}
 
     def precisions(self) -> dict[str, Precision]:
         """What became of the alerts of each rule that has raised any, by the rule's id."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return precisions(connection)
 
     def alerts_of(self, incident: Incident) -> tuple[Alert, ...]:
         """The alerts of an incident, in order of the runs that raised them."""
         found: list[Alert] = []
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             for some in log.chunks(incident.alert_ids):
                 found += self._alerts.stored(connection, some)
         return tuple(sorted(found, key=lambda alert: (alert.at, alert.id)))
 
     def similar(self, number: int, *, most: int = MOST) -> tuple[Similar, ...]:
         """The incidents that have most in common with this one, with the reasons."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return similar(connection, _incident(connection, number), most=most)
 
     # The log
 
     def changes(self, number: int) -> tuple[Change, ...]:
         """What was done to the incident of this very number, oldest first."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return log.changes(connection, number=number)
 
     def changes_since(self, sequence: int, *, limit: int | None = BATCH) -> tuple[Change, ...]:
         """The changes with a higher sequence number, over all incidents, in order."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return log.changes(connection, after=sequence, limit=limit)
 
     def last_sequence(self) -> int:
         """The sequence number of the last change, 0 where there is none."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return log.last_sequence(connection)
 
     def cursor(self, name: str) -> int:
         """How far the reader of this name has come; 0 where it has not begun."""
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             return _cursor(connection, name)
 
     def begin_at_the_end(self, name: str) -> None:
         """Let a reader that has not begun pass over all that has happened so far."""
-        with self._alerts.engine.begin() as connection:
+        with self._writing() as connection:
             if not _cursor(connection, name):
                 _set_cursor(connection, name, log.last_sequence(connection))
 
@@ -185,19 +193,23 @@ class IncidentStore:
     ) -> int:
         """Hand the next changes to a reader and move its cursor; how many there were.
 
-        Each change is handled in the transaction that moves the cursor, so that what `handle` writes with the
-        connection is written exactly once. An error of `handle` leaves its change to be handed over again.
-        `handle` must not use the store, which would wait for the transaction.
+        Each change is handled in the transaction that moves the cursor: what `handle` writes with the
+        connection, and what it changes through this store, is done exactly once. An error of `handle` undoes
+        all of that and leaves its change to be handed over again.
         """
-        changes = self.changes_since(self.cursor(name), limit=limit)
         done = 0
-        for change in changes:
-            with self._alerts.engine.begin() as connection:
+        for change in self.changes_since(self.cursor(name), limit=limit):
+            with self._writing() as connection:
                 if _cursor(connection, name) >= change.sequence:
                     continue  # another process was quicker
-                handle(connection, change)
+                self._own.connection = connection
+                try:
+                    handle(connection, change)
+                finally:
+                    self._own.connection = None
                 _set_cursor(connection, name, change.sequence)
             done += 1
+        self.publish()
         return done
 
     def subscribe(self, listener: Listener) -> None:
@@ -214,7 +226,7 @@ class IncidentStore:
     def publish(self) -> None:
         """Tell those who subscribed what has been written since the last time, by whatever process."""
         with self._lock:
-            if self._published is None or self._publishing:
+            if self._published is None or self._publishing or self._own.connection is not None:
                 return
             self._publishing = True
             try:
@@ -274,7 +286,7 @@ class IncidentStore:
                 sa.func.sum(sa.case((link.kind == LinkKind.LINEAGE.value, 1), else_=0)) == 0,
             )
         )
-        with self._alerts.reading() as connection:
+        with self._reading() as connection:
             ids = connection.scalars(query).all()
             alerts = [alert for some in log.chunks(ids) for alert in self._alerts.stored(connection, some)]
         found = _with_lineage(alerts, rules, engine, now)
@@ -285,7 +297,7 @@ class IncidentStore:
         ]
         if not known:
             return ()
-        with self._alerts.engine.begin() as connection:
+        with self._writing() as connection:
             changes = self.add(connection, [alert for alert, _ in known], [each for _, each in known])
         self.publish()
         return changes
@@ -409,7 +421,7 @@ class IncidentStore:
 
     def merge(self, number: int, others: Iterable[int], *, by: str, now: datetime) -> Change:
         """Put other incidents into this one; the change of this one. What was split before may be merged."""
-        with self._alerts.engine.begin() as connection:
+        with self._writing() as connection:
             into = _incident(connection, number)
             gone = {_incident(connection, other).number for other in others} - {into.number}
             if not gone:
@@ -427,7 +439,7 @@ class IncidentStore:
         No alert that comes later joins the two again by itself. UsageError for alerts that are not in it, and
         where none would be left.
         """
-        with self._alerts.engine.begin() as connection:
+        with self._writing() as connection:
             source = _incident(connection, number)
             wanted = _alerts_named(source, alert_ids)
             placing = Placing(connection, self._alerts)
@@ -436,10 +448,28 @@ class IncidentStore:
         self.publish()
         return next(change for change in changes if change.number == made)
 
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """A connection that takes no lock; while a change is handled, the one of its transaction."""
+        if self._own.connection is not None:
+            yield self._own.connection
+            return
+        with self._alerts.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        """A transaction; while a change is handled, that one."""
+        if self._own.connection is not None:
+            yield self._own.connection
+            return
+        with self._alerts.engine.begin() as connection:
+            yield connection
+
     def _change(
         self, number: int, change: Callable[[Incident], Incident], kind: ChangeKind, *, by: str, now: datetime
     ) -> Change | None:
-        with self._alerts.engine.begin() as connection:
+        with self._writing() as connection:
             before = _incident(connection, number)
             stands = log.stands(connection, before.number)
             facts = stands[1] if stands else None
