@@ -162,7 +162,9 @@ def next_number(connection: sa.Connection) -> int:
 
 
 def names_of(incident: Incident) -> set[tuple[str, str]]:
-    """The kinds and values that an incident is found by."""
+    """The kinds and values that an incident is found by; none for one that was merged away."""
+    if incident.merged_into is not None:
+        return set()
     found = {(RULE, rule_id) for rule_id in incident.rule_ids}
     found |= {(LABEL, label.lower()) for label in incident.labels}
     for each in incident.entities:
