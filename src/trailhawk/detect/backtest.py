@@ -148,7 +148,9 @@ def backtest(
     measured = _Measured(engine, frozenset(tables))
 
     def quiet(each: Rule, since: datetime, until: datetime) -> IsQuiet:
-        return engine.activity(each.query, period=each.period, history=TimeRange(since, until)).is_quiet
+        return engine.activity(
+            each.query, period=each.period, history=TimeRange(since, until), frequency=each.frequency
+        ).is_quiet
 
     state = open_state(sqlite_url(folder / "backtest.db"))
     try:

@@ -423,7 +423,9 @@ def _rule_effects(
 
 def _quiet(engine: DuckDBEngine) -> Callable[[Rule, datetime, datetime], IsQuiet]:
     def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
-        return engine.activity(rule.query, period=rule.period, history=TimeRange(start, end)).is_quiet
+        return engine.activity(
+            rule.query, period=rule.period, history=TimeRange(start, end), frequency=rule.frequency
+        ).is_quiet
 
     return quiet
 
