@@ -78,7 +78,8 @@ def test_example(engine: DuckDBEngine, example: Example) -> None:
 
 def test_every_scalar_function_has_an_example() -> None:
     without = [function.name for function in documented() if not function.examples]
-    assert set(without) <= {*AGGREGATES, *WINDOWS}
+    # What an address gives depends on the database; tests of its own write one.
+    assert set(without) <= {*AGGREGATES, *WINDOWS, "geo_info_from_ip_address"}
 
 
 def test_every_function_has_a_page() -> None:

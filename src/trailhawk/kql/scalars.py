@@ -566,8 +566,16 @@ class ScalarBinder:
             ],
             expr,
         )
-        args = [part for pair in zip(conditions, values[:-1], strict=True) for part in pair]
-        return Call(values[-1].type, FUNCTIONS["case"].overloads[0], (*args, values[-1]))
+        args: list[Expr] = []
+        last = values[-1]
+        for condition, value in zip(conditions, values[:-1], strict=True):
+            # What a constant rules out is not even asked for: a function's parameter often chooses so.
+            if not isinstance(condition, Const):
+                args += (condition, value)
+            elif condition.value is True:
+                last = value
+                break
+        return Call(last.type, FUNCTIONS["case"].overloads[0], (*args, last)) if args else last
 
     def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
         typed = [value.type for value in values if not _is_null(value)] or [_T.DYNAMIC]

@@ -23,6 +23,7 @@ _FURTHER = [
         "commands",
         "geo",
         "geo_cells",
+        "geo_ip",
         "hashes",
         "parsing",
         "series",
