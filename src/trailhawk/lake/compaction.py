@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
 from trailhawk.lake.files import opened
-from trailhawk.lake.table import DAY, fitted
+from trailhawk.lake.table import DAY, fitted, picked
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -161,6 +161,7 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     """For each new file its sorted slices. Only the time column is held for all rows."""
     time = delta.table.time_column
     times = {path: _times(delta.file(path), time) for path in paths}
+    repeating = sorted(set.intersection(*(_repeating(delta.file(path)) for path in paths)))
     edges = np.unique(np.sort(np.concatenate(list(times.values())))[::SLICE_ROWS])
     ends = [*edges[1:], None]
     spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
@@ -172,7 +173,7 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     outputs = max(1, -(-sum(map(len, times.values())) // file_rows))
     per_file = -(-len(slices) // outputs)
     for first in range(0, len(slices), per_file):
-        yield (_slice(delta, *each) for each in slices[first : first + per_file])
+        yield (_slice(delta, *each, repeating) for each in slices[first : first + per_file])
 
 
 def _times(path: Path, time: str) -> NDArray[np.datetime64]:
@@ -180,20 +181,43 @@ def _times(path: Path, time: str) -> NDArray[np.datetime64]:
         return np.asarray(file.read([time])[time].to_numpy())
 
 
-def _slice(delta: Delta, start: np.datetime64, end: np.datetime64 | None, paths: Sequence[str]) -> pa.Table:
+def _repeating(path: Path) -> set[str]:
+    """The text columns of a file that stand in it as dictionaries; read so, they take little memory."""
+    with opened(path) as file:
+        if not file.num_row_groups:
+            return set()
+        group = file.metadata.row_group(0)
+        columns = [group.column(place) for place in range(group.num_columns)]
+    return {
+        column.path_in_schema
+        for column in columns
+        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"
+    }
+
+
+def _slice(
+    delta: Delta,
+    start: np.datetime64,
+    end: np.datetime64 | None,
+    paths: Sequence[str],
+    repeating: Sequence[str],
+) -> pa.Table:
     """The rows of files with an event time in [start, end), sorted, in today's schema."""
     import pyarrow as pa
 
     time = delta.table.time_column
-    parts = [part for path in paths for part in _between(delta.file(path), time, start, end)]
-    return pa.concat_tables([fitted(part, delta.table) for part in parts]).sort_by(time)
+    parts = [part for path in paths for part in _between(delta.file(path), time, start, end, repeating)]
+    rows = pa.concat_tables([fitted(part, delta.table) for part in parts]).unify_dictionaries()
+    return picked(rows, np.argsort(rows[time].to_numpy(), kind="stable"))
 
 
-def _between(path: Path, time: str, start: np.datetime64, end: np.datetime64 | None) -> Iterator[pa.Table]:
+def _between(
+    path: Path, time: str, start: np.datetime64, end: np.datetime64 | None, repeating: Sequence[str]
+) -> Iterator[pa.Table]:
     """The rows of a file in [start, end), by row group, so that of a large file little is unpacked."""
     import pyarrow.compute as pc
 
-    with opened(path) as file:
+    with opened(path, dictionaries=repeating) as file:
         place = file.schema_arrow.names.index(time)
         for group in range(file.num_row_groups):
             bounds = file.metadata.row_group(group).column(place).statistics

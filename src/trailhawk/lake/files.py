@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,13 +25,14 @@ class DamagedFileError(LakeError):
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[pq.ParquetFile]:
-    """A data file for reading; what goes wrong in reading it comes as DamagedFileError."""
+def opened(path: Path | str, *, dictionaries: Sequence[str] = ()) -> Iterator[pq.ParquetFile]:
+    """A data file for reading, some text columns as dictionaries; what goes wrong in reading it comes as
+    DamagedFileError."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, read_dictionary=list(dictionaries)) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(path, error) from error

@@ -78,14 +78,14 @@ def trimmed(rows: pa.Table) -> pa.Table:
     for name in rows.column_names:
         column = whole(rows[name])
         if pa.types.is_dictionary(column.type):
-            codes = column.indices.to_numpy()
-            counts = np.bincount(codes, minlength=len(column.dictionary))
+            counts = np.bincount(column.indices.drop_null().to_numpy(), minlength=len(column.dictionary))
             used = np.flatnonzero(counts)
             if len(used) < len(counts):
                 fresh = np.zeros(len(counts), np.int32)
                 fresh[used] = np.arange(len(used), dtype=np.int32)
+                codes = pa.array(fresh).take(column.indices)
                 values = column.dictionary.take(pa.array(used))
-                column = pa.DictionaryArray.from_arrays(pa.array(fresh[codes]), values)
+                column = pa.DictionaryArray.from_arrays(codes, values)
         columns[name] = column
     return pa.table(columns)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
@@ -34,8 +34,6 @@ _SECOND: Final = len("2026-03-01T09:30:00Z")
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("1970-01-01", "us"), np.datetime64("2201-01-01", "us")
 _ABSENT = Raw(b"")
 _NO_ROWS: Final = np.zeros(0, bool)
-_NULL_BYTES: Final = len("null")  # a shorter value, or another of this length, has no members
-_WORD: Final = str | Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 Mask = NDArray[np.bool_]
 
@@ -125,10 +123,10 @@ class Direct:
         goods: list[Mask] = []
         kept: list[int] = []
         rests: dict[int, dict[str, object]] = {}
-        sides = [_Seen(inner) for inner in self._inner]
+        inner = [_Seen(each) for each in self._inner]
         for start in range(0, len(records), PIECE):
             part = records[start : start + PIECE]
-            places, piece, good = self._piece(part, len(kept), rests, sides)
+            places, piece, good = self._piece(part, len(kept), rests, inner)
             if piece is not None:
                 pieces.append(piece)
                 goods.append(good)
@@ -138,7 +136,7 @@ class Direct:
         table, good = pa.concat_tables(pieces), np.concatenate(goods)
         try:
             columns = dict(zip(table.column_names, table.columns, strict=True))
-            for seen in sides:
+            for seen in inner:
                 made, readable = seen.columns(rests)
                 columns |= made
                 good &= readable
@@ -163,11 +161,11 @@ class Direct:
         records: Sequence[bytes],
         before: int,
         rests: dict[int, dict[str, object]],
-        sides: Sequence[_Seen],
+        inner: Sequence[_Seen],
     ) -> tuple[list[int], pa.Table | None, Mask]:
         """The rows of some records, the places of these, as far as they can be read, and which to keep.
 
-        `before` rows were read before. Of the sides only the numbers are taken here.
+        `before` rows were read before. The members whose values repeat are only gathered here.
         """
         import pyarrow as pa
 
@@ -179,12 +177,11 @@ class Direct:
             columns, good = self._columns(members)
             beyond_columns: dict[int, dict[str, object]] = {}
             for member in self._layout.rest:
-                if member in members:
-                    _add_rest(member, members[member], before, beyond_columns)
+                _add_rest(member, members[member], before, beyond_columns)
         except ValueError:  # text that is not UTF-8, a day that no month has
             return [], None, _NO_ROWS
         rests.update(beyond_columns)
-        for seen in sides:
+        for seen in inner:
             seen.add(members[seen.member])
         texts = records if len(places) == len(records) else [records[place] for place in places]
         hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
@@ -348,38 +345,22 @@ def _constant(text: str, rows: int) -> pa.Array:
 
 
 class _Nested:
-    """A tree of members that are text (or null), as a struct, and back to columns.
+    """A tree of members that are text (or null), as a struct, and back to columns."""
 
-    `leaf` is the type of the members; a struct that is not `closed` may have more of them.
-    """
-
-    def __init__(self, names: Mapping[tuple[str, ...], str], *, leaf: Any = str, closed: bool = True) -> None:
+    def __init__(self, names: Mapping[tuple[str, ...], str]) -> None:
         self._leaves = {path[0]: name for path, name in names.items() if len(path) == 1}
         below: dict[str, dict[tuple[str, ...], str]] = {}
         for path, name in names.items():
             if len(path) > 1:
                 below.setdefault(path[0], {})[path[1:]] = name
-        self._below = {member: _Nested(inner, leaf=leaf, closed=closed) for member, inner in below.items()}
-        types = [leaf | None] * len(self._leaves) + [inner.type | None for inner in self._below.values()]
-        # Members may have names that no attribute can have.
-        fields = [(f"member{place}", kind, None) for place, kind in enumerate(types)]
-        self.type: Any = msgspec.defstruct(
-            "Nested",
-            fields,
-            gc=False,
-            forbid_unknown_fields=closed,
-            rename={field[0]: member for field, member in zip(fields, self.members, strict=True)},
-        )
+        self._below = {member: _Nested(inner) for member, inner in below.items()}
+        fields: list[tuple[str, Any, Any]] = [(member, str | None, None) for member in self._leaves]
+        fields += [(member, inner.type | None, None) for member, inner in self._below.items()]
+        self.type: Any = msgspec.defstruct("Nested", fields, gc=False, forbid_unknown_fields=True)
         self._none = self.type()
 
-    @property
-    def members(self) -> list[str]:
-        return [*self._leaves, *self._below]
-
-    def columns(self, values: Sequence[Any], found: dict[str, Sequence[Any]]) -> None:
+    def columns(self, values: Sequence[Any], found: dict[str, Sequence[str | None]]) -> None:
         """Add the leaves of the values (None for a whole one that is absent) by column name."""
-        if not values:
-            values = (self._none,)
         members = list(
             zip(*(astuple(self._none if value is None else value) for value in values), strict=True)
         )

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Protocol, cast
 
-BLOCK_BYTES = 32 * 1024 * 1024
+BLOCK_BYTES = 8 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _READ_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 128 * 1024
