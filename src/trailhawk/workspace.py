@@ -59,8 +59,8 @@ if TYPE_CHECKING:
     from trailhawk.engine.transform import RowTransform
     from trailhawk.incidents.case import Case
     from trailhawk.incidents.entity import EntityPage
-    from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.feedback import Proposal
+    from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
     from trailhawk.kql.operators.external import ExternalFile, ReadExternal
@@ -72,8 +72,15 @@ if TYPE_CHECKING:
     from trailhawk.lake.status import DayState
     from trailhawk.lake.storage import S3
     from trailhawk.lake.table import DataFile, Found
+    from trailhawk.respond.automation import Rule as AutomationRule
+    from trailhawk.respond.automation_file import AutomationError
+    from trailhawk.respond.automation_runs import Run as AutomationRun
+    from trailhawk.respond.automator import Automator
+    from trailhawk.respond.containment import Containment
     from trailhawk.respond.notifier import Notifier
     from trailhawk.respond.outbox import Outbox
+    from trailhawk.respond.playbook import Playbooks
+    from trailhawk.respond.player import Player
     from trailhawk.settings import Settings
     from trailhawk.sources import Source
 
@@ -198,14 +205,16 @@ class Workspace:
     def engine(self) -> DuckDBEngine:
         return self._engine()
 
-    def _engine(self, *, threads: int | None = None, few_rows: bool = False) -> DuckDBEngine:
+    def _engine(
+        self, *, threads: int | None = None, few_rows: bool = False, seconds: float = 600.0
+    ) -> DuckDBEngine:
         from trailhawk.engine.duckdb import DuckDBEngine, Limits
 
         return DuckDBEngine(
             _Tables(self),
             relations=_Relations(self),
             functions=self.functions,
-            limits=Limits(threads=threads, few_rows=few_rows),
+            limits=Limits(threads=threads, few_rows=few_rows, seconds=seconds),
             temporary=self.home / "temporary",
             external=self._external,
         )
@@ -325,6 +334,88 @@ class Workspace:
             story=lambda incident: self.report(incident.number).story,
             templates=self.home / "templates",
         )
+
+    @cached_property
+    def playbooks(self) -> Playbooks:
+        """The package's playbooks, and the user's in the home's `playbooks` folder."""
+        from trailhawk.respond.playbook import Playbooks
+
+        return Playbooks(self.home / "playbooks")
+
+    @cached_property
+    def player(self) -> Player:
+        """Runs playbooks; in AWS with the credentials of `[respond.aws]`."""
+        from trailhawk.respond.channel import channels
+        from trailhawk.respond.playbook_runs import PlaybookRuns
+        from trailhawk.respond.player import Player
+
+        known = channels(self.settings.notify) if self.settings.notify else ()
+
+        def ask(text: str, given: Mapping[str, object]) -> Result:
+            return self._step_engine.query(text, now=self.clock(), parameters=given)
+
+        return Player(
+            PlaybookRuns(self.alerts.engine),
+            incidents=self.incidents,
+            alerts=self.alerts,
+            outbox=self.outbox,
+            channels=lambda: known,
+            watchlists=self.watchlists,
+            ask=ask,
+            containment=lambda: self._containment,
+            clock=self.clock,
+        )
+
+    @cached_property
+    def _step_engine(self) -> DuckDBEngine:
+        from trailhawk.respond.playbook import STEP_SECONDS
+
+        return self._engine(seconds=STEP_SECONDS)
+
+    @cached_property
+    def _containment(self) -> Containment:
+        from trailhawk.respond.containment import Containment, ResponseSettings
+
+        section = self.settings.respond.get("aws")
+        settings = ResponseSettings() if section is None else ResponseSettings.read(section)
+        return Containment(settings, clock=self.clock)
+
+    def automation_rules(
+        self, *, fault: Callable[[AutomationError], None] | None = None
+    ) -> tuple[AutomationRule, ...]:
+        """The automation rules of the home's folder `automation`, in the order in which they run."""
+        from trailhawk.respond.automation_file import load_rules
+
+        return load_rules(self.home / "automation", fault=fault)
+
+    def automator(self, *, fault: Callable[[AutomationError], None]) -> Automator:
+        """Runs the automation rules; `fault` is told of files that hold none."""
+        from trailhawk.respond.automation_runs import AutomationRuns
+        from trailhawk.respond.automator import Automator
+
+        return Automator(
+            AutomationRuns(self.alerts.engine),
+            incidents=self.incidents,
+            alerts=self.alerts,
+            rules=lambda: self.automation_rules(fault=fault),
+            playbooks=self.playbooks,
+            player=self.player,
+            clock=self.clock,
+        )
+
+    def run_automation(self, automator: Automator) -> list[AutomationRun]:
+        """Run the automation rules that are for what has happened since; their runs, told to SentinelHealth
+        as well."""
+        from trailhawk.connectors.sentinel_health import append
+        from trailhawk.respond.automator import health
+
+        done: list[AutomationRun] = []
+        automator.collect()
+        automator.work(done.append)
+        if done:
+            append(self.lake.apart(), [row for run in done for row in health(run)], now=self.clock())
+            self.export()
+        return done
 
     # What it does
 
@@ -912,8 +1003,9 @@ class Workspace:
 
     @cached_property
     def _rule_engine(self) -> DuckDBEngine:
-        """Many small queries: side by side with one thread each they take half the time."""
-        return self._engine(threads=1, few_rows=True)
+        """Many small queries: side by side with one thread each they take half the time. The process has
+        rows of its own beside DuckDB's; together they stay below 4 GiB."""
+        return self._engine(threads=1, few_rows=True, most_memory=5 << 29)
 
     def _history_tables(self) -> list[str]:
         """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history."""
