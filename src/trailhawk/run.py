@@ -176,6 +176,17 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
     if notifier is not None:
         notifier.begin()
 
+    automator = workspace.automator(
+        fault=lambda error: say("warning", "automation", f"{error}; it is left out")
+    )
+    automator.begin()
+
+    def automation() -> None:
+        for run in workspace.run_automation(automator):
+            level = "warning" if run.error else "info"
+            said = f"'{run.rule}' ran{f': {run.error}' if run.error else ''}"
+            say(level, "automation", said, run=run.id, incident=run.number)
+
     def status() -> None:
         for connector in connectors:
             state = connector.state()
@@ -198,6 +209,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         Job("health", every(settings.health_seconds, health)),
         Job("status", later(status_seconds, status)),
         *([Job("notify", every(settings.notify_seconds, notify))] if notifier is not None else []),
+        Job("automation", every(settings.automation_seconds, automation)),
         *([Job("canary", canary_work)] if settings.canary_seconds else []),
     ]
 

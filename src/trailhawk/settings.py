@@ -189,10 +189,10 @@ class StateSettings:
 class RunSettings:
     """`[run]`: how often the one process does what, and how long it may take to end.
 
-    All in seconds. `rules`, `compact`, `health` and `notify` are waits between two rounds, `sweep` that
-    between two rounds of retention and clearing away, `canary` that between two times that every rule's
-    canary is sent (0: never). `drain` bounds the end: what is not done by then is left, and is brought again
-    at the next start.
+    All in seconds. `rules`, `compact`, `health`, `notify` and `automation` are waits between two rounds,
+    `sweep` that between two rounds of retention and clearing away, `canary` that between two times that every
+    rule's canary is sent (0: never). `drain` bounds the end: what is not done by then is left, and is brought
+    again at the next start.
     """
 
     rules_seconds: int = 30
@@ -201,6 +201,7 @@ class RunSettings:
     sweep_seconds: int = 3600
     canary_seconds: int = 0
     notify_seconds: int = 10
+    automation_seconds: int = 10
     drain_seconds: int = 60
 
     @classmethod
@@ -212,6 +213,7 @@ class RunSettings:
             sweep_seconds=section.number("sweep_seconds", 3600, least=1, most=604_800),
             canary_seconds=section.number("canary_seconds", 0, most=2_592_000),
             notify_seconds=section.number("notify_seconds", 10, least=1, most=3600),
+            automation_seconds=section.number("automation_seconds", 10, least=1, most=3600),
             drain_seconds=section.number("drain_seconds", 60, least=1, most=3600),
         )
         section.end()
@@ -230,13 +232,15 @@ class Settings:
     """`[connectors.NAME]` by name, not read yet: their keys depend on the type, see `connectors.config`."""
     notify: Mapping[str, Section] = field(default_factory=dict)
     """`[notify.channels.NAME]` by name, not read yet: see `respond.channel`."""
+    respond: Mapping[str, Section] = field(default_factory=dict)
+    """`[respond.aws]` by the name aws, not read yet: see `respond.containment`."""
 
 
 def settings(home: Path) -> Settings:
     """The settings of a home, the defaults where it has no file. SettingsError where the file is wrong."""
     file = home / FILE_NAME
     whole = Section(file, "", _values(file))
-    notify = whole.section("notify")
+    notify, respond = whole.section("notify"), whole.section("respond")
     found = Settings(
         externaldata=ExternalDataSettings.read(whole.section("externaldata")),
         lake=LakeSettings.read(whole.section("lake")),
@@ -244,8 +248,10 @@ def settings(home: Path) -> Settings:
         run=RunSettings.read(whole.section("run")),
         connectors=whole.section("connectors").sections(),
         notify=notify.section("channels").sections(),
+        respond={"aws": respond.section("aws")} if "aws" in respond.names() else {},
     )
     notify.end()
+    respond.end()
     whole.end()
     return found
 

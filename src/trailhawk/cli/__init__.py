@@ -39,6 +39,8 @@ COMMANDS = (
     "lineage",
     "posture",
     "notify",
+    "automation",
+    "playbook",
     "simulate",
     "demo",
 )

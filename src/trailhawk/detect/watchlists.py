@@ -179,6 +179,11 @@ ALIASES = Table(
 )
 
 
+def is_alias(text: str) -> bool:
+    """Whether a watchlist can have this alias."""
+    return _ALIAS.fullmatch(text) is not None
+
+
 class WatchlistStore:
     """The watchlists in the state database."""
 
@@ -204,6 +209,43 @@ class WatchlistStore:
             known = None if latest is None else latest.key
             sheet = read_csv(content, source=path.name, key=key, known_key=known)
             return self._write(connection, alias, sheet, source=path.name, now=now)
+
+    def add(
+        self,
+        alias: str,
+        keys: Iterable[str],
+        *,
+        column: str,
+        values: Mapping[str, str],
+        source: str,
+        now: datetime,
+    ) -> int:
+        """Put keys on a watchlist that it lacks; how many there were. One that is not there is made, with
+        this column as its search key and one for each of `values`.
+
+        `values` go into the columns of these names, where the watchlist has them. UsageError beyond the
+        bounds of a watchlist's file.
+        """
+        if not is_alias(alias):
+            raise UsageError(f"'{alias}' is no alias")
+        with self.engine.begin() as connection:
+            latest = self._latest(connection, alias)
+            columns = (column, *values) if latest is None else latest.columns
+            key = column if latest is None else latest.key
+            items = () if latest is None else self._items(connection, alias, latest.version)
+            known = {item.key for item in items}
+            fresh = [each for each in dict.fromkeys(keys) if each and each not in known]
+            if not fresh:
+                return 0
+            rows = [tuple(item.values.get(name, "") for name in columns) for item in items]
+            for each in fresh:
+                filled = {**values, key: each}
+                rows.append(tuple(filled.get(name, "") for name in columns))
+            longest = max(sum(len(value) + 3 for value in row) for row in rows)
+            if longest > MAX_LINE or sum(len(value) + 3 for row in rows for value in row) > MAX_BYTES:
+                raise UsageError(f"the watchlist '{alias}' would be longer than it may be")
+            self._write(connection, alias, Sheet(tuple(columns), key, tuple(rows)), source=source, now=now)
+        return len(fresh)
 
     def _write(
         self, connection: sa.Connection, alias: str, sheet: Sheet, *, source: str, now: datetime

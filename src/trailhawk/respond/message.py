@@ -79,6 +79,28 @@ def message(
     )
 
 
+def filled(template: str, context: Mapping[str, object], *, line: bool = False) -> str:
+    """A text of a playbook with its places filled in, as text that no terminal acts on; with `line` on one
+    line. UsageError where the template is wrong, or names what there is not."""
+    from jinja2 import TemplateError
+
+    try:
+        text = _environment("subject.txt" if line else "body.txt").from_string(template).render(context)
+    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        raise UsageError(f"the text cannot be filled in: {error}") from None
+    return (" ".join(text.split()) if line else text.strip())[:MOST_TEXT]
+
+
+def check_template(template: str) -> None:
+    """UsageError for what is no template."""
+    from jinja2 import TemplateSyntaxError
+
+    try:
+        _environment("body.txt").parse(template)
+    except TemplateSyntaxError as error:
+        raise UsageError(f"no template: {error}") from None
+
+
 def one_line(text: str) -> str:
     """Text for a mail header: one line, nothing that a mail program would act on."""
     return _visible(" ".join(text.split()))

@@ -35,7 +35,7 @@ _notices = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
     sa.Column("channel", sa.String, nullable=False),
     sa.Column("number", sa.Integer, nullable=False),
-    sa.Column("sequence", sa.Integer, nullable=False),
+    sa.Column("sequence", sa.BigInteger, nullable=False),
     sa.Column("occasion", sa.String, nullable=False),
     sa.Column("said", sa.String, nullable=False),
     sa.Column("at", Moment, nullable=False),
@@ -131,6 +131,40 @@ class Outbox:
                 delivery=str(uuid.uuid5(_NAMESPACE, f"{channel.name}\n{change.sequence}")),
             )
         )
+
+    def tell(
+        self, channel: Channel, number: int, said: str, *, occasion: str, key: str, now: datetime
+    ) -> bool:
+        """Write down that a channel is to be told something that is no change of an incident.
+
+        `key` says what it is: the same is written once, and whether it was is what comes back.
+        """
+        delivery = uuid.uuid5(_NAMESPACE, f"{channel.name}\n{key}")
+        # Numbers below zero are beside those of the incidents' log; 62 bits of an id, so that none is there
+        # twice.
+        sequence = -(delivery.int >> 66) - 1
+        due = now if not channel.digest_hours else _next(now, channel.digest_hours)
+        known = sa.select(_notices.c.id).where(
+            _notices.c.channel == channel.name, _notices.c.sequence == sequence
+        )
+        with self._engine.begin() as connection:
+            if connection.execute(known).first() is not None:
+                return False
+            connection.execute(
+                sa.insert(_notices).values(
+                    channel=channel.name,
+                    number=number,
+                    sequence=sequence,
+                    occasion=occasion,
+                    said=said[:2_000],
+                    at=now,
+                    due_at=due,
+                    state=State.WAITING.value,
+                    tries=0,
+                    delivery=str(delivery),
+                )
+            )
+        return True
 
     def left(self, now: datetime) -> int:
         """Put back what processes that ended had begun to send; how many notices."""

@@ -1,0 +1,379 @@
+"""Containment against moto's real HTTP server: done, seen there, taken back, seen there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import boto3
+import pytest
+
+from trailhawk.connectors.config import Access
+from trailhawk.detect.entities import (
+    AWS_ACCESS_KEY,
+    AWS_BUCKET,
+    AWS_INSTANCE,
+    AWS_PRINCIPAL,
+    AWS_SESSION,
+    entity,
+)
+from trailhawk.errors import UsageError
+from trailhawk.respond.containment import (
+    ACTIONS,
+    Containment,
+    ContainmentError,
+    Done,
+    ResponseSettings,
+    Target,
+    permissions,
+    target,
+    targets,
+)
+from trailhawk.settings import Section, SettingsError
+
+pytest.importorskip("moto.server")
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+REGION = "eu-west-1"
+ACCOUNT = "123456789012"
+"""The account of moto."""
+
+
+def post(address: str, content: str = "") -> None:
+    kind = {"Content-Type": "text/plain"}
+    with urlopen(Request(address, content.encode(), kind, method="POST")):
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+class Cloud:
+    """AWS as its owner sees it."""
+
+    def __init__(self, address: str) -> None:
+        self.access = Access(region=REGION, endpoint_url=address)
+        self.iam: Any = self.client("iam")
+        self.ec2: Any = self.client("ec2")
+        self.s3: Any = self.client("s3")
+
+    def client(self, name: str) -> Any:
+        return boto3.client(  # type: ignore[call-overload]  # settings by name
+            name, endpoint_url=self.access.endpoint_url, region_name=REGION
+        )
+
+    def role(self, name: str, path: str = "/") -> None:
+        self.iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument="{}")
+
+    def instance(self) -> tuple[str, str]:
+        made = self.ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"][0]
+        return made["InstanceId"], made["VpcId"]
+
+    def described(self, instance: str) -> Any:
+        return self.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+
+    def containment(self, *groups: str) -> Containment:
+        return Containment(ResponseSettings(self.access, isolation_security_groups=groups), clock=lambda: AT)
+
+
+@pytest.fixture
+def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    post(f"{server}/moto-api/reset")
+    return Cloud(server)
+
+
+@pytest.fixture
+def limited(server: str, aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], None]]:
+    """Signs in a user with this policy; from then on moto checks rights."""
+
+    def sign_in(policy: object) -> None:
+        aws.iam.create_user(UserName="responder")
+        document = json.dumps(policy)
+        aws.iam.put_user_policy(UserName="responder", PolicyName="p", PolicyDocument=document)
+        key = aws.iam.create_access_key(UserName="responder")["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        post(f"{server}/moto-api/reset-auth", "0")
+
+    yield sign_in
+    post(f"{server}/moto-api/reset-auth", "inf")
+
+
+def policies(aws: Cloud, role: str) -> dict[str, Any]:
+    names = aws.iam.list_role_policies(RoleName=role)["PolicyNames"]
+    return {name: aws.iam.get_role_policy(RoleName=role, PolicyName=name)["PolicyDocument"] for name in names}
+
+
+def do(containment: Containment, action: str, name: str) -> Done:
+    return containment.apply(containment.plan(action, Target(name)))
+
+
+# --- each action -------------------------------------------------------------------------------------------
+
+
+def test_sessions_of_a_role_are_revoked_and_given_back(aws: Cloud) -> None:
+    aws.role("app", path="/team/")
+    containment = aws.containment()
+    plan = containment.plan("revoke-role-sessions", Target("app", ACCOUNT))
+    assert policies(aws, "app") == {}  # a plan changes nothing
+    (call,) = plan.calls
+    assert (call.service, call.operation) == ("iam", "put_role_policy")
+    done = containment.apply(plan)
+    (document,) = policies(aws, "app").values()
+    assert document["Statement"] == [
+        {
+            "Effect": "Deny",
+            "Action": ["*"],
+            "Resource": ["*"],
+            "Condition": {"DateLessThan": {"aws:TokenIssueTime": "2026-03-01T12:00:00Z"}},
+        }
+    ]
+    containment.undo(done)
+    assert policies(aws, "app") == {}
+
+
+def test_an_older_revocation_comes_back_as_it_was(aws: Cloud) -> None:
+    aws.role("app")
+    older = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]}
+    aws.iam.put_role_policy(
+        RoleName="app", PolicyName="AWSRevokeOlderSessions", PolicyDocument=json.dumps(older)
+    )
+    containment = aws.containment()
+    done = do(containment, "revoke-role-sessions", "app")
+    assert policies(aws, "app")["AWSRevokeOlderSessions"] != older
+    containment.undo(done)
+    assert policies(aws, "app") == {"AWSRevokeOlderSessions": older}
+
+
+def test_what_somebody_changed_since_is_left_alone(aws: Cloud) -> None:
+    aws.role("app")
+    containment = aws.containment()
+    done = do(containment, "revoke-role-sessions", "app")
+    theirs = {"Version": "2012-10-17", "Statement": [{"Effect": "Deny", "Action": "s3:*", "Resource": "*"}]}
+    aws.iam.put_role_policy(
+        RoleName="app", PolicyName="AWSRevokeOlderSessions", PolicyDocument=json.dumps(theirs)
+    )
+    with pytest.raises(ContainmentError, match="changed by somebody since"):
+        containment.undo(done)
+    assert policies(aws, "app") == {"AWSRevokeOlderSessions": theirs}
+
+
+def test_a_key_is_turned_off_and_on_again(aws: Cloud) -> None:
+    aws.iam.create_user(UserName="ann")
+    key = aws.iam.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"]
+    aws.iam.create_access_key(UserName="ann")
+    containment = aws.containment()
+    done = do(containment, "deactivate-access-key", key)
+    states = {
+        each["AccessKeyId"]: each["Status"]
+        for each in aws.iam.list_access_keys(UserName="ann")["AccessKeyMetadata"]
+    }
+    assert states.pop(key) == "Inactive"
+    assert set(states.values()) == {"Active"}
+    again = containment.plan("deactivate-access-key", Target(key))
+    assert (again.calls, again.undo) == ((), ())
+    assert "as it was" in containment.undo(done)
+    assert "as it did before" in containment.undo(done)
+    keys = aws.iam.list_access_keys(UserName="ann")["AccessKeyMetadata"]
+    assert {each["Status"] for each in keys} == {"Active"}
+
+
+def test_a_user_is_denied_everything_and_let_in_again(aws: Cloud) -> None:
+    aws.iam.create_user(UserName="ann")
+    containment = aws.containment()
+    done = do(containment, "deny-user", "ann")
+    (name,) = aws.iam.list_user_policies(UserName="ann")["PolicyNames"]
+    document = aws.iam.get_user_policy(UserName="ann", PolicyName=name)["PolicyDocument"]
+    assert document["Statement"] == [{"Effect": "Deny", "Action": ["*"], "Resource": ["*"]}]
+    containment.undo(done)
+    assert aws.iam.list_user_policies(UserName="ann")["PolicyNames"] == []
+
+
+BLOCKED = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
+
+
+@pytest.mark.parametrize("before", [None, {**BLOCKED, "BlockPublicPolicy": False}])
+def test_a_bucket_is_closed_and_opened_as_far_as_it_was(aws: Cloud, before: dict[str, bool] | None) -> None:
+    aws.s3.create_bucket(Bucket="files", CreateBucketConfiguration={"LocationConstraint": REGION})
+    if before is None:
+        aws.s3.delete_public_access_block(Bucket="files")
+    else:
+        aws.s3.put_public_access_block(Bucket="files", PublicAccessBlockConfiguration=before)
+    containment = aws.containment()
+    done = do(containment, "block-public-access", "files")
+    found = aws.s3.get_public_access_block(Bucket="files")["PublicAccessBlockConfiguration"]
+    assert found == BLOCKED
+    containment.undo(done)
+    if before is None:
+        with pytest.raises(aws.s3.exceptions.ClientError, match="NoSuchPublicAccessBlockConfiguration"):
+            aws.s3.get_public_access_block(Bucket="files")
+    else:
+        assert aws.s3.get_public_access_block(Bucket="files")["PublicAccessBlockConfiguration"] == before
+
+
+def test_an_instance_asks_for_tokens_and_no_longer(aws: Cloud) -> None:
+    instance, _ = aws.instance()
+    aws.ec2.modify_instance_metadata_options(
+        InstanceId=instance, HttpTokens="optional", HttpPutResponseHopLimit=3, HttpEndpoint="enabled"
+    )
+    before = aws.described(instance)["MetadataOptions"]
+    containment = aws.containment()
+    done = do(containment, "require-imdsv2", instance)
+    options = aws.described(instance)["MetadataOptions"]
+    assert (options["HttpTokens"], options["HttpPutResponseHopLimit"]) == ("required", 1)
+    assert options["HttpEndpoint"] == "enabled"
+    containment.undo(done)
+    assert aws.described(instance)["MetadataOptions"] == before
+
+
+def test_an_instance_is_isolated_and_connected_again(aws: Cloud) -> None:
+    instance, vpc = aws.instance()
+    group = aws.ec2.create_security_group(GroupName="isolation", Description="nothing", VpcId=vpc)["GroupId"]
+    other_vpc = aws.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
+    other = aws.ec2.create_security_group(GroupName="other", Description="x", VpcId=other_vpc)["GroupId"]
+
+    def groups() -> list[list[str]]:
+        interfaces = aws.described(instance)["NetworkInterfaces"]
+        return [[each["GroupId"] for each in one["Groups"]] for one in interfaces]
+
+    before = groups()
+    containment = aws.containment(other, group)  # the one of the instance's VPC is taken
+    done = do(containment, "isolate-instance", instance)
+    assert groups() == [[group]]
+    containment.undo(done)
+    assert groups() == before
+    with pytest.raises(ContainmentError, match="none of the isolation security groups is in"):
+        aws.containment(other).plan("isolate-instance", Target(instance))
+    with pytest.raises(ContainmentError, match="no security group to isolate with"):
+        aws.containment().plan("isolate-instance", Target(instance))
+
+
+# --- what is refused ---------------------------------------------------------------------------------------
+
+
+def test_a_thing_of_another_account_is_left_alone(aws: Cloud) -> None:
+    aws.role("app")  # ours has the same name
+    with pytest.raises(ContainmentError, match=f"of account 999988887777, our credentials are of {ACCOUNT}"):
+        aws.containment().plan("revoke-role-sessions", Target("app", "999988887777"))
+
+
+@pytest.mark.parametrize("name", ["app; rm -rf /", "../app", "app\n", "a" * 129, "", "{{ 7 * 7 }}", "*"])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_name_that_is_none_goes_nowhere(aws: Cloud, action: str, name: str) -> None:
+    with pytest.raises(ContainmentError, match="is none of"):
+        aws.containment().plan(action, Target(name))
+    with pytest.raises(UsageError, match="is none of"):
+        target(action, name)
+
+
+def test_faults_of_aws_are_told(aws: Cloud) -> None:
+    aws.role("aws-made", path="/aws-service-role/ec2.amazonaws.com/")
+    containment = aws.containment()
+    with pytest.raises(ContainmentError, match="NoSuchEntity"):
+        containment.plan("revoke-role-sessions", Target("nobody"))
+    with pytest.raises(ContainmentError, match="linked to a service"):
+        containment.plan("revoke-role-sessions", Target("aws-made"))
+    with pytest.raises(ContainmentError, match="NoSuchEntity"):
+        containment.plan("deactivate-access-key", Target("AKIAIOSFODNN7EXAMPLE"))
+    with pytest.raises(ContainmentError, match="NoSuchEntity"):
+        containment.plan("deny-user", Target("nobody"))
+    with pytest.raises(ContainmentError, match="InvalidInstanceID"):
+        containment.plan("require-imdsv2", Target("i-0123456789abcdef0"))
+
+
+def test_targets_are_found_among_entities() -> None:
+    found = [
+        entity(AWS_PRINCIPAL, Arn="arn:aws:iam::111122223333:role/team/app"),
+        entity(AWS_SESSION, Id="AROA:i-1", Arn="arn:aws:sts::111122223333:assumed-role/other/i-1"),
+        entity(AWS_PRINCIPAL, Arn="arn:aws:iam::111122223333:user/ann"),
+        entity(AWS_PRINCIPAL, Arn="arn:aws:iam::111122223333:root"),
+        entity(AWS_ACCESS_KEY, Id="AKIAIOSFODNN7EXAMPLE"),
+        entity(AWS_ACCESS_KEY, Id="ASIAIOSFODNN7EXAMPLE"),
+        entity(AWS_BUCKET, Name="files"),
+        entity(AWS_INSTANCE, Id="i-0123456789abcdef0"),
+    ]
+    by_action = {action: [each.name for each in targets(action, found)] for action in ACTIONS}
+    assert by_action == {
+        "revoke-role-sessions": ["app", "other"],
+        "deactivate-access-key": ["AKIAIOSFODNN7EXAMPLE"],
+        "deny-user": ["ann"],
+        "block-public-access": ["files"],
+        "require-imdsv2": ["i-0123456789abcdef0"],
+        "isolate-instance": ["i-0123456789abcdef0"],
+    }
+    assert targets("revoke-role-sessions", found)[0].account == "111122223333"
+
+
+# --- rights ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("action", ["revoke-role-sessions", "deactivate-access-key", "deny-user"])
+def test_the_printed_policy_is_enough(aws: Cloud, limited: Callable[[object], None], action: str) -> None:
+    aws.role("app")
+    aws.iam.create_user(UserName="ann")
+    key = aws.iam.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"]
+    name = {"revoke-role-sessions": "app", "deactivate-access-key": key, "deny-user": "ann"}[action]
+    policy = permissions([action])
+    if action != "revoke-role-sessions":
+        for statement in policy["Statement"]:
+            statement["Resource"] = "*"  # moto knows the ARN of a role, not of a user
+    limited(policy)
+    containment = aws.containment()
+    done = do(containment, action, name)
+    assert "as it was" in containment.undo(done)
+
+
+def test_without_the_rights_aws_says_which(aws: Cloud, limited: Callable[[object], None]) -> None:
+    aws.role("app")
+    limited(permissions(["deny-user"]))
+    with pytest.raises(ContainmentError, match=r"AccessDenied.*iam:GetRole"):
+        aws.containment().plan("revoke-role-sessions", Target("app"))
+
+
+def test_the_policy_names_no_wildcard_of_actions() -> None:
+    for statement in permissions(ACTIONS)["Statement"]:
+        assert all("*" not in right for right in statement["Action"])
+        assert statement["Resource"] != "*" or all(
+            right.split(":")[1].startswith(("Describe", "Get")) for right in statement["Action"]
+        )
+
+
+def test_settings() -> None:
+    def read(**values: object) -> ResponseSettings:
+        return ResponseSettings.read(Section(Path("trailhawk.toml"), "respond.aws", values))
+
+    found = read(
+        role_arn="arn:aws:iam::111122223333:role/responder",
+        external_id="x",
+        allow_without_approval=["deny-user"],
+        isolation_security_groups=["sg-0123456789abcdef0"],
+    )
+    assert found.allow_without_approval == {"deny-user"}
+    assert found.access.role_arn.endswith("responder")
+    with pytest.raises(SettingsError, match=r"respond\.aws\.allow_without_approval has 'delete-all'"):
+        read(allow_without_approval=["delete-all"])
+    with pytest.raises(SettingsError, match="isolation_security_groups has 'default'"):
+        read(isolation_security_groups=["default"])
+    with pytest.raises(SettingsError, match="no setting"):
+        read(allow="x")
