@@ -191,7 +191,13 @@ def append(lake: Lake, records: Sequence[Record], *, now: dt.datetime) -> None:
         return
     delta = lake.delta(SENTINEL_HEALTH.name)
     delta.create()
-    delta.commit(delta.stage(_rows(records, now)))
+    staged = delta.stage(_rows(records, now))
+    while True:
+        try:
+            delta.commit(staged)
+        except ConflictError:
+            continue  # a newer version of Trailhawk has given the table columns meanwhile
+        return
 
 
 def latest(lake: Lake) -> dict[str, list[dict[str, Any]]]:

@@ -121,7 +121,9 @@ def _tier(rows: int) -> int:
 
 def compact(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int = FILE_ROWS) -> bool:
     """Rewrite files of one event day, as of the state last looked at; False where another process rewrote
-    something in the same moment. A new file holds about `file_rows` rows."""
+    something in the same moment. A new file holds about `file_rows` rows, in today's schema; a path that was
+    promoted since one of the files was written is left out, and read from its JSON text."""
+    delta.widen()
     staged: list[Staged] = []
     try:
         staged += (delta.stage_sorted(slices, day) for slices in _outputs(delta, paths, file_rows))
@@ -162,6 +164,7 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     time = delta.table.time_column
     times = {path: _times(delta.file(path), time) for path in paths}
     repeating = sorted(set.intersection(*(_repeating(delta.file(path)) for path in paths)))
+    unpromoted = _unpromoted(delta, paths)
     edges = np.unique(np.sort(np.concatenate(list(times.values())))[::SLICE_ROWS])
     ends = [*edges[1:], None]
     spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
@@ -173,12 +176,23 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     outputs = max(1, -(-sum(map(len, times.values())) // file_rows))
     per_file = -(-len(slices) // outputs)
     for first in range(0, len(slices), per_file):
-        yield (_slice(delta, *each, repeating) for each in slices[first : first + per_file])
+        chosen = slices[first : first + per_file]
+        yield (_slice(delta, *each, repeating).drop_columns(unpromoted) for each in chosen)
 
 
 def _times(path: Path, time: str) -> NDArray[np.datetime64]:
     with opened(path) as file:
         return np.asarray(file.read([time])[time].to_numpy())
+
+
+def _unpromoted(delta: Delta, paths: Sequence[str]) -> list[str]:
+    """The columns of promoted paths that not all of the files have."""
+    promoted = {path.hidden for path in delta.table.promoted}
+    lacking: set[str] = set()
+    for path in paths if promoted else ():
+        with opened(delta.file(path)) as file:
+            lacking |= promoted - set(file.schema_arrow.names)
+    return sorted(lacking)
 
 
 def _repeating(path: Path) -> set[str]:

@@ -37,7 +37,7 @@ from trailhawk.lake.terms import clean as clean_terms
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, Field
 
 ROW_GROUP_ROWS = 122_880  # DuckDB reads row groups in parallel; this is its own size
 ZSTD_LEVEL = 1  # measured on sorted CloudTrail rows: a third faster than 3, and not larger
@@ -96,6 +96,8 @@ class Delta:
         self.root = self.storage.root
         self.table = table
         self._delta: DeltaTable | None = None
+        self._is_whole = False
+        """Whether the table is known to have all columns."""
         self._lock = threading.RLock()
 
     # Reading
@@ -173,12 +175,13 @@ class Delta:
     # Writing
 
     def create(self) -> None:
-        """Make the table if there is none, and look at it."""
+        """Make the table if there is none, give it the columns that it lacks, and look at it."""
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
         with self._lock:
             if self.refresh() >= 0:
+                self.widen()
                 return
             import pyarrow as pa
 
@@ -201,6 +204,29 @@ class Delta:
             self._delta = None
             if self.refresh() < 0:
                 raise LakeError(f"cannot create table {self.table.name} in {self.storage.uri}")
+            self.widen()  # who made it in the same moment may know fewer columns
+
+    def widen(self) -> None:
+        """Give a table that an older version of Trailhawk made the columns that came since, in one commit.
+
+        Rows that are there have NULL in them for other engines. May look at a newer state. Other writers that
+        are about to commit get a ConflictError.
+        """
+        from deltalake.exceptions import CommitFailedError, DeltaError
+
+        with self._lock:
+            while self._delta is not None and not self._is_whole:
+                version = self.version
+                try:
+                    if missing := self._missing(self._delta):
+                        self._delta.alter.add_columns(missing)
+                    self._is_whole = True
+                except (DeltaError, OSError) as error:
+                    self._delta = None
+                    if not isinstance(error, CommitFailedError) or self.refresh() == version:
+                        raise LakeError(
+                            f"table {self.table.name} cannot be given its new columns: {_reason(error)}"
+                        ) from error
 
     def stage(self, rows: pa.Table) -> tuple[Staged, ...]:
         """Write rows (columns of `stored_schema`) as one file an event day, sorted by time; commit nothing.
@@ -343,6 +369,14 @@ class Delta:
             return len(removed)
 
     # Parts
+
+    def _missing(self, delta: DeltaTable) -> list[Field]:
+        """The columns of the table's declaration that its metadata does not have."""
+        from deltalake import Schema
+
+        present = {field.name for field in delta.schema().fields}
+        wanted = Schema.from_arrow(stored_schema(self.table)).fields
+        return [field for field in wanted if field.name not in present]
 
     def _open(self) -> DeltaTable | None:
         if not self.storage.has_log():

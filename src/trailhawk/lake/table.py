@@ -175,7 +175,8 @@ def fitted(rows: pa.Table, table: Table) -> pa.Table:
     present = set(rows.column_names)
     for field in schema:
         if field.name not in present:
-            text = field.type == pa.string() and table.column(field.name) is not None
+            column = table.column(field.name)
+            text = column is not None and column.type is KqlType.STRING
             values = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
             rows = rows.append_column(field, values)
     rows = rows.select(schema.names)
