@@ -32,7 +32,7 @@ from trailhawk.kql.lower import column_name, lower
 from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.plan import Apply, Frame, Node, OutColumn, Scan
-from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table
+from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table, json_path
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import KqlType
 
@@ -430,8 +430,7 @@ def _stored(
         item = promoted[name]
         # A file from before the path was promoted: read the JSON, as the promotion would have.
         source = f"nullif(\"{item.column}\", '')" if _has(item.column, present, table) else "NULL"
-        steps = "".join(f'."{step}"' if isinstance(step, str) else f"[{step}]" for step in item.path)
-        return f"try(json_extract_string({source}, {_quote('$' + steps)}))"
+        return f"try(json_extract_string({source}, {_quote(json_path(item.path))}))"
     if name in present:
         return f"CAST({quoted} AS JSON)" if column.type is KqlType.DYNAMIC else quoted
     if column.type is KqlType.STRING and not name.startswith(HIDDEN_PREFIX):

@@ -49,7 +49,7 @@ from trailhawk.kql.plan import (
     Window,
     references,
 )
-from trailhawk.kql.schema import Path
+from trailhawk.kql.schema import json_path
 from trailhawk.kql.types import KqlType
 
 ScanSql = Callable[[Scan], str]
@@ -462,7 +462,7 @@ class _Lowering:
 
     def _path(self, expr: PathExpr, columns: dict[int, exp.Expr], *, as_text: bool) -> exp.Expr:
         """A path into JSON. Text that is not JSON raises in the engine, so it is read inside TRY."""
-        path, steps = _json_path(expr.steps), expr.base
+        path, steps = json_path(expr.steps), expr.base
         name = "json_extract_string" if as_text else "json_extract"
         if isinstance(steps, Call) and steps.overload is PARSE_JSON:
             text = sql.call("nullif", self.expression(steps.args[0], columns), "")
@@ -555,10 +555,3 @@ def _moment(ticks: int) -> str:
 def json_text(value: object) -> str:
     """A dynamic constant as compact JSON."""
     return msgspec.json.encode(value).decode()
-
-
-def _json_path(steps: Path) -> str:
-    """A DuckDB JSON path; a name it cannot quote makes it a JSON pointer."""
-    if any(isinstance(step, str) and ('"' in step or "*" in step) for step in steps):
-        return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
-    return "$" + "".join(f'."{step}"' if isinstance(step, str) else f"[{step}]" for step in steps)

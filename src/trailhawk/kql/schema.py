@@ -25,6 +25,18 @@ Path = tuple[str | int, ...]
 """Steps into a JSON value: names of members and places in arrays."""
 
 
+def json_path(steps: Path) -> str:
+    """Steps as DuckDB writes them: a path, or a JSON pointer where a name cannot stand in a path."""
+    # In quotes too, DuckDB takes * for every member, and no name at all for a fault.
+    if any(step in ("", "*") for step in steps):
+        return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f'."{_escaped(step)}"' for step in steps)
+
+
+def _escaped(name: str) -> str:
+    return name.replace("\\", "\\\\").replace('"', '\\"')
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A named, typed column."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from trailhawk.kql.schema import Path
+from trailhawk.kql.schema import Path, json_path
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,9 +18,8 @@ def promoted(texts: pa.ChunkedArray, path: Path) -> pa.ChunkedArray:
     import duckdb
     import pyarrow as pa
 
-    literal = "$" + "".join(f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in path)
     with duckdb.connect(config={"memory_limit": "1GB", "threads": 1}) as connection:
         connection.register("changed", pa.table({"text": texts}))
         sql = "SELECT CASE WHEN json_valid(text) THEN json_extract_string(text, ?) END AS value FROM changed"
-        made: pa.Table = connection.sql(sql, params=[literal]).to_arrow_table()
+        made: pa.Table = connection.sql(sql, params=[json_path(path)]).to_arrow_table()
         return made["value"].cast(pa.string())
