@@ -115,11 +115,12 @@ def measure(home: Path, words: Sequence[str]) -> tuple[float, float, float]:
     return time.perf_counter() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
-def commands(incidents: int) -> list[list[str]]:
+def commands(incidents: int, home: Path) -> list[list[str]]:
     latest = "SecurityIncident | summarize arg_max(LastModifiedTime, *) by IncidentNumber"
     middle = str(incidents // 2)
     return [
         ["--version"],
+        ["query", "print 1"],
         ["incidents", "list"],
         ["incidents", "list", "--format", "json"],
         [
@@ -133,6 +134,8 @@ def commands(incidents: int) -> list[list[str]]:
             "arn:aws:iam::111122223333:role/web-3",
         ],
         ["incidents", "show", middle],
+        ["incidents", "graph", middle, "--out", str(home / "measured.html")],
+        ["incidents", "report", middle, "--out", str(home / "measured.html")],
         ["incidents", "similar", middle],
         ["incidents", "comment", middle, "measured"],
         ["rules", "precision"],
@@ -160,7 +163,7 @@ def main() -> None:
             filling.start()
             filling.join()
         print(f"{'wall':>6} {'cpu':>6} {'MiB':>5}  the best of {given.rounds}")
-        for words in commands(given.incidents):
+        for words in commands(given.incidents, home):
             best = min(measure(home, words) for _ in range(given.rounds))
             print(f"{best[0]:6.2f} {best[1]:6.2f} {best[2]:5.0f}  {' '.join(words)[:90]}", flush=True)
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.similar import Similar
 
-_NARROW = 16
-"""Characters of an owner's name in the list."""
+_NARROW, _LONG = 16, 300
+"""Characters of an owner's name in the list, and of a change in the list of changes."""
 
 
 def show_found(incidents: Sequence[Incident], form: Format, *, total: int) -> None:
@@ -133,8 +133,12 @@ def print_work(incident: Incident, changes: Sequence[Change]) -> None:
             for line in comment.text.splitlines():
                 print(visible(f"    {line}"))
     _heading("What was done")
-    rows = [[moment(each.at), each.by, told(each)] for each in changes]
+    rows = [[moment(each.at), each.by, _short(told(each))] for each in changes]
     print_rows(console, ["when", "who", "what"], rows)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 def _heading(text: str) -> None:
