@@ -136,6 +136,8 @@ def test_usual_records_take_the_fast_road() -> None:
     mapped = SOURCE._direct().rows([json.dumps(record).encode() for record in (USUAL, console)])
     assert (mapped.kept, mapped.left) == ([0, 1], [])
     assert mapped.table is not None
+    for name in ("EventName", "UserIdentityType", "CipherSuite", "AWSRegion", "DestinationPort"):
+        assert pa.types.is_dictionary(mapped.table.schema.field(name).type), name
     stored = {column.name for column in TABLE.stored} | {path.hidden for path in TABLE.promoted}
     assert stored <= set(mapped.table.column_names)
 

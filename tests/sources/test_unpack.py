@@ -46,5 +46,15 @@ def test_a_damaged_stream_gives_what_stands_before_the_damage() -> None:
     assert len(content) > 100_000
 
 
+@pytest.mark.parametrize("block", [1000, 64 * 1024, 8 * 1024 * 1024])
+def test_damage_costs_the_same_in_blocks_of_any_size(block: int) -> None:
+    packed = bytearray(gzip.compress(TEXT))
+    packed[150_000:150_400] = bytes(400)
+    whole = gzip.decompress(gzip.compress(TEXT))
+    content, fault, _ = unpack(bytes(packed), block)
+    assert fault.startswith("gzip stream is damaged")
+    assert content[:250_000] == whole[:250_000]
+
+
 def test_bytes_behind_the_stream_are_told() -> None:
     assert unpack(gzip.compress(TEXT) + b"tail")[:2] == (TEXT, "bytes after the end of the gzip stream")
