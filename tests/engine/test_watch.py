@@ -17,6 +17,10 @@ from trailhawk.engine.watch import Stopped, Watched, Watcher, resident
 from trailhawk.errors import LimitError
 from trailhawk.lake.catalog import Lake
 
+# What ends Python code may land in a callback of the collector, which can only tell of it; a second later the
+# watcher ends the code again.
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Stopped:pytest.PytestUnraisableExceptionWarning")
+
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 SECONDS = 1.0
 
@@ -48,8 +52,6 @@ SLOW = {
 }
 
 
-# What ends Python code may land in a callback of the collector, which can only tell of it.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", SLOW)
 def test_a_slow_query_ends_in_time(engine: DuckDBEngine, name: str) -> None:
     started = time.monotonic()
