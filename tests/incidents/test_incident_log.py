@@ -131,3 +131,10 @@ def test_what_a_reader_changes_is_done_with_its_cursor_or_not_at_all(desk: Any, 
     assert store.consume("automation", automate) == 0
     assert [task.title for task in store.incident(1).tasks] == ["call bo"]
     assert heard == ["rule", "rule"]
+
+
+def test_a_reader_that_began_before_anything_happened_misses_nothing(desk: Any, raised: Raised) -> None:
+    desk.incidents.begin_at_the_end("mailer")
+    desk.raise_(raised("a", key(1)))
+    desk.incidents.begin_at_the_end("mailer")  # as after a restart
+    assert desk.incidents.consume("mailer", lambda _, change: None) == 1

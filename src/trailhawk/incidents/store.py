@@ -185,7 +185,8 @@ class IncidentStore:
     def begin_at_the_end(self, name: str) -> None:
         """Let a reader that has not begun pass over all that has happened so far."""
         with self._writing() as connection:
-            if not _cursor(connection, name):
+            has_begun = sa.select(log.cursors.c.name).where(log.cursors.c.name == name)
+            if connection.scalar(has_begun) is None:
                 _set_cursor(connection, name, log.last_sequence(connection))
 
     def consume(
