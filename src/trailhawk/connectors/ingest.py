@@ -243,6 +243,7 @@ class Ingestor:
     def compact(self) -> None:
         """Rewrite the days of the tables written to that hold many small files, and clear away what no
         version names any more."""
+        _release_memory()
         for name in (*self._stores, LEDGER.name, QUARANTINE.name):
             if compact_busy_days(self._lake.delta(name), today=self._clock().date()):
                 self._lake.delta(name).clean(older_than=_KEEP_RETIRED)
@@ -441,6 +442,13 @@ def _keep_memory() -> None:
         return
     pa.set_memory_pool(pa.jemalloc_memory_pool())
     pa.jemalloc_set_decay_ms(_DECAY_MS)
+
+
+def _release_memory() -> None:
+    """Give back what batches left: compaction needs as much, in other sizes."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 @contextmanager
