@@ -15,6 +15,7 @@ from trailhawk.cli.options import (
     RulesOption,
     left_out,
     offered,
+    save,
     workspace_of,
 )
 from trailhawk.render.output import Format
@@ -59,7 +60,7 @@ def canary(
     with progress("canaries", quiet=quiet) as bar:
         sent = workspace.canaries(chosen, progress=bar)
     if junit:
-        Path(junit).write_text(junit_of(sent), encoding="utf-8")
+        save(Path(junit), junit_of(sent))
     show_canaries(sent, form, seconds=time.perf_counter() - started)
     if any(each.failed for each in sent):
         raise typer.Exit(EXIT_FAILURE)

@@ -13,6 +13,7 @@ from trailhawk.cli.options import (
     RulesOption,
     examples,
     left_out,
+    save,
     single,
     tell,
     workspace_of,
@@ -76,10 +77,10 @@ def coverage(
             progress=bar,
         )
     if page is not None:
-        page.write_text(html_page(found), encoding="utf-8")
+        save(page, html_page(found))
         tell(f"wrote {page}")
     if layer is not None:
-        layer.write_text(to_json(navigator(found), indent=2) + "\n", encoding="utf-8")
+        save(layer, to_json(navigator(found), indent=2) + "\n")
         tell(f"wrote {layer}")
     if json_ or form is Format.JSON:
         print(to_json(as_json(found), indent=2))

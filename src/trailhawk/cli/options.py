@@ -99,13 +99,12 @@ def fail(message: str, code: int) -> int:
 def save(path: Path, text: str) -> None:
     """Write a file as UTF-8, whole or not at all; UsageError where that cannot be."""
     from trailhawk.errors import UsageError
+    from trailhawk.files import write_whole
 
     try:
         if path.exists() and not path.is_file():  # a pipe or a terminal: there is no file to put in its place
             path.write_text(text, encoding="utf-8")
             return
-        part = path.with_name(f".{path.name}.part")
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from None

@@ -20,6 +20,7 @@ from trailhawk.cli.options import (
     group,
     left_out,
     offered,
+    save,
     tell,
     workspace_of,
 )
@@ -352,7 +353,7 @@ def rules_test(
     with progress("rules, tests", quiet=quiet) as bar:
         outcomes = workspace_of(context).prove(folders or (), only=only, excepted=excepted, progress=bar)
     if junit:
-        Path(junit).write_text(junit_of(outcomes), encoding="utf-8")
+        save(Path(junit), junit_of(outcomes))
     show_outcomes(outcomes, form, seconds=time.perf_counter() - started)
     if not outcomes:
         tell("no tests there")

@@ -37,6 +37,7 @@ from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.files import write_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -402,9 +403,7 @@ class _Memory:
 
     def write(self, mark: Mark) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_suffix(f".{os.getpid()}")
-        temporary.write_bytes(orjson.dumps({"after": mark.after, "parents": mark.parents}))
-        temporary.replace(self._file)
+        write_whole(self._file, orjson.dumps({"after": mark.after, "parents": mark.parents}))
 
 
 def day_of(key: str) -> dt.date | None:

@@ -37,6 +37,7 @@ from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.files import write_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -387,9 +388,7 @@ class _Tries:
     def begin(self) -> None:
         tried = self.count + 1
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(str(tried))
-        temporary.replace(self._file)
+        write_whole(self._file, str(tried).encode())
 
     def end(self) -> None:
         self._file.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,6 +14,7 @@ from trailhawk.detect.rule_file import is_copy, other_id, parse_rules, rule_file
 from trailhawk.detect.store import Moment, metadata
 from trailhawk.detect.validate import Finding, Level
 from trailhawk.errors import NotFoundError, RuleError
+from trailhawk.files import write_whole
 
 _states = sa.Table(
     "rule_states",
@@ -188,7 +188,8 @@ class _Intake:
         folders = sorted({"hunts" if rule.kind is RuleKind.HUNTING else "rules" for rule in rules})
         places = [self._place(self.home / folder / name, rules, old) for folder in folders]
         for place in places:
-            write(place, content)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(place, content)
             self.written.add(place)
         for each in old:
             del self.held[each]
@@ -206,11 +207,3 @@ def _twice(rule: Rule, before: Mapping[str, Rule]) -> Iterator[Finding]:
     if (other := before.get(rule.id)) is not None:
         known = f"the later of them by its file is known here as {other_id(rule)}"
         yield Finding(Level.WARNING, "id", f"{rule.id} is also that of {other.source}: {known}")
-
-
-def write(place: Path, content: bytes) -> None:
-    """The whole file or nothing of it."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_name(place.name + ".part")
-    part.write_bytes(content)
-    os.replace(part, place)

@@ -16,10 +16,10 @@ import yaml
 
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.rule_file import load_rules, parse_rule
-from trailhawk.detect.rulebook import write
 from trailhawk.detect.sigma.fields import LOG_SOURCES, LogSource
 from trailhawk.detect.validate import Finding, Level
 from trailhawk.errors import RuleError, UsageError
+from trailhawk.files import write_whole
 
 try:
     from sigma.collection import SigmaCollection
@@ -293,7 +293,9 @@ def _take(
     errors = [f"{finding.member}: {finding.message}" for finding in findings if finding.level is Level.ERROR]
     if errors:
         return Outcome(each.source, each.title, State.FAILED, "; ".join(errors))
-    write(home / "rules" / place, content.encode())
+    file = home / "rules" / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, content.encode())
     taken[rule.id] = each.source
     return Outcome(each.source, each.title, State.TAKEN, rule=rule, warnings=findings)
 
