@@ -33,6 +33,15 @@ MAX_S2_CELLS = 65_536
 MAX_H3_CELLS = 61_680
 
 
+def _widened(shape: Polygons, radius: float) -> tuple[Polygons, list[s2geometry.S2Polygon]]:
+    """The shape with all within `radius` metres of it, and its parts as S2 polygons."""
+    solids = spherical.solids(shape)
+    if radius:
+        solids = [spherical.buffered(part, radius, min(10.0, radius)) for part in solids]
+        shape = Polygons(tuple(part for solid in solids for part in spherical.rings_of(solid)))
+    return shape, solids
+
+
 # --- H3 ----------------------------------------------------------------------------------------------------
 
 
@@ -234,10 +243,7 @@ def _h3cells(shape: Polygons, resolution: int, radius: float) -> list[str] | Non
 
     if not 0 <= radius < EARTH_RADIUS:
         return None
-    solids = spherical.solids(shape)
-    if radius:
-        solids = [spherical.buffered(part, radius, min(10.0, radius)) for part in solids]
-        shape = Polygons(tuple(part for solid in solids for part in spherical.rings_of(solid)))
+    shape, solids = _widened(shape, radius)
     square_metres = sum(part.GetArea() for part in solids) * EARTH_RADIUS**2
     if square_metres / h3.average_hexagon_area(resolution, "m^2") > 2 * MAX_H3_CELLS:
         return None
@@ -381,10 +387,7 @@ def _polygon_to_s2cells(polygon: Json) -> Json:
 def _polygon_cells(shape: Polygons, level: int, radius: float) -> list[str] | None:
     if not 0 <= radius < EARTH_RADIUS:
         return None
-    solids = spherical.solids(shape)
-    if radius:
-        solids = [spherical.buffered(part, radius, min(10.0, radius)) for part in solids]
-        shape = Polygons(tuple(part for solid in solids for part in spherical.rings_of(solid)))
+    shape, solids = _widened(shape, radius)
     metres = sum(_metres((*ring, ring[0])) for part in shape.parts for ring in part)
     area = sum(part.GetArea() for part in solids) * EARTH_RADIUS**2
     return _s2cells(list(solids), level, metres, area)
