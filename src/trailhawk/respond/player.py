@@ -234,7 +234,9 @@ class Player:
             case Remark():
                 return filled(step.text, context)
             case Todo():
-                return filled(step.title, context, line=True)
+                return (
+                    f"{filled(step.title, context, line=True)}\n{filled(step.description, context)}".strip()
+                )
             case Label():
                 return ", ".join(filled(text, context, line=True) for text in step.texts)
             case Set():
@@ -426,9 +428,9 @@ class Player:
     def _context(
         self, playbook: str, incident: Incident, results: Mapping[str, object]
     ) -> Mapping[str, object]:
-        entities: dict[str, list[str]] = {}
+        entities = _Entities()
         for each in incident.entities[:MOST_ENTITIES]:
-            entities.setdefault(each.type, []).append(each.value)
+            entities[each.type] = (*entities[each.type], each.value)
         return {"incident": incident, "entities": entities, "results": results, "playbook": playbook}
 
     def _channel(self, name: str) -> Channel:
@@ -438,6 +440,13 @@ class Player:
             known = ", ".join(each.name for each in channels) or "none is set up"
             raise UsageError(f"no channel '{name}'", hint=f"there is {known}")
         return found
+
+
+class _Entities(dict[str, tuple[str, ...]]):
+    """The entities by type; of a type that the incident has not there are none."""
+
+    def __missing__(self, key: str) -> tuple[str, ...]:
+        return ()
 
 
 def _number(incident: Incident) -> int:

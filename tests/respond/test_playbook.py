@@ -1,0 +1,498 @@
+"""Playbooks: as they are read, run, approved, taken back, and taken up again after a crash."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from trailhawk.cli import run as typed
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_PRINCIPAL, IP, Entity, entity
+from trailhawk.detect.rule import Severity
+from trailhawk.errors import NotFoundError, UsageError
+from trailhawk.incidents.grouping import linked
+from trailhawk.incidents.incident import Incident
+from trailhawk.respond.containment import ACTIONS
+from trailhawk.respond.outbox import State
+from trailhawk.respond.playbook import KINDS, MOST_STEPS, PlaybookError, Playbooks, parse_playbook
+from trailhawk.respond.playbook_runs import CLAIM, Run, RunState, StepState
+from trailhawk.workspace import Workspace
+
+AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
+HOSTILE = "{{ 7 * 7 }} '); drop table incidents; -- <script>\r\nBcc: x@example.net \u202e"
+KEY = "AKIAIOSFODNN7EXAMPLE"
+
+
+class Home:
+    """A home whose clock stands where it is put."""
+
+    def __init__(self, folder: Path, settings: str = "") -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "trailhawk.toml").write_text(settings)
+        self.now = AT
+        self.workspace = Workspace.open(folder, clock=lambda: self.now)
+        self.folder = folder
+
+    def raise_(self, name: str, *found: Entity, severity: Severity = Severity.HIGH) -> int:
+        raised = Alert(
+            id=f"id of {name}",
+            rule_id="11111111-2222-3333-4444-555555555555",
+            rule_name="The rule",
+            at=self.now,
+            started_at=self.now - timedelta(minutes=30),
+            ended_at=self.now,
+            name=name,
+            description="",
+            severity=severity,
+            tactics=("Exfiltration",),
+            techniques=("T1530",),
+            entities=found or (entity(AWS_ACCESS_KEY, Id=KEY), entity(IP, Address="203.0.113.66")),
+            custom_details=(("Bucket", ("files", "logs")),),
+            properties=(),
+            query="",
+            rows=1,
+        )
+        alerts, incidents = self.workspace.alerts, self.workspace.incidents
+        with alerts.engine.begin() as connection:
+            alerts.record(connection, [], alerts.new_alerts(connection, [raised]))
+            incidents.add(connection, [raised], [linked(raised, None, [])])
+        return incidents.incidents_of([raised.id])[raised.id]
+
+    def incident(self, number: int) -> Incident:
+        return self.workspace.incidents.incident(number)
+
+    def play(self, text: str, number: int, name: str = "mine") -> Run:
+        player = self.workspace.player
+        playbook = parse_playbook(text, name=name)
+        return player.go(player.start(playbook, origin=f"test {name}", by="ana", number=number))
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home", '[notify.channels.desk]\ntype = "webhook"\nurl = "http://127.0.0.1:1"\n')
+
+
+# --- steps -------------------------------------------------------------------------------------------------
+
+EVERY = """
+description: All kinds of steps but those in AWS.
+steps:
+  - query:
+      kql: |
+        declare query_parameters(IP: dynamic, AwsAccessKey: dynamic, IncidentNumber: long, Start: datetime);
+        print Addresses=IP, Keys=AwsAccessKey, Number=IncidentNumber, At=Start
+      as: facts
+      comment: true
+  - comment: "{{ incident.title }} from {{ entities.IP | join(', ') }}: {{ results.facts[0].Number }}"
+  - task: {title: "Ask about {{ incident.title }}", description: "{{ playbook }}"}
+  - label: [seen, "rule {{ incident.rule_names[0] }}"]
+  - set: {severity: Low, status: Active, owner: ana}
+  - watchlist: {alias: bad-addresses, add: IP}
+  - notify: {channel: desk, text: "{{ incident.title }} {{ results.facts | length }}"}
+"""
+
+
+def test_every_kind_of_step(home: Home) -> None:
+    number = home.raise_("Key read")
+    run = home.play(EVERY, number)
+    assert [each.state for each in run.steps] == [StepState.DONE] * 7, [each.detail for each in run.steps]
+    assert run.state is RunState.DONE
+    incident = home.incident(number)
+    facts, said = incident.comments
+    assert "203.0.113.66" in facts.text
+    assert KEY in facts.text
+    assert said.text == f"Key read from 203.0.113.66: {number}"
+    assert {each.by for each in incident.comments} == {"Playbook - mine"}
+    assert [(each.title, each.description) for each in incident.tasks] == [("Ask about Key read", "mine")]
+    assert incident.labels == ("seen", "rule The rule")
+    assert (incident.severity, incident.status.value, incident.owner) == (Severity.LOW, "Active", "ana")
+    rows = home.workspace.query("_GetWatchlist('bad-addresses')", now=AT).rows()
+    assert [(row["SearchKey"], row["Incident"]) for row in rows] == [("203.0.113.66", str(number))]
+    (notice,) = home.workspace.outbox.notices([State.WAITING])
+    assert (notice.channel, notice.number, notice.said) == ("desk", number, "Key read 1")
+
+
+def test_log_text_stays_text(home: Home) -> None:
+    found = (entity(IP, Address=HOSTILE), entity(AWS_ACCESS_KEY, Id=HOSTILE))
+    number = home.raise_(HOSTILE, *found)
+    run = home.play(EVERY, number)
+    assert run.state is RunState.DONE, [each.detail for each in run.steps]
+    incident = home.incident(number)
+    facts, said = incident.comments
+    assert "49" not in said.text
+    assert "{{ 7 * 7 }}" in said.text
+    assert "drop table" in facts.text
+    assert "\u202e" not in said.text
+    assert "\n" not in incident.tasks[0].title
+    rows = home.workspace.query("_GetWatchlist('bad-addresses')", now=AT).rows()
+    assert [row["SearchKey"] for row in rows] == [HOSTILE]
+    assert len(home.workspace.incidents.all()) == 1
+
+
+def test_a_step_that_fails_does_not_stop_the_others(home: Home) -> None:
+    number = home.raise_("Key read")
+    run = home.play(
+        """
+steps:
+  - notify: nobody
+  - comment: "{{ results.nothing }}"
+  - query: {kql: "Nothing | take 1", as: a}
+  - watchlist: {alias: none-of-it, add: Host}
+  - comment: done
+""",
+        number,
+    )
+    assert run.state is RunState.FAILED
+    states = [each.state for each in run.steps]
+    assert states == [*[StepState.FAILED] * 3, StepState.DONE, StepState.DONE]
+    assert "no channel 'nobody'" in run.steps[0].detail
+    assert "cannot be filled in" in run.steps[1].detail
+    assert [each.text for each in home.incident(number).comments] == ["done"]
+
+
+def test_rows_are_bounded(home: Home) -> None:
+    number = home.raise_("Key read")
+    text = "steps: [{query: {kql: 'range N from 1 to 5000 step 1 | extend T=strrep(\"x\", 500)', as: rows}}]"
+    run = home.play(text, number)
+    assert len(run.steps[0].data["rows"]) == 100
+    assert run.steps[0].detail.startswith("100 rows, the first of more")
+    assert len(run.steps[0].detail) <= 4_000
+
+
+def test_templates_reach_nothing_but_what_they_are_given(home: Home) -> None:
+    number = home.raise_("Key read")
+    for template in (
+        "{{ incident.__class__.__mro__ }}",
+        "{{ ''.__class__ }}",
+        "{{ incident.values.__globals__ }}",
+        "{% for i in range(10000000) %}x{% endfor %}",
+        "{{ self.__init__.__globals__ }}",
+    ):
+        run = home.play(
+            f"steps: [{{comment: {json.dumps(template)}}}]", number, name=f"p{hash(template)}"[:60]
+        )
+        assert run.state is RunState.FAILED, template
+    assert home.incident(number).comments == ()
+
+
+def test_a_dry_run_changes_nothing(home: Home) -> None:
+    number = home.raise_("Key read")
+    before = home.incident(number)
+    told = home.workspace.player.dry_run(parse_playbook(EVERY, name="mine"), number)
+    assert [each.state for each in told] == [StepState.PLANNED] * 7
+    assert told[1].detail == f"Key read from 203.0.113.66: {number}"
+    assert home.incident(number) == before
+    assert home.workspace.player.runs.runs() == ()
+    assert home.workspace.outbox.notices() == ()
+    with pytest.raises(NotFoundError):
+        home.workspace.watchlists.watchlist("bad-addresses")
+
+
+# --- crashes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", range(1, 8))
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_that_crashed_goes_on_and_does_nothing_twice(
+    home: Home, monkeypatch: pytest.MonkeyPatch, place: int, when: str
+) -> None:
+    """The process ends right before or right after a step did its work, but before that is written down."""
+    number = home.raise_("Key read")
+    player = home.workspace.player
+    run_id = player.start(parse_playbook(EVERY, name="mine"), origin="x", by="ana", number=number)
+    real = player._done
+
+    def dies(run: Run, step: Any, done: Any, *, again: bool) -> Any:
+        if done.place == place:
+            if when == "after":
+                real(run, step, done, again=again)
+            raise KeyboardInterrupt
+        return real(run, step, done, again=again)
+
+    monkeypatch.setattr(player, "_done", dies)
+    with pytest.raises(KeyboardInterrupt):
+        player.go(run_id)
+    monkeypatch.setattr(player, "_done", real)
+    assert player.resume() == 0  # somebody may still be at it
+    home.now += CLAIM + timedelta(seconds=1)
+    assert player.resume() == 1
+    run = player.runs.run(run_id)
+    assert run.state is RunState.DONE
+    incident = home.incident(number)
+    assert (len(incident.comments), len(incident.tasks), len(incident.labels)) == (2, 1, 2)
+    assert len(home.workspace.outbox.notices()) == 1
+    assert home.workspace.watchlists.watchlist("bad-addresses").items == 1
+    assert player.resume() == 0
+
+
+def test_one_origin_is_one_run(home: Home) -> None:
+    number = home.raise_("Key read")
+    assert home.play(EVERY, number).id == home.play(EVERY, number).id
+    assert len(home.incident(number).comments) == 2
+
+
+# --- in AWS ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    pytest.importorskip("moto.server")
+    from moto.server import ThreadedMotoServer
+
+    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    yield f"http://{host}:{port}"
+    running.stop()
+
+
+@pytest.fixture
+def cloud(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    import boto3
+
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    with urlopen(Request(f"{server}/moto-api/reset", method="POST")):
+        pass
+    return boto3.client("iam", endpoint_url=server, region_name="eu-west-1")
+
+
+def aws_home(folder: Path, server: str, more: str = "") -> Home:
+    return Home(folder, f'[respond.aws]\nregion = "eu-west-1"\nendpoint_url = "{server}"\n{more}')
+
+
+def status_of(cloud: Any, key: str) -> str:
+    (found,) = [
+        each
+        for each in cloud.list_access_keys(UserName="ann")["AccessKeyMetadata"]
+        if each["AccessKeyId"] == key
+    ]
+    return str(found["Status"])
+
+
+def a_key(cloud: Any) -> str:
+    cloud.create_user(UserName="ann")
+    return str(cloud.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"])
+
+
+KEYS = "steps: [{aws: {action: deactivate-access-key, approval: %s}}, {comment: told}]"
+
+
+def test_what_is_done_in_aws_waits_for_approval_and_is_taken_back(
+    tmp_path: Path, server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    run = home.play(KEYS % "true", number)
+    assert run.state is RunState.WAITING
+    assert run.steps[0].state is StepState.WAITING
+    assert "iam update-access-key" in run.steps[0].detail
+    assert key in run.steps[0].detail
+    assert status_of(cloud, key) == "Active"
+    assert home.incident(number).comments == ()
+
+    # As it is typed, in another process
+    shell = ["--home", str(home.folder), "playbook"]
+    assert typed([*shell, "approve", str(run.id), "--by", "ben"]) == 0
+    assert status_of(cloud, key) == "Inactive"
+    done = home.workspace.player.runs.run(run.id)
+    assert (done.state, done.decided_by) == (RunState.DONE, "ben")
+    assert [each.text for each in home.incident(number).comments] == ["told"]
+    assert typed([*shell, "approve", str(run.id)]) == 2
+    assert "does not wait: it is done" in capsys.readouterr().err
+
+    assert typed([*shell, "undo", str(run.id)]) == 0
+    assert status_of(cloud, key) == "Active"
+    assert home.workspace.player.runs.run(run.id).state is RunState.UNDONE
+    assert typed([*shell, "undo", str(run.id)]) == 2
+
+
+def test_a_run_may_be_rejected(tmp_path: Path, server: str, cloud: Any) -> None:
+    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    run = home.play(KEYS % "true", number)
+    assert home.workspace.player.reject(run.id, by="ben").state is RunState.REJECTED
+    assert status_of(cloud, key) == "Active"
+    with pytest.raises(UsageError, match="does not wait"):
+        home.workspace.player.approve(run.id, by="ben")
+
+
+ALLOW = 'allow_without_approval = ["deactivate-access-key"]\n'
+
+
+@pytest.mark.parametrize(
+    ("settings", "approval", "waits"),
+    [("", "false", True), (ALLOW, "true", True), (ALLOW, "false", False)],
+)
+def test_both_playbook_and_settings_must_let_it_go_without(
+    tmp_path: Path, server: str, cloud: Any, settings: str, approval: str, waits: bool
+) -> None:
+    home, key = aws_home(tmp_path / "home", server, settings), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    run = home.play(KEYS % approval, number)
+    assert run.state is (RunState.WAITING if waits else RunState.DONE)
+    assert status_of(cloud, key) == ("Active" if waits else "Inactive")
+
+
+def test_what_was_approved_is_done_and_nothing_that_came_since(
+    tmp_path: Path, server: str, cloud: Any
+) -> None:
+    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    run = home.play(KEYS % "true", number)
+    other = str(cloud.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"])
+    same = home.raise_("Again", entity(AWS_ACCESS_KEY, Id=key), entity(AWS_ACCESS_KEY, Id=other))
+    assert same == number
+    home.workspace.player.approve(run.id, by="ben")
+    assert (status_of(cloud, key), status_of(cloud, other)) == ("Inactive", "Active")
+
+
+def test_a_crash_in_aws_keeps_what_puts_it_back(
+    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    player = home.workspace.player
+    containment = player._containment()
+    real = containment.apply
+
+    def dies(plan: Any) -> Any:
+        real(plan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(containment, "apply", dies)
+    run_id = player.start(parse_playbook(KEYS % "false", name="k"), origin="x", by="ana", number=number)
+    with pytest.raises(KeyboardInterrupt):
+        player.go(run_id)
+    assert status_of(cloud, key) == "Inactive"
+    monkeypatch.setattr(containment, "apply", real)
+    home.now += CLAIM + timedelta(seconds=1)
+    player.resume()
+    assert player.runs.run(run_id).state is RunState.DONE
+    player.undo(run_id, by="ben")
+    assert status_of(cloud, key) == "Active"
+
+
+def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, server: str, cloud: Any) -> None:
+    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+    found = (entity(AWS_ACCESS_KEY, Id="AKIAGONEGONEGONEGONE"), entity(AWS_ACCESS_KEY, Id=key))
+    number = home.raise_("Key read", *found)
+    run = home.play(KEYS % "false", number)
+    assert run.state is RunState.FAILED
+    assert "NoSuchEntity" in run.steps[0].detail
+    assert status_of(cloud, key) == "Inactive"
+    home.workspace.player.undo(run.id, by="ben")
+    assert status_of(cloud, key) == "Active"
+
+
+def test_the_shipped_playbooks_can_be_run(tmp_path: Path, server: str, cloud: Any) -> None:
+    home = aws_home(tmp_path / "home", server)
+    cloud.create_role(RoleName="app", AssumeRolePolicyDocument="{}")
+    found = (
+        entity(AWS_PRINCIPAL, Arn="arn:aws:iam::123456789012:role/app"),
+        entity(AWS_ACCESS_KEY, Id="ASIAIOSFODNN7EXAMPLE"),
+    )
+    number = home.raise_("Key read", *found)
+    playbooks = home.workspace.playbooks
+    assert set(playbooks.names()) >= {"contain-instance-role", "deactivate-keys", "close-buckets"}
+    for each in playbooks.all():
+        assert each.description
+        told = home.workspace.player.dry_run(each, number)
+        assert {one.state for one in told} == {StepState.PLANNED}, (each.name, told)
+    player = home.workspace.player
+    role = playbooks.playbook("contain-instance-role")
+    run = player.go(player.start(role, origin="x", by="ana", number=number))
+    assert run.state is RunState.WAITING
+    assert player.approve(run.id, by="ben").state is RunState.DONE
+    assert cloud.list_role_policies(RoleName="app")["PolicyNames"] == ["AWSRevokeOlderSessions"]
+    player.undo(run.id, by="ben")
+    assert cloud.list_role_policies(RoleName="app")["PolicyNames"] == []
+
+
+# --- files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("steps: []", "0 steps"),
+        ("steps: [{}]", "step 1: has nothing"),
+        ("steps: [{comment: a, task: b}]", "step 1: has comment and task"),
+        ("steps: [{shell: rm}]", "unknown field `shell`"),
+        ("steps: [{comment: 5}]", r"\$\.steps\[0\]\.comment"),
+        ("steps: [{comment: '{{ oops'}]", "step 1: no template"),
+        ("steps: [{query: {kql: 'T | where'}}]", "step 1: syntax"),
+        ("steps: [{query: {kql: 'print 1', as: a}}, {query: {kql: 'print 2', as: a}}]", "under one name"),
+        ("steps: [{set: {}}]", "sets nothing"),
+        ("steps: [{set: {severity: Grave}}]", "'Grave' is no severity"),
+        ("steps: [{set: {status: Closed}}]", "closed with a classification"),
+        ("steps: [{watchlist: {alias: 'a b', add: IP}}]", "no alias"),
+        ("steps: [{aws: {action: delete-account}}]", "'delete-account' is no action"),
+        ("steps: [{aws: {action: deny-user, targets: ['a b']}}]", "'a b' is none of users"),
+        ("steps: {a: b", "no YAML"),
+        ("name: ../x\nsteps: [{comment: a}]", "is no name"),
+        (f"steps: [{', '.join(['{comment: a}'] * (MOST_STEPS + 1))}]", "51 steps"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_told(text: str, said: str) -> None:
+    with pytest.raises(PlaybookError, match=said):
+        parse_playbook(text, name="mine")
+
+
+def test_a_playbook_of_the_home_replaces_one_of_the_package(tmp_path: Path) -> None:
+    (tmp_path / "deactivate-keys.yaml").write_text("description: mine\nsteps: [{comment: a}]")
+    found = Playbooks(tmp_path)
+    assert found.playbook("Deactivate-Keys").description == "mine"
+    with pytest.raises(NotFoundError, match="deactivate-keys"):
+        found.playbook("nothing")
+
+
+def test_commands(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    number = home.raise_("Key read")
+    folder = home.folder / "playbooks"
+    folder.mkdir()
+    (folder / "mine.yaml").write_text(EVERY)
+    shell = ["--home", str(home.folder), "playbook"]
+    assert typed([*shell, "list"]) == 0
+    assert "mine" in capsys.readouterr().out
+    assert typed([*shell, "show", "mine"]) == 0
+    assert capsys.readouterr().out.strip() == EVERY.strip()
+    assert typed([*shell, "run", "mine", "--incident", str(number), "--dry-run"]) == 0
+    assert "Key read from 203.0.113.66" in capsys.readouterr().out
+    assert typed([*shell, "run", "mine", "--incident", str(number), "--format", "json"]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["state"], len(made["steps"])) == ("done", 7)
+    assert typed([*shell, "runs", "--format", "json"]) == 0
+    assert [each["id"] for each in json.loads(capsys.readouterr().out)] == [made["id"]]
+    assert typed([*shell, "runs", str(made["id"])]) == 0
+    assert "7. notify: done" in capsys.readouterr().out
+    assert typed([*shell, "permissions", "contain-instance-role"]) == 0
+    rights = {right for one in json.loads(capsys.readouterr().out)["Statement"] for right in one["Action"]}
+    wanted = {
+        right
+        for name in ("revoke-role-sessions", "require-imdsv2")
+        for rights_of, _ in ACTIONS[name].rights
+        for right in rights_of
+    }
+    assert rights == wanted | {"sts:GetCallerIdentity"}
+    assert typed([*shell, "run", "nothing", "--incident", "1"]) == 1
+    assert set(KINDS.values()) == {
+        "query",
+        "notify",
+        "comment",
+        "task",
+        "label",
+        "set",
+        "watchlist",
+        "aws",
+    }
