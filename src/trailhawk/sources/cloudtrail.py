@@ -20,6 +20,7 @@ from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, picked
 from trailhawk.sources import framing
 from trailhawk.sources.direct import UNREADABLE, Direct, Layout
+from trailhawk.sources.json_rows import CLOUDTRAIL
 from trailhawk.sources.json_text import beyond, hashed, identity, signed, tidy, tree
 from trailhawk.sources.source import Chunk, Rows
 
@@ -204,12 +205,23 @@ class _Wrapper(Struct, gc=False):
     Events: list[_Lookup] | None = None
     detail: Raw = _ABSENT
     eventName: Raw = _ABSENT  # noqa: N815
+    message: Raw = _ABSENT
+    event: Raw = _ABSENT
+    cloudtrail: Raw = _ABSENT
+    hit: Raw = msgspec.field(default=_ABSENT, name="_source")
+
+
+class _Original(Struct, gc=False):
+    original: str = ""
 
 
 _VALUE = msgspec.json.Decoder(_Wrapper | list[Raw])
 
 
-def _unwrap(value: bytes) -> list[bytes] | None:
+_DEEPEST: Final = 3
+
+
+def _unwrap(value: bytes, depth: int = 0) -> list[bytes] | None:
     """The records in a JSON value, None where it is a record itself. Raises msgspec.DecodeError."""
     packed = _VALUE.decode(value)
     if isinstance(packed, list):
@@ -220,16 +232,38 @@ def _unwrap(value: bytes) -> list[bytes] | None:
         return [event.message.encode() for event in packed.logEvents]
     if packed.Events is not None:
         return [event.CloudTrailEvent.encode() for event in packed.Events]
-    if bytes(packed.detail).startswith(b"{") and not bytes(packed.eventName):
+    if bytes(packed.eventName):
+        return None
+    if bytes(packed.detail).startswith(b"{"):
         return [bytes(packed.detail)]
-    return None
+    shipped = _shipped(packed) if depth < _DEEPEST else None
+    return None if shipped is None else _unwrap(shipped, depth + 1) or [shipped]
 
 
-_NAMES = b"eventVersion|userIdentity|eventTime|eventSource|eventName|eventID|awsRegion|@timestamp|@version"
+def _shipped(packed: _Wrapper) -> bytes | None:
+    """What a log shipper (Logstash, Filebeat) has put under a member of its own, as JSON or as text of it."""
+    for raw in (bytes(packed.cloudtrail), bytes(packed.hit)):
+        if raw.startswith(b"{") and b"eventSource" in raw:
+            return raw
+    if bytes(packed.message).startswith(b'"'):
+        text = msgspec.json.decode(packed.message, type=str)
+    elif bytes(packed.event).startswith(b"{"):
+        text = msgspec.json.decode(packed.event, type=_Original).original
+    else:
+        return None
+    inner = text.encode()
+    return inner if inner.lstrip().startswith(b"{") and CLOUDTRAIL.search(inner) else None
+
+
+_MEMBERS = b"eventVersion|userIdentity|eventTime|eventSource|eventName|eventID|awsRegion"
+_NAMES = _MEMBERS + b"|@timestamp|@version"
 _SHAPE = framing.Shape(
     unwrap=_unwrap,
     opening=re.compile(rb'\{\s*"Records"\s*:\s*\['),
-    record_start=re.compile(rb'\{\s*"(?:%s)"\s*:' % _NAMES),
+    # What a shipper puts in front of a record, it also puts in front of a wrapper.
+    record_start=re.compile(
+        rb'\{\s*(?:"@(?:timestamp|version)"\s*:\s*(?:"[^"\\]*"|[\d.]+)\s*,\s*)*"(?:%s)"\s*:' % _MEMBERS
+    ),
 )
 _KNOWN = re.compile(
     rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digest(?:Start|End)Time)"' % _NAMES
@@ -304,6 +338,7 @@ _KNOWN_MEMBERS: Final = tree(
     [path for name, _, _, path in _COLUMNS if path and name not in _RULE_COLUMNS]
     + ["@timestamp", "@version", "insightDetails"]
 )
+_OF_RECORDS: Final = frozenset(_MEMBERS.decode().split("|")) | {"eventType", "insightDetails"}
 
 
 def _layout() -> Layout:
@@ -382,9 +417,13 @@ class CloudTrail:
             except (ValueError, *UNREADABLE) as error:
                 bad.append((place, f"not a CloudTrail record: {error}"))
                 continue
+            is_shipped = isinstance(value, dict) and "@timestamp" in value
+            if is_shipped and _OF_RECORDS.isdisjoint(value):
+                bad.append((place, "no CloudTrail record: it has none of the members of one"))
+                continue
             texts.append(text)
             parts.append(part)
-            hashes.append(signed(hashed(text)))
+            hashes.append(signed(hashed(_delivered(value) if is_shipped else text)))
             rest = beyond(value, _KNOWN_MEMBERS) if isinstance(value, dict) else None
             rests.append(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else None)
             kept.append(place)
@@ -440,6 +479,16 @@ def _no_time(text: bytes) -> str:
     record = orjson.loads(text)
     found = record.get("eventTime", record.get("@timestamp"))
     return "no eventTime" if found is None else f"eventTime is no time: {str(found)[:64]!r}"
+
+
+def _delivered(value: dict[str, object]) -> bytes:
+    """A record that Logstash has written, as AWS had delivered it: its codec moves the time to `@timestamp`.
+
+    So the same event is known again, whichever way it comes.
+    """
+    record = {name: item for name, item in value.items() if name not in ("@timestamp", "@version")}
+    record.setdefault("eventTime", str(value["@timestamp"]).replace(".000Z", "Z"))
+    return orjson.dumps(record)
 
 
 def _with_hashes(table: pa.Table, payloads: Sequence[int]) -> pa.Table:
