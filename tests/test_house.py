@@ -115,6 +115,14 @@ def test_trailhawk_commands_of_the_pages_exist() -> None:
             assert not getattr(command, "commands", {}), f"{page}: trailhawk {words}"
 
 
+@pytest.mark.parametrize("kind", ["rules", "hunts"])
+def test_as_much_content_is_there_as_the_first_page_says(kind: str) -> None:
+    said = re.search(rf"(\d+) {kind}", (ROOT / "README.md").read_text())
+    assert said
+    files = len(list((PACKAGE / "content" / kind).rglob("*.yaml")))
+    assert int(said[1]) <= files < 1.3 * int(said[1]), f"{files} {kind}"
+
+
 def test_make_has_the_promised_commands() -> None:
     assert {"help", "demo", "test", "check", "bench", "clean", "lock"} <= make_targets()
 

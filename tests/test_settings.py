@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from trailhawk.cli import run
-from trailhawk.settings import ExternalDataSettings, Settings, SettingsError, settings
+from trailhawk.settings import ExternalDataSettings, RunSettings, Settings, SettingsError, settings
 
 
 def read(home: Path, text: str) -> Settings:
@@ -64,6 +65,12 @@ def test_externaldata_of_a_home(tmp_path: Path, capsys: pytest.CaptureFixture[st
     (tmp_path / "trailhawk.toml").write_text("[externaldata]\nallow = 1\n")
     assert run(words) == 2
     assert capsys.readouterr().err.startswith(f"settings: {tmp_path}/trailhawk.toml: externaldata.allow")
+
+
+def test_the_page_has_every_setting_of_the_one_process() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "settings.md").read_text()
+    for setting in fields(RunSettings):
+        assert f"| `run.{setting.name}` | `{setting.default}` |" in page
 
 
 def test_sections_of_lake_state_and_run(tmp_path: Path) -> None:
