@@ -1,10 +1,11 @@
-"""The breach as somebody else would have recorded it: an exercise of an hour or two, exported by other tools.
+"""The breach as somebody else would have recorded it: an exercise of an hour, exported by other tools.
 
-A person deploys the exercise (console, Terraform or CLI), a proxy leaks the credentials of its instance, these
+A person deploys the exercise by console or Terraform, a proxy leaks the credentials of its instance, these
 copy a bucket, and the person tears all down again; often the attacker works from that person's own address,
-and the instance itself has never called AWS. All rules run. What has to come of it is said in `judge`.
+and the instance itself has never called AWS. What has to come of it is said in `wrong`.
 
-Each shape differs from the plain one in a few things. TRAILHAWK_SHAPES=N takes N more, drawn at random.
+All rules run over some shapes, over the others those that look at such things. TRAILHAWK_SHAPES=N takes all
+rules everywhere, and N more shapes drawn at random.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import json
 import os
 import random
 import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -27,6 +28,8 @@ from trailhawk.incidents.report import Report
 from trailhawk.workspace import Workspace
 
 MORE = int(os.environ.get("TRAILHAWK_SHAPES", "0"))
+NEAR = ("cloudtrail/", "access/instance-", "access/exploration", "data/bucket-read", "data/bucket-transfer")
+"""Where the rules lie that look at credentials of instances and at reads of buckets."""
 START = datetime(2021, 5, 4, 18, 3, 11, tzinfo=UTC)
 ACCOUNT = "222233334444"
 OFFICE, ELSEWHERE, HOME = "203.0.113.24", "198.51.100.147", "192.0.2.31"
@@ -66,11 +69,16 @@ class Shape:
     pause: timedelta = timedelta(minutes=9)
     """From launch to theft."""
     torn_down: bool = True
+    downloads: bool = False
+    """Whether the person reads the bucket too, with the client and from the address of the attacker's."""
+    blurred: bool = False
+    """Whether one address stands for all of them, as where a recording is made public."""
     asks: bool = False
     """Whether the attacker asks who they are, and is refused something."""
     version: str = "1.05"
     client: str = "aws-cli/1.18.69 Python/3.8.5 Darwin/19.6.0 botocore/1.16.19"
     form: Literal["lines", "both times", "records", "many"] = "lines"
+    """JSON lines with the time moved to `@timestamp`, with both, gzip of one wrapper, of many."""
 
 
 PLAIN = Shape()
@@ -81,11 +89,27 @@ CHOSEN = {
     "from elsewhere": Shape(attacker=ELSEWHERE, client=LINUX, form="records", version="1.08"),
     "terraform": Shape(admin="terraform", issued=3, client=LINUX, asks=True, form="many"),
     "begins late": Shape(issued=0, attacker=ELSEWHERE, client=LINUX, collector=True, form="both times"),
-    "agent": Shape(agent=True, boots=True, delivery="1.0", version="1.11", client=NEW, form="records", attacker=ELSEWHERE),
-    "a day later": Shape(
-        pause=timedelta(hours=26), boots=True, admin="both", assumed=True, collector=True, objects={**OBJECTS, **LARGE},
+    "agent": Shape(
+        agent=True,
+        boots=True,
+        delivery="1.0",
+        version="1.11",
+        client=NEW,
+        form="records",
+        attacker=ELSEWHERE,
     ),
-}  # fmt: skip
+    "a day later": Shape(
+        pause=timedelta(hours=26),
+        boots=True,
+        admin="both",
+        assumed=True,
+        collector=True,
+        objects={**OBJECTS, **LARGE},
+    ),
+    "blurred": Shape(blurred=True, agent=True, downloads=True, objects={"ring.txt": 89}),
+}
+EVERYTHING = ("plain", "terraform")
+"""Shapes over which all rules run."""
 
 
 def drawn(number: int) -> Shape:
@@ -103,6 +127,7 @@ def drawn(number: int) -> Shape:
         objects=chance.choice([dict(OBJECTS), {"ring.txt": 89}, {**OBJECTS, **LARGE}]),
         pause=chance.choice([timedelta(minutes=3), timedelta(minutes=50), timedelta(hours=26)]),
         torn_down=chance.random() < 0.7,
+        downloads=chance.random() < 0.3,
         asks=chance.random() < 0.4,
         version=chance.choice(["1.05", "1.07", "1.08", "1.11"]),
         client=chance.choice([PLAIN.client, LINUX, NEW]),
@@ -157,7 +182,7 @@ class Recording:
             "eventSource": f"{service}.amazonaws.com",
             "eventName": name,
             "awsRegion": "us-east-1",
-            "sourceIPAddress": address,
+            "sourceIPAddress": OFFICE if self.shape.blurred and address[0].isdigit() else address,
             "userAgent": f"[{client}]" if service == "s3" else client,
             "requestParameters": request,
             "responseElements": response,
@@ -311,20 +336,20 @@ class Recording:
 
     def issue(self, role: str, instance: str, keys: Sequence[str]) -> None:
         """EC2 takes the role for the instance: several keys may come in one second, with one request id."""
-        request = self.id()
+        request, arn = self.id(), f"arn:aws:iam::{ACCOUNT}:role/{role}"
         for place, key in enumerate(keys):
             made = self.event(
                 {"type": "AWSService", "invokedBy": "ec2.amazonaws.com"},
                 "sts",
                 "AssumeRole",
-                {"roleArn": f"arn:aws:iam::{ACCOUNT}:role/{role}", "roleSessionName": instance},
-                {"credentials": {"accessKeyId": key, "expiration": "May 5, 2021 12:19:09 AM", "sessionToken": "x"}},
+                {"roleArn": arn, "roleSessionName": instance},
+                {"credentials": {"accessKeyId": key, "expiration": "May 5, 2021 12:19:09 AM"}},
                 address="ec2.amazonaws.com",
                 client="ec2.amazonaws.com",
                 after=0 if place else 4,
                 sharedEventID=self.id(),
-                resources=[{"ARN": f"arn:aws:iam::{ACCOUNT}:role/{role}", "accountId": ACCOUNT, "type": "AWS::IAM::Role"}],
-            )  # fmt: skip
+                resources=[{"ARN": arn, "accountId": ACCOUNT, "type": "AWS::IAM::Role"}],
+            )
             made["requestID"] = request
 
     def read(self, who: Json, bucket: str, key: str, size: int, **how: Any) -> list[Json]:
@@ -431,16 +456,27 @@ class Recording:
         }
         for request in ({**listing, "delimiter": "/"}, listing):
             self.event(
-                who, "s3", "ListObjects", request, **how, after=40, readOnly=True, managementEvent=False,
-                eventCategory="Data", additionalEventData={"bytesTransferredOut": 581.0, "bytesTransferredIn": 0.0},
+                who,
+                "s3",
+                "ListObjects",
+                request,
+                **how,
+                after=40,
+                readOnly=True,
+                managementEvent=False,
+                eventCategory="Data",
+                additionalEventData={"bytesTransferredOut": 581.0},
                 resources=[
                     {"type": "AWS::S3::Object", "ARNPrefix": f"arn:aws:s3:::{BUCKET}/"},
                     {"type": "AWS::S3::Bucket", "ARN": f"arn:aws:s3:::{BUCKET}", "accountId": ACCOUNT},
                 ],
-            )  # fmt: skip
+            )
         for key, size in shape.objects.items():
             self.read(who, BUCKET, key, size, **how)
         self.attack = [event["eventID"] for event in self.events[before:]]
+        if shape.downloads:
+            for key, size in shape.objects.items():
+                self.read(self.person(console=False), BUCKET, key, size, **how)
         # The person goes on working meanwhile, and so does the instance.
         self.by_person("ec2", "DescribeInstances", {}, after=1)
         if shape.agent:
@@ -503,27 +539,32 @@ def wrong(recording: Recording, workspace: Workspace) -> Iterator[str]:
     attack = set(recording.attack)
     shape = recording.shape
     marta = {f"arn:aws:iam::{ACCOUNT}:user/marta", recording.admin_key, recording.user_key}
-    incidents = workspace.incidents.all()
-    reports = {incident.number: workspace.report(incident.number) for incident in incidents}
-    of_theft = [r for r in reports.values() if attack & {event.event_id for event in r.timeline}]
-    high = [r for r in reports.values() if r.incident.severity is Severity.HIGH]
+    reports = [workspace.report(incident.number) for incident in workspace.incidents.all()]
+    of_theft = [report for report in reports if attack & {event.event_id for event in report.timeline}]
+    high = [report for report in reports if report.incident.severity is Severity.HIGH]
     if len(high) != 1 or of_theft != high:
-        yield f"of high severity: {[r.incident.title for r in high]}, with events of the theft: {[(r.incident.title, r.incident.severity.value) for r in of_theft]}"
+        yield f"of high severity: {titles(high)}, with events of the theft: {titles(of_theft)}"
         return
     (theft,) = high
-    told = [event.event_id for event in theft.timeline]
-    if sorted(told) != sorted(attack):
-        others = [(e.name, e.address, e.session) for e in theft.timeline if e.event_id not in attack]
-        yield f"{len(attack - set(told))} of {len(attack)} events are missing, and {others} are not of the attack"
+    told = {event.event_id: f"{event.name} by {event.session}" for event in theft.timeline}
+    if set(told) != attack:
+        others = [told[event_id] for event_id in told if event_id not in attack]
+        yield f"{len(attack - set(told))} of {len(attack)} events are missing, {others} are too much"
     sizes = {line.key: line.bytes for line in theft.manifest.lines}
     if sizes != shape.objects or {line.bucket for line in theft.manifest.lines} != {BUCKET}:
         yield f"manifest says {sizes}"
     yield from wrong_names(theft, recording, marta)
-    for number, other in reports.items():
-        if other is not theft and {INSTANCE, recording.stolen} & {e.value for e in other.entities} and (
-            other.incident.severity is not Severity.LOW and other.incident.severity is not Severity.INFORMATIONAL
-        ):  # fmt: skip
-            yield f"incident {number} accuses the instance once more: {other.incident.title}"
+    # What the person has built may be told of: a privileged role is worth a look. Nothing else is grave.
+    others = [report for report in reports if report is not theft]
+    yield from (
+        f"not of the theft, and grave: {title}"
+        for title in titles(report for report in others if report.incident.severity is Severity.MEDIUM)
+        if "attached to instance role" not in title
+    )
+
+
+def titles(reports: Iterable[Report]) -> list[str]:
+    return [report.incident.title for report in reports]
 
 
 def wrong_names(theft: Report, recording: Recording, marta: set[str]) -> Iterator[str]:
@@ -537,7 +578,7 @@ def wrong_names(theft: Report, recording: Recording, marta: set[str]) -> Iterato
         "AwsSession": session,
         "AwsPrincipal": {f"arn:aws:iam::{ACCOUNT}:role/{ROLE}"},
         "AwsInstance": {INSTANCE},
-        "IP": {recording.shape.attacker},
+        "IP": {OFFICE if recording.shape.blurred else recording.shape.attacker},
         "AwsAccount": {ACCOUNT},
     }
     for kind, values in expected.items():
@@ -552,23 +593,30 @@ def wrong_names(theft: Report, recording: Recording, marta: set[str]) -> Iterato
         yield f"the person is named: {text}"
 
 
-def examined(shape: Shape, seed: int, folder: Path) -> list[str]:
+def examined(shape: Shape, seed: int, folder: Path, *, everything: bool) -> list[str]:
+    """What is wrong with what comes of a recording of this shape."""
     recording = Recording(shape, seed)
     recording.write(folder / "logs")
     workspace = Workspace.open(folder / "home", clock=lambda: recording.now + timedelta(hours=3))
     summary = workspace.ingest([folder / "logs"], lambda _: None)
     assert summary.rows == len(recording.events)
-    found = workspace.detect(workspace.rules())
+    rules = [
+        rule
+        for rule in workspace.rules()
+        if everything or any(part in Path(rule.source).as_posix() for part in NEAR)
+    ]
+    found = workspace.detect(rules)
     assert [rule.error for rule in found.rules if rule.error] == []
     return list(wrong(recording, workspace))
 
 
 @pytest.mark.parametrize("name", CHOSEN)
 def test_the_theft_is_one_grave_incident_and_nobody_else_is_accused(name: str, tmp_path: Path) -> None:
-    assert examined(CHOSEN[name], 1, tmp_path) == []
+    everything = MORE > 0 or name in EVERYTHING
+    assert examined(CHOSEN[name], 1, tmp_path, everything=everything) == []
 
 
 @pytest.mark.parametrize("number", range(MORE))
 def test_shapes_by_chance(number: int, tmp_path: Path) -> None:
     shape = drawn(number)
-    assert examined(shape, number, tmp_path) == [], shape
+    assert examined(shape, number, tmp_path, everything=True) == [], shape
