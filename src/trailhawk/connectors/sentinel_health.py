@@ -17,7 +17,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Lake, Transaction
 from trailhawk.lake.files import opened
-from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
+from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, as_stored, fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -287,7 +287,7 @@ def _record(told: Told) -> Record:
 def _rows(records: Iterable[Record], now: dt.datetime) -> pa.Table:
     import pyarrow as pa
 
-    at = now.astimezone(dt.UTC).replace(tzinfo=None)
+    at = as_stored(now)
     batch = uuid.uuid4().hex
     rows = [
         {

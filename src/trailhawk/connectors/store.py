@@ -30,6 +30,7 @@ from trailhawk.lake.table import (
     OBJECT,
     PAYLOAD,
     REST,
+    as_stored,
     fitted,
     picked,
     plain,
@@ -332,7 +333,7 @@ def _with_hidden(
     rows = picked(decoded.rows, kept)
     objects = pa.array([part.key for part in batch], pa.string())
     hidden = {
-        INGESTION_TIME: pa.repeat(pa.scalar(_naive(now), pa.timestamp("us")), rows.num_rows),
+        INGESTION_TIME: pa.repeat(pa.scalar(as_stored(now), pa.timestamp("us")), rows.num_rows),
         OBJECT: pa.DictionaryArray.from_arrays(pa.array(decoded.owner[kept].astype(np.int32)), objects),
         BATCH: pa.DictionaryArray.from_arrays(
             pa.array(np.zeros(rows.num_rows, np.int32)), pa.array([batch_id])
@@ -348,7 +349,7 @@ def _ledger_rows(parts: Iterable[Part], table: str, batch_id: str, now: dt.datet
     def row(part: Part) -> dict[str, object]:
         identity, payload = object_hash(part.identity)
         return {
-            "TimeGenerated": _naive(now),
+            "TimeGenerated": as_stored(now),
             "Object": part.key,
             "Location": part.item.location,
             "Bucket": part.item.bucket,
@@ -367,7 +368,7 @@ def _ledger_rows(parts: Iterable[Part], table: str, batch_id: str, now: dt.datet
             "Quarantined": part.quarantined,
             "FirstEvent": part.first_event,
             "LastEvent": part.last_event,
-            "ReadTime": _naive(part.read_at),
+            "ReadTime": as_stored(part.read_at),
             "Worker": worker,
             "Batch": batch_id,
             **_hidden(part, batch_id, now),
@@ -385,7 +386,7 @@ def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> 
         content, encoding = encode(bad.head)
         place = f"{part.key}:{bad.start}:{bad.size}:{bad.reason}"
         return {
-            "TimeGenerated": _naive(now),
+            "TimeGenerated": as_stored(now),
             "Id": hashlib.sha256(place.encode()).hexdigest()[:12],
             "Reason": bad.reason,
             "Location": part.item.location,
@@ -411,9 +412,4 @@ def _source(part: Part) -> str:
 
 
 def _hidden(part: Part, batch_id: str, now: dt.datetime) -> dict[str, object]:
-    return {INGESTION_TIME: _naive(now), OBJECT: part.key, BATCH: batch_id, CONFLICT: False}
-
-
-def _naive(moment: dt.datetime) -> dt.datetime:
-    """An aware time as stored: UTC without zone."""
-    return moment.astimezone(dt.UTC).replace(tzinfo=None)
+    return {INGESTION_TIME: as_stored(now), OBJECT: part.key, BATCH: batch_id, CONFLICT: False}

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from trailhawk.detect.bookmarks import Revision
 from trailhawk.detect.entities import as_json
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import arrow_type
+from trailhawk.lake.table import as_stored, described
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _S, _T, _B = KqlType.STRING, KqlType.DATETIME, KqlType.BOOL
 
@@ -48,30 +49,28 @@ HUNTING_BOOKMARK = Table(
     constants={"Type": "HuntingBookmark", "SourceSystem": "Detection", "TenantId": ""},
     statistics=("TimeGenerated",),
 )
-ARROW_SCHEMA = pa.schema([(column.name, arrow_type(column.type)) for column in HUNTING_BOOKMARK.stored])
 
 
 def bookmark_rows(revisions: Iterable[Revision]) -> pa.Table:
     """The revisions as rows of the table's stored columns; text is never null."""
-    return pa.Table.from_pylist([_row(each) for each in revisions], schema=ARROW_SCHEMA)
+    return described(map(_row, revisions), HUNTING_BOOKMARK)
 
 
 def _row(revision: Revision) -> dict[str, object]:
     each = revision.bookmark
     return {
-        "TimeGenerated": _naive(each.updated_at),
+        "TimeGenerated": as_stored(each.updated_at),
         "BookmarkId": each.id,
         "BookmarkName": each.name,
-        "BookmarkType": "",
         "CreatedBy": _person(each.created_by),
-        "CreatedTime": _naive(each.created_at),
+        "CreatedTime": as_stored(each.created_at),
         "Entities": _json(as_json(each.entities)),
-        "EventTime": _naive(each.event_time),
-        "LastUpdatedTime": _naive(each.updated_at),
+        "EventTime": as_stored(each.event_time),
+        "LastUpdatedTime": as_stored(each.updated_at),
         "Notes": each.notes,
-        "QueryEndTime": _naive(each.query_end),
+        "QueryEndTime": as_stored(each.query_end),
         "QueryResultRow": each.row,
-        "QueryStartTime": _naive(each.query_start),
+        "QueryStartTime": as_stored(each.query_start),
         "QueryText": each.query,
         "SoftDeleted": revision.removed,
         "Tags": _json(each.tags),
@@ -81,10 +80,6 @@ def _row(revision: Revision) -> dict[str, object]:
 
 def _person(name: str) -> str:
     return _json({"ObjectId": "", "Email": "", "Name": name})
-
-
-def _naive(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _json(value: object) -> str:

@@ -4,7 +4,7 @@ bookmarks."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 import pyarrow as pa
 
@@ -18,7 +18,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import Lake
 from trailhawk.lake.catalog import EXPORT
 from trailhawk.lake.delta import ConflictError, Transaction
-from trailhawk.lake.table import stored_schema
+from trailhawk.lake.table import BATCH, OBJECT, as_stored, fitted
 
 Pending = tuple[int, pa.Table]
 """The last sequence number of a batch, and its rows."""
@@ -93,16 +93,8 @@ def export_pending(
 
 def _stored_rows(table: Table, rows: pa.Table, now: datetime) -> pa.Table:
     """The rows with the lake's hidden columns; a record's identity is not known here."""
-    schema = stored_schema(table)
-    ingested = pa.scalar(now.astimezone(UTC).replace(tzinfo=None), pa.timestamp("us"))
-    columns = []
-    for field in schema:
-        if field.name in rows.column_names:
-            columns.append(rows.column(field.name).cast(field.type))
-        elif field.name == INGESTION_TIME:
-            columns.append(pa.chunked_array([pa.repeat(ingested, rows.num_rows)]))
-        elif pa.types.is_string(field.type):
-            columns.append(pa.chunked_array([pa.repeat("", rows.num_rows)]))
-        else:
-            columns.append(pa.chunked_array([pa.nulls(rows.num_rows, field.type)]))
-    return pa.table(columns, schema=schema)
+    ingested = pa.scalar(as_stored(now), pa.timestamp("us"))
+    rows = rows.append_column(INGESTION_TIME, pa.repeat(ingested, rows.num_rows))
+    for name in (OBJECT, BATCH):
+        rows = rows.append_column(name, pa.repeat("", rows.num_rows))
+    return fitted(rows, table)

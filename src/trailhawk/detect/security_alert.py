@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
-
-import pyarrow as pa
+from typing import TYPE_CHECKING
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import as_json
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
+from trailhawk.lake.table import as_stored, described
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _S, _T, _R, _B = KqlType.STRING, KqlType.DATETIME, KqlType.REAL, KqlType.BOOL
 
@@ -62,19 +64,15 @@ SECURITY_ALERT = Table(
     statistics=("TimeGenerated",),
 )
 
-_ARROW = {_S: pa.string(), _T: pa.timestamp("us"), _R: pa.float64(), _B: pa.bool_()}
-ARROW_SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in SECURITY_ALERT.stored])
-
 
 def alert_rows(alerts: Iterable[Alert]) -> pa.Table:
     """The alerts as rows of SecurityAlert's stored columns, text never null."""
-    rows = [_row(alert) for alert in alerts]
-    return pa.Table.from_pylist(rows, schema=ARROW_SCHEMA)
+    return described(map(_row, alerts), SECURITY_ALERT)
 
 
 def _row(alert: Alert) -> dict[str, object]:
     values: dict[str, object] = {
-        "TimeGenerated": _naive(alert.at),
+        "TimeGenerated": as_stored(alert.at),
         "DisplayName": alert.name,
         "AlertName": alert.name,
         "AlertSeverity": alert.severity.value,
@@ -85,9 +83,9 @@ def _row(alert: Alert) -> dict[str, object]:
         "SystemAlertId": alert.id,
         "AlertType": alert.rule_id,
         "IsIncident": False,
-        "StartTime": _naive(alert.started_at),
-        "EndTime": _naive(alert.ended_at),
-        "ProcessingEndTime": _naive(alert.at),
+        "StartTime": as_stored(alert.started_at),
+        "EndTime": as_stored(alert.ended_at),
+        "ProcessingEndTime": as_stored(alert.at),
         "ExtendedProperties": _json(_extended(alert)),
         "Entities": _json(as_json(alert.entities)),
         "ProductName": "Trailhawk",
@@ -98,8 +96,7 @@ def _row(alert: Alert) -> dict[str, object]:
         "Techniques": _json(alert.techniques),
         "SubTechniques": _json([technique for technique in alert.techniques if "." in technique]),
     }
-    empty = {column.name: "" for column in SECURITY_ALERT.stored if column.type is _S}
-    return empty | values | dict.fromkeys(["ConfidenceScore"]) | _overridden(alert)
+    return values | _overridden(alert)
 
 
 def _overridden(alert: Alert) -> dict[str, object]:
@@ -118,10 +115,6 @@ def _extended(alert: Alert) -> dict[str, object]:
         "Custom Details": _json({name: list(values) for name, values in alert.custom_details}),
         "Search Query Results Overall Count": str(alert.rows),
     }
-
-
-def _naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _json(value: object) -> str:

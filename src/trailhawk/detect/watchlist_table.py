@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
-
-import pyarrow as pa
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from trailhawk.detect.watchlists import Change, Revision
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import arrow_type
+from trailhawk.lake.table import as_stored, described
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _S, _T, _D = KqlType.STRING, KqlType.DATETIME, KqlType.DYNAMIC
 LIST_TYPE, ITEM_TYPE = "Watchlist", "watchlist-item"
@@ -57,19 +59,17 @@ WATCHLIST = Table(
     constants={"Type": "Watchlist", "SourceSystem": "Detection", "TenantId": ""},
     statistics=("TimeGenerated",),
 )
-ARROW_SCHEMA = pa.schema([(column.name, arrow_type(column.type)) for column in WATCHLIST.stored])
 _STATUS = {"Created": "Create", "Updated": "Update", "Deleted": "Delete"}
-_EMPTY: dict[str, object] = {column.name: "" for column in WATCHLIST.stored if column.type is _S}
 
 
 def watchlist_rows(revisions: Iterable[Revision]) -> pa.Table:
     """What these versions did, as rows of the table's stored columns; text is never null."""
-    return pa.Table.from_pylist([row for each in revisions for row in _rows(each)], schema=ARROW_SCHEMA)
+    return described((row for each in revisions for row in _rows(each)), WATCHLIST)
 
 
 def _rows(revision: Revision) -> Iterator[dict[str, object]]:
     status = "Deleted" if revision.removed else "Created" if revision.first else "Updated"
-    common = _EMPTY | {
+    common: dict[str, object] = {
         "CorrelationId": f"{revision.alias}/{revision.version}",
         "Provider": "Trailhawk",
         "Source": revision.source,
@@ -101,7 +101,7 @@ def _item(change: Change) -> dict[str, object]:
 
 
 def _what(status: str, at: datetime) -> dict[str, object]:
-    moment = at.astimezone(UTC).replace(tzinfo=None)
+    moment = as_stored(at)
     return {
         "TimeGenerated": moment,
         "CreatedTimeUTC": moment if status == "Created" else None,

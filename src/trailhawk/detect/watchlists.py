@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ from trailhawk.errors import NotFoundError, SourceError, UsageError
 from trailhawk.kql.schema import HIDDEN_PREFIX, WATCHLIST_ALIASES, Column, Table, watchlist_table
 from trailhawk.kql.scope import suggestion
 from trailhawk.kql.types import KqlType
+from trailhawk.lake.table import as_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -410,7 +411,7 @@ class WatchlistStore:
         name, _, version = table.rpartition("_")
         watchlist = self.watchlist(_alias(name), version=int(version))
         items = self.items(watchlist.alias, watchlist.version)
-        moments = [item.updated_at.astimezone(UTC).replace(tzinfo=None) for item in items]
+        moments = [as_stored(item.updated_at) for item in items]
         columns = {
             _ID: pa.array([item.id for item in items], pa.string()),
             _UPDATED: pa.array(moments, pa.timestamp("us")),

@@ -7,7 +7,7 @@ from datetime import datetime
 import pyarrow as pa
 
 from trailhawk.detect.export import Pending, export_pending
-from trailhawk.incidents.security_incident import ARROW_SCHEMA, SECURITY_INCIDENT, incident_rows
+from trailhawk.incidents.security_incident import SECURITY_INCIDENT, incident_rows
 from trailhawk.incidents.store import BATCH, IncidentStore
 from trailhawk.lake import Lake
 
@@ -27,7 +27,7 @@ def export_incidents(incidents: IncidentStore, lake: Lake, *, now: datetime) -> 
 
 def pending_rows(incidents: IncidentStore, after: int) -> pa.Table:
     """All changes with a higher sequence number as rows."""
-    parts = [ARROW_SCHEMA.empty_table()]
+    parts = [incident_rows([])]
     while changes := incidents.changes_since(after):
         parts.append(incident_rows(changes))
         after = changes[-1].sequence

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Final
-
-import pyarrow as pa
+from typing import TYPE_CHECKING, Final
 
 from trailhawk.incidents.change import Change
 from trailhawk.incidents.incident import Incident, Task
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import arrow_type
+from trailhawk.lake.table import as_stored, described
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 MAX_ALERT_IDS: Final = 1_000
 """Ids in AlertIds; AdditionalData.alertsCount counts all alerts."""
@@ -67,18 +68,17 @@ SECURITY_INCIDENT = Table(
     constants={"Type": "SecurityIncident", "SourceSystem": "Detection", "TenantId": ""},
     statistics=("TimeGenerated", "IncidentNumber"),
 )
-ARROW_SCHEMA = pa.schema([(column.name, arrow_type(column.type)) for column in SECURITY_INCIDENT.stored])
 
 
 def incident_rows(changes: Iterable[Change]) -> pa.Table:
     """The changes as rows of the table's stored columns; text is never null."""
-    return pa.Table.from_pylist([_row(change) for change in changes], schema=ARROW_SCHEMA)
+    return described(map(_row, changes), SECURITY_INCIDENT)
 
 
 def _row(change: Change) -> dict[str, object]:
     incident, closing = change.after, change.after.closing
     return {
-        "TimeGenerated": _naive(change.at),
+        "TimeGenerated": as_stored(change.at),
         "IncidentName": incident.guid,
         "Title": incident.title,
         "Description": incident.description,
@@ -90,12 +90,12 @@ def _row(change: Change) -> dict[str, object]:
         "Owner": _json(_person(incident.owner)),
         "ProviderName": "Trailhawk",
         "ProviderIncidentId": str(incident.number),
-        "FirstActivityTime": _naive(incident.first_activity),
-        "LastActivityTime": _naive(incident.last_activity),
-        "FirstModifiedTime": _naive(incident.first_modified_at),
-        "LastModifiedTime": _naive(incident.modified_at),
-        "CreatedTime": _naive(incident.created_at),
-        "ClosedTime": _naive(incident.closed_at),
+        "FirstActivityTime": as_stored(incident.first_activity),
+        "LastActivityTime": as_stored(incident.last_activity),
+        "FirstModifiedTime": as_stored(incident.first_modified_at),
+        "LastModifiedTime": as_stored(incident.modified_at),
+        "CreatedTime": as_stored(incident.created_at),
+        "ClosedTime": as_stored(incident.closed_at),
         "IncidentNumber": incident.number,
         "RelatedAnalyticRuleIds": _json(incident.rule_ids),
         "AlertIds": _json(incident.alert_ids[:MAX_ALERT_IDS]),
@@ -108,7 +108,6 @@ def _row(change: Change) -> dict[str, object]:
         ),
         "Tasks": _json([_task(task) for task in incident.tasks]),
         "Labels": _json([{"labelName": label, "labelType": "User"} for label in incident.labels]),
-        "IncidentUrl": "",
         "AdditionalData": _json(_additional(incident)),
         "ModifiedBy": change.by,
     }
@@ -148,10 +147,6 @@ def _task(task: Task) -> dict[str, object]:
         "lastCompletedTimeUtc": _text(task.done_at) if task.done_at else None,
         "lastCompletedBy": {"name": task.done_by} if task.done_at else None,
     }
-
-
-def _naive(moment: datetime | None) -> datetime | None:
-    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def _text(moment: datetime) -> str:

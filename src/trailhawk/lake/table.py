@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, LOG_OBJECT, Table
 from trailhawk.kql.types import KqlType
@@ -185,6 +186,26 @@ def fitted(rows: pa.Table, table: Table) -> pa.Table:
     kinds = zip(schema, rows.schema, strict=True)
     fields = [found if pa.types.is_dictionary(found.type) else field for field, found in kinds]
     return rows.cast(pa.schema(fields))
+
+
+def described(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:
+    """Rows as the table's described columns; what a row does not name is empty: '' for text, else NULL."""
+    import pyarrow as pa
+
+    empty = {column.name: "" for column in table.stored if column.type is KqlType.STRING}
+    schema = pa.schema([(column.name, arrow_type(column.type)) for column in table.stored])
+    return pa.Table.from_pylist([{**empty, **row} for row in rows], schema=schema)
+
+
+@overload
+def as_stored(moment: dt.datetime) -> dt.datetime: ...
+@overload
+def as_stored(moment: None) -> None: ...
+@overload
+def as_stored(moment: dt.datetime | None) -> dt.datetime | None: ...
+def as_stored(moment: dt.datetime | None) -> dt.datetime | None:
+    """An aware time as the lake has it: UTC without zone."""
+    return None if moment is None else moment.astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def stored_names(table: Table) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from trailhawk.detect.intel.table import (
     is_active,
     rows_of,
     says_the_same,
-    stored,
 )
 from trailhawk.engine.result import Engine
 from trailhawk.errors import NotFoundError, SourceError, UsageError
@@ -32,7 +31,7 @@ from trailhawk.kql.printer import quoted
 from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.lake import Lake
 from trailhawk.lake.delta import ConflictError, Transaction
-from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
+from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, as_stored, fitted
 
 TOLD_AGAIN = timedelta(days=7)
 """How old the newest row of an active indicator may get at most: rules look back 14 days."""
@@ -174,7 +173,7 @@ class IntelStore:
             version = self._version()
             aged = (TOLD_AGAIN - CHECK_EVERY) // timedelta(hours=1)
             rows = [
-                row | {"TimeGenerated": stored(now), "LastUpdateMethod": REPUBLISH}
+                row | {"TimeGenerated": as_stored(now), "LastUpdateMethod": REPUBLISH}
                 for row in self._newest(now, f"TimeGenerated <= ago({aged}h)").values()
                 if _in_use(row, now)
             ]
@@ -209,7 +208,7 @@ class IntelStore:
 
         if not rows:
             return True
-        hidden = {INGESTION_TIME: stored(now), OBJECT: "", BATCH: uuid.uuid4().hex, CONFLICT: False}
+        hidden = {INGESTION_TIME: as_stored(now), OBJECT: "", BATCH: uuid.uuid4().hex, CONFLICT: False}
         delta = self._lake.delta(THREAT_INTEL.name)
         staged = delta.stage(fitted(pa.Table.from_pylist([row | hidden for row in rows]), THREAT_INTEL))
         try:
@@ -237,7 +236,7 @@ class _Plan:
         rows = rows_of(indicator, source=source, now=self._now)
         name = next(iter(rows))[0]
         before = self._of.get(name, set())
-        modified = stored(indicator.modified)
+        modified = as_stored(indicator.modified)
         newest = max(
             (at for key in before if isinstance(at := self._known[key]["Modified"], datetime)), default=None
         )
@@ -330,8 +329,8 @@ def _in_use(row: Mapping[str, object], now: datetime) -> bool:
 def _ended(row: Mapping[str, object], now: datetime, *, remove: bool) -> Row:
     """The row that ends an indicator, or says that it was removed."""
     end: Row = {
-        "TimeGenerated": stored(now),
+        "TimeGenerated": as_stored(now),
         "IsActive": False,
         "LastUpdateMethod": REMOVE if remove else EXPIRE,
     }
-    return dict(row) | end | ({"IsDeleted": True} if remove else {"ValidUntil": stored(now)})
+    return dict(row) | end | ({"IsDeleted": True} if remove else {"ValidUntil": as_stored(now)})

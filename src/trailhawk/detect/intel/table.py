@@ -8,7 +8,7 @@ https://learn.microsoft.com/azure/azure-monitor/reference/tables/threatintelindi
 from __future__ import annotations
 
 import base64
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import orjson
@@ -17,6 +17,7 @@ from trailhawk.detect.intel import Indicator
 from trailhawk.detect.intel.observable import Observable
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
+from trailhawk.lake.table import as_stored
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,22 +72,22 @@ def rows_of(indicator: Indicator, *, source: str, now: datetime) -> dict[Key, di
     if indicator.joined:
         more |= {"PatternJoinedBy": indicator.joined, "PatternParts": len(indicator.observables)}
     common: dict[str, object] = {
-        "TimeGenerated": stored(now),
+        "TimeGenerated": as_stored(now),
         "AdditionalFields": orjson.dumps(more).decode() if more else None,
         "Confidence": indicator.confidence,
-        "Created": stored(indicator.created),
+        "Created": as_stored(indicator.created),
         "Data": indicator.data,
         "Id": full_id(source, indicator.id),
         "IsActive": is_active(indicator.revoked, indicator.valid_until, now),
         "IsDeleted": False,
         "LastUpdateMethod": IMPORT,
-        "Modified": stored(indicator.modified),
+        "Modified": as_stored(indicator.modified),
         "Pattern": indicator.pattern,
         "Revoked": indicator.revoked,
         "SourceSystem": source,
         "Tags": ", ".join(indicator.tags),
-        "ValidFrom": stored(indicator.valid_from or indicator.created or now),
-        "ValidUntil": stored(indicator.valid_until),
+        "ValidFrom": as_stored(indicator.valid_from or indicator.created or now),
+        "ValidUntil": as_stored(indicator.valid_until),
     }
     rows: dict[Key, dict[str, object]] = {}
     for each in indicator.observables or (Observable("", ""),):
@@ -103,8 +104,3 @@ def says_the_same(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
     """Whether a row tells nothing that an older one has not told."""
     told = ("Data", "ValidUntil", "IsDeleted", "IsActive", "Confidence", "Tags", "Revoked")
     return all(old[name] == new[name] for name in told)
-
-
-def stored(moment: datetime | None) -> datetime | None:
-    """A time as the lake stores it: UTC without zone."""
-    return None if moment is None else moment.astimezone(UTC).replace(tzinfo=None)
