@@ -206,15 +206,25 @@ class Workspace:
         return self._engine()
 
     def _engine(
-        self, *, threads: int | None = None, few_rows: bool = False, seconds: float = 600.0
+        self,
+        *,
+        threads: int | None = None,
+        few_rows: bool = False,
+        seconds: float = 600.0,
+        most_memory: int | None = None,
     ) -> DuckDBEngine:
-        from trailhawk.engine.duckdb import DuckDBEngine, Limits
+        from trailhawk.engine.duckdb import DuckDBEngine, Limits, default_memory
 
         return DuckDBEngine(
             _Tables(self),
             relations=_Relations(self),
             functions=self.functions,
-            limits=Limits(threads=threads, few_rows=few_rows, seconds=seconds),
+            limits=Limits(
+                memory=min(default_memory(), most_memory) if most_memory else None,
+                threads=threads,
+                seconds=seconds,
+                few_rows=few_rows,
+            ),
             temporary=self.home / "temporary",
             external=self._external,
         )

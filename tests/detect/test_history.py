@@ -138,7 +138,10 @@ def test_a_window_without_history_enough_is_learning(
 def test_a_query_that_names_no_table_has_the_history_of_all(
     engine_of: Callable[..., Engine], store: AlertStore
 ) -> None:
-    rule = replace(RULE, query='search "DeleteBucket" | project TimeGenerated', period=timedelta(days=2))
+    two = timedelta(days=2)
+    rule = replace(
+        RULE, query='search "DeleteBucket" | project TimeGenerated', period=two, learning_period=two
+    )
     engine = engine_of([call(DAY), call(DAY + 60 * HOUR, "DeleteBucket")])
     found = detect(engine, store, [rule], tables=["AWSCloudTrail"], now=NOW)
     assert (found.rules[0].learning, found.rules[0].run, found.rules[0].alerts) == (47, 14, 1)

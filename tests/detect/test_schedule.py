@@ -50,7 +50,7 @@ def test_every_event_is_news_once(frequency: timedelta, moment: datetime) -> Non
 
 
 def test_learning_until_the_history_is_there() -> None:
-    baseline = rule(HOUR, timedelta(days=14))
+    baseline = rule(HOUR, timedelta(days=14), timedelta(days=14))
     early, late = list(windows(baseline, START + timedelta(days=14), START + timedelta(days=14) + 2 * HOUR))[
         :2
     ]
@@ -59,8 +59,8 @@ def test_learning_until_the_history_is_there() -> None:
     assert is_learning(baseline, late, None)
 
 
-def test_no_learning_where_the_rule_says_so() -> None:
-    quick = rule(HOUR, timedelta(days=14), timedelta(0))
+def test_no_learning_where_the_rule_does_not_ask_for_it() -> None:
+    quick = rule(HOUR, timedelta(days=14))
     assert not is_learning(quick, next(windows(quick, START, START + HOUR)), START)
 
 

@@ -306,8 +306,9 @@ def test_a_passing_failure_is_tried_again_later_and_later_and_loses_no_window(wo
 
 
 def test_a_rule_without_history_enough_is_learning(world: World) -> None:
+    week = timedelta(days=7)
     world.events = [Stop("e", START - HOUR, START - HOUR)]
-    (found,) = world.round(world.scheduler(), scheduled(period=timedelta(days=7))).runs
+    (found,) = world.round(world.scheduler(), scheduled(period=week, learning_period=week)).runs
     assert (found.state, found.reason) == (WindowState.SKIPPED, LEARNING)
 
 

@@ -16,8 +16,6 @@ from enum import Enum
 MAX_PERIOD = timedelta(days=14)
 MIN_FREQUENCY = timedelta(minutes=5)
 MAX_ENTITY_MAPPINGS = 10
-BASELINE_PERIOD = timedelta(days=2)
-"""A rule that looks back this far compares with the past, so it has to have a past to compare with."""
 
 
 class RuleKind(Enum):
@@ -176,7 +174,5 @@ class Rule:
 
     @property
     def history_needed(self) -> timedelta:
-        """The history that must be stored before a window of this rule is run."""
-        if self.learning_period is not None:
-            return self.learning_period
-        return self.period if self.period >= BASELINE_PERIOD else timedelta(0)
+        """The history that must be stored before a window of this rule is run: what `learningPeriod` says."""
+        return self.learning_period or timedelta(0)
