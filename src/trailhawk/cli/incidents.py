@@ -90,7 +90,7 @@ def incidents_list(
     """List the incidents by number."""
     from trailhawk.incidents.incident import Classification, Status
     from trailhawk.incidents.store import Wanted
-    from trailhawk.render.incident_work import show_found
+    from trailhawk.render.incident import show_incidents
 
     workspace = workspace_of(context)
     wanted = Wanted(
@@ -108,7 +108,7 @@ def incidents_list(
     most = limit if limit is not None else 100 if form is Format.TABLE else 0
     found = workspace.incidents.found(wanted, limit=most or None)
     total = workspace.incidents.count(wanted) if most and len(found) == most else len(found)
-    show_found(found, form, total=total)
+    show_incidents(found, form, total=total)
 
 
 def _rule_id(workspace: Workspace, text: str) -> str:

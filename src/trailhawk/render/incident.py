@@ -1,15 +1,16 @@
-"""The page of an incident, and the same as data."""
+"""The page of an incident and the list of incidents, and the same as data."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trailhawk.render.attack import technique
 from trailhawk.render.console import page_width, results
-from trailhawk.render.output import Format, Shown, print_json_list, show_list
-from trailhawk.render.text import members, moment, plain, size, to_json, visible
+from trailhawk.render.output import Format, Shown, show_list
+from trailhawk.render.text import members, moment, plain, printable_json, size, to_json, visible
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from trailhawk.incidents.timeline import Event
 
 SEVERITY_STYLE = {"High": "bold red", "Medium": "yellow", "Low": "cyan", "Informational": "dim"}
+_NARROW = 16
+"""Characters of an owner's name in the list."""
 
 
 def as_data(incident: Incident) -> dict[str, object]:
@@ -67,16 +70,18 @@ def _entity(entity: Entity) -> dict[str, object]:
     return {"type": entity.type, "name": entity.name, **dict(entity.identifiers)}
 
 
-def show_incidents(incidents: Sequence[Incident], form: Format) -> None:
-    """Print the list of incidents."""
+def show_incidents(incidents: Sequence[Incident], form: Format, *, total: int = 0) -> None:
+    """Print the list of incidents, and how many more there are than these if the `total` is larger."""
     if form is Format.JSON:
-        print_json_list([as_data(each) for each in incidents])
+        _print_incidents_json(incidents)
         return
     rows = [
         {
-            **members(each),
+            "number": each.number,
             "severity": each.severity.value,
-            "status": each.status.value,
+            "title": each.title,
+            "status": status_of(each),
+            "owner": each.owner[:_NARROW],
             "alerts": len(each.alert_ids),
             # To the minute, so that the list fits a terminal of 80 columns.
             "first_activity": each.first_activity.strftime("%Y-%m-%d %H:%M"),
@@ -91,7 +96,33 @@ def show_incidents(incidents: Sequence[Incident], form: Format) -> None:
         Shown("alerts", "alerts", right=True),
         Shown("first_activity", "first (UTC)"),
     ]
+    if any(each.owner for each in incidents):
+        columns.insert(4, Shown("owner", "owner"))
     show_list(rows, columns, form, empty="no incidents")
+    if total > len(incidents):
+        print(f"the newest {len(incidents):,} of {total:,} incidents; --limit 0 shows all")
+
+
+def _print_incidents_json(incidents: Sequence[Incident]) -> None:
+    """The same as a list of `as_data`, for thousands: written by a serializer in C."""
+    import msgspec
+
+    first = True
+    for each in incidents:
+        data = msgspec.to_builtins(each, builtin_types=(datetime,))
+        data["entities"] = [
+            {"type": one.type, "name": one.name, **dict(one.identifiers)} for one in each.entities
+        ]
+        line = printable_json(msgspec.json.encode(data).decode())
+        print("[" if first else ",", line, sep="\n ", end="")
+        first = False
+    print("[]" if first else "\n]")
+
+
+def status_of(incident: Incident) -> str:
+    """New, Active, or how it was closed."""
+    closing = incident.closing
+    return f"{incident.status.value}: {closing.classification.value}" if closing else incident.status.value
 
 
 def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format) -> None:

@@ -1,79 +1,24 @@
-"""What people do about incidents, for people: the list, comments, tasks, what was done, similar ones."""
+"""What people do about incidents, for people: comments, tasks, what was done, similar ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from trailhawk.incidents.change import told
 from trailhawk.render.console import results
-from trailhawk.render.incident import as_data
+from trailhawk.render.incident import as_data, status_of
 from trailhawk.render.output import Format, Shown, print_json_list, show_list
 from trailhawk.render.table import print_rows
-from trailhawk.render.text import moment, printable_json, visible
+from trailhawk.render.text import moment, visible
 
 if TYPE_CHECKING:
     from trailhawk.incidents.change import Change
     from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.similar import Similar
 
-_NARROW, _LONG = 16, 300
-"""Characters of an owner's name in the list, and of a change in the list of changes."""
-
-
-def show_found(incidents: Sequence[Incident], form: Format, *, total: int) -> None:
-    """Print incidents, and how many more there are."""
-    if form is Format.JSON:
-        _print_json(incidents)
-        return
-    rows = [
-        {
-            "number": each.number,
-            "severity": each.severity.value,
-            "title": each.title,
-            "status": _status(each),
-            "owner": each.owner[:_NARROW],
-            "alerts": len(each.alert_ids),
-            # To the minute, so that the list fits a terminal of 80 columns.
-            "first_activity": each.first_activity.strftime("%Y-%m-%d %H:%M"),
-        }
-        for each in incidents
-    ]
-    columns = [
-        Shown("number", "no.", right=True),
-        Shown("severity", "severity"),
-        Shown("title", "title"),
-        Shown("status", "status"),
-        Shown("alerts", "alerts", right=True),
-        Shown("first_activity", "first (UTC)"),
-    ]
-    if any(each.owner for each in incidents):
-        columns.insert(4, Shown("owner", "owner"))
-    show_list(rows, columns, form, empty="no incidents")
-    if total > len(incidents):
-        print(f"the newest {len(incidents):,} of {total:,} incidents; --limit 0 shows all")
-
-
-def _print_json(incidents: Sequence[Incident]) -> None:
-    """The same as a list of `as_data`, for thousands: written by a serializer in C."""
-    import msgspec
-
-    first = True
-    for each in incidents:
-        data = msgspec.to_builtins(each, builtin_types=(datetime,))
-        data["entities"] = [
-            {"type": one.type, "name": one.name, **dict(one.identifiers)} for one in each.entities
-        ]
-        line = printable_json(msgspec.json.encode(data).decode())
-        print("[" if first else ",", line, sep="\n ", end="")
-        first = False
-    print("[]" if first else "\n]")
-
-
-def _status(incident: Incident) -> str:
-    closing = incident.closing
-    return f"{incident.status.value}: {closing.classification.value}" if closing else incident.status.value
+_LONG = 300
+"""Characters of a change in the list of changes."""
 
 
 def change_as_data(change: Change) -> dict[str, object]:
@@ -165,7 +110,7 @@ def show_similar(found: Sequence[Similar], form: Format) -> None:
             "number": each.incident.number,
             "score": each.score,
             "title": each.incident.title,
-            "status": _status(each.incident),
+            "status": status_of(each.incident),
             "reasons": _few(each.reasons),
         }
         for each in found
