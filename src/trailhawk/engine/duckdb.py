@@ -277,7 +277,7 @@ class DuckDBEngine:
 
     # --- Python ------------------------------------------------------------------------------------------
 
-    def _lower(self, plan: Node, cursor: duckdb.DuckDBPyConnection, reading: Reading | None = None) -> str:
+    def _lower(self, plan: Node, cursor: duckdb.DuckDBPyConnection) -> str:
         """The SQL of a plan; what Python computes on the way is run now, and read from relations."""
         relations = itertools.count()
 
@@ -288,7 +288,7 @@ class DuckDBEngine:
             cursor.register(name, applied(node, tuple(frames)))
             return name
 
-        reading = reading or Reading(self.tables)
+        reading = Reading(self.tables)
         settled = reading.settled(plan, but=self.relations.__contains__)
         return lower(settled, lambda scan: self._scan(scan, cursor, reading), apply)
 
