@@ -14,6 +14,7 @@ import gzip
 import json
 import os
 import random
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -554,12 +555,12 @@ def wrong(recording: Recording, workspace: Workspace) -> Iterator[str]:
     if sizes != shape.objects or {line.bucket for line in theft.manifest.lines} != {BUCKET}:
         yield f"manifest says {sizes}"
     yield from wrong_names(theft, recording, marta)
-    # What the person has built may be told of: a privileged role is worth a look. Nothing else is grave.
+    # What the person has built may be told of: a privileged role and an open port are worth a look.
     others = [report for report in reports if report is not theft]
     yield from (
         f"not of the theft, and grave: {title}"
         for title in titles(report for report in others if report.incident.severity is Severity.MEDIUM)
-        if "attached to instance role" not in title
+        if not re.search("attached to instance role|opened to everybody", title)
     )
 
 

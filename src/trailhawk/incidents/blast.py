@@ -23,6 +23,8 @@ AROUND: Final = timedelta(hours=24)
 """How long before and after others count as being there at the same time."""
 MOST: Final = 100
 """Rows of each list, those with the most calls."""
+_MOST_CLIENTS: Final = 1000
+"""Rows with the clients of others; Terraform and the console name several a minute."""
 
 _ACCUSED = """
 AWSCloudTrail
@@ -70,7 +72,7 @@ AWSCloudTrail
     Last = max(TimeGenerated), ByAddress = countif(SourceIpAddress in {addresses})
     by Name = UserIdentityArn, Address = SourceIpAddress, Client = UserAgent
 | sort by ByAddress desc, Calls desc, Name asc, Address asc, Client asc
-| take {most}
+| take {most_clients}
 """
 
 
@@ -88,11 +90,14 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """A session or user that is not accused, seen at the same address or with the very same client."""
+    """A session or user that is not accused, seen at the same address or with the very same client.
+
+    `clients` are those with the most calls first.
+    """
 
     name: str
     address: str
-    client: str
+    clients: tuple[str, ...]
     calls: int
     first: datetime
     last: datetime
@@ -129,6 +134,7 @@ def blast(engine: Engine, report: Report, *, now: datetime) -> Blast:
         # S3 writes brackets around the client, other services do not.
         "{clients}": strings(sorted(each for c in clients for each in (c, f"[{c}]"))),
         "{most}": str(MOST),
+        "{most_clients}": str(_MOST_CLIENTS),
     }
     start, end = incident.first_activity, incident.last_activity
     follow = TimeRange(start - timedelta(hours=1), end + AFTER)
@@ -144,7 +150,7 @@ def blast(engine: Engine, report: Report, *, now: datetime) -> Blast:
         calls=calls,
         touched=tuple(_done(row) for row in asked(_ACCUSED + _TOUCHED, follow)),
         able=tuple(_done(row) for row in asked(_ABLE, TimeRange(start - BEFORE, end + AFTER), done=done)),
-        others=tuple(_other(row) for row in asked(_OTHERS, TimeRange(start - AROUND, end + AROUND))),
+        others=_others(asked(_OTHERS, TimeRange(start - AROUND, end + AROUND))),
     )
 
 
@@ -159,11 +165,34 @@ def _done(row: Mapping[str, object]) -> Done:
     )
 
 
+def _others(rows: Iterable[Mapping[str, object]]) -> tuple[Other, ...]:
+    """One for each who and address, those at the same address and with the most calls first."""
+    found: dict[tuple[str, str], Other] = {}
+    for row in rows:
+        one = _other(row)
+        known = found.get((one.name, one.address))
+        found[one.name, one.address] = one if known is None else _both(known, one)
+    order = sorted(found.values(), key=lambda o: (not o.same_address, -o.calls, o.name, o.address))
+    return tuple(order[:MOST])
+
+
+def _both(one: Other, more: Other) -> Other:
+    return Other(
+        name=one.name,
+        address=one.address,
+        clients=tuple(dict.fromkeys(one.clients + more.clients)),
+        calls=one.calls + more.calls,
+        first=min(one.first, more.first),
+        last=max(one.last, more.last),
+        same_address=one.same_address or more.same_address,
+    )
+
+
 def _other(row: Mapping[str, object]) -> Other:
     return Other(
         name=str(row["Name"]),
         address=str(row["Address"]),
-        client=unwrapped(str(row["Client"])),
+        clients=(unwrapped(str(row["Client"])),),
         calls=count(row["Calls"]),
         first=moment(row["First"]),
         last=moment(row["Last"]),

@@ -292,7 +292,7 @@ def _figures(report: Report) -> list[tuple[str, str]]:
         ("objects left", f"{read.objects:,}"),
         ("bytes left", size(read.bytes).partition(" (")[2].rstrip(")") or f"{read.bytes:,}"),
         ("calls", f"{len(report.timeline):,}"),
-        ("addresses", f"{len(sources):,}" if len(sources) != 1 else next(iter(sources))),
+        ("addresses", f"{len(sources):,}") if len(sources) != 1 else ("address", next(iter(sources))),
         ("from first to last", span(_whole(incident.last_activity - incident.first_activity))),
         ("alerts", f"{len(report.alerts):,}"),
     ]
@@ -317,6 +317,7 @@ class _Mark:
 class _Tick:
     x: float
     says: str
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,7 +356,10 @@ def _lanes(report: Report) -> _Lanes:
         _Mark(len(names) - 1, x(alert.started_at), "alert", f"{_time(alert.started_at)} {alert.name}")
         for alert in report.alerts[:_MOST_MARKS]
     ]
-    ticks = [_Tick(200 + 780 * part / 4, _time(first + (last - first) * part / 4)) for part in range(5)]
+    # At least a second apart, or the same time would stand there twice.
+    parts = min(4, int((last - first).total_seconds()))
+    times = [first + (last - first) * part / max(parts, 1) for part in range(parts + 1)]
+    ticks = [_Tick(x(at), _time(at), "end" if part == 4 else "middle") for part, at in enumerate(times)]
     shown = tuple(name if len(name) <= 30 else name[:29] + "…" for name in names)
     return _Lanes(shown, tuple(marks), tuple(ticks), 20 + 22 * len(names) + 14)
 
