@@ -60,6 +60,9 @@ RUNS = {
     "a step of nothing": ("range x from 1 to 10 step 0 | count", None),
 }
 
+# What ends Python code may land in a callback of the collector, which can only tell of it.
+pytestmark = pytest.mark.filterwarnings("ignore:(?s).*Stopped:pytest.PytestUnraisableExceptionWarning")
+
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:

@@ -18,7 +18,7 @@ from msgspec import Raw
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from trailhawk.kql.schema import Promoted, Table
+from trailhawk.kql.schema import Promoted, Table, json_path
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, whole
 from trailhawk.sources.json_text import Tree, beyond, hashed, tidy
@@ -390,8 +390,7 @@ def _is_empty(texts: pa.Array) -> Mask:
 
 
 def _literal(path: Promoted) -> str:
-    steps = (f"[{step}]" if isinstance(step, int) else f'."{step}"' for step in path.path)
-    return f"'${''.join(steps)}'"
+    return "'" + json_path(path.path).replace("'", "''") + "'"
 
 
 def _times(texts: pa.Array) -> tuple[pa.Array, Mask]:
