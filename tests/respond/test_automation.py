@@ -358,6 +358,42 @@ def test_rules_that_are_off_or_past_or_of_another_time(home: Home) -> None:
     assert [run.rule for run in home.work()] == ["later"]
 
 
+def test_a_home_that_was_empty_when_the_rules_came(home: Home) -> None:
+    home.write("r.json", rule("mine", severity="High"))
+    home.automator().begin()
+    number = home.raise_("Key read")
+    home.automator().begin()  # the process starts anew
+    assert [run.number for run in home.work()] == [number]
+
+
+def test_the_one_process_runs_them(home: Home) -> None:
+    import threading
+
+    from trailhawk.run import jobs
+
+    home.write("r.json", rule("mine", severity="High"))
+    home.write("broken.yaml", "displayName: [")
+    told: list[str] = []
+    (job,) = [
+        each
+        for each in jobs(home.workspace, tell=lambda event: told.append(event.message), status_seconds=60)
+        if each.name == "automation"
+    ]
+    number = home.raise_("Key read")
+    stop = threading.Event()
+    thread = threading.Thread(target=job.work, args=(stop,))
+    thread.start()
+    for _ in range(200):
+        if "'mine' ran" in told:
+            break
+        stop.wait(0.05)
+    stop.set()
+    thread.join()
+    assert "'mine' ran" in told
+    assert any("broken.yaml" in each and "left out" in each for each in told)
+    assert home.incident(number).severity is Severity.HIGH
+
+
 def test_an_action_that_fails_does_not_stop_the_others(home: Home) -> None:
     actions = [
         {"order": 1, "actionType": "RunPlaybook", "actionConfiguration": {"playbook": "no-such"}},

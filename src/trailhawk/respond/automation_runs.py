@@ -34,10 +34,11 @@ _occasions = sa.Table(
     sa.Column("decided", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("trigger", "sequence"),
     sa.Index("automation_occasions_state", "state", "id"),
+    sa.Index("automation_occasions_number", "number", "id"),
     sqlite_autoincrement=True,
 )
-"""Changes of incidents (`sequence` is the change's) and alerts (the alert's) that rules may be for. `decided`
-are the ids of the rules that have had their turn."""
+"""Changes of incidents (`sequence` is the change's) and alerts (the alert's) that rules are still to look at.
+`decided` are the ids of the rules that have had their turn."""
 
 _runs = sa.Table(
     "automation_runs",
@@ -215,7 +216,6 @@ class AutomationRuns:
                 other.c.number == _occasions.c.number,
                 other.c.number != 0,
                 other.c.id < _occasions.c.id,
-                other.c.state != State.DONE.value,
             )
             .exists()
         )
@@ -243,11 +243,7 @@ class AutomationRuns:
     def finish(self, of: Occasion, *, now: datetime) -> None:
         """Every rule has had its turn. A run that is not at its end is of a rule that is gone."""
         with self._engine.begin() as connection:
-            connection.execute(
-                sa.update(_occasions)
-                .where(_occasions.c.id == of.id)
-                .values(state=State.DONE.value, claimed_at=None)
-            )
+            connection.execute(sa.delete(_occasions).where(_occasions.c.id == of.id))
             connection.execute(
                 sa.update(_runs)
                 .where(

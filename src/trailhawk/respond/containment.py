@@ -183,9 +183,10 @@ class Cloud:
                 region_name=self._session.region_name or "us-east-1",
                 endpoint_url=self._access.endpoint_url or None,
                 config=Config(
-                    retries={"total_max_attempts": 3, "mode": "standard"},
-                    connect_timeout=10,
-                    read_timeout=20,
+                    # Five calls of one target at their longest end before a run counts as left.
+                    retries={"total_max_attempts": 2, "mode": "standard"},
+                    connect_timeout=5,
+                    read_timeout=15,
                     user_agent_extra=f"trailhawk/{__version__}",
                     s3={"addressing_style": "path"} if self._access.endpoint_url else {},
                 ),
