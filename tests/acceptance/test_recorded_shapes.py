@@ -25,6 +25,7 @@ from typing import Any, Literal
 import pytest
 
 from trailhawk.detect.rule import Severity
+from trailhawk.incidents.graph import Edge
 from trailhawk.incidents.report import Report
 from trailhawk.workspace import Workspace
 
@@ -555,6 +556,9 @@ def wrong(recording: Recording, workspace: Workspace) -> Iterator[str]:
     if sizes != shape.objects or {line.bucket for line in theft.manifest.lines} != {BUCKET}:
         yield f"manifest says {sizes}"
     yield from wrong_names(theft, recording, marta)
+    reached = led_to(f"AwsInstance:{INSTANCE}", workspace.case(theft.incident.number).graph.edges)
+    if missing := [key for key in shape.objects if f"AwsObject:{BUCKET}/{key}" not in reached]:
+        yield f"the graph does not lead from the instance to {missing}"
     # What the person has built may be told of: a privileged role and an open port are worth a look.
     others = [report for report in reports if report is not theft]
     yield from (
@@ -562,6 +566,15 @@ def wrong(recording: Recording, workspace: Workspace) -> Iterator[str]:
         for title in titles(report for report in others if report.incident.severity is Severity.MEDIUM)
         if not re.search("attached to instance role|opened to everybody", title)
     )
+
+
+def led_to(start: str, edges: Sequence[Edge]) -> set[str]:
+    """The nodes to which edges lead from here."""
+    reached, newest = {start}, {start}
+    while newest:
+        newest = {edge.target for edge in edges if edge.source in newest} - reached
+        reached |= newest
+    return reached
 
 
 def titles(reports: Iterable[Report]) -> list[str]:

@@ -28,7 +28,7 @@ from trailhawk.detect.entities import (
     Entity,
 )
 from trailhawk.engine.result import Engine, TimeRange
-from trailhawk.incidents.lineage import Issue
+from trailhawk.incidents.lineage import Issue, session_of
 from trailhawk.incidents.report import Report
 from trailhawk.incidents.row import count, moment
 
@@ -214,6 +214,7 @@ def _of_incident(report: Report) -> tuple[tuple[Node, ...], tuple[Edge, ...]]:
     for use in report.lineage.uses:
         key, address = drawing.node(AWS_ACCESS_KEY, use.key), drawing.node(IP, use.address)
         drawing.edge(Edge(key, address, "used from", use.calls, use.first, use.last))
+    _draw_sessions(drawing, report)
     _draw_calls(drawing, report)
     _draw_objects(drawing, report)
     drawn = {node.id for node in drawing.drawn()[0]}
@@ -287,6 +288,23 @@ def _draw_issue(drawing: _Drawing, issue: Issue) -> None:
         drawing.edge(Edge(session, key, "key", 1, issue.at, issue.at))
     else:
         drawing.edge(Edge(role, key, "key", 1, issue.at, issue.at))
+
+
+def _draw_sessions(drawing: _Drawing, report: Report) -> None:
+    """Keys whose issue is not stored hang on the session that their own calls name: instance -> role ->
+    session -> key."""
+    roles = {arn.rsplit("/", 1)[-1]: arn for arn in report.incident.values(AWS_PRINCIPAL) if ":role/" in arn}
+    for event in report.timeline:
+        of = session_of(event.session)
+        if not event.key or of is None or report.lineage.issue_of(event.key):
+            continue
+        role = drawing.node(AWS_PRINCIPAL, roles.get(of.role, of.role_arn))
+        session, key = drawing.node(AWS_SESSION, event.session), drawing.node(AWS_ACCESS_KEY, event.key)
+        if of.instance:
+            instance = drawing.node(AWS_INSTANCE, of.instance)
+            drawing.edge(Edge(instance, role, "has the role", 1, event.at, event.at))
+        drawing.edge(Edge(role, session, "session", 1, event.at, event.at))
+        drawing.edge(Edge(session, key, "key", 1, event.at, event.at))
 
 
 def _draw_calls(drawing: _Drawing, report: Report) -> None:

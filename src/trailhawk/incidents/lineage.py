@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.incidents.literal import string, strings
@@ -81,6 +82,40 @@ class Issue:
         """The instance the credentials were issued to, empty when it was none."""
         is_instance = self.service == "ec2.amazonaws.com" and INSTANCE_ID.fullmatch(self.session_name)
         return self.session_name if is_instance else ""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionOf:
+    """What the ARN of an assumed role's session says."""
+
+    role_arn: str
+    """Without the role's path, which the session's ARN does not tell."""
+    name: str
+
+    @property
+    def role(self) -> str:
+        return self.role_arn.rsplit("/", 1)[-1]
+
+    @property
+    def instance(self) -> str:
+        """The instance whose session this is, empty where it is none's: EC2 names sessions so."""
+        return self.name if INSTANCE_ID.fullmatch(self.name) else ""
+
+
+_SESSION: Final = re.compile(r"arn:([^:]*):sts::([^:]*):assumed-role/([^/]+)/(.+)", re.DOTALL)
+
+
+def session_of(arn: str) -> SessionOf | None:
+    """What an ARN of a session says, None for any other ARN.
+
+    >>> session_of("arn:aws:sts::1:assumed-role/web/i-0123456789abcdef0").instance
+    'i-0123456789abcdef0'
+    """
+    found = _SESSION.fullmatch(arn)
+    if found is None:
+        return None
+    partition, account, role, name = found.groups()
+    return SessionOf(f"arn:{partition}:iam::{account}:role/{role}", name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_BUCKET, AWS_SESSION, IP, Entity, distinct, entity
 from trailhawk.engine.result import Engine
 from trailhawk.incidents.incident import Incident
-from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage
+from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage, session_of
 from trailhawk.incidents.manifest import ACCESS_LOGS, Callers, Manifest, manifest
 from trailhawk.incidents.scope import scope
 from trailhawk.incidents.timeline import Event, timeline
 
 AFTER = timedelta(hours=12)
 """How long after the last event uses of the keys are still looked for."""
+_MOST_NAMES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,9 @@ def _story(
         issue = origin.issue_of(key)
         if issue is not None:
             yield _issued(issue)
+        elif of := session_of(own[0].session):
+            whose = f"instance {of.instance}, through EC2" if of.instance else f"session {of.name}"
+            yield f"Key {key} is of role {of.role} for {whose}; the call that issued it is not stored."
         yield from _used(key, own)
         yield from _elsewhere(key, issue, own, origin)
     yield from _calls(events)
@@ -176,9 +181,11 @@ def _denied(events: Sequence[Event]) -> Iterator[str]:
 
 def _others(incident: Incident, alerts: Sequence[Alert]) -> Iterator[str]:
     """What the other rules said."""
-    names = [a.name for a in alerts if a.name != incident.title]
+    gravest = sorted(alerts, key=lambda alert: -alert.severity.rank)
+    names = list(dict.fromkeys(alert.name for alert in gravest if alert.name != incident.title))
+    more = f"; and {len(names) - _MOST_NAMES} others" if len(names) > _MOST_NAMES else ""
     if names:
-        yield f"Also raised: {'; '.join(dict.fromkeys(names))}."
+        yield f"Also raised: {'; '.join(names[:_MOST_NAMES])}{more}."
 
 
 def _advice(events: Sequence[Event], origin: Lineage) -> Iterator[str]:
@@ -188,11 +195,17 @@ def _advice(events: Sequence[Event], origin: Lineage) -> Iterator[str]:
         issue = origin.issue_of(key)
         if key.startswith("AKIA"):
             yield f"Revoke: deactivate access key {key}."
-        elif issue and issue.role:
+        elif role := issue.role if issue else _role_of(key, events):
             yield (
                 f"Revoke: key {key} is temporary and cannot be deleted; deny the sessions of role "
-                f"{issue.role} issued before now (aws:TokenIssueTime), and replace what it was issued to."
+                f"{role} issued before now (aws:TokenIssueTime), and replace what it was issued to."
             )
+
+
+def _role_of(key: str, events: Sequence[Event]) -> str:
+    """The role whose session the calls with a key name, empty where they name none."""
+    of = next((found for event in events if event.key == key and (found := session_of(event.session))), None)
+    return of.role if of else ""
 
 
 def _product(client: str) -> str:
