@@ -198,6 +198,6 @@ def _find_out(keys: Iterable[str], read: Manifest) -> Iterator[Step]:
     if read.objects:
         yield Step(
             "Find out how far it went",
-            f"Ask the owners what the {read.objects:,} objects hold",
+            f"Ask the owners what was in {read.objects:,} object{'' if read.objects == 1 else 's'}",
             "Names and bytes are in the manifest. Whom to tell, and by when, hangs on what was in them.",
         )

@@ -294,9 +294,10 @@ def _draw_sessions(drawing: _Drawing, report: Report) -> None:
     """Keys whose issue is not stored hang on the session that their own calls name: instance -> role ->
     session -> key."""
     roles = {arn.rsplit("/", 1)[-1]: arn for arn in report.incident.values(AWS_PRINCIPAL) if ":role/" in arn}
-    for event in report.timeline:
+    first = {event.key: event for event in reversed(report.timeline) if event.key}
+    for event in first.values():
         of = session_of(event.session)
-        if not event.key or of is None or report.lineage.issue_of(event.key):
+        if of is None or report.lineage.issue_of(event.key):
             continue
         role = drawing.node(AWS_PRINCIPAL, roles.get(of.role, of.role_arn))
         session, key = drawing.node(AWS_SESSION, event.session), drawing.node(AWS_ACCESS_KEY, event.key)

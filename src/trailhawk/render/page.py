@@ -282,7 +282,8 @@ def _fenced(text: str) -> str:
 
 def _manifest_title(manifest: Manifest) -> str:
     refused = f", {manifest.denied:,} reads refused" if manifest.denied else ""
-    return f"{manifest.objects:,} objects, {size(manifest.bytes)}{refused}"
+    noun = "object" if manifest.objects == 1 else "objects"
+    return f"{manifest.objects:,} {noun}, {size(manifest.bytes)}{refused}"
 
 
 def _figures(report: Report) -> list[tuple[str, str]]:
