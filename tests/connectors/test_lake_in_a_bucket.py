@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 
 from trailhawk import connectors, sources
@@ -196,3 +198,17 @@ def test_the_commands_over_a_bucket(aws: Aws, tmp_path: Path, capsys: pytest.Cap
     assert {each["table"]: each["rows"] for each in status} == {"AWSCloudTrail": 11, "IngestLedger": 5}
     assert "nothing to rewrite" in words("lake", "compact")
     assert not (home / "lake").exists()
+
+
+def test_a_table_in_a_bucket_gets_the_columns_that_came_since(aws: Aws, tmp_path: Path) -> None:
+    aws.bucket("lake")
+    ledger = connectors.LEDGER
+    once = dataclasses.replace(ledger, columns=tuple(c for c in ledger.columns if c.name != "Worker"))
+    Lake(place(aws, tmp_path / "once"), [once]).delta(ledger.name).create()
+    lake = Lake(place(aws, tmp_path / "now"), TABLES)
+    assert ingest(lake, [logs(tmp_path / "logs", files=1)], clock=clock).rows == 3
+    delta = lake.apart().delta(ledger.name)
+    delta.create()
+    assert delta.version == 2  # made, widened, written
+    (path,) = delta.live()
+    assert pa.parquet.read_table(delta.file(path), partitioning=None)["Worker"].to_pylist() == [""]
