@@ -70,7 +70,7 @@ def test_every_command_with_a_result_prints_json(words: tuple[str, ...]) -> None
     for word in words:
         command = command.commands[word]
     options = {option for parameter in command.params for option in parameter.opts}
-    # A command that writes a file tells the form by the file's ending; an IAM policy is JSON and nothing else.
+    # A command that writes a file tells the form by the file's ending; a policy is JSON and nothing else.
     others = {("demo",), ("playbook", "permissions")}
     assert "--format" in options or "--out" in options or words in others
 
