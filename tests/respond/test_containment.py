@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -276,6 +277,32 @@ def test_a_thing_of_another_account_is_left_alone(aws: Cloud) -> None:
     aws.role("app")  # ours has the same name
     with pytest.raises(ContainmentError, match=f"of account 999988887777, our credentials are of {ACCOUNT}"):
         aws.containment().plan("revoke-role-sessions", Target("app", "999988887777"))
+
+
+def test_nobody_locks_himself_out(aws: Cloud, limited: Callable[[object], None]) -> None:
+    limited({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
+    key = os.environ["AWS_ACCESS_KEY_ID"]
+    for action, name in (("deny-user", "responder"), ("deactivate-access-key", key)):
+        with pytest.raises(ContainmentError, match="is who we are ourselves"):
+            aws.containment().plan(action, Target(name))
+
+
+def test_a_role_does_not_revoke_itself(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    aws.role("app")
+    arn = f"arn:aws:iam::{ACCOUNT}:role/app"
+    own = aws.client("sts").assume_role(RoleArn=arn, RoleSessionName="trailhawk")["Credentials"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", own["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", own["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", own["SessionToken"])
+    with pytest.raises(ContainmentError, match="app is who we are ourselves"):
+        aws.containment().plan("revoke-role-sessions", Target("app"))
+
+
+def test_without_credentials_it_says_what_to_do(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(ContainmentError, match=r"give \[respond\.aws\] a profile or a role"):
+        aws.containment().plan("deny-user", Target("ann"))
 
 
 @pytest.mark.parametrize("name", ["app; rm -rf /", "../app", "app\n", "a" * 129, "", "{{ 7 * 7 }}", "*"])

@@ -139,14 +139,26 @@ class Cloud:
         self._access = access
         self._session: boto3.Session | None = None
         self._clients: dict[str, Any] = {}
-        self._account = ""
+        self._identity: Mapping[str, Any] | None = None
 
     @property
     def account(self) -> str:
         """The account that our credentials are of."""
-        if not self._account:
-            self._account = str(self.ask("sts", "get_caller_identity")["Account"])
-        return self._account
+        return str(self._caller["Account"])
+
+    @property
+    def own_names(self) -> frozenset[str]:
+        """What we are ourselves: our user or role, and our key."""
+        found = _ARN.fullmatch(str(self._caller["Arn"]))
+        names = {_name_in(found)} if found else set()
+        credentials = self._session.get_credentials() if self._session else None
+        return frozenset(names | {credentials.access_key} if credentials else names)
+
+    @property
+    def _caller(self) -> Mapping[str, Any]:
+        if self._identity is None:
+            self._identity = self.ask("sts", "get_caller_identity")
+        return self._identity
 
     def ask(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """One call; the answer without its wrapping."""
@@ -154,6 +166,10 @@ class Cloud:
             answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
         except aws.ClientError as error:
             raise ContainmentError(f"{service} {operation.replace('_', '-')}: {_said(error)}") from error
+        except aws.NoCredentialsError as error:
+            raise ContainmentError(
+                f"no credentials for AWS: {error}", hint="give [respond.aws] a profile or a role"
+            ) from error
         except aws.BotoCoreError as error:
             raise ContainmentError(f"{service} {operation.replace('_', '-')}: {error}") from error
         answer.pop("ResponseMetadata", None)
@@ -233,10 +249,14 @@ def _arn_of(each: Entity, kinds: Sequence[str]) -> Target | None:
         return None
     for _, text in each.identifiers:
         if (found := _ARN.fullmatch(text)) and found[2] in kinds:
-            parts = found[3].split("/")
-            # role/PATH/NAME and user/PATH/NAME, but assumed-role/NAME/SESSION
-            return Target(parts[0] if found[2] == "assumed-role" else parts[-1], found[1])
+            return Target(_name_in(found), found[1])
     return None
+
+
+def _name_in(found: re.Match[str]) -> str:
+    """The name in an ARN: role/PATH/NAME and user/PATH/NAME, but assumed-role/NAME/SESSION."""
+    parts = found[3].split("/")
+    return parts[0] if found[2] == "assumed-role" else parts[-1]
 
 
 def _role_of(each: Entity) -> Target | None:
@@ -617,6 +637,11 @@ class Containment:
             raise ContainmentError(f"'{of.name[:100]}' is none of {act.of}")
         if of.account and of.account != self._cloud.account:
             raise _foreign(of.name, of.account, self._cloud.account)
+        if of.name in self._cloud.own_names:
+            raise ContainmentError(
+                f"{of.name} is who we are ourselves: nobody could take it back",
+                hint="do this with other credentials",
+            )
         return act
 
 
