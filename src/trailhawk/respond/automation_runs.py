@@ -33,7 +33,6 @@ _occasions = sa.Table(
     sa.Column("claimed_at", Moment),
     sa.Column("decided", sa.LargeBinary, nullable=False),
     sa.UniqueConstraint("trigger", "sequence"),
-    sa.Index("automation_occasions_state", "state", "id"),
     sa.Index("automation_occasions_number", "number", "id"),
     sqlite_autoincrement=True,
 )
@@ -53,7 +52,7 @@ _runs = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     sa.Column("started_at", Moment, nullable=False),
     sa.Column("ended_at", Moment),
-    sa.UniqueConstraint("rule_id", "trigger", "sequence"),
+    sa.UniqueConstraint("trigger", "sequence", "rule_id"),
     sqlite_autoincrement=True,
 )
 
@@ -334,14 +333,10 @@ class AutomationRuns:
     def run(self, run_id: int) -> Run:
         return self._found(_runs.c.id == run_id)[0]
 
-    def run_of(self, rule_id: str, of: Occasion) -> Run | None:
-        """The run of a rule on an occasion."""
-        found = self._found(
-            (_runs.c.rule_id == rule_id)
-            & (_runs.c.trigger == of.trigger.value)
-            & (_runs.c.sequence == of.sequence)
-        )
-        return found[0] if found else None
+    def runs_of(self, of: Occasion) -> dict[str, Run]:
+        """The runs that began on an occasion, by the rule's id."""
+        wanted = (_runs.c.trigger == of.trigger.value) & (_runs.c.sequence == of.sequence)
+        return {run.rule_id: run for run in self._found(wanted)}
 
     def last_of(self, rule: str, number: int) -> Run | None:
         """The newest run of the rule of this name on an incident."""

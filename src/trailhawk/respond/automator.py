@@ -103,17 +103,17 @@ class Automator:
     def _turns(self, of: Occasion, rules: Sequence[Rule]) -> list[Run]:
         change = self._change(of) if of.trigger is not Trigger.ALERT_CREATED else None
         chain = self._chain(change) if change is not None else ()
-        decided = list(of.decided)
+        decided, begun = list(of.decided), self.runs.runs_of(of)
+        view = self._view(of, change)
         done: list[Run] = []
         for rule in rules:
             if rule.trigger is not of.trigger:
                 continue
-            run = self.runs.run_of(rule.id, of)
+            run = begun.get(rule.id)
             if run is None:
                 if rule.id in decided:
                     continue
                 decided.append(rule.id)
-                view = self._view(of, change)
                 now = self._clock()
                 own = rule.id in chain or (change is not None and change.by == rule.by)
                 fits = rule.is_on(now) and not own and len(chain) < MOST_CHAIN
@@ -129,6 +129,7 @@ class Automator:
                 )
             if run.state is State.RUNNING:
                 done.append(self._carry_out(rule, run, of))
+                view = self._view(of, change)  # the next rule sees what this one left
         return done
 
     def _change(self, of: Occasion) -> Change | None:
