@@ -255,15 +255,15 @@ TableFunction = Callable[[tuple[Frame, ...]], Sequence[Sequence[object]]]
 class Apply(Node, frozen=True):
     """A Python function over all rows of its inputs; `given[i]` are the columns it is handed of input i.
 
-    All columns are its own: none passes through. `name` is the operator's or plugin's, for messages. Where it
-    is `fed`, no rows of the first input give no rows.
+    All columns are its own: none passes through. `name` is the operator's or plugin's, for messages. Each of
+    the inputs that `feeders` names by place is needed: without rows of it there are none.
     """
 
     inputs: tuple[Node, ...]
     given: tuple[tuple[OutColumn, ...], ...]
     function: TableFunction
     name: str
-    fed: bool = False
+    feeders: tuple[int, ...] = ()
 
 
 class Chart(Record, frozen=True):

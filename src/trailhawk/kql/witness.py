@@ -102,7 +102,7 @@ def _covers(node: Node, above: Sequence[Expr]) -> list[Cover]:
         case Values():
             return [] if node.rows else [()]
         case Apply():
-            return _covers(node.inputs[0], ()) if node.fed else []
+            return [cover for place in node.feeders for cover in _covers(node.inputs[place], ())]
         case Filter():
             return _covers(node.input, (*above, *conjuncts(node.predicate)))
         case Project():
@@ -154,10 +154,12 @@ def _joined(node: Join, above: Sequence[Expr]) -> list[Cover]:
 
 
 def _all_of(parts: list[list[Cover]]) -> list[Cover]:
-    """One cover made of one of each part; none if a part has none."""
+    """Covers made of one of each part: of the first ones, and of the smallest ones; none if a part has none."""
     if not all(parts):
         return []
-    return [tuple(leaf for part in parts for leaf in part[0])]
+    first = tuple(leaf for part in parts for leaf in part[0])
+    smallest = tuple(leaf for part in parts for leaf in min(reversed(part), key=len))
+    return [first] if smallest == first else [first, smallest]
 
 
 def _groups(node: Aggregate, above: Sequence[Expr]) -> Groups | None:

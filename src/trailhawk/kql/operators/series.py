@@ -105,7 +105,7 @@ def make_series(binder: Binder, node: Node, operator: syntax.MakeSeries, env: En
         (places.columns, bounds.columns),
         put,
         "make-series",
-        fed=bool(keys),
+        feeders=(0,) if keys else (),
     )
 
 

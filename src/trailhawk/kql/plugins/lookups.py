@@ -101,7 +101,7 @@ def _joined(
         *(("", column.type) for column in groups),
         *((column.name, column.type) for column in lookup.columns[:-1]),
     ]
-    pairs = computed(use, [only(use, distinct, groups), lookup], columns, matched)
+    pairs = computed(use, [only(use, distinct, groups), lookup], columns, matched, feeders=(0, 1))
     on = zip(
         rows_keys,
         (*refs(pairs.columns[:count]), *refs(pairs.columns[count + len(given) :])),

@@ -198,6 +198,8 @@ def computed(
     inputs: Sequence[Node],
     columns: Sequence[tuple[str, KqlType]],
     function: Callable[..., Iterable[Sequence[object]]],
+    *,
+    feeders: tuple[int, ...] = (),
 ) -> Apply:
     """Rows that Python computes from all rows of the inputs: one list of row tuples for each."""
     out = tuple(OutColumn(use.binder.new_id(), name, type_) for name, type_ in columns)
@@ -210,7 +212,7 @@ def computed(
                 values.append(value)
         return found
 
-    return Apply(out, tuple(inputs), tuple(item.columns for item in inputs), over, use.name)
+    return Apply(out, tuple(inputs), tuple(item.columns for item in inputs), over, use.name, feeders)
 
 
 def over_values(
