@@ -154,7 +154,7 @@ def _joined(node: Join, above: Sequence[Expr]) -> list[Cover]:
 
 
 def _all_of(parts: list[list[Cover]]) -> list[Cover]:
-    """Covers made of one of each part: of the first ones, and of the smallest ones; none if a part has none."""
+    """Covers made of one of each part: the first ones, and the smallest ones; none if a part has none."""
     if not all(parts):
         return []
     first = tuple(leaf for part in parts for leaf in part[0])
