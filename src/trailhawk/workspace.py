@@ -1084,7 +1084,14 @@ class Workspace:
         from trailhawk.incidents.case import case
 
         incident = self.incidents.incident(number)
-        return case(self.engine, incident, self.incidents.alerts_of(incident), now=self.clock())
+        return case(
+            self.engine,
+            incident,
+            self.incidents.alerts_of(incident),
+            changes=self.incidents.changes(incident.number),
+            bookmarks=self.bookmarks.all(),
+            now=self.clock(),
+        )
 
     def retry(self, ids: Sequence[str] | None) -> list[Retried]:
         """Take parts in quarantine again, or all; what became of each."""

@@ -95,6 +95,9 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     rules = [rule for rule in workspace.rules() if rule.name.startswith("Instance credentials used outside")]
     workspace.detect(rules)
     (incident,) = workspace.incidents.all()
+    workspace.incidents.comment(
+        incident.number, "<b>asked</b> the owner", by="ann", now=DAY + timedelta(days=2)
+    )
     return workspace.case(incident.number)
 
 
@@ -140,6 +143,16 @@ def test_expansions_answer_what_an_analyst_asks(case: Case) -> None:
     assert [(edge.count, edge.bytes) for edge in readers.edges] == [(33, 6_300)]
     addresses = said["session-addresses", f"AwsSession:{SESSION}"]
     assert {node.name for node in addresses.nodes} == {HOME, THIEF}
+
+
+def test_the_timeline_holds_events_alerts_and_what_people_said(case: Case) -> None:
+    kinds = [each.kind.value for each in case.timeline]
+    assert kinds.count("event") == 34
+    assert kinds.count("alert") == len(case.report.alerts)
+    assert kinds[-1] == "comment"
+    assert case.timeline[-1].detail == "ann"
+    assert [each.at for each in case.timeline] == sorted(each.at for each in case.timeline)
+    assert "&lt;b&gt;asked&lt;/b&gt; the owner" in report_page(case)
 
 
 def test_steps_name_what_to_revoke_and_quote_what_logs_say(case: Case) -> None:

@@ -483,6 +483,38 @@ def incidents_graph(
 
 
 @app.command(
+    "timeline",
+    epilog=examples("trailhawk incidents timeline 1", "trailhawk incidents timeline 1 --format json"),
+)
+def incidents_timeline(context: typer.Context, number: Number, form: FormatOption = Format.TABLE) -> None:
+    """Show all that belongs to an incident in order of time.
+
+    Events, alerts, bookmarks of rows that name its session, key, principal,
+    instance or objects, comments, and what else people did about it.
+    """
+    from trailhawk.incidents.moments import bookmarked, moments
+    from trailhawk.render.output import Shown, print_json_list, show_list
+    from trailhawk.render.text import members
+
+    workspace = workspace_of(context)
+    report = workspace.report(number)
+    changes = workspace.incidents.changes(report.incident.number)
+    found = moments(report, changes, bookmarked(report, workspace.bookmarks.all()))
+    rows = [members(each) | {"kind": each.kind.value} for each in found]
+    if form is Format.JSON:
+        print_json_list(rows)
+        return
+    columns = [
+        Shown("at", "at"),
+        Shown("kind", "kind"),
+        Shown("says", "what"),
+        Shown("detail", ""),
+        Shown("id", "id"),
+    ]
+    show_list(rows, columns, form, empty="nothing")
+
+
+@app.command(
     "manifest",
     epilog=examples("trailhawk incidents manifest 1", "trailhawk incidents manifest 1 --out stolen.csv"),
 )

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from trailhawk.detect.alert import Alert
+from trailhawk.detect.bookmarks import Bookmark
 from trailhawk.engine.result import Engine
 from trailhawk.incidents.advice import Step, steps
 from trailhawk.incidents.blast import Blast, blast
+from trailhawk.incidents.change import Change
 from trailhawk.incidents.evidence import Evidence, evidence
 from trailhawk.incidents.graph import Graph, graph
 from trailhawk.incidents.incident import Incident
+from trailhawk.incidents.moments import Moment, bookmarked, moments
 from trailhawk.incidents.report import Report, report
 
 
@@ -26,11 +29,20 @@ class Case:
     graph: Graph
     steps: tuple[Step, ...]
     evidence: tuple[Evidence, ...]
+    timeline: tuple[Moment, ...]
     now: datetime
 
 
-def case(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: datetime) -> Case:
-    """What is known of an incident. `alerts` are its own."""
+def case(
+    engine: Engine,
+    incident: Incident,
+    alerts: Sequence[Alert],
+    *,
+    changes: Iterable[Change] = (),
+    bookmarks: Iterable[Bookmark] = (),
+    now: datetime,
+) -> Case:
+    """What is known of an incident. `alerts` and `changes` are its own, `bookmarks` may be anybody's."""
     told = report(engine, incident, alerts, now=now)
     return Case(
         report=told,
@@ -38,5 +50,6 @@ def case(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: da
         graph=graph(engine, told, now=now),
         steps=steps(told.entities, told.timeline, told.lineage, told.manifest, now=now),
         evidence=evidence(engine, told.timeline),
+        timeline=moments(told, changes, bookmarked(told, bookmarks)),
         now=now,
     )

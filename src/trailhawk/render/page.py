@@ -59,6 +59,7 @@ def report_data(case: Case) -> dict[str, object]:
     return {
         **report_as_data(case.report),
         "steps": [plain(each) for each in case.steps],
+        "moments": [plain(each) for each in case.timeline],
         "graph": graph_data(case.graph),
         "blast": plain(case.blast),
         "evidence": [plain(each) for each in case.evidence],
@@ -220,6 +221,8 @@ def _render(name: str, case: Case) -> str:
             entities=[(kind, list(names)) for kind, names in by_kind.items()],
             events=report.timeline[:MOST_EVENTS],
             events_left=max(0, len(report.timeline) - MOST_EVENTS),
+            moments=case.timeline[:MOST_EVENTS],
+            moments_left=max(0, len(case.timeline) - MOST_EVENTS),
             evidence=case.evidence,
             blast=case.blast,
         )
