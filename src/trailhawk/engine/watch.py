@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 from typing import Protocol, TypeVar
 
 from trailhawk.errors import LimitError
@@ -191,8 +192,30 @@ class Watcher:
                     _stop(thread)
 
 
+class _Beside:
+    """The thread beside the main thread: kept, since to start one takes longer than many a step of a query."""
+
+    def __init__(self) -> None:
+        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def do(self, call: Callable[[], None]) -> None:
+        """Make this call there, after those asked for before."""
+        if self._thread is None or not self._thread.is_alive():  # a forked process has none
+            self._thread = threading.Thread(target=self._work, name="query", daemon=True)
+            self._thread.start()
+        self._calls.put(call)
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
+
+
+_BESIDE = _Beside()
+
+
 def aside(body: Callable[[], _Result], cursor: Interruptible) -> _Result:
-    """The body's result, computed in a thread of its own where this is the main thread.
+    """The body's result, computed in another thread where this is the main thread.
 
     Only the main thread hears Ctrl-C, and only between Python's own steps; the engine's call, waiting for the
     engine's threads, may never come to one. So the main thread waits beside it, and ends it at a signal.
@@ -210,7 +233,7 @@ def aside(body: Callable[[], _Result], cursor: Interruptible) -> _Result:
             errors.append(error)
         ended.set()
 
-    threading.Thread(target=call, name="query", daemon=True).start()
+    _BESIDE.do(call)
     try:
         ended.wait()
     except BaseException:
