@@ -193,7 +193,7 @@ class Watcher:
 
 
 class _Beside:
-    """The thread beside the main thread: kept, since to start one takes longer than many a step of a query."""
+    """The thread beside the main thread: kept, for to start one takes longer than many a step of a query."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()

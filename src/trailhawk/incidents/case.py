@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -44,12 +45,16 @@ def case(
 ) -> Case:
     """What is known of an incident. `alerts` and `changes` are its own, `bookmarks` may be anybody's."""
     told = report(engine, incident, alerts, now=now)
-    return Case(
-        report=told,
-        blast=blast(engine, told, now=now),
-        graph=graph(engine, told, now=now),
-        steps=steps(told.entities, told.timeline, told.lineage, told.manifest, now=now),
-        evidence=evidence(engine, told.timeline),
-        timeline=moments(told, changes, bookmarked(told, bookmarks)),
-        now=now,
-    )
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        drawn = pool.submit(graph, engine, told, now=now)
+        reached = pool.submit(blast, engine, told, now=now)
+        logs = pool.submit(evidence, engine, told.timeline)
+        return Case(
+            report=told,
+            blast=reached.result(),
+            graph=drawn.result(),
+            steps=steps(told.entities, told.timeline, told.lineage, told.manifest, now=now),
+            evidence=logs.result(),
+            timeline=moments(told, changes, bookmarked(told, bookmarks)),
+            now=now,
+        )
