@@ -31,7 +31,7 @@ from trailhawk.kql.literals import DATETIME_MAX, DATETIME_MIN
 from trailhawk.kql.lower import column_name, lower
 from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.passes import optimize
-from trailhawk.kql.plan import Apply, Frame, Node, OutColumn, Scan
+from trailhawk.kql.plan import Aggregate, Apply, Filter, Frame, Limit, Node, OutColumn, Project, Scan, Sort
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table, json_path
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import KqlType
@@ -48,6 +48,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_DEFAULT_MEMORY = 4 << 30
 _FIRST_TIME, _LAST_TIME = DATETIME_MIN // 10, DATETIME_MAX // 10
 """Microseconds since 1970 of the first and the last moment that KQL knows."""
+_FEW = 10_000
+"""A result cut to so many rows is small."""
 _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
 _FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files found", re.IGNORECASE)
@@ -55,7 +57,7 @@ _DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
 _UDF_FAILED = "Python exception occurred while executing the UDF"
 _Done = TypeVar("_Done")
 
-# Said where `Limits.few_rows` chooses that.
+# Said where a statement is executed, see `_table`.
 warnings.filterwarnings("ignore", "Arrow output on a DB-API result", UserWarning)
 _PYTHON = re.compile(rf"\b{PREFIX}\w+", re.IGNORECASE)
 _UDF_TYPES = {KqlType.DYNAMIC: "VARCHAR"}
@@ -79,6 +81,23 @@ def default_memory() -> int:
     """A quarter of the machine's memory, at most 4 GiB."""
     pages, size = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     return min(pages * size // 4, _MAX_DEFAULT_MEMORY)
+
+
+def _gives_few(plan: Node) -> bool:
+    """Whether a result is likely small: groups, or rows cut to a number."""
+    match plan:
+        case Aggregate():
+            return True
+        case Limit():
+            return plan.count <= _FEW or _gives_few(plan.input)
+        case Project() | Filter() | Sort():
+            return _gives_few(plan.input)
+    return False
+
+
+def _table(cursor: duckdb.DuckDBPyConnection, sql: str, few: bool) -> pa.Table:
+    """The rows of a statement. Executed, it is prepared once and not twice, but its rows are copied again."""
+    return (cursor.execute(sql) if few else cursor.sql(sql)).to_arrow_table()
 
 
 class DuckDBEngine:
@@ -212,7 +231,7 @@ class DuckDBEngine:
     def _rows(self, plan: Node) -> pa.Table:
         cursor = self._connection.cursor()
         try:
-            return self._run(cursor, self._lower(plan, cursor))
+            return self._run(cursor, self._lower(plan, cursor), few=_gives_few(plan))
         finally:
             cursor.close()
 
@@ -313,25 +332,21 @@ class DuckDBEngine:
                     )
                     self._added.add(name)
 
-    def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-        return self._watched(lambda: self._run_watched(cursor, sql))
+    def _run(self, cursor: duckdb.DuckDBPyConnection, sql: str, *, few: bool = False) -> pa.Table:
+        return self._watched(lambda: self._run_watched(cursor, sql, few or self.limits.few_rows))
 
-    def _run_watched(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    def _run_watched(self, cursor: duckdb.DuckDBPyConnection, sql: str, few: bool) -> pa.Table:
         self._add_functions(sql)
         query = WATCHER.current()
         try:
             with query.inside(cursor):
-                return aside(lambda: self._table(cursor, sql), cursor)
+                return aside(lambda: _table(cursor, sql, few), cursor)
         except duckdb.InterruptException:
             raise query.error() from None
         except duckdb.OutOfMemoryException:
             raise _too_much_memory() from None
         except duckdb.Error as error:
             raise _damage(error, sql) or _refused(error, self.limits.seconds) from error
-
-    def _table(self, cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-        asked = cursor.execute(sql) if self.limits.few_rows else cursor.sql(sql)
-        return asked.to_arrow_table()
 
     # --- scans ---------------------------------------------------------------------------------------------
 
