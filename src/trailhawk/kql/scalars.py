@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Final, Protocol
 
 from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
 from trailhawk.kql import syntax
@@ -105,6 +105,19 @@ def ticks_of(moment: datetime) -> int:
     """Ticks since the Unix epoch of an aware datetime."""
     seconds = int(moment.timestamp() // 1)
     return seconds * TICKS_PER_SECOND + moment.microsecond * 10
+
+
+_LEAST: Final = {
+    **dict.fromkeys(("set_union", "set_intersect", "set_difference"), 1),
+    **dict.fromkeys(("has_any_ipv4", "has_any_ipv4_prefix", "ipv6_is_in_any_range"), 2),
+}
+"""How many arguments functions need at least that take any number of them."""
+
+
+def too_few(shown: str, least: int, span: Span) -> BindingError:
+    """The error for a call with fewer arguments than the function needs."""
+    noun = "argument" if least == 1 else "arguments"
+    return BindingError(f"{shown} takes at least {least} {noun}", span, code="wrong-arguments")
 
 
 class ScalarBinder:
@@ -499,6 +512,8 @@ class ScalarBinder:
                 hint="" if spelling else f"it is {_usage(name, function.overloads[0])}",
                 code="wrong-arguments",
             )
+        if len(args) < _LEAST.get(name, 0):
+            raise too_few(spelling or f"{name}()", _LEAST[name], span)
         converted = self._converted(overload, args, span)
         type_ = overload.result(tuple(arg.type for arg in converted))
         constants = tuple(arg for arg in converted if isinstance(arg, Const))
@@ -585,11 +600,15 @@ class ScalarBinder:
         ]
 
     def _coalesce(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if not expr.args:
+            raise too_few(f"{expr.name}()", 1, expr.span)
         values = self._one_type([self.bind(arg, scope, collect) for arg in expr.args], expr)
         name = "coalesce_text" if values[0].type is _T.STRING else "coalesce"
         return Call(values[0].type, FUNCTIONS[name].overloads[0], tuple(values))
 
     def _widest_of(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        if not expr.args:
+            raise too_few(f"{expr.name}()", 1, expr.span)
         values = self._one_type([self.bind(arg, scope, collect) for arg in expr.args], expr)
         return Call(values[0].type, FUNCTIONS[expr.name].overloads[0], tuple(values))
 
