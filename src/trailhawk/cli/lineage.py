@@ -39,10 +39,13 @@ def lineage(
     function behind it is CredentialLineage().
     """
     from trailhawk.engine.result import TimeRange
+    from trailhawk.errors import UsageError
     from trailhawk.incidents.literal import string
     from trailhawk.render.lineage import show_lineage
     from trailhawk.render.output import print_json_list
 
+    if not who.strip():
+        raise UsageError("whose credentials?", hint="name an access key, an ARN or an instance")
     workspace = workspace_of(context)
     window = TimeRange(*time_range(timespan, workspace.clock())) if timespan else None
     result = workspace.query(f"CredentialLineage({string(who)})", now=workspace.clock(), window=window)

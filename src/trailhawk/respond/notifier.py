@@ -136,8 +136,9 @@ class Notifier:
         """Send a message of its own to one channel at once. NotFoundError for a channel that is not there."""
         channel = next((each for each in self._channels if each.name == name), None)
         if channel is None:
-            known = ", ".join(each.name for each in self._channels) or "none is set up"
-            raise NotFoundError(f"no channel '{name}'", hint=f"there is {known}")
+            known = ", ".join(each.name for each in self._channels)
+            hint = f"there is {known}" if known else "none is set up; docs/notify.md shows how"
+            raise NotFoundError(f"no channel '{name}'", hint=hint)
         delivery = str(uuid.uuid4())
         data = {"delivery": delivery, "changes": [], "test": True}
         made = message(delivery, [item], at=item.at, folder=self._templates, data=data)
