@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trailhawk.render.text import cell, csv_lines, moment, plain, size, span, to_json, visible
+from trailhawk.render.text import cell, csv_lines, moment, plain, size, span, to_json
+from trailhawk.visible import visible
 
 
 @pytest.mark.parametrize(

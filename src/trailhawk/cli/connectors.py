@@ -19,7 +19,8 @@ from trailhawk.cli.options import (
 )
 from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, Shown, show_list, show_one
-from trailhawk.render.text import members, to_json, visible
+from trailhawk.render.text import members, to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State

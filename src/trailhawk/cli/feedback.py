@@ -12,7 +12,8 @@ from trailhawk.cli.options import FormatOption, left_out, offered, tell, workspa
 from trailhawk.cli.times import duration
 from trailhawk.errors import UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
-from trailhawk.render.text import members, visible
+from trailhawk.render.text import members
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.detect.rule import Rule

@@ -8,7 +8,7 @@ import typer
 
 from trailhawk.cli.options import FormatOption, examples, group, offered, workspace_of
 from trailhawk.render.output import Format, Shown, show_list, show_one
-from trailhawk.render.text import visible
+from trailhawk.visible import visible
 
 app = group("The stored functions that queries may call by name.")
 

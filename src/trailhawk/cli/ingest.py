@@ -11,7 +11,8 @@ import typer
 from trailhawk.cli.options import FormatOption, QuietOption, examples, single, tell, workspace_of
 from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, show_one
-from trailhawk.render.text import members, visible
+from trailhawk.render.text import members
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.connectors.objects import Outcome

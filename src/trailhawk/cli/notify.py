@@ -8,7 +8,8 @@ import typer
 
 from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, group, tell, workspace_of
 from trailhawk.render.output import Format, Shown, print_json_list, show_list
-from trailhawk.render.text import members, visible
+from trailhawk.render.text import members
+from trailhawk.visible import visible
 
 app = group("Mail, chat and webhooks about incidents: `[notify.channels.NAME]` of trailhawk.toml.")
 

@@ -11,7 +11,7 @@ import typer
 
 from trailhawk.errors import TrailhawkError
 from trailhawk.render.output import Format
-from trailhawk.render.text import visible
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.workspace import Workspace

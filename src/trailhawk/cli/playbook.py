@@ -9,7 +9,8 @@ import typer
 
 from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, group, offered, tell, workspace_of
 from trailhawk.render.output import Format, Shown, print_json_list, show_list, show_one
-from trailhawk.render.text import to_json, visible
+from trailhawk.render.text import to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.respond.playbook_runs import Run, StepRun

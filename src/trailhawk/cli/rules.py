@@ -25,7 +25,8 @@ from trailhawk.cli.options import (
     workspace_of,
 )
 from trailhawk.render.output import Format, Shown, show_list, show_one
-from trailhawk.render.text import members, visible
+from trailhawk.render.text import members
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.detect.exceptions import RuleException

@@ -15,8 +15,9 @@ from typing import Annotated
 import typer
 
 from trailhawk.cli.options import EXIT_FAILURE, examples, single, workspace_of
-from trailhawk.render.text import moment, to_json, visible
+from trailhawk.render.text import moment, to_json
 from trailhawk.run import Event, Runner, jobs
+from trailhawk.visible import visible
 
 app = single()
 

@@ -13,7 +13,8 @@ from trailhawk.render.chart import chart
 from trailhawk.render.console import page_width, results
 from trailhawk.render.output import Format
 from trailhawk.render.table import print_fields, print_rows
-from trailhawk.render.text import members, size, to_json, visible
+from trailhawk.render.text import members, size, to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.detect.alert import Alert

@@ -8,7 +8,7 @@ from trailhawk.detect.canary import Canary, Entry
 from trailhawk.detect.proof import Outcome
 from trailhawk.render.output import Format, print_json_list
 from trailhawk.render.proof import junit as junit_of_outcomes
-from trailhawk.render.text import visible
+from trailhawk.visible import visible
 
 
 def show_canaries(sent: Sequence[Canary], form: Format, *, seconds: float) -> None:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from trailhawk.kql.schema import Column
 from trailhawk.kql.types import KqlType
-from trailhawk.render.text import cell, visible
+from trailhawk.render.text import cell
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.text import Text

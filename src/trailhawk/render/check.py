@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from trailhawk.render.console import results
 from trailhawk.render.output import RowFormat
 from trailhawk.render.table import print_rows
-from trailhawk.render.text import to_json, visible
+from trailhawk.render.text import to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.errors import QueryError

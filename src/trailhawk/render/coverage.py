@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from trailhawk.detect.coverage import Coverage, Covered, Flow, Source, Standing
-from trailhawk.render.text import moment, visible
+from trailhawk.render.text import moment
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from trailhawk.render.console import page_width, results
 from trailhawk.render.incident import SEVERITY_STYLE
 from trailhawk.render.output import Format
-from trailhawk.render.text import members, plain, to_json, visible
+from trailhawk.render.text import members, plain, to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from trailhawk.render.output import RowFormat
-from trailhawk.render.text import members, to_json, visible
+from trailhawk.render.text import members, to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.engine.explain import Explained, Read

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from trailhawk.render.attack import technique
 from trailhawk.render.console import page_width, results
 from trailhawk.render.output import Format, Shown, show_list
-from trailhawk.render.text import members, moment, plain, printable_json, size, to_json, visible
+from trailhawk.render.text import members, moment, plain, printable_json, size, to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console, Group

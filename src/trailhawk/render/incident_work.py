@@ -10,7 +10,8 @@ from trailhawk.render.console import results
 from trailhawk.render.incident import as_data, status_of
 from trailhawk.render.output import Format, Shown, print_json_list, show_list
 from trailhawk.render.table import print_rows
-from trailhawk.render.text import moment, visible
+from trailhawk.render.text import moment
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.incidents.change import Change

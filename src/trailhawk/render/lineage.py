@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
 from trailhawk.render.console import page_width, results
-from trailhawk.render.text import moment, visible
+from trailhawk.render.text import moment
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.text import Text

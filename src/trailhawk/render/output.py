@@ -12,7 +12,8 @@ from trailhawk.kql.types import KqlType
 from trailhawk.render.chart import chart
 from trailhawk.render.console import page_width, results
 from trailhawk.render.table import print_fields, print_rows
-from trailhawk.render.text import csv_lines, to_json, visible
+from trailhawk.render.text import csv_lines, to_json
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.engine.result import Result

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
 from trailhawk.render.attack import technique
-from trailhawk.render.text import csv_lines, plain, size, span, visible
+from trailhawk.render.text import csv_lines, plain, size, span
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from jinja2 import Environment

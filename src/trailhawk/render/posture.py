@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from trailhawk.render.incident import SEVERITY_STYLE
 from trailhawk.render.output import Format, print_json_list
-from trailhawk.render.text import members, visible
+from trailhawk.render.text import members
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.detect.posture import Answer

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from trailhawk.detect.proof import Outcome
 from trailhawk.render.output import Format, print_json_list
-from trailhawk.render.text import visible
+from trailhawk.visible import visible
 
 
 def show_outcomes(outcomes: Sequence[Outcome], form: Format, *, seconds: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from trailhawk.render.text import cell, visible
+from trailhawk.render.text import cell
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -12,28 +12,10 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 
-# Control characters, terminal escapes, direction marks, invisible and unpaired characters.
-_HOSTILE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
-_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+from trailhawk.visible import HOSTILE, visible
+
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
-
-def visible(text: str, *, keep: str = "") -> str:
-    """The text with every character a terminal would act on written as an escape, but those in `keep`."""
-    return _HOSTILE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    if character in _SHORT:
-        return _SHORT[character]
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def moment(value: datetime) -> str:
@@ -125,7 +107,7 @@ def to_json(value: object, *, indent: int | None = None) -> str:
 
 def printable_json(text: str) -> str:
     """JSON text with what a terminal would act on as `\\uXXXX`; it means the same."""
-    return _HOSTILE.sub(_json_escape, text)
+    return HOSTILE.sub(_json_escape, text)
 
 
 def _json_escape(found: re.Match[str]) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from trailhawk.errors import UsageError
 from trailhawk.incidents.incident import Incident
+from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from jinja2.sandbox import SandboxedEnvironment
@@ -27,10 +28,6 @@ MOST_TEXT: Final = 200_000
 TEMPLATES: Final = ("subject.txt", "body.txt", "body.html", "chat.txt")
 """The templates by name; a file of this name and `.j2` in the home's folder `templates` stands for ours."""
 
-_CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 _LOOKALIKES = str.maketrans("<>@`[]|*~#&", "＜＞＠｀［］｜＊～＃＆")
 _LINK = re.compile(r"(?i)\b(h)tt(ps?)(:)")
 
@@ -112,7 +109,7 @@ def in_chat(text: str) -> str:
 
 
 def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    return visible(text, keep="\n\t")
 
 
 def _rendered(name: str, folder: Path | None, context: Mapping[str, object]) -> str:
