@@ -71,6 +71,10 @@ class Shape:
     pause: timedelta = timedelta(minutes=9)
     """From launch to theft."""
     torn_down: bool = True
+    deployed: bool = True
+    """Whether the recording holds how the exercise was built; else it begins with all in place."""
+    twice: bool = False
+    """Whether the attacker comes back after ten minutes and takes all again."""
     downloads: bool = False
     """Whether the person reads the bucket too, with the client and from the address of the attacker's."""
     blurred: bool = False
@@ -108,9 +112,18 @@ CHOSEN = {
         collector=True,
         objects={**OBJECTS, **LARGE},
     ),
+    "in place": Shape(
+        deployed=False,
+        twice=True,
+        issued=5,
+        delivery="1.0",
+        blurred=True,
+        torn_down=False,
+        objects={"ring.txt": 89},
+    ),
     "blurred": Shape(blurred=True, agent=True, downloads=True, objects={"ring.txt": 89}),
 }
-EVERYTHING = ("plain", "terraform")
+EVERYTHING = ("plain", "terraform", "in place")
 """Shapes over which all rules run."""
 
 
@@ -129,6 +142,8 @@ def drawn(number: int) -> Shape:
         objects=chance.choice([dict(OBJECTS), {"ring.txt": 89}, {**OBJECTS, **LARGE}]),
         pause=chance.choice([timedelta(minutes=3), timedelta(minutes=50), timedelta(hours=26)]),
         torn_down=chance.random() < 0.7,
+        deployed=chance.random() < 0.8,
+        twice=chance.random() < 0.3,
         downloads=chance.random() < 0.3,
         asks=chance.random() < 0.4,
         version=chance.choice(["1.05", "1.07", "1.08", "1.11"]),
@@ -151,7 +166,9 @@ class Recording:
         self.stolen = self.chance.choice(self.keys)
         self.admin_key = self.key("ASIA")
         self.user_key = self.key("AKIA")
-        self.deploy()
+        if shape.deployed:
+            self.deploy()
+        self.settle()
         self.now += shape.pause
         self.steal()
         if shape.torn_down:
@@ -321,6 +338,17 @@ class Recording:
             {"instanceType": "t2.micro", "iamInstanceProfile": {"name": ROLE}},
             response=launched,
         )
+
+    def settle(self) -> None:
+        """What happens as soon as the instance runs."""
+        if not self.shape.deployed:
+            for name in ("DescribeInstanceTypes", "DescribeInstances", "DescribeAddresses") * 12:
+                self.by_person("ec2", name, {"filterSet": {}}, after=self.chance.uniform(0, 8))
+            self.by_person(
+                "ec2",
+                "ModifyInstanceAttribute",
+                {"instanceId": COLLECTOR, "disableApiTermination": {"value": False}},
+            )
         self.taken = self.now + timedelta(seconds=4)
         self.issue(ROLE, INSTANCE, self.keys[: self.shape.issued])
         if self.shape.boots:
@@ -448,6 +476,23 @@ class Recording:
                 errorCode="AccessDenied",
                 errorMessage=f"User: {who['arn']} is not authorized to perform: iam:ListUsers",
             )
+        self.sync(who, how)
+        if shape.twice:
+            self.now += timedelta(minutes=10)
+            self.sync(who, how)
+        self.attack = [event["eventID"] for event in self.events[before:]]
+        if shape.downloads:
+            for key, size in shape.objects.items():
+                self.read(self.person(console=False), BUCKET, key, size, **how)
+        # The person goes on working meanwhile, and so does the instance.
+        self.by_person("ec2", "DescribeInstances", {}, after=1)
+        if shape.agent:
+            self.agent(2)
+        if shape.collector:
+            self.collect(2)
+
+    def sync(self, who: Json, how: Json) -> None:
+        """Which buckets there are, what is in one, and all of that."""
         self.event(who, "s3", "ListBuckets", {"Host": "s3.amazonaws.com"}, **how)
         listing = {
             "list-type": "2",
@@ -473,18 +518,8 @@ class Recording:
                     {"type": "AWS::S3::Bucket", "ARN": f"arn:aws:s3:::{BUCKET}", "accountId": ACCOUNT},
                 ],
             )
-        for key, size in shape.objects.items():
+        for key, size in self.shape.objects.items():
             self.read(who, BUCKET, key, size, **how)
-        self.attack = [event["eventID"] for event in self.events[before:]]
-        if shape.downloads:
-            for key, size in shape.objects.items():
-                self.read(self.person(console=False), BUCKET, key, size, **how)
-        # The person goes on working meanwhile, and so does the instance.
-        self.by_person("ec2", "DescribeInstances", {}, after=1)
-        if shape.agent:
-            self.agent(2)
-        if shape.collector:
-            self.collect(2)
 
     def tear_down(self) -> None:
         self.now += timedelta(minutes=6)
@@ -550,10 +585,13 @@ def wrong(recording: Recording, workspace: Workspace) -> Iterator[str]:
     (theft,) = high
     told = {event.event_id: f"{event.name} by {event.session}" for event in theft.timeline}
     if set(told) != attack:
-        others = [told[event_id] for event_id in told if event_id not in attack]
-        yield f"{len(attack - set(told))} of {len(attack)} events are missing, {others} are too much"
+        more = [told[event_id] for event_id in told if event_id not in attack]
+        yield f"{len(attack - set(told))} of {len(attack)} events are missing, {more} are too much"
     sizes = {line.key: line.bytes for line in theft.manifest.lines}
-    if sizes != shape.objects or {line.bucket for line in theft.manifest.lines} != {BUCKET}:
+    times = 2 if shape.twice else 1
+    if sizes != {key: size * times for key, size in shape.objects.items()} or {
+        line.bucket for line in theft.manifest.lines
+    } != {BUCKET}:
         yield f"manifest says {sizes}"
     yield from wrong_names(theft, recording, marta)
     reached = led_to(f"AwsInstance:{INSTANCE}", workspace.case(theft.incident.number).graph.edges)
