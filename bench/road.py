@@ -61,7 +61,7 @@ def main(days: int = 35, events_per_day: int = 3_000) -> None:
         )
         workspace = Workspace.open(folder / "home", clock=lambda: NOW)
         taken = timed("ingest", lambda: workspace.ingest([made.logs], lambda _: None))
-        found = timed("detect", lambda: workspace.detect(workspace.rules()))
+        found = timed("detect", lambda: workspace.detect(workspace.content.rules()))
         for incident in workspace.incidents.all():
             timed(f"report of incident {incident.number}", lambda n=incident.number: workspace.report(n))
         for title, text in QUERIES.items():

@@ -75,7 +75,7 @@ def lake_of(folder: Path, rows: int, day_rows: int) -> Path:
 
 def chosen(workspace: Workspace, count: int) -> list[Rule]:
     """So many rules: the package's, forty of long look-backs, the hunts as rules, copies of the package's."""
-    own = [rule for rule in workspace.rules() if rule.kind is not RuleKind.HUNTING]
+    own = [rule for rule in workspace.content.rules() if rule.kind is not RuleKind.HUNTING]
     found = list(own)
     for number, (name, text) in enumerate(forty()):
         found.append(
@@ -90,7 +90,7 @@ def chosen(workspace: Workspace, count: int) -> list[Rule]:
                 aggregation=Aggregation.PER_RESULT,
             )
         )
-    for hunt in workspace.hunts():
+    for hunt in workspace.content.hunts():
         found.append(replace(hunt, kind=RuleKind.SCHEDULED, frequency=HOUR, period=DAY))
     copy = 0
     while len(found) < count:
@@ -115,7 +115,7 @@ def alone(workspace: Workspace, rules: list[Rule]) -> Figures:
 
 def one_round(workspace: Workspace, rules: list[Rule]) -> Figures:
     """One round of the scheduler, with alerts, incidents and the export to the lake."""
-    workspace.rules = lambda *_, **__: tuple(rules)  # type: ignore[method-assign]
+    workspace.content.rules = lambda *_, **__: tuple(rules)  # type: ignore[method-assign]
     done = workspace.run_due_rules(fault=lambda _: None)
     states = [each.state.value for each in done.runs]
     return {

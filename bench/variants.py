@@ -137,7 +137,7 @@ def whole(scenario: str, variant: Variant, folder: Path, *, seed: int, asked: ar
     workspace.ingest([made.logs], lambda _: None)
     taken = perf_counter()
     first = dt.datetime.combine(LAST_DAY, dt.time(), dt.UTC) - dt.timedelta(days=asked.watched - 1)
-    found = workspace.detect(workspace.rules(), start=first if asked.watched < asked.days else None)
+    found = workspace.detect(workspace.content.rules(), start=first if asked.watched < asked.days else None)
     detected = perf_counter()
     verdict = judge(workspace, json.loads(made.truth.read_text()))
     return Outcome(

@@ -114,7 +114,7 @@ def measure(data: Path) -> Found | None:
     mapping = yaml.safe_load(LIST.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         workspace = Workspace.open(Path(name))
-        rules = {Path(rule.source).stem: rule for rule in workspace.rules()}
+        rules = {Path(rule.source).stem: rule for rule in workspace.content.rules()}
         tables = [table for table in map(workspace.lake.table, workspace.lake.table_names()) if table]
         results = []
         for case in _cases(folder):

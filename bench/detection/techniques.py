@@ -165,7 +165,7 @@ def _alerts(records: Sequence[Record]) -> tuple[Alert, ...]:
         logs.write_text(json.dumps({"Records": records}), encoding="utf-8")
         workspace = Workspace.open(Path(name) / "home", clock=lambda: NOW)
         workspace.ingest([logs])
-        workspace.detect(workspace.rules())
+        workspace.detect(workspace.content.rules())
         return workspace.alerts.alerts()
 
 

@@ -53,7 +53,7 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
         say(f"{taken.rows:,} rows, {taken.duplicates:,} duplicates, {taken.quarantined:,} quarantined")
     with _step(f"Running every rule over the last {WATCHED_DAYS} days, window by window") as say:
         with progress("detect, windows", quiet=quiet) as bar:
-            found = workspace.detect(workspace.rules(), start=_midnight(last_day), progress=bar)
+            found = workspace.detect(workspace.content.rules(), start=_midnight(last_day), progress=bar)
         windows = sum(rule.run for rule in found.rules)
         say(f"{windows:,} windows of {len(found.rules)} rules, {len(found.alerts)} alerts")
     incidents = workspace.incidents.all()

@@ -144,10 +144,10 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
 
     def canary(stop: threading.Event) -> None:
-        rules = workspace.canary_rules(
+        rules = workspace.content.canary_rules(
             fault=lambda error: say("warning", "canary", f"{error.message}; it is left out")
         )
-        sent = workspace.canaries(rules, stopped=stop.is_set, workers=1)
+        sent = workspace.content.canaries(rules, stopped=stop.is_set, workers=1)
         failed = [each for each in sent if each.failed]
         for each in failed:
             say("error", "canary", f"'{each.rule.name}' does not fire: {each.reason}", rule=each.rule.id)
@@ -157,7 +157,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         while not stop.wait(settings.canary_seconds):
             canary(stop)
 
-    notifier = workspace.notifier if workspace.settings.notify else None
+    notifier = workspace.response.notifier if workspace.settings.notify else None
 
     def notify() -> None:
         if notifier is None:
@@ -176,13 +176,13 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
     if notifier is not None:
         notifier.begin()
 
-    automator = workspace.automator(
+    automator = workspace.response.automator(
         fault=lambda error: say("warning", "automation", f"{error}; it is left out")
     )
     automator.begin()
 
     def automation() -> None:
-        for run in workspace.run_automation(automator):
+        for run in workspace.response.run_automation(automator):
             level = "warning" if run.error else "info"
             said = f"'{run.rule}' ran{f': {run.error}' if run.error else ''}"
             say(level, "automation", said, run=run.id, incident=run.number)

@@ -92,7 +92,11 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     (home / "log.json").write_text(json.dumps({"Records": RECORDS}))
     workspace = Workspace(home, clock=lambda: DAY + timedelta(days=2))
     assert workspace.ingest([home / "log.json"], lambda _: None).rows == len(RECORDS)
-    rules = [rule for rule in workspace.rules() if rule.name.startswith("Instance credentials used outside")]
+    rules = [
+        rule
+        for rule in workspace.content.rules()
+        if rule.name.startswith("Instance credentials used outside")
+    ]
     workspace.detect(rules)
     (incident,) = workspace.incidents.all()
     workspace.incidents.comment(

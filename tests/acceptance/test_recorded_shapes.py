@@ -654,7 +654,7 @@ def examined(shape: Shape, seed: int, folder: Path, *, everything: bool) -> list
     assert summary.rows == len(recording.events)
     rules = [
         rule
-        for rule in workspace.rules()
+        for rule in workspace.content.rules()
         if everything or any(part in Path(rule.source).as_posix() for part in NEAR)
     ]
     found = workspace.detect(rules)

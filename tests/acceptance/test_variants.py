@@ -71,7 +71,7 @@ def watch(workspace: Workspace, bench: ModuleType, *, everything: bool = False) 
     """Run the rules over the last day; none may fail."""
     rules = [
         rule
-        for rule in workspace.rules()
+        for rule in workspace.content.rules()
         if everything or ALL_RULES or any(part in Path(rule.source).as_posix() for part in NEAR)
     ]
     last_day = datetime.combine(bench.LAST_DAY, time(), UTC)

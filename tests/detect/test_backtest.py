@@ -214,7 +214,7 @@ def trailhawk(home: Path, capsys: pytest.CaptureFixture[str], *words: str, code:
 
 def test_what_people_found_out_is_in_the_precision(home: Path) -> None:
     workspace = Workspace.open(home)
-    rule = workspace.rule("hand is waved")
+    rule = workspace.content.rule("hand is waved")
     raised = workspace.detect([rule]).alerts
     assert len(raised) == 3
     number_of = workspace.incidents.incidents_of([alert.id for alert in raised])
@@ -222,7 +222,7 @@ def test_what_people_found_out_is_in_the_precision(home: Path) -> None:
     workspace.incidents.close(first, Closing.of(Classification.TRUE_POSITIVE), by="ada", now=NOW)
     wrong = Closing.of(Classification.FALSE_POSITIVE, Reason.INCORRECT_ALERT_LOGIC)
     workspace.incidents.close(second, wrong, by="ada", now=NOW)
-    found = workspace.backtest(rule, last=timedelta(days=9))
+    found = workspace.content.backtest(rule, last=timedelta(days=9))
     assert {each.classification: each.raised for each in found.verdicts} == dict(
         Counter(
             "TruePositive" if number == first else "FalsePositive"
@@ -232,21 +232,25 @@ def test_what_people_found_out_is_in_the_precision(home: Path) -> None:
     )
     assert found.precision is not None
     assert 0 < found.precision < 1
-    candidate, _ = workspace.draft_exception("hand is waved", "true", until=LATER, reason="x", by="ada")
-    told = workspace.preview_exception(candidate, rule, last=timedelta(days=9))
+    candidate, _ = workspace.content.draft_exception(
+        "hand is waved", "true", until=LATER, reason="x", by="ada"
+    )
+    told = workspace.content.preview_exception(candidate, rule, last=timedelta(days=9))
     assert (told.before, told.after) == (3, 0)
     assert dict(told.gone) == {each.classification: each.raised for each in found.verdicts}
 
 
 def test_those_of_every_rule_are_shown_where_they_fit(home: Path) -> None:
     workspace = Workspace.open(home)
-    candidate, rules = workspace.draft_exception("*", "Address == 'x'", until=LATER, reason="x", by="ada")
-    workspace.exceptions.add(candidate)
-    rule = workspace.rule("hand is waved")
+    candidate, rules = workspace.content.draft_exception(
+        "*", "Address == 'x'", until=LATER, reason="x", by="ada"
+    )
+    workspace.content.exceptions.add(candidate)
+    rule = workspace.content.rule("hand is waved")
     assert rule in rules
-    assert [each.rule_id for each in workspace.exceptions_of(rule)] == ["*"]
+    assert [each.rule_id for each in workspace.content.exceptions_of(rule)] == ["*"]
     other = replace(rule, query="AWSCloudTrail | project TimeGenerated")
-    assert workspace.exceptions_of(other) == []
+    assert workspace.content.exceptions_of(other) == []
 
 
 def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +275,7 @@ def test_the_commands(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert made["made"]
     assert "\x1b" not in tell("exceptions", "list")
     workspace = Workspace.open(home)
-    assert len(workspace.detect([workspace.rule("hand is waved")]).alerts) == 1
+    assert len(workspace.detect([workspace.content.rule("hand is waved")]).alerts) == 1
     (listed,) = json.loads(tell("exceptions", "list", "--rule", "hand is waved", "--format", "json"))
     assert (listed["state"], listed["rows"], listed["windows"]) == ("active", 2, 2)
     shown = json.loads(tell("show", "hand is waved", "--format", "json"))

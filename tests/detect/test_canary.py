@@ -60,7 +60,7 @@ def sent(tmp_path: Path, *files: str, home: str = "home") -> dict[str, Canary]:
     """By rule name, how the canaries of these rule files ended."""
     workspace = Workspace.open(tmp_path / home, clock=lambda: NOW)
     rules = [each for file in files for each in parse_rules(file.encode(), source="a.yaml")]
-    return {each.rule.name: each for each in workspace.canaries(rules)}
+    return {each.rule.name: each for each in workspace.content.canaries(rules)}
 
 
 def test_a_rule_fires_from_the_raw_log_and_it_is_kept(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_rule_fires_from_the_raw_log_and_it_is_kept(tmp_path: Path) -> None:
     assert (one.entry, one.note) == (Entry.LOG, "")
     assert one.seconds > 0
     workspace = Workspace.open(tmp_path / "home")
-    (last,) = workspace.last_canaries().values()
+    (last,) = workspace.content.last_canaries().values()
     assert (last.passed, last.at, last.passed_at) == (True, NOW, NOW)
     assert not list((tmp_path / "home" / "temporary").iterdir())
     assert workspace.alerts.alerts() == ()
@@ -116,7 +116,7 @@ def test_where_each_one_stopped(tmp_path: Path) -> None:
     assert told["Rule 5"] == (None, "")
     assert told["Rule 6"] == (Stage.ALERT, "no rows: its query finds nothing")
     assert told["Rule 7"][0] is Stage.INGEST
-    kept = Workspace.open(tmp_path / "home").last_canaries()
+    kept = Workspace.open(tmp_path / "home").content.last_canaries()
     assert len(kept) == 6, "a rule without such a test leaves no trace"
     assert [each.rule_name for each in kept.values() if each.passed] == ["Rule 5"]
 
@@ -124,7 +124,7 @@ def test_where_each_one_stopped(tmp_path: Path) -> None:
 def test_a_failure_keeps_when_it_passed_last(tmp_path: Path) -> None:
     sent(tmp_path, rule(1, WAVES, events("ada")))
     sent(tmp_path, rule(1, WAVES.replace("WaveHand", "Nod"), events("ada")))
-    (last,) = Workspace.open(tmp_path / "home").last_canaries().values()
+    (last,) = Workspace.open(tmp_path / "home").content.last_canaries().values()
     assert (last.passed, last.passed_at, last.stage) == (False, NOW, "alert")
 
 
@@ -225,8 +225,8 @@ def test_the_homes_filter_and_exceptions_are_on_the_road(
     assert run([*words, "test", str(home / "rules")]) == 0
     assert run([*words, "test", str(home / "rules"), "--exceptions"]) == 1
     workspace = Workspace.open(home)
-    assert workspace.exceptions.counts() == {}, "a canary is not counted"
-    workspace.exceptions.remove(1, now=NOW, by="ada")
+    assert workspace.content.exceptions.counts() == {}, "a canary is not counted"
+    workspace.content.exceptions.remove(1, now=NOW, by="ada")
     workspace.filters.apply("AWSCloudTrail", "source | where EventName != 'WaveHand'", now=NOW, by="ada")
     assert canary(1)["reason"] == "row missing: the ingest filter of AWSCloudTrail drops it"
     capsys.readouterr()
@@ -238,13 +238,13 @@ def test_the_homes_filter_and_exceptions_are_on_the_road(
 
 def test_those_of_enabled_rules_are_sent(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "home", clock=lambda: NOW)
-    chosen = workspace.canary_rules()
+    chosen = workspace.content.canary_rules()
     off = chosen[0]
-    workspace.rule_states.set(off, enabled=False, reason="", now=NOW, by="ada")
-    assert off not in workspace.canary_rules()
-    assert len(workspace.canary_rules()) == len(chosen) - 1
-    assert len(workspace.canaries(chosen[:3], stopped=lambda: True)) == 1
-    assert timedelta(0) <= NOW - min(each.at for each in workspace.last_canaries().values())
+    workspace.content.rule_states.set(off, enabled=False, reason="", now=NOW, by="ada")
+    assert off not in workspace.content.canary_rules()
+    assert len(workspace.content.canary_rules()) == len(chosen) - 1
+    assert len(workspace.content.canaries(chosen[:3], stopped=lambda: True)) == 1
+    assert timedelta(0) <= NOW - min(each.at for each in workspace.content.last_canaries().values())
 
 
 def test_the_process_sends_them_where_the_settings_say_so(
@@ -268,7 +268,7 @@ def test_the_process_sends_them_where_the_settings_say_so(
     workspace = Workspace.open(home)
     files = [rule(1, WAVES, events("ada")), rule(2, "AwsCalls | take 0", events("ada"))]
     chosen = [each for file in files for each in parse_rules(file.encode(), source="a.yaml")]
-    monkeypatch.setattr(workspace, "canary_rules", lambda **_: chosen)
+    monkeypatch.setattr(workspace.content, "canary_rules", lambda **_: chosen)
     (job,) = work_of(workspace)
     job.work(stop)
     assert [(event.level, event.message) for event in told] == [

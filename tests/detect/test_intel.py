@@ -607,7 +607,7 @@ def test_a_rule_finds_a_call_from_an_indicator(workspace: Workspace, clock: Cloc
     log.write_text(json.dumps({"Records": [call]}))
     workspace.ingest([log])
     clock.later(hours=3)
-    summary = workspace.detect([workspace.rule("calls-from-known-address")])
+    summary = workspace.detect([workspace.content.rule("calls-from-known-address")])
     (alert,) = summary.alerts
     assert alert.name == "arn:aws:iam::111122223333:user/eve called from 203.0.113.77, known to cert"
     assert alert.detail("EventIds") == ("one",)

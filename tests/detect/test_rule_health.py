@@ -96,7 +96,7 @@ def test_a_round_tells_of_its_runs_in_one_commit(tmp_path: Path) -> None:
             f"queryPeriod: 1h\nquery: {query}\n"
         )
     workspace = Workspace.open(home, clock=lambda: now)
-    workspace.rules = lambda *_, **__: tuple(  # type: ignore[method-assign]
+    workspace.content.rules = lambda *_, **__: tuple(  # type: ignore[method-assign]
         rule for rule in Workspace.rules(workspace) if rule.name.startswith("Own")
     )
     done = workspace.run_due_rules(fault=lambda _: None)

@@ -122,7 +122,7 @@ def take(workspace: Workspace, folder: Path, *rules: object, name: str = "rule.y
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("---\n".join(each if isinstance(each, str) else yaml.safe_dump(each) for each in rules))
-    return workspace.import_sigma([folder])
+    return workspace.content.import_sigma([folder])
 
 
 def sigma(detection: object, **members: object) -> dict[str, object]:
@@ -458,7 +458,7 @@ def test_what_a_rule_says_of_itself_is_kept(workspace: Workspace, tmp_path: Path
     assert rule.details.display_name_format == "Trail stopped { {Account} } by {{Principal}}"
     stored = workspace.home / "rules" / rule.source
     assert stored.is_file()
-    assert [each.id for each in workspace.rules() if each.id == rule.id] == [rule.id]
+    assert [each.id for each in workspace.content.rules() if each.id == rule.id] == [rule.id]
 
 
 def test_an_alert_names_events_and_entities(workspace: Workspace, tmp_path: Path) -> None:
@@ -478,7 +478,9 @@ def test_a_rule_taken_again_replaces_itself(workspace: Workspace, tmp_path: Path
     assert first.rule is not None
     assert again.rule is not None
     assert again.rule.source == first.rule.source
-    assert next(each for each in workspace.rules() if each.id == first.rule.id).severity is Severity.LOW
+    assert (
+        next(each for each in workspace.content.rules() if each.id == first.rule.id).severity is Severity.LOW
+    )
 
 
 def test_an_id_of_your_own_rule_is_not_taken(tmp_path: Path) -> None:
@@ -703,7 +705,7 @@ def test_two_rules_of_one_id(workspace: Workspace, tmp_path: Path) -> None:
 
 def test_a_path_that_is_not_there(workspace: Workspace, tmp_path: Path) -> None:
     with pytest.raises(RuleError, match="no file or folder"):
-        workspace.import_sigma([tmp_path / "none"])
+        workspace.content.import_sigma([tmp_path / "none"])
 
 
 def test_flows(workspace: Workspace, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def home(tmp_path: Path) -> Path:
     calls += [(4, "thief", "192.0.2.1"), (5, "ana", "192.0.2.50")]
     log.write_text(json.dumps({"Records": [record(*call) for call in calls]}))
     workspace.ingest([log], lambda _: None)
-    workspace.detect([workspace.rule("A hand is waved")], end=NOW)
+    workspace.detect([workspace.content.rule("A hand is waved")], end=NOW)
     store = workspace.incidents
     for incident in store.all():
         (who,) = incident.values("AwsPrincipal")
@@ -198,9 +198,9 @@ def test_precision_in_words(home: Path, capsys: pytest.CaptureFixture[str]) -> N
 def test_a_reopened_incident_judges_nothing(home: Path) -> None:
     workspace = Workspace.open(home, clock=lambda: NOW)
     store = workspace.incidents
-    rule = workspace.rule("A hand is waved")
+    rule = workspace.content.rule("A hand is waved")
     for incident in store.all():
         store.reopen(incident.number, by="ana", now=NOW)
     assert store.precisions()[rule.id].precision is None
-    assert workspace.proposals(rule, last=timedelta(days=100)) == ()
+    assert workspace.content.proposals(rule, last=timedelta(days=100)) == ()
     workspace.alerts.engine.dispose()

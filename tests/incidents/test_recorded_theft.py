@@ -20,7 +20,7 @@ def test_the_theft_is_one_incident_with_exactly_its_two_events(tmp_path: Path) -
     truth = json.loads((DATA / "ground_truth.json").read_text())["instance_credential_theft"]
     workspace = Workspace(tmp_path, clock=lambda: datetime(2023, 7, 11, tzinfo=UTC))
     workspace.ingest([DATA / "CloudTrail"], lambda _: None)
-    summary = workspace.detect(workspace.rules())
+    summary = workspace.detect(workspace.content.rules())
     assert [rule.failed for rule in summary.rules] == [0] * len(summary.rules)
 
     before = workspace.incidents.all()
@@ -38,6 +38,6 @@ def test_the_theft_is_one_incident_with_exactly_its_two_events(tmp_path: Path) -
     keys = {entity.value for entity in report.entities if entity.type == "AwsAccessKey"}
     assert keys == set(issued)
 
-    again = workspace.detect(workspace.rules())
+    again = workspace.detect(workspace.content.rules())
     assert again.alerts == ()
     assert workspace.incidents.all() == before

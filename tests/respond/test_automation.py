@@ -79,7 +79,7 @@ class Home:
         return path
 
     def automator(self, **settings: Any) -> Automator:
-        made = self.workspace.automator(fault=lambda error: self.faults.append(str(error)))
+        made = self.workspace.response.automator(fault=lambda error: self.faults.append(str(error)))
         for name, value in settings.items():
             setattr(made, f"_{name}", value)
         return made
@@ -93,7 +93,7 @@ class Home:
         return self.incidents.incidents_of([raised.id])[raised.id]
 
     def work(self) -> list[Run]:
-        return self.workspace.run_automation(self.automator())
+        return self.workspace.response.run_automation(self.automator())
 
     def incident(self, number: int) -> Incident:
         return self.incidents.incident(number)
@@ -547,7 +547,7 @@ def test_a_rule_for_alerts_runs_a_playbook(home: Home) -> None:
     (run,) = home.work()
     assert (run.rule, run.trigger) == ("on alerts", Trigger.ALERT_CREATED)
     assert [each.text for each in home.incident(number).comments] == ["Key read"]
-    (played,) = home.workspace.player.runs.runs()
+    (played,) = home.workspace.response.player.runs.runs()
     assert (played.state, played.by) == (RunState.DONE, "Automation rule - on alerts")
     assert home.work() == []
 
@@ -564,7 +564,7 @@ def test_a_rule_does_not_wait_for_ever(home: Home, monkeypatch: pytest.MonkeyPat
     automator = home.automator(wait_seconds=0.05)
     automator.begin()
     number = home.raise_("Key read")
-    player, may = home.workspace.player, threading.Event()
+    player, may = home.workspace.response.player, threading.Event()
     real = player._done
 
     def slow(*arguments: Any, **named: Any) -> Any:
@@ -572,7 +572,7 @@ def test_a_rule_does_not_wait_for_ever(home: Home, monkeypatch: pytest.MonkeyPat
         return real(*arguments, **named)
 
     monkeypatch.setattr(player, "_done", slow)
-    (run,) = home.workspace.run_automation(automator)
+    (run,) = home.workspace.response.run_automation(automator)
     assert run.steps[0].detail == "playbook p, run 1: goes on"
     assert len(home.incident(number).tasks) == 1
     assert home.incident(number).comments == ()

@@ -65,10 +65,10 @@ def test_the_rule_and_the_playbook_of_the_page_run(tmp_path: Path, monkeypatch: 
         '[notify.channels.desk]\ntype = "webhook"\nurl = "https://hooks.example.com"\n'
     )
     workspace = Workspace.open(tmp_path, clock=lambda: AT)
-    automator = workspace.automator(fault=lambda error: pytest.fail(str(error)))
+    automator = workspace.response.automator(fault=lambda error: pytest.fail(str(error)))
     automator.begin()
     number = raised(workspace)
-    (run,) = workspace.run_automation(automator)
+    (run,) = workspace.response.run_automation(automator)
     assert not run.error
     incident = workspace.incidents.incident(number)
     assert (incident.severity, incident.owner) == (Severity.HIGH, "ana")
@@ -77,7 +77,7 @@ def test_the_rule_and_the_playbook_of_the_page_run(tmp_path: Path, monkeypatch: 
         "Ask the owner of the key",
         "Ask who kept AKIAIOSFODNN7EXAMPLE",
     ]
-    (played,) = workspace.player.runs.runs()
+    (played,) = workspace.response.player.runs.runs()
     assert played.state is RunState.DONE
     assert {each.state for each in played.steps} == {StepState.DONE}
     (query,) = blocks("kql")

@@ -68,7 +68,7 @@ class Home:
         return self.workspace.incidents.incident(number)
 
     def play(self, text: str, number: int, name: str = "mine") -> Run:
-        player = self.workspace.player
+        player = self.workspace.response.player
         playbook = parse_playbook(text, name=name)
         return player.go(player.start(playbook, origin=f"test {name}", by="ana", number=number))
 
@@ -114,7 +114,7 @@ def test_every_kind_of_step(home: Home) -> None:
     assert (incident.severity, incident.status.value, incident.owner) == (Severity.LOW, "Active", "ana")
     rows = home.workspace.query("_GetWatchlist('bad-addresses')", now=AT).rows()
     assert [(row["SearchKey"], row["Incident"]) for row in rows] == [("203.0.113.66", str(number))]
-    (notice,) = home.workspace.outbox.notices([State.WAITING])
+    (notice,) = home.workspace.response.outbox.notices([State.WAITING])
     assert (notice.channel, notice.number, notice.said) == ("desk", number, "Key read 1")
 
 
@@ -184,12 +184,12 @@ def test_templates_reach_nothing_but_what_they_are_given(home: Home) -> None:
 def test_a_dry_run_changes_nothing(home: Home) -> None:
     number = home.raise_("Key read")
     before = home.incident(number)
-    told = home.workspace.player.dry_run(parse_playbook(EVERY, name="mine"), number)
+    told = home.workspace.response.player.dry_run(parse_playbook(EVERY, name="mine"), number)
     assert [each.state for each in told] == [StepState.PLANNED] * 7
     assert told[1].detail == f"Key read from 203.0.113.66: {number}"
     assert home.incident(number) == before
-    assert home.workspace.player.runs.runs() == ()
-    assert home.workspace.outbox.notices() == ()
+    assert home.workspace.response.player.runs.runs() == ()
+    assert home.workspace.response.outbox.notices() == ()
     with pytest.raises(NotFoundError):
         home.workspace.watchlists.watchlist("bad-addresses")
 
@@ -204,7 +204,7 @@ def test_a_run_that_crashed_goes_on_and_does_nothing_twice(
 ) -> None:
     """The process ends right before or right after a step did its work, but before that is written down."""
     number = home.raise_("Key read")
-    player = home.workspace.player
+    player = home.workspace.response.player
     run_id = player.start(parse_playbook(EVERY, name="mine"), origin="x", by="ana", number=number)
     real = player._done
 
@@ -226,7 +226,7 @@ def test_a_run_that_crashed_goes_on_and_does_nothing_twice(
     assert run.state is RunState.DONE
     incident = home.incident(number)
     assert (len(incident.comments), len(incident.tasks), len(incident.labels)) == (2, 1, 2)
-    assert len(home.workspace.outbox.notices()) == 1
+    assert len(home.workspace.response.outbox.notices()) == 1
     assert home.workspace.watchlists.watchlist("bad-addresses").items == 1
     assert player.resume() == 0
 
@@ -305,7 +305,7 @@ def test_what_is_done_in_aws_waits_for_approval_and_is_taken_back(
     shell = ["--home", str(home.folder), "playbook"]
     assert typed([*shell, "approve", str(run.id), "--by", "ben"]) == 0
     assert status_of(cloud, key) == "Inactive"
-    done = home.workspace.player.runs.run(run.id)
+    done = home.workspace.response.player.runs.run(run.id)
     assert (done.state, done.decided_by) == (RunState.DONE, "ben")
     assert [each.text for each in home.incident(number).comments] == ["told"]
     assert typed([*shell, "approve", str(run.id)]) == 2
@@ -313,7 +313,7 @@ def test_what_is_done_in_aws_waits_for_approval_and_is_taken_back(
 
     assert typed([*shell, "undo", str(run.id)]) == 0
     assert status_of(cloud, key) == "Active"
-    assert home.workspace.player.runs.run(run.id).state is RunState.UNDONE
+    assert home.workspace.response.player.runs.run(run.id).state is RunState.UNDONE
     assert typed([*shell, "undo", str(run.id)]) == 2
 
 
@@ -321,10 +321,10 @@ def test_a_run_may_be_rejected(tmp_path: Path, server: str, cloud: Any) -> None:
     home, key = aws_home(tmp_path / "home", server), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
-    assert home.workspace.player.reject(run.id, by="ben").state is RunState.REJECTED
+    assert home.workspace.response.player.reject(run.id, by="ben").state is RunState.REJECTED
     assert status_of(cloud, key) == "Active"
     with pytest.raises(UsageError, match="does not wait"):
-        home.workspace.player.approve(run.id, by="ben")
+        home.workspace.response.player.approve(run.id, by="ben")
 
 
 ALLOW = 'allow_without_approval = ["deactivate-access-key"]\n'
@@ -353,7 +353,7 @@ def test_what_was_approved_is_done_and_nothing_that_came_since(
     other = str(cloud.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"])
     same = home.raise_("Again", entity(AWS_ACCESS_KEY, Id=key), entity(AWS_ACCESS_KEY, Id=other))
     assert same == number
-    home.workspace.player.approve(run.id, by="ben")
+    home.workspace.response.player.approve(run.id, by="ben")
     assert (status_of(cloud, key), status_of(cloud, other)) == ("Inactive", "Active")
 
 
@@ -362,7 +362,7 @@ def test_a_crash_in_aws_keeps_what_puts_it_back(
 ) -> None:
     home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
-    player = home.workspace.player
+    player = home.workspace.response.player
     containment = player._containment()
     real = containment.apply
 
@@ -391,7 +391,7 @@ def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, server: 
     assert run.state is RunState.FAILED
     assert "NoSuchEntity" in run.steps[0].detail
     assert status_of(cloud, key) == "Inactive"
-    home.workspace.player.undo(run.id, by="ben")
+    home.workspace.response.player.undo(run.id, by="ben")
     assert status_of(cloud, key) == "Active"
 
 
@@ -403,13 +403,13 @@ def test_the_shipped_playbooks_can_be_run(tmp_path: Path, server: str, cloud: An
         entity(AWS_ACCESS_KEY, Id="ASIAIOSFODNN7EXAMPLE"),
     )
     number = home.raise_("Key read", *found)
-    playbooks = home.workspace.playbooks
+    playbooks = home.workspace.response.playbooks
     assert set(playbooks.names()) >= {"contain-instance-role", "deactivate-keys", "close-buckets"}
     for each in playbooks.all():
         assert each.description
-        told = home.workspace.player.dry_run(each, number)
+        told = home.workspace.response.player.dry_run(each, number)
         assert {one.state for one in told} == {StepState.PLANNED}, (each.name, told)
-    player = home.workspace.player
+    player = home.workspace.response.player
     role = playbooks.playbook("contain-instance-role")
     run = player.go(player.start(role, origin="x", by="ana", number=number))
     assert run.state is RunState.WAITING

@@ -31,7 +31,10 @@ def automation_list(context: typer.Context, form: FormatOption = Format.TABLE) -
     """List the rules in the order in which they run."""
     workspace = workspace_of(context)
     now = workspace.clock()
-    rows = [_as_data(rule) | {"on": rule.is_on(now)} for rule in workspace.automation_rules(fault=left_out)]
+    rows = [
+        _as_data(rule) | {"on": rule.is_on(now)}
+        for rule in workspace.response.automation_rules(fault=left_out)
+    ]
     if form is Format.JSON:
         print_json_list(rows)
         return
@@ -55,7 +58,7 @@ def automation_show(
 ) -> None:
     """Show one rule: when, on which conditions, what it does."""
     workspace = workspace_of(context)
-    show_one(_as_data(_named(workspace.automation_rules(fault=left_out), rule)), form)
+    show_one(_as_data(_named(workspace.response.automation_rules(fault=left_out), rule)), form)
 
 
 @app.command(
@@ -92,7 +95,7 @@ def automation_validate(
         for action in rule.actions:
             if isinstance(action, RunPlaybook):
                 try:
-                    workspace.playbooks.playbook(action.name)
+                    workspace.response.playbooks.playbook(action.name)
                 except TrailhawkError as error:
                     found.append({"file": rule.source, "rule": rule.name, "fault": str(error)})
     if form is Format.JSON:
@@ -149,10 +152,10 @@ def automation_run(
     The first time they are for what comes from then on.
     """
     workspace = workspace_of(context)
-    automator = workspace.automator(fault=left_out)
+    automator = workspace.response.automator(fault=left_out)
     if not everything:
         automator.begin()
-    done = workspace.run_automation(automator)
+    done = workspace.response.run_automation(automator)
     automator.wait()
     _show_runs(done, form, empty="no rule had anything to do")
     return EXIT_FAILURE if any(run.error for run in done) else 0
@@ -171,7 +174,7 @@ def automation_runs(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show what the rules did, newest last."""
-    automator = workspace_of(context).automator(fault=left_out)
+    automator = workspace_of(context).response.automator(fault=left_out)
     _show_runs(automator.runs.runs(number=incident, limit=most), form, empty="no rule has run yet")
 
 

@@ -63,8 +63,12 @@ def backtest(
     found = _rule(workspace, rule, map(Path, folders or ()))
     other = _other(against, found) if against else None
     with progress("backtest, windows", quiet=quiet) as bar:
-        first = workspace.backtest(found, last=span, end=until, sample=rows, progress=bar)
-        second = workspace.backtest(other, last=span, end=until, sample=rows, progress=bar) if other else None
+        first = workspace.content.backtest(found, last=span, end=until, sample=rows, progress=bar)
+        second = (
+            workspace.content.backtest(other, last=span, end=until, sample=rows, progress=bar)
+            if other
+            else None
+        )
     show_backtest(first, second, form)
     if first.failed or first.error or (second and (second.failed or second.error)):
         raise typer.Exit(EXIT_FAILURE)
@@ -73,7 +77,7 @@ def backtest(
 def _rule(workspace: Workspace, text: str, folders: Iterable[Path]) -> Rule:
     """The rule that this text names; a file is read, whether the home has it or not."""
     if not Path(text).is_file():
-        return workspace.rule(text, folders)
+        return workspace.content.rule(text, folders)
     found = _read(Path(text))
     if len(found) == 1:
         return found[0]

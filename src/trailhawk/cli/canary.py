@@ -53,12 +53,12 @@ def canary(
     workspace = workspace_of(context)
     more = [Path(folder) for folder in folders or ()]
     if rules:
-        chosen = [workspace.rule(text, more) for text in rules]
+        chosen = [workspace.content.rule(text, more) for text in rules]
     else:
-        chosen = list(workspace.canary_rules(more, fault=left_out))
+        chosen = list(workspace.content.canary_rules(more, fault=left_out))
     started = time.perf_counter()
     with progress("canaries", quiet=quiet) as bar:
-        sent = workspace.canaries(chosen, progress=bar)
+        sent = workspace.content.canaries(chosen, progress=bar)
     if junit:
         save(Path(junit), junit_of(sent))
     show_canaries(sent, form, seconds=time.perf_counter() - started)

@@ -60,7 +60,7 @@ def _sources(workspace: Workspace) -> Iterable[tuple[str, str]]:
 
 
 def _rules(workspace: Workspace) -> Iterable[tuple[str, str]]:
-    return ((each.id, each.name) for each in workspace.rules())
+    return ((each.id, each.name) for each in workspace.content.rules())
 
 
 functions = _offered(_functions)

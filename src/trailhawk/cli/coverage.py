@@ -69,7 +69,7 @@ def coverage(
     workspace = workspace_of(context)
     at = moment(now) if now else workspace.clock()
     with progress("coverage", quiet=quiet) as bar:
-        found = workspace.coverage(
+        found = workspace.content.coverage(
             version=attack,
             now=at,
             folders=[Path(each) for each in folders or ()],

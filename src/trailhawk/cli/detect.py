@@ -52,8 +52,8 @@ def detect(
     first, last = moment(start) if start else None, moment(end) if end else None
     if first and last and first >= last:
         raise UsageError(f"--from {start} is not before --to {end}")
-    rules = workspace.rules(map(Path, folders or ()), fault=left_out)
-    states = workspace.rule_states.of(rules)
+    rules = workspace.content.rules(map(Path, folders or ()), fault=left_out)
+    states = workspace.content.rule_states.of(rules)
     enabled = [rule for rule in rules if states[rule.id].enabled]
     with progress("detect, windows", quiet=quiet) as bar:
         summary = workspace.detect(enabled, start=first, end=last, progress=bar)

@@ -42,11 +42,11 @@ def exceptions_list(
 ) -> None:
     """List the exceptions: what they take out of which rule, why, until when, and how much it was."""
     workspace = workspace_of(context)
-    found: Sequence[RuleException] = workspace.exceptions.all(removed=removed)
+    found: Sequence[RuleException] = workspace.content.exceptions.all(removed=removed)
     if rule:
-        one = workspace.rule(rule)
+        one = workspace.content.rule(rule)
         found = [each for each in found if each.is_of(one)]
-    counts = workspace.exceptions.counts()
+    counts = workspace.content.exceptions.counts()
     rows = [listed(each, counts.get(each.id), workspace.clock()) for each in found]
     columns = [
         Shown("id", "number", right=True),
@@ -82,7 +82,7 @@ def exceptions_remove(
     What it took before is not alerted on now: windows that were run are done.
     """
     workspace = workspace_of(context)
-    removed = workspace.exceptions.remove(number, now=workspace.clock(), by=getuser(), why=reason)
+    removed = workspace.content.exceptions.remove(number, now=workspace.clock(), by=getuser(), why=reason)
     show_one(members(removed), form)
 
 
@@ -132,7 +132,7 @@ def except_rule(
     if last and span is None:
         raise UsageError(f"'{last}' is no timespan", hint="write 7d or 12h")
     try:
-        draft, rules = workspace.draft_exception(
+        draft, rules = workspace.content.draft_exception(
             rule, where, until=moment(until), reason=reason, by=getuser()
         )
     except QueryError as error:
@@ -143,7 +143,7 @@ def except_rule(
             for one in rules:
                 found = _preview(workspace, draft, one, span or duration(_USUAL_DAYS) or timedelta(), bar)
                 previews += [found] if found else []
-    made = draft if dry_run else workspace.exceptions.add(draft)
+    made = draft if dry_run else workspace.content.exceptions.add(draft)
     about = {"made": not dry_run, **members(made), "rules": [one.name for one in rules]}
     tried = [_told(each) for each in previews]
     if form is Format.JSON:
@@ -169,7 +169,7 @@ def _preview(
 ) -> Preview | None:
     """What it would have taken; None where there is no history for the rule."""
     try:
-        return workspace.preview_exception(draft, rule, last=last, progress=bar)
+        return workspace.content.preview_exception(draft, rule, last=last, progress=bar)
     except UsageError as error:
         tell(f"{error}")
         return None

@@ -57,9 +57,9 @@ def precision(
     """
     workspace = workspace_of(context)
     found = workspace.incidents.precisions()
-    names = {each.id: each.name for each in workspace.rules(fault=left_out)}
+    names = {each.id: each.name for each in workspace.content.rules(fault=left_out)}
     if rule:
-        wanted = workspace.rule(rule)
+        wanted = workspace.content.rule(rule)
         found = {wanted.id: found[wanted.id]} if wanted.id in found else {}
         names[wanted.id] = wanted.name
     order = sorted(
@@ -104,8 +104,8 @@ def propose(
     span = duration(last)
     if not span:
         raise UsageError(f"--last '{last}' is no timespan", hint="write 30d or 12h")
-    found = workspace.rule(rule)
-    made = workspace.proposals(found, last=span)
+    found = workspace.content.rule(rule)
+    made = workspace.content.proposals(found, last=span)
     until = f"{workspace.clock() + _EXCEPTED_FOR:%Y-%m-%d}"
     rows = [{**members(each), "command": _command(found, each.where, until)} for each in made]
     if form is Format.JSON:

@@ -56,7 +56,7 @@ def hunt_list(context: typer.Context, folders: HuntsOption = None, form: FormatO
             "source": hunt.source,
             "description": hunt.description,
         }
-        for hunt in workspace_of(context).hunts(folders or (), fault=left_out)
+        for hunt in workspace_of(context).content.hunts(folders or (), fault=left_out)
     ]
     columns = [
         Shown("name", "hunt"),
@@ -108,12 +108,12 @@ def hunt_run(
         raise UsageError("give one hunt, or --all")
     workspace = workspace_of(context)
     at = moment(now) if now else workspace.clock()
-    hunts = workspace.hunts(folders or (), fault=left_out)
+    hunts = workspace.content.hunts(folders or (), fault=left_out)
     if every:
         if form not in (RowFormat.TABLE, RowFormat.JSON):
             raise UsageError("--all is printed as table or json")
         with progress("hunts", quiet=quiet) as bar:
-            found = workspace.hunt_all(hunts, now=at, progress=bar)
+            found = workspace.content.hunt_all(hunts, now=at, progress=bar)
         _show_hunted(found, Format(form.value))
         if any(each.rows is None and not each.skipped for each in found):
             raise typer.Exit(EXIT_FAILURE)
@@ -263,7 +263,7 @@ def _query_or_hunt(
     if "|" in text or "\n" in text:
         return text, None
     try:
-        found = named(workspace.hunts(folders or (), fault=left_out), text)
+        found = named(workspace.content.hunts(folders or (), fault=left_out), text)
     except NotFoundError:
         return text, None
     return found.query, found
@@ -339,8 +339,8 @@ def bookmark_add(
     workspace = workspace_of(context)
     at = moment(now) if now else workspace.clock()
     start, end = time_range(timespan, at) if timespan else (None, at)
-    chosen = named(workspace.hunts(folders or (), fault=left_out), hunt_name) if hunt_name else None
-    model = workspace.rule(like) if like else chosen
+    chosen = named(workspace.content.hunts(folders or (), fault=left_out), hunt_name) if hunt_name else None
+    model = workspace.content.rule(like) if like else chosen
     text = chosen.query if chosen else query
     try:
         if chosen:

@@ -116,7 +116,7 @@ def _rule_id(workspace: Workspace, text: str) -> str:
     from trailhawk.errors import NotFoundError
 
     try:
-        return workspace.rule(text).id
+        return workspace.content.rule(text).id
     except NotFoundError:
         if " " in text or len(text) != 36:
             raise

@@ -66,7 +66,7 @@ def notify_test(
     from trailhawk.respond.notifier import sample
 
     workspace = workspace_of(context)
-    done = workspace.notifier.test(channel, sample(workspace.clock()))
+    done = workspace.response.notifier.test(channel, sample(workspace.clock()))
     if form is Format.JSON:
         print_json_list([members(done)])
     elif done.sent:
@@ -81,7 +81,7 @@ def notify_send(context: typer.Context, form: FormatOption = Format.TABLE) -> in
     """Send what is due now; `trailhawk run` does it by itself."""
     from trailhawk.respond.notifier import Delivered
 
-    notifier = workspace_of(context).notifier
+    notifier = workspace_of(context).response.notifier
     notifier.collect()
     done: list[Delivered] = []
 
@@ -106,7 +106,7 @@ def notify_log(
     """Show the tries to send, newest last: when, to whom, and what came of each."""
     rows = [
         members(each) | {"outcome": each.outcome.value}
-        for each in workspace_of(context).outbox.tries(limit=most)
+        for each in workspace_of(context).response.outbox.tries(limit=most)
     ]
     if form is Format.JSON:
         print_json_list(rows)
@@ -128,7 +128,8 @@ def notify_waiting(context: typer.Context, form: FormatOption = Format.TABLE) ->
 
     states = (State.WAITING, State.SENDING, State.FAILED)
     rows = [
-        members(each) | {"state": each.state.value} for each in workspace_of(context).outbox.notices(states)
+        members(each) | {"state": each.state.value}
+        for each in workspace_of(context).response.outbox.notices(states)
     ]
     if form is Format.JSON:
         print_json_list(rows)
@@ -153,7 +154,7 @@ def notify_retry(
 ) -> None:
     """Send a message once more that was given up."""
     workspace = workspace_of(context)
-    count = workspace.outbox.again(delivery, workspace.clock())
+    count = workspace.response.outbox.again(delivery, workspace.clock())
     if form is Format.JSON:
         print_json_list([{"delivery": delivery, "notices": count}])
     else:

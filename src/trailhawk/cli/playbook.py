@@ -38,7 +38,7 @@ def playbook_list(context: typer.Context, form: FormatOption = Format.TABLE) -> 
             "steps": [KINDS[type(step)] for step in each.steps],
             "actions": list(each.actions),
         }
-        for each in workspace_of(context).playbooks.all()
+        for each in workspace_of(context).response.playbooks.all()
     ]
     columns = [Shown("name", "playbook"), Shown("steps", "steps"), Shown("description", "what it is for")]
     show_list(rows, columns, form, empty="no playbooks")
@@ -51,7 +51,7 @@ def playbook_show(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show a playbook as it is written."""
-    found = workspace_of(context).playbooks.playbook(name)
+    found = workspace_of(context).response.playbooks.playbook(name)
     if form is Format.JSON:
         show_one({"name": found.name, "description": found.description, "source": found.source}, form)
     else:
@@ -65,7 +65,7 @@ def playbook_permissions(
     """Print the IAM policy that a playbook's actions need in AWS, to do and to undo, and no more."""
     from trailhawk.respond.containment import permissions
 
-    print(to_json(permissions(workspace_of(context).playbooks.playbook(name).actions), indent=2))
+    print(to_json(permissions(workspace_of(context).response.playbooks.playbook(name).actions), indent=2))
 
 
 @app.command(
@@ -95,11 +95,11 @@ def playbook_run(
     import uuid
 
     workspace = workspace_of(context)
-    playbook = workspace.playbooks.playbook(name)
+    playbook = workspace.response.playbooks.playbook(name)
     if dry_run:
-        return _show_told(workspace.player.dry_run(playbook, incident), form)
-    run_id = workspace.player.start(playbook, origin=str(uuid.uuid4()), by=_who(by), number=incident)
-    return _show_run(workspace.player.go(run_id), form)
+        return _show_told(workspace.response.player.dry_run(playbook, incident), form)
+    run_id = workspace.response.player.start(playbook, origin=str(uuid.uuid4()), by=_who(by), number=incident)
+    return _show_run(workspace.response.player.go(run_id), form)
 
 
 @app.command(
@@ -121,7 +121,7 @@ def playbook_runs(
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Show what playbooks did, newest last; with a number each step of that run."""
-    runs = workspace_of(context).player.runs
+    runs = workspace_of(context).response.player.runs
     if run is not None:
         _show_run(runs.run(run), form)
         return
@@ -142,7 +142,7 @@ def playbook_approve(
     context: typer.Context, run: RunId, by: By = "", form: FormatOption = Format.TABLE
 ) -> int:
     """Let a run do in AWS what it waits to do: 'playbook runs RUN' shows the calls."""
-    return _show_run(workspace_of(context).player.approve(run, by=_who(by)), form)
+    return _show_run(workspace_of(context).response.player.approve(run, by=_who(by)), form)
 
 
 @app.command("reject", epilog=examples("trailhawk playbook reject 7"))
@@ -150,7 +150,7 @@ def playbook_reject(
     context: typer.Context, run: RunId, by: By = "", form: FormatOption = Format.TABLE
 ) -> None:
     """End a run that waits, without what it waits to do."""
-    _show_run(workspace_of(context).player.reject(run, by=_who(by)), form)
+    _show_run(workspace_of(context).response.player.reject(run, by=_who(by)), form)
 
 
 @app.command("undo", epilog=examples("trailhawk playbook undo 7"))
@@ -161,7 +161,7 @@ def playbook_undo(context: typer.Context, run: RunId, by: By = "", form: FormatO
     """
     from trailhawk.respond.playbook_runs import RunState
 
-    player = workspace_of(context).player
+    player = workspace_of(context).response.player
     told = player.undo(run, by=_who(by))
     _show_told(told, form)
     return 0 if player.runs.run(run).state is RunState.UNDONE else EXIT_FAILURE

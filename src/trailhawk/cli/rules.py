@@ -93,9 +93,9 @@ def rules_list(
 ) -> None:
     """List the rules with severity, frequency, period and techniques."""
     workspace = workspace_of(context)
-    rules = workspace.rules(map(Path, folders or ()), fault=left_out)
-    states = workspace.rule_states.of(rules)
-    excepted = workspace.exceptions.all()
+    rules = workspace.content.rules(map(Path, folders or ()), fault=left_out)
+    states = workspace.content.rule_states.of(rules)
+    excepted = workspace.content.exceptions.all()
     found = [_listed(rule, states[rule.id], excepted) for rule in rules]
     columns = [
         Shown("name", "rule"),
@@ -135,10 +135,10 @@ def rules_show(
 ) -> None:
     """Show one rule: what it is for, its state, its query."""
     workspace = workspace_of(context)
-    found = workspace.rule(rule, map(Path, folders or ()))
-    state = workspace.rule_states.of([found])[found.id]
-    excepted = workspace.exceptions_of(found)
-    counts = workspace.exceptions.counts(rule_id=found.id)
+    found = workspace.content.rule(rule, map(Path, folders or ()))
+    state = workspace.content.rule_states.of([found])[found.id]
+    excepted = workspace.content.exceptions_of(found)
+    counts = workspace.content.exceptions.counts(rule_id=found.id)
     listed = [exceptions.listed(each, counts.get(each.id), workspace.clock()) for each in excepted]
     judged = workspace.incidents.precisions().get(found.id)
     if form is Format.TABLE:
@@ -192,8 +192,8 @@ def rules_disable(
 
 def _set(context: typer.Context, rule: str, enabled: bool, reason: str, form: Format) -> None:
     workspace = workspace_of(context)
-    found = workspace.rule(rule)
-    state = workspace.rule_states.set(
+    found = workspace.content.rule(rule)
+    state = workspace.content.rule_states.set(
         found, enabled=enabled, reason=reason, now=workspace.clock(), by=getuser()
     )
     show_one({"rule": found.name, **members(state)}, form)
@@ -215,7 +215,7 @@ def rules_import(
 
     Each is validated first: a file with an error is not taken, the others are.
     """
-    found = workspace_of(context).import_rules(paths)
+    found = workspace_of(context).content.import_rules(paths)
     _show_findings(
         [(each.source, each.rule.name if each.rule else "", each.findings) for each in found],
         form,
@@ -248,7 +248,7 @@ def rules_import_sigma(
     from trailhawk.render.console import progress
 
     with progress("rules", quiet=quiet) as bar:
-        found = workspace_of(context).import_sigma(paths, progress=bar)
+        found = workspace_of(context).content.import_sigma(paths, progress=bar)
     rows = [
         {
             "state": each.state.value,
@@ -292,7 +292,7 @@ def rules_validate(
     from running. Columns that members name in vain, and tables of others that
     are not here, are warnings.
     """
-    found = workspace_of(context).validate_rules(paths or ())
+    found = workspace_of(context).content.validate_rules(paths or ())
     _show_findings(found, form, told=f"{len(found):,} rules and hunts looked at")
     if any(strict or finding.level.value == "error" for *_, findings in found for finding in findings):
         raise typer.Exit(EXIT_FAILURE)
@@ -352,7 +352,9 @@ def rules_test(
 
     started = time.perf_counter()
     with progress("rules, tests", quiet=quiet) as bar:
-        outcomes = workspace_of(context).prove(folders or (), only=only, excepted=excepted, progress=bar)
+        outcomes = workspace_of(context).content.prove(
+            folders or (), only=only, excepted=excepted, progress=bar
+        )
     if junit:
         save(Path(junit), junit_of(outcomes))
     show_outcomes(outcomes, form, seconds=time.perf_counter() - started)

@@ -5,12 +5,14 @@ Moments are stored as microseconds since the Unix epoch, so that they sort and c
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from weakref import WeakSet
 
 import msgspec
 import sqlalchemy as sa
@@ -81,6 +83,16 @@ class WindowRecord:
     seen: int
 
 
+_opened: WeakSet[sa.Engine] = WeakSet()
+
+
+@atexit.register
+def _close() -> None:
+    """SQLite folds its write-ahead log into the file when the last connection is closed."""
+    for engine in _opened:
+        engine.dispose()
+
+
 def open_state(url: str) -> sa.Engine:
     """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers.
 
@@ -110,6 +122,7 @@ def open_state(url: str) -> sa.Engine:
         sa.event.listen(engine, "begin", _begin_immediate)
     elif engine.dialect.name == "postgresql":
         sa.event.listen(engine, "begin", _begin_alone)
+    _opened.add(engine)
     return engine
 
 

@@ -1,0 +1,695 @@
+"""Wiring: one home folder's lake, engine, state and clock, each made when first asked for."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from trailhawk.errors import LakeError, QueryError, RuleError
+from trailhawk.workspace.catalogue import Relations, Tables
+
+# The heavy rooms are imported where they are first used: a command loads only what it needs.
+if TYPE_CHECKING:
+    import threading
+
+    from trailhawk.connectors.again import Retried
+    from trailhawk.connectors.config import ConnectorSettings
+    from trailhawk.connectors.connector import Connector
+    from trailhawk.connectors.connector import State as ConnectorState
+    from trailhawk.connectors.ingest import Progress as IngestProgress
+    from trailhawk.connectors.ingest import Summary as IngestSummary
+    from trailhawk.connectors.objects import Outcome as ObjectOutcome
+    from trailhawk.connectors.objects import Transform
+    from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.connectors.sentinel_health import Told
+    from trailhawk.detect.bookmarks import BookmarkStore
+    from trailhawk.detect.filters import FilterStore
+    from trailhawk.detect.history import IsQuiet
+    from trailhawk.detect.history import Summary as DetectSummary
+    from trailhawk.detect.intel.store import IntelStore
+    from trailhawk.detect.posture import Answer, Check
+    from trailhawk.detect.refetch import Dropped
+    from trailhawk.detect.rule import Rule
+    from trailhawk.detect.scheduler import Round, Scheduler
+    from trailhawk.detect.store import AlertStore
+    from trailhawk.detect.trial import Trial
+    from trailhawk.detect.watchlists import WatchlistStore
+    from trailhawk.engine.duckdb import DuckDBEngine
+    from trailhawk.engine.result import Result, TimeRange
+    from trailhawk.engine.transform import RowTransform
+    from trailhawk.incidents.case import Case
+    from trailhawk.incidents.entity import EntityPage
+    from trailhawk.incidents.incident import Incident
+    from trailhawk.incidents.report import Report
+    from trailhawk.incidents.store import IncidentStore
+    from trailhawk.kql.operators.external import ExternalFile, ReadExternal
+    from trailhawk.kql.schema import Table
+    from trailhawk.kql.stored import Functions
+    from trailhawk.lake import Lake
+    from trailhawk.lake.care import Caretaker
+    from trailhawk.lake.status import DayState
+    from trailhawk.lake.storage import S3
+    from trailhawk.settings import Settings
+    from trailhawk.sources import Source
+    from trailhawk.workspace.content import Content
+    from trailhawk.workspace.response import Response
+
+_RELINK, _RELINK_EVERY = timedelta(hours=6), timedelta(minutes=5)
+"""For how long after an alert, and how often, the origin of its keys is looked for again."""
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The real clock."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """What a table holds now. `first` and `last` are event times, None for an empty table."""
+
+    name: str
+    rows: int
+    first: datetime | None
+    last: datetime | None
+    files: int
+    bytes: int
+    description: str
+
+
+class Workspace:
+    """All that one home folder holds, and what can be done with it."""
+
+    def __init__(self, home: Path, *, clock: Clock = utc_now) -> None:
+        self.home = home
+        self.clock = clock
+        self._relinked_at: datetime | None = None
+        self._read_by: dict[str, frozenset[str]] = {}
+
+    @classmethod
+    def open(cls, home: Path, *, clock: Clock = utc_now) -> Workspace:
+        """The workspace of this folder, which is made if it does not exist. LakeError where it cannot be."""
+        try:
+            home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LakeError(f"cannot use {home} as home: {error.strerror}", hint="see --home") from None
+        return cls(home.absolute(), clock=clock)
+
+    # What it is made of
+
+    @cached_property
+    def settings(self) -> Settings:
+        """What the home's `trailhawk.toml` says; SettingsError where it is wrong."""
+        from trailhawk.settings import settings
+
+        return settings(self.home)
+
+    @cached_property
+    def sources(self) -> tuple[Source, ...]:
+        """The log sources: the package's, and the user's own in the home's `sources` folder."""
+        from trailhawk.sources import with_custom
+
+        return with_custom(self.home / "sources")
+
+    @property
+    def log_tables(self) -> tuple[Table, ...]:
+        """The tables that the sources fill."""
+        from trailhawk.sources import tables_of
+
+        return tables_of(self.sources)
+
+    @cached_property
+    def lake(self) -> Lake:
+        from trailhawk.connectors import TABLES as INTAKE_TABLES
+        from trailhawk.detect.bookmark_table import HUNTING_BOOKMARK
+        from trailhawk.detect.intel.table import THREAT_INTEL
+        from trailhawk.detect.security_alert import SECURITY_ALERT
+        from trailhawk.detect.watchlist_table import WATCHLIST
+        from trailhawk.incidents.security_incident import SECURITY_INCIDENT
+        from trailhawk.lake import Lake
+
+        own = (SECURITY_ALERT, SECURITY_INCIDENT, WATCHLIST, HUNTING_BOOKMARK, THREAT_INTEL)
+        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, *own])
+
+    def _lake_place(self) -> Path | S3:
+        """Where the settings put the lake: the home's folder `lake`, another folder, a bucket."""
+        wanted = self.settings.lake
+        if not wanted.url.startswith("s3://"):
+            return self.home / (wanted.url or "lake")
+        from trailhawk.lake.storage import S3
+
+        return S3(
+            url=wanted.url,
+            cache=self.home / "cache",
+            cache_bytes=wanted.cache_mib << 20,
+            endpoint_url=wanted.endpoint_url,
+            region=wanted.region,
+        )
+
+    @cached_property
+    def caretaker(self) -> Caretaker:
+        """Compaction, retention and clearing away of the lake's tables."""
+        from trailhawk.connectors import LEDGER, QUARANTINE
+        from trailhawk.connectors.ledger import settle
+        from trailhawk.connectors.store import followers
+        from trailhawk.lake.care import Caretaker, Retention
+
+        wanted = self.settings.lake
+        lake = self.lake.apart()
+
+        def settle_all() -> None:
+            for table in (*self.log_tables, QUARANTINE):
+                settle(lake, table.name, followers(table.name))
+
+        return Caretaker(
+            lake,
+            clock=self.clock,
+            retention=Retention(wanted.retention_days, wanted.retention),
+            settle=settle_all,
+            kept=(LEDGER.name,),  # without it objects would be taken again
+        )
+
+    @cached_property
+    def engine(self) -> DuckDBEngine:
+        return self.engine_with()
+
+    def engine_with(
+        self,
+        *,
+        threads: int | None = None,
+        few_rows: bool = False,
+        seconds: float = 600.0,
+        most_memory: int | None = None,
+    ) -> DuckDBEngine:
+        from trailhawk.engine.duckdb import DuckDBEngine, Limits, default_memory
+
+        return DuckDBEngine(
+            Tables(self),
+            relations=Relations(self),
+            functions=self.functions,
+            limits=Limits(
+                memory=min(default_memory(), most_memory) if most_memory else None,
+                threads=threads,
+                seconds=seconds,
+                few_rows=few_rows,
+            ),
+            temporary=self.home / "temporary",
+            external=self._external,
+        )
+
+    def _external(self, file: ExternalFile) -> list[list[object]]:
+        """What externaldata reads; code and settings of it are asked for by the first query that has one."""
+        return self._allowed_external(file)
+
+    @cached_property
+    def _allowed_external(self) -> ReadExternal:
+        from trailhawk.engine.external import allowed
+
+        return allowed(self.settings.externaldata, self.home)
+
+    @cached_property
+    def functions(self) -> Functions:
+        """The stored functions: the package's, and the user's in the home's `functions` folder."""
+        from trailhawk.detect.content import functions
+
+        return functions([self.home / "functions"])
+
+    def export(self) -> None:
+        """Hand what the state database has and the lake lacks to the lake."""
+        from trailhawk.detect.export import export_alerts, export_bookmarks, export_watchlists
+        from trailhawk.incidents.export import export_incidents
+
+        lake, now = self.lake.apart(), self.clock()
+        export_alerts(self.alerts, lake, now=now)
+        export_watchlists(self.watchlists, lake, now=now)
+        export_bookmarks(self.bookmarks, lake, now=now)
+        export_incidents(self.incidents, lake, now=now)
+
+    @cached_property
+    def alerts(self) -> AlertStore:
+        from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+
+        return AlertStore(open_state(self.settings.state.url or sqlite_url(self.home / "state.db")))
+
+    @cached_property
+    def bookmarks(self) -> BookmarkStore:
+        from trailhawk.detect.bookmarks import BookmarkStore
+
+        return BookmarkStore(self.alerts.engine)
+
+    @cached_property
+    def watchlists(self) -> WatchlistStore:
+        from trailhawk.detect.watchlists import WatchlistStore
+
+        return WatchlistStore(self.alerts.engine)
+
+    @cached_property
+    def intel(self) -> IntelStore:
+        """The indicators of threat intelligence, which stand in the lake."""
+        from trailhawk.detect.intel.store import IntelStore
+
+        return IntelStore(self.lake.apart(), self.engine)
+
+    @cached_property
+    def incidents(self) -> IncidentStore:
+        from trailhawk.incidents.store import IncidentStore
+
+        return IncidentStore(self.alerts)
+
+    @cached_property
+    def content(self) -> Content:
+        """The rules and hunts, and the work on them."""
+        from trailhawk.workspace.content import Content
+
+        return Content(self)
+
+    @cached_property
+    def response(self) -> Response:
+        """Messages, playbooks and automation rules."""
+        from trailhawk.workspace.response import Response
+
+        return Response(self)
+
+    # What it does
+
+    def ingest(
+        self,
+        paths: Iterable[Path],
+        progress: Callable[[IngestProgress], None] = lambda _: None,
+        *,
+        told: Callable[[ObjectOutcome], None] = lambda _: None,
+        strict: bool = False,
+    ) -> IngestSummary:
+        """Take log files into the lake."""
+        from trailhawk.connectors.ingest import ingest
+
+        return ingest(
+            self.lake,
+            paths,
+            clock=self.clock,
+            progress=progress,
+            sources=self.sources,
+            transforms=self.transforms(lasting=False),
+            told=told,
+            strict=strict,
+        )
+
+    def follow(
+        self,
+        paths: Iterable[Path],
+        stop: threading.Event,
+        *,
+        told: Callable[[ObjectOutcome], None] = lambda _: None,
+        strict: bool = False,
+        quiet: timedelta = timedelta(seconds=10),
+    ) -> IngestSummary:
+        """Take log files as they are completed, until told to stop."""
+        from trailhawk.connectors.ingest import follow
+
+        return follow(
+            self.lake,
+            paths,
+            clock=self.clock,
+            stop=stop,
+            sources=self.sources,
+            transforms=self.transforms(lasting=True),
+            told=told,
+            strict=strict,
+            quiet=quiet,
+        )
+
+    @cached_property
+    def filters(self) -> FilterStore:
+        """The ingest filters of the tables."""
+        from trailhawk.detect.filters import FilterStore
+
+        return FilterStore(self.alerts.engine)
+
+    def transforms(self, *, lasting: bool) -> Mapping[str, Transform]:
+        """The ingest filters as an Ingestor takes them; `lasting` for a process that runs on."""
+        state = self.home / "state.db"
+        if not lasting and not self.settings.state.url and not state.exists():
+            return {}
+        from trailhawk.detect.filters import Transforms
+
+        return Transforms(
+            lambda: self.filters if self.settings.state.url or state.exists() else None,
+            lambda: self.engine,
+            self.lake.table,
+            clock=self.clock,
+            lasting=lasting,
+        )
+
+    def transform(self, table: str, text: str) -> RowTransform:
+        """An ingest transform of a table, checked; QueryError with the place of what is wrong."""
+        from trailhawk.engine.transform import RowTransform
+
+        return RowTransform(text, self.lake.delta(table).table, self.engine, clock=self.clock)
+
+    def try_filter(
+        self,
+        table: str,
+        text: str,
+        *,
+        last: timedelta,
+        prices: Path | None = None,
+        progress: Callable[[int, int], None],
+    ) -> Trial:
+        """What a filter would have saved and cost over the last so much time that the table holds."""
+        import tempfile
+
+        from trailhawk.detect.prices import PRICES
+        from trailhawk.detect.prices import prices as read_prices
+        from trailhawk.detect.trial import trial
+
+        transform = self.transform(table, text)
+        own = self.home / "prices.yaml"
+        found = read_prices(prices or (own if own.exists() else PRICES))
+        temporary = self.home / "temporary"
+        temporary.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=temporary) as folder:
+            return trial(
+                transform,
+                transform.table,
+                self.engine_with(threads=1),
+                files=self.lake.snapshot(table),
+                rules=self.content.rules(),
+                hunts=self.content.hunts(),
+                tables=[each.name for each in self.log_tables if self.lake.snapshot(each.name).rows],
+                last=last,
+                prices=found,
+                folder=Path(folder),
+                now=self.clock(),
+                workers=os.cpu_count() or 1,
+                progress=progress,
+            )
+
+    def refetch(self, table: str, open_object: Callable[[Dropped], BinaryIO]) -> IngestSummary:
+        """Store what filters dropped of a table and the filter as it is now keeps; see `detect.refetch`."""
+        from trailhawk.detect.refetch import LEDGER_COLUMNS, refetch
+
+        of_table = f"IngestLedger | where TargetTable == '{table}'"
+        query = f"{of_table} and (Filtered > 0 or Object startswith 'again:') | project {LEDGER_COLUMNS}"
+        return refetch(
+            self.lake,
+            self.filters,
+            table,
+            self.query(query, now=self.clock()).rows(),
+            transform=lambda text: self.transform(table, text),
+            open_object=open_object,
+            clock=self.clock,
+            sources=self.sources,
+        )
+
+    @cached_property
+    def connector_settings(self) -> Mapping[str, ConnectorSettings]:
+        """The connectors of the home's `trailhawk.toml` by name; SettingsError where one is wrong."""
+        from trailhawk.connectors.config import connectors
+
+        return connectors(self.settings.connectors)
+
+    def connector(self, name: str) -> Connector:
+        """A connector ready to run into this lake; NotFoundError where there is none of this name."""
+        from trailhawk.connectors.config import one, open_connector
+        from trailhawk.connectors.connector import Intake
+        from trailhawk.connectors.ingest import Ingestor
+
+        intake = Intake(
+            taker=lambda worker: Ingestor(
+                self.lake,
+                clock=self.clock,
+                worker=worker,
+                sources=self.sources,
+                transforms=self.transforms(lasting=True),
+            ),
+            folder=self.home / "connectors" / name,
+            clock=self.clock,
+            sources=self.sources,
+        )
+        return open_connector(one(self.connector_settings, name), intake)
+
+    def query(
+        self,
+        text: str,
+        *,
+        now: datetime,
+        window: TimeRange | None = None,
+        parameters: Mapping[str, object] | None = None,
+    ) -> Result:
+        """Run a KQL query; QueryError with the place where it is wrong. `parameters` are values for those
+        that it declares."""
+        return self.engine.query(text, now=now, window=window, parameters=parameters)
+
+    def detect(
+        self,
+        rules: Sequence[Rule],
+        *,
+        start: datetime | None = None,
+        end: datetime | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> DetectSummary:
+        """Run every due window of these rules over what is stored; new alerts go into incidents."""
+        from trailhawk.detect.history import detect
+
+        now = self.clock()
+        engine = self.rule_engine
+
+        summary = detect(
+            engine,
+            self.alerts,
+            rules,
+            tables=self.history_tables(),
+            now=now,
+            start=start,
+            end=end,
+            sink=self.incidents.sink(engine, {rule.id: rule for rule in rules}, now=now),
+            progress=progress,
+            workers=os.cpu_count() or 1,
+            quiet=self._quiet,
+            reads=self.reads,
+            leave=self.content.leave(),
+        )
+        if summary.end is not None:
+            known = {rule.id: rule for rule in rules}
+            self.incidents.relink(engine, known, since=summary.end - _RELINK, now=now)
+        self.export()
+        self.incidents.publish()
+        return summary
+
+    def _quiet(self, rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+        """At which T of this stretch of history a rule's query cannot have a result."""
+        from trailhawk.engine.result import TimeRange
+
+        history = TimeRange(start, end)
+        return self.rule_engine.activity(
+            rule.query, period=rule.period, history=history, frequency=rule.frequency
+        ).is_quiet
+
+    def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
+        """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
+        from trailhawk.connectors.sentinel_health import append
+        from trailhawk.detect.rule_health import of_round
+
+        rules = self.content.rules(fault=fault)
+        self.intel.republish(self.clock())
+        done = self._scheduler.round(self.rule_engine, rules, self.history_tables())
+        append(self.lake.apart(), of_round(done, rules), now=self.clock())
+        if done.alerts:
+            self.export()
+            self.incidents.publish()
+        self._relink(rules)
+        return done
+
+    def _relink(self, rules: Sequence[Rule]) -> None:
+        """Now and then, look for calls that issued keys and came later than alerts about these keys."""
+        now = self.clock()
+        if self._relinked_at is None or now - self._relinked_at >= _RELINK_EVERY:
+            self._relinked_at = now
+            known = {rule.id: rule for rule in rules}
+            self.incidents.relink(self.rule_engine, known, since=now - _RELINK, now=now)
+
+    @cached_property
+    def _scheduler(self) -> Scheduler:
+        from trailhawk.detect.scheduler import Scheduler
+
+        return Scheduler(
+            self.alerts,
+            self.content.rule_states,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            clock=self.clock,
+            sink=lambda rules: self.incidents.sink(self.rule_engine, rules, now=self.clock()),
+            workers=os.cpu_count() or 1,
+            reads=self.reads,
+            leave=self.content.leave,
+            quiet=self._quiet,
+        )
+
+    @cached_property
+    def rule_engine(self) -> DuckDBEngine:
+        """Many small queries: side by side with one thread each they take half the time. The process has
+        rows of its own beside DuckDB's; together they stay below 4 GiB."""
+        return self.engine_with(threads=1, few_rows=True, most_memory=5 << 29)
+
+    def history_tables(self) -> list[str]:
+        """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history."""
+        return [table.name for table in self.log_tables if self.lake.snapshot(table.name).rows]
+
+    def reads(self, rule: Rule) -> frozenset[str] | None:
+        """The tables that a rule's query reads; None for one that does not compile."""
+        from trailhawk.kql.passes import scans
+
+        known = self._read_by.get(rule.query)
+        if known is None:
+            try:
+                plan = self.rule_engine.compiled(rule.query, now=self.clock()).plan
+            except QueryError:
+                return None
+            known = self._read_by[rule.query] = frozenset(scan.table.name for scan in scans(plan))
+        return known
+
+    def tables_read(self, text: str) -> tuple[str, ...]:
+        """The tables of the lake that a query reads, by name; QueryError where it does not compile."""
+        from trailhawk.kql.passes import scans
+
+        plan = self.engine.compiled(text, now=self.clock()).plan
+        known = set(self.lake.table_names())
+        return tuple(sorted({scan.table.name for scan in scans(plan)} & known))
+
+    def report(self, number: int) -> Report:
+        """All that is known of the incident of this number; NotFoundError where there is none."""
+        from trailhawk.incidents.report import report
+
+        incident = self.incidents.incident(number)
+        alerts = self.incidents.alerts_of(incident)
+        return report(self.engine, incident, alerts, now=self.clock())
+
+    def entity(self, text: str, *, within: TimeRange) -> tuple[EntityPage, tuple[Incident, ...]]:
+        """What is known of an entity in a time, and the incidents that name it; UsageError for no entity."""
+        from trailhawk.incidents.entity import entity_page, node_of
+        from trailhawk.incidents.store import Wanted
+
+        node = node_of(text)
+        page = entity_page(self.engine, node, within=within, now=self.clock())
+        named = node.name.rpartition("/")[2] if node.type == "AwsObject" else node.name
+        return page, self.incidents.found(Wanted(entity=named), limit=20)
+
+    def posture(
+        self,
+        asked: Sequence[Check],
+        *,
+        window: TimeRange | None = None,
+        progress: Callable[[int, int], None] = lambda done, total: None,
+    ) -> tuple[Answer, ...]:
+        """What the logs say about how the accounts are set up."""
+        from trailhawk.detect.posture import posture
+
+        return posture(
+            self.engine,
+            asked,
+            has_rows=lambda table: self.lake.snapshot(table).rows > 0,
+            window=window,
+            now=self.clock(),
+            progress=progress,
+        )
+
+    def case(self, number: int) -> Case:
+        """What a written report of the incident of this number holds; NotFoundError where there is none."""
+        from trailhawk.incidents.case import case
+
+        incident = self.incidents.incident(number)
+        return case(
+            self.engine,
+            incident,
+            self.incidents.alerts_of(incident),
+            changes=self.incidents.changes(incident.number),
+            bookmarks=self.bookmarks.all(),
+            now=self.clock(),
+        )
+
+    def retry(self, ids: Sequence[str] | None) -> list[Retried]:
+        """Take parts in quarantine again, or all; what became of each."""
+        from trailhawk.connectors.again import retry
+        from trailhawk.connectors.reopen import object_at
+
+        return retry(
+            self.lake,
+            ids,
+            find=object_at(self.connector_settings),
+            clock=self.clock,
+            sources=self.sources,
+            transforms=self.transforms(lasting=False),
+        )
+
+    def quarantine(self) -> list[Quarantined]:
+        """Everything in quarantine, oldest first."""
+        from trailhawk.connectors.quarantine import quarantined
+
+        return quarantined(self.lake)
+
+    def tables(self) -> list[TableState]:
+        """What each table of the lake holds."""
+        return [self.table_state(name) for name in self.lake.table_names()]
+
+    def health(self) -> list[dict[str, object]]:
+        """Every stream of logs, and every connector as SentinelHealth told last."""
+        from trailhawk.connectors.health import streams
+        from trailhawk.connectors.sentinel_health import connector_states
+
+        found: list[dict[str, object]] = [
+            {
+                "name": stream.name,
+                "kind": "Stream",
+                "state": stream.state,
+                "reason": stream.reason,
+                "source": stream.source,
+                "table": stream.table,
+                "account": stream.account,
+                "region": stream.region,
+                "objects": stream.objects,
+                "last_event": stream.last_event,
+                "quiet": stream.quiet,
+                "silent_after": stream.silence,
+                "delay": stream.delay,
+                "delay_now": stream.delay_now,
+                "rows": stream.rows,
+                "usual_rows": stream.usual_rows,
+            }
+            for stream in streams(self.lake, now=self.clock())
+        ]
+        told = connector_states(self.lake)
+        return found + [each for each in told if each["name"] in self.connector_settings]
+
+    def tell_health(self, states: Iterable[ConnectorState]) -> list[Told]:
+        """Write what changed for streams and connectors into SentinelHealth."""
+        from trailhawk.connectors.health import streams
+        from trailhawk.connectors.sentinel_health import of_connector, of_stream, tell
+
+        now = self.clock()
+        conditions = [*map(of_connector, states), *map(of_stream, streams(self.lake, now=now))]
+        return tell(self.lake.apart(), conditions, now=now)
+
+    def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
+        """What these tables (all, unless named) hold of each event day. NotFoundError for an unknown one."""
+        from trailhawk.lake.status import day_states
+
+        return day_states(self.lake, tuple(tables) or self.lake.table_names())
+
+    def table_state(self, name: str) -> TableState:
+        snapshot = self.lake.snapshot(name)
+        files = snapshot.files(fetch=False)
+        return TableState(
+            name=name,
+            rows=sum(file.rows for file in files),
+            first=min((file.first for file in files if file.first), default=None),
+            last=max((file.last for file in files if file.last), default=None),
+            files=len(files),
+            bytes=sum(file.size for file in files),
+            description=snapshot.table.description,
+        )
