@@ -25,6 +25,7 @@ FILES = {
     "Wrapping": "Wrong(2)\n| count",
     "Broken": "Numbers\n| wher n > 1",
     "NoResult": "let x = 1;",
+    "Reordered": "print b1 = 1, a1 = 2, b2 = 3 | project-reorder b*, *",
 }
 
 
@@ -63,6 +64,7 @@ def rows(engine: DuckDBEngine, query: str, window: TimeRange | None = None) -> l
         ("workspace('trailhawk').Numbers | count", [[3]]),
         ("Above | order by n asc", [[2], [3]]),
         ("Above(3)", [[3]]),
+        ("Reordered", [[1, 3, 2]]),
         ("Above(least=3)", [[3]]),
         ("union Numbers, Above() | summarize sum(n)", [[11]]),
         ("print Twice(21)", [[42]]),

@@ -79,7 +79,7 @@ def aggregate_name(expr: syntax.Expr) -> str | None:
         if expr.name in ("percentile", "percentilew") and len(expr.args) > 1:
             percent = getattr(expr.args[-1], "value", "")
             return f"percentile_{first or ''}_{percent}".replace(".", "_")
-        prefix = "any" if expr.name == "any" else AGGREGATES[expr.name].prefix
+        prefix = expr.name if expr.name in ("any", "anyif") else AGGREGATES[expr.name].prefix
         if prefix == "":
             return first
         return f"{prefix}_{first or ''}"

@@ -564,7 +564,7 @@ class _Parser:
             place += 1
         if not stars:
             return None
-        text = self.text[self.starts[self.at] : self.ends[place - 1]]
+        text = self.text[self.starts[self.at] - self.base : self.ends[place - 1] - self.base]
         self.at = place
         return text
 
@@ -690,7 +690,7 @@ class _Parser:
     def unknown_operator(self) -> KqlSyntaxError:
         if self.kinds[self.at] != NAME:
             return self.unexpected("an operator", hint="'||' is written 'or'" if self.is_word("|") else "")
-        word = self.text[self.starts[self.at] :][:40]
+        word = self.text[self.starts[self.at] - self.base :][:40]
         word = (re.match(r"[\w-]+", word) or [self.words[self.at]])[0]
         close = get_close_matches(word.lower(), list(_OPERATORS), n=1, cutoff=0.6)
         return KqlSyntaxError(

@@ -463,7 +463,7 @@ class ScalarBinder:
         if expr.name in AGGREGATES:
             raise BindingError(f"the aggregate '{expr.name}' stands only in summarize", expr.name_span)
         if expr.name in WINDOWS:
-            raise BindingError(f"'{expr.name}' stands only in extend and project", expr.name_span)
+            raise BindingError(f"'{expr.name}' stands only in extend, project and where", expr.name_span)
         known = [
             *(n for n, f in FUNCTIONS.items() if not f.internal),
             *self.special,

@@ -157,7 +157,7 @@ def take_any(value: AnyArg) -> Same:
     return _no_text_null(exp.Min(this=value.sql), value.type)
 
 
-@aggregate(prefix="")
+@aggregate(aliases=("anyif",), prefix="")
 def take_anyif(value: AnyArg, predicate: Bool) -> Same:
     """The value of any row for which the predicate is true."""
     return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)

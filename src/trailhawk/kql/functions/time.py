@@ -10,6 +10,7 @@ from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import (
     Datetime,
+    Int,
     Integer,
     Long,
     Number,
@@ -134,23 +135,23 @@ def hourofday(date: Datetime) -> Long:
 
 
 @scalar()
-def dayofmonth(date: Datetime) -> Long:
+def dayofmonth(date: Datetime) -> Int:
     """The day of the month, 1 to 31.
 
     >>> dayofmonth(datetime(2020-01-17))
     17
     """
-    return sql.call("day", date)
+    return sql.cast(sql.call("day", date), KqlType.INT)
 
 
 @scalar()
-def dayofyear(date: Datetime) -> Long:
+def dayofyear(date: Datetime) -> Int:
     """The day of the year, 1 to 366.
 
     >>> dayofyear(datetime(2020-02-01))
     32
     """
-    return sql.call("dayofyear", date)
+    return sql.cast(sql.call("dayofyear", date), KqlType.INT)
 
 
 @scalar(aliases=("getmonth",))
@@ -367,13 +368,13 @@ def _(days: Integer, hours: Integer, minutes: Integer, seconds: Number) -> Times
 
 
 @scalar(aliases=("weekofyear",))
-def week_of_year(date: Datetime) -> Long:
+def week_of_year(date: Datetime) -> Int:
     """The number of the week as ISO 8601 counts them.
 
     >>> week_of_year(datetime(2020-12-31))
     53
     """
-    return sql.call("week", date)
+    return sql.cast(sql.call("week", date), KqlType.INT)
 
 
 def _end(starts: exp.Expr) -> exp.Expr:

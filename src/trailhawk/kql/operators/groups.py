@@ -144,6 +144,10 @@ def aggregate_item(
     return [(names.unique(name or names.computed()), bound) for name, bound in found]
 
 
+_OLDER = {"argmax": "max", "argmin": "min"}
+"""The older spellings put the names of all their columns after this one's."""
+
+
 def row_aggregate(
     binder: Binder, call: syntax.Call, scope: Scope, collect: Collector, grouped: set[int]
 ) -> list[tuple[str, Expr]]:
@@ -152,14 +156,18 @@ def row_aggregate(
     args = list(call.args)
     found: list[tuple[str, Expr]] = []
     ordering: list[Expr] = []
+    older = "any_" if call.name == "any" else ""
     if call.name not in ("take_any", "any"):
         if not args:
             raise BindingError(f"{call.name}() needs the value to order by", call.span)
         ordering = [binder.scalars.bind(args[0], scope)]
-        plain = AGGREGATES["max" if call.name in ("arg_max", "argmax") else "min"]
+        plain = AGGREGATES["max" if call.name.endswith("max") else "min"]
         name = auto_name(args[0]) or aggregate_name(
             syntax.Call(call.span, plain.name, (args[0],), call.name_span)
         )
+        if call.name in _OLDER:
+            name = f"{_OLDER[call.name]}_{auto_name(args[0]) or ''}"
+            older = f"{name}_"
         found.append((name or "", binder.scalars.collect(plain, ordering, call.span, collect)))
         args = args[1:]
     values: list[tuple[str, Expr]] = []
@@ -168,10 +176,13 @@ def row_aggregate(
             taken = {ref.id for ref in ordering if isinstance(ref, ColumnRef)}
             left_out = taken | grouped
             values += [
-                (c.name, ColumnRef(c.type, c.id)) for c in visible(scope.columns) if c.id not in left_out
+                (older + c.name, ColumnRef(c.type, c.id))
+                for c in visible(scope.columns)
+                if c.id not in left_out
             ]
         else:
-            values.append((auto_name(arg) or "", binder.scalars.bind(arg, scope)))
+            name = auto_name(arg) or (f"arg{len(values) + 1}" if older else "")
+            values.append((older + name, binder.scalars.bind(arg, scope)))
     if not ordering and len(values) == 1 and not isinstance(args[0], syntax.Star):
         name = aggregate_name(call) if call.name == "any" else values[0][0]
         return [

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
-from trailhawk.kql.operators.columns import extend
+from trailhawk.kql.operators.columns import extend, keep, over, windows_over
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import limited, row_count, scope_of
 from trailhawk.kql.plan import (
@@ -38,7 +38,11 @@ _T = KqlType
 
 @step(syntax.Where)
 def where(binder: Binder, node: Node, operator: syntax.Where, env: Env) -> Node:
-    predicate = binder.scalars.predicate(operator.predicate, scope_of(node, env))
+    windows = windows_over(binder, node)
+    predicate = binder.scalars.predicate(operator.predicate, scope_of(node, env), windows)
+    if windows.calls:
+        beside = over(node, windows)
+        return keep(Filter(beside.columns, beside, predicate), node.columns)
     if isinstance(node, Join) and node.kind is JoinKind.INNER_UNIQUE:
         return _filtered_join(binder, node, predicate, operator.span)
     return Filter(node.columns, node, predicate)
