@@ -160,7 +160,7 @@ def test_the_timeline_holds_events_alerts_and_what_people_said(case: Case) -> No
 
 
 def test_steps_name_what_to_revoke_and_quote_what_logs_say(case: Case) -> None:
-    commands = [shlex.split(command) for step in case.steps for command in step.commands]
+    commands = [shlex.split(command) for step in case.report.steps for command in step.commands]
     assert ["aws", "iam", "put-role-policy", "--role-name", "web-role"] in [words[:5] for words in commands]
     assert ["aws", "s3api", "put-public-access-block", "--bucket", "cardholders"] in [w[:5] for w in commands]
     assert any(INSTANCE in words and "--http-tokens" in words for words in commands)
@@ -243,6 +243,6 @@ def test_graphml_is_xml_with_every_node_and_edge(case: Case) -> None:
 def test_the_report_as_data_holds_everything(case: Case) -> None:
     data = json.loads(json.dumps(report_data(case)))
     assert data["manifest"]["objects"] == 33
-    assert len(data["steps"]) == len(case.steps)
+    assert len(data["steps"]) == len(case.report.steps)
     assert data["graph"]["nodes"]
     assert data["evidence"][0]["sha256"] == case.evidence[0].sha256

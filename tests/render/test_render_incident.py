@@ -105,6 +105,7 @@ REPORT = Report(
     timeline=(event(1), event(2, error="AccessDenied"), event(3)),
     lineage=Lineage((ISSUE,), (USE, STRANGE)),
     manifest=Manifest((LINE,)),
+    steps=(),
 )
 
 

@@ -11,12 +11,15 @@ import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from trailhawk.detect.entities import AWS_BUCKET, AWS_INSTANCE, AWS_PRINCIPAL, Entity
 from trailhawk.incidents.lineage import Lineage
 from trailhawk.incidents.manifest import Manifest
 from trailhawk.incidents.timeline import Event
 
+CONTAIN: Final = "Contain"
+"""The phase of the steps that cannot wait."""
 _REVOKED = "AWSRevokeOlderSessions"
 """The name that AWS's console gives to the policy of its button "Revoke active sessions"."""
 
@@ -85,7 +88,7 @@ def _contain(
             user = sessions[key].rsplit("/", 1)[-1] if ":user/" in sessions[key] else ""
             of_user = ("--user-name", user) if user else ()
             yield Step(
-                "Contain",
+                CONTAIN,
                 f"Deactivate access key {key}",
                 "It is a long-term key: it works until someone turns it off.",
                 (_aws("iam", "update-access-key", *of_user, "--access-key-id", key, "--status", "Inactive"),),
@@ -93,7 +96,7 @@ def _contain(
     document = _denied_before(now)
     for role in roles:
         yield Step(
-            "Contain",
+            CONTAIN,
             f"Revoke the sessions of role {role}",
             "Temporary credentials cannot be deleted. This denies every session issued before the moment"
             " named; the role's rightful users get new ones by themselves.",
@@ -106,7 +109,7 @@ def _contain(
         )
     if any(event.session.endswith(":root") for event in events):
         yield Step(
-            "Contain",
+            CONTAIN,
             "Change the root user's password, delete its access keys, renew its MFA device",
             "Root cannot be denied by a policy of its own account; only its owner can do this, signed in.",
         )

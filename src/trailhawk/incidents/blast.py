@@ -14,9 +14,8 @@ from trailhawk.incidents.lineage import unwrapped
 from trailhawk.incidents.literal import strings
 from trailhawk.incidents.report import Report
 from trailhawk.incidents.row import count, moment
+from trailhawk.incidents.scope import AFTER
 
-AFTER: Final = timedelta(hours=12)
-"""How long after the incident's last event the accused credentials are still followed."""
 BEFORE: Final = timedelta(days=30)
 """How far back it is looked for what the identity is able to do."""
 AROUND: Final = timedelta(hours=24)

@@ -10,7 +10,6 @@ from datetime import datetime
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.bookmarks import Bookmark
 from trailhawk.engine.result import Engine
-from trailhawk.incidents.advice import Step, steps
 from trailhawk.incidents.blast import Blast, blast
 from trailhawk.incidents.change import Change
 from trailhawk.incidents.evidence import Evidence, evidence
@@ -22,13 +21,11 @@ from trailhawk.incidents.report import Report, report
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """An incident as of `now`: its report, blast radius, graph, what to do about it, and the log objects it
-    rests on."""
+    """An incident as of `now`: its report, blast radius and graph, and the log objects it rests on."""
 
     report: Report
     blast: Blast
     graph: Graph
-    steps: tuple[Step, ...]
     evidence: tuple[Evidence, ...]
     timeline: tuple[Moment, ...]
     now: datetime
@@ -53,7 +50,6 @@ def case(
             report=told,
             blast=reached.result(),
             graph=drawn.result(),
-            steps=steps(told.entities, told.timeline, told.lineage, told.manifest, now=now),
             evidence=logs.result(),
             timeline=moments(told, changes, bookmarked(told, bookmarks)),
             now=now,

@@ -16,13 +16,10 @@ from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.incidents.lineage import unwrapped
 from trailhawk.incidents.literal import strings
 from trailhawk.incidents.row import count, moment
-from trailhawk.incidents.scope import Scope
+from trailhawk.incidents.scope import AFTER, Scope
 
 DATA_EVENTS, ACCESS_LOGS = "S3 data events", "S3 access logs"
 
-AFTER: Final = timedelta(hours=12)
-"""How long after the incident's last event access logs are looked at: without data events, reads are not
-among its events."""
 LOOK_BACK: Final = timedelta(days=30)
 """How far back it is looked for the last log of a bucket."""
 

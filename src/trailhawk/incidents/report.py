@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_BUCKET, AWS_SESSION, IP, Entity, distinct, entity
 from trailhawk.engine.result import Engine
+from trailhawk.incidents.advice import CONTAIN, Step, steps
 from trailhawk.incidents.incident import Incident
 from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage, session_of
 from trailhawk.incidents.manifest import ACCESS_LOGS, Callers, Manifest, manifest
-from trailhawk.incidents.scope import scope
+from trailhawk.incidents.scope import AFTER, scope
 from trailhawk.incidents.timeline import Event, timeline
 
-AFTER = timedelta(hours=12)
-"""How long after the last event uses of the keys are still looked for."""
 _MOST_NAMES: Final = 8
 
 
@@ -33,6 +32,7 @@ class Report:
     timeline: tuple[Event, ...]
     lineage: Lineage
     manifest: Manifest
+    steps: tuple[Step, ...]
 
 
 def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: datetime) -> Report:
@@ -43,14 +43,17 @@ def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: 
     origin = lineage(engine, keys, start=where.start, end=where.end + AFTER, now=now)
     read = manifest(engine, where, _callers(incident, alerts, events), now=now)
     beside = [entity(AWS_ACCESS_KEY, Id=key) for key in (*keys, *_siblings(keys, origin))]
+    entities = distinct([*incident.entities, *beside])
+    advice = steps(entities, events, origin, read, now=now)
     return Report(
         incident=incident,
-        story=tuple(_story(incident, alerts, events, origin, read)),
-        entities=distinct([*incident.entities, *beside]),
+        story=(*_story(incident, alerts, events, origin, read), *_first(advice)),
+        entities=entities,
         alerts=tuple(alerts),
         timeline=events,
         lineage=origin,
         manifest=read,
+        steps=advice,
     )
 
 
@@ -94,7 +97,6 @@ def _story(
     yield from _read(read)
     yield from _denied(events)
     yield from _others(incident, alerts)
-    yield from _advice(events, origin)
 
 
 def _issued(issue: Issue) -> str:
@@ -188,24 +190,11 @@ def _others(incident: Incident, alerts: Sequence[Alert]) -> Iterator[str]:
         yield f"Also raised: {'; '.join(names[:_MOST_NAMES])}{more}."
 
 
-def _advice(events: Sequence[Event], origin: Lineage) -> Iterator[str]:
-    """Which credentials to take away."""
-    keys = list(dict.fromkeys(event.key for event in events if event.key))
-    for key in keys:
-        issue = origin.issue_of(key)
-        if key.startswith("AKIA"):
-            yield f"Revoke: deactivate access key {key}."
-        elif role := issue.role if issue else _role_of(key, events):
-            yield (
-                f"Revoke: key {key} is temporary and cannot be deleted; deny the sessions of role "
-                f"{role} issued before now (aws:TokenIssueTime), and replace what it was issued to."
-            )
-
-
-def _role_of(key: str, events: Sequence[Event]) -> str:
-    """The role whose session the calls with a key name, empty where they name none."""
-    of = next((found for event in events if event.key == key and (found := session_of(event.session))), None)
-    return of.role if of else ""
+def _first(advice: Iterable[Step]) -> Iterator[str]:
+    """What to do at once, and where the commands are."""
+    for step in advice:
+        if step.phase == CONTAIN:
+            yield f"To do: {step.title[0].lower()}{step.title[1:]}. {step.why}"
 
 
 def _product(client: str) -> str:

@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from trailhawk.detect.alert import EVENT_IDS, MAX_DETAIL_VALUES, Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_SESSION, IP, Entity
 from trailhawk.incidents.literal import moment, strings
+
+AFTER: Final = timedelta(hours=12)
+"""How long after the last event of an incident its credentials are still followed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,7 @@ def report_data(case: Case) -> dict[str, object]:
 
     return {
         **report_as_data(case.report),
-        "steps": [plain(each) for each in case.steps],
+        "steps": [plain(each) for each in case.report.steps],
         "moments": [plain(each) for each in case.timeline],
         "graph": graph_data(case.graph),
         "blast": plain(case.blast),
@@ -209,7 +209,7 @@ def _render(name: str, case: Case) -> str:
             now=case.now,
             figures=_figures(report),
             lanes=_lanes(report),
-            steps=case.steps,
+            steps=case.report.steps,
             graph_data=_for_script(graph_data(case.graph)),
             edges=case.graph.edges,
             css=_page_file("page.css"),
