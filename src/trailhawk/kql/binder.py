@@ -17,7 +17,7 @@ from trailhawk.kql.operators.external import ReadExternal, externaldata, refuse
 from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
 from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.operators.watchlists import WATCHLIST_FUNCTION
-from trailhawk.kql.parser import MAX_PROBLEMS
+from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.plan import (
     Chart,
     Const,

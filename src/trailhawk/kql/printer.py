@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 from trailhawk.errors import UnsupportedError
-from trailhawk.kql import literals, parser, syntax
+from trailhawk.kql import literals, syntax
+from trailhawk.kql.parser import words
 from trailhawk.kql.syntax import Expr
 from trailhawk.kql.types import KqlType
 
@@ -20,7 +21,7 @@ _AMBIGUOUS = """
     alias declare dynamic evaluate kind let range restrict set typeof view with_source withsource
 """
 _BRACKETED = frozenset(_AMBIGUOUS.split())
-_LEVELS = {op: level for level, op in parser.INFIX.values()}
+_LEVELS = {op: level for level, op in words.INFIX.values()}
 _READ_OVER = (syntax.OtherStatement, syntax.OtherOperator, syntax.MacroExpand)
 
 
@@ -202,9 +203,9 @@ def _path(node: Expr) -> str:
 
 
 def _call(node: syntax.Call) -> str:
-    if node.name in parser.PIPE_FUNCTIONS:
+    if node.name in words.PIPE_FUNCTIONS:
         return f"{node.name}({_pipe(node.args[0])})"
-    name = node.name if node.name in parser.CALLABLE else _name(node.name)
+    name = node.name if node.name in words.CALLABLE else _name(node.name)
     return f"{name}({_commas(map(_expression, node.args))})"
 
 
@@ -247,7 +248,7 @@ def _commas(parts: Iterable[str]) -> str:
 
 
 def _name(text: str) -> str:
-    if _PLAIN_NAME.fullmatch(text) and text not in parser.NO_REFERENCE and text not in _BRACKETED:
+    if _PLAIN_NAME.fullmatch(text) and text not in words.NO_REFERENCE and text not in _BRACKETED:
         return text
     return f"[{quoted(text)}]"
 
@@ -351,11 +352,7 @@ def _property(node: syntax.Property) -> str:
 
 
 def _property_value(value: Expr) -> str:
-    if (
-        isinstance(value, syntax.Name)
-        and _PLAIN_NAME.fullmatch(value.text)
-        and value.text not in parser.TRUTH
-    ):
+    if isinstance(value, syntax.Name) and _PLAIN_NAME.fullmatch(value.text) and value.text not in words.TRUTH:
         return value.text
     return _expression(value)
 

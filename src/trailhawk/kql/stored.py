@@ -10,7 +10,8 @@ from pathlib import Path
 
 from trailhawk.errors import KqlSyntaxError, NotFoundError, QueryError, Span
 from trailhawk.kql import syntax
-from trailhawk.kql.parser import MAX_LENGTH, parse_function
+from trailhawk.kql.parser import parse_function
+from trailhawk.kql.parser.limits import MAX_LENGTH
 from trailhawk.kql.records import field_names
 from trailhawk.kql.scope import suggestion
 

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
-from trailhawk.kql.parser import READERS
+from trailhawk.kql.parser.values import READERS
 from trailhawk.kql.plan import Const, ConstValue, Node
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.scope import Env, FunctionBinding, PatternBinding, ScalarBinding, Scope
