@@ -137,8 +137,8 @@ def _collect_garbage_seldom() -> None:
 
 
 def _leave(code: Sequence[int]) -> None:
-    """End the process at once where its command has ended: threads are joined, what is registered to be done
-    at the end is done, and to take all objects apart one by one would be a sixth of a short command's time."""
+    """End the process at once where its command has ended. Threads are joined by now and what is registered
+    for the end is done; to take all objects apart would be a sixth of a short command's time."""
     if not code:
         return
     try:

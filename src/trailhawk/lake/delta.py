@@ -132,7 +132,10 @@ class Delta:
         import pyarrow as pa
 
         with self._lock:
-            return None if self._delta is None else pa.table(self._delta.get_add_actions(flatten=True))
+            if self._delta is None:
+                return None
+            # Not `pa.table`, which asks first whether it is a pandas frame and for that loads pandas.
+            return pa.RecordBatchReader.from_stream(self._delta.get_add_actions(flatten=True)).read_all()
 
     def live(self, days: Iterable[dt.date] | None = None) -> dict[str, int]:
         """Paths (relative) of the live files and their row counts, of the given event days or of all."""

@@ -194,7 +194,10 @@ def described(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:
 
     empty = {column.name: "" for column in table.stored if column.type is KqlType.STRING}
     schema = pa.schema([(column.name, arrow_type(column.type)) for column in table.stored])
-    return pa.Table.from_pylist([{**empty, **row} for row in rows], schema=schema)
+    whole = [{**empty, **row} for row in rows]
+    if not whole:  # to make an array of a list, even an empty one, Arrow loads pandas where there is one
+        return pa.Table.from_arrays([pa.nulls(0, field.type) for field in schema], schema=schema)
+    return pa.Table.from_pylist(whole, schema=schema)
 
 
 @overload

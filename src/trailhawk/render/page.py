@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
+from html import escape
 from importlib.resources import files
 from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape, quoteattr
 
 from trailhawk.render.attack import technique
 from trailhawk.render.text import csv_lines, plain, size, span
@@ -150,12 +150,14 @@ def graphml(graph: Graph) -> str:
 
 
 def _attribute(text: str) -> str:
-    return quoteattr(visible(text))
+    return f'"{escape(visible(text))}"'
 
 
 def _data(values: Mapping[str, str]) -> str:
     return "".join(
-        f'<data key="{name}">{escape(visible(value))}</data>' for name, value in values.items() if value
+        f'<data key="{name}">{escape(visible(value), quote=False)}</data>'
+        for name, value in values.items()
+        if value
     )
 
 
@@ -274,7 +276,7 @@ def _spaced(tactic: str) -> str:
 
 
 def _markdown(text: str) -> str:
-    return _MARKDOWN.sub(r"\\\1", escape(visible(text)))
+    return _MARKDOWN.sub(r"\\\1", escape(visible(text), quote=False))
 
 
 def _fenced(text: str) -> str:

@@ -102,7 +102,9 @@ def columns_of(
 
     One name is that of the first column; the others keep theirs.
     """
-    if not isinstance(value, syntax.Call) or value.name not in FUNCTIONS:
+    if not isinstance(value, syntax.Call) or value.name in binder.scalars.special:
+        return []
+    if value.name not in FUNCTIONS:
         return []
     function = FUNCTIONS[value.name]
     if function.column_each and isinstance(bound, Call):
