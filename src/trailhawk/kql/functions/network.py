@@ -546,7 +546,10 @@ def _bits(address: Sql) -> Sql:
 
 
 def _ipv6_parsed(text: Sql) -> Sql:
-    """A struct of the address's `bits` and its `prefix` length; an IPv4 address counts as ::ffff:a.b.c.d."""
+    """A struct of the address's `bits` and its `prefix` length.
+
+    An IPv4 address counts as ::ffff:a.b.c.d, with two colons before it too, and its prefix as that of IPv4.
+    """
     names = exp.Array(expressions=[sql.literal("address"), sql.literal("prefix")])
     match = sql.call("regexp_extract", sql.lower(text), _IPV6_PARTS, names)
 
@@ -556,7 +559,10 @@ def _ipv6_parsed(text: Sql) -> Sql:
         return sql.let(parse_ipv4(tail), "th_tail", lambda number: whole(address, tail, number, given))
 
     def whole(address: Sql, tail: Sql, number: Sql, given: Sql) -> Sql:
-        is_ipv4 = _operation(exp.EQ, address, tail.copy())
+        is_ipv4 = sql.any_of(
+            _operation(exp.EQ, address, tail.copy()),
+            _operation(exp.EQ, address.copy(), sql.joined("::", tail.copy())),
+        )
         head = sql.call("regexp_extract", address.copy(), r"^(.*:)[0-9.]+$", 1)
         start = sql.case((is_ipv4, sql.literal("::ffff:")), otherwise=head)
         high = sql.call("to_hex", _operation(exp.IntDiv, number, 65536))
@@ -689,6 +695,8 @@ def parse_ipv6(ip: String) -> String:
     0000:0000:0000:0000:0000:0000:0000:0001
     >>> parse_ipv6("127.0.0.1")
     0000:0000:0000:0000:0000:ffff:7f00:0001
+    >>> parse_ipv6("::127.0.0.1/24")
+    0000:0000:0000:0000:0000:ffff:7f00:0000
     """
     return _with_ipv6(ip, "th_ip", _canonical)
 

@@ -92,33 +92,45 @@ def _beta(x: float, a: float, b: float) -> float:
     return 1 - front * _fraction(1 - x, b, a) / b
 
 
-def _is_shape(*numbers: float | None) -> bool:
-    return all(number is not None and 0 < number < math.inf for number in numbers)
+def _is_missing(*numbers: float | None) -> bool:
+    return None in numbers
+
+
+def _is_shape(*numbers: float) -> bool:
+    return all(0 < number < math.inf for number in numbers)
 
 
 @python()
 def beta_cdf(x: Float, alpha: Float, beta: Float) -> Float | None:
-    """The share of a beta distribution up to x; null outside 0 to 1.
+    """The share of a beta distribution up to x; NaN outside 0 to 1 and where alpha or beta is not above 0.
 
     >>> beta_cdf(0.5, 2, 2)
     0.5
     >>> beta_cdf(1.5, 2, 2)
+    nan
+    >>> beta_cdf(real(null), 2, 2)
     null
     """
-    if x is None or not 0 <= x <= 1 or not _is_shape(alpha, beta):
+    if _is_missing(x, alpha, beta):
         return None
+    if not 0 <= x <= 1 or not _is_shape(alpha, beta):
+        return math.nan
     return _beta(x, alpha, beta)
 
 
 @python()
 def beta_pdf(x: Float, alpha: Float, beta: Float) -> Float | None:
-    """The density of a beta distribution at x; null outside 0 to 1.
+    """The density of a beta distribution at x; NaN outside 0 to 1 and where alpha or beta is not above 0.
 
     >>> round(beta_pdf(0.5, 2, 2), 9)
     1.5
+    >>> beta_pdf(0.5, -2, 2)
+    nan
     """
-    if x is None or not 0 <= x <= 1 or not _is_shape(alpha, beta):
+    if _is_missing(x, alpha, beta):
         return None
+    if not 0 <= x <= 1 or not _is_shape(alpha, beta):
+        return math.nan
     scale = math.exp(math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta))
     try:
         return scale * math.pow(x, alpha - 1) * math.pow(1 - x, beta - 1)
@@ -128,13 +140,20 @@ def beta_pdf(x: Float, alpha: Float, beta: Float) -> Float | None:
 
 @python()
 def beta_inv(probability: Float, alpha: Float, beta: Float) -> Float | None:
-    """The x up to which a beta distribution has this share; null of no probability.
+    """The x up to which a beta distribution has this share; null of no probability, NaN where alpha or beta
+    is not above 0.
 
     >>> round(beta_inv(0.5, 2, 2), 9)
     0.5
+    >>> beta_inv(1.5, 2, 2)
+    null
+    >>> beta_inv(0.5, -2, 2)
+    nan
     """
-    if probability is None or not 0 <= probability <= 1 or not _is_shape(alpha, beta):
+    if _is_missing(probability, alpha, beta) or not 0 <= probability <= 1:
         return None
+    if not _is_shape(alpha, beta):
+        return math.nan
     low, high = 0.0, 1.0
     for _ in range(200):
         middle = (low + high) / 2

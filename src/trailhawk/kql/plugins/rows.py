@@ -142,10 +142,12 @@ def _merged(rows: list[Row], ordered: bool) -> list[Row]:
         assert isinstance(ordinal, int)
         known = columns.get(name)
         if known is None:
-            place = ordinal if ordered else len(columns)
-            columns[name] = (place, str(data_type), str(type_))
+            columns[name] = (ordinal, str(data_type), str(type_))
             continue
-        place, _known_data, known_type = known
+        place, known_data, known_type = known
+        if not ordered:  # A column stands where the schema has it that puts the most before it.
+            place = max(place, ordinal)
+            columns[name] = (place, known_data, known_type)
         if ordered and place != ordinal and place >= 0:
             error = "ERROR(columns are out of order)"
             columns[name] = (-1, f"ERROR(unknown CSL type:{error})", error)
@@ -156,7 +158,10 @@ def _merged(rows: list[Row], ordered: bool) -> list[Row]:
             else:
                 error = f"ERROR(can't unify types {known_type} and {type_})"
                 columns[name] = (place, f"ERROR(unknown CSL type:{error})", error)
-    return [(name, *rest) for name, rest in sorted(columns.items(), key=lambda item: _place(item[1][0]))]
+    found = sorted(columns.items(), key=lambda item: _place(item[1][0]))
+    if ordered:
+        return [(name, *rest) for name, rest in found]
+    return [(name, place, *rest) for place, (name, (_, *rest)) in enumerate(found)]
 
 
 def _place(ordinal: int) -> tuple[bool, int]:
