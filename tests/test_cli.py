@@ -159,8 +159,14 @@ def test_start_loads_nothing_heavy() -> None:
 NEEDLESS = (
     "asyncio",
     "deltalake",
+    "jinja2",
+    "pandas",
+    "pyarrow.compute",
     "pydantic",
+    "scipy",
+    "shapely",
     "sqlalchemy",
+    "urllib.request",
     "yaml",
     "trailhawk.connectors",
     "trailhawk.detect.store",
@@ -180,6 +186,22 @@ def test_a_query_without_a_table_loads_only_what_it_needs(tmp_path: Path) -> Non
     command = [sys.executable, "-c", code, str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"
+
+
+def test_a_process_ends_at_once_but_not_before_all_is_told(tmp_path: Path) -> None:
+    def ended(*words: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "trailhawk", "--home", str(tmp_path), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    code, told, complaints = ended("query", "range x from 1 to 20000 step 1", "--format", "csv")
+    assert (code, told.splitlines()[-1], complaints) == (0, "20000", "")
+    code, told, complaints = ended("query", "prin 1")
+    assert (code, told) == (1, "")
+    assert complaints.startswith("syntax: ")
+    assert ended("watchlist", "list")[0] == 0
+    # The last connection folds the write-ahead log into the file: a copy of the file alone is whole.
+    assert [path.name for path in tmp_path.glob("state.db*")] == ["state.db"]
 
 
 def test_a_reader_that_leaves_hears_no_complaint() -> None:

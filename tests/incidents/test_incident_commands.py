@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,25 @@ def shell(tmp_path: Path, raised: Raised, capsys: pytest.CaptureFixture[str]) ->
         incidents.add(connection, alerts, [linked(each, None, []) for each in alerts])
     workspace.alerts.engine.dispose()
     return Shell(tmp_path, capsys)
+
+
+NEEDLESS = ("boto3", "http.client", "networkx", "pandas", "pyarrow.compute", "scipy", "trailhawk.respond")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("list",), ("show", "1"), ("graph", "1", "--out", "page.html"), ("report", "1", "--out", "page.html")],
+    ids=lambda words: words[0],
+)
+def test_reading_an_incident_loads_only_what_it_needs(shell: Shell, words: tuple[str, ...]) -> None:
+    Workspace.open(shell.home).export()
+    code = (
+        "import sys; from trailhawk.cli import run; run(sys.argv[1:]);"
+        f" print([name for name in {NEEDLESS} if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code, "--home", str(shell.home), "incidents", *words]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=shell.home).stdout
+    assert shown.splitlines()[-1] == "[]"
 
 
 def numbers(found: list[dict[str, Any]]) -> list[int]:
