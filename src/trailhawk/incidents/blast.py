@@ -11,7 +11,7 @@ from typing import Final
 from trailhawk.detect.entities import AWS_PRINCIPAL, AWS_SESSION, IP
 from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.incidents.lineage import unwrapped
-from trailhawk.incidents.literal import strings
+from trailhawk.incidents.literal import fill, strings
 from trailhawk.incidents.report import Report
 from trailhawk.incidents.row import count, moment
 from trailhawk.incidents.scope import AFTER
@@ -126,22 +126,20 @@ def blast(engine: Engine, report: Report, *, now: datetime) -> Blast:
     principals = set(incident.values(AWS_PRINCIPAL)) | {s for s in sessions if ":user/" in s}
     clients = {event.client for event in events if " " in event.client}
     words = {
-        "{keys}": strings(sorted(keys)),
-        "{sessions}": strings(sorted(sessions)),
-        "{addresses}": strings(sorted(addresses)),
-        "{principals}": strings(sorted(principals)),
+        "keys": strings(sorted(keys)),
+        "sessions": strings(sorted(sessions)),
+        "addresses": strings(sorted(addresses)),
+        "principals": strings(sorted(principals)),
         # S3 writes brackets around the client, other services do not.
-        "{clients}": strings(sorted(each for c in clients for each in (c, f"[{c}]"))),
-        "{most}": str(MOST),
-        "{most_clients}": str(_MOST_CLIENTS),
+        "clients": strings(sorted(each for c in clients for each in (c, f"[{c}]"))),
+        "most": str(MOST),
+        "most_clients": str(_MOST_CLIENTS),
     }
     start, end = incident.first_activity, incident.last_activity
     follow = TimeRange(start - timedelta(hours=1), end + AFTER)
 
     def asked(query: str, within: TimeRange, **more: str) -> Iterable[Mapping[str, object]]:
-        for word, value in (words | {f"{{{name}}}": value for name, value in more.items()}).items():
-            query = query.replace(word, value)
-        return engine.query(query, now=now, window=within).rows()
+        return engine.query(fill(query, **words, **more), now=now, window=within).rows()
 
     calls = tuple(_done(row) for row in asked(_ACCUSED + _CALLS, follow))
     done = strings(sorted(call.name for call in calls))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+_PLACE = re.compile(r"\{([a-z_]+)\}")
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
@@ -19,8 +21,13 @@ def _printable(char: str) -> str:
 
 
 def strings(values: Iterable[str]) -> str:
-    """A parenthesised list for `in`; with no value, one that matches the empty text only."""
-    return "(" + ", ".join(map(string, values)) + ")" if (values := list(values)) else '("")'
+    """A parenthesised list for `in`; with no value, one that matches nothing, not even the empty text."""
+    return "(" + ", ".join(map(string, values)) + ")" if (values := list(values)) else "(dynamic([]))"
+
+
+def fill(query: str, **values: str) -> str:
+    """The query with its `{name}`s filled in, all at once: what is filled in is not looked at again."""
+    return _PLACE.sub(lambda found: values.get(found[1], found[0]), query)
 
 
 def moment(value: datetime) -> str:

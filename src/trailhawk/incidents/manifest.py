@@ -14,7 +14,7 @@ from typing import Final
 
 from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.incidents.lineage import unwrapped
-from trailhawk.incidents.literal import strings
+from trailhawk.incidents.literal import fill, strings
 from trailhawk.incidents.row import count, moment
 from trailhawk.incidents.scope import AFTER, Scope
 
@@ -147,13 +147,14 @@ class Manifest:
 def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -> Manifest:
     """What was read in this scope, and of which buckets that is not known."""
     events = TimeRange(scope.start, scope.end)
-    found = engine.query(_READS.replace("{condition}", scope.condition), now=now, window=events).rows()
+    found = engine.query(fill(_READS, condition=scope.condition), now=now, window=events).rows()
     lines = [_line(row, DATA_EVENTS) for row in found]
     if callers.sessions and callers.addresses:
-        query = (
-            _LOGGED.replace("{sessions}", strings(callers.sessions))
-            .replace("{addresses}", strings(callers.addresses))
-            .replace("{known}", strings({line.bucket for line in lines}))
+        query = fill(
+            _LOGGED,
+            sessions=strings(callers.sessions),
+            addresses=strings(callers.addresses),
+            known=strings(sorted({line.bucket for line in lines})),
         )
         logged = engine.query(query, now=now, window=TimeRange(scope.start, scope.end + AFTER)).rows()
         lines += [_line(row, ACCESS_LOGS) for row in logged]
@@ -164,7 +165,7 @@ def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -
 def _gaps(engine: Engine, buckets: list[str], scope: Scope, now: datetime) -> tuple[Gap, ...]:
     """Of these buckets those that no log speaks of from the incident's day on."""
     around = TimeRange(scope.start - LOOK_BACK, scope.end + AFTER)
-    rows = engine.query(_LAST_LOGS.replace("{buckets}", strings(buckets)), now=now, window=around).rows()
+    rows = engine.query(fill(_LAST_LOGS, buckets=strings(buckets)), now=now, window=around).rows()
     last = {str(row["Bucket"]): moment(row["Last"]) for row in rows}
     day = timedelta(days=1)
     return tuple(
