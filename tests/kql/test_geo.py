@@ -120,3 +120,15 @@ def test_a_shape_is_still_whole_after_it_was_widened(engine: DuckDBEngine) -> No
     before = engine.query(area, now=NOW).tuples()
     engine.query(f"print geo_polygon_buffer({shape}, 1000.0, 10.0)", now=NOW)
     assert engine.query(area, now=NOW).tuples() == before
+
+
+@pytest.mark.usefixtures("libraries")
+def test_a_union_of_many_begins_where_s2_begins_it(engine: DuckDBEngine) -> None:
+    query = """print cell = array_concat(dynamic(["s6m"]), geo_geohash_neighbors("s6m"))
+        | mv-expand cell to typeof(string)
+        | summarize west = min(toreal(geo_geohash_to_polygon(cell).coordinates[0][0][0])),
+            south = min(toreal(geo_geohash_to_polygon(cell).coordinates[0][0][1])),
+            shapes = make_list(geo_geohash_to_polygon(cell))
+        | extend first = geo_union_polygons_array(shapes).coordinates[0][0]
+        | project round(west - toreal(first[0]), 6), round(south - toreal(first[1]), 6)"""
+    assert engine.query(query, now=NOW).tuples() == [(0.0, 0.0)]

@@ -261,16 +261,18 @@ def geography(shape: Lines | Polygons) -> spherely.Geography | None:
 
 
 def united(parts: Iterable[spherely.Geography]) -> spherely.Geography:
-    """The union of all, the two of fewest places first, as S2 does it: so rings begin where Kusto's do."""
+    """The union of all, the two of fewest places first, as S2 does it: so rings begin where Kusto's do.
+
+    As there, a union counts for the places of both its parts, though it may have fewer.
+    """
     import spherely
 
     waiting = [(_places(part), order, part) for order, part in enumerate(parts)]
     heapq.heapify(waiting)
     order = len(waiting)
     while len(waiting) > 1:
-        (_, _, one), (_, _, other) = heapq.heappop(waiting), heapq.heappop(waiting)
-        joined = spherely.union(one, other)
-        heapq.heappush(waiting, (_places(joined), order, joined))
+        (places, _, one), (more, _, other) = heapq.heappop(waiting), heapq.heappop(waiting)
+        heapq.heappush(waiting, (places + more, order, spherely.union(one, other)))
         order += 1
     return waiting[0][2]
 
