@@ -178,12 +178,30 @@ NEEDLESS = (
 )
 
 
-def test_a_query_without_a_table_loads_only_what_it_needs(tmp_path: Path) -> None:
+NEEDLESS_OVER_LOGS = (
+    "asyncio",
+    "boto3",
+    "jinja2",
+    "pandas",
+    "pyarrow.compute",
+    "scipy",
+    "sqlalchemy",
+    "yaml",
+    "trailhawk.detect.rule",
+    "trailhawk.incidents.incident",
+    "trailhawk.kql.functions.geo",
+)
+
+
+@pytest.mark.parametrize(
+    ("query", "needless"), [("print 1", NEEDLESS), ("AWSCloudTrail | count", NEEDLESS_OVER_LOGS)]
+)
+def test_a_query_loads_only_what_it_needs(query: str, needless: tuple[str, ...], tmp_path: Path) -> None:
     code = (
-        "import sys; from trailhawk.cli import run; run(['query', 'print 1', '--home', sys.argv[1]]);"
-        f" print([name for name in {NEEDLESS} if name in sys.modules])"
+        "import sys; from trailhawk.cli import run; run(['query', sys.argv[1], '--home', sys.argv[2]]);"
+        f" print([name for name in {needless} if name in sys.modules])"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, query, str(tmp_path)]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"
 

@@ -10,14 +10,14 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trailhawk.detect.bookmarks import Revision
-from trailhawk.detect.entities import as_json
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import as_stored, described
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from trailhawk.detect.bookmarks import Revision
 
 _S, _T, _B = KqlType.STRING, KqlType.DATETIME, KqlType.BOOL
 
@@ -57,6 +57,8 @@ def bookmark_rows(revisions: Iterable[Revision]) -> pa.Table:
 
 
 def _row(revision: Revision) -> dict[str, object]:
+    from trailhawk.detect.entities import as_json
+
     each = revision.bookmark
     return {
         "TimeGenerated": as_stored(each.updated_at),

@@ -9,14 +9,14 @@ import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from trailhawk.detect.alert import Alert
-from trailhawk.detect.entities import as_json
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import as_stored, described
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from trailhawk.detect.alert import Alert
 
 _S, _T, _R, _B = KqlType.STRING, KqlType.DATETIME, KqlType.REAL, KqlType.BOOL
 
@@ -71,6 +71,8 @@ def alert_rows(alerts: Iterable[Alert]) -> pa.Table:
 
 
 def _row(alert: Alert) -> dict[str, object]:
+    from trailhawk.detect.entities import as_json
+
     values: dict[str, object] = {
         "TimeGenerated": as_stored(alert.at),
         "DisplayName": alert.name,

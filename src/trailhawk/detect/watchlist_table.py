@@ -12,13 +12,14 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from trailhawk.detect.watchlists import Change, Revision
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import as_stored, described
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from trailhawk.detect.watchlists import Change, Revision
 
 _S, _T, _D = KqlType.STRING, KqlType.DATETIME, KqlType.DYNAMIC
 LIST_TYPE, ITEM_TYPE = "Watchlist", "watchlist-item"

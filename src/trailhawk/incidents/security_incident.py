@@ -11,14 +11,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from trailhawk.incidents.change import Change
-from trailhawk.incidents.incident import Incident, Task
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import as_stored, described
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from trailhawk.incidents.change import Change
+    from trailhawk.incidents.incident import Incident, Task
 
 MAX_ALERT_IDS: Final = 1_000
 """Ids in AlertIds; AdditionalData.alertsCount counts all alerts."""
