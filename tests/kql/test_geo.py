@@ -129,6 +129,6 @@ def test_a_union_of_many_begins_where_s2_begins_it(engine: DuckDBEngine) -> None
         | summarize west = min(toreal(geo_geohash_to_polygon(cell).coordinates[0][0][0])),
             south = min(toreal(geo_geohash_to_polygon(cell).coordinates[0][0][1])),
             shapes = make_list(geo_geohash_to_polygon(cell))
-        | extend first = geo_union_polygons_array(shapes).coordinates[0][0]
-        | project round(west - toreal(first[0]), 6), round(south - toreal(first[1]), 6)"""
+        | extend corner = geo_union_polygons_array(shapes).coordinates[0][0]
+        | project round(west - toreal(corner[0]), 6), round(south - toreal(corner[1]), 6)"""
     assert engine.query(query, now=NOW).tuples() == [(0.0, 0.0)]
