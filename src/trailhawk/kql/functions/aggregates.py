@@ -289,7 +289,7 @@ def _elements_of_arrays(element: exp.Expr, test: exp.Expr) -> exp.Expr:
     """The group's values; in place of an array, its elements."""
     is_array = exp.EQ(this=sql.call("json_type", element.copy()), expression=sql.literal("ARRAY"))
     elements = sql.case(
-        (is_array, sql.call("json_extract", element.copy(), "$[*]")),
+        (is_array, sql.elements(element.copy())),
         otherwise=exp.Array(expressions=[element]),
     )
     return sql.call("flatten", _filter(exp.Anonymous(this="list", expressions=[elements]), test))

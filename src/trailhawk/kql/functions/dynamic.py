@@ -192,12 +192,12 @@ def _if_array(value: exp.Expr, then: exp.Expr) -> exp.Expr:
 
 def elements(array: exp.Expr) -> exp.Expr:
     """The JSON values of a JSON array as a list; NULL of what is no array."""
-    return _if_array(array, sql.call("json_extract", array.copy(), "$[*]"))
+    return _if_array(array, sql.elements(array.copy()))
 
 
 def texts(array: exp.Expr) -> exp.Expr:
     """The elements of a JSON array as texts; NULL of what is no array."""
-    return _if_array(array, sql.call("json_extract_string", array.copy(), "$[*]"))
+    return _if_array(array, sql.element_texts(array.copy()))
 
 
 def _each(items: exp.Expr, body: exp.Expr) -> exp.Expr:
@@ -250,7 +250,7 @@ def expand_list(value: Dynamic) -> Dynamic:
         sql.call("json_extract", value.copy(), sql.call("concat", "/", _pointer(exp.column("th_item")))),
     )
     return sql.case(
-        (exp.EQ(this=kind, expression=sql.literal("ARRAY")), sql.call("json_extract", value.copy(), "$[*]")),
+        (exp.EQ(this=kind, expression=sql.literal("ARRAY")), sql.elements(value.copy())),
         (
             exp.EQ(this=kind.copy(), expression=sql.literal("OBJECT")),
             _each(sql.call("json_keys", value.copy()), pair),
@@ -273,7 +273,7 @@ def expand_bag_arrays(value: Dynamic) -> Dynamic:
         sql.call("json_extract", value.copy(), sql.call("concat", "/", _pointer(exp.column("th_item")))),
     )
     return sql.case(
-        (exp.EQ(this=kind, expression=sql.literal("ARRAY")), sql.call("json_extract", value.copy(), "$[*]")),
+        (exp.EQ(this=kind, expression=sql.literal("ARRAY")), sql.elements(value.copy())),
         (
             exp.EQ(this=kind.copy(), expression=sql.literal("OBJECT")),
             _each(sql.call("json_keys", value.copy()), pair),

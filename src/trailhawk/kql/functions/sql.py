@@ -22,6 +22,10 @@ SQL_TYPES = {
     KqlType.DYNAMIC: "JSON",
 }
 _DATA_TYPES = {kql: exp.DataType.build(name, dialect="duckdb") for kql, name in SQL_TYPES.items()}
+_LISTS = {
+    kql: exp.DataType.build(f"{SQL_TYPES[kql]}[]", dialect="duckdb")
+    for kql in (KqlType.DYNAMIC, KqlType.STRING)
+}
 
 
 def call(name: str, *args: Sql | str | int) -> exp.Anonymous:
@@ -43,6 +47,19 @@ def cast(value: Sql, to: KqlType) -> exp.Cast:
 
 def try_cast(value: Sql, to: KqlType) -> exp.TryCast:
     return exp.TryCast(this=value, to=_DATA_TYPES[to].copy())
+
+
+def elements(array: Sql) -> Sql:
+    """The JSON values of a JSON array as a list.
+
+    The cast is for a null that is a constant: for it the engine would give JSON, which is no list.
+    """
+    return exp.Cast(this=call("json_extract", array, "$[*]"), to=_LISTS[KqlType.DYNAMIC].copy())
+
+
+def element_texts(array: Sql) -> Sql:
+    """The elements of a JSON array as a list of texts; see `elements`."""
+    return exp.Cast(this=call("json_extract_string", array, "$[*]"), to=_LISTS[KqlType.STRING].copy())
 
 
 def null(of: KqlType) -> Sql:
