@@ -127,7 +127,7 @@ class _Lowering:
                 return self._aggregate(node)
             case Sort():
                 below = self._ready(self.relation(node.input))
-                below.order = [self._ordered(key, below.columns) for key in node.keys]
+                below.order = [item for key in node.keys for item in self._ordered(key, below.columns)]
                 return below
             case Limit():
                 below = self.relation(node.input)
@@ -235,10 +235,16 @@ class _Lowering:
         }
         return _Relation(below.source, columns, below.where, below.order, below.limit)
 
-    def _ordered(self, key: SortKey, columns: dict[int, exp.Expr]) -> exp.Ordered:
-        return exp.Ordered(
-            this=self.expression(key.value, columns), desc=key.descending, nulls_first=key.nulls_first
+    def _ordered(self, key: SortKey, columns: dict[int, exp.Expr]) -> list[exp.Ordered]:
+        value = self.expression(key.value, columns)
+        order = exp.Ordered(this=value, desc=key.descending, nulls_first=key.nulls_first)
+        if key.value.type is not KqlType.REAL:
+            return [order]
+        # NaN stands beside the nulls, at whichever end they are; the engine has it above all numbers.
+        no_number = exp.Ordered(
+            this=sql.call("isnan", value.copy()), desc=key.nulls_first, nulls_first=key.nulls_first
         )
+        return [no_number, order]
 
     def _aggregate(self, node: Aggregate) -> _Relation:
         below = self._ready(self.relation(node.input))
