@@ -1,5 +1,6 @@
 """Hostile and huge objects: bounded memory, bounded time, and the good records beside them are kept."""
 
+import base64
 import gzip
 import io
 import itertools
@@ -9,12 +10,13 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from trailhawk.sources import Unpacked, framing, unpack
+from trailhawk.sources import Unpacked, envelope, framing, unpack
 from trailhawk.sources.cloudtrail import CloudTrail
+from trailhawk.sources.cloudwatch import CloudWatch
 
 SOURCE = CloudTrail()
 GOOD = json.dumps({"eventVersion": "1.11", "eventTime": "2026-03-01T09:30:00Z", "eventID": "good"}).encode()
@@ -155,3 +157,42 @@ def test_an_object_of_many_blocks_keeps_its_places() -> None:
                 assert data[at : at + len(record)] == record
                 found.append(record)
         assert found == [record for place, record in enumerate(records) if place not in (40, 200)]
+
+
+def test_many_small_records_have_their_places_at_once() -> None:
+    count = 200_000  # looked for from the start each time, these take an hour
+    (first, *_) = chunks = list(SOURCE.chunks(iter([b'{"a":1}\n' * count])))
+    assert sum(len(chunk.records) for chunk in chunks) == count
+    assert [first.position(place) for place in (3, 0, 2)] == [24, 0, 16]
+    assert [chunk.position(len(chunk.records) - 1) for chunk in chunks][-1] == 8 * (count - 1)
+    last = chunks[-1]
+    assert last.position(5) == 8 * (count - len(last.records) + 5)
+
+
+def _packed(size: int) -> str:
+    event = {"id": "1", "timestamp": 1772357400000, "message": "a" * size}
+    inner = {"messageType": "DATA_MESSAGE", "logGroup": "g", "logStream": "s", "logEvents": [event]}
+    return base64.b64encode(gzip.compress(json.dumps(inner).encode())).decode()
+
+
+@pytest.mark.parametrize(
+    "outer",
+    [
+        pytest.param(lambda data: {"Records": [{"kinesis": {"data": data}}] * 12}, id="in one object"),
+        pytest.param(lambda data: {"awslogs": {"data": data}}, id="in lines"),
+    ],
+)
+def test_bombs_in_envelopes_go_off_one_by_one(
+    outer: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(envelope, "_MAX_INFLATED", 4 << 20)
+    monkeypatch.setattr(framing, "_MAX_GROWN", 4 << 20)
+    monkeypatch.setattr(framing, "CHUNK_BYTES", 2 << 20)
+    data = json.dumps(outer(_packed(1 << 20))).encode() + b"\n"
+    held, records = 0, 0
+    source = CloudWatch()
+    for chunk in source.chunks(iter([data * 12])):
+        held = max(held, sum(map(len, chunk.records)))
+        records += len(chunk.records)
+    assert records >= 12
+    assert held < 8 << 20

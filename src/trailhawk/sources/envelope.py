@@ -30,6 +30,8 @@ GZIP: Final = b"\x1f\x8b"
 _GZIP_WINDOW: Final = 31
 _ABSENT: Final = Raw(b"")
 _SAMPLES: Final = 5
+_MAX_INFLATED: Final = 64 * 1024 * 1024
+"""What is packed in one value, as a whole: an event of Lambda has at most 6 MB, and text packs to a tenth."""
 
 EXPORTED: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ?")
 """What stands before each event of an export."""
@@ -101,7 +103,13 @@ def shape(record: Unpack) -> framing.Shape:
         packed = packed or list(found.records or ())
         if not packed or depth:
             return None
-        return [one for each in packed for one in _unwrapped(each.data, unwrap)]
+        records: list[bytes] = []
+        room = _MAX_INFLATED
+        for each in packed:
+            inner = _unwrapped(each.data, unwrap, room)
+            room -= sum(map(len, inner))
+            records += inner
+        return records
 
     return framing.Shape(
         unwrap=unwrap,
@@ -111,22 +119,24 @@ def shape(record: Unpack) -> framing.Shape:
     )
 
 
-def _unwrapped(data: str, unwrap: Callable[[bytes, int], list[bytes] | None]) -> list[bytes]:
-    """The records in base64; the text itself, which is none, where it is damaged."""
+def _unwrapped(data: str, unwrap: Callable[[bytes, int], list[bytes] | None], room: int) -> list[bytes]:
+    """The records in base64; the text itself, which is none, where it is damaged or larger than `room`."""
     try:
         text = base64.b64decode(data, validate=True)
         if text.startswith(GZIP):
-            text = _inflated(text)
+            text = _inflated(text, min(room, MAX_RECORD_BYTES))
         found = unwrap(text, 1)
     except (binascii.Error, zlib.error, msgspec.DecodeError, UnicodeDecodeError, ValueError):
         found = None
     return [data.encode()] if found is None else found
 
 
-def _inflated(packed: bytes) -> bytes:
-    """The first gzip member, ValueError where it is larger than a record may be."""
+def _inflated(packed: bytes, most: int) -> bytes:
+    """The first gzip member, ValueError where it is cut off or larger than so many bytes."""
+    if most <= 0:
+        raise ValueError("no room left")
     stream = zlib.decompressobj(_GZIP_WINDOW)
-    text = stream.decompress(packed, MAX_RECORD_BYTES)
+    text = stream.decompress(packed, most)
     if not stream.eof:
         raise ValueError("cut off or too large")
     return text

@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 
 import msgspec
 
@@ -28,6 +28,9 @@ _TO_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+([{}])', re.DOTALL)
 _PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
+_MAX_GROWN = 64 * 1024 * 1024
+"""Bytes of the records of one block, which are more than the block where they were packed in it. Beyond this
+its values are taken one after the other."""
 _MAX_WASTE = 64 * 1024 * 1024  # bytes of a block looked at in vain
 _STRING_REST = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 
@@ -117,18 +120,27 @@ def _whole(data: bytes, shape: Shape, base: int = 0) -> Iterator[Chunk]:
 
 
 def _finder(data: bytes, records: list[bytes], base: int) -> Callable[[int], int]:
-    """Places of records, sought only when one is asked for: records stand in order in `data`."""
+    """Places of records, sought only when one is asked for, and each once."""
+    found: list[int] = []
+    rest = _places(data, records)
 
     def position(index: int) -> int:
-        at = end = 0
-        for record in records[: index + 1]:
-            at = data.find(record, end)
-            if at < 0:
-                return base  # it stood inside a JSON string, so the object as a whole is named
-            end = at + len(record)
-        return base + at
+        found.extend(islice(rest, max(0, index + 1 - len(found))))
+        # One that stood inside a JSON string has no place of its own: the object as a whole is named.
+        return base + found[index] if index < len(found) else base
 
     return position
+
+
+def _places(data: bytes, records: list[bytes]) -> Iterator[int]:
+    """Where each record starts, as they stand in order in `data`; up to the first that is not there."""
+    end = 0
+    for record in records:
+        at = data.find(record, end)
+        if at < 0:
+            return
+        yield at
+        end = at + len(record)
 
 
 def _one_value(text: bytes, shape: Shape) -> list[bytes] | None:
@@ -144,12 +156,16 @@ def _lines(text: bytes, shape: Shape) -> list[bytes] | None:
     try:
         values = [bytes(value) for value in _ANY_RAW.decode_lines(text)]
         records: list[bytes] = []
+        grown = 0
         for value in values:
             if shape.record_start.match(value):
                 records.append(value)
             else:
                 inner = shape.unwrap(value)
                 records.extend([value] if inner is None else inner)
+                grown += sum(map(len, inner or ()))
+                if grown > _MAX_GROWN:
+                    return None
     except _NOT_JSON:
         return None
     return records
