@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from trailhawk.sources import framing
+from trailhawk.sources.ssm import SsmOutput
+
 READ_AT = dt.datetime(2026, 3, 2, 12)
 AT = dt.datetime(2026, 3, 1, 9, 30)
 SESSION = "ann-0a1b2c3d4e5f67890"
@@ -124,3 +127,19 @@ def test_one_bad_piece_costs_only_itself(read: Any) -> None:
 )
 def test_other_names_are_no_sessions(name: str, read: Any) -> None:
     assert read(b"some text\n", name=name).source == ""
+
+
+@pytest.mark.parametrize(
+    "text", ['{"lines":[', '{"lines":[1,2]}', '{"Reservations": []}', '{"sessionData":["x"']
+)
+def test_what_a_command_prints_may_be_json(text: str, read: Any) -> None:
+    found = read(envelope(f"{COMMAND}/i-0123456789abcdef0/aws-runShellScript/stdout", text, "done"))
+    assert [row["Output"] for row in found.rows] == [text, "done"]
+    assert found.reasons == []
+
+
+def test_many_short_lines_in_events_come_in_chunks_of_bounded_size() -> None:
+    data = envelope(f"{COMMAND}/i-0123456789abcdef0/aws-runShellScript/stdout", *["a\n" * 10_000] * 3)
+    chunks = list(SsmOutput().chunks(iter([data])))
+    assert sum(len(chunk.records) for chunk in chunks) == 30_000
+    assert max(len(chunk.records) for chunk in chunks) <= framing.CHUNK_RECORDS

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -94,21 +94,22 @@ class _About:
     stream: str = ""
     at: str = ""
 
+    @property
+    def shared(self) -> dict[str, object]:
+        """What a record has of this."""
+        return {
+            "at": self.at,
+            "kind": self.kind,
+            "session": self.session,
+            "command": self.command,
+            "instance": self.instance,
+            "plugin": self.plugin,
+            "stream": self.stream,
+        }
+
     def record(self, number: int, text: bytes) -> bytes:
         line = text.decode("utf-8", "backslashreplace")
-        return orjson.dumps(
-            {
-                "at": self.at,
-                "kind": self.kind,
-                "session": self.session,
-                "command": self.command,
-                "instance": self.instance,
-                "plugin": self.plugin,
-                "stream": self.stream,
-                "line": number,
-                "text": line,
-            }
-        )
+        return orjson.dumps({**self.shared, "line": number, "text": line})
 
 
 def about(name: str, at: str = "") -> _About | None:
@@ -215,48 +216,72 @@ class _Streamed(msgspec.Struct, gc=False):
     sessionId: str = ""  # noqa: N815
 
 
+_MAX_EVENT_BYTES: Final = 2 * 1024 * 1024
+"""CloudWatch Logs takes events of 1 MB at most; a larger one may hold millions of lines."""
 _STREAM: Final = msgspec.json.Decoder(_Streamed)
-_MARK: Final = b'{"lines":['
+
+
+class _Event(bytes):
+    """An event as JSON of its lines and of what they share; `_flat` makes each a record. A type of its own:
+    any text may be a line."""
+
+    @classmethod
+    def of(cls, shared: Mapping[str, object], lines: list[str], *, blanks: bool) -> _Event:
+        return cls(orjson.dumps([shared, lines, blanks]))
+
+    def records(self) -> Iterator[bytes]:
+        shared, lines, blanks = orjson.loads(memoryview(self))
+        for number, line in enumerate(lines, 1):
+            if blanks or line.strip():
+                yield orjson.dumps({**shared, "line": number, "text": line})
 
 
 def _records_of_event(envelope: Envelope, event: bytes) -> bytes:
-    """An event as a list of lines (`_flat` cuts it), or as it is where it is none of ours."""
+    """An event with its lines, or as it is where it is none of ours."""
     try:
         found = EVENT.decode(event)
         text = found.message.encode()
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return event
-    if text.startswith(b"{"):
-        return _streamed(text, found.timestamp)
+    if len(text) > _MAX_EVENT_BYTES:
+        return event
+    if text.startswith(b"{") and (streamed := _streamed(text, found.timestamp)):
+        return streamed
     known = about(envelope.logStream, str(found.timestamp or ""))
     if known is None:
         return event
-    lines = [known.record(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
-    return _MARK + b",".join(lines) + b"]}"
+    if text.startswith(b"{") and not known.command:  # a damaged piece; what a command prints may be JSON
+        return text
+    return _Event.of(known.shared, found.message.split("\n"), blanks=False)
 
 
-def _streamed(text: bytes, timestamp: int | None) -> bytes:
+def _streamed(text: bytes, timestamp: int | None) -> _Event | None:
+    """A piece of a session; None for other JSON."""
     try:
         piece = _STREAM.decode(text)
-        lines = [
-            orjson.dumps(
-                {
-                    "at": piece.eventTime or timestamp,
-                    "kind": "Session",
-                    "session": piece.sessionId,
-                    "instance": _string(piece.target.get("id")),
-                    "user": _string(piece.userIdentity.get("arn")),
-                    "runAs": piece.runAsUser,
-                    "region": piece.awsRegion,
-                    "line": number,
-                    "text": _string(line),
-                }
-            )
-            for number, line in enumerate(piece.sessionData, 1)
-        ]
-    except (msgspec.DecodeError, orjson.JSONDecodeError, UnicodeError, RecursionError):
-        return text
-    return _MARK + b",".join(lines) + b"]}"
+        shared = {
+            "at": piece.eventTime or timestamp,
+            "kind": "Session",
+            "session": piece.sessionId,
+            "instance": _string(piece.target.get("id")),
+            "user": _string(piece.userIdentity.get("arn")),
+            "runAs": piece.runAsUser,
+            "region": piece.awsRegion,
+        }
+        return _Event.of(shared, list(map(_string, piece.sessionData)), blanks=True)
+    except (
+        msgspec.DecodeError,
+        orjson.JSONDecodeError,
+        orjson.JSONEncodeError,
+        UnicodeError,
+        RecursionError,
+    ):
+        return None
+
+
+def _alone(record: bytes) -> _Event | None:
+    """A piece of a session that stands in no envelope."""
+    return _streamed(record, None) if len(record) <= _MAX_EVENT_BYTES else None
 
 
 def _string(raw: msgspec.Raw | None) -> str:
@@ -268,17 +293,21 @@ def _string(raw: msgspec.Raw | None) -> str:
 def _flat(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     """Events that hold several lines as one record a line."""
     for chunk in chunks:
+        bad = chunk.bad
         records: list[bytes] = []
         owners: list[int] = []
+        size = 0
         for place, record in enumerate(chunk.records):
-            whole = record
-            if not whole.startswith(_MARK):
-                whole = _streamed(record, None)
-            found = orjson.loads(whole)["lines"] if whole.startswith(_MARK) else None
-            lines = [record] if found is None else [orjson.dumps(line) for line in found]
-            records += lines
-            owners += [place] * len(lines)
-        yield Chunk(records, chunk.bad, _Through(owners, chunk))
+            event = record if isinstance(record, _Event) else _alone(record)
+            for line in event.records() if event is not None else (record,):
+                records.append(line)
+                owners.append(place)
+                size += len(line)
+                if len(records) >= framing.CHUNK_RECORDS or size >= framing.CHUNK_BYTES:
+                    yield Chunk(records, bad, _Through(owners, chunk))
+                    records, owners, bad, size = [], [], (), 0
+        if records or bad:
+            yield Chunk(records, bad, _Through(owners, chunk))
 
 
 @dataclass(frozen=True, slots=True)
