@@ -234,6 +234,39 @@ def test_parquet_that_would_grow_beyond_reason_is_not_unfolded(read: Any) -> Non
     assert "claims 3000000 rows" in found.reasons[0]
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary()])
+def test_parquet_with_one_long_value_in_every_row_is_not_unfolded(kind: pa.DataType) -> None:
+    count = 15_000
+
+    def table(length: int) -> bytes:
+        flows = {"interface_id": pa.repeat("eni-0a", count), "start": pa.repeat(1772357400, count)}
+        return parquet_of(pa.table(flows | {"region": pa.repeat(pa.scalar("x" * length, kind), count)}))
+
+    (chunk,) = VpcFlow().chunks(iter([table(100_000)]))
+    assert (chunk.records, [part.reason for part in chunk.bad]) == (
+        [],
+        ["Parquet that cannot be read after 0 rows: a value is longer than 8,192 bytes"],
+    )
+    chunks = list(VpcFlow().chunks(iter([table(4_000)])))
+    assert sum(len(chunk.records) for chunk in chunks) == count
+    assert max(sum(map(len, chunk.records)) for chunk in chunks) < 20 << 20
+
+
+def test_parquet_with_lists_is_set_aside_before_it_is_read() -> None:
+    data = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": [["10.0.0.1"]]})
+    (chunk,) = VpcFlow().chunks(iter([data]))
+    assert "is none of a flow log" in chunk.bad[0].reason
+
+
+def test_a_very_long_header_is_none() -> None:
+    # Else it would stand before each of the lines that follow.
+    long = "version account-id start end " + "a" * 100_000
+    (chunk,) = VpcFlow().chunks(iter([text(LINE, long, LINE, "")]))
+    assert [len(record) for record in chunk.records] == [len(LINE), len(long), len(LINE)]
+    rows = VpcFlow().rows(chunk.records)
+    assert (rows.table.num_rows, len(rows.bad)) == (2, 1)
+
+
 def parquet_of(table: pa.Table) -> bytes:
     file = io.BytesIO()
     pq.write_table(table, file, compression="zstd", row_group_size=table.num_rows)

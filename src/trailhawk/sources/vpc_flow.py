@@ -13,7 +13,7 @@ import re
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 from trailhawk.kql.types import KqlType
@@ -108,6 +108,8 @@ _FLOW: Final = re.compile(
 )
 _WRAPPED: Final = re.compile(rb'\A\s*\{\s*"message"\s*:\s*"' + _FLOW.pattern)
 _PARQUET: Final = b"PAR1"
+_HEADER_BYTES: Final = 4096
+"""A longer line is no header: all documented fields take a quarter of it, and it stands before every line."""
 
 _RANGE: Final = {_INT: 2**31, _LONG: 2**63}
 _SECOND: Final = 1_000_000
@@ -117,6 +119,8 @@ _BATCH_ROWS: Final = 20_000
 _MAX_ROWS_A_BYTE: Final = 100
 """A Parquet file that claims more rows a byte than this is no log: real ones have less than one."""
 _MAX_GROUP_BYTES: Final = 1 << 30
+_MAX_VALUE_BYTES: Final = 8192
+_PIECE_BYTES: Final = 16 * 1024 * 1024
 _IN_MEMORY: Final = 64 * 1024 * 1024
 
 
@@ -134,7 +138,7 @@ class VpcFlow:
     def recognises(self, name: str, head: bytes) -> bool:
         if head.startswith(_PARQUET):
             return True
-        first = head[:4096]
+        first = head[:_HEADER_BYTES]
         return (
             _HEADER.match(first) is not None
             or _FLOW.match(first.lstrip()) is not None
@@ -217,7 +221,7 @@ def _headers(cut: Lines) -> set[int]:
     return {
         start
         for start, line in zip(cut.starts, cut.lines, strict=True)
-        if (b"start" in line or b"end" in line) and _HEADER.fullmatch(line)
+        if len(line) <= _HEADER_BYTES and (b"start" in line or b"end" in line) and _HEADER.fullmatch(line)
     }
 
 
@@ -416,10 +420,15 @@ def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         try:
             file = pq.ParquetFile(spool)
             _check(file, size)
+            # A text that stands once in the file may be that of every row: so it is held once, and looked at.
+            columns = [file.schema.column(place) for place in range(len(file.schema))]
+            texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
+            file = pq.ParquetFile(spool, read_dictionary=texts)
             for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-                records = _as_lines(batch)
-                taken += len(records)
-                yield Chunk(records, (), lambda _: 0)
+                for piece in _pieces(batch):
+                    records = _as_lines(piece)
+                    taken += len(records)
+                    yield Chunk(records, (), lambda _: 0)
         except (pa.ArrowException, OSError, ValueError, NotImplementedError, OverflowError) as error:
             spool.seek(0)
             reason = f"Parquet that cannot be read after {taken} rows: {str(error)[:200]}"
@@ -432,11 +441,35 @@ def _check(file: pq.ParquetFile, size: int) -> None:
     known = {name.replace("_", "-").encode() for name in names} & FIELDS
     if not known & {b"start", b"end"} or (b"interface-id" not in known and len(known) < 3):
         raise ValueError("it has not the columns of a flow log")
+    for place in range(len(file.schema)):
+        column = file.schema.column(place)
+        if column.max_repetition_level or column.physical_type == "FIXED_LEN_BYTE_ARRAY":
+            raise ValueError(f"the column {column.path[:100]} is none of a flow log")
     if metadata.num_rows > size * _MAX_ROWS_A_BYTE:
         raise ValueError(f"it claims {metadata.num_rows} rows in {size} bytes")
     for group in range(metadata.num_row_groups):
         if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
             raise ValueError("a row group is larger than 1 GiB")
+
+
+def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+    """A batch in pieces whose lines are not much larger than _PIECE_BYTES; ValueError for a value that no
+    field of a flow log is as long as."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    sizes = np.zeros(batch.num_rows, np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+            sizes += pc.fill_null(lengths, 1).to_numpy(zero_copy_only=False)
+            if (pc.max(lengths).as_py() or 0) > _MAX_VALUE_BYTES:
+                raise ValueError(f"a value is longer than {_MAX_VALUE_BYTES:,} bytes")
+    pieces = np.cumsum(sizes) // _PIECE_BYTES
+    edges = [0, *(np.flatnonzero(np.diff(pieces)) + 1).tolist(), batch.num_rows]
+    for start, end in pairwise(edges):
+        yield batch.slice(start, end - start)
 
 
 def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
