@@ -100,9 +100,14 @@ def test_a_session_is_joined_with_the_user_who_took_it() -> None:
 
 
 def test_what_a_service_issued_joins_nothing() -> None:
-    one = linked(alert(1, KEY), None, [issue("ASIA1", service="ec2.amazonaws.com")])
-    other = linked(alert(2, OTHER_KEY), None, [issue("ASIA2", service="ec2.amazonaws.com")])
-    assert not joined(one, other)
+    for service, kind, by in (
+        ("ec2.amazonaws.com", "AWSService", ""),
+        ("autoscaling.amazonaws.com", "AssumedRole", "arn:aws:sts::1:assumed-role/AWSServiceRoleForX/x"),
+    ):
+        asked = {"service": service, "kind": kind, "by": by}
+        one = linked(alert(1, KEY), None, [issue("ASIA1", **asked)])
+        other = linked(alert(2, OTHER_KEY), None, [issue("ASIA2", **asked)])
+        assert not joined(one, other)
 
 
 def test_a_day_between_them_is_the_limit() -> None:

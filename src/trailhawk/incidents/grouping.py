@@ -28,6 +28,7 @@ from trailhawk.detect.rule import Grouping, Matching, Rule
 from trailhawk.incidents.lineage import Issue
 
 WITHIN = timedelta(hours=24)
+_SERVICE_ROLE = ":assumed-role/AWSServiceRoleFor"
 MAX_ALERTS = 150
 """Alerts of an incident of Sentinel's grouping; the next one begins another incident."""
 
@@ -98,14 +99,17 @@ def _own(alert: Alert) -> Iterable[str]:
 
 
 def _above(issue: Issue) -> Iterable[str]:
-    """The credentials and the principal that asked for a key; a service such as EC2 asks for many."""
-    if issue.service:
+    """The credentials and the principal that asked for a key. A service that asks for itself, as EC2 does for
+    many, is nobody: it has neither, or is a role of its own; one that asks for somebody names him."""
+    if issue.service and _SERVICE_ROLE in issue.caller_arn:
         return
     if issue.caller_key:
         yield f"key:{issue.caller_key}"
     if issue.caller_type == "AssumedRole":
         yield f"session:{issue.caller_arn}"
         yield f"session:{issue.caller_id}"
+    elif issue.caller_type == "AWSAccount" and ":" in issue.caller_id:
+        yield f"session:{issue.caller_id}"  # a session of another account, which is all its record says
     elif issue.caller_arn:
         yield f"principal:{issue.caller_arn}"
 

@@ -1,8 +1,9 @@
 """Credential lineage: which call issued a key, to whom, and from where the key was used.
 
-Read from CloudTrail's STS events: `responseElements.credentials.accessKeyId` of the issuing call is
-`userIdentity.accessKeyId` of the calls made with the key. EC2 hands out several keys for one role session
-in the same second, so the keys issued beside an accused one are told too.
+Read from CloudTrail's events of STS, and of IAM where a long-term key is made: the access key of the answer
+is `userIdentity.accessKeyId` of the calls made with the key. EC2 hands out several keys for one role session
+in the same second, so the keys issued beside an accused one are told too. A call from another account is
+logged in both, and the account of the role does not learn the caller's key: the fuller record counts.
 """
 
 from __future__ import annotations
@@ -24,19 +25,24 @@ MAX_DEPTH = 5
 INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
 
 _ISSUING = strings(
-    ["AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetSessionToken", "GetFederationToken"]
+    [
+        *("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "AssumeRoot"),
+        *("GetSessionToken", "GetFederationToken", "CreateAccessKey"),
+    ]
 )
 
 _ISSUED = """
 AWSCloudTrail
-| where EventSource == "sts.amazonaws.com" and EventName in {issuing} and isempty(ErrorCode)
+| where EventSource in ("sts.amazonaws.com", "iam.amazonaws.com") and EventName in {issuing}
+| where isempty(ErrorCode)
 | extend Request = parse_json(RequestParameters), Response = parse_json(ResponseElements)
-| extend Key = tostring(Response.credentials.accessKeyId),
+| extend Key = coalesce(tostring(Response.credentials.accessKeyId), tostring(Response.accessKey.accessKeyId)),
+    User = tostring(Response.accessKey.userName),
     Expires = tostring(Response.credentials.expiration),
     RoleArn = tostring(Request.roleArn),
     SessionName = tostring(Request.roleSessionName)
 | where {condition}
-| project At = TimeGenerated, EventId = AwsEventId, Api = EventName, Key, Expires, RoleArn, SessionName,
+| project At = TimeGenerated, EventId = AwsEventId, Api = EventName, Key, User, Expires, RoleArn, SessionName,
     Service = UserIdentityInvokedBy, CallerType = UserIdentityType, CallerArn = UserIdentityArn,
     CallerId = UserIdentityPrincipalid, CallerKey = UserIdentityAccessKeyId, CallerAddress = SourceIpAddress,
     CallerClient = UserAgent
@@ -56,7 +62,8 @@ AWSCloudTrail
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One call that issued a key. `service` is set when an AWS service asked for it, as EC2 does."""
+    """One call that issued a key. `service` is set when an AWS service asked for it, as EC2 does, be it for
+    itself or for the caller that is named; `user` is whose key it is, where it is a long-term one."""
 
     at: datetime
     event_id: str
@@ -71,6 +78,7 @@ class Issue:
     caller_id: str
     caller_key: str
     caller_address: str
+    user: str = ""
 
     @property
     def role(self) -> str:
@@ -155,7 +163,7 @@ def issues(
     """The calls that issued these keys, the keys their callers used, and so on upwards."""
     found: dict[str, Issue] = {}
     asked: set[str] = set()
-    wanted = {key for key in keys if key.startswith("ASIA")}
+    wanted = set(filter(None, keys))
     range_start = start - LONGEST_SESSION
     for _ in range(MAX_DEPTH):
         if not wanted:
@@ -163,9 +171,9 @@ def issues(
         asked |= wanted
         rows = _issued(engine, f"Key in {strings(sorted(wanted))}", TimeRange(range_start, end), now)
         found |= {issue.event_id: issue for issue in rows}
-        wanted = {issue.caller_key for issue in rows if issue.caller_key.startswith("ASIA")} - asked
+        wanted = {issue.caller_key for issue in rows if issue.caller_key} - asked
         range_start -= LONGEST_SESSION
-    return tuple(sorted(found.values(), key=lambda issue: (issue.at, issue.event_id)))
+    return _in_order(found.values())
 
 
 def lineage(engine: Engine, keys: Iterable[str], *, start: datetime, end: datetime, now: datetime) -> Lineage:
@@ -178,9 +186,24 @@ def lineage(engine: Engine, keys: Iterable[str], *, start: datetime, end: dateti
     if keys:
         below = f"UserIdentityAccessKeyId in {strings(keys)} and isnotempty(Key)"
         found |= {i.event_id: i for i in _issued(engine, below, TimeRange(start, end), now)}
-    everything = tuple(sorted(found.values(), key=lambda issue: (issue.at, issue.event_id)))
+    everything = _in_order(found.values())
     every_key = sorted({*keys, *(issue.key for issue in everything)})
     return Lineage(everything, _uses(engine, every_key, TimeRange(start - LONGEST_SESSION, end), now))
+
+
+def _in_order(found: Iterable[Issue]) -> tuple[Issue, ...]:
+    """In order of time, though never before the key it was asked for with: a chain may fit into a second. Of
+    two records of one key the one that knows more of who asked for it."""
+    best: dict[str, Issue] = {}
+    for each in sorted(found, key=lambda issue: (not issue.caller_key, not issue.caller_arn, issue.event_id)):
+        best.setdefault(each.key or each.event_id, each)
+    placed: dict[str, Issue] = {}
+    for each in sorted(best.values(), key=lambda issue: (issue.at, issue.event_id)):
+        chain = [each]
+        while (above := best.get(chain[-1].caller_key)) and above.key not in placed and above not in chain:
+            chain.append(above)
+        placed |= {one.key or one.event_id: one for one in reversed(chain)}
+    return tuple(placed.values())
 
 
 def _beside(engine: Engine, issue: Issue, now: datetime) -> tuple[Issue, ...]:
@@ -213,6 +236,7 @@ def _issue(row: Mapping[str, object]) -> Issue:
         caller_id=str(row["CallerId"]),
         caller_key=str(row["CallerKey"]),
         caller_address=str(row["CallerAddress"]),
+        user=str(row["User"]),
     )
 
 

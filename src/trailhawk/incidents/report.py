@@ -72,7 +72,7 @@ def _callers(incident: Incident, alerts: Sequence[Alert], events: Sequence[Event
 def _siblings(keys: Iterable[str], origin: Lineage) -> list[str]:
     """The keys issued to the accused sessions beside the accused keys."""
     accused = [issue for key in keys if (issue := origin.issue_of(key))]
-    sessions = {(issue.role_arn, issue.session_name) for issue in accused}
+    sessions = {(issue.role_arn, issue.session_name) for issue in accused if issue.session_name}
     return [i.key for i in origin.issues if (i.role_arn, i.session_name) in sessions and i.key]
 
 
@@ -104,12 +104,12 @@ def _issued(issue: Issue) -> str:
     source = f"by {issue.api} at {_time(issue.at)} (event {issue.event_id})"
     if issue.instance:
         to = f"to instance {issue.instance} through EC2"
-    elif issue.service:
-        to = f"to {issue.service}"
-    else:
+    elif who := issue.caller_arn or issue.caller_id:
         key = f" with key {issue.caller_key}" if issue.caller_key else ""
-        to = f"to {issue.caller_arn or issue.caller_id}{key} at {issue.caller_address}"
-    what = f" of role {issue.role}" if issue.role else ""
+        to = f"to {who}{key} at {issue.caller_address}"
+    else:
+        to = f"to {issue.service}"
+    what = f" of role {issue.role}" if issue.role else f" of user {issue.user}" if issue.user else ""
     return f"Credentials {issue.key}{what} were issued {to} {source}{expires}."
 
 
@@ -129,8 +129,10 @@ def _used(key: str, events: Sequence[Event]) -> Iterator[str]:
 
 def _elsewhere(key: str, issue: Issue | None, events: Sequence[Event], origin: Lineage) -> Iterator[str]:
     """Where the same session's keys were used otherwise: for an instance, its own traffic."""
-    session = {issue.session_name, issue.role_arn} if issue else set()
-    keys = {i.key for i in origin.issues if issue and {i.session_name, i.role_arn} == session} | {key}
+    keys = {key}
+    if issue and issue.session_name:
+        session = (issue.role_arn, issue.session_name)
+        keys |= {i.key for i in origin.issues if (i.role_arn, i.session_name) == session}
     accused = {event.address for event in events}
     others = [use for use in origin.uses if use.key in keys and use.address not in accused]
     by_address: dict[str, list[Use]] = {}
@@ -139,10 +141,22 @@ def _elsewhere(key: str, issue: Issue | None, events: Sequence[Event], origin: L
     for address, uses in by_address.items():
         clients = _listed(dict.fromkeys(_product(use.client) for use in uses))
         own = _listed(dict.fromkeys(use.key for use in uses))
-        yield (
-            f"The session's own traffic comes from {address} with {clients} "
-            f"(key {own}, {_number(sum(use.calls for use in uses), 'call')}) and is not part of the incident."
-        )
+        calls = _number(sum(use.calls for use in uses), "call")
+        if _is_place(address):
+            yield (
+                f"The session's own traffic comes from {address} with {clients} "
+                f"(key {own}, {calls}) and is not part of the incident."
+            )
+        else:
+            yield (
+                f"The service {address} made {calls} for the session (key {own}); from where it was asked to "
+                "is in no log."
+            )
+
+
+def _is_place(address: str) -> bool:
+    """Whether it is an address: a service that acts for somebody stands in the log by its name."""
+    return ":" in address or address.replace(".", "").isdigit()
 
 
 def _calls(events: Sequence[Event]) -> Iterator[str]:

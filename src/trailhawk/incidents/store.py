@@ -270,31 +270,32 @@ class IncidentStore:
     def relink(
         self, engine: Engine, rules: Mapping[str, Rule], *, since: datetime, now: datetime
     ) -> tuple[Change, ...]:
-        """Look again where the credentials of alerts raised since then came from, where nothing is known.
+        """Look again where the credentials of alerts raised since then came from.
 
         The call that issued a key may reach the lake after what was done with it: CloudTrail delivers each
         region for itself. What is found out joins incidents as if it had been known at once.
         """
         member, link = log.members.c, log.links.c
-        temporary = sa.and_(link.kind == LinkKind.OWN.value, link.link.startswith("key:ASIA"))
+        named = sa.and_(link.kind == LinkKind.OWN.value, link.link.startswith("key:"))
         query = (
             sa.select(member.alert_id)
             .join(log.links, link.alert_id == member.alert_id)
-            .where(member.at >= since, member.lookback.is_(None))
-            .group_by(member.alert_id)
-            .having(
-                sa.func.sum(sa.case((temporary, 1), else_=0)) > 0,
-                sa.func.sum(sa.case((link.kind == LinkKind.LINEAGE.value, 1), else_=0)) == 0,
-            )
+            .where(member.at >= since, member.lookback.is_(None), named)
+            .distinct()
         )
+        stored: set[tuple[str, str, str]] = set()
         with self._reading() as connection:
             ids = connection.scalars(query).all()
             alerts = [alert for some in log.chunks(ids) for alert in self._alerts.stored(connection, some)]
+            for some in log.chunks(ids):
+                rows = connection.execute(sa.select(log.links).where(link.alert_id.in_(some)))
+                stored |= {(row.alert_id, row.link, row.kind) for row in rows}
         found = _with_lineage(alerts, rules, engine, now)
         known = [
             (alert, each)
             for alert, each in zip(alerts, found, strict=True)
-            if any(one.kind is LinkKind.LINEAGE for one in each.links)
+            if each.lookback is None
+            and any((alert.id, log.key(one.text), one.kind.value) not in stored for one in each.links)
         ]
         if not known:
             return ()

@@ -330,7 +330,7 @@ def _issue(issue: Issue) -> Text:
     how = f"issued to {to} by {issue.api} at {moment(issue.at)}, event {issue.event_id}"
     return (
         _cell(issue.key, "bold")
-        .append(visible(f"  {issue.role}"), "not bold")
+        .append(visible(f"  {issue.role or issue.user}"), "not bold")
         .append("\n")
         .append_text(_cell(how, "not bold dim"))
     )
