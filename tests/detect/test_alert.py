@@ -106,6 +106,18 @@ def test_details_come_from_the_row_and_fall_back_to_the_rule() -> None:
     assert (alert.severity, alert.tactics) == (Severity.LOW, ("Collection",))
 
 
+def test_what_a_column_names_and_is_no_tactic_leaves_the_rules() -> None:
+    rule = replace(RULE, details=AlertDetails(tactics_column="Purpose"), tactics=("Collection",))
+
+    def told(purpose: object) -> tuple[str, ...]:
+        (alert,) = alerts(rule, WINDOW, [{"Purpose": purpose}])
+        return alert.tactics
+
+    assert told("Recon") == told("") == told(None) == told(7) == ("Collection",)
+    assert told("privilege escalation, Trojan, Impact,Impact") == ("PrivilegeEscalation", "Impact")
+    assert told(["stealth", "Policy"]) == ("Stealth",)
+
+
 def test_times_come_from_the_row() -> None:
     first, last = AT - timedelta(minutes=30), AT - timedelta(minutes=5)
     (alert,) = alerts(RULE, WINDOW, [{"StartTime": first, "EndTime": last}])

@@ -187,6 +187,11 @@ def test_one_id_twice_in_a_folder_is_refused(tmp_path: Path) -> None:
         load_rules([tmp_path])
 
 
+def test_the_case_of_an_ending_does_not_matter(tmp_path: Path) -> None:
+    (tmp_path / "rule.YAML").write_text(PUBLISHED)
+    assert len(load_rules([tmp_path])) == 1
+
+
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuleError, match="no folder of rules"):
         load_rules([tmp_path / "none"])

@@ -91,6 +91,14 @@ def test_what_is_no_template_is_told(text: str, told: str) -> None:
         parse_rules(text, source="a.json")
 
 
+def test_a_template_that_has_its_name_without_display_is_read() -> None:
+    (resource, *_) = TEMPLATE["resources"]
+    properties = dict(resource["properties"])  # type: ignore[index]
+    properties["name"] = properties.pop("displayName")
+    text = json.dumps({"resources": [{**resource, "properties": properties}]})  # type: ignore[dict-item]
+    assert [each.name for each in parse_rules(text, source="a.json")] == ["Root signs in"]
+
+
 def test_files_are_taken_in_as_they_are(tmp_path: Path) -> None:
     pack, home = tmp_path / "pack", tmp_path / "home"
     (pack / "deep").mkdir(parents=True)

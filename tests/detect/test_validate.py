@@ -15,7 +15,9 @@ from trailhawk.detect.rule_file import parse_rule
 from trailhawk.detect.run import run
 from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.detect.validate import Finding, Level, validate
+from trailhawk.engine.download import AllowedHosts
 from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.engine.external import External
 
 Find = Callable[[Rule], tuple[Finding, ...]]
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
@@ -103,6 +105,11 @@ def test_columns_that_are_missing_keep_no_rule_from_running(
     [
         (("| where", "| where TimeGenerated > ago(7d) and"), "queryPeriod", "asks for 7 days"),
         (
+            ("| where", "| where TimeGenerated > ago(150m) and"),
+            "queryPeriod",
+            "asks for 150 minutes, the rule sees only its period of 1 hour",
+        ),
+        (
             ("| where", f"| where {OLD} > 5 and"),
             "queryPeriod",
             "asks for 2 days",
@@ -120,6 +127,30 @@ def test_warnings(change: tuple[str, str], member: str, part: str, find: Find) -
     found = findings(RULE.replace(*change), find)
     assert (Level.WARNING, member) in [(level, where) for level, where, _ in found]
     assert part in " ".join(message for _, _, message in found)
+
+
+def test_a_list_outside_the_lake_is_told_unless_it_is_allowed(holding: Holding, find: Find) -> None:
+    host = "https://lists.example.com/exits.csv.zip"
+    fetched = f'externaldata(address: string)[h@"{host}"] with (ignoreFirstRecord=true)'
+    text = RULE.replace("query: |\n  ", f"query: |\n  let exits = ({fetched});\n  ")
+    text = text.replace("| where", "| where SourceIpAddress in (exits) and")
+    ((level, where, message),) = findings(text, find)
+    assert (level, where) == (Level.WARNING, "query")
+    assert message.startswith("it reads a list of lists.example.com, which 'allow' of [externaldata]")
+    engine = holding({})
+    assert isinstance(engine, DuckDBEngine)
+    rule = parse_rule(text, source="a")
+    hosts = AllowedHosts.of(["https://lists.example.com"])
+    reader = External(hosts=hosts)
+    assert (
+        validate(
+            rule,
+            lambda text, now: engine.compiled(text, now=now),
+            now=NOW,
+            allows=reader.allows,
+        )
+        == ()
+    )
 
 
 ELSEWHERE = """

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from trailhawk.engine import external
-from trailhawk.engine.download import Bounds
+from trailhawk.engine.download import AllowedHosts, Bounds
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.external import External
-from trailhawk.errors import LimitError, NotAllowedError, QueryError, UnsupportedError
+from trailhawk.errors import LimitError, NotAllowedError, QueryError, Span, UnsupportedError
 from trailhawk.kql.operators.external import ExternalFile
 from trailhawk.kql.schema import Table
 
@@ -191,3 +191,19 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert len(engine.query(f'externaldata(s: string)["{uri}"]', now=NOW).tuples()) == 6
     engine.close()
     assert [Path(uri).stem for uri in opened] == ["a", "b", "a"]
+
+
+def test_what_the_list_has_is_told_without_reading(tmp_path: Path) -> None:
+    inside, outside = tmp_path / "in" / "a.csv", tmp_path / "b.csv"
+    inside.parent.mkdir()
+    for path in (inside, outside):
+        path.write_text("1\n")
+    reader = External([inside.parent], AllowedHosts.of(["https://lists.example.com/feeds"]))
+    asked = (
+        str(inside),
+        str(outside),
+        "https://lists.example.com/feeds/a.csv",
+        "https://lists.example.com/a.csv",
+    )
+    files = [ExternalFile(uri, "csv", (), False, Span(0, 0)) for uri in asked]
+    assert [reader.allows(file) for file in files] == [True, False, True, False]

@@ -304,6 +304,8 @@ def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Fo
         for source, name, findings in found
         for finding in findings
     ]
+    if form is Format.TABLE:  # a row of a table has one line: the place is told, and not drawn
+        rows = [{**row, "message": str(row["message"]).split("\n", 1)[0]} for row in rows]
     columns = [
         Shown("level", "level"),
         Shown("source", "file"),

@@ -118,9 +118,16 @@ def _filled(template: str, row: Row, longest: int) -> str:
 
 
 def _tactics(value: object) -> tuple[str, ...]:
-    """Tactics from a column: a list, or names between commas."""
-    items = value if isinstance(value, list) else str(value or "").split(",")
-    return tuple(name for item in items if (name := str(item).replace(" ", "")))
+    """Tactics from a column: a list, or names between commas. What is no tactic is left out: the purposes of
+    GuardDuty's findings, which published rules put here, are tactics in part."""
+    if not value:
+        return ()
+    from trailhawk.detect.attack_table import attack_table
+
+    known = attack_table().tactic_names
+    items = value if isinstance(value, list) else str(value).split(",")
+    names = (known.get(str(item).replace(" ", "").lower(), "") for item in items)
+    return tuple(dict.fromkeys(name for name in names if name))
 
 
 def _values(rows: Iterable[Row], column: str) -> tuple[str, ...]:

@@ -103,6 +103,8 @@ def _document(
             and not (is_template and key == "enabled")
         ):
             found[_RENAMED.get(key, key)] = _unescaped(value)
+    if "name" not in found and properties.get("name"):  # some published templates have it so
+        found["name"] = _unescaped(properties["name"])
     return found
 
 

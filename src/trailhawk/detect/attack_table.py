@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.resources import files
 from typing import Final
 
@@ -71,6 +71,12 @@ class AttackTable:
     all_tactics: tuple[Tactic, ...]
     techniques: Mapping[str, Technique]
 
+    @cached_property
+    def tactic_names(self) -> Mapping[str, str]:
+        """What Sentinel calls the tactics of all versions, each by its name in lower case."""
+        names = (*(tactic.name for tactic in self.all_tactics), *ICS_TACTICS)
+        return {name.lower(): name for name in names}
+
     @property
     def newest(self) -> int:
         return self.versions[-1]
@@ -109,7 +115,7 @@ class AttackTable:
 
     def complaints(self, rule: Rule) -> Iterator[tuple[str, str]]:
         """Members of a rule with what is wrong: tactics that no version has, ids of no technique."""
-        known = {tactic.name for tactic in self.all_tactics} | set(ICS_TACTICS)
+        known = set(self.tactic_names.values())
         for tactic in rule.tactics:
             if tactic not in known:
                 yield "tactics", f"'{tactic}' is no tactic of ATT&CK"

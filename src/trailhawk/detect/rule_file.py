@@ -498,7 +498,7 @@ def rule_files(folder: Path) -> list[Path]:
     """The files of a folder that may hold rules, at any depth. RuleError where there is no such folder."""
     if not folder.is_dir():
         raise RuleError(f"no folder of rules at {folder}")
-    return sorted(path for path in folder.rglob("*") if path.suffix in _SUFFIXES and path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
 def _folder(folder: Path, fault: Callable[[RuleError], None] | None) -> dict[str, Rule]:

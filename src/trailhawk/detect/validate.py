@@ -13,9 +13,9 @@ from trailhawk.detect.attack_table import attack_table
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.errors import QueryError
 from trailhawk.kql.compiler import Compiled
-from trailhawk.kql.passes import scans
+from trailhawk.kql.operators.external import ExternalFile, ExternalRows
+from trailhawk.kql.passes import applied, scans
 from trailhawk.kql.scalars import ticks_of
-from trailhawk.kql.types import TICKS_PER_SECOND
 
 MAX_NAME, MAX_DESCRIPTION, MAX_QUERY = 256, 5_000, 10_000
 MAX_CUSTOM_DETAILS, MAX_PLACEHOLDERS, MAX_IDENTIFIERS = 20, 3, 3
@@ -28,6 +28,9 @@ _EVERYTHING = re.compile(r"\b(search|union)\s+\*", re.IGNORECASE)
 
 Compile = Callable[[str, datetime], Compiled]
 """The plan of a query at a moment; raises QueryError."""
+
+Allows = Callable[[ExternalFile], bool]
+"""Whether externaldata may read a file."""
 
 
 class Level(Enum):
@@ -44,9 +47,11 @@ class Finding:
     message: str
 
 
-def validate(rule: Rule, compile_: Compile, *, now: datetime) -> tuple[Finding, ...]:
+def validate(
+    rule: Rule, compile_: Compile, *, now: datetime, allows: Allows = lambda file: False
+) -> tuple[Finding, ...]:
     """What is wrong with a rule, errors first; nothing is run but what columns depend on."""
-    found = [*_limits(rule), *_of_query(rule, compile_, now)]
+    found = [*_limits(rule), *_of_query(rule, compile_, now, allows)]
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
 
 
@@ -103,7 +108,7 @@ def _templates(rule: Rule) -> tuple[tuple[str, str], ...]:
 # --- the query ---------------------------------------------------------------------------------------------
 
 
-def _of_query(rule: Rule, compile_: Compile, now: datetime) -> Iterator[Finding]:
+def _of_query(rule: Rule, compile_: Compile, now: datetime, allows: Allows) -> Iterator[Finding]:
     def is_there(table: str) -> bool:
         try:
             compile_(f"{table} | take 0", now)
@@ -126,6 +131,7 @@ def _of_query(rule: Rule, compile_: Compile, now: datetime) -> Iterator[Finding]
         if column not in names:
             # Sentinel drops what no column fills, and published rules rely on that.
             yield _warning(member, f"the query gives no column '{column}'; it gives {', '.join(names)}")
+    yield from _outside(compiled, allows)
     if rule.kind is not RuleKind.HUNTING:
         yield from _look_back(rule, compiled, now)
 
@@ -149,15 +155,32 @@ def _wanted(rule: Rule) -> Iterator[tuple[str, str]]:
         yield f"alertDetailsOverride.alertDynamicProperties.{name}", column
 
 
+def _outside(compiled: Compiled, allows: Allows) -> Iterator[Finding]:
+    """Lists outside the lake that the query reads and may not."""
+    read = (node.function for node in applied(compiled.plan))
+    files = (file for rows in read if isinstance(rows, ExternalRows) for file in rows.files)
+    for place in dict.fromkeys(file.place for file in files if not allows(file)):
+        told = "'allow' of [externaldata] in trailhawk.toml has not: skipped until it has"
+        yield _warning("query", f"it reads a list of {place}, which {told}")
+
+
 def _look_back(rule: Rule, compiled: Compiled, now: datetime) -> Iterator[Finding]:
     """A query that asks for rows from before the period gets none: Sentinel does not tell, so we do."""
     begins = ticks_of(now) - rule.period // timedelta(microseconds=1) * 10
     since = [scan.since for scan in scans(compiled.plan) if scan.since is not None]
     earliest = min(since, default=begins)
     if earliest < begins:
-        days = (ticks_of(now) - earliest) / TICKS_PER_SECOND / 86_400
+        asked = timedelta(microseconds=(ticks_of(now) - earliest) // 10)
         yield _warning(
             "queryPeriod",
-            f"the query asks for {days:.3g} days, the rule sees only its period of "
-            f"{rule.period / timedelta(days=1):.3g} days",
+            f"the query asks for {_long(asked)}, the rule sees only its period of {_long(rule.period)}",
         )
+
+
+def _long(span: timedelta) -> str:
+    """A span in the largest unit that it is a whole number of: `14 days`, `1 hour`."""
+    for unit in ("days", "hours", "minutes"):
+        whole = timedelta(**{unit: 1})
+        if span >= whole and not span % whole:
+            return f"{span // whole} {unit if span // whole > 1 else unit[:-1]}"
+    return f"{span / timedelta(days=1):.3g} days"

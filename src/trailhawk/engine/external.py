@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from uuid import UUID
 
 from trailhawk.engine.download import AllowedHosts, Bounds, download
-from trailhawk.errors import LimitError, QueryError, Span
+from trailhawk.errors import LimitError, NotAllowedError, QueryError, Span
 from trailhawk.kql.literals import datetime_ticks, timespan_ticks
 from trailhawk.kql.operators.external import ExternalFile, refuse
 from trailhawk.kql.types import KqlType
@@ -73,6 +73,16 @@ class External:
             # A copy: the one that is kept must not carry the place of another query.
             raise kept.outcome.again(file.span)
         return kept.outcome
+
+    def allows(self, file: ExternalFile) -> bool:
+        """Whether the list has the file; nothing of it is read."""
+        if urlsplit(file.uri).scheme in ("http", "https"):
+            return self._hosts.entry(file.uri) is not None
+        try:
+            self._path(file)
+        except NotAllowedError:
+            return False
+        return True
 
     def _outcome(self, file: ExternalFile) -> _Kept:
         outcome: list[list[object]] | QueryError

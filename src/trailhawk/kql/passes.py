@@ -82,6 +82,12 @@ def scans(plan: Node) -> Iterator[Scan]:
         yield from (node for node in _nodes(each) if isinstance(node, Scan))
 
 
+def applied(plan: Node) -> Iterator[Apply]:
+    """Every function over rows of an optimized plan, found as `scans` finds its scans."""
+    for each in (plan, *shared_plans(plan).values()):
+        yield from (node for node in _nodes(each) if isinstance(node, Apply))
+
+
 def _uses(node: Node) -> Iterator[Shared]:
     """The shared queries a plan reads."""
     return (each for each in _nodes(node) if isinstance(each, Shared))

@@ -344,6 +344,7 @@ class Content:
             rule,
             lambda text, now: self._workspace.engine.compiled(text, now=now),
             now=self._workspace.clock(),
+            allows=self._workspace.allows,
         )
 
     def prove(

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.trial import Trial
     from trailhawk.detect.watchlists import WatchlistStore
     from trailhawk.engine.duckdb import DuckDBEngine
+    from trailhawk.engine.external import External
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.engine.transform import RowTransform
     from trailhawk.incidents.case import Case
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from trailhawk.incidents.incident import Incident
     from trailhawk.incidents.report import Report
     from trailhawk.incidents.store import IncidentStore
-    from trailhawk.kql.operators.external import ExternalFile, ReadExternal
+    from trailhawk.kql.operators.external import ExternalFile
     from trailhawk.kql.schema import Table
     from trailhawk.kql.stored import Functions
     from trailhawk.lake import Lake
@@ -208,8 +209,12 @@ class Workspace:
         """What externaldata reads; code and settings of it are asked for by the first query that has one."""
         return self._allowed_external(file)
 
+    def allows(self, file: ExternalFile) -> bool:
+        """Whether externaldata may read the file."""
+        return self._allowed_external.allows(file)
+
     @cached_property
-    def _allowed_external(self) -> ReadExternal:
+    def _allowed_external(self) -> External:
         from trailhawk.engine.external import allowed
 
         return allowed(self.settings.externaldata, self.home)

@@ -43,6 +43,22 @@ ReadExternal = Callable[[ExternalFile], list[list[object]]]
 """The values of each column of a file, as a `Frame` has them; NotAllowedError where it may not be read."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExternalRows:
+    """The rows of files outside the lake: what an `Apply` of externaldata calls."""
+
+    files: tuple[ExternalFile, ...]
+    read: ReadExternal
+    width: int
+
+    def __call__(self, inputs: tuple[Frame, ...]) -> list[list[object]]:
+        values: list[list[object]] = [[] for _ in range(self.width)]
+        for file in self.files:
+            for column, found in zip(values, self.read(file), strict=True):
+                column.extend(found)
+        return values
+
+
 def refuse(file: ExternalFile) -> list[list[object]]:
     """Nothing is allowed."""
     not_allowed(file.place, file)
@@ -72,15 +88,7 @@ def externaldata(binder: Binder, expr: syntax.ExternalData, env: Env) -> Node:
         if kind not in _FORMATS:
             raise UnsupportedError(f"externaldata format={kind}", expr.span, hint=", ".join(_FORMATS))
         files.append(ExternalFile(text, kind, named, skip, uri.span))
-    read = binder.external
-
-    def rows(inputs: tuple[Frame, ...]) -> list[list[object]]:
-        values: list[list[object]] = [[] for _ in columns]
-        for file in files:
-            for column, found in zip(values, read(file), strict=True):
-                column.extend(found)
-        return values
-
+    rows = ExternalRows(tuple(files), binder.external, len(columns))
     return Apply(columns, (), (), rows, "externaldata")
 
 
