@@ -190,7 +190,10 @@ def test_the_story_is_told_in_sentences(told: Report) -> None:
     assert f"The session's own traffic comes from {HOME}" in story
     assert "2 objects, 13,000,100 bytes, left bucket cardholders" in story
     assert "Refused: AccessDenied x1." in story
-    assert "To do: revoke the sessions of role web-role. Temporary credentials cannot be deleted." in story
+    assert (
+        "To do: revoke the sessions of role web-role. Temporary credentials cannot be deleted."
+        in " ".join(told.to_do)
+    )
     assert all(sentence.endswith(".") for sentence in told.story)
 
 

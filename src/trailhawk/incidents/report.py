@@ -34,6 +34,12 @@ class Report:
     manifest: Manifest
     steps: tuple[Step, ...]
 
+    @property
+    def to_do(self) -> tuple[str, ...]:
+        """Sentences about the steps that cannot wait, for where the story is told without the steps."""
+        urgent = (step for step in self.steps if step.phase == CONTAIN)
+        return tuple(f"To do: {step.title[0].lower()}{step.title[1:]}. {step.why}" for step in urgent)
+
 
 def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: datetime) -> Report:
     """What an incident is about. `alerts` are its own."""
@@ -47,7 +53,7 @@ def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: 
     advice = steps(entities, events, origin, read, now=now)
     return Report(
         incident=incident,
-        story=(*_story(incident, alerts, events, origin, read), *_first(advice)),
+        story=tuple(_story(incident, alerts, events, origin, read)),
         entities=entities,
         alerts=tuple(alerts),
         timeline=events,
@@ -202,13 +208,6 @@ def _others(incident: Incident, alerts: Sequence[Alert]) -> Iterator[str]:
     more = f"; and {len(names) - _MOST_NAMES} others" if len(names) > _MOST_NAMES else ""
     if names:
         yield f"Also raised: {'; '.join(names[:_MOST_NAMES])}{more}."
-
-
-def _first(advice: Iterable[Step]) -> Iterator[str]:
-    """What to do at once, and where the commands are."""
-    for step in advice:
-        if step.phase == CONTAIN:
-            yield f"To do: {step.title[0].lower()}{step.title[1:]}. {step.why}"
 
 
 def _product(client: str) -> str:

@@ -197,8 +197,11 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
     style = SEVERITY_STYLE.get(incident.severity.value, "")
     console.print(Panel(_head(incident), border_style=style, padding=(0, 1)), width=width)
     _section(console, "What happened")
-    for sentence in report.story:
+    for sentence in (*report.story, *report.to_do):
         console.print(_bullet(sentence), width=width)
+    if report.to_do:
+        report_of = f"trailhawk incidents report {incident.number} --out report.html"
+        console.print(_dim(f"  All steps with their commands: {report_of}"))
     _section(console, "Who and what")
     console.print(_entities(report.entities), width=width)
     _section(console, f"Timeline: {_count(len(report.timeline), 'event')}")

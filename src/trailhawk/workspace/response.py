@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from trailhawk.engine.duckdb import DuckDBEngine
     from trailhawk.engine.result import Result
+    from trailhawk.incidents.incident import Incident
     from trailhawk.respond.automation import Rule as AutomationRule
     from trailhawk.respond.automation_file import AutomationError
     from trailhawk.respond.automation_runs import Run as AutomationRun
@@ -47,9 +48,14 @@ class Response:
             channels(self._workspace.settings.notify),
             clock=self._workspace.clock,
             environment=os.environ,
-            story=lambda incident: self._workspace.report(incident.number).story,
+            story=self._told,
             templates=self._workspace.home / "templates",
         )
+
+    def _told(self, incident: Incident) -> tuple[str, ...]:
+        """The sentences that a message has of an incident."""
+        report = self._workspace.report(incident.number)
+        return (*report.story, *report.to_do)
 
     @cached_property
     def playbooks(self) -> Playbooks:
