@@ -161,7 +161,7 @@ def _test(case: Case) -> RuleTest:
     events: tuple[Record, ...] = ()
     logs: tuple[tuple[str, tuple[Record | str, ...]], ...] = ()
     if case.kind == "cloudtrail":
-        events = ({k: v for k, v in case.log.items() if not k.startswith("p_")} | {"eventTime": _time(case)},)
+        events = (_record(case.log) | {"eventTime": _time(case)},)
     elif case.kind == "guardduty":
         logs = (("AWSGuardDuty", ({k: v for k, v in case.log.items() if not k.startswith("p_")},)),)
     elif case.kind == "vpcflow":
@@ -171,10 +171,28 @@ def _test(case: Case) -> RuleTest:
     return RuleTest(case.title, Expectation(int(case.expected)), events, logs, at=_at(case))
 
 
+_MEMBERS = {
+    name.lower(): name
+    for name in (
+        "additionalEventData", "apiVersion", "awsRegion", "errorCode", "errorMessage", "eventCategory",
+        "eventID", "eventName", "eventSource", "eventTime", "eventType", "eventVersion", "managementEvent", "readOnly",
+        "recipientAccountId", "requestID", "requestParameters", "resources", "responseElements",
+        "serviceEventDetails", "sharedEventID", "sourceIPAddress", "tlsDetails", "userAgent", "userIdentity",
+        "vpcEndpointId",
+    )
+}  # fmt: skip
+"""CloudTrail's members by how a warehouse writes them as columns."""
+
+
+def _record(log: Record) -> dict[str, object]:
+    """The CloudTrail record: its members spelled as CloudTrail does, the warehouse's own columns left out."""
+    return {_MEMBERS.get(k.lower(), k): v for k, v in log.items() if not k.startswith("p_")}
+
+
 def _at(case: Case) -> dt.datetime:
     """When the rules run: right after the event."""
     text = {
-        "cloudtrail": case.log.get("eventTime"),
+        "cloudtrail": _record(case.log).get("eventTime"),
         "guardduty": case.log.get("updatedAt"),
         "s3serveraccess": case.log.get("time"),
         "vpcflow": case.log.get("start"),
@@ -183,7 +201,7 @@ def _at(case: Case) -> dt.datetime:
 
 
 def _time(case: Case) -> str:
-    return f"{_moment(case.log.get('eventTime')):%Y-%m-%dT%H:%M:%SZ}"
+    return f"{_moment(_record(case.log).get('eventTime')):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _moment(text: object) -> dt.datetime:
@@ -214,10 +232,11 @@ def _flow(log: Record) -> tuple[str, str]:
 
 
 def _access(log: Record) -> str:
-    """The line of S3's access log."""
+    """The line of S3's access log: an object read with success where the case does not tell what was done."""
+    read = {"operation": "REST.GET.OBJECT", "httpstatus": 200} if "operation" not in log else {}
 
     def word(name: str) -> str:
-        return str(log.get(name, "-"))
+        return str(log.get(name, read.get(name, "-")))
 
     moment = _moment(log.get("time"))
     return " ".join(

@@ -436,6 +436,14 @@ def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterab
             call(2, "GetObject", "198.51.100.7", ROLE, errorCode="AccessDenied"),
             call(3, "GetObject", "config.amazonaws.com", SERVICE),
             call(4, "GetObject", "198.51.100.7", ROOT),
+            call(5, "CreateUser", "198.51.100.7", {**BOB, "invokedBy": "signin.amazonaws.com"}),
+            call(
+                6,
+                "CreateUser",
+                "cloudformation.amazonaws.com",
+                {**BOB, "invokedBy": "cloudformation.amazonaws.com"},
+            ),
+            call(7, "RotateKey", "kms.amazonaws.com", {"accountId": ACCOUNT}, eventType="AwsServiceEvent"),
         ]
     )
     shown = "Principal, Session, AccessKey, IsService, IsDenied"
@@ -444,6 +452,9 @@ def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterab
         [f"arn:aws:iam::{ACCOUNT}:role/ops", "AROAOPS:bob", "ASIABOB", False, True],
         ["config.amazonaws.com", "", "", True, False],
         [ROOT["arn"], "", "", False, False],
+        [BOB["arn"], "", "AKIABOB", False, False],
+        [BOB["arn"], "", "AKIABOB", True, False],
+        [ACCOUNT, "", "", True, False],
     ]
 
 

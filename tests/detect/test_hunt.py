@@ -66,6 +66,20 @@ def test_all_hunts_are_compared_with_a_day_before(engine_of: Callable[[Iterable[
     assert "lists.example.com" in found[2].reason
 
 
+def test_all_hunts_take_the_picked_range_and_a_day_before_it_a_day_earlier(
+    engine_of: Callable[[Iterable[Record]], Engine],
+) -> None:
+    engine = engine_of(events(20, 21, 22, 28))
+    asked = made(
+        "AWSCloudTrail | where TimeGenerated between (datetime({{StartTimeISO}}) .. datetime({{EndTimeISO}}))"
+    )
+    picked = TimeRange(datetime(2026, 2, 21, tzinfo=UTC), datetime(2026, 2, 24, tzinfo=UTC))
+    (found,) = hunt_all(engine, [asked], now=NOW, picked=picked)
+    assert (found.rows, found.before) == (2, 3)
+    (found,) = hunt_all(engine, [asked], now=NOW)
+    assert (found.rows, found.before) == (0, 1)
+
+
 def test_sums_go_by_tactic_in_the_order_of_the_matrix() -> None:
     def found(rows: int | None, before: int | None, *tactics: str) -> Hunted:
         return Hunted(replace(made("q"), tactics=tactics), rows, before)

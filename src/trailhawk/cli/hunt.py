@@ -109,17 +109,17 @@ def hunt_run(
     workspace = workspace_of(context)
     at = moment(now) if now else workspace.clock()
     hunts = workspace.content.hunts(folders or (), fault=left_out)
+    picked = TimeRange(*time_range(timespan, at)) if timespan else None
     if every:
         if form not in (RowFormat.TABLE, RowFormat.JSON):
             raise UsageError("--all is printed as table or json")
         with progress("hunts", quiet=quiet) as bar:
-            found = workspace.content.hunt_all(hunts, now=at, progress=bar)
+            found = workspace.content.hunt_all(hunts, now=at, picked=picked, progress=bar)
         _show_hunted(found, Format(form.value))
         if any(each.rows is None and not each.skipped for each in found):
             raise typer.Exit(EXIT_FAILURE)
         return
     chosen = named(hunts, name)
-    picked = TimeRange(*time_range(timespan, at)) if timespan else None
     try:
         result = hunt(workspace.engine, chosen.query, now=at, picked=picked)
     except QueryError as error:

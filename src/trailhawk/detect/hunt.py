@@ -72,14 +72,19 @@ def hunt_all(
     hunts: Sequence[Rule],
     *,
     now: datetime,
+    picked: TimeRange | None = None,
     workers: int = 1,
     progress: Progress = lambda done, of: None,
 ) -> tuple[Hunted, ...]:
-    """Every hunt run twice, as of now and as of a day before, side by side; in the order given."""
+    """Every hunt run twice, as of now and as of a day before, side by side; in the order given.
+
+    `picked` is as in `hunt()`; the run of a day before has it a day earlier.
+    """
+    runs = [(now, picked), (now - DAY, _a_day_earlier(picked))]
 
     def results() -> Iterator[Hunted]:
         with ThreadPoolExecutor(workers) as pool:
-            yield from pool.map(lambda each: _hunted(engine, each, now), hunts)
+            yield from pool.map(lambda each: _hunted(engine, each, runs), hunts)
 
     found = []
     for done, each in enumerate(results(), start=1):
@@ -88,13 +93,21 @@ def hunt_all(
     return tuple(found)
 
 
-def _hunted(engine: Engine, each: Rule, now: datetime) -> Hunted:
+def _a_day_earlier(picked: TimeRange | None) -> TimeRange | None:
+    if picked is None:
+        return None
+    return TimeRange(picked.start and picked.start - DAY, picked.end and picked.end - DAY)
+
+
+def _hunted(engine: Engine, each: Rule, runs: Sequence[tuple[datetime, TimeRange | None]]) -> Hunted:
     try:
-        rows, before = (hunt(engine, each.query, now=moment).table.num_rows for moment in (now, now - DAY))
+        rows, before = (
+            hunt(engine, each.query, now=now, picked=picked).table.num_rows for now, picked in runs
+        )
     except NotAllowedError as error:
         return Hunted(each, None, None, error.message, skipped=True)
     except QueryError as error:
-        if missing := absent(each, error, is_there(engine, now)):
+        if missing := absent(each, error, is_there(engine, runs[0][0])):
             return Hunted(each, None, None, reason(missing), skipped=True)
         return Hunted(each, None, None, error.render(each.query).split("\n", 1)[0])
     return Hunted(each, rows, before)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from trailhawk.detect.run import Leave
     from trailhawk.detect.sigma.importing import Outcome as SigmaOutcome
     from trailhawk.detect.validate import Finding
+    from trailhawk.engine.result import TimeRange
     from trailhawk.incidents.feedback import Proposal
     from trailhawk.kql.schema import Column
     from trailhawk.workspace.home import Workspace
@@ -377,14 +378,24 @@ class Content:
         return outcomes
 
     def hunt_all(
-        self, hunts: Sequence[Rule], *, now: datetime, progress: Callable[[int, int], None]
+        self,
+        hunts: Sequence[Rule],
+        *,
+        now: datetime,
+        picked: TimeRange | None = None,
+        progress: Callable[[int, int], None],
     ) -> tuple[Hunted, ...]:
-        """Run hunts as of now and as of a day before, one a core."""
+        """Run hunts as of now and as of a day before, one a core; `picked` as in `hunt()`."""
         from trailhawk.detect.hunt import hunt_all
 
         workers = os.cpu_count() or 1
         return hunt_all(
-            self._workspace.engine_with(threads=1), hunts, now=now, workers=workers, progress=progress
+            self._workspace.engine_with(threads=1),
+            hunts,
+            now=now,
+            picked=picked,
+            workers=workers,
+            progress=progress,
         )
 
     def coverage(
