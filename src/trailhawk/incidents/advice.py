@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from trailhawk.detect.entities import AWS_BUCKET, AWS_INSTANCE, AWS_PRINCIPAL, Entity
-from trailhawk.incidents.lineage import Lineage
+from trailhawk.incidents.lineage import Lineage, session_of
 from trailhawk.incidents.manifest import Manifest
 from trailhawk.incidents.timeline import Event
 
@@ -23,6 +23,7 @@ CONTAIN: Final = "Contain"
 _REVOKED = "AWSRevokeOlderSessions"
 """The name that AWS's console gives to the policy of its button "Revoke active sessions"."""
 
+_UNKNOWN = "arn:aws:iam::ACCOUNT:role/"
 _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 
 
@@ -36,6 +37,24 @@ class Step:
     commands: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class _Role:
+    name: str
+    arn: str
+    """Empty where the logs name the role without its ARN."""
+
+    @property
+    def account(self) -> str:
+        return (self.arn.split(":") + [""] * 5)[4]
+
+
+@dataclass(frozen=True, slots=True)
+class _Instance:
+    id: str
+    region: str
+    """Empty where the call that issued its credentials is not stored."""
+
+
 def steps(
     entities: Iterable[Entity],
     events: Iterable[Event],
@@ -47,10 +66,10 @@ def steps(
     """What to do, the most urgent first: contain, keep the evidence, mend, find out how far it went."""
     entities, events = tuple(entities), tuple(events)
     keys = tuple(dict.fromkeys(event.key for event in events if event.key))
-    roles = _roles(keys, entities, origin)
+    roles = _roles(events, entities, origin)
     instances = _instances(keys, entities, origin)
     return (
-        *_contain(keys, roles, events, now),
+        *_contain(roles, events, origin, now),
         *_keep(instances),
         *_mend(instances, roles, read, entities),
         *_find_out(keys, read),
@@ -62,30 +81,53 @@ def _aws(*words: str) -> str:
     return shlex.join(["aws", *words])
 
 
-def _roles(keys: Iterable[str], entities: Iterable[Entity], origin: Lineage) -> tuple[str, ...]:
-    issued = (issue.role for key in keys if (issue := origin.issue_of(key)))
-    named = (each.value.rsplit("/", 1)[-1] for each in entities if _is_role(each))
-    found = dict.fromkeys(name for name in issued if name)
-    return tuple(found or dict.fromkeys(named))
+def _roles(events: Sequence[Event], entities: Iterable[Entity], origin: Lineage) -> tuple[_Role, ...]:
+    """As the calls say that issued the keys; else as alerts name them; else as the sessions do."""
+    issued = (issue.role_arn for event in events if (issue := origin.issue_of(event.key)))
+    named = (each.value for each in entities if each.type == AWS_PRINCIPAL and ":role/" in each.value)
+    worn = (of.role_arn for event in events if (of := session_of(event.session)))
+    found = dict.fromkeys(filter(None, issued)) or dict.fromkeys(named) or dict.fromkeys(worn)
+    return tuple(_Role(arn.rsplit("/", 1)[-1], arn if arn.startswith("arn:") else "") for arn in found)
 
 
-def _is_role(each: Entity) -> bool:
-    return each.type == AWS_PRINCIPAL and ":role/" in each.value
+def _instances(keys: Iterable[str], entities: Iterable[Entity], origin: Lineage) -> tuple[_Instance, ...]:
+    found: dict[str, _Instance] = {}
+    for key in keys:
+        if (issue := origin.issue_of(key)) and issue.instance:
+            found.setdefault(issue.instance, _Instance(issue.instance, issue.region))
+    for each in entities:
+        if each.type == AWS_INSTANCE:
+            found.setdefault(each.value, _Instance(each.value, ""))
+    return tuple(found.values())
 
 
-def _instances(keys: Iterable[str], entities: Iterable[Entity], origin: Lineage) -> tuple[str, ...]:
-    issued = (issue.instance for key in keys if (issue := origin.issue_of(key)))
-    named = (each.value for each in entities if each.type == AWS_INSTANCE)
-    return tuple(dict.fromkeys(name for name in (*issued, *named) if name))
+def _user_in(arn: str) -> str:
+    """The name of a user, empty for the ARN of anything else."""
+    return arn.rsplit("/", 1)[-1] if ":user/" in arn else ""
+
+
+def _users(events: Sequence[Event], origin: Lineage) -> tuple[str, ...]:
+    """Whose temporary credentials are used, or were got with a key that is: they outlive that key."""
+    used = {event.key: event.session for event in events if event.key}
+    own = [
+        _user_in(session) or _user_in(issue.caller_arn if (issue := origin.issue_of(key)) else "")
+        for key, session in used.items()
+        if not key.startswith("AKIA") and ":assumed-role/" not in session
+    ]
+    got = [
+        _user_in(issue.caller_arn)
+        for issue in origin.issues
+        if issue.caller_key in used and issue.api in ("GetSessionToken", "GetFederationToken")
+    ]
+    return tuple(dict.fromkeys(user for user in (*own, *got) if user))
 
 
 def _contain(
-    keys: Iterable[str], roles: Iterable[str], events: Iterable[Event], now: datetime
+    roles: Sequence[_Role], events: Sequence[Event], origin: Lineage, now: datetime
 ) -> Iterator[Step]:
-    sessions = {event.key: event.session for event in events}
-    for key in keys:
-        if key.startswith("AKIA"):
-            user = sessions[key].rsplit("/", 1)[-1] if ":user/" in sessions[key] else ""
+    for key, session in {event.key: event.session for event in events}.items():
+        if key.startswith("AKIA") and not session.endswith(":root"):
+            user = _user_in(session)
             of_user = ("--user-name", user) if user else ()
             yield Step(
                 CONTAIN,
@@ -94,25 +136,60 @@ def _contain(
                 (_aws("iam", "update-access-key", *of_user, "--access-key-id", key, "--status", "Inactive"),),
             )
     document = _denied_before(now)
-    for role in roles:
+    for user in _users(events, origin):
         yield Step(
             CONTAIN,
-            f"Revoke the sessions of role {role}",
-            "Temporary credentials cannot be deleted. This denies every session issued before the moment"
-            " named; the role's rightful users get new ones by themselves.",
+            f"Revoke the sessions of user {user}",
+            "Temporary credentials cannot be deleted, and outlive the key they were got with. This denies"
+            " all that were issued for the user before the moment named, the console's among them.",
             (
                 _aws(
-                    *("iam", "put-role-policy", "--role-name", role),
+                    *("iam", "put-user-policy", "--user-name", user),
                     *("--policy-name", _REVOKED, "--policy-document", document),
                 ),
             ),
         )
+    several = len({role.account for role in roles}) > 1
+    for role in roles:
+        where = f", in account {role.account}" if several and role.account else ""
+        yield _revoked(role, where, document)
     if any(event.session.endswith(":root") for event in events):
         yield Step(
             CONTAIN,
             "Change the root user's password, delete its access keys, renew its MFA device",
             "Root cannot be denied by a policy of its own account; only its owner can do this, signed in.",
         )
+
+
+def _revoked(role: _Role, where: str, document: str) -> Step:
+    # https://docs.aws.amazon.com/IAM/latest/UserGuide/id_credentials_temp_control-access_disable-perms.html
+    if role.name.startswith("AWSReservedSSO_"):
+        return Step(
+            CONTAIN,
+            f"End the sessions of role {role.name}{where} in IAM Identity Center",
+            "The role belongs to a permission set, and IAM refuses to change it. Deny the person by condition"
+            " key identitystore:userId in a service control policy, take away the assignments, and delete the"
+            " person's session. The command tells which identity store that is.",
+            (_aws("sso-admin", "list-instances"),),
+        )
+    if role.name.startswith("AWSServiceRoleFor"):
+        return Step(
+            CONTAIN,
+            f"Look at the service that role {role.name}{where} is linked to",
+            "Nobody but the service can change the role or assume it: what was done was asked of it.",
+        )
+    return Step(
+        CONTAIN,
+        f"Revoke the sessions of role {role.name}{where}",
+        "Temporary credentials cannot be deleted. This denies every session issued before the moment"
+        " named; the role's rightful users get new ones by themselves.",
+        (
+            _aws(
+                *("iam", "put-role-policy", "--role-name", role.name),
+                *("--policy-name", _REVOKED, "--policy-document", document),
+            ),
+        ),
+    )
 
 
 def _denied_before(now: datetime) -> str:
@@ -126,15 +203,22 @@ def _denied_before(now: datetime) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
 
 
-def _keep(instances: Iterable[str]) -> Iterator[Step]:
+def _ec2(operation: str, instance: _Instance, *words: str) -> str:
+    region = ("--region", instance.region) if instance.region else ()
+    return _aws("ec2", operation, *region, *words)
+
+
+def _keep(instances: Iterable[_Instance]) -> Iterator[Step]:
     for instance in instances:
         yield Step(
             "Keep the evidence",
-            f"Snapshot the volumes of {instance} before anything on it changes",
+            f"Snapshot the volumes of {instance.id} before anything on it changes",
             "What ran on the instance stands in no AWS log.",
             (
-                _aws(
-                    *("ec2", "create-snapshots", "--instance-specification", f"InstanceId={instance}"),
+                _ec2(
+                    "create-snapshots",
+                    instance,
+                    *("--instance-specification", f"InstanceId={instance.id}"),
                     *("--description", "evidence", "--copy-tags-from-source", "volume"),
                 ),
             ),
@@ -142,18 +226,20 @@ def _keep(instances: Iterable[str]) -> Iterator[Step]:
 
 
 def _mend(
-    instances: Iterable[str], roles: Iterable[str], read: Manifest, entities: Iterable[Entity]
+    instances: Iterable[_Instance], roles: Iterable[_Role], read: Manifest, entities: Iterable[Entity]
 ) -> Iterator[Step]:
     for instance in instances:
         yield Step(
             "Mend",
-            f"Make {instance} ask for a metadata token (IMDSv2), one hop far",
+            f"Make {instance.id} ask for a metadata token (IMDSv2), one hop far",
             "A proxy that can be told to fetch an address hands out the role's credentials by one plain GET"
             " as long as version 1 of the metadata service answers. A proxy that passes PUT on as well"
             " still does: mend the proxy too.",
             (
-                _aws(
-                    *("ec2", "modify-instance-metadata-options", "--instance-id", instance),
+                _ec2(
+                    "modify-instance-metadata-options",
+                    instance,
+                    *("--instance-id", instance.id),
                     *("--http-tokens", "required", "--http-put-response-hop-limit", "1"),
                     *("--http-endpoint", "enabled"),
                 ),
@@ -162,12 +248,14 @@ def _mend(
     for role in roles:
         yield Step(
             "Mend",
-            f"Look through what role {role} may do, and take away what it does not use",
+            f"Look through what role {role.name} may do, and take away what it does not use",
             "The loss was as large as the role's rights.",
             (
-                _aws("iam", "list-attached-role-policies", "--role-name", role),
-                _aws("iam", "list-role-policies", "--role-name", role),
-                _aws("iam", "generate-service-last-accessed-details", "--arn", _arn(role, entities)),
+                _aws("iam", "list-attached-role-policies", "--role-name", role.name),
+                _aws("iam", "list-role-policies", "--role-name", role.name),
+                _aws(
+                    "iam", "generate-service-last-accessed-details", "--arn", role.arn or _UNKNOWN + role.name
+                ),
             ),
         )
     for bucket in read.buckets or dict.fromkeys(e.value for e in entities if e.type == AWS_BUCKET):
@@ -183,11 +271,6 @@ def _mend(
                 _aws("s3api", "get-bucket-policy", "--bucket", bucket),
             ),
         )
-
-
-def _arn(role: str, entities: Iterable[Entity]) -> str:
-    known = (each.value for each in entities if _is_role(each) and each.value.endswith(f"/{role}"))
-    return next(known, f"arn:aws:iam::ACCOUNT:role/{role}")
 
 
 def _find_out(keys: Iterable[str], read: Manifest) -> Iterator[Step]:

@@ -45,7 +45,7 @@ AWSCloudTrail
 | project At = TimeGenerated, EventId = AwsEventId, Api = EventName, Key, User, Expires, RoleArn, SessionName,
     Service = UserIdentityInvokedBy, CallerType = UserIdentityType, CallerArn = UserIdentityArn,
     CallerId = UserIdentityPrincipalid, CallerKey = UserIdentityAccessKeyId, CallerAddress = SourceIpAddress,
-    CallerClient = UserAgent
+    CallerClient = UserAgent, Region = AWSRegion
 | sort by At asc, EventId asc
 """.replace("{issuing}", _ISSUING)
 
@@ -79,6 +79,7 @@ class Issue:
     caller_key: str
     caller_address: str
     user: str = ""
+    region: str = ""
 
     @property
     def role(self) -> str:
@@ -237,6 +238,7 @@ def _issue(row: Mapping[str, object]) -> Issue:
         caller_key=str(row["CallerKey"]),
         caller_address=str(row["CallerAddress"]),
         user=str(row["User"]),
+        region=str(row["Region"]),
     )
 
 
