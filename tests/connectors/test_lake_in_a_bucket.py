@@ -23,7 +23,7 @@ from trailhawk.cli import run
 from trailhawk.connectors.ingest import ingest
 from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
-from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.storage import S3
 
 if TYPE_CHECKING:
@@ -54,6 +54,71 @@ def aws_server() -> Iterator[str]:
         host, port = process.stdout.readline().split()
         yield f"http://{host}:{port}"
         process.stdin.close()
+
+
+_DEAF = """
+import http.client
+import http.server
+import sys
+
+host, port = sys.argv[1:]
+
+
+class Deaf(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def body(self):
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        pieces = []
+        while size := int(self.rfile.readline(), 16):
+            pieces.append(self.rfile.read(size))
+            self.rfile.readline()
+        self.rfile.readline()
+        return b"".join(pieces)
+
+    def pass_on(self):
+        left_out = ("expect", "transfer-encoding")
+        headers = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
+        behind = http.client.HTTPConnection(host, int(port))
+        behind.request(self.command, self.path, self.body(), headers)
+        answer = behind.getresponse()
+        body = answer.read()
+        status = answer.status
+        if self.command == "PUT" and "/_delta_log/" in self.path and status == 200:
+            status, body = 500, b""  # done, and not said so
+        self.send_response(status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("content-length", "transfer-encoding", "connection", "date", "server"):
+                self.send_header(name, value)
+        length = answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(body))
+        self.send_header("Content-Length", length)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+        behind.close()
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
+
+    def log_message(self, *said):
+        pass
+
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Deaf)
+print(server.server_port, flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def deaf(aws_server: str) -> Iterator[str]:
+    """The server behind one that carries out every commit and then answers 500."""
+    host, _, port = aws_server.removeprefix("http://").partition(":")
+    command = [sys.executable, "-c", _DEAF, host, port]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        process.terminate()
 
 
 NOW = dt.datetime(2026, 3, 9, 12, tzinfo=dt.UTC)
@@ -104,6 +169,23 @@ def test_files_are_taken_once_and_another_machine_sees_them(aws: Aws, tmp_path: 
     files = there.snapshot("AWSCloudTrail").files()
     assert all(Path(file.path).is_relative_to(tmp_path / "there") for file in files)
     assert not list((tmp_path / "here").rglob("_delta_log"))
+
+
+def test_a_commit_that_was_done_and_answered_with_an_error_loses_nothing(
+    aws: Aws, deaf: str, tmp_path: Path
+) -> None:
+    aws.bucket("lake")
+    folder = logs(tmp_path / "logs", files=2)
+    lake = Lake(dataclasses.replace(place(aws, tmp_path / "cache"), endpoint_url=deaf), TABLES)
+    assert ingest(lake, [folder], clock=clock, batch_records=3).rows == 5
+    events = lake.delta("AWSCloudTrail")
+    events.refresh()
+    assert len(live := events.live()) == 2
+    assert compact(events, dt.date(2026, 3, 3), list(live))
+    far = Lake(place(aws, tmp_path / "elsewhere"), TABLES)
+    for name, count in (("AWSCloudTrail", 5), ("IngestLedger", 2)):
+        files = far.snapshot(name).files()
+        assert sum(pa.parquet.read_metadata(file.path).num_rows for file in files) == count
 
 
 def test_compaction_and_clearing_away(aws: Aws, tmp_path: Path) -> None:

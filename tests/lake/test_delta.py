@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 
 from trailhawk.errors import LakeError, NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
@@ -221,3 +222,27 @@ def test_notes_are_found_though_others_have_committed_since(tmp_path: Path) -> N
     for _ in range(3):
         other.commit(other.stage(rows(DAY)), note={"batch": "later"})
     assert [(commit.version, commit.note) for commit in ours.notes(0)] == [(1, {"batch": 1})]
+
+
+@pytest.mark.parametrize("note", [None, {"batch": "b1"}])
+def test_a_commit_that_was_done_and_not_said_so_is_done(
+    note: dict[str, object] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = delta(tmp_path)
+    commit = DeltaTable.create_write_transaction
+
+    def deaf(*given: object, **named: object) -> None:
+        commit(*given, **named)  # type: ignore[arg-type]  # whatever it is given
+        raise CommitFailedError("a version of this number exists")
+
+    monkeypatch.setattr(DeltaTable, "create_write_transaction", deaf)
+    staged = table.stage(rows(DAY))
+    version = table.commit(staged, transaction=Transaction("ingest", 1), note=note)
+    assert (version, table.transaction("ingest"), len(table.live())) == (1, 1, 1)
+    if note is not None:  # an empty commit is known by its note alone
+        assert table.commit([], transaction=Transaction("ingest", 2), note={"batch": "b2"}) == 2
+    monkeypatch.undo()
+    other = delta(tmp_path)
+    table.commit(table.stage(rows(DAY)), transaction=Transaction("ingest", 3), note=note)
+    with pytest.raises(ConflictError):
+        other.commit(other.stage(rows(DAY)), transaction=Transaction("ingest", 3), note={"batch": "b3"})

@@ -352,8 +352,13 @@ class Delta:
                     ),
                 )
             except CommitFailedError as error:
+                seen = self.version
                 self._delta = None
                 self.refresh()
+                # A store that took the commit and did not say so is asked again, and then says that another
+                # has it: that other is this one.
+                if self._is_committed(add, note, after=seen):
+                    return self.version
                 raise ConflictError(f"table {self.table.name}: {error}") from error
             self._delta.update_incremental()
             return self.version
@@ -372,6 +377,12 @@ class Delta:
             return len(removed)
 
     # Parts
+
+    def _is_committed(self, add: Sequence[Staged], note: Mapping[str, Any] | None, *, after: int) -> bool:
+        """Whether a commit after a version has this note, or these files are live: neither is another's."""
+        if note is not None:
+            return any(commit.note == note for commit in self.notes(after))
+        return bool(add) and {file.path for file in add} <= self.live().keys()
 
     def _missing(self, delta: DeltaTable) -> list[Field]:
         """The columns of the table's declaration that its metadata does not have."""
