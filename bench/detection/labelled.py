@@ -175,10 +175,10 @@ _MEMBERS = {
     name.lower(): name
     for name in (
         "additionalEventData", "apiVersion", "awsRegion", "errorCode", "errorMessage", "eventCategory",
-        "eventID", "eventName", "eventSource", "eventTime", "eventType", "eventVersion", "managementEvent", "readOnly",
-        "recipientAccountId", "requestID", "requestParameters", "resources", "responseElements",
-        "serviceEventDetails", "sharedEventID", "sourceIPAddress", "tlsDetails", "userAgent", "userIdentity",
-        "vpcEndpointId",
+        "eventID", "eventName", "eventSource", "eventTime", "eventType", "eventVersion", "managementEvent",
+        "readOnly", "recipientAccountId", "requestID", "requestParameters", "resources", "responseElements",
+        "serviceEventDetails", "sharedEventID", "sourceIPAddress", "tlsDetails", "userAgent",
+        "userIdentity", "vpcEndpointId",
     )
 }  # fmt: skip
 """CloudTrail's members by how a warehouse writes them as columns."""
