@@ -91,6 +91,18 @@ def test_what_is_no_template_is_told(text: str, told: str) -> None:
         parse_rules(text, source="a.json")
 
 
+def test_sub_techniques_stand_for_their_techniques() -> None:
+    (resource, *_) = TEMPLATE["resources"]
+    told = {
+        "techniques": ["T1078", "T1589", "T1589"],
+        "subTechniques": ["T1589.002", "T1589.003", "T1562.008"],
+    }
+    properties = {**resource["properties"], **told}  # type: ignore[index, dict-item]
+    text = json.dumps({"resources": [{**resource, "properties": properties}]})  # type: ignore[dict-item]
+    (found,) = parse_rules(text, source="a.json")
+    assert found.techniques == ("T1078", "T1589.002", "T1589.003", "T1562.008")
+
+
 def test_a_template_that_has_its_name_without_display_is_read() -> None:
     (resource, *_) = TEMPLATE["resources"]
     properties = dict(resource["properties"])  # type: ignore[index]

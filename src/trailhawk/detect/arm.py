@@ -33,7 +33,6 @@ _PASSED = frozenset(
         "eventGroupingSettings",
         "incidentConfiguration",
         "requiredDataConnectors",
-        "subTechniques",
         "alertRuleTemplateName",
     }
 )
@@ -103,9 +102,19 @@ def _document(
             and not (is_template and key == "enabled")
         ):
             found[_RENAMED.get(key, key)] = _unescaped(value)
+    if isinstance(below := properties.get("subTechniques"), list):
+        found["relevantTechniques"] = _techniques(found.get("relevantTechniques"), below)
     if "name" not in found and properties.get("name"):  # some published templates have it so
         found["name"] = _unescaped(properties["name"])
     return found
+
+
+def _techniques(above: object, below: list[object]) -> list[object]:
+    """Techniques, and in their place the sub-techniques that a template has apart: as rule YAML says it."""
+    found: list[object] = []
+    for technique in above if isinstance(above, list) else []:
+        found += [each for each in below if str(each).startswith(f"{technique}.")] or [technique]
+    return [*found, *below]
 
 
 def _hunt(
