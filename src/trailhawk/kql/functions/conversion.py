@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.python import Moment, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Bool,
@@ -22,6 +23,7 @@ from trailhawk.kql.functions.registry import (
     Timespan,
     scalar,
 )
+from trailhawk.kql.literals import datetime_ticks
 from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 
@@ -291,17 +293,9 @@ def _(value: Bool) -> Bool:
     return value
 
 
-# Besides ISO 8601, which the engine casts: the US forms and the one AWS writes credential expiry in.
-_DATETIME_FORMS = (
-    "%m/%d/%Y %I:%M:%S %p",
-    "%m/%d/%Y %H:%M:%S",
-    "%m/%d/%Y",
-    "%b %d, %Y, %I:%M:%S %p",
-    "%a, %d %b %Y %H:%M:%S GMT",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%MZ",
-    "%Y-%m",
-)
+_ISO = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):\d{2}(:\d{2}(\.\d{1,9})?)?Z?)?$"
+_ISO_WITH_OFFSET = r"^\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d{1,9})?[+-]\d{2}(:?\d{2})?$"
+_MAYBE_TIME = r"^[^0-9]{0,20}[0-9][\s\S]{0,60}$"
 
 
 @scalar(name_after="")
@@ -310,20 +304,31 @@ def todatetime(value: String) -> Datetime:
 
     >>> todatetime("2020-01-01T02:00:00+02:00")
     2020-01-01T00:00:00.0000000Z
+    >>> todatetime("Wed, 01 Jan 20 02:00:00 GMT")
+    2020-01-01T02:00:00.0000000Z
     >>> todatetime("soon")
     null
     """
-    plain = sql.call("replace", value, "\u202f", " ")
-    forms = exp.Array(expressions=[sql.literal(form) for form in _DATETIME_FORMS])
-    # 'epoch' and 'infinity' are times for the engine alone.
-    begins = sql.call("ltrim", plain.copy())
-    is_number = sql.all_of(
-        sql.binary(exp.GTE, begins, sql.literal("0")), sql.binary(exp.LT, begins.copy(), sql.literal(":"))
+    # The engine's own cast reads only what is surely ISO 8601: it passes over an offset or a PM at the end.
+    zoned = sql.call("epoch_us", exp.TryCast(this=value.copy(), to=exp.DataType.build("TIMESTAMPTZ")))
+    return sql.case(
+        (sql.call("regexp_matches", value, _ISO), sql.try_cast(value.copy(), KqlType.DATETIME)),
+        (
+            sql.call("regexp_matches", value.copy(), _ISO_WITH_OFFSET),
+            sql.call("make_timestamp", zoned),
+        ),
+        (
+            sql.call("regexp_matches", value.copy(), _MAYBE_TIME),
+            datetime_of_text.overloads[0].build(value.copy()),
+        ),
+        otherwise=sql.null(KqlType.DATETIME),
     )
-    read = sql.case((is_number, sql.try_cast(plain, KqlType.DATETIME)), otherwise=sql.null(KqlType.DATETIME))
-    with_clock = sql.any_of(is_number.copy(), sql.call("contains", plain.copy(), ":"))
-    written = sql.case((with_clock, sql.call("try_strptime", plain.copy(), forms)), otherwise=exp.Null())
-    return sql.coalesce(read, written)
+
+
+@python("datetime_of_text", internal=True)
+def datetime_of_text(text: Text) -> Moment | None:
+    """The text as a datetime, by the rules for literals."""
+    return datetime_ticks(text)
 
 
 @todatetime.overload

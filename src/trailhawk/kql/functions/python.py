@@ -18,7 +18,6 @@ from typing import Annotated
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.dynamic import json_value
 from trailhawk.kql.functions.registry import FUNCTIONS, Arg, Overload, ScalarFunction, Sql, signature
 from trailhawk.kql.records import replace
 from trailhawk.kql.types import KqlType
@@ -110,6 +109,8 @@ def _overload(own: str, body: Callable[..., object], number: int) -> Overload:
 
 def _json(arg: Arg) -> Sql:
     """The argument as JSON, which has no word for what is not finite: that is null."""
+    from trailhawk.kql.functions.dynamic import json_value  # Which uses conversions, and these this module.
+
     if arg.type is not KqlType.REAL:
         return json_value(arg)
     return sql.case((sql.call("isfinite", arg.sql.copy()), json_value(arg)), otherwise=exp.Null())
