@@ -149,6 +149,10 @@ def test_a_rule_is_found_by_a_part_that_only_it_has() -> None:
         named(rules, "ed")
     with pytest.raises(NotFoundError, match="no rule 'x'"):
         named(rules, "x")
+    twins = [rule("A trail", id="4", source="a.yaml"), rule("A trail", id="5", source="b.yaml")]
+    with pytest.raises(NotFoundError, match=r"what 2 rules are called: 4 \(a\.yaml\), 5 \(b\.yaml\)"):
+        named(twins, "a trail")
+    assert named(twins, "b.yaml").id == "5"
 
 
 def test_states_are_kept_with_who_and_why(tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def named(rules: Iterable[Rule], text: str) -> Rule:
         return found[0]
     if not found:
         raise NotFoundError(f"no rule '{text}'", hint="see 'trailhawk rules list'")
+    if exact:  # published packs hold rules of one name
+        ids = ", ".join(f"{rule.id} ({rule.source})" for rule in found[:5])
+        raise NotFoundError(f"'{text}' is what {len(found)} rules are called: {ids}", hint="give the id")
     names = ", ".join(f"'{rule.name}'" for rule in found[:5])
     raise NotFoundError(
         f"'{text}' is part of {len(found)} rules: {names}", hint="give the id or the whole name"
