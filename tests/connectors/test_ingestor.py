@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
+from trailhawk.connectors import ingest as ingest_module
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.connectors.objects import LogObject, Outcome, TransformResult
 from trailhawk.errors import LakeError, NotFoundError
@@ -335,3 +336,28 @@ def test_bad_parts_know_their_place_in_each_object(lake: Lake) -> None:
     places = [(row["Location"], row["Content"], row["FirstByte"]) for row in rows(lake, QUARANTINE.name)]
     at = trail(event(1, eventID="a"), 7).index(b", 7]") + 2
     assert sorted(places) == [("s3://logs/a", "7", at), ("s3://logs/b", "7", at)]  # type: ignore[type-var]
+
+
+def test_what_goes_into_quarantine_counts_for_the_size_of_a_batch(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest_module, "BATCH_BYTES", 1 << 20)
+    took = ingestor(lake)
+    told: list[Outcome] = []
+    for number in range(40):  # no log of any source, no time, and no JSON
+        content = (b"%d " % number).ljust(50_000, b"x"), trail(event(number, eventTime="", a="x" * 50_000))
+        took.take(put(content[0], key=f"{number}.json"), told.append)
+        took.take(put(content[1], key=f"{number}-b.json"), told.append)
+    assert len(told) > 20
+    took.flush()
+    assert sum(outcome.quarantined for outcome in told) == 80
+    assert_balanced(lake)
+
+
+def test_objects_without_records_are_stored_in_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_module, "_BATCH_PARTS", 5)
+    took = ingestor(lake)
+    told: list[Outcome] = []
+    for number in range(12):
+        took.take(put(b'{"Records":[]}' + b" " * number, key=str(number)), told.append)
+    assert len(told) == 10

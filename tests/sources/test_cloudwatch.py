@@ -4,7 +4,8 @@ import base64
 import datetime as dt
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -182,3 +183,22 @@ def test_a_damaged_gzip_inside_is_told(read: Any) -> None:
 def test_somebodys_text_does_not_make_an_envelope(read: Any) -> None:
     hostile = TRAIL | {"userAgent": 'x", "logEvents": [{"message": "y"}]', "logEvents": [], "Events": None}
     assert read(b'{"Records":[' + dump(hostile) + b"]}").source == "cloudtrail"
+
+
+def _export(events: int, lines: int) -> Iterator[bytes]:
+    for _ in range(events):
+        yield b"2026-03-01T09:30:00.000Z begin\n" + (b"x" * 999 + b"\n") * lines
+
+
+def test_long_events_of_an_export_come_in_chunks_of_bounded_size() -> None:
+    chunks = [sum(map(len, chunk.records)) for chunk in CloudWatch().chunks(_export(300, 500))]
+    assert sum(chunks) > 149_000_000
+    assert max(chunks) < 36 << 20
+
+
+def test_lines_behind_an_event_that_is_too_long_are_not_gathered() -> None:
+    blocks = chain(_export(1, 1100), iter([b"y\n" * 100_000]))
+    chunks = list(CloudWatch().chunks(blocks))
+    assert sum(len(chunk.bad) for chunk in chunks) >= 100_000
+    assert max(len(chunk.bad) for chunk in chunks) <= 20_001
+    assert sum(len(chunk.records) for chunk in chunks) == 1

@@ -33,7 +33,8 @@ class Decoded:
 
 
 class Batch:
-    """Parts for one table. `records` and `bytes` (text or Arrow) are what it holds."""
+    """Parts for one table. `records` and `bytes` (text, Arrow, and what goes into quarantine) are what it
+    holds."""
 
     def __init__(self, table: Table, phase: Callable[[str], None]) -> None:
         self.parts: list[Part] = []
@@ -52,7 +53,7 @@ class Batch:
         self._waiting.append(len(self.parts))
         self.parts.append(part)
         self.records += part.records
-        self.bytes += size
+        self.bytes += size + _bad_bytes(part)
         self._waiting_records += len(part.texts)
         self._waiting_bytes += size
         if self._waiting_records >= GROUP_RECORDS or self._waiting_bytes >= GROUP_BYTES:
@@ -90,11 +91,17 @@ class Batch:
         waiting, size = self._waiting, self._waiting_bytes
         self._waiting, self._waiting_records, self._waiting_bytes = [], 0, 0
         for source, places in _by_source(self.parts, waiting):
+            before = sum(_bad_bytes(self.parts[place]) for place in places)
             made = _decode(source, self.parts, places)
+            self.bytes += sum(_bad_bytes(self.parts[place]) for place in places) - before
             decoded = Decoded(fitted(made.rows, self._table), made.owner)
             self._decoded.append(decoded)
             self.bytes += int(decoded.rows.nbytes)
         self.bytes -= size
+
+
+def _bad_bytes(part: Part) -> int:
+    return sum(len(bad.head) for bad in part.bad)
 
 
 def _by_source(parts: Sequence[Part], places: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:

@@ -30,6 +30,8 @@ from trailhawk.sources import SOURCES, Source
 
 BATCH_RECORDS: Final = 120_000
 BATCH_BYTES: Final = 192 * 1024 * 1024  # of text or Arrow; sorting and writing hold it twice for a moment
+_BATCH_PARTS: Final = 20_000
+"""Objects in a batch: digests and empty files hold no records, and are held all the same."""
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
 _COMPACT_SECONDS: Final = 60.0
 _DECAY_MS: Final = 10_000  # how long freed memory is kept, several batches
@@ -328,7 +330,8 @@ class Ingestor:
             self._batches[name] = Batch(self._table(name), self._phase)
         self._batches[name].add(part)
         size = sum(batch.bytes for batch in self._batches.values())
-        if self._waiting_records >= self._full_records or size >= BATCH_BYTES:
+        parts = sum(len(batch.parts) for batch in self._batches.values())
+        if self._waiting_records >= self._full_records or size >= BATCH_BYTES or parts >= _BATCH_PARTS:
             self._flush()
             self._phase("read")
 

@@ -169,8 +169,8 @@ def _exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         events.bad += cut.bad
         for start, line in zip(cut.starts, cut.lines, strict=True):
             events.add(start, line.removeprefix(framing.BOM) if start == 0 else line)
-        if len(events.records) > CHUNK_LINES:
-            yield events.taken(but=1)
+            if events.are_many:
+                yield events.taken(but=1)
     if events.records or events.bad:
         yield events.taken(but=0)
 
@@ -184,8 +184,15 @@ class _Events:
         self._starts: list[int] = []
         self._more: list[bytes] = []
         self._size = 0
+        self._bytes = 0
+
+    @property
+    def are_many(self) -> bool:
+        """Whether it is time to take what is settled."""
+        return max(len(self.records), len(self.bad)) > CHUNK_LINES or self._bytes > framing.CHUNK_BYTES
 
     def add(self, start: int, line: bytes) -> None:
+        self._bytes += len(line)
         if EXPORTED.match(line):
             self._close()
             self.records.append(line)
@@ -209,4 +216,5 @@ class _Events:
         count = len(self.records) - but
         chunk = Chunk(self.records[:count], tuple(self.bad), self._starts[:count].__getitem__)
         self.records, self._starts, self.bad = self.records[count:], self._starts[count:], []
+        self._bytes = self._size if self.records else 0
         return chunk

@@ -349,11 +349,13 @@ class _Scanner:
                 break
         reason = "record larger than 16 MB"
         self._bad.append(BadPart(self._base + start, size, digest.hexdigest(), head, reason))
+        self._bytes += len(head)
         self._base += start + size
 
     def _refuse(self, at: int, end: int, reason: str) -> None:
         content = self._held[at:end]
         self._bad.append(BadPart.of(content, self._base + at, reason))
+        self._bytes += len(self._bad[-1].head)
 
     def _take(self) -> Chunk:
         chunk = Chunk(self._records, tuple(self._bad), self._starts.__getitem__)
