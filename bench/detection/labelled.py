@@ -133,9 +133,7 @@ def measure(data: Path) -> Found | None:
 
 
 def _mapped(mapping: Mapping[str, object], case: Case, rules: Mapping[str, Rule]) -> Sequence[Rule]:
-    names = mapping.get(case.idea)
-    if names is None:
-        raise SystemExit(f"panther.yaml: nothing for {case.idea}; name our rules, or none")
+    names = mapping.get(case.idea, "none")
     if names == "none":
         return []
     assert isinstance(names, list)
