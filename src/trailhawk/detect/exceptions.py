@@ -30,18 +30,17 @@ from trailhawk.errors import (
     UsageError,
 )
 from trailhawk.kql import syntax
-from trailhawk.kql.compiler import Compiled, compile_query
-from trailhawk.kql.lower import column_name
 from trailhawk.kql.parser import parse
 from trailhawk.kql.plan import Expr, Filter, InQuery, Node, Project, ScalarQuery, Scan, walk
 from trailhawk.kql.schema import Column, Table
-from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import KqlType
 
 if TYPE_CHECKING:
     from trailhawk.engine.duckdb import DuckDBEngine
     from trailhawk.engine.reading import Files
+    from trailhawk.kql.compiler import Compiled
     from trailhawk.kql.plan import Need
+    from trailhawk.kql.stored import Functions
     from trailhawk.lake.table import DataFile, Found
 
 EVERY_RULE: Final = "*"
@@ -270,6 +269,8 @@ def predicate(
 
     Raises QueryError with the place in `where`.
     """
+    from trailhawk.kql.compiler import compile_query  # not for those who only list rules
+
     _checked(where)
     try:
         compiled = compile_query(
@@ -382,6 +383,8 @@ def _places(where: str, result: Result, engine: DuckDBEngine, now: datetime) -> 
     """The places of the rows that satisfy the predicate."""
     import pyarrow as pa
 
+    from trailhawk.kql.compiler import compile_query
+    from trailhawk.kql.lower import column_name
     from trailhawk.lake.table import arrow_type
 
     columns = _once(result.columns)

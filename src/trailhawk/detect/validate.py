@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import TYPE_CHECKING
 
 from trailhawk.detect.absent import absent, needed, reason
 from trailhawk.detect.attack_table import attack_table
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.errors import QueryError
-from trailhawk.kql.compiler import Compiled
-from trailhawk.kql.operators.external import ExternalFile, ExternalRows
-from trailhawk.kql.passes import applied, scans
-from trailhawk.kql.scalars import ticks_of
+
+# The compiler is imported where rules are validated: to list them needs no more than a finding.
+if TYPE_CHECKING:
+    from trailhawk.kql.compiler import Compiled
+    from trailhawk.kql.operators.external import ExternalFile
 
 MAX_NAME, MAX_DESCRIPTION, MAX_QUERY = 256, 5_000, 10_000
 MAX_CUSTOM_DETAILS, MAX_PLACEHOLDERS, MAX_IDENTIFIERS = 20, 3, 3
@@ -26,10 +28,10 @@ _PLACEHOLDER = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 _DETAIL_NAME = re.compile(r"[A-Za-z]\w{0,19}")
 _EVERYTHING = re.compile(r"\b(search|union)\s+\*", re.IGNORECASE)
 
-Compile = Callable[[str, datetime], Compiled]
+Compile = Callable[[str, datetime], "Compiled"]
 """The plan of a query at a moment; raises QueryError."""
 
-Allows = Callable[[ExternalFile], bool]
+Allows = Callable[["ExternalFile"], bool]
 """Whether externaldata may read a file."""
 
 
@@ -157,6 +159,9 @@ def _wanted(rule: Rule) -> Iterator[tuple[str, str]]:
 
 def _outside(compiled: Compiled, allows: Allows) -> Iterator[Finding]:
     """Lists outside the lake that the query reads and may not."""
+    from trailhawk.kql.operators.external import ExternalRows
+    from trailhawk.kql.passes import applied
+
     read = (node.function for node in applied(compiled.plan))
     files = (file for rows in read if isinstance(rows, ExternalRows) for file in rows.files)
     for place in dict.fromkeys(file.place for file in files if not allows(file)):
@@ -166,6 +171,9 @@ def _outside(compiled: Compiled, allows: Allows) -> Iterator[Finding]:
 
 def _look_back(rule: Rule, compiled: Compiled, now: datetime) -> Iterator[Finding]:
     """A query that asks for rows from before the period gets none: Sentinel does not tell, so we do."""
+    from trailhawk.kql.passes import scans
+    from trailhawk.kql.scalars import ticks_of
+
     begins = ticks_of(now) - rule.period // timedelta(microseconds=1) * 10
     since = [scan.since for scan in scans(compiled.plan) if scan.since is not None]
     earliest = min(since, default=begins)
