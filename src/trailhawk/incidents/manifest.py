@@ -23,35 +23,55 @@ DATA_EVENTS, ACCESS_LOGS = "S3 data events", "S3 access logs"
 LOOK_BACK: Final = timedelta(days=30)
 """How far back it is looked for the last log of a bucket."""
 
-# A large object is read in several ranges: bytes are summed, calls counted. HeadObject gives no content.
+# A large object is read in several ranges: bytes are summed, calls counted. HeadObject gives no content. A
+# copy to another bucket is a read of which no byte passes the caller: what is counted there is the answer's.
+# A call across accounts is logged in both, under ids of their own and one that is shared.
 _READS = """
 AWSCloudTrail
 | where {condition}
-| where EventSource == "s3.amazonaws.com"
-| where EventName in ("GetObject", "GetObjectTorrent", "SelectObjectContent")
-| extend Bytes = tolong(parse_json(AdditionalEventData).bytesTransferredOut)
+| where EventSource in ("s3.amazonaws.com", "s3express.amazonaws.com")
+| where EventName in ("GetObject", "GetObjectTorrent", "SelectObjectContent", "CopyObject", "UploadPartCopy")
+| project TimeGenerated, RequestParameters, AdditionalEventData, ErrorCode, UserIdentityArn, SourceIpAddress,
+    UserIdentityPrincipalid, UserIdentityAccessKeyId, UserAgent, IsCopy = EventName contains "Copy",
+    Call = iff(isempty(SharedEventId), AwsEventId, SharedEventId),
+    Rank = strcat(iff(isempty(UserIdentityAccessKeyId), "0", "1"), AwsEventId)
+| summarize arg_max(Rank, *) by Call
+| extend Request = parse_json(RequestParameters)
+| extend Bucket = tostring(Request.bucketName), Object = tostring(Request.key),
+    Version = tostring(Request.versionId),
+    Source = split(tostring(Request["x-amz-copy-source"]), "?versionId=")
+| extend Path = trim_start("/", url_decode(tostring(Source[0])))
+| extend FromBucket = tostring(split(Path, "/")[0])
+| where not(IsCopy) or FromBucket != Bucket
+| extend CopiedTo = iff(IsCopy, strcat("s3://", Bucket, "/", Object), ""),
+    Bytes = iff(IsCopy, long(0), tolong(parse_json(AdditionalEventData).bytesTransferredOut))
+| extend Bucket = iff(IsCopy, FromBucket, Bucket),
+    Object = iff(IsCopy, substring(Path, strlen(FromBucket) + 1), Object),
+    Version = iff(IsCopy, tostring(Source[1]), Version)
 | summarize Bytes = sumif(Bytes, isempty(ErrorCode)), Reads = countif(isempty(ErrorCode)),
     Denied = countif(isnotempty(ErrorCode)), First = min(TimeGenerated), Last = max(TimeGenerated)
-    by Bucket = tostring(parse_json(RequestParameters).bucketName),
-       Object = tostring(parse_json(RequestParameters).key),
-       Version = tostring(parse_json(RequestParameters).versionId),
+    by Bucket, Object, Version, CopiedTo,
        Session = iff(isempty(UserIdentityArn), UserIdentityPrincipalid, UserIdentityArn),
        AccessKey = UserIdentityAccessKeyId, Address = SourceIpAddress, Client = UserAgent
 | sort by First asc, Bucket asc, Object asc
 """
 
-# S3 writes the ARN of the session, but no access key; a key in the log is percent-encoded.
+# S3 writes the ARN of the session, but no access key; a key in the log is percent-encoded. A copy sends
+# nothing to its caller, and the source's size is told. Who has an object already (304) is neither given it
+# nor refused.
 _LOGGED = """
 AWSS3ServerAccess
 | where Requester in {sessions} and RemoteIp in {addresses} and Bucket !in {known}
 | where Operation in ("REST.GET.OBJECT", "REST.GET.OBJECT_TORRENT", "REST.SELECT.OBJECT",
     "REST.COPY.OBJECT_GET")
-| extend IsRead = toint(HttpStatus) between (200 .. 299)
-| summarize Bytes = sumif(tolong(BytesSent), IsRead), Reads = countif(IsRead), Denied = countif(not(IsRead)),
+| where toint(HttpStatus) != 304
+| extend IsRead = toint(HttpStatus) between (200 .. 299),
+    Size = iff(Operation == "REST.COPY.OBJECT_GET", tolong(ObjectSize), tolong(BytesSent))
+| summarize Bytes = sumif(Size, IsRead), Reads = countif(IsRead), Denied = countif(not(IsRead)),
     First = min(TimeGenerated), Last = max(TimeGenerated)
     by Bucket, Object = url_decode(Key), Version = iff(VersionId == "-", "", VersionId), Session = Requester,
        Address = RemoteIp, Client = UserAgent
-| extend AccessKey = ""
+| extend AccessKey = "", CopiedTo = ""
 | sort by First asc, Bucket asc, Object asc
 """
 
@@ -72,7 +92,8 @@ union
 class Line:
     """One object as one caller read it. `reads` counts the calls that succeeded, `denied` the others.
 
-    `source` is the log that says it; access logs name no access key.
+    `source` is the log that says it; access logs name no access key. `copied_to` is set where it was copied
+    into another bucket instead of being sent to the caller; CloudTrail does not say how large it is then.
     """
 
     bucket: str
@@ -88,6 +109,7 @@ class Line:
     address: str
     client: str
     source: str
+    copied_to: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +142,11 @@ class Manifest:
     def objects(self) -> int:
         """How many objects were read, each counted once."""
         return len({(line.bucket, line.key) for line in self.lines if line.reads})
+
+    @property
+    def copies(self) -> tuple[Line, ...]:
+        """What was copied into another bucket, of a size that no log says."""
+        return tuple(line for line in self.lines if line.copied_to and line.reads)
 
     @property
     def bytes(self) -> int:
@@ -190,4 +217,5 @@ def _line(row: Mapping[str, object], source: str) -> Line:
         address=str(row["Address"]),
         client=unwrapped(str(row["Client"])),
         source=source,
+        copied_to=str(row["CopiedTo"]),
     )

@@ -176,6 +176,13 @@ def _calls(events: Sequence[Event]) -> Iterator[str]:
 
 
 def _read(read: Manifest) -> Iterator[str]:
+    copied = {(line.bucket, line.key) for line in read.copies}
+    if copied:
+        into = dict.fromkeys(line.copied_to.removeprefix("s3://").split("/", 1)[0] for line in read.copies)
+        yield (
+            f"{_number(len(copied), 'object')} {'was' if len(copied) == 1 else 'were'} copied to "
+            f"{_listed(f'bucket {bucket}' for bucket in into)}: the log does not say how large."
+        )
     if read.objects:
         within = f" within {read.seconds:,.0f} s" if read.seconds >= 1 else " within a second"
         yield (

@@ -92,7 +92,7 @@ def manifest_csv(manifest: Manifest) -> str:
     """The manifest as CSV, one line for each object and caller, by time of the first read."""
     names = [
         *("bucket", "object", "version", "bytes", "reads", "denied", "first_read", "last_read", "session"),
-        *("access_key", "address", "client", "source"),
+        *("access_key", "address", "client", "source", "copied_to"),
     ]
     lines = sorted(manifest.lines, key=lambda line: (line.first, line.bucket, line.key, line.version))
     rows = (
@@ -107,7 +107,7 @@ def manifest_csv(manifest: Manifest) -> str:
                 line.first,
                 line.last,
             ),
-            *(line.session, line.access_key, line.address, line.client, line.source),
+            *(line.session, line.access_key, line.address, line.client, line.source, line.copied_to),
         ]
         for line in lines
     )

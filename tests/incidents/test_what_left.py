@@ -1,0 +1,146 @@
+"""The manifest over the ways in which objects leave, and over the ways in which one read is logged twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trailhawk import connectors, sources
+from trailhawk.connectors.ingest import ingest
+from trailhawk.detect.alert import Alert
+from trailhawk.detect.content import functions
+from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.engine.result import Engine
+from trailhawk.incidents.incident import assemble
+from trailhawk.incidents.manifest import Callers, Manifest, manifest
+from trailhawk.incidents.report import report
+from trailhawk.incidents.scope import Scope
+from trailhawk.lake.catalog import Lake
+
+Json = dict[str, Any]
+EngineOf = Callable[..., Engine]
+
+START = datetime(2026, 3, 1, 11, 30, tzinfo=UTC)
+NOW = START + timedelta(hours=2)
+HOME, OTHER = "111122223333", "444455556666"
+SESSION = f"arn:aws:sts::{HOME}:assumed-role/web/one"
+THIEF = "203.0.113.66"
+EVERYTHING = Scope("true", START, NOW)
+
+
+def call(name: str, request: Json, *, out: object = None, **more: Any) -> Json:
+    return {
+        "eventTime": "2026-03-01T11:40:00Z",
+        "eventSource": "s3.amazonaws.com",
+        "eventName": name,
+        "sourceIPAddress": THIEF,
+        "userAgent": "[aws-cli/2]",
+        "recipientAccountId": HOME,
+        "userIdentity": {
+            "type": "AssumedRole",
+            "principalId": "AROA1:one",
+            "arn": SESSION,
+            "accountId": HOME,
+            "accessKeyId": "ASIAEXAMPLE000000001",
+        },
+        "requestParameters": request,
+        "additionalEventData": {"bytesTransferredOut": out},
+    } | more
+
+
+def found(engine: Engine) -> Manifest:
+    return manifest(engine, EVERYTHING, Callers(), now=NOW)
+
+
+def said(manifest: Manifest) -> list[tuple[str, str, int, int, int, str]]:
+    lines = manifest.lines
+    return [(one.bucket, one.key, one.bytes, one.reads, one.denied, one.copied_to) for one in lines]
+
+
+def test_one_read_that_two_accounts_log(engine_of: EngineOf) -> None:
+    """The owner of the bucket and the reader's account each have a record of it, with an id of its own."""
+    get = {"bucketName": "cards", "key": "a.csv"}
+    owner = {"type": "AWSAccount", "principalId": "AROA1:one", "accountId": HOME}
+    engine = engine_of(
+        [
+            call("GetObject", get, out=100, eventID="1", sharedEventID="one"),
+            call("GetObject", get, out=100, eventID="2", sharedEventID="one", recipientAccountId=OTHER)
+            | {"userIdentity": owner},
+            call("GetObject", get, out=100.0, eventID="3"),
+        ]
+    )
+    (line,) = found(engine).lines
+    assert (line.bytes, line.reads, line.session) == (200, 2, SESSION)
+
+
+SOURCES = ["cards/dir/a%20b.csv", "/cards/dir/a b.csv", "cards/dir/a b.csv?versionId=v1"]
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("name", ["CopyObject", "UploadPartCopy"])
+def test_what_is_copied_to_another_bucket_leaves_its_own(engine_of: EngineOf, source: str, name: str) -> None:
+    """Not a byte of it passes the caller's address; what CloudTrail counts is the answer."""
+    request = {"bucketName": "elsewhere", "key": "x", "x-amz-copy-source": source}
+    read = found(engine_of([call(name, request, out=224)]))
+    assert said(read) == [("cards", "dir/a b.csv", 0, 1, 0, "s3://elsewhere/x")]
+    assert read.lines[0].version == ("v1" if "versionId" in source else "")
+    assert (read.objects, read.bytes) == (1, 0)
+
+
+def test_what_is_copied_within_its_bucket_stays(engine_of: EngineOf) -> None:
+    request = {"bucketName": "cards", "key": "x", "x-amz-copy-source": "cards/a.csv"}
+    assert found(engine_of([call("CopyObject", request, out=224)])).lines == ()
+
+
+def test_the_story_tells_of_copies(engine_of: EngineOf, raised: Callable[..., Alert]) -> None:
+    request = {"bucketName": "elsewhere", "key": "x", "x-amz-copy-source": "cards/a.csv"}
+    engine = engine_of([call("CopyObject", request, eventID="copy")])
+    one = raised("one", details=(("EventIds", ("copy",)),))
+    story = " ".join(report(engine, assemble(1, [one]), [one], now=NOW).story)
+    assert "1 object was copied to bucket elsewhere: the log does not say how large" in story
+
+
+def test_directory_buckets_are_buckets(engine_of: EngineOf) -> None:
+    get = {"bucketName": "cards--use1-az4--x-s3", "key": "a.csv"}
+    engine = engine_of([call("GetObject", get, out=7, eventSource="s3express.amazonaws.com")])
+    assert [one.bytes for one in found(engine).lines] == [7]
+
+
+def test_bytes_that_nobody_counted(engine_of: EngineOf) -> None:
+    engine = engine_of([call("GetObject", {"bucketName": "cards", "key": "a.csv"})])
+    assert said(found(engine)) == [("cards", "a.csv", 0, 1, 0, "")]
+
+
+def logged(operation: str, key: str, status: int, sent: str, size: str) -> str:
+    """A line of S3's access log."""
+    return (
+        f"79a59df900b949e5 cards [01/Mar/2026:11:40:00 +0000] {THIEF} {SESSION} 3E57427F33A59F07 {operation}"
+        f' {key} "GET /{key} HTTP/1.1" {status} - {sent} {size} 20 10 "-" "aws-cli/2" - hostid SigV4 TLS'
+        " AuthHeader cards.s3.us-east-1.amazonaws.com TLSv1.3 - -"
+    )
+
+
+def test_access_logs_where_there_is_nothing_else(tmp_path: Path) -> None:
+    lines = [
+        logged("REST.GET.OBJECT", "a%2520b.csv", 200, "100", "100"),
+        logged("REST.GET.OBJECT", "a%2520b.csv", 206, "30", "100"),
+        logged("REST.GET.OBJECT", "old.csv", 304, "-", "50"),
+        logged("REST.GET.OBJECT", "secret.csv", 403, "243", "-"),
+        logged("REST.HEAD.OBJECT", "seen.csv", 200, "-", "9"),
+        logged("REST.COPY.OBJECT_GET", "copied.csv", 200, "-", "5000"),
+    ]
+    path = tmp_path / "2026-03-01-12-00-00-0123456789ABCDEF"
+    path.write_text("\n".join(lines) + "\n")
+    lake = Lake(tmp_path / "lake", [*sources.TABLES, *connectors.TABLES])
+    assert ingest(lake, [path], clock=lambda: NOW).rows == len(lines)
+    callers = Callers((SESSION,), (THIEF,), ("cards",))
+    read = manifest(DuckDBEngine(lake, functions=functions()), EVERYTHING, callers, now=NOW)
+    assert {(one.key, one.bytes, one.reads, one.denied) for one in read.lines} == {
+        ("a%20b.csv", 130, 2, 0),
+        ("secret.csv", 0, 0, 1),
+        ("copied.csv", 5000, 1, 0),
+    }
