@@ -266,6 +266,43 @@ def test_a_digest_holds_all_of_its_hours(tmp_path: Path) -> None:
     assert box.mails[0]["Subject"] == "[Trailhawk] 3 changes of incidents"
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_digest_that_is_tried_again_holds_what_it_held(tmp_path: Path, left: bool) -> None:
+    """It may have arrived, and who has it drops the second by its id: what came since goes by itself."""
+    daily = channel(by_mail(1), digest_hours=1)
+    desk = Desk(tmp_path, daily)
+    desk.raise_("Read 1", "ASIAEXAMPLE000000001")
+    desk.notifier.collect()
+    desk.now += timedelta(hours=1)
+    first = desk.outbox.take(daily, desk.now)
+    if not left:
+        desk.outbox.not_sent(first, desk.now, "no answer", again=True, perhaps=True)
+    desk.raise_("Read 2", "ASIAEXAMPLE000000002")
+    desk.notifier.collect()
+    desk.now += timedelta(hours=2)
+    desk.outbox.left(desk.now)
+    again, other = desk.outbox.take(daily, desk.now), desk.outbox.take(daily, desk.now)
+    assert [each.id for each in again] == [each.id for each in first]
+    assert again[0].delivery == first[0].delivery != other[0].delivery
+    assert desk.outbox.take(daily, desk.now) == ()
+
+
+def test_a_mail_has_no_character_that_an_old_server_need_not_take(tmp_path: Path) -> None:
+    box = Mailbox()
+    with mail_server(box) as port:
+        desk = Desk(tmp_path, channel(by_mail(port)))
+        desk.raise_("Schlüssel gelesen", "ASIAEXAMPLE000000001")
+        desk.tell()
+    (mail,) = box.mails
+    assert "Schlüssel" in mail.get_body(("plain",)).get_content()
+    assert {part["Content-Transfer-Encoding"] for part in mail.walk()} <= {
+        None,
+        "7bit",
+        "base64",
+        "quoted-printable",
+    }
+
+
 def test_a_channel_is_told_of_what_it_asked_for(tmp_path: Path) -> None:
     box = Mailbox()
     with mail_server(box) as port:

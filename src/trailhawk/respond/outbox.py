@@ -177,12 +177,18 @@ class Outbox:
                 self._write_try(
                     connection, Try(row.delivery, row.channel, now, Outcome.LEFT, "the process ended")
                 )
-            changed = sa.update(_notices).where(gone).values(state=State.WAITING.value, claimed_at=None)
+            # It was a try: one that ends the process each time does not go on for ever, and a digest that may
+            # have arrived is sent again as it was.
+            back = {"state": State.WAITING.value, "claimed_at": None, "tries": _notices.c.tries + 1}
+            changed = sa.update(_notices).where(gone).values(back)
             return connection.execute(changed).rowcount
 
     def take(self, channel: Channel, now: datetime) -> tuple[Notice, ...]:
         """The next message of a channel: one notice, or all that are due for a digest; claimed for the
-        caller. None where nothing is due."""
+        caller. None where nothing is due.
+
+        A digest that was tried before holds what it held then: who has it already drops the second by its id.
+        """
         due = (
             (_notices.c.channel == channel.name)
             & (_notices.c.state == State.WAITING.value)
@@ -193,7 +199,8 @@ class Outbox:
             rows = connection.execute(query if channel.digest_hours else query.limit(1)).all()
             if not rows:
                 return ()
-            delivery = rows[0].delivery
+            delivery, is_new = rows[0].delivery, not rows[0].tries
+            rows = [row for row in rows if (not row.tries if is_new else row.delivery == delivery)]
             claimed = connection.execute(
                 sa.update(_notices)
                 .where(_notices.c.id.in_([row.id for row in rows]), _notices.c.state == State.WAITING.value)
