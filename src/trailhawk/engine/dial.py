@@ -57,12 +57,18 @@ def is_address(host: str) -> bool:
     return True
 
 
+_CARRIERS = tuple(
+    map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
+)
+"""IPv6 that carries an IPv4 address, public or not: compatible ones, NAT64 (RFC 6052, 8215), Teredo, 6to4."""
+
+
 def is_public(address: str) -> bool:
     """Whether the address is one of the open internet."""
     found = ipaddress.ip_address(address)
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is not None:
             found = found.ipv4_mapped
-        elif found.sixtofour is not None or found.teredo is not None:
+        elif any(found in network for network in _CARRIERS) or found.is_site_local:
             return False
     return found.is_global and not found.is_multicast
