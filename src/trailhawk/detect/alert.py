@@ -72,7 +72,7 @@ def alerts(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]
     if rule.aggregation is Aggregation.SINGLE:
         return (_alert(rule, window, rows),)
     most = most_alerts(rule)
-    if len(rows) < most:
+    if len(rows) <= most:
         return tuple(_alert(rule, window, [row]) for row in rows)
     single = tuple(_alert(rule, window, [row]) for row in rows[: most - 1])
     return (*single, _alert(rule, window, rows))  # the last one sums up all rows, as Sentinel's does
