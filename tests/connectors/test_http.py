@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -192,6 +193,21 @@ def test_unpacking_is_bounded() -> None:
         with pytest.raises(BodyError) as caught:
             unpacked(body, encoding, bounds)
         assert caught.value.status == status
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" + b"0," * 2_000_000 + b"0]", b"[" + b"{}," * 900_000 + b"{}]", b"0\n" * 2_000_000]
+)
+def test_too_many_records_are_refused_before_they_are_made(body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(BodyError, match="more than 1,000 records"):
+            records(body, Bounds(records=1000))
+        assert tracemalloc.get_traced_memory()[1] < 2 * len(body)
+    finally:
+        tracemalloc.stop()
+    one = b'[{"a":[' + b"0," * 200_000 + b"0]}]"
+    assert records(one, Bounds(records=1000)) == [one[1:-1]]
 
 
 def test_text_lines() -> None:

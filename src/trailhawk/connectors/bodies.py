@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import re
-import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-_GZIP: Final = 31  # zlib window bits: gzip framing only
+from trailhawk.sources import Unpacked
+
+_MAGIC: Final = b"\x1f\x8b"
 _STEP: Final = 1 << 20
 _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 _BOM: Final = b"\xef\xbb\xbf"
@@ -42,24 +45,18 @@ def unpacked(body: bytes, encoding: str, bounds: Bounds) -> bytes:
         return body
     if encoding not in ("gzip", "x-gzip"):
         raise BodyError(415, f"content encoding {encoding[:40]!r} is not known: send gzip or none")
+    if body and not body.startswith(_MAGIC):
+        raise BodyError(400, "the gzip body is damaged: it does not begin as gzip")
     pieces: list[bytes] = []
     size = 0
-    rest = body
-    while rest:
-        member = zlib.decompressobj(_GZIP)
-        while not member.eof:
-            try:
-                piece = member.decompress(rest, _STEP)
-            except zlib.error as error:
-                raise BodyError(400, f"the gzip body is damaged: {error}") from None
-            size += len(piece)
-            if size > bounds.unpacked_bytes:
-                raise BodyError(413, f"more than {bounds.unpacked_bytes:,} bytes when unpacked")
-            pieces.append(piece)
-            rest = member.unconsumed_tail
-            if not rest and not member.eof and not piece:
-                raise BodyError(400, "the gzip body ends early")
-        rest = member.unused_data
+    stream = Unpacked(io.BytesIO(body), block=_STEP)
+    for piece in stream:
+        size += len(piece)
+        if size > bounds.unpacked_bytes:
+            raise BodyError(413, f"more than {bounds.unpacked_bytes:,} bytes when unpacked")
+        pieces.append(piece)
+    if stream.fault:
+        raise BodyError(400, f"the gzip body is damaged: {stream.fault}")
     return b"".join(pieces)
 
 
@@ -72,23 +69,55 @@ def records(body: bytes, bounds: Bounds) -> list[bytes]:
     if not text:
         return []
     if text.startswith(b"["):
+        if _is_dense(text, bounds) and _has_more_members(text, bounds.records):
+            raise _too_many(bounds, "records")
         try:
             found = [bytes(raw) for raw in _LIST.decode(text)]
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise BodyError(400, f"the JSON array cannot be read: {error}") from None
         return _checked(found, bounds, "member")
-    lines = text.splitlines() if b"\n" in text else [text]
-    if len(lines) > 1 and _is_one(text):
+    if b"\n" in text and _is_one(text):
         return _checked([text], bounds, "member")
-    return _checked([line for line in (line.strip() for line in lines) if line], bounds, "line")
+    return _checked(_some(map(bytes.strip, io.BytesIO(text)), bounds, "records"), bounds, "line")
 
 
 def text_lines(body: bytes, bounds: Bounds) -> list[bytes]:
     """The lines of a body that is plain text."""
-    found = [line for line in body.removeprefix(_BOM).splitlines() if line.strip()]
-    if len(found) > bounds.records:
-        raise BodyError(413, f"more than {bounds.records:,} lines")
+    return _some((line.rstrip(b"\r\n") for line in io.BytesIO(body.removeprefix(_BOM))), bounds, "lines")
+
+
+def _some(lines: Iterator[bytes], bounds: Bounds, what: str) -> list[bytes]:
+    """The lines that are not blank; BodyError as soon as there are too many."""
+    found: list[bytes] = []
+    for line in lines:
+        if line.strip():
+            found.append(line)
+            if len(found) > bounds.records:
+                raise _too_many(bounds, what)
     return found
+
+
+def _too_many(bounds: Bounds, what: str) -> BodyError:
+    return BodyError(413, f"more than {bounds.records:,} {what}")
+
+
+def _is_dense(text: bytes, bounds: Bounds) -> bool:
+    """Whether a list of the members might be far larger than the text."""
+    return text.count(b",") > bounds.records + len(text) // 16
+
+
+def _has_more_members(array: bytes, most: int) -> bool:
+    """Whether a JSON array has more members than that, without making them; of broken JSON any answer."""
+    depth = at = 0
+    members = 1
+    for match in _BRACKETS.finditer(array):
+        if depth == 1:
+            members += array.count(b",", at, match.start())
+            if members > most:
+                return True
+        at = match.end()
+        depth += (match[0] in (b"{", b"[")) - (match[0] in (b"}", b"]"))
+    return False
 
 
 def _is_one(text: bytes) -> bool:
@@ -102,7 +131,7 @@ def _is_one(text: bytes) -> bool:
 
 def _checked(found: list[bytes], bounds: Bounds, kind: str) -> list[bytes]:
     if len(found) > bounds.records:
-        raise BodyError(413, f"more than {bounds.records:,} records")
+        raise _too_many(bounds, "records")
     return [_record(record, bounds, f"{kind} {number}") for number, record in enumerate(found, 1)]
 
 

@@ -12,6 +12,7 @@ _READ_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 128 * 1024
 _GZIP = 31  # zlib window bits: gzip framing only
 _CAREFUL_BYTES = 512
+_NEXT_BYTES = 16 * 1024
 _FREE_BYTES = 256 * 1024 * 1024
 _MAX_RATIO = 400
 """Logs unpack to 5 to 60 times their size, gzip can reach 1,030: beyond this, and beyond the free bytes, a
@@ -31,11 +32,12 @@ class Unpacked:
         self.fault = ""
         self._file = file
         self._block = block
-        self._taken = 0
         self._given = 0
 
     def __iter__(self) -> Iterator[bytes]:
         first = self._file.read(_READ_BYTES)
+        while 0 < len(first) < len(_GZIP_MAGIC) and (more := self._file.read(_READ_BYTES)):
+            first += more
         pieces = self._members(first) if first.startswith(_GZIP_MAGIC) else self._plain(first)
         return self._blocks(pieces)
 
@@ -61,7 +63,7 @@ class Unpacked:
             yield piece
             piece = self._file.read(_READ_BYTES)
 
-    def _members(self, piece: bytes) -> Iterator[bytes]:
+    def _members(self, first: bytes) -> Iterator[bytes]:
         """The members of a gzip stream one after the other."""
         from isal import isal_zlib
         from isal.igzip_lib import IsalError
@@ -69,44 +71,42 @@ class Unpacked:
         # isal's stub calls the class an instance.
         faults = (cast("type[Exception]", IsalError), zlib.error)
 
-        packed = piece
-        self._taken = len(piece)
-        while packed:
-            if not packed.startswith(_GZIP_MAGIC):
+        packed = _Packed(self._file, first)
+        feed = _READ_BYTES
+        while start := packed.ahead():
+            if not start.startswith(_GZIP_MAGIC):
                 # Tape and block stores pad with zeros; anything else behind a member is a fault.
-                if packed.strip(b"\0"):
+                if packed.take(_READ_BYTES).strip(b"\0"):
                     self.fault = "bytes after the end of the gzip stream"
                 return
             member = isal_zlib.decompressobj(_GZIP)
-            start, given = packed, 0
+            packed.begin()
+            given = 0
+            piece = packed.take(feed)
             while not member.eof:
                 try:
                     # Small pieces: a large one is moved as it grows, page by page. What is left is copied.
-                    piece = member.decompress(packed, min(self._block, max(_PIECE_BYTES, len(packed))))
-                    given += len(piece)
-                    self._given += len(piece)
-                    yield piece
+                    found = member.decompress(piece, min(self._block, max(_PIECE_BYTES, len(piece))))
+                    given += len(found)
+                    self._given += len(found)
+                    yield found
                 except faults as error:
-                    yield from self._careful(start, given)
+                    yield from self._careful(packed.begun, given)
                     self.fault = f"gzip stream is damaged ({error})"
                     return
-                packed = member.unconsumed_tail
-                if self._given > max(_FREE_BYTES, _MAX_RATIO * (self._taken - len(packed))):
+                piece = member.unconsumed_tail
+                if self._given > max(_FREE_BYTES, _MAX_RATIO * (packed.taken - len(piece))):
                     self.fault = f"unpacks to more than {_MAX_RATIO} times its size"
                     return
-                if not packed and not member.eof:
-                    packed, start = self._next(), b""
-                    if not packed:
+                if not piece and not member.eof:
+                    feed = min(feed * 4, _READ_BYTES)
+                    piece = packed.take(feed)
+                    if not piece:
                         self.fault = "gzip stream ends early"
                         return
-            packed = member.unused_data or self._next()
-            if len(packed) == 1:
-                packed += self._next()
-
-    def _next(self) -> bytes:
-        piece = self._file.read(_READ_BYTES)
-        self._taken += len(piece)
-        return piece
+            packed.back(len(member.unused_data))
+            # A member gives back what is not its own: of many small ones each would copy all that follow.
+            feed = _NEXT_BYTES
 
     def _careful(self, packed: bytes, given: int) -> Iterator[bytes]:
         """What a damaged member still gives beyond the bytes that it gave: the decompressor of the standard
@@ -122,3 +122,43 @@ class Unpacked:
                 return
             yield piece[given:]
             given -= min(given, len(piece))
+
+
+class _Packed:
+    """The bytes of a gzip stream, of which some can be given back. `taken` is how many are taken."""
+
+    def __init__(self, file: Readable, first: bytes) -> None:
+        self.taken = 0
+        self._file = file
+        self._held = first
+        self._at = 0
+        self._begun: int | None = 0
+
+    def ahead(self) -> bytes:
+        """The next two bytes, which stay; fewer only at the end."""
+        while len(self._held) - self._at < 2 and (more := self._file.read(_READ_BYTES)):
+            self._held, self._at = self._held[self._at :] + more, 0
+        return self._held[self._at : self._at + 2]
+
+    def take(self, size: int) -> bytes:
+        """Up to so many bytes; none only at the end."""
+        if self._at == len(self._held):
+            self._held, self._at, self._begun = self._file.read(_READ_BYTES), 0, None
+        piece = self._held[self._at : self._at + size]
+        self._at += len(piece)
+        self.taken += len(piece)
+        return piece
+
+    def back(self, count: int) -> None:
+        """Give back the last bytes of what was taken last."""
+        self._at -= count
+        self.taken -= count
+
+    def begin(self) -> None:
+        """A member begins here."""
+        self._begun = self._at
+
+    @property
+    def begun(self) -> bytes:
+        """All that is held of the member under way, from its start; nothing where its start is gone."""
+        return b"" if self._begun is None else self._held[self._begun :]
