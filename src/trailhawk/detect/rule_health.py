@@ -64,7 +64,7 @@ def _record(rule: Rule, each: Run, *, alerts: int, is_disabled: bool) -> Record:
 
 def _issues(rule: Rule, each: Run) -> list[str]:
     """What a run that went well could not do."""
-    if rule.aggregation is Aggregation.PER_RESULT and each.rows >= most_alerts(rule):
+    if rule.aggregation is Aggregation.PER_RESULT and each.rows > most_alerts(rule):
         return [f"{each.rows} rows: the last alert sums up those that have none of their own"]
     return []
 
