@@ -154,6 +154,86 @@ MENDS: dict[str, list[Record]] = {
 }
 
 
+TLS_ONLY = (
+    '{"Effect":"Deny","Principal":"*","Action":"s3:*","Condition":{"Bool":{"aws:SecureTransport":"false"}}}'
+)
+ONE = f'{{"Effect":"Allow","Principal":{{"AWS":"arn:aws:iam::{ACCOUNT}:root"}},"Action":"s3:GetObject"}}'
+OPEN = '{"Effect":"Allow","Principal":{"AWS":["*"]},"Action":"s3:GetObject"}'
+DENIED = '{"Effect":"Deny","Principal":"*","Action":"s3:DeleteBucket"}'
+IN_NETWORK = '{"Effect":"Allow","Principal":"*","Action":"s3:*","Condition":{"StringEquals":{"a":"b"}}}'
+CLOSED = dict.fromkeys(
+    ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
+)
+
+
+def policy(hour: float, *statements: str) -> Record:
+    text = f'{{"Version":"2012-10-17","Statement":[{",".join(statements)}]}}'
+    return call(hour, "s3", "PutBucketPolicy", **request(bucketName="open", bucketPolicy=text))
+
+
+def inline(hour: float, document: str) -> Record:
+    asked = request(roleName="web", policyName="all", policyDocument=document)
+    return call(hour, "iam", "PutRolePolicy", **asked)
+
+
+ENDED = call(3, "ec2", "TerminateInstances", **request(instancesSet={"items": [{"instanceId": INSTANCE}]}))
+ACL = {"bucketName": "open", "x-amz-acl": ["public-read"]}
+GUARD = {"bucketName": "open", "PublicAccessBlockConfiguration": CLOSED}
+WIDE = '{"Statement":{"Effect":"Allow","Action":["s3:*"],"Resource":"*"}}'
+NARROW = '{"Statement":{"Effect":"Allow","Action":["s3:*"],"Resource":"arn:aws:s3:::config/*"}}'
+
+FURTHER: list[tuple[str, list[Record], bool]] = [
+    ("public-bucket", [policy(1, TLS_ONLY, OPEN)], True),
+    ("public-bucket", [policy(1, DENIED, ONE)], False),
+    ("public-bucket", [policy(1, IN_NETWORK)], False),
+    ("public-bucket", [policy(1, OPEN), policy(2, ONE)], False),
+    (
+        "public-bucket",
+        [policy(1, OPEN), call(2, "s3", "PutBucketPublicAccessBlock", **request(**GUARD))],
+        False,
+    ),
+    ("public-bucket", [policy(1, OPEN), call(2, "s3", "DeleteBucket", **request(bucketName="open"))], False),
+    ("public-bucket", [call(1, "s3", "DeleteBucket", **request(bucketName="open")), policy(2, OPEN)], True),
+    ("public-bucket", [call(1, "s3", "PutBucketAcl", **request(**ACL))], True),
+    ("metadata-version-one", [call(1, "s3", "ListBuckets", session("1.0")), ENDED], False),
+    (
+        "metadata-version-one",
+        [
+            call(1, "s3", "ListBuckets", session("1.0")),
+            call(2, "ec2", "ModifyInstanceMetadataOptions", **MENDED),
+        ],
+        False,
+    ),
+    ("metadata-tokens-optional", [LAUNCH, ENDED], False),
+    ("privileged-instance-role", [ASSUMED, inline(1, WIDE)], True),
+    ("privileged-instance-role", [ASSUMED, inline(1, NARROW)], False),
+    ("privileged-instance-role", [ASSUMED, inline(1, WIDE), inline(2, NARROW)], False),
+    (
+        "trail-without-validation",
+        [
+            call(1, "cloudtrail", "CreateTrail", **request(name="main", enableLogFileValidation=False)),
+            call(
+                2,
+                "cloudtrail",
+                "DeleteTrail",
+                **request(name=f"arn:aws:cloudtrail:us-east-1:{ACCOUNT}:trail/main"),
+            ),
+        ],
+        False,
+    ),
+    (
+        "old-access-keys",
+        [
+            *FINDS["old-access-keys"][0],
+            call(
+                24 * 101, "iam", "UpdateAccessKey", EC2, **request(accessKeyId="AKIABOB", status="Inactive")
+            ),
+        ],
+        False,
+    ),
+]
+
+
 def subjects(engine: Engine, check: str) -> list[str]:
     asked = [each for each in checks() if each.id == check]
     (answer,) = posture(engine, asked, has_rows=lambda table: True, window=None, now=NOW)
@@ -173,6 +253,13 @@ def test_a_check_finds_what_it_is_for(check: str, engine_of: Callable[[Iterable[
 @pytest.mark.parametrize("check", list(MENDS))
 def test_what_was_mended_is_no_finding(check: str, engine_of: Callable[[Iterable[Record]], Engine]) -> None:
     assert subjects(engine_of(MENDS[check]), check) == []
+
+
+@pytest.mark.parametrize(("check", "records", "is_found"), FURTHER)
+def test_what_comes_of_further_settings(
+    check: str, records: list[Record], is_found: bool, engine_of: Callable[[Iterable[Record]], Engine]
+) -> None:
+    assert bool(subjects(engine_of(records), check)) is is_found
 
 
 def test_a_check_without_its_table_says_so(engine_of: Callable[[Iterable[Record]], Engine]) -> None:
