@@ -65,7 +65,7 @@ NEEDLESS = ("boto3", "http.client", "networkx", "pandas", "pyarrow.compute", "sc
 
 @pytest.mark.parametrize(
     "words",
-    [("list",), ("show", "1"), ("graph", "1", "--out", "page.html"), ("report", "1", "--out", "page.html")],
+    [("list",), ("show", "1"), ("graph", "1"), ("report", "1")],
     ids=lambda words: words[0],
 )
 def test_reading_an_incident_loads_only_what_it_needs(shell: Shell, words: tuple[str, ...]) -> None:
@@ -74,8 +74,9 @@ def test_reading_an_incident_loads_only_what_it_needs(shell: Shell, words: tuple
         "import sys; from trailhawk.cli import run; run(sys.argv[1:]);"
         f" print([name for name in {NEEDLESS} if name in sys.modules])"
     )
-    command = [sys.executable, "-c", code, "--home", str(shell.home), "incidents", *words]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=shell.home).stdout
+    out = ["--out", str(shell.home / "page.html")] if words[0] in ("graph", "report") else []
+    command = [sys.executable, "-c", code, "--home", str(shell.home), "incidents", *words, *out]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"
 
 
