@@ -395,6 +395,26 @@ def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, server: 
     assert status_of(cloud, key) == "Active"
 
 
+def test_one_target_that_cannot_be_planned_does_not_stop_the_others(
+    tmp_path: Path, server: str, cloud: Any
+) -> None:
+    """Such as a role of the thief's own account; who approves sees why it is left out."""
+    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    found = (entity(AWS_ACCESS_KEY, Id="AKIAGONEGONEGONEGONE"), entity(AWS_ACCESS_KEY, Id=key))
+    number = home.raise_("Key read", *found)
+    player = home.workspace.response.player
+    (told, _) = player.dry_run(parse_playbook(KEYS % "true", name="k"), number)
+    assert told.state is StepState.PLANNED
+    run = home.play(KEYS % "true", number)
+    assert run.state is RunState.WAITING
+    for detail in (told.detail, run.steps[0].detail):
+        assert "NoSuchEntity" in detail
+        assert key in detail
+    done = player.approve(run.id, by="ben")
+    assert "NoSuchEntity" in done.steps[0].detail
+    assert status_of(cloud, key) == "Inactive"
+
+
 def test_the_shipped_playbooks_can_be_run(tmp_path: Path, server: str, cloud: Any) -> None:
     home = aws_home(tmp_path / "home", server)
     cloud.create_role(RoleName="app", AssumeRolePolicyDocument="{}")

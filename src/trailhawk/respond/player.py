@@ -245,7 +245,8 @@ class Player:
                 return f"put on {step.alias}: {', '.join(incident.values(step.type)) or 'nothing'}"
             case Contain():
                 asks = "after approval: " if self._asks(step) else ""
-                return asks + _plans_said(self._plans(step, self._targets(step, incident)))
+                _, plans, refused = self._planned(step, incident)
+                return asks + ("\n".join([*plans, *refused]) or "nothing to act on")
 
     def _asks(self, step: Contain) -> bool:
         return step.approval or step.action not in self._containment().allowed
@@ -259,9 +260,12 @@ class Player:
             if not isinstance(step, Contain) or known.state is not StepState.PLANNED:
                 continue
             try:
-                chosen = self._targets(step, incident)
-                detail, state = _plans_said(self._plans(step, chosen)), StepState.WAITING
-                data: object = {"targets": [(each.name, each.account) for each in chosen]}
+                chosen, plans, refused = self._planned(step, incident)
+                detail, state = "\n".join([*plans, *refused]) or "nothing to act on", StepState.WAITING
+                data: object = {
+                    "targets": [(each.name, each.account) for each in chosen],
+                    "refused": refused,
+                }
             except TrailhawkError as error:
                 detail, state, data = str(error), StepState.FAILED, None
             waits = waits or state is StepState.WAITING
@@ -277,8 +281,23 @@ class Player:
             )
         return chosen
 
-    def _plans(self, step: Contain, chosen: Iterable[Target]) -> list[Plan]:
-        return [self._containment().plan(step.action, each) for each in chosen]
+    def _planned(self, step: Contain, incident: Incident) -> tuple[list[Target], list[str], list[str]]:
+        """What can be acted on, what would be done with each, and why others cannot be: a role of the
+        attacker's own account must not keep ours from being contained. The error where none can be."""
+        fit: list[Target] = []
+        plans: list[str] = []
+        refused: list[str] = []
+        chosen = self._targets(step, incident)
+        for each in chosen:
+            try:
+                plans.append(_plan_said(self._containment().plan(step.action, each)))
+            except ContainmentError as error:
+                if len(refused) + 1 == len(chosen):
+                    raise
+                refused.append(f"{each.name}: {error}")
+            else:
+                fit.append(each)
+        return fit, plans, refused
 
     # Steps
 
@@ -375,7 +394,7 @@ class Player:
             chosen = self._targets(step, incident)
             data["targets"] = [(each.name, each.account) for each in chosen]
         known = {each.target: each for each in _done_of(data)}
-        said, failed = [], False
+        said, failed = list(data.get("refused", [])), False
         deadline = time.monotonic() + self._step_seconds
 
         def keep(detail: str) -> None:
@@ -474,10 +493,6 @@ def _rows_said(rows: Sequence[Mapping[str, object]], more: bool) -> str:
     lines = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows]
     head = f"{len(rows)} rows" + (", the first of more" if more else "")
     return "\n".join([head, *lines])
-
-
-def _plans_said(plans: Iterable[Plan]) -> str:
-    return "\n".join(map(_plan_said, plans)) or "nothing to act on"
 
 
 def _plan_said(plan: Plan) -> str:
