@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -116,6 +117,25 @@ def test_what_a_column_names_and_is_no_tactic_leaves_the_rules() -> None:
     assert told("Recon") == told("") == told(None) == told(7) == ("Collection",)
     assert told("privilege escalation, Trojan, Impact,Impact") == ("PrivilegeEscalation", "Impact")
     assert told(["stealth", "Policy"]) == ("Stealth",)
+
+
+def test_entities_of_another_alert_are_taken_over() -> None:
+    taken = {"entity_mappings": (), "entity_columns": ("Entities", "Other")}
+    rule = replace(RULE, aggregation=Aggregation.SINGLE, **taken)  # type: ignore[arg-type]
+    before = as_json([Entity("IP", (("Address", "192.0.2.1"),)), Entity("AwsBucket", (("Name", "a"),))])
+    cloud = {"$id": "7", "Type": "cloud-application", "AppId": 3, "Name": "Box", "Host": {"$ref": "1"}}
+    rows = [
+        {"Entities": json.dumps(before), "Other": [cloud, {"Name": "no type"}, "text"]},
+        {"Entities": "[" * 9_000, "Other": None},
+        {"Entities": json.dumps(before[0]), "Other": {"Type": "Toaster", "Id": "t"}},
+    ]
+    (alert,) = alerts(rule, WINDOW, rows)
+    assert set(alert.entities) == {
+        Entity("IP", (("Address", "192.0.2.1"),)),
+        Entity("AwsBucket", (("Name", "a"),)),
+        Entity("CloudApplication", (("Name", "Box"),)),
+        Entity("Toaster", (("Id", "t"),)),
+    }
 
 
 def test_times_come_from_the_row() -> None:

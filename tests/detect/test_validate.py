@@ -81,6 +81,11 @@ def test_errors(change: tuple[str, str], member: str, part: str, find: Find) -> 
         ),
         (("query: |", "customDetails: {Who: Arn}\nquery: |"), "customDetails.Who", "no column 'Arn'"),
         (
+            ("query: |", "sentinelEntitiesMappings: [{columnName: Entities}]\nquery: |"),
+            "sentinelEntitiesMappings",
+            "no column 'Entities'",
+        ),
+        (
             ("query: |", "alertDetailsOverride: {alertDisplayNameFormat: 'by {{Who}}'}\nquery: |"),
             "alertDetailsOverride.alertDisplayNameFormat",
             "no column 'Who'",

@@ -99,7 +99,7 @@ def _alert(rule: Rule, window: Window, rows: Sequence[Row]) -> Alert:
         severity=severity or rule.severity,
         tactics=_tactics(first.get(rule.details.tactics_column)) or rule.tactics,
         techniques=rule.techniques,
-        entities=entities(rule.entity_mappings, rows),
+        entities=entities(rule.entity_mappings, rows, rule.entity_columns),
         custom_details=tuple((name, _values(rows, column)) for name, column in rule.custom_details),
         properties=tuple(
             (name, _text(first[column])) for name, column in rule.details.properties if column in first

@@ -28,6 +28,7 @@ _PASSED = frozenset(
         "suppressionEnabled",
         "tactics",
         "entityMappings",
+        "sentinelEntitiesMappings",
         "customDetails",
         "alertDetailsOverride",
         "eventGroupingSettings",

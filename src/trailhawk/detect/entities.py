@@ -64,13 +64,21 @@ def entity(kind: str, /, **identifiers: str) -> Entity:
     return Entity(kind, tuple(identifiers.items()))
 
 
-def entities(mappings: Sequence[EntityMapping], rows: Iterable[Mapping[str, object]]) -> tuple[Entity, ...]:
-    """The distinct entities of these rows, mapping by mapping; a mapping gets an equal share of the limit."""
+def entities(
+    mappings: Sequence[EntityMapping], rows: Iterable[Mapping[str, object]], columns: Sequence[str] = ()
+) -> tuple[Entity, ...]:
+    """The distinct entities of these rows, mapping by mapping; a mapping gets an equal share of the limit.
+
+    `columns` hold entities as SecurityAlert has them (`as_json`), in JSON or as its text; each is a mapping.
+    """
     rows = list(rows)
-    share = MAX_ENTITIES // max(1, len(mappings))
+    share = MAX_ENTITIES // max(1, len(mappings) + len(columns))
     found: dict[Entity, None] = {}
     for mapping in mappings:
         own = dict.fromkeys(e for row in rows for e in _of_row(mapping, row))
+        found |= dict.fromkeys(list(own)[:share])
+    for column in columns:
+        own = dict.fromkeys(e for row in rows for e in _told(row.get(column)))
         found |= dict.fromkeys(list(own)[:share])
     return distinct(found)
 
@@ -149,6 +157,34 @@ def _texts(value: object) -> list[str]:
     if isinstance(value, dict):
         return [json.dumps(value, separators=(",", ":"))]
     return [str(value)]
+
+
+_NAMES_OF_SENTINEL = """
+Account AzureResource CloudApplication DNS File FileHash Host IP IoTDevice Mailbox MailCluster MailMessage
+Malware Process RegistryKey RegistryValue SecurityGroup SubmissionMail URL
+"""
+_TYPES = {name.lower(): name for name in (*_IDENTITIES, *_NAMES_OF_SENTINEL.split())}
+"""What mappings call types, by how SecurityAlert writes them (`cloud-application`) without dashes."""
+
+
+def _told(value: object) -> Iterable[Entity]:
+    """The entities of a column like SecurityAlert's Entities; what is none there is passed over."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return
+    for item in value if isinstance(value, list) else [value]:
+        kind = item.get("Type") if isinstance(item, dict) else None
+        if not isinstance(item, dict) or not isinstance(kind, str):
+            continue
+        identifiers = tuple(
+            (name, text)
+            for name, text in item.items()
+            if isinstance(text, str) and text and name != "Type" and not name.startswith("$")
+        )
+        if identifiers:
+            yield Entity(_TYPES.get(kind.replace("-", "").lower(), kind), identifiers)
 
 
 def as_json(found: Iterable[Entity]) -> list[dict[str, str]]:

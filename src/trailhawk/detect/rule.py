@@ -157,6 +157,8 @@ class Rule:
     techniques: tuple[str, ...] = ()
     data_types: tuple[str, ...] = ()
     entity_mappings: tuple[EntityMapping, ...] = ()
+    entity_columns: tuple[str, ...] = ()
+    """Columns that hold entities in the form of SecurityAlert's Entities."""
     custom_details: tuple[tuple[str, str], ...] = ()
     """Name of the detail, and the column that holds it."""
     details: AlertDetails = AlertDetails()

@@ -74,6 +74,10 @@ class _Mapping(msgspec.Struct, rename="camel", frozen=True):
     field_mappings: list[_Fields] | None = None
 
 
+class _EntityColumn(msgspec.Struct, rename="camel", frozen=True):
+    column_name: str
+
+
 class _Connector(msgspec.Struct, rename="camel", frozen=True):
     connector_id: str = ""
     data_types: list[str] | None = None
@@ -142,6 +146,7 @@ class _File(msgspec.Struct, rename="camel", frozen=True):
     relevant_techniques: list[str] | None = None
     required_data_connectors: list[_Connector] | None = None
     entity_mappings: list[_Mapping] | None = None
+    sentinel_entities_mappings: list[_EntityColumn] | None = None
     custom_details: dict[str, str] | None = None
     alert_details_override: _Details | None = None
     event_grouping_settings: _EventGrouping | None = None
@@ -332,6 +337,7 @@ def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
         techniques=tuple(dict.fromkeys(file.relevant_techniques or ())),
         data_types=tuple(t for c in file.required_data_connectors or () for t in c.data_types or ()),
         entity_mappings=_entity_mappings(file.entity_mappings or ()),
+        entity_columns=tuple(each.column_name for each in file.sentinel_entities_mappings or ()),
         custom_details=tuple((file.custom_details or {}).items()),
         details=_details(file.alert_details_override),
         aggregation=_aggregation(file.event_grouping_settings),

@@ -143,6 +143,8 @@ def _wanted(rule: Rule) -> Iterator[tuple[str, str]]:
     for mapping in rule.entity_mappings:
         for field in mapping.fields:
             yield f"entityMappings.{mapping.type}.{field.identifier}", field.column
+    for column in rule.entity_columns:
+        yield "sentinelEntitiesMappings", column
     for name, column in rule.custom_details:
         yield f"customDetails.{name}", column
     for member, template in _templates(rule):
