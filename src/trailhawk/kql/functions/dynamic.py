@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from sqlglot import exp
 from trailhawk.errors import BindingError, UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
+from trailhawk.kql.functions.python import Flag, Json, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
@@ -169,10 +169,37 @@ def bag_has_key(bag: Dynamic, key: String) -> Bool:
     >>> bag_has_key(dynamic({"a": {"b": 1}}), "$.a.b")
     True
     """
-    path = sql.string_value(key) or ""
-    if path.startswith("$."):
+    path = sql.string_value(key)
+    if path is not None and path.startswith("$."):
         return sql.coalesce(sql.call("json_exists", bag, json_pointer(path)), exp.false())
-    return sql.coalesce(sql.call("list_contains", sql.call("json_keys", bag), key), exp.false())
+    at_top = sql.coalesce(sql.call("list_contains", sql.call("json_keys", bag), key), exp.false())
+    if path is not None:
+        return at_top
+    below = bag_has_path.overloads[0].build(bag.copy(), key.copy())
+    return sql.case((sql.call("starts_with", key.copy(), "$."), below), otherwise=at_top)
+
+
+def _steps(path: str) -> list[str]:
+    """The names along a JSON path; UnsupportedError where that is none."""
+    return [step.replace("~1", "/").replace("~0", "~") for step in json_pointer(path).split("/")[1:]]
+
+
+def _names(path: str) -> list[str]:
+    """The names along a path of a column; what is no JSON path is a name itself."""
+    try:
+        return _steps(path) or [path]
+    except UnsupportedError:
+        return [path]
+
+
+@python("bag_has_path", internal=True)
+def bag_has_path(bag: Json, path: Text) -> Flag:
+    """Whether the bag has what the path names."""
+    for name in _names(path):
+        if not isinstance(bag, dict) or name not in bag:
+            return False
+        bag = bag[name]
+    return True
 
 
 @scalar(aliases=("arraylength",))
@@ -388,13 +415,32 @@ def bag_set_key(bag: Dynamic, key: String, value: AnyArg) -> Dynamic:
     >>> bag_set_key(dynamic({"a": {"b": 1}}), "$.a.c", 2).a.c
     2
     """
-    path = sql.string_value(key) or ""
-    if path.startswith("$"):
-        steps = [step.replace("~1", "/").replace("~0", "~") for step in json_pointer(path).split("/")[1:]]
+    path = sql.string_value(key)
+    if path is not None and path.startswith("$"):
+        steps = _steps(path)
         if len(steps) > _MAX_STEPS:
             raise UnsupportedError(f"bag_set_key() with a path of more than {_MAX_STEPS} steps")
         return _set_at(bag, steps, json_value(value))
-    return bag_merge(sql.call("json_object", key, json_value(value)), bag)
+    at_top = bag_merge(sql.call("json_object", key, json_value(value)), bag)
+    if path is not None:
+        return at_top
+    below = bag_with.overloads[0].build(bag.copy(), key.copy(), json_value(value))
+    return sql.case((sql.call("starts_with", key.copy(), "$"), below), otherwise=at_top)
+
+
+@python("bag_with", internal=True)
+def bag_with(bag: Json, path: Text, value: Json) -> Json | None:
+    """The bag with a value at a path; what is on the way and no bag becomes one."""
+    if not isinstance(bag, dict):
+        return None
+    whole = here = dict(bag)
+    *way, last = _names(path)
+    for name in way:
+        found = here.get(name)
+        here[name] = dict(found) if isinstance(found, dict) else {}
+        here = here[name]
+    here[last] = value
+    return whole
 
 
 @scalar()
@@ -403,11 +449,11 @@ def bag_remove_keys(bag: Dynamic, keys: DynamicArg) -> Dynamic:
 
     >>> bag_remove_keys(dynamic({"a": 1, "b": null, "c": 2}), dynamic(["a", "d"]))
     {"b":null,"c":2}
-    >>> bag_remove_keys(dynamic({"a": {"x": 1, "y": 2}}), dynamic(["$.a.x"]))
+    >>> bag_remove_keys(dynamic({"a": {"x": 1, "y": 2}}), dynamic(["$.a.x", "$.a.y.z", "$.b.c"]))
     {"a":{"y":2}}
     """
-    if isinstance(keys.value, list) and any(str(key).startswith("$.") for key in keys.value):
-        return sql.call("json_merge_patch", bag, json.dumps(_removal(keys.value)))
+    if not isinstance(keys.value, list) or any(str(key).startswith("$.") for key in keys.value):
+        return bag_without.overloads[0].build(bag, keys.sql)
 
     def stays(entry: exp.Expr) -> exp.Expr:
         return sql.negate(
@@ -420,17 +466,24 @@ def bag_remove_keys(bag: Dynamic, keys: DynamicArg) -> Dynamic:
     )
 
 
-def _removal(keys: list[object]) -> dict[str, object]:
-    """A merge patch that takes these names and paths away."""
-    patch: dict[str, object] = {}
-    for key in keys:
-        *path, last = str(key)[2:].split(".") if str(key).startswith("$.") else [str(key)]
-        inner = patch
-        for name in path:
-            below = inner.setdefault(name, {})
-            inner = below if isinstance(below, dict) else {}
-        inner[last] = None
-    return patch
+@python("bag_without", internal=True)
+def bag_without(bag: Json, keys: Json) -> Json | None:
+    """The bag without the names, and without what the paths among them name."""
+    if not isinstance(bag, dict):
+        return None
+    found: object = bag
+    for key in keys if isinstance(keys, list) else []:
+        found = _without(found, _names(str(key)) if str(key).startswith("$.") else [str(key)])
+    return found
+
+
+def _without(bag: object, names: list[str]) -> object:
+    name, *below = names
+    if not isinstance(bag, dict) or name not in bag:
+        return bag
+    if below:
+        return {**bag, name: _without(bag[name], below)}
+    return {other: value for other, value in bag.items() if other != name}
 
 
 @scalar()

@@ -1,0 +1,122 @@
+"""What is folded as a constant is what the engine gives for the same values in columns."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pytest
+
+from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.errors import TrailhawkError
+from trailhawk.kql import syntax
+from trailhawk.kql.functions.reference import examples
+from trailhawk.kql.parser import parse
+from trailhawk.kql.records import field_names
+from trailhawk.kql.schema import Table
+
+NOW = datetime(2024, 5, 17, 12, tzinfo=UTC)
+EVERY = int(os.environ.get("TRAILHAWK_EVERY_EXAMPLE", "4"))
+"""Of so many examples one is compared; 1 for all of them."""
+
+
+class NoTables:
+    def table(self, name: str) -> Table | None:
+        return None
+
+    def table_names(self) -> tuple[str, ...]:
+        return ()
+
+    def snapshot(self, name: str) -> None:
+        raise KeyError(name)
+
+
+def literals(node: object) -> Iterator[syntax.Literal]:
+    """The literals of a tree that have a value."""
+    if isinstance(node, syntax.Literal):
+        if node.type is not None and node.value is not None:
+            yield node
+    elif isinstance(node, tuple):
+        for item in node:
+            yield from literals(item)
+    elif isinstance(node, syntax.Node):
+        for name in field_names(node):
+            yield from literals(getattr(node, name))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A documented example, and itself over columns (with types and values) in place of its literals."""
+
+    constant: str
+    column: str
+    types: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+def pairs() -> list[Pair]:
+    found = []
+    texts = [example.text for _, given in examples() for example in given]
+    for number, text in enumerate(texts):
+        start = len("print ")
+        places = sorted(literals(parse(f"print {text}")), key=lambda literal: -literal.span.start)
+        types, values, over = [], [], text
+        for place, literal in enumerate(places):
+            assert literal.type is not None
+            first, end = literal.span.start - start, literal.span.end - start
+            types.append(f"c{number}_{place}: {literal.type.value}")
+            values.append(text[first:end])
+            over = f"{over[:first]}c{number}_{place}{over[end:]}"
+        if types:
+            found.append(Pair(text, over, tuple(types), tuple(values)))
+    return found
+
+
+def over_columns(chosen: Sequence[Pair]) -> str:
+    types = ", ".join(type_ for pair in chosen for type_ in pair.types)
+    values = ", ".join(value for pair in chosen for value in pair.values)
+    shown = ", ".join(f"x{place} = {pair.column}" for place, pair in enumerate(chosen))
+    return f"datatable({types})[{values}] | project {shown}"
+
+
+def test_a_column_gives_what_a_constant_gives() -> None:
+    engine = DuckDBEngine(NoTables())  # type: ignore[arg-type]  # has no table to read
+    given = pairs()[::EVERY]
+    waiting = [given[start : start + 24] for start in range(0, len(given), 24)]
+    compared = 0
+    while waiting:
+        some = waiting.pop()
+        try:
+            columns = ", ".join(f"x{place} = {pair.constant}" for place, pair in enumerate(some))
+            (expected,) = engine.query(f"print {columns}", now=NOW).tuples()
+            (shown,) = engine.query(over_columns(some), now=NOW).tuples()
+        except TrailhawkError:  # One of them needs a constant, or a library that is not there.
+            half = len(some) // 2
+            waiting += [some[:half], some[half:]] if half else []
+            continue
+        for pair, one, other in zip(some, expected, shown, strict=True):
+            assert str(other) == str(one), pair.column
+        compared += len(some)
+    assert compared > 300 // EVERY
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ('bag_remove_keys(bag, dynamic(["$.a.b", "$.n.x", "$.z.z"]))', {"a": {"c": 2}, "n": 1}),
+        ('bag_remove_keys(bag, pack_array(strcat("$.a", ".c"), key))', {"a": {"b": 1}}),
+        ("bag_set_key(bag, path, 3)", {"a": {"b": 3, "c": 2}, "n": 1}),
+        ("bag_set_key(bag, key, 3)", {"n": 3, "a": {"b": 1, "c": 2}}),
+        (
+            "bag_pack('has', bag_has_key(bag, path), 'no', bag_has_key(bag, strcat(path, '.d')))",
+            {"has": True, "no": False},
+        ),
+    ],
+)
+def test_paths_in_columns(call: str, expected: dict[str, object]) -> None:
+    engine = DuckDBEngine(NoTables())  # type: ignore[arg-type]  # has no table to read
+    bag = 'dynamic({"a": {"b": 1, "c": 2}, "n": 1})'
+    table = f'datatable(bag: dynamic, key: string, path: string)[{bag}, "n", "$.a.b"]'
+    assert engine.query(f"{table} | project {call}", now=NOW).tuples() == [(expected,)]
