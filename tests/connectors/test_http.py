@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from trailhawk.connectors import patience
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import ConnectorError, Intake
 from trailhawk.connectors.http import HttpConnector, HttpSettings
@@ -424,6 +425,22 @@ def test_sent_twice_with_a_key(tmp_path: Path) -> None:
     assert count(workspace, "Linux_CL") == 3
 
 
+def test_what_another_process_was_done_with_is_not_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = home(tmp_path / "home")
+    web = connector(workspace)
+    spool = Spool(next((tmp_path / "home").rglob("spool")))
+    spool.put("Linux_CL", "0" * 32, [b'{"at":"2026-03-01T09:30:00Z","message":"m","host":"h"}\n'])
+    listed = spool.waiting()
+    spool.done(listed[0])
+    answers = iter([listed])
+    monkeypatch.setattr(Spool, "waiting", lambda _: next(answers, []))
+    web.run(threading.Event(), once=True)
+    assert count(workspace, "Quarantine") == 0
+    assert count(workspace, "IngestLedger") == 0
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = home(tmp_path / "home")
 
@@ -439,6 +456,28 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
         assert client.post("/ingest/AWSCloudTrail", json=call(1)).status_code == 200
     connector(workspace).run(threading.Event(), once=True)
     assert count(workspace, "AWSCloudTrail") == 1
+
+
+def test_who_sends_no_request_does_not_stay_connected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.4)
+    refused = b"POST /ingest/x HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n"
+    with listening(home(tmp_path / "home")) as client:
+        for begin in (b"", b"POST /ingest/Linux_CL HT", refused):
+            with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=10) as slow:
+                slow.sendall(begin)
+                answer = b""
+                with suppress(BrokenPipeError, ConnectionResetError):
+                    for _ in range(40):  # a byte now and then keeps nothing alive
+                        time.sleep(0.05)
+                        slow.sendall(b"x" if begin else b"")
+                    while piece := slow.recv(4096):
+                        answer += piece
+                assert answer == b"" or begin == refused
+        body = (b'{"at":"2026-03-01T09:30:00Z","message":"m","host":"h"}\n' for _ in range(12))
+        slowly = (time.sleep(0.1) or line for line in body)  # type: ignore[func-returns-value]
+        assert client.post("/ingest/Linux_CL", content=slowly).json()["accepted"] == 12
 
 
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
@@ -216,8 +216,7 @@ class HttpConnector:
             fresh = [item for item in self._spool.waiting() if item.identity not in self._in_flight]
             for item in fresh:
                 took = True
-                self._in_flight[item.identity] = item
-                taker.take(self._log_object(item), partial(self._done, item))
+                self._begin(taker, item)
                 if stop.is_set():
                     break
             self._board.flight(len(self._in_flight))
@@ -232,21 +231,31 @@ class HttpConnector:
             self._board.flight(len(self._in_flight))
         return took
 
-    def _log_object(self, item: Spooled) -> LogObject:
+    def _begin(self, taker: Taker, item: Spooled) -> None:
+        """Bring a body to the ingest, unless another process of this home was done with it meanwhile."""
+        try:
+            file = item.path.open("rb")
+        except FileNotFoundError:
+            return
+        with file:
+            self._in_flight[item.identity] = item
+            taker.take(self._log_object(item, file), partial(self._done, item))
+
+    def _log_object(self, item: Spooled, file: BinaryIO) -> LogObject:
         return LogObject(
             location=f"http:{item.table}/{item.id}",
-            open=lambda: item.path.open("rb"),
+            open=lambda: file,
             size=item.size,
-            source=self._source(item),
+            source=self._source(item, file),
             identity=item.identity,
         )
 
-    def _source(self, item: Spooled) -> str:
+    def _source(self, item: Spooled, file: BinaryIO) -> str:
         """The source of the table; of several the first that knows the beginning as its own."""
         sources = self._sources.get(item.table, [])
         if len(sources) > 1:
-            with item.path.open("rb") as file:
-                head = file.read(64 << 10)
+            head = file.read(64 << 10)
+            file.seek(0)
             sources = [source for source in sources if source.recognises(item.path.name, head)] or sources
         return sources[0].name if sources else ""
 
@@ -389,6 +398,8 @@ class _Server:
     def __init__(self, settings: HttpSettings, app: Callable[..., Awaitable[None]]) -> None:
         import uvicorn
 
+        from trailhawk.connectors.patience import Patience
+
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -401,6 +412,7 @@ class _Server:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
+            http=Patience,
             log_config=None,
             access_log=False,
             lifespan="off",
