@@ -19,7 +19,7 @@ from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.schedule import LEARNING, WindowState
-from trailhawk.detect.scheduler import PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
+from trailhawk.detect.scheduler import COSTLY_FAILURES, PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Engine, Result, TimeRange
@@ -303,6 +303,24 @@ def test_a_passing_failure_is_tried_again_later_and_later_and_loses_no_window(wo
     assert world.states.of([rule])[rule.id].enabled
     due = (world.now - timedelta(minutes=5) - START) // HOUR
     assert [run.window.at for run in found.runs] == [START + n * HOUR for n in range(-1, due + 1)]
+
+
+def test_a_rule_that_always_stops_at_a_limit_is_disabled(world: World) -> None:
+    rule, scheduler = scheduled(), world.scheduler()
+    engine = Failing(world, 1_000, LimitError("the query ran longer than 600 s"))
+    while not (found := world.round(scheduler, rule, engine=engine)).disabled:  # type: ignore[arg-type]
+        world.now += 10 * MINUTE
+        assert world.now < START + 48 * HOUR
+    assert found.disabled == (rule,)
+    assert engine.times == 1_000 - COSTLY_FAILURES
+    state = world.states.of([rule])[rule.id]
+    assert not state.enabled
+    assert state.reason == "stopped 24 times in a row: limit: the query ran longer than 600 s"
+    world.states.set(rule, enabled=True, reason="", now=world.now, by="ann")
+    engine.times = 1
+    assert world.round(scheduler, rule, engine=engine).disabled == ()  # type: ignore[arg-type]
+    world.now += HOUR
+    assert world.round(scheduler, rule, engine=engine).runs  # type: ignore[arg-type]
 
 
 def test_a_rule_without_history_enough_is_learning(world: World) -> None:

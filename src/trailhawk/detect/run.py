@@ -12,7 +12,7 @@ from trailhawk.detect.alert import Alert, alerts
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.engine.result import Engine, Result, TimeRange
-from trailhawk.errors import NotAllowedError, QueryError, StateError, TrailhawkError
+from trailhawk.errors import LimitError, NotAllowedError, QueryError, StateError, TrailhawkError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Run:
     seen: int = 0
     is_permanent: bool = False
     """Of what failed or was skipped: whether every other window of the rule must end in the same way."""
+    is_costly: bool = False
+    """Of what failed: whether it was stopped at a limit of time, memory or size."""
     taken: tuple[Taken, ...] = ()
     """What exceptions took of the result; `rows` are those that they left."""
     began: datetime | None = None
@@ -80,7 +82,8 @@ def run(
             return Run(window, WindowState.SKIPPED, reason_of(missing), seen=seen, is_permanent=True)
         permanent = error.kind in ("syntax", "binding", "unsupported")
         reason = error.render(rule.query).split("\n", 1)[0]
-        return Run(window, WindowState.FAILED, reason, seen=seen, is_permanent=permanent)
+        costly = error.kind == LimitError.kind
+        return Run(window, WindowState.FAILED, reason, seen=seen, is_permanent=permanent, is_costly=costly)
     except StateError:
         raise  # without the state database no window can be recorded
     except Exception as error:

@@ -45,6 +45,9 @@ FIRST_RETRY, LONGEST_RETRY = timedelta(minutes=1), timedelta(hours=1)
 PERMANENT_FAILURES: Final = 3
 """After so many windows in a row that failed for the same permanent reason a rule is disabled."""
 
+COSTLY_FAILURES: Final = 24
+"""So often is a window tried that stops at a limit, over most of a day, before its rule is too costly."""
+
 Quiet = Callable[[Rule, datetime, datetime], IsQuiet]
 """For a rule and a stretch of history: at which T its query cannot have a result."""
 
@@ -259,8 +262,8 @@ class Scheduler:
                     break
                 each = self._run(rule, window, engine, tables, is_quiet)
                 if _is_passing(each):
-                    self._postpone(rule, each)
-                    done = replace(done, postponed=(each,))
+                    is_too_costly = self._postpone(rule, each)
+                    done = replace(done, postponed=(each,), disabled=(rule,) if is_too_costly else ())
                     break
                 done = self._settle(rule, each, done, sink)
                 if done.disabled:
@@ -342,8 +345,7 @@ class Scheduler:
         return replace(each, began=began, seconds=perf_counter() - started)
 
     def _is_suppressed(self, rule: Rule, window: Window, suppression: timedelta) -> bool:
-        raised = {alert.at for alert in self._store.alerts(rule_id=rule.id)}
-        return any(at < window.at < at + suppression for at in raised)
+        return self._store.has_alert(rule.id, after=window.at - suppression, before=window.at)
 
     def _mark_running(self, window: Window) -> None:
         with self._store.engine.begin() as connection:
@@ -383,21 +385,29 @@ class Scheduler:
         _change(connection, rule, failures=failures, reason=each.reason, retry_at=None)
         return int(failures)
 
-    def _postpone(self, rule: Rule, each: Run) -> None:
-        """Try again later what failed for a passing reason: it never disables a rule, its windows wait."""
+    def _postpone(self, rule: Rule, each: Run) -> bool:
+        """Try again later what failed for a passing reason: its windows wait. Whether the rule is disabled,
+        as what stops at the same limit each time is, lest nobody see that it finds nothing any more."""
         with self._store.engine.begin() as connection:
-            failures = connection.scalar(
-                sa.select(_schedules.c.failures).where(_schedules.c.rule_id == rule.id)
+            row = connection.execute(
+                sa.select(_schedules.c.failures, _schedules.c.reason).where(_schedules.c.rule_id == rule.id)
+            ).one()
+            is_too_costly = (
+                each.is_costly and row.failures + 1 >= COSTLY_FAILURES and row.reason == each.reason
             )
-            wait = min(FIRST_RETRY * 2 ** min(failures or 0, 10), LONGEST_RETRY)
+            wait = min(FIRST_RETRY * 2 ** min(row.failures, 10), LONGEST_RETRY)
             _change(
                 connection,
                 rule,
-                failures=(failures or 0) + 1,
+                failures=0 if is_too_costly else row.failures + 1,
                 reason=each.reason,
-                retry_at=self._clock() + wait,
+                retry_at=None if is_too_costly else self._clock() + wait,
             )
             self._store.record(connection, [replace(each, state=WindowState.DUE)], ())
+        if is_too_costly:
+            reason = f"stopped {COSTLY_FAILURES} times in a row: {each.reason}"
+            self._states.set(rule, enabled=False, reason=reason, now=self._clock(), by=BY)
+        return is_too_costly
 
 
 _UNFINISHED: Final = (WindowState.DUE.value, WindowState.RUNNING.value)

@@ -256,6 +256,14 @@ class AlertStore:
         with self.reading() as connection:
             return tuple(map(_alert, connection.scalars(query)))
 
+    def has_alert(self, rule_id: str, *, after: datetime, before: datetime) -> bool:
+        """Whether a rule has raised an alert at a T between these, both left out."""
+        query = sa.select(_alerts.c.id).where(
+            _alerts.c.rule_id == rule_id, _alerts.c.at > after, _alerts.c.at < before
+        )
+        with self.reading() as connection:
+            return connection.execute(query.limit(1)).first() is not None
+
     def alerts_named(self, ids: Sequence[str]) -> tuple[Alert, ...]:
         """The alerts with these ids, in order of the run that raised them."""
         with self.reading() as connection:
