@@ -85,6 +85,8 @@ def test_a_role_of_another_account_is_told_twice_and_is_one(
     (found,) = lineage(engine, [SECOND], start=START, end=NOW, now=NOW).issues
     assert found.caller_key == FIRST
     assert chained(engine, raised, key(FIRST), SECOND)
+    rows = engine.query(f'CredentialLineage("{SECOND}")', now=NOW).rows()
+    assert [(row["Step"], row["From"]) for row in rows] == [(0, FIRST)]
 
 
 def test_the_caller_of_another_account_is_known_by_its_id(engine_of: EngineOf, raised: Raised) -> None:
