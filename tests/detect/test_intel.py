@@ -157,6 +157,20 @@ def test_a_word_that_is_nothing_is_refused(word: str, message: str) -> None:
         recognised(word)
 
 
+@pytest.mark.parametrize(
+    ("value", "spelt"),
+    [
+        ("2001:DB8:0::1", "2001:db8::1"),
+        ("203.0.113.5/32", "203.0.113.5"),
+        ("203.0.113.5/24", "203.0.113.0/24"),
+        ("Evil.Example.", "evil.example"),
+    ],
+)
+def test_an_end_of_a_connection_is_spelt_as_an_address(value: str, spelt: str) -> None:
+    key = "network-traffic:dst_ref.value"
+    assert observable(key, value) == Observable(key, spelt)
+
+
 def test_stix_values_are_spelt_alike() -> None:
     assert observable("ipv4-addr:value", "203.0.113.5/32").value == "203.0.113.5"
     assert observable("file:hashes.sha256", "AB").key == "file:hashes.'SHA-256'"

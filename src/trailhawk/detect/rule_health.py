@@ -26,7 +26,7 @@ def of_round(done: Round, rules: Iterable[Rule]) -> list[Record]:
     by_id = {rule.id: rule for rule in rules}
     raised = Counter((alert.rule_id, alert.at) for alert in done.alerts)
     disabled = {rule.id for rule in done.disabled}
-    last = {each.window.rule_id: each for each in done.runs}
+    last = {each.window.rule_id: each for each in (*done.runs, *done.postponed)}
     return [
         _record(
             by_id[each.window.rule_id],

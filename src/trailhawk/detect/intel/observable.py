@@ -53,6 +53,8 @@ def observable(key: str, value: str) -> Observable:
         raise ValueError("an empty value")
     if key in (IPV4, IPV6):
         return _address(value)
+    if key.endswith("_ref.value"):
+        return Observable(key, _spelled(value))
     if key in (DOMAIN, EMAIL):
         return Observable(key, value.lower().rstrip("."))
     if found := _HASH_KEY.fullmatch(key):
@@ -93,6 +95,14 @@ def _is_domain(name: str) -> bool:
         except UnicodeError:
             return False
     return len(name) <= 253 and _DOMAIN.fullmatch(name.lower()) is not None
+
+
+def _spelled(value: str) -> str:
+    """What a part of a connection refers to: an address as rules compare it, a name in lower case."""
+    try:
+        return _address(value).value
+    except ipaddress.AddressValueError:
+        return value.lower().rstrip(".")
 
 
 def _address(value: str) -> Observable:
