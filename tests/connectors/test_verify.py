@@ -19,16 +19,19 @@ from urllib.request import Request, urlopen
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from trailhawk.connectors.again import retry
 from trailhawk.connectors.digest import GivenKeys, ListedKeys, Name, read_digest
-from trailhawk.connectors.ingest import ingest
+from trailhawk.connectors.fetch import Fetched, log_object, refused_object
+from trailhawk.connectors.ingest import Ingestor, ingest
 from trailhawk.connectors.ledger import LEDGER
+from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.trail_store import Aws, FolderStore, bucket_of
 from trailhawk.connectors.verify import Ledger, Report, What, verify
 from trailhawk.errors import SourceError, UsageError
 from trailhawk.lake import Lake
 from trailhawk.simulate.digest import Digest, DigestChain, LogFile, Signer
-from trailhawk.sources import TABLES
+from trailhawk.sources import SOURCES, TABLES
 
 START = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
 HOURS = 6
@@ -112,6 +115,10 @@ def taken(folder: Path, lake_folder: Path) -> Ledger:
     """What the ledger holds after the folder was ingested."""
     lake = Lake(lake_folder, [*TABLES, LEDGER, QUARANTINE])
     ingest(lake, [folder], clock=lambda: NOW)
+    return ledger_of(lake)
+
+
+def ledger_of(lake: Lake) -> Ledger:
     import pyarrow.parquet as pq
 
     files = lake.snapshot(LEDGER.name).files()
@@ -580,6 +587,7 @@ def test_the_ledger_knows_objects_of_buckets_and_their_parts(whole: Trail) -> No
     def row(number: int, state: str, *, quarantined: int = 0) -> dict[str, object]:
         key = whole.logs[number].relative_to(whole.folder).as_posix()
         return {
+            "Object": f"s3:{BUCKET}/{key}@etag",
             "Bucket": BUCKET,
             "Key": key,
             "Location": f"s3://{BUCKET}/{key}",
@@ -596,3 +604,36 @@ def test_the_ledger_knows_objects_of_buckets_and_their_parts(whole: Trail) -> No
     details = {log.place.rpartition("/")[2]: log.detail for log in report.logs}
     assert details[whole.logs[3].name] == "2 of its records are in quarantine"
     assert details[whole.logs[1].name] == ""
+
+
+def test_a_log_that_lies_whole_in_quarantine_is_not_in_the_lake(whole: Trail, tmp_path: Path) -> None:
+    lake = Lake(tmp_path / "lake", [*TABLES, LEDGER, QUARANTINE])
+    ingestor = Ingestor(lake, clock=lambda: NOW)
+    keys = [path.relative_to(whole.folder).as_posix() for path in whole.logs]
+    for number, (path, key) in enumerate(zip(whole.logs, keys, strict=True)):
+        notice = Notice(BUCKET, key, etag=f"{number}", size=1)
+        if number == 4:
+            ingestor.take(refused_object(notice, "AccessDenied: no kms:Decrypt"))
+        else:
+            ingestor.take(log_object(Fetched(notice, path.open("rb"))))
+    ingestor.flush()
+    report = check(whole, ledger_of(lake))
+    assert told(report) == [(What.LOG_NOT_TAKEN, whole.logs[4].name)]
+    assert "in quarantine" in report.findings[0].detail
+    found = log_object(Fetched(Notice(BUCKET, keys[4], etag="4"), whole.logs[4].open("rb")))
+    (retried,) = retry(lake, clock=lambda: NOW, sources=SOURCES, find=lambda _: found)
+    assert retried.state == "stored"
+    assert check(whole, ledger_of(lake)).ok
+
+
+def test_other_bytes_were_taken_than_lie_there_and_are_proven(whole: Trail, tmp_path: Path) -> None:
+    path = whole.logs[2]
+    good = path.read_bytes()
+    path.write_bytes(gzip.compress(b'{"Records":[]}', mtime=0))
+    ledger = taken(whole.folder, tmp_path / "lake")
+    path.write_bytes(good)  # put back, as if nothing had been
+    report = check(whole, ledger)
+    assert told(report) == [(What.LOG_NOT_TAKEN, path.name)]
+    assert "the lake took other bytes" in report.findings[0].detail
+    path.write_bytes(gzip.decompress(good))  # a copy that was unpacked says nothing of that
+    assert check(whole, taken(whole.folder, tmp_path / "lake")).ok

@@ -7,7 +7,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
@@ -160,46 +160,66 @@ class LogStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the ledger says of an object: finished or not, the hash of its bytes as delivered, parts lost."""
+    """What the ledger says of an object: the states of its rows, the hash of its bytes as delivered, parts
+    lost."""
 
-    finished: bool
+    states: frozenset[str]
     sha256: str
     quarantined: int
 
+    @property
+    def finished(self) -> bool:
+        """Whether all of it was read. What went into quarantine whole was not, until it came out."""
+        return "stored" in self.states or self.states >= {"quarantined", "retried"}
+
+    @property
+    def set_aside(self) -> bool:
+        return "quarantined" in self.states and not self.finished
+
 
 class Ledger:
-    """The objects of IngestLedger by bucket and key, by the hash of their bytes and by file name."""
+    """The objects of IngestLedger by bucket and key, by the hash of their bytes and by file name. `rows` have
+    COLUMNS."""
 
-    COLUMNS: Final = ("Bucket", "Key", "Location", "Sha256", "State", "Quarantined")
+    COLUMNS: Final = ("Object", "Bucket", "Key", "Location", "Sha256", "State", "Quarantined")
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        self._by_place: dict[tuple[str, str], Taken] = {}
-        self._by_sha256: dict[str, Taken] = {}
-        self._by_name: dict[str, Taken] = {}
+        objects: dict[str, Taken] = {}
+        places: dict[str, tuple[str, str]] = {}
         for row in rows:
-            taken = Taken(row["State"] in ("stored", "quarantined"), row["Sha256"], row["Quarantined"])
-            self._put(self._by_sha256, row["Sha256"], taken)
-            if row["Key"]:
-                self._put(self._by_place, (row["Bucket"], row["Key"]), taken)
+            states = frozenset((row["State"],))
+            if states == {"retried"}:  # the hash is that of the piece that left the quarantine
+                self._put(objects, row["Object"], Taken(states, "", row["Quarantined"]))
             else:
-                self._put(self._by_name, row["Location"].rpartition("/")[2], taken)
+                self._put(objects, row["Object"], Taken(states, row["Sha256"], row["Quarantined"]))
+                places[row["Object"]] = (row["Bucket"], row["Key"] or row["Location"].rpartition("/")[2])
+        self._by_place: dict[tuple[str, str], Taken] = {}
+        """Bucket and key; no bucket and the file's name."""
+        self._by_sha256: dict[str, Taken] = {}
+        for name, place in places.items():
+            self._put(self._by_sha256, objects[name].sha256, objects[name])
+            self._put(self._by_place, place, objects[name])
 
     @staticmethod
     def _put(index: dict[_K, Taken], key: _K, taken: Taken) -> None:
         known = index.get(key)
-        quarantined = taken.quarantined + (known.quarantined if known else 0)
-        # The last part of a large object says that all of it is there.
-        index[key] = replace(
-            taken, finished=taken.finished or bool(known and known.finished), quarantined=quarantined
-        )
+        if known is not None:
+            taken = Taken(
+                taken.states | known.states,
+                taken.sha256 or known.sha256,
+                taken.quarantined + known.quarantined,
+            )
+        index[key] = taken
 
     def find(self, log: NamedLog, sha256: str) -> Taken | None:
-        """By its place, else by its bytes, else (for a file that is gone) by its name, which is unique."""
-        return (
-            self._by_place.get((log.bucket, log.key))
-            or (self._by_sha256.get(sha256) if sha256 else None)
-            or self._by_name.get(log.key.rpartition("/")[2])
-        )
+        """By its bytes, by its place, or by its name, which is unique; one that was finished goes first."""
+        found = [
+            self._by_sha256.get(sha256) if sha256 else None,
+            self._by_place.get((log.bucket, log.key)),
+            self._by_place.get(("", log.key.rpartition("/")[2])),
+        ]
+        known = [taken for taken in found if taken is not None]
+        return next((taken for taken in known if taken.finished), known[0] if known else None)
 
 
 # --- checking -----------------------------------------------------------------------------------------------
@@ -426,15 +446,19 @@ def _jobs(chain: Iterable[_Link]) -> list[_Job]:
 
 def _check(job: _Job, store: LogStore, ledger: Ledger | None) -> LogCheck:
     log, link = job.log, job.link
-    what, detail, sha256 = _content(job, store)
+    what, detail, sha256, packed = _content(job, store)
     taken = ledger.find(log, sha256) if ledger else None
     in_lake = None if ledger is None else taken is not None
     state: str = what or COMPLETE
     if what is None and in_lake is not None:
         if taken is None:
             state, detail = What.LOG_NOT_TAKEN, "the ledger has no such object: it was never ingested"
+        elif taken.set_aside:
+            state, detail = What.LOG_NOT_TAKEN, "all of it is in quarantine: see `trailhawk quarantine list`"
         elif not taken.finished:
             state, detail = What.LOG_NOT_TAKEN, "only parts of it were taken: ingest it again"
+        elif packed and taken.sha256 not in ("", sha256):
+            state, detail = What.LOG_NOT_TAKEN, "the lake took other bytes than lie there: ingest it again"
         elif taken.quarantined:
             detail = f"{taken.quarantined:,} of its records are in quarantine"
     elif what is What.LOG_MISSING and in_lake is not None:
@@ -460,13 +484,14 @@ def _taken_before(taken: Taken | None, sha256: str) -> str:
     return "; the lake took other bytes than lie there now"
 
 
-def _content(job: _Job, store: LogStore) -> tuple[What | None, str, str]:
-    """What is wrong with a log file's bytes (None for nothing), why, and their hash as delivered."""
+def _content(job: _Job, store: LogStore) -> tuple[What | None, str, str, bool]:
+    """What is wrong with a log file's bytes (None for nothing), why, their hash as they lie there, and
+    whether they are packed, as CloudTrail delivers them."""
     log = job.log
     try:
         stream = store.open_log(log, job.link.found.location)
         if stream is None:
-            return What.LOG_MISSING, "deleted or moved", ""
+            return What.LOG_MISSING, "deleted or moved", "", False
         with stream:
             delivered = _Hashed(stream)
             try:
@@ -474,29 +499,35 @@ def _content(job: _Job, store: LogStore) -> tuple[What | None, str, str]:
             except SourceError as error:
                 found = ""
                 fault = str(error)
-            sha256 = delivered.finish()
+            sha256, packed = delivered.finish(), delivered.packed
     except OSError as error:
-        return What.LOG_UNREADABLE, f"cannot be read: {error.strerror or error}", ""
+        return What.LOG_UNREADABLE, f"cannot be read: {error.strerror or error}", "", False
     if not job.link.valid:
-        return What.LOG_UNPROVEN, f"only {job.link.found.location} names it, which is not proven", sha256
+        detail = f"only {job.link.found.location} names it, which is not proven"
+        return What.LOG_UNPROVEN, detail, sha256, packed
     if log.algorithm != "SHA-256":
-        return What.LOG_UNPROVEN, f"its hash is by {log.algorithm[:20]!r}, known is SHA-256", sha256
+        detail = f"its hash is by {log.algorithm[:20]!r}, known is SHA-256"
+        return What.LOG_UNPROVEN, detail, sha256, packed
     if not found:
-        return What.LOG_TAMPERED, fault, sha256
+        return What.LOG_TAMPERED, fault, sha256, packed
     if found != log.sha256.lower():
-        return What.LOG_TAMPERED, "its content has another hash than the digest says", sha256
-    return None, "", sha256
+        return What.LOG_TAMPERED, "its content has another hash than the digest says", sha256, packed
+    return None, "", sha256, packed
 
 
 class _Hashed:
     """A stream whose bytes are hashed as they are read."""
 
     def __init__(self, stream: BinaryIO) -> None:
+        self.packed = False
         self._stream = stream
         self._digest = hashlib.sha256()
+        self._begun = False
 
     def read(self, size: int) -> bytes:
         block = self._stream.read(size)
+        if not self._begun:
+            self._begun, self.packed = True, block.startswith(b"\x1f\x8b")
         self._digest.update(block)
         return block
 
