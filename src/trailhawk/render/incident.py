@@ -380,7 +380,7 @@ def _objects(lines: Iterable[Line]) -> Table:
     table.columns[1].justify = table.columns[2].justify = "right"
     for line in lines:
         texts = [
-            f"s3://{line.bucket}/{line.key}",
+            f"s3://{line.bucket}/{line.key}" + (f" copied to {line.copied_to}" if line.copied_to else ""),
             f"{line.bytes:,}",
             f"{line.reads:,}" + (f" (+{line.denied:,} refused)" if line.denied else ""),
             line.first.strftime("%m-%d %H:%M:%S"),
