@@ -216,7 +216,7 @@ let used = AWSCloudTrail
         Regions = dcount(AWSRegion)
         by UserIdentityUserName, UserIdentityAccessKeyId, SourceIpAddress;
 begun
-| where By !has "{trusted}"
+| where isnotempty(For) and By !has "{trusted}"
 | join kind=inner used on $left.For == $right.UserIdentityUserName
 | where FirstUse >= MadeAt and FirstUse - MadeAt < 1h
 | extend SameKey = Made == UserIdentityAccessKeyId, SameAddress = ByAddress == SourceIpAddress

@@ -102,7 +102,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("text", QUERIES.values(), ids=list(QUERIES))
-@pytest.mark.parametrize("period", [timedelta(hours=1), timedelta(hours=5)], ids=["1h", "5h"])
+@pytest.mark.parametrize("period", [timedelta(hours=hours) for hours in (1, 5, 12)], ids=["1h", "5h", "12h"])
 @pytest.mark.parametrize("frequency", [None, timedelta(hours=1)], ids=["any", "hourly"])
 def test_a_quiet_window_has_no_result(
     engine: DuckDBEngine, text: str, period: timedelta, frequency: timedelta | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,8 +26,9 @@ if TYPE_CHECKING:
 Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
 MINUTE = 60 * TICKS_PER_SECOND
 _SHIFT = timedelta(days=1)
-_MOST_PHASES = 8
-"""A row is grouped for so many runs at most, one after the other: as many as look at it."""
+_MOST_PHASES, _RUNS_A_PHASE = 8, 4
+"""A row is grouped for as many runs as look at it, one after the other: for so many at most, or for one of so
+many runs that would be made. Each of these costs more than to read a few columns of the history."""
 
 _FEW_RUNS = 4
 """So few runs are made rather than looked into."""
@@ -131,7 +131,10 @@ def _grouped(
     if low is None or high is None or not having or one != other:
         return trace
     width = high - low
-    if width <= 0 or width % grid or width // grid > _MOST_PHASES or _is_rare(trace, grid, history):
+    if width <= 0 or width % grid:
+        return trace
+    runs_made = _busy(trace, grid, history)
+    if runs_made < _FEW_RUNS or width // grid > max(_MOST_PHASES, runs_made // _RUNS_A_PHASE):
         return trace
     # Windows of this width that touch but do not overlap hold each row once: as many sets of them as there
     # are runs in a width.
@@ -139,13 +142,12 @@ def _grouped(
     return replace(trace, grid=grid, runs=np.unique(np.concatenate(runs)))
 
 
-def _is_rare(trace: _Trace, grid: int, history: TimeRange) -> bool:
-    """Whether few runs have rows at all."""
+def _busy(trace: _Trace, grid: int, history: TimeRange) -> int:
+    """How many runs have rows at all."""
     assert history.start is not None
     assert history.end is not None
     first, last = ticks_of(history.start) // grid, ticks_of(history.end) // grid
-    busy = (now for now in range(first * grid, last * grid, grid) if not trace.is_empty(now))
-    return sum(1 for _ in islice(busy, _FEW_RUNS)) < _FEW_RUNS
+    return sum(not trace.is_empty(now) for now in range(first * grid, last * grid, grid))
 
 
 def _runs(

@@ -20,7 +20,7 @@ import duckdb
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from trailhawk.engine.python import applied, frame, udf
-from trailhawk.engine.reading import Files, Group, Reading, Tables
+from trailhawk.engine.reading import MANY, Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.engine.watch import WATCHER, Stopped, aside
 from trailhawk.errors import LakeError, LimitError, QueryError
@@ -75,6 +75,8 @@ class Limits:
     few_rows: bool = False
     """Whether results are small: a statement is then prepared once and not twice, which of a small query is a
     third of its time, and its rows are copied once more."""
+    looks_first: bool = False
+    """Whether it is looked for the news that a result must rest on before a query over many rows is run."""
 
 
 def default_memory() -> int:
@@ -229,6 +231,21 @@ class DuckDBEngine:
         return self._watched(lambda: self._rows(plan))
 
     def _rows(self, plan: Node) -> pa.Table:
+        """The rows of an optimized plan."""
+        if self.limits.looks_first and self._is_without_news(plan):
+            return self.holding({})._computed(plan)
+        return self._computed(plan)
+
+    def _is_without_news(self, plan: Node) -> bool:
+        from trailhawk.engine.news import is_without_news
+
+        return is_without_news(plan, Reading(self.tables), self._any)
+
+    def _any(self, plan: Node) -> bool:
+        """Whether a plan gives a row."""
+        return bool(self._computed(plan).num_rows)
+
+    def _computed(self, plan: Node) -> pa.Table:
         cursor = self._connection.cursor()
         try:
             return self._run(cursor, self._lower(plan, cursor), few=_gives_few(plan))
@@ -258,7 +275,14 @@ class DuckDBEngine:
             for each in (compiled, *compiled.others):
                 plan = reading.settled(each.plan, but=self.relations.__contains__)
                 plans.append(outline(plan))
-                statements.append(lower(plan, lambda scan: self._selects(scan, reading), _applied_later))
+                statements.append(
+                    lower(
+                        plan,
+                        lambda scan: self._selects(scan, reading),
+                        _applied_later,
+                        is_large=lambda scan: reading.rows(scan) >= MANY,
+                    )
+                )
             return Explained(
                 "\n".join(plans), ";\n".join(statements), tuple(read(one) for one in reading.chosen)
             )
@@ -309,7 +333,12 @@ class DuckDBEngine:
 
         reading = Reading(self.tables)
         settled = reading.settled(plan, but=self.relations.__contains__)
-        return lower(settled, lambda scan: self._scan(scan, cursor, reading), apply)
+        return lower(
+            settled,
+            lambda scan: self._scan(scan, cursor, reading),
+            apply,
+            is_large=lambda scan: reading.rows(scan) >= MANY,
+        )
 
     def _probe(self, plan: Node) -> Frame:
         """The rows of a plan, for operators whose columns follow from the data."""

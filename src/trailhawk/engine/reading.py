@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trailhawk.kql.plan import (
     Aggregate,
@@ -32,6 +32,9 @@ from trailhawk.kql.types import KqlType
 if TYPE_CHECKING:
     from trailhawk.kql.plan import Need
     from trailhawk.lake.table import DataFile, Found, Part
+
+MANY: Final = 1_000_000
+"""A scan of so many rows is large: what is saved of it is worth a look before, or to read it twice."""
 
 Spans = tuple[tuple[datetime, datetime], ...]
 """Times from the first to the last, both included."""
@@ -101,6 +104,10 @@ class Reading:
             since, until = _moment(scan.since), _moment(scan.until, up=True)
             self._found[key] = self.snapshot(scan.table.name).files(since, until)
         return self._found[key]
+
+    def rows(self, scan: Scan) -> int:
+        """How many rows the files of the scan's time range hold."""
+        return sum(file.rows for file in self._files(scan))
 
     def choose(self, scan: Scan) -> Chosen:
         """The files that may hold rows a scan needs, in groups. Also noted in `chosen`."""

@@ -20,7 +20,7 @@ from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON, range_places
 from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg
-from trailhawk.kql.passes import shared_plans
+from trailhawk.kql.passes import read_apart, shared_plans
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
@@ -55,6 +55,8 @@ from trailhawk.kql.types import KqlType
 ScanSql = Callable[[Scan], str]
 ApplyRows = Callable[[Apply, tuple[str, ...]], str]
 """Runs an Apply over the SQL of each of its inputs; gives the name of a relation with its rows."""
+_ONCE, _AGAIN = "MATERIALIZED ", "NOT MATERIALIZED "
+"""What DuckDB is told of a query with a name: to keep its rows, or to read them again for each use."""
 _T = KqlType
 _DIALECT = DuckDB()
 _EPOCH = datetime(1970, 1, 1)  # a plain offset for literals without zone
@@ -65,10 +67,16 @@ def column_name(id_: int) -> str:
     return f"c{id_}" if id_ >= 0 else f"p{-id_}"
 
 
-def lower(plan: Node, scan: ScanSql, apply: ApplyRows) -> str:
-    """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order."""
+def lower(
+    plan: Node, scan: ScanSql, apply: ApplyRows, *, is_large: Callable[[Scan], bool] = lambda scan: False
+) -> str:
+    """The SQL of an optimized plan; result columns are named by `column_name`, in the plan's order.
+
+    `is_large` tells scans whose rows are rather read twice than kept.
+    """
     try:
-        lowering = _Lowering(scan, apply, shared_plans(plan))
+        plans = shared_plans(plan)
+        lowering = _Lowering(scan, apply, plans, read_apart(plan, plans, is_large))
         return lowering.statement(lowering.relation(plan), plan.columns)
     except RecursionError:
         raise LimitError("the query nests too deep", hint="split it with let statements") from None
@@ -97,10 +105,11 @@ class _Relation:
 
 
 class _Lowering:
-    def __init__(self, scan: ScanSql, apply: ApplyRows, plans: dict[int, Node]) -> None:
+    def __init__(self, scan: ScanSql, apply: ApplyRows, plans: dict[int, Node], apart: set[int]) -> None:
         self.scan = scan
         self.apply = apply
         self.plans = plans
+        self.apart = apart
         self.ctes: list[tuple[str, str, str]] = []
         self.shared: dict[int, str] = {}
         self.queries = 0
@@ -392,10 +401,13 @@ class _Lowering:
 
     def _shared(self, node: Shared) -> _Relation:
         if node.key not in self.shared:
-            plan = self.plans[node.key]
+            plan, first = self.plans[node.key], len(self.ctes)
             relation = self.relation(plan)
             select = self.select(relation, [column.id for column in plan.columns])
-            self.shared[node.key] = self._cte(_text(select), "MATERIALIZED ")
+            apart = node.key in self.apart
+            self.shared[node.key] = self._cte(_text(select), _AGAIN if apart else _ONCE)
+            if apart:  # what it reads would be kept in its place
+                self.ctes[first:] = [(name, _AGAIN, text) for name, _, text in self.ctes[first:]]
         columns: dict[int, exp.Expr] = {
             column.id: exp.column(column_name(source))
             for column, source in zip(node.columns, node.sources, strict=True)

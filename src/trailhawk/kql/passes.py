@@ -3,8 +3,9 @@ columns pruned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON
@@ -43,6 +44,9 @@ from trailhawk.kql.records import replace
 from trailhawk.kql.schema import Path, Promoted
 from trailhawk.kql.types import KqlType
 
+_MOST_READ: Final = 1.25
+"""Uses of a shared query that read so many times its time in all still read apart from each other."""
+
 Bounds = dict[int, tuple[int | None, int | None]]
 """For a column's id: at least, and less than, in ticks."""
 
@@ -76,32 +80,79 @@ def shared_plans(plan: Node) -> dict[int, Node]:
     return plans
 
 
+def read_apart(plan: Node, plans: Mapping[int, Node], is_large: Callable[[Scan], bool]) -> set[int]:
+    """The keys of those `materialize` whose uses read parts of a large table's time that hardly overlap.
+
+    To read each part again takes about as long as to compute the whole once, and keeps no row in memory.
+    """
+    uses: dict[int, list[Shared]] = {}
+    for each in (plan, *plans.values()):
+        for use in _uses(each):
+            uses.setdefault(use.key, []).append(use)
+    return {
+        key
+        for key, own in uses.items()
+        if (scan := _scanned(plans[key])) and is_large(scan) and _is_apart(scan, own)
+    }
+
+
+def _is_apart(scan: Scan, uses: Sequence[Shared]) -> bool:
+    """Whether the times that the uses read of a scan come to hardly more than its own."""
+    if scan.since is None or scan.until is None:
+        return False
+    first, end = scan.since, scan.until
+    read = (
+        min(end if use.until is None else use.until, end)
+        - max(first if use.since is None else use.since, first)
+        for use in uses
+    )
+    return sum(max(each, 0) for each in read) <= _MOST_READ * (end - first)
+
+
+def _scanned(node: Node) -> Scan | None:
+    """The scan below filters and projections that give the same whenever they are computed."""
+    match node:
+        case Scan():
+            return node
+        case Filter() | Project():
+            parts = (part for expr in _own_expressions(node) for part in walk(expr))
+            return None if any(_is_fresh(part) for part in parts) else _scanned(node.input)
+    return None
+
+
+def _is_fresh(expr: Expr) -> bool:
+    """Whether an expression gives another value each time, or holds a query."""
+    if isinstance(expr, ScalarQuery | InQuery):
+        return True
+    return isinstance(expr, Call) and expr.overload.name in ("rand", "new_guid", "random_place")
+
+
 def scans(plan: Node) -> Iterator[Scan]:
     """Every scan of an optimized plan: those of its shared queries and of queries inside expressions too."""
     for each in (plan, *shared_plans(plan).values()):
-        yield from (node for node in _nodes(each) if isinstance(node, Scan))
+        yield from (node for node in nodes(each) if isinstance(node, Scan))
 
 
 def applied(plan: Node) -> Iterator[Apply]:
     """Every function over rows of an optimized plan, found as `scans` finds its scans."""
     for each in (plan, *shared_plans(plan).values()):
-        yield from (node for node in _nodes(each) if isinstance(node, Apply))
+        yield from (node for node in nodes(each) if isinstance(node, Apply))
 
 
 def _uses(node: Node) -> Iterator[Shared]:
     """The shared queries a plan reads."""
-    return (each for each in _nodes(node) if isinstance(each, Shared))
+    return (each for each in nodes(node) if isinstance(each, Shared))
 
 
-def _nodes(node: Node) -> Iterator[Node]:
+def nodes(node: Node) -> Iterator[Node]:
     """A node and all below it, those of queries inside expressions too; a shared query is not entered."""
     yield node
     for expr in _own_expressions(node):
         for part in walk(expr):
             if isinstance(part, ScalarQuery | InQuery):
-                yield from _nodes(part.plan)
+                yield from nodes(part.plan)
     for item in _inputs(node):
-        yield from _nodes(item)
+        yield from nodes(item)
 
 
 def _own_expressions(node: Node) -> list[Expr]:
@@ -388,8 +439,29 @@ def _bound(node: Node, bounds: Bounds) -> Node:
             return replace(node, inputs=tuple(inputs))
         case Apply():
             return replace(node, inputs=tuple(_bound(item, {}) for item in node.inputs))
-        case _:
+        case Shared():
+            time = _event_time(node.plan)
+            own = [c.id for c, source in zip(node.columns, node.sources, strict=True) if source == time]
+            low, high = bounds.get(own[0], (None, None)) if own else (None, None)
+            return replace(node, since=low, until=high)
+        case Values():
             return node
+    raise AssertionError(type(node))
+
+
+def _event_time(node: Node) -> int | None:
+    """The id of the event time among the columns of a plan whose rows are rows of one table."""
+    match node:
+        case Scan():
+            names = zip(node.columns, node.stored, strict=True)
+            return next((c.id for c, stored in names if stored == node.table.time_column), None)
+        case Filter():
+            return _event_time(node.input)
+        case Project():
+            below = _event_time(node.input)
+            named = zip(node.columns, node.values, strict=True)
+            return next((c.id for c, v in named if isinstance(v, ColumnRef) and v.id == below), None)
+    return None
 
 
 def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:

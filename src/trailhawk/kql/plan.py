@@ -222,12 +222,15 @@ class Window(Node, frozen=True):
 class Shared(Node, frozen=True):
     """`materialize(query)`, computed once: every use is a Shared with the same `key`, and ids of its own.
 
-    `columns[i]` is the plan's column `sources[i]`.
+    `columns[i]` is the plan's column `sources[i]`. `since` and `until` (ticks, half-open) bound the event
+    time of the rows that this use reads, where they are rows of one table.
     """
 
     key: int
     plan: Node
     sources: tuple[int, ...]
+    since: int | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True)
