@@ -8,6 +8,8 @@ import json
 import unicodedata
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from html import escape
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -118,3 +120,8 @@ def test_csv_reads_back(rows: list[list[str]]) -> None:
     assert [[value.removeprefix("'") for value in row] for row in back] == [
         [value.removeprefix("'") for value in row] for row in rows
     ]
+
+
+def test_what_is_shown_can_stand_in_xml() -> None:
+    every = visible("".join(map(chr, range(0x11_0000))))
+    assert ElementTree.fromstring(f"<a>{escape(every)}</a>").text is not None
