@@ -183,9 +183,16 @@ def test_a_pass_that_was_cut_off_goes_on_and_finds_what_came_before_the_cut(
     assert run(aws, store).skipped == 21
 
 
-def test_it_goes_on_with_the_days_that_are_near(aws: Aws, store: Store) -> None:
+@pytest.mark.parametrize(
+    ("first", "later"),
+    [
+        (f"{TREE}/2026/03/02/a.json", f"{TREE}/2026/03/03/b.json"),
+        ("s3/2026-03-02-09-00-00-0123456789ABCDEF", "s3/2026-03-03-09-00-00-0123456789ABCDEF"),
+    ],
+)
+def test_it_goes_on_with_the_days_that_are_near(first: str, later: str, aws: Aws, store: Store) -> None:
     aws.bucket()
-    aws.put("logs", f"{TREE}/2026/03/02/a.json")
+    aws.put("logs", first)
     given = settings(aws, every_seconds=1, flush_seconds=0)
     made = s3.connector(given, store.intake())
     stop = threading.Event()
@@ -193,13 +200,25 @@ def test_it_goes_on_with_the_days_that_are_near(aws: Aws, store: Store) -> None:
     worker.start()
     try:
         wait_for(lambda: made.state().objects >= 1)
-        aws.put("logs", f"{TREE}/2026/03/03/b.json")
+        aws.put("logs", later)
         wait_for(lambda: made.state().rows >= 2)
     finally:
         stop.set()
         worker.join()
     assert store.events() == ["0", "1"]
     assert made.state().doing == "stopped"
+
+
+def test_a_location_that_names_a_day_stays_there(aws: Aws, store: Store) -> None:
+    aws.bucket()
+    for name in ("02/a", "02/b", "03/a", "04/a"):
+        aws.put("logs", f"{TREE}/2026/03/{name}.json")
+    made = s3.connector(settings(aws, locations=(Location("logs", f"{TREE}/2026/03/02"),)), store.intake())
+    taker, stop = store.intake().taker("w"), threading.Event()
+    made._pass(taker, stop, full=True)
+    aws.put("logs", f"{TREE}/2026/03/02/c.json")
+    made._pass(taker, stop, full=False)
+    assert len(store.events()) == 3
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -221,7 +240,10 @@ def test_a_bucket_that_is_not_there(aws: Aws, store: Store) -> None:
     [
         (f"{TREE}/2026/03/01/a.json", dt.date(2026, 3, 1), f"{TREE}/"),
         ("vpc/year=2026/month=03/day=01/a.gz", dt.date(2026, 3, 1), "vpc/year="),
-        ("access2026-03-01-00-00-00-ABC", None, None),
+        ("access2026-03-01-00-00-00-ABC", dt.date(2026, 3, 1), "accessYYYY-MM-DD-"),
+        ("2026-13-01-00-00-00-ABC", None, "YYYY-MM-DD-"),
+        ("1/eu-west-1/cards/2026/03/01/2026-03-01-00-00-00-ABC", dt.date(2026, 3, 1), "1/eu-west-1/cards/"),
+        ("notes 2026-03-01-00-00-00-ABC.txt", None, None),
         ("x/111_CloudTrail_eu-west-1_20260301T1005Z_a.json.gz", dt.date(2026, 3, 1), None),
         ("x/2026/13/01/a", None, "x/"),
         ("2026/03/01/a", dt.date(2026, 3, 1), ""),

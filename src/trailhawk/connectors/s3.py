@@ -6,7 +6,8 @@ pass a small file remembers how far everything is settled, so that a pass that w
 what came meanwhile before that place is listed once more at its end.
 
 Where it goes on (`every_seconds`), most passes list only the folders of the last days: `.../2026/03/01/` as
-AWS names them, below the parents that the last full pass saw.
+AWS names them (`...2026-03-01-` for S3 access logs without folders), below the parents that the last full
+pass saw.
 """
 
 from __future__ import annotations
@@ -48,6 +49,11 @@ T = TypeVar("T")
 _DAY_FOLDER: Final = re.compile(
     r"(?P<parent>.*?)(?:year=)?(?P<year>20\d\d)/(?:month=)?(?P<month>\d\d)/(?:day=)?(?P<day>\d\d)/", re.DOTALL
 )
+# What S3 names its access logs without folders: PREFIX2026-03-01-09-30-00-0123456789ABCDEF.
+_DAY_BEFORE_NAME: Final = re.compile(
+    r"(?P<parent>.*?)(?P<year>20\d\d)-(?P<month>\d\d)-(?P<day>\d\d)-\d\d-\d\d-\d\d-[0-9A-Z]+", re.DOTALL
+)
+_FLAT: Final = "YYYY-MM-DD-"
 _DAY_IN_NAME: Final = re.compile(r"[_/](?P<year>20\d\d)(?P<month>\d\d)(?P<day>\d\d)(?:[T_/.-]|$)")
 _MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with one object
 _SAVE_SECONDS: Final = 5.0
@@ -163,13 +169,15 @@ class S3Connector:
     def _recent(
         self, taker: Taker, location: Location, memory: _Memory, count: _Count, stop: threading.Event
     ) -> None:
-        """The folders of the last days and of tomorrow, where clocks are ahead."""
+        """What the last days' keys begin with, and tomorrow's, where clocks are ahead."""
         today = self._intake.clock().date()
         for parent in memory.read().parents:
             for back in range(self._settings.recent_days, -2, -1):
-                if not stop.is_set():
-                    folder = day_folder(parent, today - dt.timedelta(days=back))
-                    self._take_listed(taker, Location(location.bucket, folder), count, stop)
+                folder = day_folder(parent, today - dt.timedelta(days=back))
+                # A location may itself name a day, or a part of one: what lies beside it is not asked for.
+                inner = max(folder, location.prefix, key=len)
+                if not stop.is_set() and inner.startswith(folder) and inner.startswith(location.prefix):
+                    self._take_listed(taker, Location(location.bucket, inner), count, stop)
 
     def _take_listed(
         self,
@@ -408,7 +416,7 @@ class _Memory:
 
 def day_of(key: str) -> dt.date | None:
     """The day that a key names, in its folders or its last part."""
-    found = _DAY_FOLDER.match(key) or _DAY_IN_NAME.search(key)
+    found = _DAY_FOLDER.match(key) or _DAY_BEFORE_NAME.fullmatch(key) or _DAY_IN_NAME.search(key)
     try:
         return dt.date(*(int(found[part]) for part in ("year", "month", "day"))) if found else None
     except ValueError:
@@ -416,11 +424,17 @@ def day_of(key: str) -> dt.date | None:
 
 
 def day_parent(key: str) -> str | None:
-    """What stands before the folders of a day: `.../eu-west-1/`, or `.../year=` where they are named so."""
+    """What stands before the folders of a day: `.../eu-west-1/`, or `.../year=` where they are named so; with
+    `YYYY-MM-DD-` at its end where the day is the beginning of a name."""
     found = _DAY_FOLDER.match(key)
-    return key[: found.start("year")] if found else None
+    if found:
+        return key[: found.start("year")]
+    flat = _DAY_BEFORE_NAME.fullmatch(key)
+    return flat["parent"] + _FLAT if flat else None
 
 
 def day_folder(parent: str, day: dt.date) -> str:
-    """The folders of a day below such a parent."""
+    """What all keys of a day below such a parent begin with."""
+    if parent.endswith(_FLAT):
+        return f"{parent.removesuffix(_FLAT)}{day}-"
     return parent + (f"{day:%Y/month=%m/day=%d/}" if parent.endswith("year=") else f"{day:%Y/%m/%d/}")
