@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from trailhawk.detect.alert import Alert
 from trailhawk.detect.content import functions
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Engine
+from trailhawk.incidents.evidence import evidence
 from trailhawk.incidents.incident import assemble
 from trailhawk.incidents.manifest import Callers, Manifest, manifest
 from trailhawk.incidents.report import report
@@ -138,9 +140,13 @@ def test_access_logs_where_there_is_nothing_else(tmp_path: Path) -> None:
     lake = Lake(tmp_path / "lake", [*sources.TABLES, *connectors.TABLES])
     assert ingest(lake, [path], clock=lambda: NOW).rows == len(lines)
     callers = Callers((SESSION,), (THIEF,), ("cards",))
-    read = manifest(DuckDBEngine(lake, functions=functions()), EVERYTHING, callers, now=NOW)
+    engine = DuckDBEngine(lake, functions=functions())
+    read = manifest(engine, EVERYTHING, callers, now=NOW)
     assert {(one.key, one.bytes, one.reads, one.denied) for one in read.lines} == {
         ("a%20b.csv", 130, 2, 0),
         ("secret.csv", 0, 0, 1),
         ("copied.csv", 5000, 1, 0),
     }
+    (log,) = evidence(engine, (), read, now=NOW)
+    assert (log.location, log.events) == (str(path), 5)
+    assert log.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -45,7 +45,7 @@ def case(
     with ThreadPoolExecutor(max_workers=3) as pool:
         drawn = pool.submit(graph, engine, told, now=now)
         reached = pool.submit(blast, engine, told, now=now)
-        logs = pool.submit(evidence, engine, told.timeline)
+        logs = pool.submit(evidence, engine, told.timeline, told.manifest, now=now)
         return Case(
             report=told,
             blast=reached.result(),

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from trailhawk.engine.result import Engine, TimeRange
-from trailhawk.incidents.literal import strings
+from trailhawk.incidents.literal import fill, strings
+from trailhawk.incidents.manifest import ACCESS_LOGS, OPERATIONS, Manifest
 from trailhawk.incidents.row import count
 from trailhawk.incidents.timeline import Event
 
 _OBJECTS = """
 AWSCloudTrail
 | where AwsEventId in {ids}
+| summarize Events = count() by Object = log_object()
+"""
+_LOGGED = """
+AWSS3ServerAccess
+| where Requester in {sessions} and RemoteIp in {addresses} and Bucket in {buckets}
+| where Operation in {operations}
 | summarize Events = count() by Object = log_object()
 """
 _LEDGER = """
@@ -35,19 +43,18 @@ class Evidence:
     events: int
 
 
-def evidence(engine: Engine, events: Iterable[Event]) -> tuple[Evidence, ...]:
-    """The log objects of these events, by location."""
-    events = tuple(events)
-    if not events:
-        return ()
-    latest = max(event.at for event in events)
-    within = TimeRange(min(event.at for event in events), latest + timedelta(seconds=1))
-    query = _OBJECTS.replace("{ids}", strings(event.event_id for event in events))
-    rows = engine.query(query, now=latest, window=within).rows()
-    found = {str(row["Object"]): count(row["Events"]) for row in rows if row["Object"]}
+def evidence(
+    engine: Engine, events: Iterable[Event], read: Manifest, *, now: datetime
+) -> tuple[Evidence, ...]:
+    """The log objects of these events, and of the reads that access logs alone tell, by location."""
+    found: Counter[str] = Counter()
+    for query, within in (*_of_events(tuple(events)), *_of_reads(read)):
+        for row in engine.query(query, now=now, window=within).rows():
+            found[str(row["Object"])] += count(row["Events"])
+    del found[""]
     if not found:
         return ()
-    ledger = engine.query(_LEDGER.replace("{objects}", strings(found)), now=latest).rows()
+    ledger = engine.query(fill(_LEDGER, objects=strings(found)), now=now).rows()
     return tuple(
         sorted(
             (
@@ -63,3 +70,26 @@ def evidence(engine: Engine, events: Iterable[Event]) -> tuple[Evidence, ...]:
             key=lambda each: each.location,
         )
     )
+
+
+def _of_events(events: Sequence[Event]) -> Iterator[tuple[str, TimeRange]]:
+    if events:
+        query = fill(_OBJECTS, ids=strings(event.event_id for event in events))
+        yield query, _within(event.at for event in events)
+
+
+def _of_reads(read: Manifest) -> Iterator[tuple[str, TimeRange]]:
+    if lines := [line for line in read.lines if line.source == ACCESS_LOGS]:
+        query = fill(
+            _LOGGED,
+            sessions=strings(sorted({line.session for line in lines})),
+            addresses=strings(sorted({line.address for line in lines})),
+            buckets=strings(sorted({line.bucket for line in lines})),
+            operations=OPERATIONS,
+        )
+        yield query, _within(at for line in lines for at in (line.first, line.last))
+
+
+def _within(moments: Iterable[datetime]) -> TimeRange:
+    moments = tuple(moments)
+    return TimeRange(min(moments), max(moments) + timedelta(seconds=1))

@@ -20,6 +20,11 @@ from trailhawk.incidents.scope import AFTER, Scope
 
 DATA_EVENTS, ACCESS_LOGS = "S3 data events", "S3 access logs"
 
+OPERATIONS: Final = strings(
+    ["REST.GET.OBJECT", "REST.GET.OBJECT_TORRENT", "REST.SELECT.OBJECT", "REST.COPY.OBJECT_GET"]
+)
+"""What access logs call the reading of an object, as a list in KQL."""
+
 LOOK_BACK: Final = timedelta(days=30)
 """How far back it is looked for the last log of a bucket."""
 
@@ -62,8 +67,7 @@ AWSCloudTrail
 _LOGGED = """
 AWSS3ServerAccess
 | where Requester in {sessions} and RemoteIp in {addresses} and Bucket !in {known}
-| where Operation in ("REST.GET.OBJECT", "REST.GET.OBJECT_TORRENT", "REST.SELECT.OBJECT",
-    "REST.COPY.OBJECT_GET")
+| where Operation in {operations}
 | where toint(HttpStatus) != 304
 | extend IsRead = toint(HttpStatus) between (200 .. 299),
     Size = iff(Operation == "REST.COPY.OBJECT_GET", tolong(ObjectSize), tolong(BytesSent))
@@ -179,6 +183,7 @@ def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -
     if callers.sessions and callers.addresses:
         query = fill(
             _LOGGED,
+            operations=OPERATIONS,
             sessions=strings(callers.sessions),
             addresses=strings(callers.addresses),
             known=strings(sorted({line.bucket for line in lines})),
