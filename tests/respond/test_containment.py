@@ -321,6 +321,9 @@ def test_faults_of_aws_are_told(aws: Cloud) -> None:
         containment.plan("revoke-role-sessions", Target("nobody"))
     with pytest.raises(ContainmentError, match="linked to a service"):
         containment.plan("revoke-role-sessions", Target("aws-made"))
+    aws.role("AWSReservedSSO_Admin_0123456789abcdef", path="/aws-reserved/sso.amazonaws.com/eu-west-1/")
+    with pytest.raises(ContainmentError, match="IAM Identity Center"):
+        containment.plan("revoke-role-sessions", Target("AWSReservedSSO_Admin_0123456789abcdef"))
     with pytest.raises(ContainmentError, match="NoSuchEntity"):
         containment.plan("deactivate-access-key", Target("AKIAIOSFODNN7EXAMPLE"))
     with pytest.raises(ContainmentError, match="NoSuchEntity"):

@@ -296,8 +296,14 @@ def _policy(*statements: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read_role(cloud: Cloud, role: str) -> State:
-    if "/aws-service-role/" in str(cloud.ask("iam", "get_role", RoleName=role)["Role"]["Arn"]):
+    arn = str(cloud.ask("iam", "get_role", RoleName=role)["Role"]["Arn"])
+    if "/aws-service-role/" in arn:
         raise ContainmentError(f"role {role} is linked to a service: only the service can change it")
+    if "/aws-reserved/sso.amazonaws.com/" in arn:
+        raise ContainmentError(
+            f"role {role} is of IAM Identity Center, and changed there alone",
+            hint="deny the person by identitystore:userId in a service control policy; end the session there",
+        )
     found = cloud.ask_or_none("NoSuchEntity", "iam", "get_role_policy", RoleName=role, PolicyName=REVOKED)
     return {"document": found["PolicyDocument"] if found else None}
 
