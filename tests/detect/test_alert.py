@@ -119,6 +119,12 @@ def test_what_a_column_names_and_is_no_tactic_leaves_the_rules() -> None:
     assert told(["stealth", "Policy"]) == ("Stealth",)
 
 
+def test_a_timespan_is_told_as_kql_prints_it() -> None:
+    rule = replace(RULE, details=AlertDetails("{{Longest}} at once"))
+    (alert,) = alerts(rule, WINDOW, [{"Longest": timedelta(days=1, minutes=5)}])
+    assert alert.name == "1.00:05:00 at once"
+
+
 def test_entities_of_another_alert_are_taken_over() -> None:
     taken = {"entity_mappings": (), "entity_columns": ("Entities", "Other")}
     rule = replace(RULE, aggregation=Aggregation.SINGLE, **taken)  # type: ignore[arg-type]

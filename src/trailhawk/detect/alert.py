@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from trailhawk.detect.entities import Entity, entities
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.schedule import Window
+from trailhawk.kql.literals import format_timespan
 
 Row = Mapping[str, object]
 
@@ -160,6 +161,8 @@ def _text(value: object) -> str:
         return ""
     if isinstance(value, datetime):
         return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, timedelta):
+        return format_timespan(value // timedelta(microseconds=1) * 10)
     if isinstance(value, list):
         return ", ".join(_text(item) for item in value)
     if isinstance(value, dict):
