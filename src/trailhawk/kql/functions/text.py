@@ -269,7 +269,8 @@ def indexof_regex(
 ) -> Long:
     """The position of a match of a regular expression, or -1: the first, or that number `occurrence`.
 
-    Sought from `start` in `length` characters (-1: all); matches do not overlap.
+    Sought from `start` in `length` characters (-1: all); matches do not overlap. A start before the text,
+    a length below -1 or a negative occurrence gives null.
 
     >>> indexof_regex("abcabc", "c.b")
     2
@@ -281,6 +282,12 @@ def indexof_regex(
     -1
     >>> indexof_regex("abcabc", "a.c", 1, 4)
     -1
+    >>> indexof_regex("abcabc", "b", -2)
+    null
+    >>> indexof_regex("abcabc", "b", 0, -2)
+    null
+    >>> indexof_regex("abcabc", "b", 0, -1, -1)
+    null
     """
     if start is None:
         before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
@@ -302,11 +309,16 @@ def indexof_regex(
         known = sql.all_of(
             sql.binary(exp.GT, sql.call("len", pieces.copy()), nth.copy()),
             sql.binary(exp.GT, nth.copy(), sql.literal(0)),
-            sql.binary(exp.GTE, start.copy(), sql.literal(0)),
         )
         return sql.case((known, sql.binary(exp.Add, length_before, start.copy())), otherwise=sql.literal(-1))
 
-    return sql.let(sql.call("string_split", marked, _MARK), "th_pieces", place)
+    wrong = [
+        sql.binary(exp.LT, value.copy(), sql.literal(least))
+        for value, least in ((start, 0), (length, -1), (occurrence, 0))
+        if value is not None
+    ]
+    nth_place = sql.let(sql.call("string_split", marked, _MARK), "th_pieces", place)
+    return sql.case((sql.any_of(*wrong), exp.Null()), otherwise=nth_place)
 
 
 def _overlaps_itself(text: str) -> bool:
