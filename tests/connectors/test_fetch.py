@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
+from botocore.exceptions import (
+    ClientError,
+    EndpointConnectionError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    SSOTokenLoadError,
+    TokenRetrievalError,
+    UnauthorizedSSOTokenError,
+)
 
 from trailhawk.connectors import s3, sqs
 from trailhawk.connectors.config import Access, Location, Reading, S3Settings, SqsSettings
@@ -206,6 +214,22 @@ def test_a_stop_ends_the_waiting() -> None:
     with pytest.raises(EndpointConnectionError):
         retried(ask, Waits(random.Random(1)), stop, attempts=None)
     assert calls == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnauthorizedSSOTokenError(),
+        SSOTokenLoadError(error_msg="it ended"),
+        TokenRetrievalError(provider="sso", error_msg="it ended"),
+        MetadataRetrievalError(error_msg="no answer"),
+        ClientError({"Error": {"Code": "AccessDenied", "Message": "not you"}}, "AssumeRole"),
+        ClientError({"Error": {"Code": "ForbiddenException", "Message": "x"}}, "GetRoleCredentials"),
+    ],
+)
+def test_credentials_that_end_are_no_fault_of_the_object(error: Exception) -> None:
+    assert fault_of(error).kind is Kind.CREDENTIALS
+    assert fault_of(error).passes
 
 
 def test_faults() -> None:

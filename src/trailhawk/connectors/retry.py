@@ -33,6 +33,22 @@ _PASSING: Final = {
     "KMS.ThrottlingException", "KmsThrottled", "OperationAborted", "PriorRequestNotComplete",
     "TransactionInProgressException",
 }  # fmt: skip
+# What a profile's credentials are made with, on the way to the call that needs them.
+_SIGNING_IN: Final = {
+    "AssumeRole", "AssumeRoleWithWebIdentity", "AssumeRoleWithSAML", "GetSessionToken", "GetRoleCredentials",
+    "CreateToken", "CreateOAuth2Token",
+}  # fmt: skip
+_UNSIGNED: Final = (
+    aws.NoCredentialsError,
+    aws.PartialCredentialsError,
+    aws.CredentialRetrievalError,
+    aws.MetadataRetrievalError,
+    aws.RefreshWithMFAUnsupportedError,
+    aws.SSOError,
+    aws.TokenRetrievalError,
+    aws.NoAuthTokenError,
+    aws.UnknownCredentialError,
+)
 _BROKEN: Final = (
     aws.ConnectionError,
     aws.HTTPClientError,
@@ -78,8 +94,9 @@ def fault_of(error: Exception) -> Fault:
         said = error.response.get("Error", {})
         code = said.get("Code", "") or "Unknown"
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return Fault(_kind(code, status), code, said.get("Message", ""))
-    if isinstance(error, aws.NoCredentialsError | aws.CredentialRetrievalError | aws.PartialCredentialsError):
+        kind = Kind.CREDENTIALS if error.operation_name in _SIGNING_IN else _kind(code, status)
+        return Fault(kind, code, said.get("Message", ""))
+    if isinstance(error, _UNSIGNED):
         return Fault(Kind.CREDENTIALS, type(error).__name__, str(error))
     kind = Kind.PASSING if isinstance(error, _BROKEN) else Kind.OTHER
     return Fault(kind, type(error).__name__, str(error))
