@@ -164,6 +164,11 @@ def test_one_bad_finding_costs_only_itself(read: Any) -> None:
     assert found.bad[0].start == len(lines[0]) + 1
 
 
+def test_events_in_an_array_are_unwrapped_each(read: Any) -> None:
+    found = read(dump([event(FINDING), event(pascal(FINDING)), {"findings": [FINDING]}, FINDING, 5, []]))
+    assert (found.source, len(found.rows), len(found.bad)) == ("guardduty", 4, 2)
+
+
 def test_what_has_no_column_is_kept(read: Any) -> None:
     (row,) = read(dump(FINDING | {"associatedAttackSequenceArn": "arn:x"})).rows
     assert json.loads(row["_th_rest"]) == {"associatedAttackSequenceArn": "arn:x"}

@@ -316,6 +316,9 @@ def _tree(members: Sequence[Steps]) -> Tree:
     return root
 
 
+_DEEPEST_WRAPPER: Final = 5
+
+
 def shape(lists: Sequence[str] = (), inner: Sequence[str] = (), starts: str = "") -> framing.Shape:
     """How JSON records are wrapped: in arrays under these names, or each in a member of its own (`inner`).
 
@@ -335,17 +338,21 @@ def shape(lists: Sequence[str] = (), inner: Sequence[str] = (), starts: str = ""
         try:
             packed = decoder.decode(text)
             if isinstance(packed, list):
-                return list(map(bytes, packed))
+                return [record for each in packed for record in unpacked(bytes(each), depth + 1)]
             for name, raw in zip(names, msgspec.structs.astuple(packed), strict=True):
                 piece = bytes(raw)
                 if name in lists and piece.startswith(b"["):
                     return list(map(bytes, array.decode(piece)))
-                if name in inner and piece.startswith(b"{") and depth < 4:
-                    below = unwrap(piece, depth + 1)
-                    return [piece] if below is None else below
+                if name in inner and piece.startswith(b"{"):
+                    return unpacked(piece, depth + 1)
         except RecursionError as error:
             raise msgspec.DecodeError("nested too deeply") from error
         return None
+
+    def unpacked(value: bytes, depth: int) -> list[bytes]:
+        # The members of an array may be wrapped in their turn, as events of EventBridge are.
+        found = unwrap(value, depth) if names and depth < _DEEPEST_WRAPPER and value[:1] == b"{" else None
+        return [value] if found is None else found
 
     opening = "|".join(lists) or "(?!)"
     first = rf'|\{{\s*"(?:{starts})"\s*:' if starts else ""
