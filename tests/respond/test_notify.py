@@ -8,6 +8,7 @@ import email.policy
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -497,6 +498,24 @@ def test_apprise_carries_what_is_no_mail_and_no_webhook(tmp_path: Path, receiver
     assert not set("<>@") & set(text)
     assert "https://" not in text
     assert "hxxps://evil.example" in text
+
+
+def test_what_apprise_got_no_answer_to_may_have_arrived(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            taken, _ = server.accept()
+            with taken:
+                taken.recv(65_536)
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        way = Apprise(f"json://127.0.0.1:{server.getsockname()[1]}/", "")
+        desk = Desk(tmp_path, channel(way))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        assert [each.sent for each in desk.tell()] == [False]
+        thread.join()
+    assert desk.outcomes() == [Outcome.UNCERTAIN]
 
 
 def test_text_in_a_chat_is_no_markup() -> None:

@@ -220,7 +220,10 @@ def _apprise(way: Apprise, message: Message, environment: Mapping[str, str]) -> 
     with _heard("apprise") as heard:
         went = service.notify(title="", body=message.chat, body_format=apprise.NotifyFormat.TEXT)
     if not went:
-        raise NotSentError("; ".join(heard)[:500] or "Apprise could not send it", again=True)
+        # Apprise says the same of a host that was not reached and of one that did not answer in time.
+        perhaps = any("connection error" in each.lower() for each in heard)
+        reason = "; ".join(heard)[:500] or "Apprise could not send it"
+        raise NotSentError(reason, again=True, perhaps=perhaps)
     return "sent"
 
 
