@@ -51,6 +51,19 @@ def test_a_bomb_goes_off_in_bounded_bytes(monkeypatch: pytest.MonkeyPatch) -> No
     assert (b"".join(repeated), repeated.fault) == (plain, "")
 
 
+def test_a_bomb_of_bombs_goes_off_in_bounded_bytes() -> None:
+    inner = _bomb(1 << 20) * 20_000  # 20 GB when both are unpacked
+    outer = gzip.compress(inner)
+    assert len(outer) < 200_000
+    unpacked = Unpacked(io.BytesIO(outer))
+    assert sum(map(len, unpacked)) < 6 << 20
+    assert unpacked.fault == "unpacks to more than 4 times its size"
+    # Logs packed twice are as large as packed once.
+    twice = gzip.compress(gzip.compress(os.urandom(6 << 20)))
+    unpacked = Unpacked(io.BytesIO(twice))
+    assert (sum(map(len, unpacked)) > 6 << 20, unpacked.fault) == (True, "")
+
+
 def test_what_a_bomb_held_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unpack, "_FREE_BYTES", 1 << 20)
     bomb = gzip.compress(b'{"Records":[' + GOOD + b"," + b" " * (16 << 20))

@@ -17,6 +17,9 @@ _FREE_BYTES = 256 * 1024 * 1024
 _MAX_RATIO = 400
 """Logs unpack to 5 to 60 times their size, gzip can reach 1,030: beyond this, and beyond the free bytes, a
 stream is a bomb."""
+_FREE_PACKED = 4 * 1024 * 1024
+_MAX_PACKED_RATIO = 4
+"""The same for gzip in gzip: what is packed packs no further, and the inner stream grows once more."""
 
 
 class Readable(Protocol):
@@ -73,6 +76,7 @@ class Unpacked:
 
         packed = _Packed(self._file, first)
         feed = _READ_BYTES
+        free, ratio = _FREE_BYTES, _MAX_RATIO
         while start := packed.ahead():
             if not start.startswith(_GZIP_MAGIC):
                 # Tape and block stores pad with zeros; anything else behind a member is a fault.
@@ -95,8 +99,10 @@ class Unpacked:
                     self.fault = f"gzip stream is damaged ({error})"
                     return
                 piece = member.unconsumed_tail
-                if self._given > max(_FREE_BYTES, _MAX_RATIO * (packed.taken - len(piece))):
-                    self.fault = f"unpacks to more than {_MAX_RATIO} times its size"
+                if self._given == len(found) and found.startswith(_GZIP_MAGIC):
+                    free, ratio = _FREE_PACKED, _MAX_PACKED_RATIO
+                if self._given > max(free, ratio * (packed.taken - len(piece))):
+                    self.fault = f"unpacks to more than {ratio} times its size"
                     return
                 if not piece and not member.eof:
                     feed = min(feed * 4, _READ_BYTES)
