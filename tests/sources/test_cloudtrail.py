@@ -256,6 +256,7 @@ LOOKUP = {"Events": [{"EventId": "1", "CloudTrailEvent": json.dumps(value)} for 
         b"".join(_dump({"Records": [value]}) for value in THREE),
         b"\n".join(_dump({"Records": [value]}) for value in THREE),
         b"\n".join(_dump({"detail-type": "AWS API Call via CloudTrail", "detail": value}) for value in THREE),
+        _dump([{"detail-type": "AWS API Call via CloudTrail", "detail": value} for value in THREE]),
         _dump(SUBSCRIPTION),
         _dump(LOOKUP),
         _dump({"owner": "x", "Records": THREE}),

@@ -225,7 +225,7 @@ def _unwrap(value: bytes, depth: int = 0) -> list[bytes] | None:
     """The records in a JSON value, None where it is a record itself. Raises msgspec.DecodeError."""
     packed = _VALUE.decode(value)
     if isinstance(packed, list):
-        return list(map(bytes, packed))
+        return [record for each in packed for record in _unwrapped(bytes(each), depth + 1)]
     if packed.Records is not None:
         return list(map(bytes, packed.Records))
     if packed.logEvents is not None:
@@ -238,6 +238,14 @@ def _unwrap(value: bytes, depth: int = 0) -> list[bytes] | None:
         return [bytes(packed.detail)]
     shipped = _shipped(packed) if depth < _DEEPEST else None
     return None if shipped is None else _unwrap(shipped, depth + 1) or [shipped]
+
+
+def _unwrapped(value: bytes, depth: int) -> list[bytes]:
+    """The records in a member of an array, which is mostly one itself."""
+    if value[:1] != b"{" or depth > _DEEPEST or _SHAPE.record_start.match(value):
+        return [value]
+    found = _unwrap(value, depth)
+    return [value] if found is None else found
 
 
 def _shipped(packed: _Wrapper) -> bytes | None:
