@@ -1,4 +1,5 @@
 import datetime as dt
+import gzip
 import json
 from pathlib import Path
 
@@ -140,6 +141,22 @@ def test_what_could_not_be_read_can_be_read_now(lake: Lake, tmp_path: Path) -> N
     # It is known by its bytes as if an ingest had taken it.
     take(lake, tmp_path / "there")
     assert lake.snapshot("AWSCloudTrail").rows == 3
+
+
+def test_what_unpacks_to_too_much_is_left_to_an_ingest(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/a.json.gz").symlink_to(tmp_path / "there.json.gz")
+    take(lake, tmp_path / "logs")
+    packed = gzip.compress(json.dumps({"Records": [event(number) for number in range(400)]}).encode())
+    (tmp_path / "there.json.gz").write_bytes(packed)
+    monkeypatch.setattr("trailhawk.connectors.again.MAX_BYTES", 10_000)
+    assert len(packed) < 10_000
+    (told,) = again(lake)
+    assert (told.state, "too large" in told.reason) == ("gone", True)
+    monkeypatch.undo()
+    assert states(again(lake)) == [("stored", 400)]
 
 
 def test_two_that_try_at_once_store_it_once(lake: Lake, tmp_path: Path) -> None:

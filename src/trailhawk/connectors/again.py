@@ -169,7 +169,7 @@ def _read(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Cloc
         return _arrived(bad, sources, taken, clock, find)
     item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, find)), identity=bad.object)
     with item.open() as file, closing(Opened(item, file)) as opened:
-        parts = list(
+        parts = _bounded(
             read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
         )
     return dataclasses.replace(_one(parts, bad.start), state="retried", released=bad.id)
@@ -180,9 +180,7 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
     try:
         item = find(bad.location)
         with item.open() as file, closing(Opened(item, file)) as opened:
-            if opened.size > MAX_BYTES:
-                raise _GoneError("it can be read now, but is too large for this; ingest it")
-            parts = list(
+            parts = _bounded(
                 read_parts(item, opened, sources=sources, source=None, taken=_Nothing(taken), now=clock())
             )
     except OSError as error:
@@ -191,6 +189,18 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
     if part.key in taken:  # an ingest took it meanwhile; only the mark is left
         part = dataclasses.replace(part, key=bad.object, state="retried", texts=(), found=0, bad=[])
     return part
+
+
+def _bounded(parts: Iterator[Part]) -> list[Part]:
+    """The parts of an object that is held as a whole, and so may not unpack to anything."""
+    found: list[Part] = []
+    size = 0
+    for part in parts:
+        found.append(part)
+        size += sum(map(len, part.texts))
+        if size > MAX_BYTES:
+            raise _GoneError("it can be read now, but is too large for this; ingest it")
+    return found
 
 
 def _one(parts: Sequence[Part], start: int) -> Part:
