@@ -351,15 +351,17 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, default=SHARED / "docs_corpus.jsonl", help="JSON lines")
     parser.add_argument("--queries", type=Path, default=HERE / "binder.kql", help="queries under === lines")
     parser.add_argument("--oracle", type=Path, default=SHARED / "kql_oracle.js", help="the oracle's script")
-    parser.add_argument("--parser", type=Path, help="folder of language-service-next (default: KQL_LS)")
+    parser.add_argument("--parser", type=Path, help="its folder, or npm's (default: KQL_LS or .)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     given = parser.parse_args()
-    package = given.parser or Path(os.environ.get("KQL_LS", "node_modules/@kusto/language-service-next"))
+    package = given.parser or Path(os.environ.get("KQL_LS", "."))
+    if (installed := package / "node_modules" / "@kusto" / "language-service-next").is_dir():
+        package = installed
     node = shutil.which("node")
     for there, what in (
         (node, "Node"),
         (given.oracle.exists(), f"the oracle's script {given.oracle}"),
-        (package.is_dir(), f"Microsoft's parser in {package}"),
+        ((package / "bridge.js").exists(), f"Microsoft's parser in {package}"),
     ):
         if not there:
             print(f"left out: {what} is not there")
