@@ -96,9 +96,8 @@ def test_a_round_tells_of_its_runs_in_one_commit(tmp_path: Path) -> None:
             f"queryPeriod: 1h\nquery: {query}\n"
         )
     workspace = Workspace.open(home, clock=lambda: now)
-    workspace.content.rules = lambda *_, **__: tuple(  # type: ignore[method-assign]
-        rule for rule in Workspace.rules(workspace) if rule.name.startswith("Own")
-    )
+    own = tuple(rule for rule in workspace.content.rules() if rule.name.startswith("Own"))
+    workspace.content.rules = lambda *_, **__: own  # type: ignore[method-assign]
     done = workspace.run_due_rules(fault=lambda _: None)
     assert len(done.runs) == 2
     assert workspace.lake.snapshot("SentinelHealth").version == 1

@@ -98,6 +98,13 @@ QUERIES = {
         | where array_length(Calls) > 0""",
     "series of everything": """Events | where Name == "Get"
         | make-series Calls = count() default = 0 on TimeGenerated from ago(4h) to now() step 1h""",
+    "the day so far": 'Events | where TimeGenerated >= startofday(now()) and Name == "Get"',
+    "the hours before": 'Events | where TimeGenerated < bin(now(), 6h) and Name == "Get"',
+    "in the evening": 'Events | where hourofday(now()) >= 18 | where Name == "Get"',
+    "never in the morning": "let early = hourofday(now()) < 12; Events | where not(early) and Size == 5",
+    "on one day of the week": 'Events | where dayofweek(now()) == 6d and Name == "Get"',
+    "by the hour's text": """Events
+        | where format_datetime(now(), 'HH') !in ('04', '07') and Name == 'Get'""",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
 MINUTE = 60 * TICKS_PER_SECOND
-_SHIFT = timedelta(days=1)
+_SHIFT = timedelta(days=1, hours=7, minutes=13, seconds=17, microseconds=654_321)
+"""From the one moment for which a query is compiled to the other: of no round length, so that what is
+rounded, such as the beginning of a day, does not seem to stand at a fixed distance from now."""
+_CALENDAR = re.compile(
+    r"\b(?:dayof\w+|hourofday|monthofyear|week_?of_?year|getmonth|getyear|datetime_\w+|format_\w+)\s*\(",
+    re.IGNORECASE,
+)
+"""What may say of now() that it is night or Sunday: two moments do not show how such a condition changes."""
 _MOST_PHASES, _RUNS_A_PHASE = 8, 4
 """A row is grouped for as many runs as look at it, one after the other: for so many at most, or for one of so
 many runs that would be made. Each of these costs more than to read a few columns of the history."""
@@ -92,10 +100,13 @@ def activity(
     """The activity behind a rule's query, whose window is [now - period, now).
 
     `run` gives the rows of a plan. A condition that depends on now() is found by compiling for two
-    moments, and left out. With `frequency`, between runs at its multiples since the Unix epoch, what groups
-    of rows must come to is looked at too. Raises QueryError where the query does not compile.
+    moments, and left out; of a query that asks for parts of a date, nothing is said. With `frequency`,
+    between runs at its multiples since the Unix epoch, what groups of rows must come to is looked at too.
+    Raises QueryError where the query does not compile.
     """
     assert history.end is not None
+    if _asks_for_a_calendar(text, functions):
+        return Activity(())
     moments = (history.end, history.end + _SHIFT)
     one, other = (
         covers(compile_query(text, catalog, now=now, start=now - period, end=now, functions=functions).plan)
@@ -112,6 +123,23 @@ def activity(
             traces.append(trace)
         found.append(tuple(traces))
     return Activity(tuple(found))
+
+
+def _asks_for_a_calendar(text: str, functions: Functions | None) -> bool:
+    """Whether the query, or a stored function that it may call, asks for parts of a date."""
+    texts = {"": text}
+    for _ in range(len(functions or ()) + 1):
+        if any(_CALENDAR.search(each) for each in texts.values()):
+            return True
+        called = {
+            function.name: function.text or ""
+            for function in (functions.all() if functions else ())
+            if function.name not in texts and any(function.name in each for each in texts.values())
+        }
+        if not called:
+            return False
+        texts |= called
+    return False
 
 
 def _grouped(
