@@ -112,6 +112,7 @@ CHOSEN = {
         collector=True,
         objects={**OBJECTS, **LARGE},
     ),
+    "boots": Shape(issued=0, delivery="1.0", boots=True, collector=True, asks=True, form="records"),
     "in place": Shape(
         deployed=False,
         twice=True,
@@ -123,7 +124,7 @@ CHOSEN = {
     ),
     "blurred": Shape(blurred=True, agent=True, downloads=True, objects={"ring.txt": 89}),
 }
-EVERYTHING = ("plain", "terraform", "in place")
+EVERYTHING = ("plain", "terraform", "in place", "boots")
 """Shapes over which all rules run."""
 
 
