@@ -33,8 +33,9 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         PROXY,
         ALB,
         NLB,
-        GUARDDUTY,
+        # Its findings name those of GuardDuty that they were made of.
         SECURITY_HUB,
+        GUARDDUTY,
         ROUTE53,
         WAF,
         EKS,

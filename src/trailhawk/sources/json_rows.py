@@ -226,6 +226,7 @@ class JsonRows:
     def _row(self, text: bytes) -> tuple[object, ...] | str:
         """The values of a row, or why the record is none."""
         payload = signed(hashed(text))
+        original = text
         try:
             value = _object(text)
             prepared = self._prepare(value)
@@ -248,7 +249,7 @@ class JsonRows:
                 rest[".".join(map(str, field.paths[0]))] = raw  # not of the column's type: kept beside
             plain.append(cell)
         slices = self._slices.cut(text) if self._dynamic else {}
-        whole = tidy(text.decode()) if self._whole else None
+        whole = tidy(original.decode()) if self._whole else None
         dynamic = [self._slice(field, slices, whole, value) for field in self._dynamic]
         promoted = [self._promoted(value, item) for item in self.table.promoted]
         identity = self._identity(value)

@@ -1,5 +1,7 @@
-"""AWS Security Hub findings (ASFF) as Sentinel's AWSSecurityHubFindings table.
+"""AWS Security Hub findings as Sentinel's AWSSecurityHubFindings table.
 
+Security Hub CSPM writes them in ASFF, the new Security Hub in OCSF. Both fill the same columns in ASFF's
+words; `RawData` is the finding as it came, and `SchemaVersion` tells which it was.
 Format: https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-findings-format.html
 """
 
@@ -10,6 +12,7 @@ from typing import Final
 from trailhawk.kql.types import KqlType
 from trailhawk.sources.columns import declared
 from trailhawk.sources.json_rows import Field, JsonRows, JsonSource, Record, paths, shape, text_of
+from trailhawk.sources.ocsf import as_asff, is_ocsf
 
 _TEXT, _TIME, _JSON = KqlType.STRING, KqlType.DATETIME, KqlType.DYNAMIC
 
@@ -68,9 +71,18 @@ TABLE: Final = declared(
 )
 
 
+def _prepare(finding: Record) -> Record | None:
+    return as_asff(finding) if is_ocsf(finding) else None
+
+
 def _identity(finding: Record) -> str:
+    """An update of a finding. One that both Security Hubs send is two: each says what the other does not."""
     found = text_of(finding.get("Id"))
-    return f"{found}\0{text_of(finding.get('UpdatedAt'))}" if found else ""
+    hub = "\0v2" if _NEW_HUB in text_of(finding.get("ProductArn")) else ""
+    return f"{found}\0{text_of(finding.get('UpdatedAt'))}{hub}" if found else ""
+
+
+_NEW_HUB: Final = ":productv2/"
 
 
 _FIELDS: Final = [
@@ -79,9 +91,13 @@ _FIELDS: Final = [
 SECURITY_HUB: Final = JsonSource(
     "securityhub",
     TABLE,
-    JsonRows(TABLE, _FIELDS, what="Security Hub finding", identity=_identity),
+    JsonRows(TABLE, _FIELDS, what="Security Hub finding", identity=_identity, prepare=_prepare),
     framing=shape(
         lists=("findings", "Findings"), inner=("detail",), starts="SchemaVersion|ProductArn|AwsAccountId"
     ),
-    marks=(r'"ProductArn"\s*:', r'"(?:GeneratorId|AwsAccountId)"\s*:'),
+    # OCSF is many tools' format: Security Hub's findings name its product, or come in its event.
+    marks=(
+        r'"ProductArn"\s*:|:securityhub:[^"]*:productv2/|"source"\s*:\s*"aws\.securityhub"',
+        r'"(?:GeneratorId|AwsAccountId)"\s*:|"finding_info"\s*:',
+    ),
 )
