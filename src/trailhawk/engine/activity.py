@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ import numpy as np
 from trailhawk.engine.result import TimeRange
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions import FUNCTIONS
-from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Expr, Filter, Node, OutColumn, Scan
+from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Node, OutColumn, Scan, filtered
 from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
@@ -184,8 +184,9 @@ def _runs(
     """The starts of those windows of this width, one of which begins at `start`, with a group that satisfies
     what is asked."""
     scan = _within(groups.scan, history)
-    (time,) = _times(scan)
-    node = _filtered(scan, groups.conditions)
+    time = scan.event_time
+    assert time is not None
+    node = filtered(scan, groups.conditions)
     into = FUNCTIONS["bin_at"].resolve(
         (KqlType.DATETIME, KqlType.TIMESPAN, KqlType.DATETIME), (False, False, False)
     )
@@ -194,7 +195,7 @@ def _runs(
         KqlType.DATETIME,
         into,
         (
-            ColumnRef(KqlType.DATETIME, time.id),
+            time,
             Const(KqlType.TIMESPAN, width),
             Const(KqlType.DATETIME, start),
         ),
@@ -203,7 +204,7 @@ def _runs(
     window = OutColumn(fresh, "At", KqlType.DATETIME)
     keys, measures = groups.columns[: len(groups.keys)], groups.columns[len(groups.keys) :]
     node = Aggregate((*keys, window, *measures), node, (*groups.keys, place), groups.aggregates)
-    node = _filtered(node, groups.having)
+    node = filtered(node, groups.having)
     column = OutColumn(fresh + 1, "Window", KqlType.DATETIME)
     return _moments(run(Aggregate((column,), node, (ColumnRef(KqlType.DATETIME, fresh),), ())))
 
@@ -214,16 +215,14 @@ def _trace(
     steady = tuple(a for a, b in zip(one.conditions, other.conditions, strict=True) if a == b)
     low, high = (_offset(a, b, at) for a, b in ((one.low, other.low), (one.high, other.high)))
     scan = _within(one.scan, history)
-    times = _times(scan)
-    if not times:
+    time = scan.event_time
+    if not time:
         return _Trace(np.zeros(1, np.int64), None, None)
     minute = FUNCTIONS["bin"].resolve((KqlType.DATETIME, KqlType.TIMESPAN), (False, False))
     assert minute is not None
-    key = Call(
-        KqlType.DATETIME, minute, (ColumnRef(KqlType.DATETIME, times[0].id), Const(KqlType.TIMESPAN, MINUTE))
-    )
+    key = Call(KqlType.DATETIME, minute, (time, Const(KqlType.TIMESPAN, MINUTE)))
     column = OutColumn(max(c.id for c in scan.columns) + 1, "At", KqlType.DATETIME)
-    return _Trace(_moments(run(Aggregate((column,), _filtered(scan, steady), (key,), ()))), low, high)
+    return _Trace(_moments(run(Aggregate((column,), filtered(scan, steady), (key,), ()))), low, high)
 
 
 def _within(scan: Scan, history: TimeRange) -> Scan:
@@ -232,17 +231,6 @@ def _within(scan: Scan, history: TimeRange) -> Scan:
         since=None if history.start is None else ticks_of(history.start),
         until=None if history.end is None else ticks_of(history.end),
     )
-
-
-def _times(scan: Scan) -> list[OutColumn]:
-    """The column of the event time, if the scan has it."""
-    return [c for c, s in zip(scan.columns, scan.stored, strict=True) if s == scan.table.time_column]
-
-
-def _filtered(node: Node, conditions: Iterable[Expr]) -> Node:
-    for condition in conditions:
-        node = Filter(node.columns, node, condition)
-    return node
 
 
 def _moments(rows: pa.Table) -> Ticks:

@@ -16,13 +16,13 @@ from trailhawk.kql.plan import (
     ColumnRef,
     Const,
     Expr,
-    Filter,
     Limit,
     Node,
     OutColumn,
     Project,
     Scan,
     Shared,
+    filtered,
 )
 from trailhawk.kql.records import replace
 from trailhawk.kql.types import KqlType
@@ -66,23 +66,17 @@ def _tables(node: Node, seen: set[int]) -> Iterator[Scan]:
 def _news(leaf: Leaf) -> tuple[Scan, Node]:
     """The scan of a leaf's time, and the plan of one of its rows."""
     scan = replace(leaf.scan, since=leaf.low, until=leaf.high)
-    times = [
-        c for c, stored in zip(scan.columns, scan.stored, strict=True) if stored == scan.table.time_column
-    ]
+    time = scan.event_time
     bounds = [
-        _compared(times[0], test, ticks)
+        _compared(time, test, ticks)
         for test, ticks in ((">=", leaf.low), ("<", leaf.high))
-        if ticks is not None
+        if time and ticks is not None
     ]
-    node: Node = scan
-    for condition in (*bounds, *leaf.conditions):
-        node = Filter(node.columns, node, condition)
+    node = filtered(scan, (*bounds, *leaf.conditions))
     return scan, Limit((_ONE,), Project((_ONE,), node, (Const(KqlType.LONG, 1),)), 1)
 
 
-def _compared(time: OutColumn, test: str, ticks: int) -> Expr:
+def _compared(time: ColumnRef, test: str, ticks: int) -> Expr:
     overload = FUNCTIONS[test].resolve((KqlType.DATETIME, KqlType.DATETIME), (False, False))
     assert overload is not None
-    return Call(
-        KqlType.BOOL, overload, (ColumnRef(KqlType.DATETIME, time.id), Const(KqlType.DATETIME, ticks))
-    )
+    return Call(KqlType.BOOL, overload, (time, Const(KqlType.DATETIME, ticks)))

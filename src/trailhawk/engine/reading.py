@@ -150,18 +150,16 @@ class Reading:
         return settle(plan)
 
     def _unsettled(self, predicate: Expr, scan: Scan) -> Expr | None:
-        times = {
-            c.id for c, name in zip(scan.columns, scan.stored, strict=True) if name == scan.table.time_column
-        }
+        time = scan.event_time
         files = self._files(scan)
-        if not times or not files:
+        if not time or not files:
             return predicate
         firsts, lasts = [file.first for file in files], [file.last for file in files]
         if None in firsts or None in lasts:
             return predicate
         low = min(_ticks(moment) for moment in firsts if moment is not None)
         high = max(_ticks(moment) for moment in lasts if moment is not None)
-        return _without(predicate, lambda condition: _is_given(condition, times, low, high))
+        return _without(predicate, lambda condition: _is_given(condition, time.id, low, high))
 
 
 def _scan_below(node: Node) -> Scan | None:
@@ -198,10 +196,10 @@ def _without(predicate: Expr, given: Callable[[Expr], bool]) -> Expr | None:
     return None if given(predicate) else predicate
 
 
-def _is_given(condition: Expr, times: set[int], low: int, high: int) -> bool:
+def _is_given(condition: Expr, time: int, low: int, high: int) -> bool:
     match condition:
         case Call(args=(ColumnRef(id=id_), Const(type=KqlType.DATETIME, value=int() as ticks))) if (
-            id_ in times
+            id_ == time
         ):
             match condition.overload.name:
                 case ">=":

@@ -453,8 +453,7 @@ def _event_time(node: Node) -> int | None:
     """The id of the event time among the columns of a plan whose rows are rows of one table."""
     match node:
         case Scan():
-            names = zip(node.columns, node.stored, strict=True)
-            return next((c.id for c, stored in names if stored == node.table.time_column), None)
+            return node.event_time.id if node.event_time else None
         case Filter():
             return _event_time(node.input)
         case Project():

@@ -6,7 +6,7 @@ A column is known by its id alone; its name matters only in the final schema, si
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -130,6 +130,13 @@ class Scan(Node, frozen=True):
     since: int | None = None
     until: int | None = None
     need: Need | None = None
+
+    @property
+    def event_time(self) -> ColumnRef | None:
+        """The column of the event time, if the scan has it."""
+        names = zip(self.columns, self.stored, strict=True)
+        ids = (column.id for column, name in names if name == self.table.time_column)
+        return next((ColumnRef(KqlType.DATETIME, id_) for id_ in ids), None)
 
 
 class Values(Node, frozen=True):
@@ -287,6 +294,13 @@ class Query(Record, frozen=True):
     others: tuple[Node, ...] = ()
     names: tuple[str, ...] = ()
     """What the query calls the plan and each of the others, '' where it does not say."""
+
+
+def filtered(node: Node, conditions: Iterable[Expr]) -> Node:
+    """The rows for which every condition holds."""
+    for condition in conditions:
+        node = Filter(node.columns, node, condition)
+    return node
 
 
 def walk(expr: Expr) -> Iterator[Expr]:

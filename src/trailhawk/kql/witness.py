@@ -257,14 +257,14 @@ def _bounded(scan: Scan, conditions: Sequence[Expr]) -> tuple[int | None, int | 
 
     Stored times are whole microseconds, so that the bounds are exact as such.
     """
-    times = {c.id for c, s in zip(scan.columns, scan.stored, strict=True) if s == scan.table.time_column}
+    time = scan.event_time
     low: int | None = None
     high: int | None = None
     rest: list[Expr] = []
     for condition in conditions:
         match condition:
             case Call(args=(ColumnRef(id=id_), Const(type=KqlType.DATETIME, value=int() as ticks))) if (
-                id_ in times and condition.overload.name in ("<", "<=", ">", ">=")
+                time and id_ == time.id and condition.overload.name in ("<", "<=", ">", ">=")
             ):
                 past = condition.overload.name in (">", "<=")
                 bound = (ticks // _MICROSECOND + 1 if past else -(-ticks // _MICROSECOND)) * _MICROSECOND
