@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -19,6 +20,7 @@ from trailhawk.kql.schema import Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, picked
 from trailhawk.sources import framing
+from trailhawk.sources.cloudtrail_lake import event_column, events
 from trailhawk.sources.direct import UNREADABLE, Direct, Layout
 from trailhawk.sources.json_rows import CLOUDTRAIL
 from trailhawk.sources.json_text import beyond, hashed, identity, signed, tidy, tree
@@ -203,6 +205,9 @@ class _Wrapper(Struct, gc=False):
     Records: list[Raw] | None = None
     logEvents: list[_LogEvent] | None = None  # noqa: N815
     Events: list[_Lookup] | None = None
+    QueryResultRows: list[Raw] | None = None
+    eventJson: Raw = _ABSENT  # noqa: N815
+    eventjson: Raw = _ABSENT
     detail: Raw = _ABSENT
     eventName: Raw = _ABSENT  # noqa: N815
     message: Raw = _ABSENT
@@ -213,6 +218,13 @@ class _Wrapper(Struct, gc=False):
 
 class _Original(Struct, gc=False):
     original: str = ""
+
+
+class _Cell(Struct, gc=False):
+    """A cell of a row that a query of CloudTrail Lake gives; the column is spelled as the query spells it."""
+
+    eventJson: str = ""  # noqa: N815
+    eventjson: str = ""
 
 
 _VALUE = msgspec.json.Decoder(_Wrapper | list[Raw])
@@ -232,12 +244,25 @@ def _unwrap(value: bytes, depth: int = 0) -> list[bytes] | None:
         return [event.message.encode() for event in packed.logEvents]
     if packed.Events is not None:
         return [event.CloudTrailEvent.encode() for event in packed.Events]
+    if packed.QueryResultRows is not None:
+        return [_queried(bytes(row)) for row in packed.QueryResultRows]
+    if (event := bytes(packed.eventJson) or bytes(packed.eventjson)).startswith(b'"'):
+        return [msgspec.json.decode(event, type=str).encode()]
     if bytes(packed.eventName):
         return None
     if bytes(packed.detail).startswith(b"{"):
         return [bytes(packed.detail)]
     shipped = _shipped(packed) if depth < _DEEPEST else None
     return None if shipped is None else _unwrap(shipped, depth + 1) or [shipped]
+
+
+def _queried(row: bytes) -> bytes:
+    """The event in a row of CloudTrail Lake; the row itself, which is no record, where it has none."""
+    try:
+        cells = msgspec.json.decode(row, type=list[_Cell])
+    except msgspec.DecodeError:
+        return row
+    return next((text.encode() for cell in cells if (text := cell.eventJson or cell.eventjson)), row)
 
 
 def _unwrapped(value: bytes, depth: int) -> list[bytes]:
@@ -274,9 +299,12 @@ _SHAPE = framing.Shape(
     ),
 )
 _KNOWN = re.compile(
-    rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digest(?:Start|End)Time)"' % _NAMES
+    rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digest(?:Start|End)Time'
+    rb'|QueryResultRows|event[jJ]son|fileHashValue)"' % _NAMES
 )
-_DIGEST = re.compile(rb'"(?:digestStartTime|digestEndTime|digestS3Object)"\s*:')
+_DIGEST = re.compile(
+    rb'"(?:digestStartTime|digestEndTime|digestS3Object|queryCompleteTime|fileHashValue)"\s*:'
+)
 _LOOKS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 
 _MACROS: Final = (
@@ -379,18 +407,24 @@ class CloudTrail:
 
     name = "cloudtrail"
     table = TABLE
+    shape = _SHAPE
 
     def __init__(self) -> None:
         self._local = threading.local()
 
     def recognises(self, name: str, head: bytes) -> bool:
-        return _LOOKS_JSON.match(head) is not None and _KNOWN.search(head) is not None
+        if _LOOKS_JSON.match(head) is None:
+            return event_column(head) is not None
+        return _KNOWN.search(head) is not None
 
     def is_digest(self, head: bytes) -> bool:
         return _DIGEST.search(head) is not None and b'"eventName"' not in head
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        return framing.chunks(blocks, _SHAPE)
+        first = next(blocks, b"")
+        blocks = chain((first,), blocks)
+        column = event_column(first) if _LOOKS_JSON.match(first) is None else None
+        return framing.chunks(blocks, _SHAPE) if column is None else events(blocks, column)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         import pyarrow as pa
@@ -421,6 +455,13 @@ class CloudTrail:
         for place, text in enumerate(records):
             try:
                 value = orjson.loads(text)  # proves that the whole record is valid JSON in UTF-8
+                if isinstance(value, dict) and isinstance(inner := _lake_event(value), str):
+                    text = inner.encode()
+                    value = orjson.loads(text)
+                payload = text
+                if isinstance(value, dict) and (rewritten := _rewritten(value)) is not None:
+                    value = rewritten
+                    text = orjson.dumps(rewritten)
                 part = _JSON.decode(text)
             except (ValueError, *UNREADABLE) as error:
                 bad.append((place, f"not a CloudTrail record: {error}"))
@@ -431,7 +472,7 @@ class CloudTrail:
                 continue
             texts.append(text)
             parts.append(part)
-            hashes.append(signed(hashed(_delivered(value) if is_shipped else text)))
+            hashes.append(signed(hashed(_delivered(value) if is_shipped else payload)))
             rest = beyond(value, _KNOWN_MEMBERS) if isinstance(value, dict) else None
             rests.append(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else None)
             kept.append(place)
@@ -487,6 +528,35 @@ def _no_time(text: bytes) -> str:
     record = orjson.loads(text)
     found = record.get("eventTime", record.get("@timestamp"))
     return "no eventTime" if found is None else f"eventTime is no time: {str(found)[:64]!r}"
+
+
+def _lake_event(row: dict[str, object]) -> object:
+    """The event in a row of CloudTrail Lake that has other columns of the event too."""
+    return row.get("eventJson") or row.get("eventjson")
+
+
+def _rewritten(value: dict[str, object]) -> dict[str, object] | None:
+    """An aggregated event in the members of the others, None for any other record.
+
+    It counts the calls of five minutes: its time is their start, its counts go into additionalEventData.
+    Format: https://docs.aws.amazon.com/awscloudtrail/latest/userguide/cloudtrail-event-reference-aggregated-events.html
+    """
+    window = value.get("timeWindow")
+    if value.get("eventType") != _AGGREGATED or not isinstance(window, dict):
+        return None
+    record = {name: item for name, item in value.items() if name not in _OF_AGGREGATED}
+    counted = {name: value[name] for name in ("timeWindow", "summary") if name in value}
+    return {
+        "eventTime": window.get("windowStart"),
+        "eventID": value.get("eventId"),
+        "recipientAccountId": value.get("accountId"),
+        "additionalEventData": counted,
+        **record,
+    }
+
+
+_AGGREGATED: Final = "AwsAggregatedEvent"
+_OF_AGGREGATED: Final = frozenset(("accountId", "eventId", "timeWindow", "summary"))
 
 
 def _delivered(value: dict[str, object]) -> bytes:

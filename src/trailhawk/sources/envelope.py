@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import msgspec
 import orjson
@@ -243,8 +243,16 @@ def with_fault(chunks: Iterator[Chunk], unpacked: Unpacked | None) -> Iterator[C
         yield Chunk([], (BadPart.of(b"", 0, unpacked.fault),), int)
 
 
+@runtime_checkable
+class _Wrapping(Protocol):
+    """A source whose records may be wrapped: a rule of EventBridge writes whole events into a log group."""
+
+    @property
+    def shape(self) -> framing.Shape: ...
+
+
 class Enveloped:
-    """A source that is also read inside an envelope, where each message is one of its records."""
+    """A source that is also read inside an envelope, where a message is one of its records or wraps some."""
 
     def __init__(self, source: Source) -> None:
         self.name = source.name
@@ -265,10 +273,14 @@ class Enveloped:
         first, blocks, unpacked = opened(blocks)
         head = first[: 64 * 1024]
         if EXPORTED.match(head.removeprefix(framing.BOM)):
-            return with_fault(exported(blocks), unpacked)
+            return with_fault(self._inside(exported(blocks)), unpacked)
         if is_envelope(head):
-            return with_fault(framing.chunks(blocks, self._shape), unpacked)
+            return with_fault(self._inside(framing.chunks(blocks, self._shape)), unpacked)
         return with_fault(self._source.chunks(blocks), unpacked)
+
+    def _inside(self, messages: Iterator[Chunk]) -> Iterator[Chunk]:
+        source = self._source
+        return framing.unwrapped(messages, source.shape) if isinstance(source, _Wrapping) else messages
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         return self._source.rows(records)

@@ -49,6 +49,35 @@ class Shape:
     record_start: re.Pattern[bytes]
 
 
+def unwrapped(chunks: Iterator[Chunk], shape: Shape) -> Iterator[Chunk]:
+    """Chunks whose records may be wrapped in their turn, as messages of an envelope are."""
+    for chunk in chunks:
+        inner = [_inside(record, shape) for record in chunk.records]
+        if not any(found is not None for found in inner):
+            yield chunk
+            continue
+        records: list[bytes] = []
+        places: list[int] = []
+        for place, (record, found) in enumerate(zip(chunk.records, inner, strict=True)):
+            here = [record] if found is None else found
+            records += here
+            places += [place] * len(here)
+        yield from _split(Chunk(records, chunk.bad, _through(chunk.position, places)))
+
+
+def _inside(record: bytes, shape: Shape) -> list[bytes] | None:
+    if record[:1] != b"{" or shape.record_start.match(record) or _is_dense(record):
+        return None
+    try:
+        return shape.unwrap(record)
+    except _NOT_JSON:
+        return None
+
+
+def _through(position: Callable[[int], int], places: list[int]) -> Callable[[int], int]:
+    return lambda index: position(places[index])
+
+
 def chunks(blocks: Iterator[bytes], shape: Shape) -> Iterator[Chunk]:
     """The records of an object, in chunks of bounded size."""
     first = next(blocks, b"")

@@ -384,7 +384,7 @@ class JsonSource:
         self.name = name
         self.table = table
         self._mapping = mapping
-        self._framing = framing
+        self.shape = framing
         self._guard = guard
         self._marks = [re.compile(mark.encode()) for mark in marks]
 
@@ -400,7 +400,7 @@ class JsonSource:
         return False
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        return framing.chunks(blocks, self._framing)
+        return framing.chunks(blocks, self.shape)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         return self._mapping.rows(records)
