@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -16,7 +17,7 @@ import sqlalchemy as sa
 
 from trailhawk.detect.entities import Entity, distinct, entities
 from trailhawk.detect.rule import EntityMapping, FieldMapping
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.kql.scope import suggestion
 
@@ -161,7 +162,7 @@ class BookmarkStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        metadata.create_all(engine, tables=[_revisions])
+        make_tables(engine, [_revisions])
 
     def add(self, made: Bookmark) -> Bookmark:
         """Keep a new bookmark."""
@@ -224,9 +225,9 @@ class BookmarkStore:
             rows = connection.execute(query.order_by(_revisions.c.sequence).limit(limit))
             return tuple(map(_revision, rows))
 
-    def _reading(self) -> sa.Connection:
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection that takes no lock."""
-        return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return reading(self.engine)
 
     def _write(self, connection: sa.Connection, each: Bookmark, *, removed: bool) -> None:
         connection.execute(

@@ -33,7 +33,7 @@ from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Leave
 from trailhawk.detect.schedule import WindowState
 from trailhawk.detect.scheduler import DELAY, NRT_DELAY, Scheduler
-from trailhawk.detect.store import AlertStore, Moment, metadata
+from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, reading
 from trailhawk.errors import QueryError, RuleError, TrailhawkError
 from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
@@ -562,7 +562,7 @@ class LastCanary:
 
 def keep(engine: sa.Engine, sent: Iterable[Canary], *, now: datetime) -> None:
     """Write down how canaries ended; rules without a positive test leave no trace."""
-    metadata.create_all(engine, tables=[_canaries])
+    make_tables(engine, [_canaries])
     told = {each.rule.id: each for each in sent if each.test is not None}
     with engine.begin() as connection:
         query = sa.select(_canaries.c.rule_id, _canaries.c.passed_at)
@@ -587,7 +587,7 @@ def keep(engine: sa.Engine, sent: Iterable[Canary], *, now: datetime) -> None:
 
 def last_canaries(engine: sa.Engine) -> dict[str, LastCanary]:
     """How the last canary of each rule and hunt ended, by its id."""
-    metadata.create_all(engine, tables=[_canaries])
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    make_tables(engine, [_canaries])
+    with reading(engine) as connection:
         rows = connection.execute(sa.select(_canaries))
         return {row.rule_id: LastCanary(**row._mapping) for row in rows}

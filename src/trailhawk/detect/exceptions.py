@@ -8,6 +8,7 @@ exception is never changed: it is made and removed, and both are kept with who d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.detect.run import Left, Taken
 from trailhawk.detect.schedule import Window
-from trailhawk.detect.store import Moment, metadata, taken_table
+from trailhawk.detect.store import Moment, make_tables, metadata, reading, taken_table
 from trailhawk.engine.result import Result
 from trailhawk.errors import (
     BindingError,
@@ -119,7 +120,7 @@ class ExceptionStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[_exceptions, taken_table])
+        make_tables(engine, [_exceptions, taken_table])
 
     def add(self, draft: RuleException) -> RuleException:
         """Store an exception that was drafted (see `draft`); with its number."""
@@ -189,8 +190,8 @@ class ExceptionStore:
                 for number, rows, windows, last in connection.execute(query)
             }
 
-    def _reading(self) -> sa.Connection:
-        return self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
+        return reading(self._engine)
 
     def _read(self, query: sa.Select[tuple[object, ...]]) -> tuple[RuleException, ...]:
         with self._reading() as connection:

@@ -15,7 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 
 from trailhawk.connectors.objects import Transform, TransformResult
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.engine.transform import RowTransform
 from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import Table
@@ -54,7 +54,7 @@ class FilterStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[_filters])
+        make_tables(engine, [_filters])
 
     def apply(self, table: str, text: str, *, by: str, now: datetime, note: str = "") -> FilterVersion:
         """Make this text the filter of the table. It must have been checked."""
@@ -76,7 +76,7 @@ class FilterStore:
         query = sa.select(_filters).order_by(_filters.c.table_name, _filters.c.version)
         if table:
             query = query.where(_filters.c.table_name == table)
-        with self._engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        with reading(self._engine) as connection:
             return [FilterVersion(*row) for row in connection.execute(query).all()]
 
     def _add(self, table: str, text: str, *, by: str, now: datetime, note: str) -> FilterVersion:

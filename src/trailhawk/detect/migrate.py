@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import sqlalchemy as sa
 
-from trailhawk.detect.store import metadata
+from trailhawk.detect.store import make_tables, metadata, reading
 from trailhawk.errors import StateError
 
 Step = Callable[[sa.Connection], None]
@@ -33,7 +33,7 @@ def bring_up(
     a step of its own. `began_as` is a table that stood there before versions were counted. StateError for a
     database of a later version, and for one that lacks a step and may only be read.
     """
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    with reading(engine) as connection:
         recorded = _recorded(connection, room)
         version = _version(connection, recorded, steps, began_as)
     if recorded == len(steps):
@@ -44,13 +44,13 @@ def bring_up(
         )
     if _is_only_read(engine):
         if version == len(steps):
-            metadata.create_all(engine, tables=[_versions, *tables])
+            make_tables(engine, [_versions, *tables])
             return
         raise StateError(
             "the state database was written by an earlier version and may only be read here",
             hint="let who may write the home run a command once",
         )
-    metadata.create_all(engine, tables=[_versions, *tables])
+    make_tables(engine, [_versions, *tables])
     with engine.begin() as connection:
         version = _version(connection, _recorded(connection, room), steps, began_as)
         for step in steps[version:]:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.detect.rule_file import is_copy, other_id, parse_rules, rule_files
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.detect.validate import Finding, Level
 from trailhawk.errors import NotFoundError, RuleError
 from trailhawk.files import write_whole
@@ -42,11 +42,11 @@ class RuleStates:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[_states])
+        make_tables(engine, [_states])
 
     def of(self, rules: Iterable[Rule]) -> dict[str, RuleState]:
         """The state of each of these rules by id; a rule is enabled unless its file or somebody says else."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(sa.select(_states)).all()
         stored = {row.rule_id: RuleState(row.enabled, row.reason, row.at, row.by) for row in rows}
         return {rule.id: stored.get(rule.id) or RuleState(_is_on(rule)) for rule in rules}

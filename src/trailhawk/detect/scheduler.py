@@ -29,7 +29,7 @@ from trailhawk.detect.schedule import (
     is_learning,
     last_run,
 )
-from trailhawk.detect.store import AlertStore, Moment, metadata, windows_table
+from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
 from trailhawk.engine.result import Engine
 from trailhawk.errors import QueryError
 
@@ -122,7 +122,7 @@ class Scheduler:
         self._clock = clock
         self._sink = sink
         self._workers = workers
-        metadata.create_all(store.engine, tables=[_schedules])
+        make_tables(store.engine, [_schedules])
 
     def round(self, engine: Engine, rules: Iterable[Rule], tables: Sequence[str]) -> Round:
         """Run what is due now, of the enabled rules; `tables` are the tables of the lake that hold rows."""

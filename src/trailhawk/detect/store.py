@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import sqlite3
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from urllib.parse import unquote
 from weakref import WeakSet
 
 import msgspec
@@ -96,23 +99,24 @@ def _close() -> None:
 def open_state(url: str) -> sa.Engine:
     """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers.
 
-    Transactions come one after the other, in every database. A SQLite file that cannot be written, nor what
-    stands beside it, is read as it is. Whatever the database refuses comes as StateError.
+    Transactions come one after the other, in every database; who reads (`reading`) waits for nobody. A SQLite
+    file that cannot be written, nor what stands beside it, is read as it is. Whatever the database refuses
+    comes as StateError.
     """
-    is_read_only = False
+    where, is_read_only = _address(url), False
+    if where.drivername == "sqlite" and where.database and _cannot_be_written(Path(where.database)):
+        where, is_read_only = _only_to_read(Path(where.database)), True
     try:
-        where = sa.make_url(url)
-        if where.drivername == "sqlite" and where.database and _cannot_be_written(Path(where.database)):
-            where, is_read_only = _only_to_read(Path(where.database)), True
         if where.drivername == "postgresql":
-            where = where.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(where, poolclass=sa.StaticPool if is_read_only else None)
+            engine = _postgresql(where)
+        else:
+            engine = sa.create_engine(where, poolclass=sa.StaticPool if is_read_only else None)
     except ModuleNotFoundError as error:
         raise StateError(
             f"the state database needs the package {error.name}", hint="pip install 'trailhawk[postgresql]'"
         ) from None
     except sa.exc.ArgumentError:
-        raise StateError("the address of the state database is none", hint="see [state] url") from None
+        raise _NO_ADDRESS from None
     sa.event.listen(engine, "handle_error", _refused)
     if is_read_only:
         sa.event.listen(engine, "connect", _leave_transactions)
@@ -122,8 +126,90 @@ def open_state(url: str) -> sa.Engine:
         sa.event.listen(engine, "begin", _begin_immediate)
     elif engine.dialect.name == "postgresql":
         sa.event.listen(engine, "begin", _begin_alone)
+        sa.event.listen(engine, "before_cursor_execute", _without_nul, retval=True)
     _opened.add(engine)
     return engine
+
+
+@contextmanager
+def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A connection that takes no lock: each statement sees what was committed when it began."""
+    with engine.connect().execution_options(isolation_level=_READS) as connection:
+        yield connection
+
+
+def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
+    """Make those of the tables that do not stand yet; where none is missing nobody waits for a writer."""
+    with reading(engine) as connection:
+        there = set(sa.inspect(connection).get_table_names())
+    missing = [table for table in tables if table.name not in there]
+    if missing:
+        metadata.create_all(engine, tables=missing)
+
+
+_READS = "AUTOCOMMIT"
+_NO_ADDRESS = StateError("the address of the state database is none", hint="see [state] url")
+
+_WAIT = timedelta(seconds=30)
+"""How long a transaction waits for others to end."""
+
+_IDLE = timedelta(minutes=5)
+"""After so long without a statement PostgreSQL ends a transaction: its process hangs or is cut off."""
+
+_POSTGRESQL: Mapping[str, object] = {
+    "fallback_application_name": "trailhawk",
+    "connect_timeout": 10,
+    # A server or a network that is gone without a word is noticed in a minute, not in hours.
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+    # A pooler may give each transaction to another session, which knows no statement prepared before.
+    "prepare_threshold": None,
+}
+"""How we connect unless the address, or for the time to wait libpq's environment, says else."""
+
+
+def _address(url: str) -> sa.URL:
+    """The parts of an address. StateError, which repeats nothing of it: it may hold a password."""
+    try:
+        where = sa.make_url(url)
+    except (sa.exc.ArgumentError, ValueError):
+        raise _NO_ADDRESS from None
+    if where.drivername == "postgresql":
+        if "@" in f"{where.host}{where.database}":
+            raise StateError(
+                "the address of the state database has more than one @",
+                hint="in a password write %40 for @, %2F for / and %3A for :",
+            )
+        if "\0" in unquote(url):
+            raise StateError("the address of the state database holds a NUL character")
+    return where
+
+
+def _postgresql(where: sa.URL) -> sa.Engine:
+    given = {*where.query, *(["connect_timeout"] if "PGCONNECT_TIMEOUT" in os.environ else [])}
+    return sa.create_engine(
+        where.set(drivername="postgresql+psycopg"),
+        poolclass=_Pool,
+        pool_pre_ping=True,  # after a restart of the server what was kept is opened again
+        # With another one that the database may be set to, a transaction would see what was there before it
+        # waited for its turn.
+        isolation_level="READ COMMITTED",
+        connect_args={key: value for key, value in _POSTGRESQL.items() if key not in given},
+    )
+
+
+class _Pool(sa.QueuePool):
+    """Connections for so many threads at once; the others wait."""
+
+    def _do_get(self) -> sa.pool.ConnectionPoolEntry:
+        try:
+            return super()._do_get()
+        except sa.exc.TimeoutError:
+            raise StateError(
+                "the state database: every connection is in use", hint="others write to it; try again"
+            ) from None
 
 
 _STATE_LOCK = 7_215_091_644_237
@@ -164,11 +250,24 @@ def _create_beside(
 
 
 def _refused(context: sa.ExceptionContext) -> None:
-    if not isinstance(context.original_exception, Exception):
-        return  # an interrupt stays what it is
+    error = context.original_exception
+    if not isinstance(error, Exception) or context.is_pre_ping:
+        return  # an interrupt stays what it is; a connection that is gone is opened again
     where = context.engine.url.database if context.engine else None
-    reason = " ".join(str(context.original_exception).split())
-    raise StateError(f"the state database {where or ''}: {reason}") from context.original_exception
+    reason = " ".join(str(error).split())
+    hint = next((hint for sign, hint in _HINTS.items() if sign in reason), "")
+    raise StateError(f"the state database {where or ''}: {reason}", hint=hint) from error
+
+
+_OTHERS = "another process has been writing to it for long; try again"
+_HINTS = {
+    "database is locked": _OTHERS,
+    "lock timeout": _OTHERS,
+    "is full": "make room; what was written before is kept",
+    "disk I/O error": "a home belongs on a local disk; over a network use PostgreSQL, see [state] url",
+    "locking protocol": "a home belongs on a local disk; over a network use PostgreSQL, see [state] url",
+}
+"""What to do about what a database refuses, by a part of its words."""
 
 
 def _leave_transactions(connection: object, _: object) -> None:
@@ -178,20 +277,65 @@ def _leave_transactions(connection: object, _: object) -> None:
 def _set_up_sqlite(connection: object, _: object) -> None:
     _leave_transactions(connection, _)
     cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000"):
-        cursor.execute(f"PRAGMA {pragma}")
+    cursor.execute(f"PRAGMA busy_timeout={_WAIT // timedelta(milliseconds=1)}")
+    _write_ahead(cursor.execute)
+    cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+def _write_ahead(execute: Callable[[str], object]) -> None:
+    """Let a database have a write-ahead log. Of several that open a new one at once SQLite refuses some
+    without waiting, as each might wait for the other."""
+    for wait in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5):
+        try:
+            execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise
+            time.sleep(wait)
+        else:
+            return
+    execute("PRAGMA journal_mode=WAL")
+
+
+def _only_reads(connection: sa.Connection) -> bool:
+    return connection.get_execution_options().get("isolation_level") == _READS
 
 
 def _begin_immediate(connection: sa.Connection) -> None:
     # A transaction that reads first and writes later would fail when another process wrote in between.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    if not _only_reads(connection):
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _begin_alone(connection: sa.Connection) -> None:
     # What reads first and writes later must not be overtaken in between: one transaction at a time, as in
-    # SQLite. The lock ends with the transaction.
-    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_STATE_LOCK})")
+    # SQLite. The lock ends with the transaction; a process that hangs in one must not keep it for ever.
+    if not _only_reads(connection):
+        connection.exec_driver_sql(
+            f"SET LOCAL lock_timeout = {_WAIT // timedelta(milliseconds=1)};"
+            f" SET LOCAL idle_in_transaction_session_timeout = {_IDLE // timedelta(milliseconds=1)};"
+            f" SELECT pg_advisory_xact_lock({_STATE_LOCK})"
+        )
+
+
+def _without_nul(
+    _: object, cursor: object, statement: str, parameters: object, context: object, many: bool
+) -> tuple[str, object]:
+    """PostgreSQL knows no NUL: a text of the logs that holds one is kept, and looked for, with the sign for
+    what cannot be shown."""
+    if many and isinstance(parameters, Sequence):
+        return statement, [_shown(each) for each in parameters]
+    return statement, _shown(parameters)
+
+
+def _shown(given: object) -> object:
+    if not isinstance(given, Mapping):
+        return given
+    held = {name: value for name, value in given.items() if isinstance(value, str) and "\0" in value}
+    return (
+        {**given, **{name: value.replace("\0", "\ufffd") for name, value in held.items()}} if held else given
+    )
 
 
 class AlertStore:
@@ -199,13 +343,11 @@ class AlertStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        metadata.create_all(engine)
+        make_tables(engine, (windows_table, taken_table, _alerts))
 
-    @contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection that takes no lock."""
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            yield connection
+        return reading(self.engine)
 
     def windows(self, rule_id: str) -> dict[datetime, WindowRecord]:
         """The windows of a rule that were run or skipped, by T."""

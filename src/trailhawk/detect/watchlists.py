@@ -13,6 +13,7 @@ import re
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.errors import NotFoundError, SourceError, UsageError
 from trailhawk.kql.schema import HIDDEN_PREFIX, WATCHLIST_ALIASES, Column, Table, watchlist_table
 from trailhawk.kql.scope import suggestion
@@ -190,7 +191,7 @@ class WatchlistStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        metadata.create_all(engine, tables=[_versions, _items])
+        make_tables(engine, [_versions, _items])
 
     def load(self, alias: str, path: Path, *, key: str | None, now: datetime) -> Imported:
         """Make a watchlist of a CSV file, or bring it to what the file says.
@@ -373,15 +374,15 @@ class WatchlistStore:
         counts = sa.select(_items.c.version, _items.c.status, sa.func.count()).where(_items.c.alias == alias)
         versions = sa.select(_versions).where(_versions.c.alias == alias).order_by(_versions.c.version)
         with self._reading() as connection:
+            rows = connection.execute(versions).all()
+            if not rows:
+                raise self._unknown(connection, alias)
             done = {
                 (version, status): count
                 for version, status, count in connection.execute(
                     counts.group_by(_items.c.version, _items.c.status)
                 )
             }
-            rows = connection.execute(versions).all()
-            if not rows:
-                raise self._unknown(connection, alias)
         return tuple(
             Version(
                 alias=row.alias,
@@ -454,9 +455,9 @@ class WatchlistStore:
             changes,
         )
 
-    def _reading(self) -> sa.Connection:
+    def _reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection that takes no lock."""
-        return self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        return reading(self.engine)
 
     def _all(self, connection: sa.Connection) -> tuple[Watchlist, ...]:
         last = sa.select(sa.func.max(_versions.c.sequence)).group_by(_versions.c.alias)

@@ -12,7 +12,7 @@ import msgspec
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.incidents.change import Change
 from trailhawk.respond.automation import Rule, Trigger, occasion
 
@@ -136,7 +136,7 @@ class AutomationRuns:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[_occasions, _runs, _steps, _cursors])
+        make_tables(engine, [_occasions, _runs, _steps, _cursors])
 
     # Occasions
 
@@ -168,7 +168,7 @@ class AutomationRuns:
 
     def alerts_cursor(self) -> int:
         """The sequence number of the last alert that was noted; 0 where none was."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return self._alerts_cursor(connection)
 
     def _alerts_cursor(self, connection: sa.Connection) -> int:
@@ -188,7 +188,7 @@ class AutomationRuns:
 
     def has_alerts_cursor(self) -> bool:
         """Whether somebody has begun to note alerts."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return self._has_cursor(connection)
 
     def _has_cursor(self, connection: sa.Connection) -> bool:
@@ -351,7 +351,7 @@ class AutomationRuns:
     def _found(self, wanted: sa.ColumnElement[bool], *, limit: int | None = None) -> list[Run]:
         """The runs that are wanted, newest first."""
         query = sa.select(_runs).where(wanted).order_by(_runs.c.id.desc()).limit(limit)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
             steps: dict[int, list[ActionRun]] = {}
             known = sa.select(_steps).where(_steps.c.run_id.in_([row.id for row in rows]))

@@ -17,7 +17,7 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.errors import NotFoundError
 from trailhawk.incidents.change import Change, told
 from trailhawk.respond.channel import Channel, When
@@ -112,7 +112,7 @@ class Outbox:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[_notices, _tries])
+        make_tables(engine, [_notices, _tries])
 
     def add(self, connection: sa.Connection, channel: Channel, change: Change, occasion: When) -> None:
         """Write down that a channel is to be told of a change, in the transaction of the connection."""
@@ -280,14 +280,14 @@ class Outbox:
         """The newest notices in these states, oldest first."""
         wanted = [state.value for state in states]
         query = sa.select(_notices).where(_notices.c.state.in_(wanted)).order_by(_notices.c.id.desc())
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query.limit(limit)).all()
         return tuple(_notice(row, row.delivery) for row in reversed(rows))
 
     def tries(self, *, limit: int = 200) -> tuple[Try, ...]:
         """The newest tries, oldest first."""
         query = sa.select(_tries).order_by(_tries.c.id.desc()).limit(limit)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
         return tuple(
             Try(row.delivery, row.channel, row.at, Outcome(row.outcome), row.detail) for row in reversed(rows)
@@ -296,7 +296,7 @@ class Outbox:
     def next_due(self) -> datetime | None:
         """When the next notice is due; None where none waits."""
         query = sa.select(sa.func.min(_notices.c.due_at)).where(_notices.c.state == State.WAITING.value)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             due: datetime | None = connection.scalar(query)
         return due
 

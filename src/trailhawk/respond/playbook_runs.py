@@ -11,13 +11,15 @@ from typing import Any, Final
 import msgspec
 import sqlalchemy as sa
 
-from trailhawk.detect.store import Moment, metadata
+from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.errors import NotFoundError
-from trailhawk.respond.playbook import KINDS, Playbook
+from trailhawk.respond.playbook import KINDS, Contain, Playbook
 
 CLAIM: Final = timedelta(minutes=5)
 """After so long without a step a run counts as left by a process that ended."""
 MOST_DETAIL: Final = 4_000
+MOST_CALLS: Final = 200_000
+"""Characters of what a step says; in AWS there is room for every call of it, which somebody approves."""
 
 _runs = sa.Table(
     "playbook_runs",
@@ -110,7 +112,7 @@ class PlaybookRuns:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        metadata.create_all(engine, tables=[_runs, _steps])
+        make_tables(engine, [_runs, _steps])
 
     def start(
         self,
@@ -171,7 +173,7 @@ class PlaybookRuns:
         """The runs that nobody works on any more, though they are not at their end."""
         free = _runs.c.claimed_at.is_(None) | (_runs.c.claimed_at < now - CLAIM)
         query = sa.select(_runs.c.id).where(_runs.c.state == RunState.RUNNING.value, free)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             return tuple(connection.scalars(query.order_by(_runs.c.id)))
 
     def step(
@@ -185,11 +187,13 @@ class PlaybookRuns:
         now: datetime,
     ) -> None:
         """Write down how a step stands; what it kept stays where `data` is None."""
-        values: dict[str, object] = {"state": state.value, "detail": detail[:MOST_DETAIL], "at": now}
+        values: dict[str, object] = {"state": state.value, "at": now}
         if data is not None:
             values["data"] = msgspec.json.encode(data)
         which = (_steps.c.run_id == run_id) & (_steps.c.place == place)
         with self._engine.begin() as connection:
+            kind = connection.scalar(sa.select(_steps.c.kind).where(which))
+            values["detail"] = _cut(detail, MOST_CALLS if kind == KINDS[Contain] else MOST_DETAIL)
             connection.execute(sa.update(_steps).where(which).values(values))
             connection.execute(
                 sa.update(_runs)
@@ -216,7 +220,7 @@ class PlaybookRuns:
 
     def run(self, run_id: int) -> Run:
         """NotFoundError where there is none."""
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             row = connection.execute(sa.select(_runs).where(_runs.c.id == run_id)).one_or_none()
             if row is None:
                 raise NotFoundError(f"no run {run_id}", hint="`trailhawk playbook runs` lists them")
@@ -228,7 +232,7 @@ class PlaybookRuns:
         query = sa.select(_runs).order_by(_runs.c.id.desc()).limit(limit)
         if number is not None:
             query = query.where(_runs.c.number == number)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             rows = connection.execute(query).all()
             steps = sa.select(_steps).where(_steps.c.run_id.in_([row.id for row in rows]))
             found: dict[int, list[sa.Row[Any]]] = {}
@@ -239,9 +243,13 @@ class PlaybookRuns:
     def last_of(self, playbook: str, number: int) -> Run | None:
         """The newest run of a playbook about an incident."""
         query = sa.select(_runs.c.id).where(_runs.c.playbook == playbook, _runs.c.number == number)
-        with self._engine.connect() as connection:
+        with reading(self._engine) as connection:
             found = connection.scalar(query.order_by(_runs.c.id.desc()).limit(1))
         return None if found is None else self.run(found)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 4]} ..."
 
 
 def _run(row: sa.Row[Any], steps: Sequence[sa.Row[Any]]) -> Run:
