@@ -71,6 +71,9 @@ def test_an_s3_request_becomes_a_row(read: Any) -> None:
         (LINE.replace("TLSv1.3", "TLSV1.2"), {"TLSVersion": "TLSV1.2"}),
         (LINE.replace("09:30:00 +0000", "10:30:00 +0100"), {"TimeGenerated": AT}),
         (LINE.replace("arn:aws:sts::111122223333:assumed-role/waf/i-0", "svc:x"), {"Requester": "svc:x"}),
+        (LINE.replace("arn:aws:sts::111122223333:assumed-role/waf/i-0", "-"), {"Requester": "-"}),
+        (LINE.replace("2001:db8::1", "-"), {"RemoteIp": "-"}),
+        (LINE.rpartition(" Yes")[0].rpartition(" arn")[0], {"TLSVersion": "TLSv1.3", "ACLRequired": None}),
     ],
 )
 def test_odd_s3_lines(line: str, expected: dict[str, object], read: Any) -> None:

@@ -56,6 +56,16 @@ def test_versions_are_text(version: str | None, read: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "kind",
+    ["FederatedUser", "SAMLUser", "WebIdentityUser", "Role", "Directory", "AWSAccount", "Unknown", "Unheard"],
+)
+def test_callers_of_any_type(kind: str, read: Any) -> None:
+    row = row_of(read, userIdentity={"type": kind, "principalId": "p", "accountId": "000000000001"})
+    assert (row["UserIdentityType"], row["UserIdentityPrincipalid"]) == (kind, "p")
+    assert (row["UserIdentityAccountId"], row.get("UserIdentityArn")) == ("000000000001", None)
+
+
+@pytest.mark.parametrize(
     "address",
     [
         "2001:db8::1",
@@ -63,6 +73,7 @@ def test_versions_are_text(version: str | None, read: Any) -> None:
         "AWS Internal",
         "secretsmanager.amazonaws.com",
         "redacted",
+        "<Attacker source IP>",
         "06.237.252.245",
     ],
 )
@@ -95,6 +106,33 @@ def test_addresses_stay_as_logged(address: str, read: Any) -> None:
         ({"userIdentity": ISSUED}, {"EC2RoleDelivery": "2.0", "SessionMfaAuthenticated": True}),
         ({"userIdentity": ISSUED}, {"SessionIssuerUserName": "web", "UserIdentityUserName": None}),
         ({"userAgent": "[aws-cli/2.17]"}, {"UserAgent": "[aws-cli/2.17]"}),
+        ({"userAgent": "AWS Internal"}, {"UserAgent": "AWS Internal"}),
+        ({"userAgent": None}, {"UserAgent": None}),
+        (
+            {"userIdentity": {"type": "IAMUser", "invokedBy": "cloudformation.amazonaws.com"}},
+            {"UserIdentityType": "IAMUser", "UserIdentityInvokedBy": "cloudformation.amazonaws.com"},
+        ),
+        (
+            {"errorCode": "AccessDenied"},
+            {"ErrorCode": "AccessDenied", "ErrorMessage": None},
+        ),
+        ({"awsRegion": "me-south-1r"}, {"AWSRegion": "me-south-1r"}),
+        (
+            {"eventType": "AwsServiceEvent", "readOnly": "false"},
+            {"EventTypeName": "AwsServiceEvent", "ReadOnly": False},
+        ),
+        (
+            {"sessionCredentialFromConsole": True},
+            {"_th_rest": '{"sessionCredentialFromConsole":true}'},
+        ),
+        (
+            {"responseElements": {"secretString": "***", "a": "sensitiveDataRemoved"}},
+            {"ResponseElements": '{"secretString":"***","a":"sensitiveDataRemoved"}'},
+        ),
+        (
+            {"requestParameters": {"DescribeInstanceTypesRequest": {"InstanceType": "t3"}}},
+            {"RequestParameters": '{"DescribeInstanceTypesRequest":{"InstanceType":"t3"}}'},
+        ),
         (
             {"additionalEventData": {"bytesTransferredOut": 89.0}},
             {"AdditionalEventData": '{"bytesTransferredOut":89.0}'},
@@ -117,6 +155,18 @@ def test_addresses_stay_as_logged(address: str, read: Any) -> None:
         ({"eventType": "logout", "eventCategory": None}, {"EventTypeName": "logout", "Category": None}),
         ({"serviceEventDetails": {"a": 1}}, {"ServiceEventDetails": '{"a":1}'}),
         ({"addendum": {"reason": "UPDATED_DATA"}}, {"_th_rest": '{"addendum":{"reason":"UPDATED_DATA"}}'}),
+        (
+            {"eventContext": {"tagContext": {"resourceTags": []}}},
+            {"_th_rest": '{"eventContext":{"tagContext":{"resourceTags":[]}}}'},
+        ),
+        (
+            {"userIdentity": {"type": "AssumedRole", "invokedByDelegate": {"accountId": "011122223333"}}},
+            {"_th_rest": '{"userIdentity":{"invokedByDelegate":{"accountId":"011122223333"}}}'},
+        ),
+        (
+            {"requestParameters": {"text": "x" * 1_000_000, "omitted": True}},
+            {"RequestParameters": '{"text":"' + "x" * 1_000_000 + '","omitted":true}'},
+        ),
         ({"recipientAccountId": "000000000001"}, {"RecipientAccountId": "000000000001"}),
     ],
 )
@@ -146,3 +196,11 @@ def test_ids_of_an_event_are_those_of_the_account_that_got_it(read: Any) -> None
         row_of(read, recipientAccountId="222233334444"),
     )
     assert first["_th_id"] == copy["_th_id"] != shared["_th_id"]
+
+
+def test_records_stand_in_any_order_and_share_request_ids(read: Any) -> None:
+    times = ["2026-03-01T09:30:00Z", "2026-03-01T09:10:00Z", "2026-03-01T09:20:00Z"]
+    records = [RECORD | {"eventTime": at, "eventID": at, "requestID": "r1"} for at in times]
+    found = read(json.dumps({"Records": records}).encode())
+    assert [row["AwsEventId"] for row in found.rows] == times
+    assert len({row["_th_id"] for row in found.rows}) == 3

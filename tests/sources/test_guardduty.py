@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from trailhawk.sources.guardduty import GUARDDUTY
+from trailhawk.sources.guardduty import GUARDDUTY, camel
 
 FINDING = {
     "schemaVersion": "2.0",
@@ -172,3 +172,55 @@ def test_events_in_an_array_are_unwrapped_each(read: Any) -> None:
 def test_what_has_no_column_is_kept(read: Any) -> None:
     (row,) = read(dump(FINDING | {"associatedAttackSequenceArn": "arn:x"})).rows
     assert json.loads(row["_th_rest"]) == {"associatedAttackSequenceArn": "arn:x"}
+
+
+@pytest.mark.parametrize(
+    ("spellings", "written"),
+    [
+        (("SourceIps", "source_ips"), "sourceIPs"),
+        (("Latitude", "latitude"), "lat"),
+        (("LoginAttributes", "login_attributes"), "LoginAttributes"),
+        (("ProductType", "product_type"), "productCodeType"),
+        (("TaskCreatedAt", "task_created_at"), "createdAt"),
+        (("IpAddressV4", "ip_address_v4", "ipAddressV4"), "ipAddressV4"),
+    ],
+)
+def test_names_that_guardduty_writes_otherwise(spellings: tuple[str, ...], written: str) -> None:
+    assert {camel(name) for name in spellings} == {written}
+
+
+SEQUENCE = FINDING | {
+    "type": "AttackSequence:S3/CompromisedData",
+    "resource": {"resourceType": "AttackSequence"},
+    "severity": 9.5,
+    "service": {
+        "serviceName": "guardduty",
+        "detectorId": "d1",
+        "featureName": "Correlation",
+        "detection": {
+            "sequence": {
+                "uid": "s1",
+                "description": "A sequence of actions on data in S3.",
+                "actors": [{"id": "a1", "user": {"name": "ann", "type": "IAMUser"}}],
+                "endpoints": [{"id": "e1", "ip": "203.0.113.66", "location": {"city": "x"}}],
+                "resources": [{"uid": "arn:aws:s3:::cards", "resourceType": "S3_BUCKET"}],
+                "sequenceIndicators": [{"key": "ATTACK_TACTIC", "values": ["Exfiltration"]}],
+                "signals": [
+                    {"uid": "g1", "type": "FINDING", "severity": 8, "signalIndicators": []},
+                    {"uid": "g2", "type": "S3_DATA_EVENTS", "count": 40, "actorIds": ["a1"]},
+                ],
+            }
+        },
+    },
+}
+
+
+@pytest.mark.parametrize("spelt", [lambda value: value, pascal, snake])
+def test_an_attack_sequence_is_kept_whole(spelt: Any, read: Any) -> None:
+    found = read(dump(event(spelt(SEQUENCE))))
+    assert (found.source, found.reasons) == ("guardduty", [])
+    (row,) = found.rows
+    assert (row["ActivityType"], row["Severity"], row["SeverityScore"]) == (SEQUENCE["type"], 9, 9.5)
+    assert row["_th_ResourceDetails_resourceType"] == "AttackSequence"
+    assert json.loads(row["ServiceDetails"]) == SEQUENCE["service"]
+    assert "_th_rest" not in row

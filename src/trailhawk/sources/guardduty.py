@@ -64,12 +64,16 @@ TABLE: Final = declared(
 
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*", re.ASCII)
 _CAMEL_MARKS: Final = frozenset(("accountId", "schemaVersion", "createdAt", "updatedAt"))
-# Names that GuardDuty writes otherwise than by making the SDK's first letter small.
+# Names that GuardDuty writes otherwise than the SDK's with a small first letter.
 _ODD: Final = {
-    "SourceIps": "sourceIPs",
-    "Latitude": "lat",
-    "Longitude": "lon",
-    "LoginAttributes": "LoginAttributes",
+    "sourceIps": "sourceIPs",
+    "latitude": "lat",
+    "longitude": "lon",
+    "loginAttributes": "LoginAttributes",
+    "code": "productCodeId",
+    "productType": "productCodeType",
+    "taskCreatedAt": "createdAt",
+    "kubernetesResourcesTypes": "type",
 }
 _DEEPEST: Final = 200
 
@@ -77,15 +81,14 @@ _DEEPEST: Final = 200
 def camel(name: str) -> str:
     """A member's name in camel case; what is no name (an ARN, a resource type) stays.
 
-    >>> camel("InstanceDetails"), camel("instance_details"), camel("AWS::IAM::Role"), camel("ipAddressV4")
-    ('instanceDetails', 'instanceDetails', 'AWS::IAM::Role', 'ipAddressV4')
+    >>> camel("InstanceDetails"), camel("instance_details"), camel("AWS::IAM::Role"), camel("source_ips")
+    ('instanceDetails', 'instanceDetails', 'AWS::IAM::Role', 'sourceIPs')
     """
     if _NAME.fullmatch(name) is None:
         return name
-    if name in _ODD:
-        return _ODD[name]
     first, *more = name.split("_") if name.islower() else [name]
-    return first[:1].lower() + first[1:] + "".join(word[:1].upper() + word[1:] for word in more)
+    plain = first[:1].lower() + first[1:] + "".join(word[:1].upper() + word[1:] for word in more)
+    return _ODD.get(plain, plain)
 
 
 def _respelt(value: object, depth: int = 0) -> object:
