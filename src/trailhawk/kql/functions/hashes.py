@@ -53,6 +53,8 @@ def hash_(source: Text, modulus: Whole | None = None) -> Whole | None:
     51
     >>> hash(datetime(2015-01-01))
     1380966698541616202
+    >>> hash(int(null))
+    null
     """
     return _hash(source.encode(), modulus)
 

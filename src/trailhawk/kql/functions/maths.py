@@ -6,12 +6,15 @@ from sqlglot import exp
 
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import (
+    NOT_CONSTANT,
     Bool,
     Datetime,
     Decimal,
     Integer,
+    IntegerArg,
     Long,
     Number,
+    NumberArg,
     Real,
     Same,
     Sql,
@@ -19,6 +22,11 @@ from trailhawk.kql.functions.registry import (
     scalar,
 )
 from trailhawk.kql.types import KqlType
+
+
+_DECIMAL_PLACES = 17
+_WHOLE_DIGITS = 21
+"""Digits of a decimal after and before the point."""
 
 
 def _real(value: Sql) -> Sql:
@@ -77,7 +85,7 @@ def _(value: Decimal) -> Decimal:
 
 
 @scalar("round", name_after="")
-def round_(value: Number, places: Long | None = None) -> Same:
+def round_(value: NumberArg, places: IntegerArg | None = None) -> Same:
     """The number rounded to `places` after the point; a negative `places` rounds before it.
 
     >>> round(2.15, 1)
@@ -86,8 +94,28 @@ def round_(value: Number, places: Long | None = None) -> Same:
     -100.0
     >>> round(2.98765)
     3.0
+    >>> round(decimal(2.345), 2)
+    2.35
     """
-    return sql.call("round", value, *([] if places is None else [sql.try_cast(places, KqlType.INT)]))
+    if places is None:
+        return sql.call("round", value.sql)
+    if value.type is KqlType.DECIMAL and places.value is NOT_CONSTANT:
+        return sql.let(value.sql, "rounded", lambda number: _rounded(number, places.sql))
+    return sql.call("round", value.sql, sql.try_cast(places.sql, KqlType.INT))
+
+
+def _rounded(number: Sql, places: Sql) -> Sql:
+    """A decimal at as many places as the row says: the engine takes a constant for them."""
+    within = [
+        (
+            sql.binary(exp.EQ, places.copy(), sql.literal(count)),
+            sql.try_cast(sql.call("round", number.copy(), count), KqlType.DECIMAL),
+        )
+        for count in range(-_WHOLE_DIGITS, _DECIMAL_PLACES)
+    ]
+    more = (sql.binary(exp.GTE, places.copy(), sql.literal(_DECIMAL_PLACES)), number.copy())
+    fewer = (sql.binary(exp.LT, places.copy(), sql.literal(-_WHOLE_DIGITS)), sql.literal(0))
+    return sql.case(*within, more, fewer, otherwise=sql.null(KqlType.DECIMAL))
 
 
 @scalar(name_after="")

@@ -123,8 +123,11 @@ class Param:
     to: KqlType | None = None
 
     def cost(self, given: KqlType, *, null: bool = False) -> int | None:
-        """How much conversion this argument needs (0 none); None if it does not fit."""
-        if given in self.types or null:
+        """How much conversion this argument needs (0 none); None if it does not fit.
+
+        A null goes where a column of its type would; where none fits, anywhere.
+        """
+        if given in self.types:
             return 0 if len(self.types) < len(_ANY) else 1
         if given is KqlType.DYNAMIC:
             return 4
@@ -132,7 +135,7 @@ class Param:
             wider = [to for to in _ORDER if to in self.types and _ORDER.index(to) > _ORDER.index(given)]
             if wider:
                 return 2 + _ORDER.index(wider[0]) - _ORDER.index(given)
-        return None
+        return 6 if null else None
 
     def convert_to(self, given: KqlType) -> KqlType:
         """The type the argument is converted to before the body sees it."""

@@ -254,7 +254,7 @@ def percentiles_array_digest(digest: Json, percents: Json) -> Json | None:
     return [_at(digest, float(percent)) for percent in percents]
 
 
-@scalar()
+@scalar(name_after="percentile_tdigest")
 def percentiles_array_tdigest(digest: Dynamic, *percents: AnyArg) -> Dynamic:
     """The values at several percents (or an array of them) of what a digest stands for.
 

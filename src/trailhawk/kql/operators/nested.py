@@ -61,9 +61,10 @@ class _Level:
 
 @step(syntax.TopNested)
 def top_nested(binder: Binder, node: Node, operator: syntax.TopNested, env: Env) -> Node:
-    """Two columns for each level: the value and its aggregate.
+    """Two columns for each level: the value and its aggregate, the best rows of each level first.
 
-    With others, what did not make it to the top is one more row, and stays one through the levels below.
+    With others, what did not make it to the top is one more row, and stays one through the levels below;
+    it stands last.
     """
     if len(operator.levels) > MAX_LEVELS:
         raise BindingError(f"top-nested takes at most {MAX_LEVELS} levels", operator.span)
@@ -83,7 +84,13 @@ def top_nested(binder: Binder, node: Node, operator: syntax.TopNested, env: Env)
     last = Aggregate(tuple(replace(column, id=binder.new_id()) for column in groups), rows, refs(groups), ())
     given = {old.id: new for old, new in zip(groups, last.columns, strict=True)}
     kept = tuple(given[column.id] for column in (*shown, *hidden))
-    return Project(kept, last, refs(kept))
+    order: list[SortKey] = []
+    for place, level in zip(range(len(parts), len(groups), 3), levels, strict=True):
+        value, among_others, total = (ColumnRef(c.type, c.id) for c in last.columns[place : place + 3])
+        order.append(SortKey(among_others, descending=False, nulls_first=True))
+        order.append(SortKey(total, level.descending, not level.descending))
+        order.append(SortKey(value, descending=False, nulls_first=True))
+    return Project(kept, Sort(last.columns, last, tuple(order)), refs(kept))
 
 
 def _level(binder: Binder, node: Node, level: syntax.TopNestedLevel, names: Names, env: Env) -> _Level:
