@@ -23,11 +23,13 @@ from trailhawk.detect.entities import (
     entity,
 )
 from trailhawk.errors import UsageError
+from trailhawk.respond.cloud import Cloud as OurCloud
+from trailhawk.respond.cloud import ContainmentError
 from trailhawk.respond.containment import (
     ACTIONS,
     Containment,
-    ContainmentError,
     Done,
+    Place,
     ResponseSettings,
     Target,
     permissions,
@@ -70,9 +72,9 @@ class Cloud:
         self.ec2: Any = self.client("ec2")
         self.s3: Any = self.client("s3")
 
-    def client(self, name: str) -> Any:
+    def client(self, name: str, region: str = REGION) -> Any:
         return boto3.client(  # type: ignore[call-overload]  # settings by name
-            name, endpoint_url=self.access.endpoint_url, region_name=REGION
+            name, endpoint_url=self.access.endpoint_url, region_name=region
         )
 
     def role(self, name: str, path: str = "/") -> None:
@@ -85,8 +87,16 @@ class Cloud:
     def described(self, instance: str) -> Any:
         return self.ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
 
-    def containment(self, *groups: str) -> Containment:
-        return Containment(ResponseSettings(self.access, isolation_security_groups=groups), clock=lambda: AT)
+    def group(self, vpc: str, name: str = "isolation") -> str:
+        """A security group without rules."""
+        made = self.ec2.create_security_group(GroupName=name, Description="nothing", VpcId=vpc)["GroupId"]
+        everything = [{"IpProtocol": "-1", "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]
+        self.ec2.revoke_security_group_egress(GroupId=made, IpPermissions=everything)
+        return str(made)
+
+    def containment(self, *groups: str, access: Access | None = None) -> Containment:
+        settings = ResponseSettings(access or self.access, isolation_security_groups=groups)
+        return Containment(settings, clock=lambda: AT, wait=lambda _: None)
 
 
 @pytest.fixture
@@ -125,7 +135,8 @@ def policies(aws: Cloud, role: str) -> dict[str, Any]:
 
 
 def do(containment: Containment, action: str, name: str) -> Done:
-    return containment.apply(containment.plan(action, Target(name)))
+    of = containment.located(action, Target(name), tuple)
+    return containment.apply(containment.plan(action, of))
 
 
 # --- each action -------------------------------------------------------------------------------------------
@@ -250,9 +261,9 @@ def test_an_instance_asks_for_tokens_and_no_longer(aws: Cloud) -> None:
 
 def test_an_instance_is_isolated_and_connected_again(aws: Cloud) -> None:
     instance, vpc = aws.instance()
-    group = aws.ec2.create_security_group(GroupName="isolation", Description="nothing", VpcId=vpc)["GroupId"]
-    other_vpc = aws.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"]
-    other = aws.ec2.create_security_group(GroupName="other", Description="x", VpcId=other_vpc)["GroupId"]
+    group = aws.group(vpc)
+    other = aws.group(aws.ec2.create_vpc(CidrBlock="10.9.0.0/16")["Vpc"]["VpcId"], "other")
+    of = Target(instance, region=REGION)
 
     def groups() -> list[list[str]]:
         interfaces = aws.described(instance)["NetworkInterfaces"]
@@ -265,9 +276,124 @@ def test_an_instance_is_isolated_and_connected_again(aws: Cloud) -> None:
     containment.undo(done)
     assert groups() == before
     with pytest.raises(ContainmentError, match="none of the isolation security groups is in"):
-        aws.containment(other).plan("isolate-instance", Target(instance))
+        aws.containment(other).plan("isolate-instance", of)
     with pytest.raises(ContainmentError, match="no security group to isolate with"):
-        aws.containment().plan("isolate-instance", Target(instance))
+        aws.containment().plan("isolate-instance", of)
+
+
+def test_a_group_that_lets_everything_out_isolates_nothing(aws: Cloud) -> None:
+    """Such as a new one: AWS gives it a rule that lets everything out."""
+    instance, vpc = aws.instance()
+    new = aws.ec2.create_security_group(GroupName="new", Description="x", VpcId=vpc)["GroupId"]
+    of = Target(instance, region=REGION)
+    with pytest.raises(ContainmentError, match=f"{new} is open to all addresses"):
+        aws.containment(new).plan("isolate-instance", of)
+    good = aws.group(vpc)
+    (call,) = aws.containment(new, good).plan("isolate-instance", of).calls
+    assert call.parameters["Groups"] == [good]
+
+
+# --- where a thing is --------------------------------------------------------------------------------------
+
+
+def test_an_instance_is_acted_on_where_it_is(aws: Cloud) -> None:
+    """The logs also name where its stolen credentials were used: AWS is asked, and nothing is done there."""
+    far = "us-west-2"
+    made = aws.client("ec2", far).run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)
+    instance = made["Instances"][0]["InstanceId"]
+    containment = aws.containment()
+    named = (Place(ACCOUNT, "ap-southeast-1"), Place("", far), Place("999988887777", REGION))
+    of = containment.located("require-imdsv2", Target(instance), lambda: named)
+    assert of == Target(instance, ACCOUNT, far)
+    plan = containment.plan("require-imdsv2", of)
+    assert {each.region for each in (*plan.calls, *plan.undo)} == {far}
+    assert f"--region {far} " in str(plan.calls[0])
+    done = containment.apply(plan)
+
+    def tokens() -> str:
+        found = aws.client("ec2", far).describe_instances(InstanceIds=[instance])
+        return str(found["Reservations"][0]["Instances"][0]["MetadataOptions"]["HttpTokens"])
+
+    assert tokens() == "required"
+    containment.undo(done)
+    assert tokens() == "optional"
+
+
+def test_a_region_that_is_not_known_is_no_reason_to_try_one(aws: Cloud) -> None:
+    instance, _ = aws.instance()
+    nowhere = aws.containment(access=Access(endpoint_url=aws.access.endpoint_url))
+    with pytest.raises(ContainmentError, match=r"the logs do not tell.*arn:aws:ec2:REGION:"):
+        nowhere.located("require-imdsv2", Target(instance), tuple)
+    with pytest.raises(ContainmentError, match=r"us-west-2: .*InvalidInstanceID"):
+        nowhere.located("require-imdsv2", Target(instance), lambda: (Place(ACCOUNT, "us-west-2"),))
+    with pytest.raises(ContainmentError, match=f"region of {instance} is not known"):
+        aws.containment().plan("require-imdsv2", Target(instance))
+    arn = f"arn:aws:ec2:{REGION}:{ACCOUNT}:instance/{instance}"
+    named = nowhere.located("require-imdsv2", target("require-imdsv2", arn), tuple)
+    assert named == Target(instance, ACCOUNT, REGION)
+
+
+def test_a_text_of_the_logs_becomes_no_host(aws: Cloud) -> None:
+    instance, _ = aws.instance()
+    nowhere = aws.containment(access=Access(endpoint_url=aws.access.endpoint_url))
+    for region in ("evil.example/", "eu-west-1.evil.example", "eu-west-1@x", "EU-WEST-1", "a" * 200):
+        place = Place("", region)
+        with pytest.raises(ContainmentError, match="is no region"):
+            nowhere.located("require-imdsv2", Target(instance), (place,).__iter__)
+
+
+def test_an_instance_of_another_account_is_left_alone(aws: Cloud) -> None:
+    instance, _ = aws.instance()
+    with pytest.raises(ContainmentError, match="of account 999988887777, our credentials are of"):
+        aws.containment().located(
+            "require-imdsv2", Target(instance), lambda: (Place("999988887777", REGION),)
+        )
+
+
+def test_what_was_planned_in_one_account_is_done_and_undone_in_no_other(
+    aws: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings may have come to name another account since; a user of the same name is there, too."""
+    aws.iam.create_user(UserName="ann")
+    containment = aws.containment()
+    plan = containment.plan("deny-user", Target("ann"))
+    done = containment.apply(plan)
+    assert done.target.account == ACCOUNT
+    other = aws.containment()
+    monkeypatch.setattr(type(other._cloud), "account", "999988887777")
+    for act in (lambda: other.apply(plan), lambda: other.undo(done)):
+        with pytest.raises(ContainmentError, match=f"of account {ACCOUNT}, our credentials are of 9999"):
+            act()
+    assert aws.iam.list_user_policies(UserName="ann")["PolicyNames"] == ["TrailhawkDenyAll"]
+
+
+def test_aws_may_tell_for_a_while_what_was_before(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """IAM and EC2 are eventually consistent: what is read right after a call may be of before it."""
+    aws.role("app")
+    real, stale, waited = OurCloud.ask, list[Any](), list[float]()
+
+    def slow(self: OurCloud, service: str, operation: str, **parameters: Any) -> Any:
+        if operation == "get_role_policy" and stale:
+            raise stale.pop()
+        return real(self, service, operation, **parameters)
+
+    settings = ResponseSettings(aws.access)
+    containment = Containment(settings, clock=lambda: AT, wait=waited.append)
+    plan = containment.plan("revoke-role-sessions", Target("app"))
+    with pytest.raises(ContainmentError) as none:
+        real(
+            containment._cloud, "iam", "get_role_policy", RoleName="app", PolicyName="AWSRevokeOlderSessions"
+        )
+    monkeypatch.setattr(OurCloud, "ask", slow)
+    stale += [none.value] * 2
+    done = containment.apply(plan)
+    assert (done.after, waited) == (
+        {"document": json.loads(plan.calls[0].parameters["PolicyDocument"])},
+        [0.5, 1],
+    )
+    stale += [none.value] * 9
+    with pytest.raises(ContainmentError, match="it stands as before"):
+        containment.apply(plan)
 
 
 # --- what is refused ---------------------------------------------------------------------------------------
@@ -305,6 +431,48 @@ def test_without_credentials_it_says_what_to_do(aws: Cloud, monkeypatch: pytest.
         aws.containment().plan("deny-user", Target("ann"))
 
 
+def test_who_takes_a_role_does_not_lock_out_who_he_was(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the user there is no way back to the role."""
+    aws.role("responder-role")
+    aws.iam.create_user(UserName="responder")
+    key = aws.iam.create_access_key(UserName="responder")["AccessKey"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+    access = Access(
+        region=REGION,
+        endpoint_url=aws.access.endpoint_url,
+        role_arn=f"arn:aws:iam::{ACCOUNT}:role/responder-role",
+    )
+    containment = aws.containment(access=access)
+    own = [("deny-user", "responder"), ("deny-user", "Responder")]
+    own += [("deactivate-access-key", key["AccessKeyId"])]
+    own += [("revoke-role-sessions", "responder-role")]
+    for action, name in own:
+        with pytest.raises(ContainmentError, match="is who we are ourselves"):
+            containment.plan(action, Target(name))
+
+
+def test_an_instance_does_not_isolate_itself(aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    instance, _ = aws.instance()
+    aws.role("app")
+    own = aws.client("sts").assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/app", RoleSessionName=instance)[
+        "Credentials"
+    ]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", own["AccessKeyId"])
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", own["SecretAccessKey"])
+    monkeypatch.setenv("AWS_SESSION_TOKEN", own["SessionToken"])
+    with pytest.raises(ContainmentError, match="is who we are ourselves"):
+        aws.containment().located("isolate-instance", Target(instance), tuple)
+
+
+def test_sessions_of_this_very_second_end_too(aws: Cloud) -> None:
+    aws.role("app")
+    settings = ResponseSettings(aws.access)
+    later = Containment(settings, clock=lambda: AT.replace(microsecond=1), wait=lambda _: None)
+    (call,) = later.plan("revoke-role-sessions", Target("app")).calls
+    assert "2026-03-01T12:00:01Z" in call.parameters["PolicyDocument"]
+
+
 @pytest.mark.parametrize("name", ["app; rm -rf /", "../app", "app\n", "a" * 129, "", "{{ 7 * 7 }}", "*"])
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_name_that_is_none_goes_nowhere(aws: Cloud, action: str, name: str) -> None:
@@ -329,7 +497,7 @@ def test_faults_of_aws_are_told(aws: Cloud) -> None:
     with pytest.raises(ContainmentError, match="NoSuchEntity"):
         containment.plan("deny-user", Target("nobody"))
     with pytest.raises(ContainmentError, match="InvalidInstanceID"):
-        containment.plan("require-imdsv2", Target("i-0123456789abcdef0"))
+        containment.plan("require-imdsv2", Target("i-0123456789abcdef0", region=REGION))
 
 
 def test_targets_are_found_among_entities() -> None:
@@ -353,6 +521,20 @@ def test_targets_are_found_among_entities() -> None:
         "isolate-instance": ["i-0123456789abcdef0"],
     }
     assert targets("revoke-role-sessions", found)[0].account == "111122223333"
+
+
+def test_a_target_may_be_named_by_its_arn() -> None:
+    assert target("revoke-role-sessions", "arn:aws:iam::111122223333:role/team/app") == Target(
+        "app", "111122223333"
+    )
+    assert target("deny-user", "arn:aws-cn:iam::111122223333:user/ann") == Target("ann", "111122223333")
+    instance = "arn:aws:ec2:eu-west-1:111122223333:instance/i-0123456789abcdef0"
+    assert target("isolate-instance", instance) == Target("i-0123456789abcdef0", "111122223333", "eu-west-1")
+    (found,) = targets("isolate-instance", [entity(AWS_INSTANCE, Id=instance)])
+    assert found.region == "eu-west-1"
+    for action, name in (("deny-user", "arn:aws:iam::111122223333:role/app"), ("deny-user", instance)):
+        with pytest.raises(UsageError, match="is none of users"):
+            target(action, name)
 
 
 # --- rights ------------------------------------------------------------------------------------------------

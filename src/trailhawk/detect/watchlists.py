@@ -27,7 +27,6 @@ from trailhawk.errors import NotFoundError, SourceError, UsageError
 from trailhawk.kql.schema import HIDDEN_PREFIX, WATCHLIST_ALIASES, Column, Table, watchlist_table
 from trailhawk.kql.scope import suggestion
 from trailhawk.kql.types import KqlType
-from trailhawk.lake.table import as_stored
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -406,6 +405,8 @@ class WatchlistStore:
     def rows(self, table: str) -> pa.Table:
         """The rows of the table that a watchlist's version is to queries, or of the table of aliases."""
         import pyarrow as pa
+
+        from trailhawk.lake.table import as_stored  # the lake takes its time to load: not for an alias
 
         if table == WATCHLIST_ALIASES:
             return pa.table({"WatchlistAlias": pa.array([one.alias for one in self.all()], pa.string())})

@@ -2,25 +2,20 @@
 
 An action reads what is now, says which calls change it and which calls put it back, and checks what came of
 it. What it acts on is a name of one kind (a role, a key, a bucket, an instance, a user) that must look like
-one, and must belong to the account that our credentials are of: text of the logs becomes nothing else.
+one, and must belong to the account that our credentials are of: text of the logs becomes nothing else. An
+instance is acted on in the region where AWS says that it is.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import boto3
-from botocore import exceptions as aws
-from botocore.config import Config
-
-from trailhawk import __version__
-from trailhawk.connectors.config import Access
-from trailhawk.connectors.credentials import session
 from trailhawk.detect.entities import (
     AWS_ACCESS_KEY,
     AWS_BUCKET,
@@ -29,9 +24,11 @@ from trailhawk.detect.entities import (
     AWS_SESSION,
     Entity,
 )
-from trailhawk.errors import TrailhawkError, UsageError
+from trailhawk.errors import UsageError
+from trailhawk.respond.cloud import ARN, Call, Cloud, ContainmentError, name_in
 
 if TYPE_CHECKING:
+    from trailhawk.connectors.config import Access
     from trailhawk.settings import Section
 
 REVOKED: Final = "AWSRevokeOlderSessions"
@@ -40,39 +37,36 @@ DENIED: Final = "TrailhawkDenyAll"
 MOST_TARGETS: Final = 20
 """Roles, keys, buckets or instances that one step acts on; with more, it refuses."""
 
+MOST_REGIONS: Final = 20
+"""Regions in which AWS is asked for one thing, the likeliest first."""
+_PATIENCE_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+
 State = Mapping[str, Any]
 """What AWS says of a thing, as far as an action changes it; what JSON can hold."""
 
 _BLOCKS = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-_ARN = re.compile(r"arn:aws[a-z-]*:(?:iam|sts)::(\d{12}):(role|assumed-role|user)/(.+)", re.DOTALL)
-
-
-class ContainmentError(TrailhawkError):
-    """AWS did not do, or may not be asked to do, what contains an incident."""
-
-    kind = "aws"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What an action acts on. `account` is empty where the logs do not tell whose it is."""
+    """What an action acts on. `account` is empty where the logs do not tell whose it is, `region` where they
+    do not tell where, or where that is nothing to the action."""
 
     name: str
     account: str = ""
+    region: str = ""
+
+    def __str__(self) -> str:
+        where = ", ".join(each for each in (self.account, self.region) if each)
+        return f"{self.name} in {where}" if where else self.name
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One call of AWS's API: service and operation as boto3 has them, parameters as the API has them."""
+class Place:
+    """Where the logs name a thing; `account` is empty where they do not tell."""
 
-    service: str
-    operation: str
-    parameters: Mapping[str, Any]
-
-    def __str__(self) -> str:
-        # The JSON is for people to read and for a log: a control character of a name stands escaped in it.
-        words = self.operation.replace("_", "-")
-        return f"{self.service} {words} {json.dumps(self.parameters, sort_keys=True)}"
+    account: str
+    region: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +97,17 @@ class Done:
     undo: tuple[Call, ...]
 
 
+def _of_this_machine() -> Access:
+    from trailhawk.connectors.config import Access
+
+    return Access()
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseSettings:
     """`[respond.aws]`: who we are to AWS when we change something there, and what needs no approval."""
 
-    access: Access = field(default_factory=Access)
+    access: Access = field(default_factory=_of_this_machine)
     allow_without_approval: frozenset[str] = frozenset()
     isolation_security_groups: tuple[str, ...] = ()
 
@@ -124,95 +124,11 @@ class ResponseSettings:
         for group in groups:
             if not re.fullmatch(r"sg-[0-9a-f]{8,17}", group):
                 raise section.wrong("isolation_security_groups", f"has '{group}'", hint="write sg-...")
+        from trailhawk.connectors.config import Access
+
         read = cls(Access.read(section), frozenset(allowed), groups)
         section.end()
         return read
-
-
-# --- AWS ---------------------------------------------------------------------------------------------------
-
-
-class Cloud:
-    """AWS as our credentials see it. Errors of AWS and of the way there are ContainmentErrors."""
-
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._session: boto3.Session | None = None
-        self._clients: dict[str, Any] = {}
-        self._identity: Mapping[str, Any] | None = None
-
-    @property
-    def account(self) -> str:
-        """The account that our credentials are of."""
-        return str(self._caller["Account"])
-
-    @property
-    def own_names(self) -> frozenset[str]:
-        """What we are ourselves: our user or role, and our key."""
-        found = _ARN.fullmatch(str(self._caller["Arn"]))
-        names = {_name_in(found)} if found else set()
-        credentials = self._session.get_credentials() if self._session else None
-        return frozenset(names | {credentials.access_key} if credentials else names)
-
-    @property
-    def _caller(self) -> Mapping[str, Any]:
-        if self._identity is None:
-            self._identity = self.ask("sts", "get_caller_identity")
-        return self._identity
-
-    def ask(self, service: str, operation: str, **parameters: Any) -> Mapping[str, Any]:
-        """One call; the answer without its wrapping."""
-        try:
-            answer: dict[str, Any] = getattr(self._client(service), operation)(**parameters)
-        except aws.ClientError as error:
-            raise ContainmentError(f"{service} {operation.replace('_', '-')}: {_said(error)}") from error
-        except aws.NoCredentialsError as error:
-            raise ContainmentError(
-                f"no credentials for AWS: {error}", hint="give [respond.aws] a profile or a role"
-            ) from error
-        except aws.BotoCoreError as error:
-            raise ContainmentError(f"{service} {operation.replace('_', '-')}: {error}") from error
-        answer.pop("ResponseMetadata", None)
-        return answer
-
-    def ask_or_none(
-        self, missing: str, service: str, operation: str, **parameters: Any
-    ) -> Mapping[str, Any] | None:
-        """The same; None where AWS answers with this code: there is none."""
-        try:
-            return self.ask(service, operation, **parameters)
-        except ContainmentError as error:
-            cause = error.__cause__
-            if isinstance(cause, aws.ClientError) and cause.response["Error"].get("Code") == missing:
-                return None
-            raise
-
-    def make(self, call: Call) -> None:
-        self.ask(call.service, call.operation, **call.parameters)
-
-    def _client(self, service: str) -> Any:
-        if self._session is None:
-            self._session = session(self._access)
-        if service not in self._clients:
-            self._clients[service] = self._session.client(  # type: ignore[call-overload]  # by its name
-                service,
-                region_name=self._session.region_name or "us-east-1",
-                endpoint_url=self._access.endpoint_url or None,
-                config=Config(
-                    # Five calls of one target at their longest end before a run counts as left.
-                    retries={"total_max_attempts": 2, "mode": "standard"},
-                    connect_timeout=5,
-                    read_timeout=15,
-                    user_agent_extra=f"trailhawk/{__version__}",
-                    s3={"addressing_style": "path"} if self._access.endpoint_url else {},
-                ),
-            )
-        return self._clients[service]
-
-
-def _said(error: aws.ClientError) -> str:
-    said = error.response.get("Error", {})
-    return f"{said.get('Code', '')}: {said.get('Message', '')}"[:500]
 
 
 # --- the actions -------------------------------------------------------------------------------------------
@@ -239,24 +155,20 @@ class Action:
     read: Callable[[Cloud, str], State]
     calls: Callable[[Cloud, str, State, _Setting], tuple[Call, ...]]
     undo: Callable[[str, State], tuple[Call, ...]]
-    holds: Callable[[State], bool]
-    """Whether what was read is as the action would have it."""
+    holds: Callable[[State, tuple[Call, ...]], bool]
+    """Whether what was read is as the calls would have it."""
     rights: tuple[tuple[tuple[str, ...], str], ...]
+    finds: Callable[[Cloud, str], object] | None = None
+    """Of what stands in one region alone: asks AWS for it there. ContainmentError where it is not."""
 
 
 def _arn_of(each: Entity, kinds: Sequence[str]) -> Target | None:
     if each.type not in (AWS_PRINCIPAL, AWS_SESSION):
         return None
     for _, text in each.identifiers:
-        if (found := _ARN.fullmatch(text)) and found[2] in kinds:
-            return Target(_name_in(found), found[1])
+        if (found := ARN.fullmatch(text)) and found[2] in kinds:
+            return Target(name_in(found), found[1])
     return None
-
-
-def _name_in(found: re.Match[str]) -> str:
-    """The name in an ARN: role/PATH/NAME and user/PATH/NAME, but assumed-role/NAME/SESSION."""
-    parts = found[3].split("/")
-    return parts[0] if found[2] == "assumed-role" else parts[-1]
 
 
 def _role_of(each: Entity) -> Target | None:
@@ -276,11 +188,16 @@ def _bucket_of(each: Entity) -> Target | None:
 
 
 def _instance_of(each: Entity) -> Target | None:
-    return Target(each.value.rsplit("/", 1)[-1]) if each.type == AWS_INSTANCE else None
+    if each.type != AWS_INSTANCE:
+        return None
+    found = _INSTANCE_ARN.fullmatch(each.value)
+    return Target(found[3], found[2], found[1]) if found else Target(each.value.rsplit("/", 1)[-1])
 
 
 def _revocation(moment: datetime) -> dict[str, Any]:
-    text = moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # IAM takes whole seconds here: what was issued within this one is to end, too.
+    whole = moment.astimezone(UTC) + timedelta(microseconds=-moment.microsecond % 1_000_000)
+    text = whole.strftime("%Y-%m-%dT%H:%M:%SZ")
     return _policy(
         {
             "Effect": "Deny",
@@ -423,18 +340,36 @@ def _isolate(cloud: Cloud, instance: str, before: State, setting: _Setting) -> t
             "no security group to isolate with",
             hint="name one without rules in [respond.aws] isolation_security_groups",
         )
-    known = cloud.ask("ec2", "describe_security_groups", GroupIds=list(setting.groups))["SecurityGroups"]
-    fit = [each["GroupId"] for each in known if each.get("VpcId") == before["vpc"]]
-    if not fit:
+    # By a filter: asked for by id, one group of another region makes it an error.
+    wanted = [{"Name": "group-id", "Values": list(setting.groups)}]
+    known = cloud.ask("ec2", "describe_security_groups", Filters=wanted)["SecurityGroups"]
+    own = [each for each in known if each.get("VpcId") == before["vpc"]]
+    if not own:
         raise ContainmentError(
             f"none of the isolation security groups is in {before['vpc']}, where {instance} is",
             hint="add one of that VPC to [respond.aws] isolation_security_groups",
+        )
+    fit = [str(each["GroupId"]) for each in own if not _is_open(each)]
+    if not fit:
+        raise ContainmentError(
+            f"security group {own[0]['GroupId']} is open to all addresses: it isolates nothing",
+            hint="take away its rules; a new group has one that lets everything out",
         )
     return tuple(
         _set_groups(interface, fit[:1])
         for interface, groups in before["interfaces"].items()
         if groups != fit[:1]
     )
+
+
+def _is_open(group: Mapping[str, Any]) -> bool:
+    """Whether a security group lets anything in from everywhere, or out to everywhere."""
+    rules = [*group.get("IpPermissions", ()), *group.get("IpPermissionsEgress", ())]
+    ranges = [
+        *(each.get("CidrIp") for rule in rules for each in rule.get("IpRanges", ())),
+        *(each.get("CidrIpv6") for rule in rules for each in rule.get("Ipv6Ranges", ())),
+    ]
+    return any(str(each).endswith("/0") for each in ranges)
 
 
 def _set_groups(interface: str, groups: Sequence[str]) -> Call:
@@ -444,6 +379,7 @@ def _set_groups(interface: str, groups: Sequence[str]) -> Call:
 
 _NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
 _INSTANCE_ID = re.compile(r"i-[0-9a-f]{8,17}")
+_INSTANCE_ARN = re.compile(r"arn:aws[a-z-]*:ec2:([a-z0-9-]+):(\d{12}):instance/(i-[0-9a-f]{8,17})")
 _ANY_ROLE, _ANY_USER = "arn:aws:iam::*:role/*", "arn:aws:iam::*:user/*"
 _ANY_INSTANCE, _ANY_INTERFACE = "arn:aws:ec2:*:*:instance/*", "arn:aws:ec2:*:*:network-interface/*"
 _ANY_GROUP = "arn:aws:ec2:*:*:security-group/*"
@@ -458,7 +394,9 @@ _ALL: Final = (
         _read_role,
         lambda _cloud, role, _before, setting: (_put_role(role, _revocation(setting.now)),),
         _undo_role,
-        lambda state: state["document"] is not None and "aws:TokenIssueTime" in json.dumps(state["document"]),
+        lambda state, calls: all(
+            state["document"] == json.loads(call.parameters["PolicyDocument"]) for call in calls
+        ),
         ((("iam:GetRole", "iam:GetRolePolicy", "iam:PutRolePolicy", "iam:DeleteRolePolicy"), _ANY_ROLE),),
     ),
     Action(
@@ -472,7 +410,7 @@ _ALL: Final = (
             _set_key(key, before["user"], "Inactive") if before["status"] != "Inactive" else ()
         ),
         lambda key, before: _set_key(key, before["user"], before["status"]),
-        lambda state: state["status"] == "Inactive",
+        lambda state, _calls: state["status"] == "Inactive",
         (
             (("iam:GetAccessKeyLastUsed",), "*"),
             (("iam:ListAccessKeys", "iam:UpdateAccessKey"), _ANY_USER),
@@ -489,7 +427,7 @@ _ALL: Final = (
             (_put_user(user, _DENY_ALL),) if before["document"] != _DENY_ALL else ()
         ),
         _undo_user,
-        lambda state: bool(state["document"] == _DENY_ALL),
+        lambda state, _calls: bool(state["document"] == _DENY_ALL),
         (
             (
                 ("iam:GetUser", "iam:GetUserPolicy", "iam:PutUserPolicy", "iam:DeleteUserPolicy"),
@@ -510,7 +448,7 @@ _ALL: Final = (
             else ()
         ),
         lambda bucket, before: _set_bucket(bucket, before["owner"], before["block"]),
-        lambda state: bool(state["block"] == dict.fromkeys(_BLOCKS, True)),
+        lambda state, _calls: bool(state["block"] == dict.fromkeys(_BLOCKS, True)),
         ((("s3:GetBucketPublicAccessBlock", "s3:PutBucketPublicAccessBlock"), "arn:aws:s3:::*"),),
     ),
     Action(
@@ -526,11 +464,12 @@ _ALL: Final = (
             else ()
         ),
         _set_metadata,
-        lambda state: (state["HttpTokens"], state["HttpPutResponseHopLimit"]) == ("required", 1),
+        lambda state, _calls: (state["HttpTokens"], state["HttpPutResponseHopLimit"]) == ("required", 1),
         (
             (("ec2:DescribeInstances",), "*"),
             (("ec2:ModifyInstanceMetadataOptions",), _ANY_INSTANCE),
         ),
+        finds=_instance,
     ),
     Action(
         "isolate-instance",
@@ -543,9 +482,9 @@ _ALL: Final = (
         lambda _instance_id, before: tuple(
             _set_groups(interface, groups) for interface, groups in before["interfaces"].items()
         ),
-        lambda state: (
-            len({tuple(groups) for groups in state["interfaces"].values()}) <= 1
-            and all(len(groups) == 1 for groups in state["interfaces"].values())
+        lambda state, calls: all(
+            state["interfaces"].get(call.parameters["NetworkInterfaceId"]) == call.parameters["Groups"]
+            for call in calls
         ),
         (
             (("ec2:DescribeInstances", "ec2:DescribeSecurityGroups"), "*"),
@@ -553,6 +492,7 @@ _ALL: Final = (
             (("ec2:ModifyNetworkInterfaceAttribute",), _ANY_GROUP),
             (("ec2:ModifyNetworkInterfaceAttribute",), _ANY_INSTANCE),
         ),
+        finds=_instance,
     ),
 )
 
@@ -578,31 +518,78 @@ def targets(action: str, entities: Iterable[Entity]) -> tuple[Target, ...]:
 
 
 def target(action: str, name: str) -> Target:
-    """A target that somebody named; UsageError for what is none of the action's kind."""
-    if not ACTIONS[action].looks_like.fullmatch(name):
-        raise UsageError(f"'{name}' is none of {ACTIONS[action].of}", hint=f"{action} acts on them")
-    return Target(name)
+    """A target that somebody named, by its name or its ARN; UsageError for what is none of the action's
+    kind."""
+    act = ACTIONS[action]
+    if act.looks_like.fullmatch(name):
+        return Target(name)
+    for each in (Entity(AWS_PRINCIPAL, (("Arn", name),)), Entity(AWS_INSTANCE, (("Id", name),))):
+        if name.startswith("arn:") and (found := act.found_in(each)) and act.looks_like.fullmatch(found.name):
+            return found
+    raise UsageError(f"'{name}' is none of {act.of}", hint=f"{action} acts on them")
 
 
 class Containment:
     """Plans, takes and takes back actions with the credentials of the settings."""
 
-    def __init__(self, settings: ResponseSettings, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        settings: ResponseSettings,
+        *,
+        clock: Callable[[], datetime],
+        wait: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._settings = settings
         self._cloud = Cloud(settings.access)
         self._clock = clock
+        self._wait = wait
 
     @property
     def allowed(self) -> frozenset[str]:
         """The actions that the settings allow without approval."""
         return self._settings.allow_without_approval
 
-    def plan(self, action: str, of: Target) -> Plan:
-        """What would be done now; nothing is changed. ContainmentError where it cannot be done."""
+    def located(self, action: str, of: Target, places: Callable[[], Iterable[Place]]) -> Target:
+        """The target with its account, and with its region where it stands in one alone.
+
+        `places` are those that the logs name for it, the likeliest first; it is in the first where AWS says
+        that it is. ContainmentError where AWS says so of none, and for a thing of another account.
+        """
         act = self._checked(action, of)
-        before = act.read(self._cloud, of.name)
-        calls = act.calls(self._cloud, of.name, before, self._setting())
-        return Plan(action, of, before, calls, act.undo(of.name, before) if calls else ())
+        own = self._cloud.account
+        if act.finds is None:
+            return replace(of, account=own)
+        named = [Place(of.account, of.region)] if of.region else list(places())
+        ours = [each.region for each in named if each.account in ("", own)]
+        if named and not ours:
+            raise _foreign(of.name, named[0].account, own)
+        if not of.region and self._cloud.region:
+            ours.append(self._cloud.region)
+        refused = []
+        for region in list(dict.fromkeys(ours))[:MOST_REGIONS]:
+            try:
+                act.finds(self._cloud.at(region), of.name)
+            except ContainmentError as error:
+                refused.append(f"{region}: {error.message}")
+            else:
+                return Target(of.name, own, region)
+        raise ContainmentError(
+            f"the region of {of.name} is not known: "
+            + ("; ".join(refused) if refused else "the logs do not tell, and [respond.aws] names none"),
+            hint=f"name it as arn:aws:ec2:REGION:{own}:instance/{of.name} in the step's targets",
+        )
+
+    def plan(self, action: str, of: Target) -> Plan:
+        """What would be done now; nothing is changed. ContainmentError where it cannot be done, and where the
+        target stands in one region alone and has none (`located`)."""
+        act = self._checked(action, of)
+        if act.finds is not None and not of.region:
+            raise ContainmentError(f"the region of {of.name} is not known", hint="run the playbook anew")
+        of = replace(of, account=self._cloud.account)
+        cloud = self._cloud.at(of.region)
+        before = act.read(cloud, of.name)
+        calls = _in(of.region, act.calls(cloud, of.name, before, self._setting()))
+        return Plan(action, of, before, calls, _in(of.region, act.undo(of.name, before)) if calls else ())
 
     def apply(self, plan: Plan) -> Done:
         """Make the calls of a plan and check what came of them. ContainmentError says what did not work;
@@ -610,8 +597,8 @@ class Containment:
         act = self._checked(plan.action, plan.target)
         for call in plan.calls:
             self._cloud.make(call)
-        after = act.read(self._cloud, plan.target.name)
-        if not act.holds(after):
+        after = self._read_until(act, plan.target, lambda state: act.holds(state, plan.calls))
+        if not act.holds(after, plan.calls):
             raise ContainmentError(
                 f"{plan.action} {plan.target.name}: AWS took the calls, and it stands as before"
             )
@@ -620,7 +607,7 @@ class Containment:
     def undo(self, done: Done) -> str:
         """Put back exactly what was; what was done, in words. Refused where somebody has changed it since."""
         act = self._checked(done.action, done.target)
-        now = act.read(self._cloud, done.target.name)
+        now = act.read(self._cloud.at(done.target.region), done.target.name)
         if not done.undo or now == done.before:
             return f"{done.target.name} stands as it did before"
         if done.after is not None and now != done.after:
@@ -630,9 +617,21 @@ class Containment:
             )
         for call in done.undo:
             self._cloud.make(call)
-        if act.read(self._cloud, done.target.name) != done.before:
+        if self._read_until(act, done.target, lambda state: state == done.before) != done.before:
             raise ContainmentError(f"{done.target.name}: AWS took the calls, and it is not as it was")
         return f"{done.target.name} is as it was"
+
+    def _read_until(self, act: Action, of: Target, holds: Callable[[State], bool]) -> State:
+        """How it stands as soon as that is so, and as it stands in the end. IAM and EC2 may still tell for a
+        while what was before a call."""
+        cloud = self._cloud.at(of.region)
+        state = act.read(cloud, of.name)
+        for seconds in _PATIENCE_SECONDS:
+            if holds(state):
+                break
+            self._wait(seconds)
+            state = act.read(cloud, of.name)
+        return state
 
     def _setting(self) -> _Setting:
         return _Setting(self._clock(), self._settings.isolation_security_groups)
@@ -643,12 +642,16 @@ class Containment:
             raise ContainmentError(f"'{of.name[:100]}' is none of {act.of}")
         if of.account and of.account != self._cloud.account:
             raise _foreign(of.name, of.account, self._cloud.account)
-        if of.name in self._cloud.own_names:
+        if self._cloud.is_us(of.name):
             raise ContainmentError(
                 f"{of.name} is who we are ourselves: nobody could take it back",
                 hint="do this with other credentials",
             )
         return act
+
+
+def _in(region: str, calls: Iterable[Call]) -> tuple[Call, ...]:
+    return tuple(replace(each, region=region) for each in calls)
 
 
 def _foreign(name: str, owner: str, account: str) -> ContainmentError:

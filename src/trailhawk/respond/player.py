@@ -13,18 +13,17 @@ import msgspec
 
 from trailhawk.detect.store import AlertStore
 from trailhawk.detect.watchlists import WatchlistStore
-from trailhawk.engine.result import Result
 from trailhawk.errors import TrailhawkError, UsageError
 from trailhawk.incidents.incident import MAX_COMMENT, MAX_TEXT, MAX_TITLE, Incident, assemble
 from trailhawk.incidents.store import MAX_LABEL, IncidentStore
 from trailhawk.respond import changing
 from trailhawk.respond.channel import Channel
+from trailhawk.respond.cloud import Call, ContainmentError
 from trailhawk.respond.containment import (
     MOST_TARGETS,
-    Call,
     Containment,
-    ContainmentError,
     Done,
+    Place,
     Plan,
     Target,
     target,
@@ -32,6 +31,7 @@ from trailhawk.respond.containment import (
 )
 from trailhawk.respond.message import filled
 from trailhawk.respond.outbox import Outbox
+from trailhawk.respond.places import Ask, places
 from trailhawk.respond.playbook import (
     KINDS,
     STEP_SECONDS,
@@ -54,9 +54,6 @@ BY: Final = "Playbook - "
 MOST_ROWS: Final = 100
 MOST_VALUE: Final = 1_000
 MOST_ENTITIES: Final = 500
-
-Ask = Callable[[str, Mapping[str, object]], Result]
-"""Runs KQL with values for its parameters, in so many seconds as a step may take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,23 +120,34 @@ class Player:
     def go(self, run_id: int) -> Run:
         """Carry out what is left of a run, until its end or until it waits for approval."""
         if self.runs.claim(run_id, self._clock()):
-            run = self.runs.run(run_id)
-            playbook = parse_playbook(run.source, name=run.playbook)
-            state = RunState.DONE
-            for step, done in zip(playbook.steps, run.steps, strict=True):
-                if done.state in (StepState.DONE, StepState.FAILED):
-                    continue
-                if isinstance(step, Contain) and not run.decided_by and self._asks(step):
-                    if self._wait(run, playbook):
-                        state = RunState.WAITING
-                        break
-                    continue  # it could not even be planned, and is written down as failed
-                self._do(run, step, done)
-            if state is RunState.DONE:
-                states = {each.state for each in self.runs.run(run_id).steps}
-                state = RunState.FAILED if StepState.FAILED in states else RunState.DONE
+            try:
+                state = self._carry_out(self.runs.run(run_id))
+            except Exception as error:  # the border: a run that cannot go on does not keep others waiting
+                state = self._broken(run_id, error)
             self.runs.end(run_id, state, now=self._clock())
         return self.runs.run(run_id)
+
+    def _carry_out(self, run: Run) -> RunState:
+        playbook = parse_playbook(run.source, name=run.playbook)
+        for step, done in zip(playbook.steps, run.steps, strict=True):
+            if done.state in (StepState.DONE, StepState.FAILED):
+                continue
+            if isinstance(step, Contain) and not run.decided_by and self._asks(step):
+                if self._wait(run, playbook):
+                    return RunState.WAITING
+                continue  # it could not even be planned, and is written down as failed
+            self._do(run, step, done)
+        states = {each.state for each in self.runs.run(run.id).steps}
+        return RunState.FAILED if StepState.FAILED in states else RunState.DONE
+
+    def _broken(self, run_id: int, error: Exception) -> RunState:
+        """Write down why a run cannot go on: settings or a kept playbook that cannot be read any more, a
+        fault of ours. Its steps that are to come fail."""
+        said = str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
+        for each in self.runs.run(run_id).steps:
+            if each.state in (StepState.PLANNED, StepState.RUNNING, StepState.WAITING):
+                self.runs.step(run_id, each.place, StepState.FAILED, detail=said, now=self._clock())
+        return RunState.FAILED
 
     def resume(self) -> int:
         """Go on with runs that a process left; how many there were."""
@@ -263,7 +271,7 @@ class Player:
                 chosen, plans, refused = self._planned(step, incident)
                 detail, state = "\n".join([*plans, *refused]) or "nothing to act on", StepState.WAITING
                 data: object = {
-                    "targets": [(each.name, each.account) for each in chosen],
+                    "targets": [_row(each) for each in chosen],
                     "refused": refused,
                 }
             except TrailhawkError as error:
@@ -271,6 +279,33 @@ class Player:
             waits = waits or state is StepState.WAITING
             self.runs.step(run.id, place, state, detail=detail, data=data, now=self._clock())
         return waits
+
+    def _found(self, step: Contain, incident: Incident, deadline: float) -> tuple[list[Target], list[str]]:
+        """What can be acted on, with account and region, and why others cannot be: a role of the attacker's
+        own account must not keep ours from being contained. The error where none can be."""
+        fit: list[Target] = []
+        refused: list[str] = []
+        chosen = self._targets(step, incident)
+        for each in chosen:
+            try:
+                self._check(deadline)
+                fit.append(self._located(step.action, each, incident))
+            except ContainmentError as error:
+                if len(refused) + 1 == len(chosen):
+                    raise
+                refused.append(f"{each.name}: {error}")
+        return list(dict.fromkeys(fit)), refused
+
+    def _check(self, deadline: float) -> None:
+        if time.monotonic() > deadline:
+            raise ContainmentError(f"not done: the step took {self._step_seconds:g} seconds")
+
+    def _located(self, action: str, each: Target, incident: Incident) -> Target:
+        def named() -> tuple[Place, ...]:
+            start, end = incident.first_activity, incident.last_activity
+            return places(self._ask, each.name, start=start, end=end)
+
+        return self._containment().located(action, each, named)
 
     def _targets(self, step: Contain, incident: Incident) -> tuple[Target, ...]:
         chosen = tuple(target(step.action, name) for name in step.targets)
@@ -282,17 +317,16 @@ class Player:
         return chosen
 
     def _planned(self, step: Contain, incident: Incident) -> tuple[list[Target], list[str], list[str]]:
-        """What can be acted on, what would be done with each, and why others cannot be: a role of the
-        attacker's own account must not keep ours from being contained. The error where none can be."""
+        """What can be acted on, what would be done with each, and why others cannot be. The error where none
+        can be."""
         fit: list[Target] = []
         plans: list[str] = []
-        refused: list[str] = []
-        chosen = self._targets(step, incident)
-        for each in chosen:
+        found, refused = self._found(step, incident, time.monotonic() + self._step_seconds)
+        for each in found:
             try:
                 plans.append(_plan_said(self._containment().plan(step.action, each)))
             except ContainmentError as error:
-                if len(refused) + 1 == len(chosen):
+                if not fit and each is found[-1]:
                     raise
                 refused.append(f"{each.name}: {error}")
             else:
@@ -388,14 +422,15 @@ class Player:
     def _contain(self, run: Run, step: Contain, done: StepRun, incident: Incident) -> tuple[str, object]:
         """Act on what was approved. Before each call goes out, what puts it back is written down."""
         data = dict(done.data or {})
+        deadline = time.monotonic() + self._step_seconds
         if "targets" in data:
             chosen = tuple(Target(*each) for each in data["targets"])  # those that were approved
         else:
-            chosen = self._targets(step, incident)
-            data["targets"] = [(each.name, each.account) for each in chosen]
+            found, data["refused"] = self._found(step, incident, deadline)
+            chosen = tuple(found)
+            data["targets"] = [_row(each) for each in chosen]
         known = {each.target: each for each in _done_of(data)}
         said, failed = list(data.get("refused", [])), False
-        deadline = time.monotonic() + self._step_seconds
 
         def keep(detail: str) -> None:
             data["done"] = msgspec.to_builtins(list(known.values()))
@@ -406,8 +441,7 @@ class Player:
             if before is not None and before.after is not None:
                 continue  # done before the process ended
             try:
-                if time.monotonic() > deadline:
-                    raise ContainmentError(f"not done: the step took {self._step_seconds:g} seconds")
+                self._check(deadline)
                 plan = self._containment().plan(step.action, one)
                 if before is None:
                     known[one] = Done(plan.action, one, plan.before, None, plan.undo)
@@ -495,8 +529,14 @@ def _rows_said(rows: Sequence[Mapping[str, object]], more: bool) -> str:
     return "\n".join([head, *lines])
 
 
+def _row(each: Target) -> tuple[str, str, str]:
+    return each.name, each.account, each.region
+
+
 def _plan_said(plan: Plan) -> str:
-    return "\n".join(map(str, plan.calls)) or f"{plan.target.name} is so already"
+    if not plan.calls:
+        return f"{plan.target} is so already"
+    return "\n".join([f"{plan.target}:", *map(str, plan.calls)])
 
 
 def _done_of(data: Any) -> list[Done]:
