@@ -157,6 +157,41 @@ def _security_hub(mark: str) -> bytes:
     )
 
 
+def _security_hub_ocsf(mark: str) -> bytes:
+    return _json(
+        {
+            "activity_id": 2,
+            "class_uid": 2003,
+            "cloud": {"account": {"uid": "111122223333"}, "region": "eu-central-1"},
+            "compliance": {"control": "S3.8", "standards": ["s"], "status": "Fail"},
+            "finding_info": {"modified_time_dt": "2026-03-01T09:30:00.000Z", "title": "é", "uid": mark},
+            "metadata": {"product": {"uid": "arn:aws:securityhub:eu-central-1::productv2/aws/x"}},
+            "resources": [{"type": "AWS::S3::Bucket", "uid": "b", "tags": [{"name": "a", "value": "b"}]}],
+            "severity": "High",
+            "severity_id": 4,
+            "status": "New",
+        }
+    )
+
+
+def _findings(records: Sequence[bytes]) -> bytes:
+    return b'{"Findings":[' + b",".join(records) + b"]}"
+
+
+def _queried(mark: str) -> bytes:
+    """A row of a CSV file of CloudTrail Lake."""
+    return b'%s,"%s"' % (mark.encode(), _cloudtrail(mark).replace(b'"', b'""'))
+
+
+def _results(records: Sequence[bytes]) -> bytes:
+    return b"eventid,eventJson\n" + _lines(records)
+
+
+def _rule_event(mark: str) -> bytes:
+    """An event of EventBridge, as a rule writes it into a log group."""
+    return _json({"version": "0", "source": "aws.s3", "detail": json.loads(_cloudtrail(mark))})
+
+
 def _route53(mark: str) -> bytes:
     return _json(
         {
@@ -315,6 +350,8 @@ def _cases() -> Iterator[Case]:
     yield case("cloudtrail", "cloudtrail", _cloudtrail, "AwsEventId", _wrapped)
     yield case("cloudtrail-lines", "cloudtrail", _cloudtrail, "AwsEventId")
     yield case("cloudtrail-subscription", "cloudtrail", _escaped(_cloudtrail), "AwsEventId", _subscription)
+    yield case("cloudtrail-lake", "cloudtrail", _queried, "AwsEventId", _results)
+    yield case("cloudtrail-events", "cloudtrail", _escaped(_rule_event), "AwsEventId", _subscription)
     yield case("vpcflow", "vpcflow", _flow, "InterfaceId", names=interfaces, kept=ends)
     yield case(
         "vpcflow-custom", "vpcflow", _custom_flow, "InterfaceId", _flow_lines, names=interfaces, kept=ends
@@ -324,6 +361,7 @@ def _cases() -> Iterator[Case]:
     )
     yield case("guardduty", "guardduty", _guardduty, "Id")
     yield case("securityhub", "securityhub", _security_hub, "AwsSecurityFindingId")
+    yield case("securityhub-ocsf", "securityhub", _security_hub_ocsf, "AwsSecurityFindingId", _findings)
     yield case("route53", "route53", _route53, "QueryName")
     yield case("waf", "waf", _waf, "WebAclId")
     yield case("eks", "eks", _eks, "Verb")

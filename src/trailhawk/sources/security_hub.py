@@ -93,7 +93,9 @@ SECURITY_HUB: Final = JsonSource(
     TABLE,
     JsonRows(TABLE, _FIELDS, what="Security Hub finding", identity=_identity, prepare=_prepare),
     framing=shape(
-        lists=("findings", "Findings"), inner=("detail",), starts="SchemaVersion|ProductArn|AwsAccountId"
+        lists=("findings", "Findings"),
+        inner=("detail",),
+        starts="SchemaVersion|ProductArn|AwsAccountId|activity_id",
     ),
     # OCSF is many tools' format: Security Hub's findings name its product, or come in its event.
     marks=(
