@@ -14,14 +14,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from trailhawk.errors import TrailhawkError
+from trailhawk.errors import StateError, TrailhawkError
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
+    from trailhawk.respond.automator import Automator
+    from trailhawk.respond.notifier import Notifier
     from trailhawk.workspace import Workspace
 
 FIRST_WAIT: Final = 1.0
@@ -139,7 +142,10 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         for alert in done.alerts:
             say(
                 "info", "rules", f"{alert.severity.value}: {alert.name}", rule=alert.rule_name, alert=alert.id
+    clock = _Clock(workspace, say)
+
             )
+        clock.look()
         for rule in done.disabled:
             say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
 
@@ -157,13 +163,15 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         while not stop.wait(settings.canary_seconds):
             canary(stop)
 
-    notifier = workspace.response.notifier if workspace.settings.notify else None
+    @cache
+    def notifier() -> Notifier:
+        found = workspace.response.notifier
+        found.begin()
+        return found
 
     def notify() -> None:
-        if notifier is None:
-            return
-        notifier.collect()
-        notifier.deliver(
+        notifier().collect()
+        notifier().deliver(
             lambda one: say(
                 "info" if one.sent else "warning",
                 "notify",
@@ -173,16 +181,16 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             )
         )
 
-    if notifier is not None:
-        notifier.begin()
-
-    automator = workspace.response.automator(
-        fault=lambda error: say("warning", "automation", f"{error}; it is left out")
-    )
-    automator.begin()
+    @cache
+    def automator() -> Automator:
+        found = workspace.response.automator(
+            fault=lambda error: say("warning", "automation", f"{error}; it is left out")
+        )
+        found.begin()
+        return found
 
     def automation() -> None:
-        for run in workspace.response.run_automation(automator):
+        for run in workspace.response.run_automation(automator()):
             level = "warning" if run.error else "info"
             said = f"'{run.rule}' ran{f': {run.error}' if run.error else ''}"
             say(level, "automation", said, run=run.id, incident=run.number)
@@ -208,7 +216,16 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
         Job("health", every(settings.health_seconds, health)),
         Job("status", later(status_seconds, status)),
-        *([Job("notify", every(settings.notify_seconds, notify))] if notifier is not None else []),
+    # They begin with what comes from now on. Where the state database cannot be reached yet, with what comes
+    # once it can be: until then no rule raises anything either, while connectors work.
+    begun = [("notify", notifier)] if workspace.settings.notify else []
+    for name, begin in (*begun, ("automation", automator)):
+        try:
+            begin()
+        except StateError as error:
+            say("error", name, f"failed: {error}; it is tried again")
+
+        *([Job("notify", every(settings.notify_seconds, notify))] if workspace.settings.notify else []),
         Job("automation", every(settings.automation_seconds, automation)),
         *([Job("canary", canary_work)] if settings.canary_seconds else []),
     ]
@@ -254,6 +271,29 @@ class _Care:
         self._workspace = workspace
         self._tell = tell
         self._mutex = threading.Lock()
+MOST_SKEW: Final = timedelta(seconds=30)
+"""So far a machine's clock may be from that of the database that it shares with others. Rules that run every
+minute look two minutes behind: by then the rows must be there that bear the time of another machine."""
+
+
+class _Clock:
+    """Tells when this machine's clock begins to differ from that of the state database's server."""
+
+    def __init__(self, workspace: Workspace, say: Callable[..., None]) -> None:
+        self._workspace = workspace
+        self._say = say
+        self._is_wrong = False
+
+    def look(self) -> None:
+        ahead = self._workspace.ahead_of_state()
+        was_wrong, self._is_wrong = self._is_wrong, abs(ahead) > MOST_SKEW
+        if self._is_wrong and not was_wrong:
+            seconds = round(abs(ahead).total_seconds())
+            where = f"{seconds:,} s {'ahead of' if ahead > timedelta() else 'behind'} the state database's"
+            message = f"this machine's clock is {where}; rules may miss rows of other machines: set it right"
+            self._say("warning", "rules", message, seconds=seconds)
+
+
 
     def compact(self) -> None:
         with self._mutex, _alone(self._workspace.home / "care.lock") as alone:

@@ -245,6 +245,13 @@ class Workspace:
 
         return AlertStore(open_state(self.settings.state.url or sqlite_url(self.home / "state.db")))
 
+    def ahead_of_state(self) -> timedelta:
+        """How far this machine's clock is ahead of that of the state database's server; zero for a file."""
+        from trailhawk.detect.store import server_time
+
+        at = server_time(self.alerts.engine)
+        return timedelta() if at is None else self.clock() - at
+
     @cached_property
     def bookmarks(self) -> BookmarkStore:
         from trailhawk.detect.bookmarks import BookmarkStore

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trailhawk.respond.automation_file import AutomationError
     from trailhawk.respond.automation_runs import Run as AutomationRun
     from trailhawk.respond.automator import Automator
+    from trailhawk.respond.channel import Channel
     from trailhawk.respond.containment import Containment
     from trailhawk.respond.notifier import Notifier
     from trailhawk.respond.outbox import Outbox
@@ -37,15 +38,24 @@ class Response:
         return Outbox(self._workspace.alerts.engine)
 
     @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """Whom the settings name to be told; SettingsError where one is wrong."""
+        if not self._workspace.settings.notify:
+            return ()
+        from trailhawk.respond.channel import channels
+
+        return channels(self._workspace.settings.notify)
+
+    @cached_property
     def notifier(self) -> Notifier:
         """Tells the channels of the settings; SettingsError where one is wrong."""
-        from trailhawk.respond.channel import channels
         from trailhawk.respond.notifier import Notifier
 
+        known = self.channels  # before the state database is asked
         return Notifier(
             self._workspace.incidents,
             self.outbox,
-            channels(self._workspace.settings.notify),
+            known,
             clock=self._workspace.clock,
             environment=os.environ,
             story=self._told,
@@ -67,11 +77,10 @@ class Response:
     @cached_property
     def player(self) -> Player:
         """Runs playbooks; in AWS with the credentials of `[respond.aws]`."""
-        from trailhawk.respond.channel import channels
         from trailhawk.respond.playbook_runs import PlaybookRuns
         from trailhawk.respond.player import Player
 
-        known = channels(self._workspace.settings.notify) if self._workspace.settings.notify else ()
+        known = self.channels
 
         def ask(text: str, given: Mapping[str, object]) -> Result:
             return self._step_engine.query(text, now=self._workspace.clock(), parameters=given)
