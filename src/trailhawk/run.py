@@ -135,17 +135,17 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             level = "info" if one.status == "Success" else "warning"
             say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
 
+    clock = _Clock(workspace, say)
+
     def rules() -> None:
+        clock.look()
         done = workspace.run_due_rules(
             fault=lambda error: say("warning", "rules", f"{error.message}; it is left out")
         )
         for alert in done.alerts:
             say(
                 "info", "rules", f"{alert.severity.value}: {alert.name}", rule=alert.rule_name, alert=alert.id
-    clock = _Clock(workspace, say)
-
             )
-        clock.look()
         for rule in done.disabled:
             say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
 
@@ -209,13 +209,6 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
 
         return work
 
-    return [
-        *(Job(connector.name, connector.work) for connector in connectors),
-        Job("rules", every(settings.rules_seconds, rules)),
-        Job("compact", every(settings.compact_seconds, care.compact)),
-        Job("sweep", every(settings.sweep_seconds, care.sweep)),
-        Job("health", every(settings.health_seconds, health)),
-        Job("status", later(status_seconds, status)),
     # They begin with what comes from now on. Where the state database cannot be reached yet, with what comes
     # once it can be: until then no rule raises anything either, while connectors work.
     begun = [("notify", notifier)] if workspace.settings.notify else []
@@ -225,6 +218,13 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         except StateError as error:
             say("error", name, f"failed: {error}; it is tried again")
 
+    return [
+        *(Job(connector.name, connector.work) for connector in connectors),
+        Job("rules", every(settings.rules_seconds, rules)),
+        Job("compact", every(settings.compact_seconds, care.compact)),
+        Job("sweep", every(settings.sweep_seconds, care.sweep)),
+        Job("health", every(settings.health_seconds, health)),
+        Job("status", later(status_seconds, status)),
         *([Job("notify", every(settings.notify_seconds, notify))] if workspace.settings.notify else []),
         Job("automation", every(settings.automation_seconds, automation)),
         *([Job("canary", canary_work)] if settings.canary_seconds else []),
@@ -264,13 +264,6 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
 
 
-class _Care:
-    """Compaction and sweeping, in one process of a home at a time."""
-
-    def __init__(self, workspace: Workspace, tell: Tell) -> None:
-        self._workspace = workspace
-        self._tell = tell
-        self._mutex = threading.Lock()
 MOST_SKEW: Final = timedelta(seconds=30)
 """So far a machine's clock may be from that of the database that it shares with others. Rules that run every
 minute look two minutes behind: by then the rows must be there that bear the time of another machine."""
@@ -294,6 +287,13 @@ class _Clock:
             self._say("warning", "rules", message, seconds=seconds)
 
 
+class _Care:
+    """Compaction and sweeping, in one process of a home at a time."""
+
+    def __init__(self, workspace: Workspace, tell: Tell) -> None:
+        self._workspace = workspace
+        self._tell = tell
+        self._mutex = threading.Lock()
 
     def compact(self) -> None:
         with self._mutex, _alone(self._workspace.home / "care.lock") as alone:
