@@ -7,8 +7,9 @@ language", IAM user guide): it answers yes, no, or that conditions decide.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final, Literal
 
 Statement = Mapping[str, object]
@@ -47,31 +48,42 @@ def statements(policy: str) -> list[Statement]:
     return [each for each in _many(found) if isinstance(each, dict)]
 
 
-def may_send(policy: str, *, service: str, action: str, source: str) -> Answer:
-    """Whether a resource's policy lets a service of AWS do something for the resource `source` (an ARN)."""
-    answer: Answer = "no"
+def may_send(
+    policy: str, *, service: str, action: str, source: str, resource: str = "", account: str = ""
+) -> Answer:
+    """Whether a resource's policy lets a service of AWS do something for the resource `source` (an ARN).
+
+    `resource` is the one that has the policy. `account` owns the source; '' where that is not known, of which
+    a condition on it makes `perhaps`, as does an empty source.
+    """
+    known = {
+        "aws:sourcearn": source,
+        "aws:sourceaccount": account,
+        "aws:securetransport": "true",
+        "aws:principalisawsservice": "true",
+        "aws:principalservicename": service,
+    }
+    said = _answers(policy, principals={service}, action=action, resource=resource, known=known)
+    allowed, denied = said["Allow"], said["Deny"]
+    if "yes" in denied or not allowed:
+        return "no"
+    return "yes" if "yes" in allowed and not denied else "perhaps"
+
+
+def denials(
+    policy: str, *, action: str, resource: str = "", principals: AbstractSet[str] = frozenset()
+) -> list[tuple[Statement, Answer]]:
+    """The statements that forbid an action, or may, to somebody who is known by these names.
+
+    The transport is taken as encrypted: that statement stands in most buckets' policies.
+    """
+    found: list[tuple[Statement, Answer]] = []
     for statement in statements(policy):
-        if not _is_for(statement, service) or not _matches(statement.get("Action"), action):
-            continue
-        applies = _conditions(statement, source)
-        if statement.get("Effect") == "Deny":
-            if applies == "yes":
-                return "no"
-            answer = "perhaps" if applies == "perhaps" and answer == "yes" else answer
-        elif applies == "yes":
-            answer = "yes"
-        elif applies == "perhaps" and answer == "no":
-            answer = "perhaps"
-    return answer
-
-
-def denials(policy: str, action: str) -> list[Statement]:
-    """The statements that may forbid an action to somebody."""
-    return [
-        statement
-        for statement in statements(policy)
-        if statement.get("Effect") == "Deny" and _matches(statement.get("Action"), action)
-    ]
+        if statement.get("Effect") == "Deny" and _is_about(statement, principals, action, resource):
+            answer = _conditions(statement, {"aws:securetransport": "true"})
+            if answer != "no":
+                found.append((statement, answer))
+    return found
 
 
 def sources(policy: str) -> list[str]:
@@ -85,29 +97,74 @@ def sources(policy: str) -> list[str]:
     ]
 
 
-def _is_for(statement: Statement, service: str) -> bool:
-    principal = statement.get("Principal")
-    if principal == "*":
-        return True
-    if not isinstance(principal, dict):
-        return False
-    return service in _many(principal.get("Service")) or "*" in _many(principal.get("AWS"))
+def _answers(
+    policy: str, *, principals: AbstractSet[str], action: str, resource: str, known: Mapping[str, str]
+) -> dict[str, set[Answer]]:
+    """What the statements about this say by effect, leaving out those whose conditions do not hold."""
+    said: dict[str, set[Answer]] = {"Allow": set(), "Deny": set()}
+    for statement in statements(policy):
+        effect = said.get(str(statement.get("Effect")))
+        if effect is not None and _is_about(statement, principals, action, resource):
+            effect.add(_conditions(statement, known))
+    return {effect: answers - {"no"} for effect, answers in said.items()}
 
 
-def _matches(patterns: object, action: str) -> bool:
-    return any(fnmatchcase(action.lower(), str(pattern).lower()) for pattern in _many(patterns))
+def _is_about(statement: Statement, principals: AbstractSet[str], action: str, resource: str) -> bool:
+    return (
+        _names_one(statement, "Principal", lambda value: _is_one_of(value, principals))
+        and _names_one(statement, "Action", lambda value: _matches(value, action.lower(), lower=True))
+        and (
+            not resource
+            or not {"Resource", "NotResource"} & set(statement)
+            or _names_one(statement, "Resource", lambda value: _matches(value, resource))
+        )
+    )
 
 
-def _conditions(statement: Statement, source: str) -> Answer:
-    """Whether the conditions hold for a source; `perhaps` where there are others."""
+def _names_one(statement: Statement, element: str, matches: Callable[[object], bool]) -> bool:
+    """Whether an element of a statement names it, or its opposite does not."""
+    if f"Not{element}" in statement:
+        return not matches(statement[f"Not{element}"])
+    return matches(statement.get(element))
+
+
+def _is_one_of(principal: object, names: AbstractSet[str]) -> bool:
+    values = principal.values() if isinstance(principal, dict) else [principal]
+    named = {str(name) for value in values for name in _many(value)}
+    return "*" in named or bool(named & names)
+
+
+def _matches(patterns: object, text: str, *, lower: bool = False) -> bool:
+    return any(_like(str(each).lower() if lower else str(each), text) for each in _many(patterns))
+
+
+def _like(pattern: str, text: str) -> bool:
+    """Whether a text fits a pattern with * and ?, of which alone the policy language knows."""
+    parts = (".*" if part == "*" else "." if part == "?" else re.escape(part) for part in pattern)
+    return re.fullmatch("".join(parts), text, re.DOTALL) is not None
+
+
+def _conditions(statement: Statement, known: Mapping[str, str]) -> Answer:
+    """Whether the conditions hold; `perhaps` where they are about what is not known."""
     answer: Answer = "yes"
     for operator, key, values in _tests(statement):
-        if key == "aws:sourcearn" and operator in _SOURCE_ARN:
-            if not any(fnmatchcase(source, value) for value in values):
-                return "no"
-        elif key != "aws:sourceaccount":  # of S3 and SNS it always comes with the ARN
+        test = _TESTS.get(operator.removesuffix("ifexists").replace("not", ""))
+        if test is None or not known.get(key):
             answer = "perhaps"
+        elif any(test(value, known[key]) for value in values) == ("not" in operator):
+            return "no"
     return answer
+
+
+# By operator, in small letters and without "Not" and "IfExists". Only the ARN and Like ones know wildcards.
+_TESTS: Final[Mapping[str, Callable[[str, str], bool]]] = {
+    "stringequals": str.__eq__,
+    "stringequalsignorecase": lambda value, text: value.lower() == text.lower(),
+    "stringlike": _like,
+    "arnequals": _like,
+    "arnlike": _like,
+    "bool": lambda value, text: value.lower() == text,
+}
 
 
 def _tests(statement: Statement) -> Iterator[tuple[str, str, list[str]]]:
