@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import datetime as dt
 import gzip
@@ -204,3 +205,38 @@ def test_a_message_of_very_many_values_is_not_unfolded(read: Any) -> None:
     many = b'{"Records":[' + b"{}," * 1_000_000 + b"{}]}"
     found = read(_subscribed(dump(RECORD), many))
     assert (len(found.rows), len(found.bad)) == (1, 1)
+
+
+CONTROL = dump(
+    {
+        "messageType": "CONTROL_MESSAGE",
+        "owner": "CloudwatchLogs",
+        "logGroup": "",
+        "logStream": "",
+        "subscriptionFilters": [],
+        "logEvents": [
+            {"id": "", "timestamp": 1772357400000, "message": "CWL CONTROL MESSAGE: Checking health"}
+        ],
+    }
+)
+
+
+def _packed(text: bytes) -> str:
+    return base64.b64encode(gzip.compress(text)).decode()
+
+
+@pytest.mark.parametrize(
+    "deliver",
+    [
+        lambda *envelopes: b"".join(envelopes),
+        lambda *envelopes: b"\n".join(envelopes) + b"\n",
+        lambda *envelopes: b"".join(map(gzip.compress, envelopes)),
+        lambda *envelopes: dump({"Records": [{"kinesis": {"data": _packed(each)}} for each in envelopes]}),
+        lambda *envelopes: b"\n".join(dump({"awslogs": {"data": _packed(each)}}) for each in envelopes),
+    ],
+)
+def test_the_first_object_of_a_subscription_begins_with_a_test_of_it(deliver: Any, read: Any) -> None:
+    found = read(deliver(CONTROL, _subscribed(dump(RECORD)), CONTROL))
+    assert (found.source, len(found.rows), found.reasons) == ("cloudtrail", 1, [])
+    found = read(deliver(CONTROL, CONTROL))
+    assert (found.source, found.records) == ("cloudwatch", 0)

@@ -133,7 +133,7 @@ class CustomSource:
         self._mapping = mapping
         self._objects = objects
         self._head = head
-        self._framing = shape(lists=lists)
+        self.shape = shape(lists=lists)
 
     def recognises(self, name: str, head: bytes) -> bool:
         return (
@@ -146,7 +146,7 @@ class CustomSource:
         return False
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        return framing.chunks(blocks, self._framing)
+        return framing.chunks(blocks, self.shape)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         return self._mapping.rows(records)

@@ -14,7 +14,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from typing import Final, Protocol, runtime_checkable
 
 import msgspec
@@ -27,6 +27,7 @@ from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart, Chunk, Rows, Sou
 from trailhawk.sources.unpack import Unpacked
 
 GZIP: Final = b"\x1f\x8b"
+_CONTROL: Final = b"CWL CONTROL MESSAGE"
 _GZIP_WINDOW: Final = 31
 _ABSENT: Final = Raw(b"")
 _SAMPLES: Final = 5
@@ -161,27 +162,30 @@ def messages(head: bytes) -> tuple[bytes, ...]:
         return tuple(EXPORTED.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
     if not is_envelope(head):
         return ()
-    inner = _inner(head)
-    found = [_text(match[1]) for match, _ in zip(_MESSAGE.finditer(inner), range(_SAMPLES), strict=False)]
-    return tuple(text for text in found if text)
+    texts = (_text(match[1]) for inner in _inner(head) for match in _MESSAGE.finditer(inner))
+    # CloudWatch tries a new subscription with a message of its own, which stands before those that are sent.
+    return tuple(islice((text for text in texts if text and not text.startswith(_CONTROL)), _SAMPLES))
 
 
 def stream_name(head: bytes) -> str:
     """The log stream of the first envelope, '' where none is named."""
     head = _opened(head)
-    found = _STREAM.search(_inner(head)) if is_envelope(head) else None
+    named = (_STREAM.search(inner) for inner in _inner(head)) if is_envelope(head) else iter(())
+    found = next(filter(None, named), None)
     return found[1].decode("utf-8", "replace") if found else ""
 
 
-def _inner(head: bytes) -> bytes:
-    """The text of an envelope, out of base64 where it stands in it."""
-    if _PACKED.match(head) is None or (data := _DATA.search(head)) is None:
-        return head
-    try:
-        text = base64.b64decode(data[1][: len(data[1]) // 4 * 4])
-    except binascii.Error:
-        return b""
-    return _opened(text)
+def _inner(head: bytes) -> Iterator[bytes]:
+    """The texts of envelopes, out of base64 where they stand in it."""
+    if _PACKED.match(head) is None:
+        yield head
+        return
+    for data in islice(_DATA.finditer(head), _SAMPLES):
+        try:
+            text = base64.b64decode(data[1][: len(data[1]) // 4 * 4])
+        except binascii.Error:
+            continue
+        yield _opened(text)
 
 
 def _opened(head: bytes) -> bytes:
