@@ -8,10 +8,13 @@ import email.policy
 import hashlib
 import hmac
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
@@ -21,7 +24,7 @@ from typing import Any
 
 import pytest
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, Envelope, Session
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, IP, entity
@@ -31,6 +34,7 @@ from trailhawk.errors import NotFoundError
 from trailhawk.incidents.grouping import linked
 from trailhawk.incidents.incident import Classification, Closing
 from trailhawk.incidents.store import IncidentStore
+from trailhawk.respond import sending
 from trailhawk.respond.channel import USUAL, Apprise, Channel, Email, Way, Webhook, When, channels
 from trailhawk.respond.message import in_chat
 from trailhawk.respond.notifier import Delivered, Notifier
@@ -132,8 +136,8 @@ class Mailbox:
 
 
 @contextmanager
-def mail_server(box: Mailbox, port: int = 0) -> Iterator[int]:
-    controller = Controller(box, hostname="127.0.0.1", port=port)
+def mail_server(box: Mailbox, port: int = 0, **more: Any) -> Iterator[int]:
+    controller = Controller(box, hostname="127.0.0.1", port=port, **more)
     if port == 0:
         # aiosmtpd wants to know the port before it listens.
         import socket
@@ -349,6 +353,46 @@ def test_a_home_has_templates_of_its_own_and_they_can_do_no_harm(tmp_path: Path)
     assert "subject.txt.j2" in failed.detail
 
 
+def test_a_password_that_is_no_ascii_is_told_and_not_shown(tmp_path: Path) -> None:
+    def lets_in(*_: object) -> AuthResult:
+        return AuthResult(success=True)
+
+    with mail_server(Mailbox(), authenticator=lets_in, auth_require_tls=False) as port:
+        way = replace(by_mail(port), user="ann", password_env="PASSWORD")
+        desk = Desk(tmp_path, channel(way), environment={"PASSWORD": "geheim-ä"})
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        (failed,) = desk.tell()
+    assert (failed.sent, failed.again_at) == (False, None)
+    assert "no ASCII" in failed.detail
+    assert "ä" not in failed.detail
+
+
+def test_a_mail_server_that_goes_on_talking_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line comes in time, and there is always another."""
+    monkeypatch.setattr(sending, "SECONDS", 0.3)
+    done = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            taken, _ = server.accept()
+            with taken, suppress(OSError):
+                taken.sendall(b"220 here\r\n")
+                while not done.wait(0.05):
+                    taken.sendall(b"250-and another thing\r\n")
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        desk = Desk(tmp_path, channel(by_mail(server.getsockname()[1])))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        (failed,) = desk.tell()
+        done.set()
+        thread.join()
+    assert not failed.sent
+    assert failed.again_at is not None
+
+
 # --- a receiver of webhooks --------------------------------------------------------------------------------
 
 
@@ -361,6 +405,8 @@ class Receiver(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.posted: list[tuple[dict[str, str], bytes]] = []
         self.answers: list[int] = []
+        self.headers: dict[str, str] = {}
+        self.echoes = False
         self.thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 
@@ -382,10 +428,12 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 200:
             receiver.posted.append(({key.lower(): value for key, value in self.headers.items()}, body))
         self.send_response(status)
-        if status == 302:
-            self.send_header("Location", "http://169.254.169.254/latest/meta-data/")
-        self.send_header("Content-Length", "0")
+        said = f"{status} for {self.path}".encode() if receiver.echoes else b""
+        for name, value in receiver.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(said)))
         self.end_headers()
+        self.wfile.write(said)
 
     def log_message(self, *args: object) -> None:
         pass
@@ -396,6 +444,10 @@ def receiver() -> Iterator[Receiver]:
     made = Receiver()
     yield made
     made.close()
+
+
+def by_chat(receiver: Receiver, *, private: bool = True, host: str = "127.0.0.1") -> Apprise:
+    return Apprise(f"json://{host}:{receiver.server_address[1]}/chat", "", private_addresses=private)
 
 
 def by_hook(url: str, *, private: bool = True, secret: str = "") -> Webhook:
@@ -440,6 +492,99 @@ def test_a_receiver_that_fails_gets_each_message_once(tmp_path: Path, receiver: 
     assert desk.outcomes() == [Outcome.NOT_SENT, Outcome.NOT_SENT, Outcome.SENT]
 
 
+@pytest.mark.parametrize("hold", ["7200", "Sun, 01 Mar 2026 14:00:00 GMT"])
+@pytest.mark.parametrize("by_apprise", [False, True])
+def test_a_receiver_that_asks_to_wait_is_left_alone(
+    tmp_path: Path, receiver: Receiver, hold: str, by_apprise: bool
+) -> None:
+    receiver.answers, receiver.headers = [429], {"Retry-After": hold}
+    desk = Desk(tmp_path, channel(by_chat(receiver) if by_apprise else by_hook(receiver.url)))
+    for place in range(3):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE00000000{place}")
+    (failed,) = desk.tell()
+    assert failed.again_at == AT + timedelta(hours=2)
+    desk.now += timedelta(hours=1, minutes=59)
+    assert desk.tell() == []
+    desk.now += timedelta(minutes=1)
+    assert [each.sent for each in desk.tell()] == [True] * 3
+    assert len(receiver.posted) == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "asked", "seconds"),
+    [
+        (429, "5", 5),
+        (503, " 5 ", 5),
+        (500, "5", 0),
+        (429, "", 0),
+        (429, "-5", 0),
+        (429, "soon", 0),
+        (429, "999999999", 86_400),
+        (429, "9" * 5000, 0),
+        (429, "Sun, 01 Mar 2026 11:00:00 GMT", 0),
+        (429, "Sun, 01 Mar 2026 12:01:00 -0000", 60),
+    ],
+)
+def test_how_long_a_receiver_asks_to_wait(status: int, asked: str, seconds: int) -> None:
+    assert sending._hold(status, asked, AT) == timedelta(seconds=seconds)
+
+
+def test_a_receiver_that_is_away_does_not_keep_others_waiting(tmp_path: Path, receiver: Receiver) -> None:
+    """One try a round: with a hundred messages and half a minute each, others would wait for an hour."""
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    away = channel(by_hook(f"http://127.0.0.1:{port}/"), name="away")
+    desk = Desk(tmp_path, away, channel(by_hook(receiver.url)))
+    for place in range(5):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE00000000{place}")
+    assert [(each.channel, each.sent) for each in desk.tell()] == [("away", False)] + [("desk", True)] * 5
+
+
+def test_one_message_that_is_refused_does_not_keep_the_next_waiting(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.answers = [400]
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    for place in range(2):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE00000000{place}")
+    assert [each.sent for each in desk.tell()] == [False, True]
+
+
+def test_no_secret_is_in_the_log(tmp_path: Path, receiver: Receiver) -> None:
+    """Receivers tell what they were asked for, and libraries what they could not do."""
+    receiver.answers, receiver.echoes = [400, 400], True
+    port = receiver.server_address[1]
+    address = f"http://127.0.0.1:{port}/services/T0123456789?token=s3cr3t-t0k3n"
+    for url in (address, address + " x"):
+        way = Webhook(url="", url_env="HOOK", secret_env="", private_addresses=True)
+        (tmp_path / str(len(url))).mkdir()
+        desk = Desk(tmp_path / str(len(url)), channel(way), environment={"HOOK": url})
+        desk.raise_("One", "ASIAEXAMPLE000000001")
+        (failed,) = desk.tell()
+        assert not failed.sent
+        for text in (failed.detail, *(each.detail for each in desk.outbox.tries())):
+            assert "T0123456789" not in text
+            assert "s3cr3t-t0k3n" not in text
+    assert failed.detail.startswith("127.0.0.1: ")
+
+
+def test_a_host_is_dialled_at_each_of_its_addresses(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "addresses", lambda host, port: ["127.0.0.9", "127.0.0.1"])
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    assert [each.sent for each in desk.tell()] == [True]
+
+
+def test_a_user_in_the_address_signs_in(tmp_path: Path, receiver: Receiver) -> None:
+    desk = Desk(tmp_path, channel(by_hook(receiver.url.replace("//", "//ann:p%40ss@"))))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    assert [each.sent for each in desk.tell()] == [True]
+    kind, _, pair = receiver.posted[0][0]["authorization"].partition(" ")
+    assert (kind, base64.b64decode(pair)) == ("Basic", b"ann:p@ss")
+
+
 def test_a_receiver_killed_and_started_again_gets_each_message_once(tmp_path: Path) -> None:
     receiver = Receiver()
     port = receiver.server_address[1]
@@ -465,6 +610,7 @@ def test_a_receiver_killed_and_started_again_gets_each_message_once(tmp_path: Pa
 
 def test_redirects_are_not_followed(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers = [302]
+    receiver.headers = {"Location": "http://169.254.169.254/latest/meta-data/"}
     desk = Desk(tmp_path, channel(by_hook(receiver.url)))
     desk.raise_("One", "ASIAEXAMPLE000000001")
     (failed,) = desk.tell()
@@ -487,9 +633,20 @@ def test_a_secret_that_is_not_there_is_named(tmp_path: Path, receiver: Receiver)
     assert failed.detail == "the environment variable HOOK_SECRET is not set"
 
 
+@pytest.mark.parametrize(("secret", "said"), [("", "is not set"), ("whsec_a!b?", "no base64")])
+def test_what_is_to_be_signed_does_not_go_out_without(
+    tmp_path: Path, receiver: Receiver, secret: str, said: str
+) -> None:
+    way = by_hook(receiver.url, secret="HOOK_SECRET")
+    desk = Desk(tmp_path, channel(way), environment={"HOOK_SECRET": secret})
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert said in failed.detail
+    assert receiver.posted == []
+
+
 def test_apprise_carries_what_is_no_mail_and_no_webhook(tmp_path: Path, receiver: Receiver) -> None:
-    way = Apprise(url=f"json://127.0.0.1:{receiver.server_address[1]}/chat", url_env="")
-    desk = Desk(tmp_path, channel(way))
+    desk = Desk(tmp_path, channel(by_chat(receiver)))
     desk.raise_(HOSTILE, "ASIAEXAMPLE000000001")
     assert [each.sent for each in desk.tell()] == [True]
     ((_, body),) = receiver.posted
@@ -498,6 +655,88 @@ def test_apprise_carries_what_is_no_mail_and_no_webhook(tmp_path: Path, receiver
     assert not set("<>@") & set(text)
     assert "https://" not in text
     assert "hxxps://evil.example" in text
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+def test_apprise_follows_no_redirect(tmp_path: Path, receiver: Receiver, status: int) -> None:
+    other = Receiver()
+    receiver.answers = [status]
+    receiver.headers = {"Location": f"http://127.0.0.1:{other.server_address[1]}/chat"}
+    desk = Desk(tmp_path, channel(by_chat(receiver)))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    other.close()
+    assert (failed.sent, failed.again_at) == (False, None)
+    assert failed.detail == f"status {status}: redirects are not followed"
+    assert (receiver.posted, other.posted) == ([], [])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
+def test_apprise_reaches_no_private_address_unless_allowed(
+    tmp_path: Path, receiver: Receiver, host: str
+) -> None:
+    desk = Desk(tmp_path, channel(by_chat(receiver, private=False, host=host)))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert failed.detail == "127.0.0.1 is in a private network: set private_addresses"
+    assert failed.again_at is None
+    assert receiver.posted == []
+    assert desk.outcomes() == [Outcome.NOT_SENT]
+
+
+@pytest.mark.parametrize(
+    ("address", "is_reached"),
+    [
+        ("203.0.113.9", False),
+        ("169.254.169.254", False),
+        ("::1", False),
+        ("::ffff:10.0.0.1", False),
+        ("64:ff9b::a00:1", False),
+        ("fd00:ec2::254", False),
+        ("fe80::1%1", False),
+        ("localhost", False),
+        ("93.184.215.14", True),
+        ("2606:2800:21f:cb07:6820:80da:af6b:8b2c", True),
+    ],
+)
+def test_the_guard_looks_at_the_address_that_a_connection_goes_to(address: str, is_reached: bool) -> None:
+    """A name that leads elsewhere the second time it is asked for is of no use: no name counts here."""
+    script = """
+import socket, sys
+from trailhawk.respond.carrier import Answered, RefusedError, guard
+kept = Answered()
+guard(kept)
+kind = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+refused = 0
+for how in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+    with socket.socket(kind, how) as made:
+        made.setblocking(False)
+        where = (sys.argv[1], 9)
+        for go in (made.connect, made.connect_ex, lambda to: made.sendto(b"x", to)):
+            try:
+                go(where)
+            except RefusedError:
+                refused += 1
+            except OSError:
+                pass
+print(refused, kept.refused)
+"""
+    known = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", script, address], capture_output=True, text=True, check=True, env=known
+    )
+    assert done.stdout.strip() == ("0 []" if is_reached else f"6 ['{address}']")
+
+
+def test_apprise_is_ended_when_it_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "SECONDS", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"json://127.0.0.1:{server.getsockname()[1]}/"
+        desk = Desk(tmp_path, channel(Apprise(url, "", private_addresses=True)))
+        desk.raise_("One", "ASIAEXAMPLE000000001")
+        (failed,) = desk.tell()
+    assert "did not come to an end" in failed.detail
+    assert desk.outcomes() == [Outcome.UNCERTAIN]
 
 
 def test_what_apprise_got_no_answer_to_may_have_arrived(tmp_path: Path) -> None:
@@ -510,7 +749,7 @@ def test_what_apprise_got_no_answer_to_may_have_arrived(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=hang_up)
         thread.start()
-        way = Apprise(f"json://127.0.0.1:{server.getsockname()[1]}/", "")
+        way = Apprise(f"json://127.0.0.1:{server.getsockname()[1]}/", "", private_addresses=True)
         desk = Desk(tmp_path, channel(way))
         desk.raise_("Read", "ASIAEXAMPLE000000001")
         assert [each.sent for each in desk.tell()] == [False]

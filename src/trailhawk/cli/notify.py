@@ -48,12 +48,15 @@ def notify_list(context: typer.Context, form: FormatOption = Format.TABLE) -> No
 
 def _host(url: str) -> str:
     """Of an address only what is no secret: in Apprise's form and in webhooks the path often is one."""
-    scheme, _, rest = url.partition("://")
-    return (
-        f"{scheme}://{rest.split('/')[0].rpartition('@')[2]}"
-        if scheme in ("http", "https")
-        else f"{scheme}://..."
-    )
+    from urllib.parse import urlsplit
+
+    scheme = url.partition("://")[0]
+    if scheme not in ("http", "https"):
+        return f"{scheme}://..."
+    try:
+        return f"{scheme}://{urlsplit(url).hostname or '...'}"
+    except ValueError:
+        return f"{scheme}://..."
 
 
 @app.command("test", epilog=examples("trailhawk notify test desk"))

@@ -63,10 +63,12 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Apprise:
-    """Any service that Apprise knows (Slack, Teams, PagerDuty, SNS ...), by its address in Apprise's form."""
+    """Any service that Apprise knows (Slack, Teams, PagerDuty, SNS ...), by its address in Apprise's form.
+    For private networks and redirects the same holds as for a webhook."""
 
     url: str
     url_env: str
+    private_addresses: bool
 
 
 Way = Email | Webhook | Apprise
@@ -179,12 +181,17 @@ def _webhook(section: Section) -> Webhook:
         private_addresses=section.flag("private_addresses", False),
     )
     if not way.url_env and not way.url.startswith(("https://", "http://")):
-        raise section.wrong("url", f"is '{way.url}'", hint="write https://..., or url_env")
+        # Not what it is: it may be a secret.
+        raise section.wrong("url", "is no http or https address", hint="write https://..., or url_env")
     return way
 
 
 def _apprise(section: Section) -> Apprise:
-    way = Apprise(section.text("url", ""), section.text("url_env", ""))
+    way = Apprise(
+        url=section.text("url", ""),
+        url_env=section.text("url_env", ""),
+        private_addresses=section.flag("private_addresses", False),
+    )
     if not way.url and not way.url_env:
         raise section.wrong("url", "is missing", hint='url_env = "NAME" keeps it out of this file')
     return way

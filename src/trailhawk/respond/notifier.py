@@ -87,25 +87,33 @@ class Notifier:
                 notices = self._outbox.take(channel, self._clock())
                 if not notices:
                     break
-                done = self._send(channel, notices)
+                done, is_reached = self._send(channel, notices)
                 told(done)
                 went += done.sent
+                if not is_reached:
+                    break  # the others of this channel wait for the next round, and other channels do not
         return went
 
-    def _send(self, channel: Channel, notices: Sequence[Notice]) -> Delivered:
+    def _send(self, channel: Channel, notices: Sequence[Notice]) -> tuple[Delivered, bool]:
+        """Send one message; what came of it, and whether the next of the channel may be tried at once."""
         delivery, count = notices[0].delivery, len(notices)
         try:
             said = send(channel.way, self._message(notices), self._environment, now=self._clock())
         except NotSentError as error:
             again = self._outbox.not_sent(
-                notices, self._clock(), str(error), again=error.again, perhaps=error.perhaps
+                notices,
+                self._clock(),
+                str(error),
+                again=error.again,
+                perhaps=error.perhaps,
+                hold=error.hold,
             )
-            return Delivered(channel.name, delivery, count, False, str(error), again)
+            return Delivered(channel.name, delivery, count, False, str(error), again), not error.again
         except TrailhawkError as error:  # a template, or a query behind the story
             again = self._outbox.not_sent(notices, self._clock(), str(error), again=True, perhaps=False)
-            return Delivered(channel.name, delivery, count, False, str(error), again)
+            return Delivered(channel.name, delivery, count, False, str(error), again), True
         self._outbox.sent(notices, self._clock(), said)
-        return Delivered(channel.name, delivery, count, True, said)
+        return Delivered(channel.name, delivery, count, True, said), True
 
     def _message(self, notices: Sequence[Notice]) -> Message:
         items = []

@@ -216,18 +216,34 @@ class Outbox:
         self._end(notices, now, Outcome.SENT, detail, state=State.SENT)
 
     def not_sent(
-        self, notices: Sequence[Notice], now: datetime, detail: str, *, again: bool, perhaps: bool
+        self,
+        notices: Sequence[Notice],
+        now: datetime,
+        detail: str,
+        *,
+        again: bool,
+        perhaps: bool,
+        hold: timedelta = timedelta(),
     ) -> datetime | None:
-        """Write down that it did not; when it is tried again, None where it is given up."""
+        """Write down that it did not; when it is tried again, None where it is given up. For so long as
+        `hold` nothing is sent to the channel."""
         tries = notices[0].tries + 1
         outcome = Outcome.UNCERTAIN if perhaps else Outcome.NOT_SENT
+        if hold:
+            self._hold(notices[0].channel, now + hold)
         if not again or tries >= MAX_TRIES:
             self._end(notices, now, outcome, f"{detail}; given up", state=State.FAILED)
             return None
-        wait: timedelta = min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT)
+        wait: timedelta = max(min(FIRST_WAIT * 2 ** (tries - 1), LONGEST_WAIT), hold)
         due = now + wait
         self._end(notices, now, outcome, detail, state=State.WAITING, due=due)
         return due
+
+    def _hold(self, channel: str, until: datetime) -> None:
+        waiting = (_notices.c.channel == channel) & (_notices.c.state == State.WAITING.value)
+        early = waiting & (_notices.c.due_at < until)
+        with self._engine.begin() as connection:
+            connection.execute(sa.update(_notices).where(early).values(due_at=until))
 
     def _end(
         self,
