@@ -6,7 +6,7 @@ import itertools
 import os
 import random
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -84,8 +84,14 @@ class World:
             self.store, self.states, owner=owner, clock=lambda: self.now, workers=workers, quiet=quiet
         )
 
-    def round(self, scheduler: Scheduler, *rules: Rule, engine: Engine | None = None) -> Round:
-        return scheduler.round(engine or self.engine(), rules, [CLOUDTRAIL.name])
+    def round(
+        self,
+        scheduler: Scheduler,
+        *rules: Rule,
+        engine: Engine | None = None,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Round:
+        return scheduler.round(engine or self.engine(), rules, [CLOUDTRAIL.name], stopped=stopped)
 
 
 def _naive(moment: datetime) -> datetime:
@@ -212,6 +218,18 @@ def test_an_alert_on_the_same_events_is_raised_once(world: World) -> None:
         (START + 2 * HOUR, ("found",)),
         (START + HOUR, ("late",)),
     ]
+
+
+def test_who_is_told_to_stop_begins_no_further_window_and_the_rest_is_run_later(world: World) -> None:
+    scheduler, rules = world.scheduler(), [scheduled(), scheduled(id="other", name="Other")]
+    world.round(scheduler, *rules)
+    world.now += 5 * HOUR
+    answers = iter([False] * 4 + [True] * 20)
+    stopped = world.round(scheduler, *rules, stopped=lambda: next(answers)).runs
+    assert 0 < len(stopped) < 5
+    rest = world.round(world.scheduler("another"), *rules).runs
+    assert len({(run.window.rule_id, run.window.at) for run in (*stopped, *rest)}) == 10
+    assert len(stopped) + len(rest) == 10
 
 
 def test_two_schedulers_never_run_a_window_twice(world: World) -> None:

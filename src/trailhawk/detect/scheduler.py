@@ -124,8 +124,18 @@ class Scheduler:
         self._workers = workers
         make_tables(store.engine, [_schedules])
 
-    def round(self, engine: Engine, rules: Iterable[Rule], tables: Sequence[str]) -> Round:
-        """Run what is due now, of the enabled rules; `tables` are the tables of the lake that hold rows."""
+    def round(
+        self,
+        engine: Engine,
+        rules: Iterable[Rule],
+        tables: Sequence[str],
+        *,
+        stopped: Callable[[], bool] = lambda: False,
+    ) -> Round:
+        """Run what is due now, of the enabled rules; `tables` are the tables of the lake that hold rows.
+
+        Once `stopped`, no further window is begun: what is left stays due.
+        """
         chosen = [rule for rule in rules if rule.kind is not RuleKind.HUNTING]
         enabled = self._states.of(chosen)
         chosen = [rule for rule in chosen if enabled[rule.id].enabled]
@@ -145,6 +155,8 @@ class Scheduler:
             self._late_at = now + LATE_EVERY
             if lake != self._looked_at:
                 for rule in chosen:
+                    if stopped():
+                        return Round()
                     found = tables_of(rule, lake, self._reads)
                     self._find_late(rule, found, min(now, due.get(rule.id, now)) - LATE)
                 self._looked_at = lake
@@ -154,7 +166,8 @@ class Scheduler:
         with ThreadPoolExecutor(self._workers) as pool:
             parts = list(
                 pool.map(
-                    lambda rule: self._work(rule, engine, tables_of(rule, lake, self._reads), sink), waiting
+                    lambda rule: self._work(rule, engine, tables_of(rule, lake, self._reads), sink, stopped),
+                    waiting,
                 )
             )
         return Round(
@@ -249,16 +262,23 @@ class Scheduler:
 
     # Windows are run
 
-    def _work(self, rule: Rule, engine: Engine, tables: Sequence[Stored], sink: Sink | None) -> Round:
+    def _work(
+        self,
+        rule: Rule,
+        engine: Engine,
+        tables: Sequence[Stored],
+        sink: Sink | None,
+        stopped: Callable[[], bool],
+    ) -> Round:
         """Run the due windows of one rule, if no other scheduler has it."""
-        if not self._lease(rule):
+        if stopped() or not self._lease(rule):
             return Round()
         done = Round()
         try:
             windows = self._due(rule)
             is_quiet = self._quiet_of(rule, windows)
             for window in windows:
-                if not self._lease(rule):
+                if stopped() or not self._lease(rule):
                     break
                 each = self._run(rule, window, engine, tables, is_quiet)
                 if _is_passing(each):
