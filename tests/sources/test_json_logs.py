@@ -165,6 +165,32 @@ def test_a_record_becomes_a_row(
     assert (len(found.rows), len(found.bad)) == (2, len(bad))
 
 
+def test_a_subscription_names_the_cluster_of_an_audit_event(read: Any) -> None:
+    def subscribed(*messages: str, group: str = "/aws/eks/pay/cluster") -> bytes:
+        events = [{"id": str(n), "timestamp": 1, "message": text} for n, text in enumerate(messages)]
+        return dump(
+            {
+                "messageType": "DATA_MESSAGE",
+                "owner": "011122223333",
+                "logGroup": group,
+                "logStream": "kube-apiserver-audit-1",
+                "logEvents": events,
+            }
+        )
+
+    (plain,) = read(dump(AUDIT)).rows
+    text = json.dumps(AUDIT)
+    found = read(subscribed(text, text[:-40], "I0301 not JSON", text[:-1] + ',"_cluster":"other"}', text))
+    assert (found.source, len(found.rows), len(found.bad)) == ("eks", 3, 2)
+    for row in found.rows:
+        assert (row.pop("AwsAccountId"), row.pop("ClusterName")) == ("011122223333", "pay")
+    assert found.rows[0] == found.rows[2] == plain
+    assert json.loads(plain["RawEvent"]) == AUDIT
+    # From another group nothing is known of the cluster.
+    assert read(subscribed(text, group="mine")).rows == [plain]
+    assert read(b"2026-03-01T09:31:00.000Z " + text.encode()).rows == [plain]
+
+
 def test_security_hub_as_eventbridge_sends_it(read: Any) -> None:
     event = {"detail-type": "Security Hub Findings - Imported", "detail": {"findings": [HUB, HUB]}}
     found = read(dump(event))

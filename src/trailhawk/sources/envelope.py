@@ -255,6 +255,13 @@ class _Wrapping(Protocol):
     def shape(self) -> framing.Shape: ...
 
 
+@runtime_checkable
+class _Placing(Protocol):
+    """A source whose records have with them what their envelope says."""
+
+    def in_envelope(self, envelope: Envelope, message: bytes) -> bytes: ...
+
+
 class Enveloped:
     """A source that is also read inside an envelope, where a message is one of its records or wraps some."""
 
@@ -263,6 +270,9 @@ class Enveloped:
         self.table = source.table
         self._source = source
         self._shape = shape(_message)
+        if isinstance(source, _Placing):
+            placing = source.in_envelope
+            self._shape = shape(lambda envelope, event: placing(envelope, _message(envelope, event)))
 
     def recognises(self, name: str, head: bytes) -> bool:
         if not is_envelope(head):
