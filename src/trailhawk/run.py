@@ -32,6 +32,8 @@ LONGEST_WAIT: Final = 60.0
 """Seconds before a failed job is started again; doubled each time, and afresh after a good while."""
 
 _GOOD_WHILE: Final = 300.0
+_CATCH_UP: Final = timedelta(minutes=15)
+"""After a start, how long nothing is said of streams of logs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,13 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
     def say(level: str, job: str, message: str, **fields: object) -> None:
         tell(Event(workspace.clock(), level, job, message, fields))
 
+    began = workspace.clock()
+
     def health() -> None:
-        for told in workspace.tell_health([connector.state() for connector in connectors]):
+        # After a pause of ours every stream looks silent until what waited is read.
+        caught_up = workspace.clock() - began >= _CATCH_UP
+        states = [connector.state() for connector in connectors]
+        for told in workspace.tell_health(states, streams=caught_up):
             one = told.condition
             level = "info" if one.status == "Success" else "warning"
             say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)

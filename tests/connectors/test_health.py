@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import random
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from trailhawk.connectors.sentinel_health import (
 )
 from trailhawk.lake import Lake
 from trailhawk.lake.table import fitted
+from trailhawk.run import Event, jobs
+from trailhawk.workspace import Workspace
 
 NOW = dt.datetime(2026, 3, 30, 12, tzinfo=dt.UTC)
 HOUR = dt.timedelta(hours=1)
@@ -42,16 +46,20 @@ def store(
     rows: int = 100,
     folder: str = "s3://b/AWSLogs/123456789012/CloudTrail/us-east-1",
     delay: dt.timedelta = dt.timedelta(minutes=10),
+    filtered: int = 0,
+    prefix: str = "",
 ) -> None:
     """Objects whose newest events are at these moments, stored somewhat later."""
     entries = [
         {
             "TimeGenerated": (moment + delay).replace(tzinfo=None),
+            "Object": f"{prefix}{folder}/{number}",
             "Location": f"{folder}/{moment:%Y/%m/%d}/{number}.json.gz",
             "Source": "cloudtrail",
             "TargetTable": "AWSCloudTrail",
             "State": "stored",
             "Rows": rows,
+            "Filtered": filtered,
             "LastEvent": moment.replace(tzinfo=None),
         }
         for number, moment in enumerate(moments)
@@ -157,6 +165,81 @@ def test_a_backfill_teaches_the_rhythm_of_the_events(tmp_path: Path) -> None:
     assert stream.silence == dt.timedelta(minutes=90)
 
 
+def every(minutes: int, days: int, *, office: bool = False) -> list[dt.datetime]:
+    """Moments up to now; of working hours only, if asked for."""
+    start = NOW - days * DAY
+    moments = [start + number * dt.timedelta(minutes=minutes) for number in range(days * 1440 // minutes)]
+    return [one for one in moments if not office or (8 <= one.hour < 18 and one.weekday() < 5)]
+
+
+@pytest.mark.parametrize("days", [5, 9, 16, 30])
+@pytest.mark.parametrize("minutes", [1, 5, 60])
+def test_nights_and_weekends_of_a_busy_stream_are_no_alarm(tmp_path: Path, minutes: int, days: int) -> None:
+    """However many objects a working day brings, and from the first weekend on."""
+    lake = lake_of(tmp_path)
+    friday = NOW - 3 * DAY
+    moments = every(minutes, days, office=True)
+    store(lake, [one for one in moments if one < friday.replace(hour=18)])
+    for hours in range(62):
+        stream = judged(lake, friday.replace(hour=18) + hours * HOUR)
+        assert stream.state == "ok", (hours, stream)
+
+
+def test_a_busy_stream_that_stops_at_work_is_quiet_long_before_it_is_silent(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    tuesday = NOW - 6 * DAY
+    assert tuesday.weekday() == 1
+    store(lake, [one for one in every(5, 30, office=True) if one < tuesday.replace(hour=10)])
+    assert judged(lake, tuesday.replace(hour=11)).state == "ok"
+    stream = judged(lake, tuesday.replace(hour=12, minute=30))
+    assert stream.state == "quiet"
+    assert stream.reason == "no event for 2.6 h; these hours brought 16 objects or more in other weeks"
+    assert of_stream(stream).status == "Warning"
+    assert judged(lake, tuesday + 7 * DAY).state == "silent"
+
+
+def test_a_clock_that_is_ahead_hides_no_silence(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    store(lake, hourly(NOW - 20 * DAY, NOW - 9 * HOUR))
+    store(lake, [NOW + 400 * DAY], delay=-400 * DAY - 8 * HOUR)
+    stream = judged(lake)
+    assert (stream.state, stream.last_event) == ("silent", NOW - 8 * HOUR)
+
+
+def test_what_comes_now_and_then_is_no_alarm(tmp_path: Path) -> None:
+    """Of gaps at random one is longer than all before, now and then; few objects make no poor day."""
+    rng, moment, moments = random.Random(5), NOW - 35 * DAY, []
+    while moment < NOW:
+        moment += dt.timedelta(hours=rng.expovariate(1 / 6))
+        moments.append(moment)
+    for back in range(20, 0, -1):
+        lake = lake_of(tmp_path / str(back))
+        now = NOW - back * 12 * HOUR
+        store(lake, [one for one in moments if one < now - HOUR])
+        assert judged(lake, now).state == "ok"
+
+
+def test_what_filters_drop_is_a_sign_of_life(tmp_path: Path) -> None:
+    """Neither silent nor shrunk is a stream of which a filter keeps less since yesterday."""
+    lake = lake_of(tmp_path)
+    store(lake, hourly(NOW - 20 * DAY, NOW - 26 * HOUR))
+    store(lake, hourly(NOW - 25 * HOUR, NOW), rows=0, filtered=100)
+    assert judged(lake).state == "ok"
+    store(lake, hourly(NOW - 25 * HOUR, NOW), rows=100, prefix="again:2:")
+    stream = judged(lake)
+    assert (stream.rows, stream.usual_rows) == (2500, 2400)
+
+
+def test_folders_with_names_of_columns(tmp_path: Path) -> None:
+    """Flow logs with Hive's prefixes: account and region stand behind an equals sign."""
+    lake = lake_of(tmp_path)
+    folder = (
+        "s3://b/AWSLogs/aws-account-id=123456789012/aws-service=vpcflowlogs/aws-region=eu-west-1/year=2026"
+    )
+    store(lake, hourly(NOW - 2 * DAY, NOW), folder=folder)
+    assert (judged(lake).account, judged(lake).region) == ("123456789012", "eu-west-1")
+
+
 def told(lake: Lake, now: dt.datetime, *, problem: str = "") -> list[tuple[str, str, str, str]]:
     state = State("main", "sqs", problem=problem, problem_since=now if problem else None)
     written = tell(lake.apart(), [of_connector(state), *map(of_stream, streams(lake, now=now))], now=now)
@@ -184,6 +267,28 @@ def test_only_changes_are_told_and_a_failure_every_hour(tmp_path: Path) -> None:
         (CHANGE, name, "Success", ""),
     ]
     assert lake.snapshot(SENTINEL_HEALTH.name).rows == 6
+
+
+class Once(threading.Event):
+    """Stops a job after its first step."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.set()
+        return True
+
+
+def test_after_a_start_streams_have_time_to_catch_up(tmp_path: Path) -> None:
+    """What waited while nothing ran is read first: no stream is called silent for a pause of ours."""
+    moments = [NOW]
+    workspace = Workspace.open(tmp_path / "home", clock=lambda: moments[-1])
+    store(workspace.lake, hourly(NOW - 20 * DAY, NOW - 9 * HOUR))
+    said: list[Event] = []
+    (health,) = (job for job in jobs(workspace, tell=said.append, status_seconds=60) if job.name == "health")
+    health.work(Once())
+    assert not said
+    moments.append(NOW + dt.timedelta(minutes=20))
+    health.work(Once())
+    assert [event.message.split(":")[0] for event in said] == ["cloudtrail 123456789012 us-east-1"]
 
 
 def test_two_that_tell_at_once_tell_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 A stream is the objects of one source, account and region. What is usual for it is learnt from the ledger: how
 far apart the newest events of its objects lie, how late they are stored, and how many rows a day brings.
-Nights and weekends count as usual once they were seen.
+Nights and weekends count as usual once they were seen. What filters drop counts as come.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.connectors.ledger import LEDGER
+from trailhawk.connectors.ledger import AGAIN, LEDGER
 from trailhawk.lake import Lake
 from trailhawk.lake.files import opened
 
@@ -33,17 +33,28 @@ HORIZON: Final = dt.timedelta(days=28)
 LEAST_OBJECTS: Final = 8
 LEAST_SPAN: Final = dt.timedelta(days=1)
 LEAST_SILENCE: Final = dt.timedelta(minutes=15)
-LEAST_DAYS: Final = 7
+LEAST_DAYS: Final = 14
 LEAST_ROWS: Final = 50
-"""A stream that brings fewer rows a day is not said to have shrunk."""
+LEAST_OF_A_DAY: Final = 12
+"""A stream that brings fewer rows or objects a day is not said to have shrunk."""
+
+WEEK: Final = dt.timedelta(days=7)
+LEAST_OF_A_STRETCH: Final = 10
+"""So many objects must have come in the same hours of weeks before for a stream to be called quiet."""
+LENIENCE: Final = dt.timedelta(hours=1)
+"""By how much a week may begin later than those before, as it does when summer time ends."""
 
 _SLACK = 1.5
+_IRREGULAR = 5.0
+_YOUNG_SLACK = 3.0
+_ALIKE = 1.5
+_MOST_OUTAGES = 2
 _SHRUNK = 0.5
 _DELAYED = 2
 _LIVE = np.timedelta64(1, "D")
 _DAY = np.timedelta64(1, "D")
-_ACCOUNT = re.compile(r"(?:^|/)(\d{12})(?=/)")
-_REGION = re.compile(r"(?:^|/)([a-z]{2}(?:-[a-z]+)+-\d)(?=/)")
+_ACCOUNT = re.compile(r"(?:^|[/=])(\d{12})(?=/)")
+_REGION = re.compile(r"(?:^|[/=])([a-z]{2}(?:-[a-z]+)+-\d)(?=/)")
 
 Moments = NDArray[np.datetime64]
 Spans = NDArray[np.timedelta64]
@@ -53,10 +64,11 @@ Spans = NDArray[np.timedelta64]
 class StreamHealth:
     """How a stream of logs fares.
 
-    `state`: ok; silent (no event for longer than is usual); delayed (events are stored much later than is
-    usual); shrunk (the last day brought much less than the days before); learning (too few objects to judge
-    by). `account` and `region` are read from where the
-    objects lay, '' where that does not tell. `silence` is how long no event may come before it is silent;
+    `state`: ok; silent (no event for longer than is usual); quiet (no event for less than that, in hours in
+    which the weeks before brought many); delayed (events are stored much later than is usual); shrunk (the
+    last day brought much less than the days before); learning (too few objects to judge by). `account` and
+    `region` are read from where the objects lay, '' where that does not tell. `silence` is how long no event
+    may come before it is silent;
     `delay` is the median from event to row, `delay_now` that of what was stored in the last day; None where
     there is none. `rows` are those of the last day, `usual_rows` the median day.
     """
@@ -114,29 +126,60 @@ class _Objects:
 
 def _by_stream(lake: Lake, since: dt.datetime) -> Iterator[tuple[tuple[str, str, str, str], _Objects]]:
     places: dict[str, tuple[str, str]] = {}
-    columns = ["TimeGenerated", "Location", "Source", "TargetTable", "Rows", "LastEvent"]
+    columns = [
+        "TimeGenerated",
+        "Object",
+        "Location",
+        "Source",
+        "TargetTable",
+        "Rows",
+        "Filtered",
+        "LastEvent",
+    ]
     for file in lake.snapshot(LEDGER.name).files(since):
         with opened(file.path) as parquet:
             rows = parquet.read(columns=columns)
-        rows = rows.filter(rows["LastEvent"].is_valid())
-        yield from _split(rows, places)
+        yield from _split(_signs_of_life(rows), places)
+
+
+def _signs_of_life(rows: pa.Table) -> pa.Table:
+    """The entries that tell of events; not those of objects that are read once more for dropped rows."""
+    import pyarrow.compute as pc
+
+    again = pc.fill_null(pc.starts_with(rows["Object"], AGAIN), False)
+    return rows.filter(pc.and_(rows["LastEvent"].is_valid(), pc.invert(again)))
 
 
 def _split(
     rows: pa.Table, places: dict[str, tuple[str, str]]
 ) -> Iterator[tuple[tuple[str, str, str, str], _Objects]]:
-    members: dict[tuple[str, str, str, str], list[int]] = defaultdict(list)
-    sources, tables = rows["Source"].to_pylist(), rows["TargetTable"].to_pylist()
-    for index, location in enumerate(rows["Location"].to_pylist()):
-        folder = location.rpartition("/")[0] + "/"
-        place = places.get(folder)
-        if place is None:
-            place = places[folder] = _place(folder)
-        members[sources[index], tables[index], *place].append(index)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not rows.num_rows:
+        return
+    names = pa.table(
+        {
+            "source": rows["Source"],
+            "table": rows["TargetTable"],
+            "folder": pc.replace_substring_regex(rows["Location"], "[^/]*$", ""),
+            "place": np.arange(rows.num_rows),
+        }
+    )
+    members: dict[tuple[str, str, str, str], list[NDArray[np.int64]]] = defaultdict(list)
+    groups = names.group_by(["source", "table", "folder"]).aggregate([("place", "list")])
+    for source, table, folder, indexes in zip(*(groups[name] for name in groups.column_names), strict=True):
+        name = folder.as_py() or ""
+        if name not in places:
+            places[name] = _place(name)
+        members[source.as_py() or "", table.as_py() or "", *places[name]].append(indexes.values.to_numpy())
     last, stored = rows["LastEvent"].to_numpy(), rows["TimeGenerated"].to_numpy()
-    counts = rows["Rows"].to_numpy()
-    for key, indexes in members.items():
-        yield key, _Objects(last[indexes], stored[indexes], counts[indexes])
+    # What comes from a clock that is ahead happened by the time it was stored, not next year.
+    last = np.minimum(last, stored)
+    counts = pc.add(pc.fill_null(rows["Rows"], 0), pc.fill_null(rows["Filtered"], 0)).to_numpy()
+    for key, parts in members.items():
+        chosen = np.concatenate(parts)
+        yield key, _Objects(last[chosen], stored[chosen], counts[chosen])
 
 
 def _place(folder: str) -> tuple[str, str]:
@@ -157,7 +200,8 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
     delay, delay_now = _median(delays), _median(delays_now)
     quiet = max(now - newest, np.timedelta64(0, "us"))
     silence = _silence(recent, delays)
-    rows, usual, low = _volumes(recent, newest if quiet > silence else now - _late(delays))
+    seen = now - _late(delays)
+    rows, usual, low = _volumes(recent, newest if quiet > silence else seen)
     if quiet >= _DAY:
         rows = 0
     state, reason = "ok", ""
@@ -165,6 +209,9 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
         state, reason = "learning", f"{len(recent.last)} objects so far"
     elif quiet > silence:
         state, reason = "silent", f"no event for {_long(quiet)}, usual is one every {_long(silence)} at most"
+    elif (others := _same_hours(recent, seen)) >= LEAST_OF_A_STRETCH:
+        state = "quiet"
+        reason = f"no event for {_long(quiet)}; these hours brought {others:,} objects or more in other weeks"
     elif delay_now is not None and delay_now > _span(_late(delays)) * _DELAYED + LEAST_SILENCE:
         late = _long(np.timedelta64(delay_now))
         state, reason = "delayed", f"rows come {late} after their events, usual are {_long(_late(delays))}"
@@ -191,13 +238,47 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
 def _silence(objects: _Objects, delays: Spans) -> np.timedelta64:
     """How long no event may come: the longest usual gap between objects with some slack, and the usual delay.
 
-    Of many gaps the longest hundredth is left out, so that an outage of last week does not count as usual.
+    The slack is the larger the more the gaps differ and the fewer are known (of n gaps at random the longest
+    grows with ln n), and larger still before the first weekend was seen.
     """
-    gaps = np.sort(np.diff(np.unique(objects.last)).astype(np.int64))
-    left_out = -(-len(gaps) // 100) if len(gaps) >= 30 else 0
-    longest = int(gaps[-1 - left_out]) if len(gaps) else 0
-    usual = np.timedelta64(int(longest * _SLACK), "us") + _late(delays)
-    return max(np.timedelta64(usual, "s"), np.timedelta64(LEAST_SILENCE))
+    times = np.unique(objects.last)
+    gaps = np.sort(np.diff(times).astype(np.int64))[::-1]
+    if not len(gaps):
+        return np.timedelta64(LEAST_SILENCE)
+    span = times[-1] - times[0]
+    longest = int(gaps[_outages(gaps) if span >= 2 * np.timedelta64(WEEK) else 0])
+    differs = longest - int(np.median(gaps))
+    usual = _SLACK * longest + differs * _IRREGULAR / np.log(len(gaps) + 1)
+    if span < np.timedelta64(WEEK):
+        usual *= _YOUNG_SLACK
+    return max(np.timedelta64(int(usual / 1e6), "s") + _late(delays), np.timedelta64(LEAST_SILENCE))
+
+
+def _outages(gaps: NDArray[np.int64]) -> int:
+    """How many of the longest gaps came but once, and so are none of the stream's habits; a few at most.
+
+    A weekend comes every week, an outage does not. `gaps` are the longest first.
+    """
+    for count in range(min(_MOST_OUTAGES, len(gaps) - 1)):
+        if gaps[count] <= gaps[count + 1] * _ALIKE:
+            return count
+    return min(_MOST_OUTAGES, len(gaps) - 1)
+
+
+def _same_hours(objects: _Objects, seen: np.datetime64) -> int:
+    """How many objects the hours since the newest event brought in the weeks before: in the poorest but one
+    of three or more, the poorer of two, 0 where fewer are known."""
+    times = np.unique(objects.last)
+    start, end = times[-1], seen - np.timedelta64(LENIENCE)
+    weeks = [each * np.timedelta64(WEEK) for each in range(1, HORIZON // WEEK + 1)]
+    counts = sorted(
+        int(np.searchsorted(times, end - back) - np.searchsorted(times, start - back, "right"))
+        for back in weeks
+        if start - back >= times[0]
+    )
+    if end <= start or len(counts) < 2:
+        return 0
+    return max(counts[1 if len(counts) > 2 else 0], 0)
 
 
 def _late(delays: Spans) -> np.timedelta64:
@@ -210,15 +291,18 @@ def _median(delays: Spans) -> dt.timedelta | None:
 
 
 def _volumes(objects: _Objects, end: np.datetime64) -> tuple[int, int, int]:
-    """Rows of the day up to `end`, of the median day before, and of a poor day before (0 where too few are
-    known)."""
+    """Rows of the day up to `end`, of the median day before, and of a poor day before, or the poorest of this
+    day of the week (0 where too few days are known, or too few objects make one)."""
     ago = np.clip(((end - objects.last) // _DAY).astype(np.int64), 0, None)
     days = int(ago.max(initial=0))  # the oldest day is cut off by the horizon and left out
     if days < LEAST_DAYS:
         return int(objects.rows[ago == 0].sum()), 0, 0
     sums = np.bincount(ago, weights=objects.rows, minlength=days)
-    before = sums[1:days]
-    return int(sums[0]), int(np.median(before)), int(np.quantile(before, 0.1))
+    before, objects_before = sums[1:days], np.bincount(ago, minlength=days)[1:days]
+    of_weekday = slice(WEEK.days - 1, None, WEEK.days)
+    many = min(np.median(objects_before), objects_before[of_weekday].min()) >= LEAST_OF_A_DAY
+    poor = min(np.quantile(before, 0.1), before[of_weekday].min()) if many else 0
+    return int(sums[0]), int(np.median(before)), int(poor)
 
 
 def _long(span: np.timedelta64) -> str:

@@ -53,14 +53,17 @@ LEDGER: Final = Table(
         Column("Duplicates", _LONG, "Records stored before with equal payload."),
         Column("Filtered", _LONG, "Records left out by an ingest transform."),
         Column("Quarantined", _LONG, "Records or byte ranges put into quarantine."),
-        Column("FirstEvent", _TIME, "Event time of the oldest row."),
-        Column("LastEvent", _TIME, "Event time of the newest row."),
+        Column("FirstEvent", _TIME, "Event time of the oldest record, stored or not."),
+        Column("LastEvent", _TIME, "Event time of the newest record, stored or not."),
         Column("ReadTime", _TIME, "When the object was read."),
         Column("Worker", _TEXT, "Process that stored it, as its connector names it."),
         Column("Batch", _TEXT, "Id of the commit that stored it."),
     ),
     statistics=("Object",),
 )
+
+AGAIN: Final = "again:"
+"""Begins the identity of an object that is read once more for the rows a filter had dropped."""
 
 INGEST: Final = "ingest"
 """Application id of ingesting writers on a data table."""

@@ -47,7 +47,7 @@ SENTINEL_HEALTH: Final = Table(
         Column(
             "Reason",
             _TEXT,
-            "silent, delayed, shrunk, connector, a kind of error; empty where nothing is wrong.",
+            "silent, quiet, delayed, shrunk, connector, a kind of error; empty where nothing is wrong.",
         ),
         Column("WorkspaceId", _TEXT),
         Column("SentinelResourceType", _TEXT, "Data connector or Analytics rule."),
@@ -76,6 +76,7 @@ _HEALTH: Final = "health"
 _STATUS = {
     "ok": "Success",
     "learning": "Success",
+    "quiet": "Warning",
     "delayed": "Warning",
     "shrunk": "Warning",
     "silent": "Failure",

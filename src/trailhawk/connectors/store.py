@@ -96,6 +96,7 @@ class Store:
         for part in parts:
             # What was taken out of quarantine and is as bad as before stays there.
             part.dropped = part.dropped or bool(part.released and not part.found and not part.arrived)
+        _date(parts, rows.rows[self._table.time_column].to_numpy(), rows.owner)
         decoded = self._after_transform(parts, rows)
         self._data.create()
         staged: _Staging | None = None
@@ -194,7 +195,7 @@ class Store:
     def _stage(self, batch: list[Part], decoded: Decoded, plan: _Plan) -> _Staging:
         batch_id, now = uuid.uuid4().hex, self._clock()
         parts = [dataclasses.replace(batch[place]) for place in plan.parts]
-        _count_rows(parts, plan, decoded.rows[self._table.time_column].to_numpy(), decoded.owner)
+        _count_rows(parts, plan, decoded.owner)
         bad = _quarantine_rows(parts, batch_id, now)
         of_table = {
             QUARANTINE.name: bad,
@@ -310,16 +311,21 @@ def _canonical(value: object) -> object:
         return value
 
 
-def _count_rows(
-    parts: list[Part], plan: _Plan, times: NDArray[np.datetime64], owner: NDArray[np.int64]
-) -> None:
-    """Write rows, duplicates and the range of event times into the parts of a plan."""
+def _date(parts: list[Part], times: NDArray[np.datetime64], owner: NDArray[np.int64]) -> None:
+    """Write the range of event times into the parts: of all that was read, so that a stream of which a
+    filter keeps nothing is not taken for a silent one."""
+    for place, part in enumerate(parts):
+        low, high = np.searchsorted(owner, (place, place + 1))
+        if low < high:
+            part.first_event, part.last_event = times[low:high].min().item(), times[low:high].max().item()
+
+
+def _count_rows(parts: list[Part], plan: _Plan, owner: NDArray[np.int64]) -> None:
+    """Write rows and duplicates into the parts of a plan."""
     for place, part in zip(plan.parts, parts, strict=True):
-        low, high = np.searchsorted(owner, place, "left"), np.searchsorted(owner, place, "right")
-        kept = times[low:high][plan.keep[low:high]]
-        part.rows, part.duplicates = len(kept), int(high - low) - len(kept)
-        if len(kept):
-            part.first_event, part.last_event = kept.min().item(), kept.max().item()
+        low, high = np.searchsorted(owner, (place, place + 1))
+        part.rows = int(plan.keep[low:high].sum())
+        part.duplicates = int(high - low) - part.rows
 
 
 def _with_hidden(

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from trailhawk.connectors.ingest import Ingestor, Summary
+from trailhawk.connectors.ledger import AGAIN
 from trailhawk.connectors.objects import LogObject, TransformResult
 from trailhawk.detect.filters import FilterStore, FilterVersion
 from trailhawk.engine.transform import RowTransform
@@ -25,8 +26,6 @@ from trailhawk.sources import SOURCES, Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
-AGAIN: Final = "again:"
-"""Begins the identity of an object that is read once more for the rows a filter had dropped."""
 LEDGER_COLUMNS: Final = (
     "TimeGenerated, Object, Location, Bucket, Key, Sha256, Source, Rows, Duplicates, Filtered"
 )

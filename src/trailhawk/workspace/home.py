@@ -680,13 +680,14 @@ class Workspace:
         told = connector_states(self.lake)
         return found + [each for each in told if each["name"] in self.connector_settings]
 
-    def tell_health(self, states: Iterable[ConnectorState]) -> list[Told]:
-        """Write what changed for streams and connectors into SentinelHealth."""
-        from trailhawk.connectors.health import streams
+    def tell_health(self, states: Iterable[ConnectorState], *, streams: bool = True) -> list[Told]:
+        """Write what changed for connectors, and for streams unless told not to, into SentinelHealth."""
+        from trailhawk.connectors import health
         from trailhawk.connectors.sentinel_health import of_connector, of_stream, tell
 
         now = self.clock()
-        conditions = [*map(of_connector, states), *map(of_stream, streams(self.lake, now=now))]
+        found = health.streams(self.lake, now=now) if streams else []
+        conditions = [*map(of_connector, states), *map(of_stream, found)]
         return tell(self.lake.apart(), conditions, now=now)
 
     def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
