@@ -93,6 +93,22 @@ def test_wrong_use_is_one_line_and_code_2(arguments: list[str], capsys: pytest.C
     assert err.startswith("usage: ")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["ingset", "x"], "usage: No such command 'ingset'. Did you mean 'ingest'? Try 'trailhawk --help'"),
+        (["rules", "list", "--json"], "usage: No such option: --json; write '--format json'"),
+        (["query", "print 1", "--csv"], "usage: No such option: --csv; write '--format csv'"),
+        (["ingest"], "usage: Missing argument 'PATH...'; try 'trailhawk ingest --help'"),
+    ],
+)
+def test_wrong_use_is_told_what_to_write(
+    arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(arguments) == 2
+    assert capsys.readouterr().err == f"{advice}\n"
+
+
 @pytest.mark.parametrize("words", [["incidents", "list"], ["detect"]], ids=" ".join)
 def test_a_damaged_state_database_is_told_in_one_line(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -24,4 +24,4 @@ sys.exit(run(["query", {ENDLESS!r}, *home]))
 def test_an_interrupted_query_ends_as_interrupted(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (ended.returncode, ended.stderr) == (130, "")
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")

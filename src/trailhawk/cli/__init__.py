@@ -155,11 +155,13 @@ def run(arguments: Sequence[str]) -> int:
         command = typer.main.get_command(app)
         outcome = command.main(_home_first(arguments), prog_name="trailhawk", standalone_mode=False)
         sys.stdout.flush()
+        if outcome == EXIT_INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
+            return fail("interrupted", EXIT_INTERRUPTED)
         return outcome if isinstance(outcome, int) else 0
     except TrailhawkError as error:
         return fail(f"{error.kind}: {error}", EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILURE)
     except typer.TyperException as error:
-        return fail(f"usage: {error.format_message().rstrip('.')}{_help_hint(error)}", error.exit_code)
+        return fail(f"usage: {_advised(error)}", error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         return fail("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -190,6 +192,14 @@ def _one_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _help_hint(error: typer.TyperException) -> str:
-    command = getattr(getattr(error, "ctx", None), "command_path", "trailhawk")
-    return f"; try '{command} --help'"
+def _advised(error: typer.TyperException) -> str:
+    """What was typed wrongly, and what to type or to read instead."""
+    told = error.format_message().rstrip(".")
+    context = getattr(error, "ctx", None)
+    typed = getattr(error, "option_name", "").lstrip("-")
+    for option in getattr(getattr(context, "command", None), "params", ()):
+        # `--json`, as other tools have it, where the form is a value here.
+        if typed in getattr(option.type, "choices", ()):
+            return f"{told.partition(' (')[0]}; write '{option.opts[0]} {typed}'"
+    command = getattr(context, "command_path", "trailhawk")
+    return f"{told}{' Try' if told.endswith('?') else '; try'} '{command} --help'"

@@ -13,6 +13,7 @@ from trailhawk.cli.options import (
     FormatOption,
     QuietOption,
     RulesOption,
+    has_place,
     left_out,
     offered,
     save,
@@ -50,6 +51,8 @@ def canary(
     from trailhawk.render.canary import show_canaries
     from trailhawk.render.console import progress
 
+    if junit:
+        has_place(Path(junit))
     workspace = workspace_of(context)
     more = [Path(folder) for folder in folders or ()]
     if rules:

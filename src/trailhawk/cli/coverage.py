@@ -12,6 +12,7 @@ from trailhawk.cli.options import (
     QuietOption,
     RulesOption,
     examples,
+    has_place,
     left_out,
     save,
     single,
@@ -66,6 +67,9 @@ def coverage(
     if attack not in attack_table().versions:
         known = ", ".join(map(str, attack_table().versions))
         raise UsageError(f"there is no table of ATT&CK {attack}", hint=f"there is {known}")
+    for out in (page, layer):
+        if out is not None:
+            has_place(out)
     workspace = workspace_of(context)
     at = moment(now) if now else workspace.clock()
     with progress("coverage", quiet=quiet) as bar:

@@ -13,8 +13,11 @@ from trailhawk.cli.options import (
     QuietOption,
     RulesOption,
     examples,
+    is_bare,
+    kept_if_interrupted,
     left_out,
     single,
+    tell,
     workspace_of,
 )
 from trailhawk.cli.times import moment
@@ -55,10 +58,14 @@ def detect(
     rules = workspace.content.rules(map(Path, folders or ()), fault=left_out)
     states = workspace.content.rule_states.of(rules)
     enabled = [rule for rule in rules if states[rule.id].enabled]
-    with progress("detect, windows", quiet=quiet) as bar:
+    with progress("detect, windows", quiet=quiet) as bar, kept_if_interrupted():
         summary = workspace.detect(enabled, start=first, end=last, progress=bar)
     from trailhawk.render.incident import show_detection
 
-    show_detection(summary, workspace.incidents.all(), form)
+    incidents = workspace.incidents.all()
+    show_detection(summary, incidents, form)
+    if form is Format.TABLE and not is_bare(context, workspace) and incidents:
+        gravest = max(incidents, key=lambda each: (each.severity.rank, len(each.alert_ids)))
+        tell(f"the gravest in full: trailhawk incidents show {gravest.number}")
     if any(rule.failed for rule in summary.rules):
         raise typer.Exit(EXIT_FAILURE)

@@ -42,10 +42,12 @@ def entity(
     principals at an address, readers of a bucket, traffic, related alerts.
     """
     from trailhawk.engine.result import TimeRange
+    from trailhawk.render.console import working
     from trailhawk.render.entity import show_entity
 
     workspace = workspace_of(context)
     now = workspace.clock()
     within = TimeRange(*time_range(timespan, now)) if timespan else TimeRange(None, now + timedelta(days=1))
-    page, incidents = workspace.entity(name, within=within)
+    with working(f"looking for {name}"):
+        page, incidents = workspace.entity(name, within=within)
     show_entity(page, incidents, form)

@@ -17,6 +17,7 @@ from trailhawk.cli.options import (
     examples,
     fail,
     group,
+    is_bare,
     left_out,
     tell,
     workspace_of,
@@ -102,10 +103,10 @@ def hunt_run(
     from trailhawk.detect.hunt import hunt
     from trailhawk.detect.rulebook import named
     from trailhawk.engine.result import TimeRange
-    from trailhawk.render.console import progress
+    from trailhawk.render.console import progress, working
 
     if every == bool(name):
-        raise UsageError("give one hunt, or --all")
+        raise UsageError("give one hunt, or --all; 'trailhawk hunt list' has their names")
     workspace = workspace_of(context)
     at = moment(now) if now else workspace.clock()
     hunts = workspace.content.hunts(folders or (), fault=left_out)
@@ -121,10 +122,13 @@ def hunt_run(
         return
     chosen = named(hunts, name)
     try:
-        result = hunt(workspace.engine, chosen.query, now=at, picked=picked)
+        with working(chosen.name):
+            result = hunt(workspace.engine, chosen.query, now=at, picked=picked)
     except QueryError as error:
         raise typer.Exit(fail(error.render(chosen.query), EXIT_FAILURE)) from None
     show_result(result, form, most=rows)
+    if form is RowFormat.TABLE and not result.table.num_rows:
+        is_bare(context, workspace)
 
 
 def _show_hunted(found: tuple[Hunted, ...], form: Format) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, offered, tell, workspace_of
+from trailhawk.cli.options import FormatOption, examples, group, is_bare, offered, tell, workspace_of
 from trailhawk.render.output import Format
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ def incidents_list(
     found = workspace.incidents.found(wanted, limit=most or None)
     total = workspace.incidents.count(wanted) if most and len(found) == most else len(found)
     show_incidents(found, form, total=total)
+    if form is Format.TABLE and not found and wanted == Wanted() and not is_bare(context, workspace):
+        tell("'trailhawk detect' looks for them")
 
 
 def _rule_id(workspace: Workspace, text: str) -> str:
@@ -163,12 +165,14 @@ def incidents_show(
     Story, entities, timeline, where the credentials came from, which objects
     left, the ATT&CK techniques, and who did what about it.
     """
+    from trailhawk.render.console import working
     from trailhawk.render.incident import report_as_data, show_report
     from trailhawk.render.incident_work import change_as_data, print_work
     from trailhawk.render.text import to_json
 
     workspace = workspace_of(context)
-    report = workspace.report(number)
+    with working(f"incident {number}"):
+        report = workspace.report(number)
     changes = workspace.incidents.changes(report.incident.number)
     if form is Format.JSON:
         done = [change_as_data(change) for change in changes]
@@ -493,11 +497,13 @@ def incidents_timeline(context: typer.Context, number: Number, form: FormatOptio
     instance or objects, comments, and what else people did about it.
     """
     from trailhawk.incidents.moments import bookmarked, moments
+    from trailhawk.render.console import working
     from trailhawk.render.output import Shown, print_json_list, show_list
     from trailhawk.render.text import members
 
     workspace = workspace_of(context)
-    report = workspace.report(number)
+    with working(f"incident {number}"):
+        report = workspace.report(number)
     changes = workspace.incidents.changes(report.incident.number)
     found = moments(report, changes, bookmarked(report, workspace.bookmarks.all()))
     rows = [members(each) | {"kind": each.kind.value} for each in found]
@@ -533,10 +539,14 @@ def incidents_manifest(
     """
     import hashlib
 
-    from trailhawk.cli.options import save, tell
+    from trailhawk.cli.options import has_place, save, tell
+    from trailhawk.render.console import working
     from trailhawk.render.page import manifest_csv
 
-    found = workspace_of(context).report(number).manifest
+    if out is not None:
+        has_place(out)
+    with working(f"incident {number}"):
+        found = workspace_of(context).report(number).manifest
     text = manifest_csv(found)
     digest = hashlib.sha256(text.encode()).hexdigest()
     for gap in found.gaps:
@@ -553,11 +563,15 @@ def _write(
     out: Path, forms: Mapping[str, Callable[[Case], str]], context: typer.Context, number: int
 ) -> None:
     """Write what the file's ending asks for: whole or not at all."""
-    from trailhawk.cli.options import save
+    from trailhawk.cli.options import has_place, save
     from trailhawk.errors import UsageError
+    from trailhawk.render.console import working
 
     form = forms.get(out.suffix.lower())
     if form is None:
         raise UsageError(f"{out} ends in none of {', '.join(forms)}", hint="the ending says the form")
-    save(out, form(workspace_of(context).case(number)))
+    has_place(out)
+    with working(f"incident {number}"):
+        case = workspace_of(context).case(number)
+    save(out, form(case))
     tell(f"{out} written")

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from trailhawk.cli.options import FormatOption, QuietOption, examples, single, tell, workspace_of
+from trailhawk.cli.options import (
+    FormatOption,
+    QuietOption,
+    examples,
+    kept_if_interrupted,
+    single,
+    tell,
+    workspace_of,
+)
 from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, show_one
 from trailhawk.render.text import members
@@ -74,7 +82,7 @@ def ingest(
     else:
         from trailhawk.render.console import progress
 
-        with progress("ingest, objects", quiet=quiet) as bar:
+        with progress("ingest, objects", quiet=quiet) as bar, kept_if_interrupted():
             summary = workspace_of(context).ingest(
                 paths, lambda done: bar(done.objects, done.all_objects), told=told, strict=strict
             )

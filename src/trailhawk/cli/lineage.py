@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, fail, single, workspace_of
+from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, fail, is_bare, single, workspace_of
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
@@ -41,6 +41,7 @@ def lineage(
     from trailhawk.engine.result import TimeRange
     from trailhawk.errors import UsageError
     from trailhawk.incidents.literal import string
+    from trailhawk.render.console import working
     from trailhawk.render.lineage import show_lineage
     from trailhawk.render.output import print_json_list
 
@@ -48,11 +49,15 @@ def lineage(
         raise UsageError("whose credentials?", hint="name an access key, an ARN or an instance")
     workspace = workspace_of(context)
     window = TimeRange(*time_range(timespan, workspace.clock())) if timespan else None
-    result = workspace.query(f"CredentialLineage({string(who)})", now=workspace.clock(), window=window)
+    with working(f"credentials of {who}"):
+        result = workspace.query(f"CredentialLineage({string(who)})", now=workspace.clock(), window=window)
     if form is Format.JSON:
         print_json_list(result.rows())
         return 0
     if not result.table.num_rows:
-        return fail(f"nothing is stored about credentials of {who}", EXIT_FAILURE)
+        if is_bare(context, workspace):
+            return EXIT_FAILURE
+        told = f"nothing is stored about credentials of {who}"
+        return fail(f"{told}; name an access key, an ARN or an instance as the logs have it", EXIT_FAILURE)
     show_lineage(who, result.rows())
     return 0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,6 +81,27 @@ def workspace_of(context: typer.Context) -> Workspace:
     return Workspace.open(home_of(context))
 
 
+def is_bare(context: typer.Context, workspace: Workspace) -> bool:
+    """Whether no logs are stored in the home, which is told with what to do about it."""
+    if workspace.history_tables():
+        return False
+    tell(
+        f"no logs are stored in {home_of(context)}: 'trailhawk ingest PATH' takes them in;"
+        " '--home DIR' names another folder"
+    )
+    return True
+
+
+@contextmanager
+def kept_if_interrupted() -> Iterator[None]:
+    """Long work that stores as it goes: Ctrl-C says how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        tell("what is done is kept: the same command goes on from here")
+        raise
+
+
 def tell(message: str) -> None:
     """A word to whoever typed the command, on standard error."""
     print(visible(message, keep="\n"), file=sys.stderr)
@@ -94,6 +116,16 @@ def fail(message: str, code: int) -> int:
     """Tell what went wrong; the code to end with."""
     tell(message)
     return code
+
+
+def has_place(path: Path) -> None:
+    """UsageError where a file of this path cannot be, before work is done that it is to hold."""
+    from trailhawk.errors import UsageError
+
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}", hint="make it first")
 
 
 def save(path: Path, text: str) -> None:

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from trailhawk.cli.options import EXIT_FAILURE, examples, fail, offered, single, workspace_of
+from trailhawk.cli.options import (
+    EXIT_FAILURE,
+    examples,
+    fail,
+    is_bare,
+    offered,
+    single,
+    tell,
+    workspace_of,
+)
 from trailhawk.cli.times import moment, time_range, utc_now
 from trailhawk.errors import QueryError, UsageError
 from trailhawk.render.output import RowFormat, show_result
+from trailhawk.render.text import moment as moment_text
+
+if TYPE_CHECKING:
+    from trailhawk.engine.result import TimeRange
+    from trailhawk.workspace import TableState
+
+_OLD: Final = timedelta(days=1)
+_RELATIVE: Final = re.compile(r"\b(ago|now)\s*\(")
+"""A query that counts back from now finds little in a table whose newest event is older."""
 
 app = single()
 
@@ -81,6 +101,7 @@ def query(
     name, that of the last statement first.
     """
     from trailhawk.engine.result import TimeRange
+    from trailhawk.render.console import working
 
     at = moment(now) if now else utc_now()
     if batch:
@@ -108,7 +129,8 @@ def query(
             explained = workspace.engine.explained(text, now=at, window=window, parameters=values)
             show_explained(explained, form)
             return
-        result = workspace.query(text, now=at, window=window, parameters=values)
+        with working("query"):
+            result = workspace.query(text, now=at, window=window, parameters=values)
     except QueryError as error:
         errors: tuple[QueryError, ...] = (error,)
         if error.kind in ("syntax", "binding", "unsupported"):
@@ -117,6 +139,28 @@ def query(
         told = "\n".join(each.render(text) for each in errors)
         raise typer.Exit(fail(told, EXIT_FAILURE)) from None
     show_result(result, form, most=rows)
+    found = sum(each.table.num_rows for each in result.all())
+    if form is RowFormat.TABLE and found <= 1:  # one: a count of nothing
+        from trailhawk.kql.passes import scans
+
+        plan = workspace.engine.compiled(text, now=at, parameters=values).plan
+        read = {scan.table.name for scan in scans(plan)}
+        if read and not is_bare(context, workspace) and not found:
+            counted_from = at if _RELATIVE.search(text) else None
+            for name in sorted(read & set(workspace.lake.table_names())):
+                _tell_why_empty(workspace.table_state(name), window or TimeRange(), counted_from)
+
+
+def _tell_why_empty(table: TableState, window: TimeRange, now: datetime | None) -> None:
+    """What a table holds, where that may be why a query of it has no result; `now` where it speaks of it."""
+    if table.first is None or table.last is None:
+        tell(f"{table.name} holds no rows")
+        return
+    held = f"{table.name} holds {moment_text(table.first)} to {moment_text(table.last)}"
+    if (window.start and table.last < window.start) or (window.end and table.first >= window.end):
+        tell(f"{held}, nothing of the timespan asked for")
+    elif now and now - table.last > _OLD:
+        tell(f"{held}; --now TIME says what now() and ago() count from")
 
 
 def _parameters(given: Sequence[str]) -> dict[str, object]:

@@ -18,6 +18,7 @@ from trailhawk.cli.options import (
     RulesOption,
     examples,
     group,
+    has_place,
     left_out,
     offered,
     save,
@@ -352,6 +353,8 @@ def rules_test(
     from trailhawk.render.proof import junit as junit_of
     from trailhawk.render.proof import show_outcomes
 
+    if junit:
+        has_place(Path(junit))
     started = time.perf_counter()
     with progress("rules, tests", quiet=quiet) as bar:
         outcomes = workspace_of(context).content.prove(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -78,7 +79,7 @@ def named(rules: Iterable[Rule], text: str) -> Rule:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise NotFoundError(f"no rule '{text}'", hint="see 'trailhawk rules list'")
+        raise _no_such(rules, text)
     if exact:  # published packs hold rules of one name
         ids = ", ".join(f"{rule.id} ({rule.source})" for rule in found[:5])
         raise NotFoundError(f"'{text}' is what {len(found)} rules are called: {ids}", hint="give the id")
@@ -86,6 +87,20 @@ def named(rules: Iterable[Rule], text: str) -> Rule:
     raise NotFoundError(
         f"'{text}' is part of {len(found)} rules: {names}", hint="give the id or the whole name"
     )
+
+
+def _no_such(rules: Sequence[Rule], text: str) -> NotFoundError:
+    """That none of the rules is called so, with the nearest name and the command that lists them."""
+    names = {name.lower(): rule.name for rule in rules for name in (rule.name, rule.id)}
+    near = get_close_matches(text.strip().lower(), names, n=1)
+    meant = f"did you mean '{names[near[0]]}'? " if near else ""
+    are_hunts = {rule.kind is RuleKind.HUNTING for rule in rules}
+    if are_hunts == {True}:
+        return NotFoundError(f"no hunt '{text}'", hint=f"{meant}see 'trailhawk hunt list'")
+    if are_hunts == {True, False}:
+        hint = f"{meant}see 'trailhawk rules list' and 'trailhawk hunt list'"
+        return NotFoundError(f"no rule or hunt '{text}'", hint=hint)
+    return NotFoundError(f"no rule '{text}'", hint=f"{meant}see 'trailhawk rules list'")
 
 
 # --- taking rules in ---------------------------------------------------------------------------------------

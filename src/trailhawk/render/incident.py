@@ -141,14 +141,15 @@ def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format
         return
     columns = [
         Shown("rule", "rule"),
-        Shown("run", "windows run", right=True),
-        Shown("before", "run before", right=True),
-        Shown("learning", "skipped: learning", right=True),
-        Shown("suppressed", "suppressed", right=True),
-        Shown("failed", "failed", right=True),
         Shown("alerts", "new alerts", right=True),
+        Shown("run", "windows run", right=True),
+        Shown("learning", "learning", right=True),
+        Shown("failed", "failed", right=True),
     ]
-    show_list(rules, columns, form, empty="no rules")
+    loud = [each for each in rules if each["alerts"] or each["failed"]]
+    if loud:
+        show_list(loud, columns, form, empty="")
+    print(_windows_told(summary))
     for rule in summary.rules:
         if rule.error:
             print(visible(f"failed: {rule.rule.name}: {rule.error}"))
@@ -162,6 +163,29 @@ def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format
     ]
     show_list([_alert(each) for each in summary.alerts], alerts, form, empty="no new alerts")
     show_incidents(incidents, form)
+
+
+def _windows_told(summary: Summary) -> str:
+    """One line about all rules: the windows that were run, and those that were not and why."""
+
+    def windows(name: str) -> int:
+        return sum(getattr(rule, name) for rule in summary.rules)
+
+    parts = [
+        f"{len(summary.rules):,} rules, {len(summary.alerts):,} new alerts: {windows('run'):,} windows run"
+    ]
+    for name, told in (
+        ("before", "run before"),
+        ("learning", "skipped for want of history (learning)"),
+        ("suppressed", "suppressed"),
+        ("failed", "failed"),
+    ):
+        if count := windows(name):
+            parts.append(f"{count:,} {told}")
+    new_to_it = sum(1 for rule in summary.rules if rule.learning and not (rule.run or rule.before))
+    if new_to_it:
+        parts.append(f"{new_to_it:,} rules have too little history to run at all")
+    return ", ".join(parts)
 
 
 def show_report(report: Report, form: Format, *, most_events: int) -> None:

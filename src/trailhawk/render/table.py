@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # A column as wide as a time in ISO 8601 is never folded; a grid without room for that becomes records.
 _READABLE = 20
 _PIPE_WIDTH = 240
+_NAMED = 8
 
 
 def print_rows(
@@ -34,6 +35,10 @@ def print_rows(
     texts = [[cell(value) for value in row] for row in rows]
     if not names:
         console.print("(no columns)")
+    elif not texts:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        listed = ", ".join(map(visible, names[:_NAMED]))
+        console.print(Text(f"no rows; columns: {listed}{more}"), soft_wrap=True)
     elif _fits(console, names, texts):
         _print_grid(console, names, texts, frozenset(right), title)
     else:

@@ -1,0 +1,173 @@
+"""An answer with nothing in it says why, and a long run says that it lives."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trailhawk.cli import run
+from trailhawk.render import console
+
+EVENT = {
+    "eventVersion": "1.11",
+    "eventTime": "2026-01-05T10:00:00Z",
+    "eventSource": "s3.amazonaws.com",
+    "eventName": "ListBuckets",
+    "awsRegion": "eu-west-1",
+    "eventID": "6f6dd2b8-7b9e-4f6d-9a54-6a2f0c1f0001",
+    "userIdentity": {"type": "IAMUser", "userName": "ana", "accountId": "111122223333"},
+}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> list[str]:
+    """A home with one event of January 2026."""
+    (tmp_path / "one.json").write_text(json.dumps({"Records": [EVENT]}))
+    words = ["--home", str(tmp_path / "home")]
+    assert run([*words, "ingest", str(tmp_path / "one.json"), "--quiet"]) == 0
+    return words
+
+
+HELD = "AWSCloudTrail holds 2026-01-05T10:00:00Z to 2026-01-05T10:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["AWSCloudTrail | take 1"], ""),
+        (["AWSCloudTrail | where EventName == 'x'"], ""),
+        (["--timespan", "2026-02-01/", "AWSCloudTrail"], f"{HELD}, nothing of the timespan asked for\n"),
+        (["--timespan", "/2026-01-01", "AWSCloudTrail"], f"{HELD}, nothing of the timespan asked for\n"),
+        (
+            ["--now", "2026-03-01", "AWSCloudTrail | where TimeGenerated > ago(7d)"],
+            f"{HELD}; --now TIME says what now() and ago() count from\n",
+        ),
+        (["AWSCloudTrail | where 1 == 0 | union AWSGuardDuty"], "AWSGuardDuty holds no rows\n"),
+        (["datatable(a: int)[]"], ""),
+        (["AWSGuardDuty", "--format", "csv"], ""),
+    ],
+)
+def test_a_query_without_rows_says_what_its_tables_hold(
+    home: list[str], words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert run([*home, "query", *words]) == 0
+    assert capsys.readouterr().err == told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["query", "AWSCloudTrail | count"],
+        ["query", "AWSCloudTrail"],
+        ["detect", "--quiet"],
+        ["incidents", "list"],
+        ["hunt", "run", "Buckets and how many read them"],
+    ],
+)
+def test_a_home_without_logs_is_named(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--home", str(tmp_path / "tpyo"), *words]) == 0
+    assert capsys.readouterr().err == (
+        f"no logs are stored in {tmp_path / 'tpyo'}: 'trailhawk ingest PATH' takes them in;"
+        " '--home DIR' names another folder\n"
+    )
+
+
+def test_detect_lists_only_what_has_something_to_say(
+    home: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*home, "detect", "--quiet"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 3
+    assert "rules, 0 new alerts: " in shown[0]
+    assert "too little history to run at all" in shown[0]
+    assert shown[1:] == ["no new alerts", "no incidents"]
+
+
+def test_the_columns_of_a_table(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run([*home, "tables", "AWSCloudTrail", "--format", "json"]) == 0
+    columns = {column["name"]: column["type"] for column in json.loads(capsys.readouterr().out)}
+    assert (columns["TimeGenerated"], columns["EventName"]) == ("datetime", "string")
+    assert run([*home, "tables", "awscloudtral"]) == 1
+    assert capsys.readouterr().err == (
+        "not found: there is no table 'awscloudtral'; did you mean 'AWSCloudTrail'?"
+        " 'trailhawk tables' lists them\n"
+    )
+    assert run([*home, "tables"]) == 0
+    assert capsys.readouterr().out.splitlines()[3].split()[:2] == ["AWSCloudTrail", "1"]
+
+
+def test_an_unknown_rule_or_hunt_is_told_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--home", str(tmp_path), "hunt", "run", "buckets and how many reed them"]) == 1
+    assert capsys.readouterr().err == (
+        "not found: no hunt 'buckets and how many reed them';"
+        " did you mean 'Buckets and how many read them'? see 'trailhawk hunt list'\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["incidents", "report", "1", "--out"],
+        ["incidents", "manifest", "1", "--out"],
+        ["coverage", "--html"],
+        ["rules", "test", "--junit"],
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_the_work(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "missing" / "a.html"
+    assert run(["--home", str(tmp_path), *words, str(out)]) == 2
+    assert capsys.readouterr().err == (
+        f"usage: {out} cannot be written: there is no folder {out.parent}; make it first\n"
+    )
+
+
+def test_progress_in_a_log_is_a_line_now_and_then(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([0.0, 5.0, 31.0, 40.0, 62.5])
+    monkeypatch.setattr(console, "monotonic", lambda: next(moments))
+    with console.progress("work") as bar:
+        for done in (1, 20, 30, 4000):
+            bar(done, 0 if done == 4000 else 5000)
+    assert capsys.readouterr().err == "work: 20 of 5,000 after 31 s\nwork: 4,000 after 62 s\n"
+
+
+def test_a_slow_answer_shows_on_a_terminal_that_it_is_coming() -> None:
+    """On a pseudo-terminal: nothing for a quick piece of work, a sign and its removal for a slow one."""
+    pytest.importorskip("pty")
+    code = """
+import os, pty, sys, time
+child, end = pty.fork()
+if not child:
+    from trailhawk.render import console
+    console._SOON = float(sys.argv[1])
+    with console.working("slow thing"):
+        time.sleep(0.4)
+    os._exit(0)
+seen = b""
+while True:
+    try:
+        part = os.read(end, 4096)
+    except OSError:
+        break
+    if not part:
+        break
+    seen += part
+os.waitpid(child, 0)
+print(seen.count(b"slow thing") > 0)
+"""
+    for soon, shown in (("0.05", "True"), ("30", "False")):
+        done = subprocess.run([sys.executable, "-c", code, soon], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [shown]
