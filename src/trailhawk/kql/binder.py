@@ -13,9 +13,10 @@ from trailhawk.errors import BindingError, LimitError, QueryError, Span, Unsuppo
 from trailhawk.kql import syntax
 from trailhawk.kql.operators import SOURCES, STEPS, several, tables
 from trailhawk.kql.operators import declared as declaring
+from trailhawk.kql.operators.arrays import begins_with_name, named_parts
 from trailhawk.kql.operators.external import ReadExternal, externaldata, refuse
 from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
-from trailhawk.kql.operators.shared import refs
+from trailhawk.kql.operators.shared import property_text, refs
 from trailhawk.kql.operators.watchlists import WATCHLIST_FUNCTION
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.plan import (
@@ -329,15 +330,21 @@ class Binder:
             if self.nodes > MAX_NODES:
                 raise LimitError(f"the query grows beyond {MAX_NODES} steps", operator.span)
             if isinstance(operator, syntax.As):
-                # The rows that a sub-pipe begins with cannot be asked for again by a name.
+                # The rows that a sub-pipe begins with cannot be asked for again by a name, but for partition's.
                 if pipe.source is not None or operator is not pipe.operators[0]:
-                    env = env.with_({operator.name: TableBinding(_before(pipe, operator), env)})
+                    rows: syntax.Expr = _before(pipe, operator)
+                    if not self.partitions and property_text(operator, "hint.materialized") == "True":
+                        node = tables.materialize(self, rows, env)
+                        rows = syntax.Call(rows.span, "materialize", (rows,), rows.span)
+                    env = env.with_({operator.name: TableBinding(rows, env)})
                 label = operator.name
                 continue
             if isinstance(operator, syntax.Invoke):
                 node = tables.invoke(self, _before(pipe, operator), operator, env)
                 label = None
                 continue
+            if isinstance(operator, syntax.Partition) and begins_with_name(operator):
+                operator = named_parts(operator, _before(pipe, operator))
             bind = STEPS.get(type(operator))
             if bind is None:
                 raise UnsupportedError(spelling(operator), operator.span)

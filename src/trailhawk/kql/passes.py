@@ -122,9 +122,17 @@ def _scanned(node: Node) -> Scan | None:
 
 def _is_fresh(expr: Expr) -> bool:
     """Whether an expression gives another value each time, or holds a query."""
-    if isinstance(expr, ScalarQuery | InQuery):
-        return True
+    return isinstance(expr, ScalarQuery | InQuery) or _is_random(expr)
+
+
+def _is_random(expr: Expr) -> bool:
     return isinstance(expr, Call) and expr.overload.name in ("rand", "new_guid", "random_place")
+
+
+def is_random(plan: Node) -> bool:
+    """Whether a plan gives other rows each time that it is computed."""
+    parts = (part for node in nodes(plan) for expr in _own_expressions(node) for part in walk(expr))
+    return any(_is_random(part) for part in parts)
 
 
 def scans(plan: Node) -> Iterator[Scan]:

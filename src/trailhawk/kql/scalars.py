@@ -14,6 +14,7 @@ from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.functions.registry import Aggregate, Overload, widest
+from trailhawk.kql.passes import is_random
 from trailhawk.kql.plan import (
     AggregateCall,
     Call,
@@ -26,8 +27,11 @@ from trailhawk.kql.plan import (
     PathExpr,
     Project,
     ScalarQuery,
+    Shared,
+    Values,
     references,
 )
+from trailhawk.kql.records import replace
 from trailhawk.kql.schema import INGESTION_TIME, LOG_OBJECT
 from trailhawk.kql.scope import (
     Env,
@@ -127,6 +131,8 @@ class ScalarBinder:
         self.tables = tables
         self.now = now
         self.sizes: dict[int, tuple[Expr, int]] = {}
+        self.random: dict[tuple[int, int], tuple[Expr, Env]] = {}
+        """What toscalar() gave for what is random, by its place and the names around it."""
         self.options: dict[str, syntax.Expr | None] = {}
         """Values of `set` statements, by name."""
         self.special: dict[str, Callable[[syntax.Call, Scope, Collector | None], Expr]] = {
@@ -615,10 +621,28 @@ class ScalarBinder:
     def _toscalar(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 1:
             raise BindingError("toscalar() takes one query", expr.span)
-        if not self.tables.is_table(expr.args[0], scope.env):
-            return self.bind(expr.args[0], scope, collect)
-        plan = self._first_column(expr.args[0], scope.env)
-        return ScalarQuery(plan.columns[0].type, plan)
+        if self.tables.is_table(expr.args[0], scope.env):
+            plan = self._first_column(expr.args[0], scope.env)
+        else:
+            value = self.bind(expr.args[0], scope, collect)
+            if isinstance(value, Const) or references(value):
+                return value
+            row = Values((OutColumn(self.tables.new_id(), "", _T.BOOL),), ((Const(_T.BOOL, True),),))
+            plan = Project((OutColumn(self.tables.new_id(), "", value.type),), row, (value,))
+            if not is_random(plan):
+                return value
+        if not is_random(plan):
+            return ScalarQuery(plan.columns[0].type, plan)
+        # What is random is one value wherever its name stands, and however often a function is called.
+        env = scope.env
+        while not env.names and env.parent is not None:
+            env = env.parent
+        key = (expr.span.start, id(env))
+        if key not in self.random:
+            columns = (replace(plan.columns[0], id=self.tables.new_id()),)
+            once = Shared(columns, self.tables.new_id(), plan, (plan.columns[0].id,))
+            self.random[key] = (ScalarQuery(plan.columns[0].type, once), env)
+        return self.random[key][0]
 
     def _first_column(self, expr: syntax.Expr, env: Env) -> Node:
         """A table cut to its first column, so that the others are not even read."""

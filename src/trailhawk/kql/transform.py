@@ -58,18 +58,21 @@ _NOT_ROWWISE: Final = {
     "rand": "the same record must always give the same row",
     "new_guid": "the same record must always give the same row",
 }
+_CLOCK: Final = ("now", "ago")
 
 
 @dataclass(frozen=True)
 class Transform:
     """A checked transform. `plan` reads the table `source`, whose last column is ROW, and its result has
-    `columns` (those of the table, in the query's order) and ROW last."""
+    `columns` (those of the table, in the query's order) and ROW last. `reads_clock` where now() or ago() is
+    in it."""
 
     text: str
     table: Table
     plan: Node
     columns: tuple[OutColumn, ...]
     row: OutColumn
+    reads_clock: bool
 
 
 class _Source:
@@ -110,7 +113,8 @@ def transform(text: str, table: Table, *, now: datetime) -> Transform:
     _fits(columns, table, pipe)
     row = scan.columns[scan.stored.index(ROW)]
     plan = optimize(Project((*columns, row), _carry(bound, row), tuple(_ref(c) for c in (*columns, row))))
-    return Transform(text, table, plan, columns, row)
+    clock = any(isinstance(part, syntax.Call) and part.name in _CLOCK for part in _parts(query))
+    return Transform(text, table, plan, columns, row, clock)
 
 
 # --- what the text may hold ---------------------------------------------------------------------------------

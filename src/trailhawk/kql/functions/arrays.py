@@ -417,6 +417,8 @@ def array_iff(condition: Dynamic, when_true: AnyArg, when_false: AnyArg) -> Dyna
     [1,5,3]
     >>> array_iff(dynamic([true, false]), "yes", "no")
     ["yes","no"]
+    >>> array_iff(dynamic([1, 0, "neither truth nor number", null]), "yes", "no")
+    ["yes","no",null,null]
     """
 
     def element(of: AnyArg, place: Sql) -> Sql:
@@ -428,7 +430,8 @@ def array_iff(condition: Dynamic, when_true: AnyArg, when_false: AnyArg) -> Dyna
 
     def chosen(items: Sql) -> Sql:
         def one(place: Sql) -> Sql:
-            test = sql.call("json_extract_string", sql.call("list_extract", items.copy(), place.copy()), "$")
+            item = sql.call("list_extract", items.copy(), place.copy())
+            test = sql.call("json_extract_string", item, "$")
             number = sql.try_cast(test, KqlType.REAL)
             yes = exp.Paren(
                 this=sql.any_of(
@@ -436,7 +439,11 @@ def array_iff(condition: Dynamic, when_true: AnyArg, when_false: AnyArg) -> Dyna
                     sql.coalesce(sql.binary(exp.NEQ, number, sql.literal(0)), exp.false()),
                 )
             )
-            unknown = sql.is_null(test.copy())
+            neither = [
+                sql.binary(exp.EQ, sql.call("json_type", item.copy()), sql.literal(kind))
+                for kind in ("VARCHAR", "ARRAY", "OBJECT")
+            ]
+            unknown = sql.any_of(sql.is_null(test.copy()), *neither)
             return sql.case(
                 (unknown, exp.Null()), (yes, element(when_true, place)), otherwise=element(when_false, place)
             )

@@ -23,7 +23,6 @@ from trailhawk.kql.functions.registry import (
 )
 from trailhawk.kql.types import KqlType
 
-
 _DECIMAL_PLACES = 17
 _WHOLE_DIGITS = 21
 """Digits of a decimal after and before the point."""

@@ -165,6 +165,32 @@ def partition(binder: Binder, node: Node, operator: syntax.Partition, env: Env) 
     return _renamed(found, [(c, c) for c in found.columns if c.name != part])
 
 
+def _value_name(operator: syntax.Partition) -> str:
+    """What a part's value is called in its query, beside the column's name."""
+    return f"{HIDDEN_PREFIX}value{operator.by.span.start}"
+
+
+def begins_with_name(operator: syntax.Partition) -> bool:
+    """Whether the sub-pipe begins with `as`: its part can then be asked for again, as in toscalar()."""
+    first = operator.body.operators[0] if operator.body.operators else None
+    return not operator.standalone and isinstance(first, syntax.As) and isinstance(operator.by, syntax.Name)
+
+
+def named_parts(operator: syntax.Partition, before: syntax.Pipe) -> syntax.Partition:
+    """The partition with a query of its own for each part: the rows of the pipe before that have its value."""
+    by, span = operator.by, operator.by.span
+
+    def call(name: str, value: syntax.Expr) -> syntax.Call:
+        return syntax.Call(span, name, (value,), span)
+
+    given = syntax.Name(span, _value_name(operator))
+    nulls = syntax.Binary(span, "and", call("isnull", by), call("isnull", given))
+    rows = syntax.Where(span, syntax.Binary(span, "or", syntax.Binary(span, "==", by, given), nulls))
+    source = syntax.Pipe(before.span, before.source, (*before.operators, rows))
+    body = syntax.Pipe(operator.body.span, source, operator.body.operators)
+    return replace(operator, body=body, standalone=True)
+
+
 def _partition_of_queries(binder: Binder, node: Node, operator: syntax.Partition, env: Env) -> Node:
     """A query of its own for each value of a column, which it names by toscalar(column)."""
     name = auto_name(operator.by)
@@ -178,10 +204,11 @@ def _partition_of_queries(binder: Binder, node: Node, operator: syntax.Partition
             f"partition would run {len(values)} queries", operator.span, hint=f"at most {MAX_QUERIES}"
         )
     constants = [Const(key.type, value) for value in values if _is_constant(value)]
-    branches = [
-        ("", binder.table(operator.body, env.with_({name: ScalarBinding(constant)})))
-        for constant in constants or [Const(key.type, None)]
-    ]
+    branches: list[tuple[str, Node]] = []
+    for constant in constants or [Const(key.type, None)]:
+        value = ScalarBinding(constant)
+        inner = env.with_({name: value, _value_name(operator): value})
+        branches.append(("", binder.table(operator.body, inner)))
     found = united(binder, branches, None)
     return found if constants else Limit(found.columns, found, 0)
 

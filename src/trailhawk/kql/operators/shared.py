@@ -91,8 +91,19 @@ def named_values(
         elif len(names) > 1:
             raise BindingError("several names need a function that gives several columns", item.span)
         else:
-            found.append((names[0] if names else auto_name(value) or "", bool(names), bound, item.span))
+            name = names[0] if names else auto_name(_found(value, scope)) or ""
+            found.append((name, bool(names), bound, item.span))
     return found
+
+
+def _found(value: syntax.Expr, scope: Scope) -> syntax.Expr:
+    """What names a column: of column_ifexists() the one of its arguments that is there."""
+    match value:
+        case syntax.Call(
+            name="column_ifexists" | "columnifexists", args=(syntax.Literal(value=str() as name), otherwise)
+        ) if scope.column(name) is None:
+            return otherwise
+    return value
 
 
 def columns_of(
