@@ -380,6 +380,7 @@ def test_a_digest_that_leads_out_of_the_folder(tmp_path: Path) -> None:
         (b"[1]", "no digest"),
         (b'{"awsAccountId":1}', "no digest"),
         (b"[" * 100_000, "no digest"),
+        (b'{"x":' + b"[" * 100_000, "no digest"),
         (gzip.compress(bytes(70 << 20), mtime=0), "more than"),
         (gzip.compress(b"{}", mtime=0)[:-4], "ends early"),
         (b"\xff\xfe{}", "no digest"),
@@ -394,6 +395,57 @@ def test_a_digest_with_no_time(whole: Trail) -> None:
     text = whole.digests[0].text.replace(b'"digestStartTime":"2026', b'"digestStartTime":"T026')
     with pytest.raises(SourceError, match="is no time"):
         read_digest(text)
+
+
+@pytest.mark.parametrize("year", ["0001", "1999", "9999"])
+def test_times_that_no_day_can_be_added_to(whole: Trail, year: str) -> None:
+    """Anybody who may write to the bucket may write such a digest; the others are checked all the same."""
+    digest = whole.digests[5]
+    with pytest.raises(SourceError, match="is no time of a digest"):
+        read_digest(digest.text.replace(b'"digestEndTime":"2026', f'"digestEndTime":"{year}'.encode()))
+    assert Name.of(f"1_CloudTrail-Digest_r_t_r_{year}0101T000000Z.json.gz") is None
+    path = whole.path(5)
+    head = json.loads(digest.head)
+    head["Metadata"]["backfill-generation-timestamp"] = f"{year}-01-01T00:00:00Z"
+    path.with_name(f".{path.name}.head.json").write_text(json.dumps(head))
+    listed = ListedKeys(lambda *_: {signer().fingerprint: signer().public})
+    assert check(whole, keys=listed).ok
+
+
+def test_keys_that_cannot_be_had_in_one_region(tmp_path: Path) -> None:
+    """A region may be switched off later, and a name of a file may name any."""
+    folder = tmp_path / "bucket"
+    here, there = trail(folder), trail(folder, region="nowhere-1")
+    asked: list[str] = []
+
+    def keys(region: str, start: datetime, end: datetime) -> dict[str, bytes]:
+        asked.append(region)
+        if region != REGION:
+            raise OSError("Could not connect to the endpoint URL")
+        assert start <= NOW <= end
+        return {signer().fingerprint: signer().public}
+
+    report = check(here, keys=ListedKeys(keys))
+    assert [(chain.region, chain.valid) for chain in report.chains] == [(REGION, 6), ("nowhere-1", 0)]
+    unsigned = [one for one in report.findings if one.what is What.DIGEST_UNSIGNED]
+    assert len(unsigned) == 6
+    assert unsigned[0].detail == "its public key cannot be had: Could not connect to the endpoint URL"
+    assert sorted(asked) == [REGION, "nowhere-1"]  # once a month, whatever was answered
+    for number in range(HOURS):
+        here.path(number).unlink()
+    with pytest.raises(OSError, match="endpoint"):
+        check(there, keys=ListedKeys(keys))
+
+
+def test_two_trails_of_an_account_in_two_places(tmp_path: Path) -> None:
+    """Its own and that of its organisation: strays are sought in both."""
+    whole = trail(tmp_path / "bucket")
+    for digest in whole.digests:
+        text = digest.text.replace(b"AWSLogs/", b"AWSLogs/o-1/")
+        whole.write(digest.key.replace("AWSLogs/", "AWSLogs/o-1/"), gzip.compress(text))
+    stray = whole.log(START + 3 * 3600 + 900)
+    there = whole.write(stray.key.replace("AWSLogs/", "AWSLogs/o-1/"), b"")
+    assert set(check(whole).unlisted) == {whole.logs[-1].as_posix(), there.as_posix()}
 
 
 def test_names() -> None:
@@ -531,6 +583,37 @@ def test_a_bucket_with_the_keys_of_cloudtrail(whole: Trail, aws: Aws) -> None:
     since = end - timedelta(hours=1)
     report = verify(store, keys, None, since=since, until=later)
     assert [one.what for one in report.findings] == [What.GAP]
+
+
+def test_a_digest_that_names_a_bucket_that_is_none(whole: Trail, aws: Aws) -> None:
+    """It is nobody's word; what it says must not end the check of the others."""
+    client = upload(whole)
+    name = whole.digests[0].key.rpartition("/")[2].replace("_main_", "_forged_")
+    key = f"AWSLogs/{ACCOUNT}/CloudTrail-Digest/{REGION}/2026/03/01/{name}"
+    forged = json.loads(whole.digests[3].text)
+    forged |= {"digestS3Object": key, "previousDigestS3Bucket": "no bucket!"}
+    client.put_object(Bucket=BUCKET, Key=key, Body=json.dumps(forged).encode())
+    report = verify(aws.bucket(BUCKET, ""), ListedKeys(aws.list_keys), None)
+    forgery, main = report.chains
+    assert (forgery.valid, main.valid, main.complete) == (0, 6, 10)
+    assert any("cannot be looked at (Parameter validation failed" in one.detail for one in report.findings)
+
+
+def test_digests_below_any_prefix(aws: Aws, tmp_path: Path) -> None:
+    made = Trail(tmp_path / "bucket")
+    made.hour(0)
+    client = upload(made, prefix="team/logs/eu/")
+    for path in made.folder.rglob("*.json.gz"):
+        key = path.relative_to(made.folder).as_posix().replace("AWSLogs/", "team/logs/AWSLogs/o-1/")
+        client.put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    # A folder of this name in a wrong place hides none of the others.
+    for stray in ("CloudTrail-Digest/x/y.json.gz", "team/logs/AWSLogs/CloudTrail-Digest/x/y.json.gz"):
+        client.put_object(Bucket=BUCKET, Key=stray, Body=b"")
+    found = [each.location for each in aws.bucket(BUCKET, "").digests(None, None)]
+    assert [place.rpartition(f"/{ACCOUNT}/")[0].removeprefix(f"s3://{BUCKET}/") for place in found] == [
+        "team/logs/AWSLogs/o-1",
+        "team/logs/eu/AWSLogs",
+    ]
 
 
 def test_dropped_rows_come_back_from_a_bucket(aws: Aws, tmp_path: Path) -> None:

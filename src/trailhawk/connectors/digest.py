@@ -91,6 +91,8 @@ class Name:
             end = dt.datetime.strptime(match["stamp"], "%Y%m%dT%H%M%SZ").replace(tzinfo=dt.UTC)
         except ValueError:
             return None
+        if not is_plausible(end):
+            return None
         return cls(
             match["account"], match["region"], match["trail"], match["home"], end, bool(match["backfill"])
         )
@@ -123,6 +125,8 @@ def read_digest(content: bytes) -> Digest:
         start, end = _moment(body.digestStartTime), _moment(body.digestEndTime)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
         raise SourceError(f"no digest: {error}") from None
+    except RecursionError:
+        raise SourceError("no digest: it is nested too deep") from None
     if body.digestSignatureAlgorithm != ALGORITHM:
         raise SourceError(f"signature algorithm {body.digestSignatureAlgorithm!r}, known is {ALGORITHM}")
     sha256 = hashlib.sha256(text).hexdigest()
@@ -199,7 +203,14 @@ def _moment(text: str) -> dt.datetime:
         moment = dt.datetime.fromisoformat(text)
     except ValueError:
         raise msgspec.ValidationError(f"{text[:40]!r} is no time") from None
+    if not is_plausible(moment):
+        raise msgspec.ValidationError(f"{text[:40]!r} is no time of a digest")
     return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def is_plausible(moment: dt.datetime) -> bool:
+    """Whether days can be added to a moment and taken from it: anybody may have written it."""
+    return 2000 <= moment.year < 9000
 
 
 # --- keys -------------------------------------------------------------------------------------------------
@@ -209,7 +220,8 @@ class Keys(Protocol):
     """Where public keys come from."""
 
     def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[RSAPublicKey]:
-        """The keys that may have signed a digest made then; empty if none is known."""
+        """The keys that may have signed a digest made then; empty if none is known, OSError where they
+        cannot be had."""
         ...
 
 
@@ -238,32 +250,42 @@ class GivenKeys:
 
 
 class ListedKeys:
-    """Public keys as CloudTrail lists them, asked for by region and day.
+    """Public keys as CloudTrail lists them, asked for by region and month.
 
     `list_keys` is CloudTrail's ListPublicKeys of a region: the keys valid in a span of time, PKCS #1 in DER
-    by fingerprint.
+    by fingerprint; OSError where they cannot be had.
     """
 
     def __init__(self, list_keys: Callable[[str, dt.datetime, dt.datetime], Mapping[str, bytes]]) -> None:
         self._list = list_keys
-        self._known: dict[tuple[str, dt.date], Mapping[str, RSAPublicKey]] = {}
+        self._known: dict[tuple[str, int, int], Mapping[str, RSAPublicKey] | OSError] = {}
 
     def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[RSAPublicKey]:
+        refusal: OSError | None = None
         # The pair of keys is a region's own; older trails' digests were signed with that of the home region.
         for region in dict.fromkeys((name.region, name.home)):
-            key = self._keys(region, made.date()).get(digest.fingerprint)
-            if key is not None:
-                return [key]
+            keys = self._keys(region, made)
+            if isinstance(keys, OSError):
+                refusal = refusal or keys
+            elif digest.fingerprint in keys:
+                return [keys[digest.fingerprint]]
+        if refusal is not None:
+            raise refusal
         return []
 
-    def _keys(self, region: str, day: dt.date) -> Mapping[str, RSAPublicKey]:
-        if (region, day) not in self._known:
-            start = dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC)
+    def _keys(self, region: str, made: dt.datetime) -> Mapping[str, RSAPublicKey] | OSError:
+        month = (region, made.year, made.month)
+        if month not in self._known:
+            start = dt.datetime(made.year, made.month, 1, tzinfo=dt.UTC)
+            end = (start + dt.timedelta(days=32)).replace(day=1)
             # Two hours around it: a key may change just after a digest's end.
             around = dt.timedelta(hours=2)
-            listed = self._list(region, start - around, start + dt.timedelta(days=1) + around)
-            self._known[region, day] = {name: _rsa(content, name) for name, content in listed.items()}
-        return self._known[region, day]
+            try:
+                listed = self._list(region, start - around, end + around)
+                self._known[month] = {name: _rsa(content, name) for name, content in listed.items()}
+            except OSError as error:
+                self._known[month] = error
+        return self._known[month]
 
 
 def is_signed(digest: Digest, signature: str, key: RSAPublicKey) -> bool:

@@ -23,6 +23,7 @@ _ROOT: Final = "AWSLogs"
 _FOLDER: Final = "CloudTrail-Digest"
 _MAX_COMPRESSED_DIGEST: Final = 64 << 20
 _MAX_DEPTH: Final = 4
+"""So many folders may a trail's prefix have, which come before `AWSLogs`."""
 _LOG = re.compile(r"[^/]+_CloudTrail_[a-z0-9-]+_(?P<stamp>\d{8}T\d{4}Z)_[^/]+\.json(?:\.gz)?")
 _DAY: Final = dt.timedelta(days=1)
 
@@ -74,7 +75,7 @@ class FolderDigest:
         if head.exists():
             try:
                 metadata = msgspec.json.decode(head.read_bytes(), type=_Head).Metadata
-            except msgspec.DecodeError as error:
+            except (msgspec.DecodeError, RecursionError) as error:
                 raise OSError(f"{head.name} is not what `aws s3api head-object` prints: {error}") from None
         return self.path.read_bytes(), metadata
 
@@ -235,11 +236,13 @@ class BucketStore:
         if _FOLDER in parts:
             yield "/".join(parts[: parts.index(_FOLDER) + 1]) + "/"
             return
-        folders = list(self._folders(prefix))
-        found = [folder for folder in folders if folder.split("/")[-2] == _FOLDER]
-        yield from found
-        if not found and depth:
-            for folder in folders:
+        for folder in self._folders(prefix):
+            name = folder.split("/")[-2]
+            if name == _FOLDER:
+                yield folder
+            elif name == _ROOT:
+                yield from self._digest_folders(folder, 2)  # of an organisation, and of an account
+            elif depth:
                 yield from self._digest_folders(folder, depth - 1)
 
     def _folders(self, prefix: str) -> Iterator[str]:

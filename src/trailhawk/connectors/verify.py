@@ -11,13 +11,23 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
-from trailhawk.connectors.digest import Digest, Keys, Name, NamedLog, is_signed, log_sha256, read_digest
+from trailhawk.connectors.digest import (
+    Digest,
+    Keys,
+    Name,
+    NamedLog,
+    is_plausible,
+    is_signed,
+    log_sha256,
+    read_digest,
+)
 from trailhawk.errors import SourceError
 
 _K = TypeVar("_K")
 _WORKERS: Final = 8
 _LATE: Final = dt.timedelta(hours=3)
 """A digest is there soon after its hour; only after this long is it missing."""
+_DIGESTS: Final = "/CloudTrail-Digest/"
 
 
 class What(StrEnum):
@@ -233,8 +243,11 @@ class _Link:
     digest: Digest | None
     metadata: Mapping[str, str]
     faults: list[str] = field(default_factory=list)
-    unsigned: bool = False
+    unsigned: str = ""
+    """Why its signature could not be checked."""
     moved: bool = False
+    listed: bool = True
+    """False for one that only another digest names."""
 
     @property
     def name(self) -> Name:
@@ -249,9 +262,10 @@ class _Link:
         """When it was signed: a backfill digest later than its hour."""
         text = self.metadata.get("backfill-generation-timestamp", "")
         try:
-            return dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else self.name.end
+            made = dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else self.name.end
         except (ValueError, OverflowError):
             return self.name.end
+        return made if is_plausible(made) else self.name.end
 
 
 def verify(
@@ -267,14 +281,15 @@ def verify(
 
     With `until` a chain must reach it, or end less than three hours before. `ledger` is None where the lake
     is not to be asked. `progress` hears (digests and logs done, all known so far). Nothing that the files
-    hold raises; OSError where the store itself cannot be listed.
+    hold raises; OSError where the store itself cannot be listed, or no public key can be had at all.
     """
     with ThreadPoolExecutor(_WORKERS) as pool:
         links = list(pool.map(_read, store.digests(since, until)))
-        _add_earlier(links, store, since)
+        refused = _add_earlier(links, store, since)
         chains = _chains(links)
-        for chain in chains:
-            _prove(chain, keys)
+        refusals = [refusal for chain in chains for refusal in _prove(chain, keys)]
+        if refusals and not any(link.valid for link in links):
+            raise refusals[0]
         jobs = [job for chain in chains for job in _jobs(chain)]
         checks: list[LogCheck] = []
         for check in pool.map(lambda job: _check(job, store, ledger), jobs):
@@ -285,7 +300,7 @@ def verify(
     left = iter(checks)
     for chain in chains:
         own = [next(left) for _ in _jobs(chain)]
-        broken = [*_breaks(chain, since, until), *_unproven_digests(chain)]
+        broken = [*_breaks(chain, since, until, refused), *_unproven_digests(chain)]
         summaries.append(_summary(chain, broken, own))
         findings += broken
         findings += map(_log_finding, (check for check in own if check.state != COMPLETE))
@@ -305,9 +320,14 @@ def _read(found: FoundDigest) -> _Link:
     return _Link(found, digest, metadata)
 
 
-def _add_earlier(links: list[_Link], store: LogStore, since: dt.datetime | None) -> None:
+_Refused = Mapping[tuple[str, str], str]
+"""Digests that cannot be looked at, by bucket and key, and why."""
+
+
+def _add_earlier(links: list[_Link], store: LogStore, since: dt.datetime | None) -> _Refused:
     """Add the digests that others name as the one before but that no listing gave: a trail may have written
-    to another bucket or prefix then."""
+    to another bucket or prefix then. A digest may name any bucket; those that refuse are given back."""
+    refused: dict[tuple[str, str], str] = {}
     known = {(link.digest.bucket, link.digest.key) for link in links if link.digest}
     waiting = [link for link in links if link.digest]
     while waiting:
@@ -318,10 +338,17 @@ def _add_earlier(links: list[_Link], store: LogStore, since: dt.datetime | None)
         if since is not None and name is not None and name.end <= since:
             continue
         known.add(digest.previous)
-        found = store.digest(*digest.previous)
+        try:
+            found = store.digest(*digest.previous)
+        except OSError as error:
+            refused[digest.previous] = error.strerror or str(error)
+            continue
         if found is not None:
-            links.append(_read(found))
-            waiting.append(links[-1])
+            link = _read(found)
+            link.listed = False
+            links.append(link)
+            waiting.append(link)
+    return refused
 
 
 def _chains(links: Iterable[_Link]) -> list[list[_Link]]:
@@ -336,9 +363,10 @@ def _chains(links: Iterable[_Link]) -> list[list[_Link]]:
     ]
 
 
-def _prove(chain: Sequence[_Link], keys: Keys) -> None:
-    """Set down in each link what is wrong with it. The newest comes first: what a proven digest says of the
-    one before it counts."""
+def _prove(chain: Sequence[_Link], keys: Keys) -> list[OSError]:
+    """Set down in each link what is wrong with it; refusals of public keys. The newest comes first: what a
+    proven digest says of the one before it counts."""
+    refusals = []
     after: dict[tuple[str, str], _Link] = {}
     for link in reversed(chain):
         digest = link.digest
@@ -356,14 +384,19 @@ def _prove(chain: Sequence[_Link], keys: Keys) -> None:
         signature = link.metadata.get("signature", "").lower()
         if next_digest and signature not in ("", next_digest.previous_signature):
             link.faults.append("has another signature than the next digest says")
-        link.faults += _signature_faults(link, digest, keys, signature or known)
+        try:
+            link.faults += _signature_faults(link, digest, keys, signature or known)
+        except OSError as error:
+            refusals.append(error)
+            link.unsigned = f"its public key cannot be had: {error.strerror or error}"
         if digest.previous is not None:
             after.setdefault(digest.previous, link)
+    return refusals
 
 
 def _signature_faults(link: _Link, digest: Digest, keys: Keys, signature: str) -> list[str]:
     if not signature:
-        link.unsigned = True
+        link.unsigned = "its signature is not here: a copy lacks the object's metadata"
         return []
     found = keys.find(digest, link.name, link.made)
     if not found:
@@ -374,7 +407,7 @@ def _signature_faults(link: _Link, digest: Digest, keys: Keys, signature: str) -
 
 
 def _breaks(
-    chain: Sequence[_Link], since: dt.datetime | None, until: dt.datetime | None
+    chain: Sequence[_Link], since: dt.datetime | None, until: dt.datetime | None, refused: _Refused
 ) -> Iterator[Finding]:
     """Where the chain has a digest too few, and hours that no digest proves."""
     name = chain[0].name
@@ -388,18 +421,21 @@ def _breaks(
         before = Name.of(digest.previous[1]) if digest.previous else None
         if digest.previous and before not in names and not (since and before and before.end <= since):
             hours = f"; {_hours(digest.start - covered)} without proof" if covered else ""
+            why = refused.get(digest.previous)
+            gone = f"cannot be looked at ({why})" if why else "deleted or moved"
             yield Finding(
                 What.DIGEST_MISSING,
                 name.account,
                 name.region,
                 before.end if before else digest.start,
                 f"s3://{digest.previous[0]}/{digest.previous[1]}",
-                f"deleted or moved: {link.found.location} names it as the one before{hours}",
+                f"{gone}: {link.found.location} names it as the one before{hours}",
             )
         elif covered and digest.start > covered and not name.backfill:
             anew = "validation or logging was off, the chain begins anew after it"
             yield _gap(name, covered, digest.start, "no digest is about it" if digest.previous else anew)
-        covered = max(covered or digest.end, digest.end)
+        # What is not proven may say that it ends in any year.
+        covered = max(covered or digest.start, min(digest.end, link.name.end))
     if until and covered and until - covered > _LATE and not name.backfill:
         why = "the chain ends here: logging stopped, or its last digests were deleted"
         yield _gap(name, covered, until, why)
@@ -419,7 +455,7 @@ def _unproven_digests(chain: Iterable[_Link]) -> Iterator[Finding]:
     for link in chain:
         if not link.valid:
             what = What.DIGEST_INVALID if link.faults else What.DIGEST_UNSIGNED
-            detail = "; ".join(link.faults) or "its signature is not here: a copy lacks the object's metadata"
+            detail = "; ".join(link.faults) or link.unsigned
             name = link.name
             yield Finding(what, name.account, name.region, name.end, link.found.location, detail)
 
@@ -543,10 +579,13 @@ def _unlisted(
 ) -> Iterator[str]:
     """Log files that no digest names. Those of the newest hour wait for their digest."""
     named = {check.place for check in checks}
+    # By the place, too: a bucket may have a trail of the account and one of the organisation.
     spans: dict[tuple[str, str], list[_Link]] = defaultdict(list)
     for chain in chains:
-        spans[chain[0].name.account, chain[0].name.region] += chain
-    for links in spans.values():
+        for link in chain:
+            if link.listed:
+                spans[link.found.location.partition(_DIGESTS)[0], link.name.region].append(link)
+    for _, links in sorted(spans.items(), key=lambda item: item[0]):
         digests = [link.digest for link in links if link.digest and not link.moved]
         if digests:
             start = min(digest.start for digest in digests)
