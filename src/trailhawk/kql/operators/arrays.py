@@ -177,7 +177,7 @@ def begins_with_name(operator: syntax.Partition) -> bool:
 
 
 def named_parts(operator: syntax.Partition, before: syntax.Pipe) -> syntax.Partition:
-    """The partition with a query of its own for each part: the rows of the pipe before that have its value."""
+    """The partition with a query for each part: the rows of the pipe before it that have the part's value."""
     by, span = operator.by, operator.by.span
 
     def call(name: str, value: syntax.Expr) -> syntax.Call:
