@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -20,11 +21,13 @@ import sqlalchemy as sa
 from trailhawk.cli import run
 from trailhawk.detect.canary import Canary, Stage, keep, last_canaries
 from trailhawk.detect.exceptions import ExceptionStore, RuleException
+from trailhawk.detect.migrate import bring_up
 from trailhawk.detect.rule import Expectation, Rule, RuleKind, RuleTest, Severity
 from trailhawk.detect.run import Run, Taken
 from trailhawk.detect.schedule import Window, WindowState
-from trailhawk.detect.store import AlertStore, open_state
+from trailhawk.detect.store import AlertStore, open_state, reading, server_time
 from trailhawk.errors import StateError
+from trailhawk.incidents.store import IncidentStore
 from trailhawk.simulate.run import simulate
 
 pytest.importorskip("psycopg")
@@ -35,31 +38,51 @@ LAST = date(2026, 3, 20)
 DAY = timedelta(days=1)
 
 
-@pytest.fixture(scope="module")
-def database() -> Iterator[str]:
-    """The address of a cluster of this test's own, which listens to a socket in its folder alone."""
-    # PostgreSQL refuses to run as root, and others cannot look into pytest's folders.
-    user = "nobody" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="th-pg-") as name:
-        folder = Path(name)
-        if user:
-            shutil.chown(folder, user)
+class Server:
+    """A cluster of this test's own, which listens to a socket in its folder alone."""
+
+    def __init__(self, folder: Path) -> None:
+        # PostgreSQL refuses to run as root, and others cannot look into pytest's folders.
+        self._user = "nobody" if os.getuid() == 0 else None
+        self._folder = folder
+        self.address = f"postgresql://hunter@/postgres?host={folder}"
+        if self._user:
+            shutil.chown(folder, self._user)
         options = ["-A", "trust", "-U", "hunter", "--no-sync", "--locale=C", "--encoding=UTF8"]
-        subprocess.run(
-            ["initdb", "-D", str(folder / "data"), *options], user=user, check=True, capture_output=True
-        )
-        command = ["postgres", "-D", str(folder / "data"), "-c", "listen_addresses=", "-k", str(folder)]
-        server = subprocess.Popen([*command, "-F"], user=user, stderr=subprocess.PIPE, text=True)
-        assert server.stderr
-        while "ready to accept connections" not in (line := server.stderr.readline()):
+        command = ["initdb", "-D", str(folder / "data"), *options]
+        subprocess.run(command, user=self._user, check=True, capture_output=True)
+
+    def start(self) -> None:
+        place = ["-D", str(self._folder / "data"), "-k", str(self._folder)]
+        command = ["postgres", *place, "-c", "listen_addresses=", "-F"]
+        self._process = subprocess.Popen(command, user=self._user, stderr=subprocess.PIPE, text=True)
+        assert self._process.stderr
+        while "ready to accept connections" not in (line := self._process.stderr.readline()):
             assert line, "the server has ended"
-        drain = threading.Thread(target=server.stderr.read, daemon=True)
-        drain.start()
-        yield f"postgresql://hunter@/postgres?host={folder}"
-        server.send_signal(signal.SIGINT)  # a fast end: whoever is connected is sent away
-        server.wait(30)
-        drain.join()
-        server.stderr.close()
+        self._drain = threading.Thread(target=self._process.stderr.read, daemon=True)
+        self._drain.start()
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """A fast end: whoever is connected is sent away. With SIGQUIT one as if it had crashed."""
+        self._process.send_signal(how)
+        self._process.wait(30)
+        self._drain.join()
+        assert self._process.stderr
+        self._process.stderr.close()
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with tempfile.TemporaryDirectory(prefix="th-pg-") as name:
+        server = Server(Path(name))
+        server.start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def database(server: Server) -> str:
+    return server.address
 
 
 def trailhawk(home: Path, *words: str) -> str:
@@ -148,3 +171,165 @@ def test_a_database_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest
 def test_an_address_that_is_none() -> None:
     with pytest.raises(StateError, match=r"see \[state\] url"):
         open_state("postgresql//nothing")
+
+
+def test_who_reads_waits_for_no_writer(database: str) -> None:
+    engine = open_state(database)
+    IncidentStore(AlertStore(engine))
+    with engine.begin() as connection:
+        connection.execute(sa.text("SELECT 1"))
+        other = open_state(f"{database}&options=-c%20statement_timeout%3D5s")
+        assert AlertStore(other).windows("none") == {}
+        IncidentStore(AlertStore(other))
+        other.dispose()
+    engine.dispose()
+
+
+def test_a_writer_does_not_wait_for_ever(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_state(database)
+    AlertStore(engine)
+    monkeypatch.setattr("trailhawk.detect.store._WAIT", timedelta(milliseconds=100))
+    longer = pytest.raises(StateError, match="another process has been writing")
+    with engine.begin(), longer as refused, engine.begin():
+        pass
+    assert "lock timeout" in refused.value.message
+    with engine.begin() as connection:
+        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one() == "5min"
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "100ms"
+    engine.dispose()
+
+
+def test_what_a_database_is_set_to_lets_nobody_overtake(database: str) -> None:
+    for level in ("repeatable read", "serializable"):
+        engine = open_state(
+            f"{database}&options=-c%20default_transaction_isolation%3D{level.replace(' ', '%5C%20')}"
+        )
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP TABLE IF EXISTS tally")
+            connection.exec_driver_sql("CREATE TABLE tally (n INTEGER)")
+        counted: list[int] = []
+
+        def count(engine: sa.Engine = engine, counted: list[int] = counted) -> None:
+            for _ in range(10):
+                with engine.begin() as connection:
+                    known = connection.exec_driver_sql("SELECT count(*) FROM tally").scalar_one()
+                    connection.exec_driver_sql("INSERT INTO tally VALUES (1)")
+                    counted.append(known)
+
+        threads = [threading.Thread(target=count) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(counted) == list(range(30))
+        engine.dispose()
+
+
+def test_more_threads_than_connections(database: str) -> None:
+    engine = open_state(database)
+    store = AlertStore(engine)
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+
+    def write(name: str) -> None:
+        done = Run(Window(name, moment, moment, moment), WindowState.DONE)
+        with engine.begin() as connection:
+            store.record(connection, [done], ())
+        assert list(store.windows(name)) == [moment]
+
+    with ThreadPoolExecutor(40) as pool:
+        list(pool.map(write, [f"of thread {n}" for n in range(120)]))
+    engine.dispose()
+
+
+def test_a_nul_of_the_logs_is_kept_as_something_that_can_be(database: str) -> None:
+    engine = open_state(database)
+    store = AlertStore(engine)
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    runs = [
+        Run(Window("a\0b", moment + number * DAY, moment, moment), WindowState.FAILED, "not 'x\0y'")
+        for number in range(2)
+    ]
+    for _ in range(2):
+        with engine.begin() as connection:
+            store.record(connection, runs, ())
+    found = store.windows("a\0b")
+    assert [(at, each.reason) for at, each in found.items()] == [
+        (moment, "not 'x\ufffdy'"),
+        (moment + DAY, "not 'x\ufffdy'"),
+    ]
+    engine.dispose()
+
+
+def test_two_bring_an_older_database_over_at_once(database: str) -> None:
+    engines = [open_state(database) for _ in range(4)]
+    with engines[0].begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE older (n INTEGER)")
+        connection.exec_driver_sql("INSERT INTO older VALUES (1)")
+
+    def step(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("UPDATE older SET n = n + 1")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda engine: bring_up(engine, "older", [], [step, step], began_as="older"), engines))
+    with reading(engines[0]) as connection:
+        assert connection.exec_driver_sql("SELECT n FROM older").scalar_one() == 3
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT])
+def test_the_server_starts_again(server: Server, how: signal.Signals) -> None:
+    engine = open_state(server.address)
+    store = AlertStore(engine)
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    done = Run(Window(how.name, moment, moment, moment), WindowState.DONE)
+
+    def interrupted() -> None:
+        with engine.begin() as connection:
+            store.record(connection, [done], ())
+            server.stop(how)
+            store.record(connection, [done], ())
+
+    with pytest.raises(StateError):
+        interrupted()
+    with pytest.raises(StateError, match="connection"):
+        store.windows(how.name)
+    server.start()
+    assert store.windows(how.name) == {}
+    with engine.begin() as connection:
+        store.record(connection, [done], ())
+    server.stop(how)
+    server.start()
+    # The connections that were kept are gone, and nobody has to know.
+    assert list(store.windows(how.name)) == [moment]
+    engine.dispose()
+
+
+def test_what_time_it_is_there(database: str) -> None:
+    engine = open_state(database)
+    there = server_time(engine)
+    assert there is not None
+    assert abs(datetime.now(UTC) - there) < timedelta(seconds=30)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://u:hush@hush/hush@db.example/x",
+        "postgresql://u:hush@hush@db.example/x",
+        "postgresql://u:hu:sh@db.example:hush/x",
+        "postgresql://u:hush@[::1/x",
+        "postgresql://u:hush%00@127.0.0.1:1/x",
+        "postgresql://u:hush@127.0.0.1:1/x",
+        "postgresql://u@127.0.0.1:1/x?password=hush",
+        "postgresql://u:hush@127.0.0.1:99999999/x",
+        "postgresql://u:hush@127.0.0.1:1/x?hush=1&sslmode=hush%27",
+        "postgresql+none://u:hush@127.0.0.1/x",
+    ],
+)
+def test_no_error_tells_the_password(address: str) -> None:
+    with pytest.raises(StateError) as refused:
+        AlertStore(open_state(address))
+    assert "hush" not in str(refused.value).replace('option "hush"', "")

@@ -110,7 +110,7 @@ def open_state(url: str) -> sa.Engine:
         if where.drivername == "postgresql":
             engine = _postgresql(where)
         else:
-            engine = sa.create_engine(where, poolclass=sa.StaticPool if is_read_only else None)
+            engine = sa.create_engine(where, poolclass=sa.StaticPool if is_read_only else _pool_of(where))
     except ModuleNotFoundError as error:
         raise StateError(
             f"the state database needs the package {error.name}", hint="pip install 'trailhawk[postgresql]'"
@@ -145,6 +145,15 @@ def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
     missing = [table for table in tables if table.name not in there]
     if missing:
         metadata.create_all(engine, tables=missing)
+
+
+def server_time(engine: sa.Engine) -> datetime | None:
+    """What time it is where the state database is served; None where it is a file of this machine."""
+    if engine.dialect.name != "postgresql":
+        return None
+    now = sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()) * 1_000_000, sa.BigInteger)
+    with reading(engine) as connection:
+        return connection.execute(sa.select(sa.type_coerce(now, Moment))).scalar_one()
 
 
 _READS = "AUTOCOMMIT"
@@ -197,6 +206,13 @@ def _postgresql(where: sa.URL) -> sa.Engine:
         # waited for its turn.
         isolation_level="READ COMMITTED",
         connect_args={key: value for key, value in _POSTGRESQL.items() if key not in given},
+    )
+
+
+def _pool_of(where: sa.URL) -> type[sa.Pool] | None:
+    """For a SQLite file; what is in memory has one of its own."""
+    return (
+        _Pool if where.database and ":memory:" not in where.database and "mode" not in where.query else None
     )
 
 
