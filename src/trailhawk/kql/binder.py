@@ -330,7 +330,7 @@ class Binder:
             if self.nodes > MAX_NODES:
                 raise LimitError(f"the query grows beyond {MAX_NODES} steps", operator.span)
             if isinstance(operator, syntax.As):
-                # Rows that a sub-pipe begins with cannot be asked for again by a name; those of partition can.
+                # Rows that begin a sub-pipe cannot be asked for again by a name, except those of partition.
                 if pipe.source is not None or operator is not pipe.operators[0]:
                     rows: syntax.Expr = _before(pipe, operator)
                     if not self.partitions and property_text(operator, "hint.materialized") == "True":
