@@ -25,8 +25,7 @@ FOLDERS = {
         "cloudtrail": (4, 5, 5),
         "guardduty": (1, 1, 1),
         "s3access": (2, 6, 6),
-        "vpcflow": (5, 16, 14),
-        "": (1, 1, 0),
+        "vpcflow": (6, 18, 16),
     },
 }
 NOTES = {"README.md", "LICENSE"}  # not logs, and not counted

@@ -109,6 +109,40 @@ def test_later_versions_and_transit_gateways_keep_what_has_no_column(read: Any) 
     assert json.loads(second["_th_rest"]) == {"resource-type": "TransitGateway", "tgw-id": "tgw-1"}
 
 
+GATEWAY = (
+    "6 TransitGateway 011122223333 tgw-0a tgw-attach-0b 011122223333 - vpc-1 vpc-2 - - eni-1 eni-2 a1 a2 "
+    "tgw-attach-0c 10.0.0.1 2001:db8::9 51000 443 6 20 4249 1772357400 1772357460 OK IPv6 1 - - - 2 "
+    "eu-central-1 ingress - S3"
+)
+
+
+def test_a_transit_gateways_default_format_needs_no_header(read: Any) -> None:
+    for data in (text(GATEWAY, GATEWAY), f"2026-03-01T09:31:00.000Z {GATEWAY}\n".encode() * 2):
+        found = read(data)
+        assert (found.source, len(found.rows), found.reasons) == ("vpcflow", 2, [])
+        row = found.rows[0]
+        assert (row["SrcAddr"], row["DstAddr"], row["DstPort"]) == ("10.0.0.1", "2001:db8::9", 443)
+        assert (row["Start"], row["Bytes"]) == (ROW["Start"], 4249)
+        assert (row["TrafficType"], row["TcpFlags"], row["FlowDirection"]) == ("IPv6", 2, "ingress")
+        assert (row["PktDstAwsService"], row["Region"], "PktSrcAwsService" in row) == (
+            "S3",
+            "eu-central-1",
+            False,
+        )
+        rest = json.loads(row["_th_rest"])
+        assert (rest["tgw-id"], rest["tgw-dst-eni"], rest["packets-lost-no-route"]) == (
+            "tgw-0a",
+            "eni-2",
+            "1",
+        )
+    # As many fields of another kind are not taken for it, and the user's format goes before it.
+    other = GATEWAY.replace("tgw-0a", "eni-0a")
+    assert read(text(LINE, other)).reasons == ["not a flow log record: 36 fields, and no header says which"]
+    names = [f"f{n}" for n in range(34)]
+    mine = VpcFlow([("version", "start", *names)])
+    assert read(text(LINE, GATEWAY), source=mine).reasons == ["start is no number: 'TransitGateway'"]
+
+
 def test_nodata_skipdata_and_icmp(read: Any) -> None:
     data = text(
         "2 011122223333 eni-0a - - - - - - - 1431280876 1431280934 - NODATA",

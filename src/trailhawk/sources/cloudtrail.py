@@ -302,9 +302,8 @@ _KNOWN = re.compile(
     rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digest(?:Start|End)Time'
     rb'|QueryResultRows|event[jJ]son|fileHashValue)"' % _NAMES
 )
-_DIGEST = re.compile(
-    rb'"(?:digestStartTime|digestEndTime|digestS3Object|queryCompleteTime|fileHashValue)"\s*:'
-)
+_DIGEST = re.compile(rb'"(?:digestStartTime|digestEndTime|digestS3Object)"\s*:')
+_SIGN = re.compile(rb'"(?:fileHashValue|hashSignature|queryCompleteTime)"\s*:')
 _LOOKS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 
 _MACROS: Final = (
@@ -418,7 +417,10 @@ class CloudTrail:
         return _KNOWN.search(head) is not None
 
     def is_digest(self, head: bytes) -> bool:
-        return _DIGEST.search(head) is not None and b'"eventName"' not in head
+        if b'"eventName"' in head:
+            return False
+        # What proves the results of CloudTrail Lake's queries has these three.
+        return _DIGEST.search(head) is not None or len(set(_SIGN.findall(head))) == 3
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first = next(blocks, b"")

@@ -2,8 +2,10 @@
 
 The fields and their order are the user's choice, so a header line says which stand in the lines below it; a
 header can come again in the middle of a file. A line without header is read by the default format (version 2,
-14 fields) or by a format that the user names, chosen by its number of fields.
-Fields: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html
+14 fields), by that of transit gateways (36 fields), or by a format that the user names, chosen by its number
+of fields.
+Fields: https://docs.aws.amazon.com/vpc/latest/userguide/flow-log-records.html ,
+https://docs.aws.amazon.com/vpc/latest/tgw/tgw-flow-logs.html
 """
 
 from __future__ import annotations
@@ -86,6 +88,14 @@ _DEFAULT_HEADER: Final = (
     b"action log-status"
 )
 DEFAULT: Final = tuple(_DEFAULT_HEADER.split())
+_GATEWAY_HEADER: Final = (
+    b"version resource-type account-id tgw-id tgw-attachment-id tgw-src-vpc-account-id "
+    b"tgw-dst-vpc-account-id tgw-src-vpc-id tgw-dst-vpc-id tgw-src-subnet-id tgw-dst-subnet-id tgw-src-eni "
+    b"tgw-dst-eni tgw-src-az-id tgw-dst-az-id tgw-pair-attachment-id srcaddr dstaddr srcport dstport "
+    b"protocol packets bytes start end log-status type packets-lost-no-route packets-lost-blackhole "
+    b"packets-lost-mtu-exceeded packets-lost-ttl-expired tcp-flags region flow-direction "
+    b"pkt-src-aws-service pkt-dst-aws-service"
+)
 # Fields without a column of Sentinel's; they are kept beside the row.
 _MORE: Final = (
     "reject-reason resource-id encryption-status resource-type tgw-id tgw-attachment-id "
@@ -105,6 +115,11 @@ _HEADER: Final = re.compile(
 _FLOW: Final = re.compile(
     rb"\d{1,2} (?:\d{6,16}|unknown) (?:[a-z]+-[0-9A-Za-z]+|-) \S+ \S+ (?:\d+|-) (?:\d+|-) (?:\d+|-) "
     rb"(?:\d+|-) (?:\d+|-) (?:\d+|-) (?:\d+|-) (?:ACCEPT|REJECT|-) (?:OK|NODATA|SKIPDATA)\b"
+)
+# The same for a transit gateway's: its id and its attachment's stand where no other format has any.
+_GATEWAY: Final = re.compile(
+    rb"\d{1,2} (?:TransitGateway[A-Za-z]*|-) (?:\d{6,16}|unknown|-) tgw-[0-9A-Za-z]+ "
+    rb"(?:tgw-attach-[0-9A-Za-z]+|-)(?: [^ \t\r\n]++){31}[ \t]*+\r?(?=\n|\Z)"
 )
 _WRAPPED: Final = re.compile(rb'\A\s*\{\s*"message"\s*:\s*"' + _FLOW.pattern)
 _PARQUET: Final = b"PAR1"
@@ -142,6 +157,7 @@ class VpcFlow:
         return (
             _HEADER.match(first) is not None
             or _FLOW.match(first.lstrip()) is not None
+            or _GATEWAY.match(first.lstrip()) is not None
             or _WRAPPED.match(first) is not None
             or self._configured(first.lstrip().split(b"\n", 1)[0])
         )
@@ -196,6 +212,8 @@ class VpcFlow:
                 continue
             if not newline:
                 header = b" ".join(self._formats.get(values, ()))
+                if not header and _GATEWAY.fullmatch(line):
+                    header = _GATEWAY_HEADER
             if not header:
                 bad.append((place, f"not a flow log record: {values} fields, and no header says which"))
             elif (fields := header.count(b" ") + 1) != values:
