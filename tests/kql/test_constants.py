@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -81,6 +82,11 @@ def over_columns(chosen: Sequence[Pair]) -> str:
     return f"datatable({types})[{values}] | project {shown}"
 
 
+def plain(value: object) -> str:
+    """The value's text; of a decimal without the zeros that only its column's type adds."""
+    return str(value.normalize() if isinstance(value, Decimal) else value)
+
+
 def test_a_column_gives_what_a_constant_gives() -> None:
     engine = DuckDBEngine(NoTables())  # type: ignore[arg-type]  # has no table to read
     given = pairs()[::EVERY]
@@ -97,7 +103,7 @@ def test_a_column_gives_what_a_constant_gives() -> None:
             waiting += [some[:half], some[half:]] if half else []
             continue
         for pair, one, other in zip(some, expected, shown, strict=True):
-            assert str(other) == str(one), pair.column
+            assert plain(other) == plain(one), pair.column
         compared += len(some)
     assert compared > 300 // EVERY
 

@@ -221,4 +221,4 @@ def test_what_is_computed_once_is_computed_for_each_call(engine: DuckDBEngine) -
 
 def test_materialized_rows_and_an_operator_that_shares_its_input(engine: DuckDBEngine) -> None:
     query = "let m = materialize(Numbers); m | where n > 1 | extend j = n * 10 | top-nested 2 of j by sum(j)"
-    assert rows(engine, query) == [[20, 20], [30, 30]]
+    assert rows(engine, query) == [[30, 30], [20, 20]]
