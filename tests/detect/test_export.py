@@ -120,3 +120,25 @@ def test_alerts_have_the_columns_of_log_analytics(workspace: Workspace) -> None:
         '["T1136.003","T1098"]',
         '["T1136.003"]',
     )
+
+
+def test_a_restored_state_goes_on_behind_what_the_lake_has(workspace: Workspace) -> None:
+    workspace.export()
+    workspace.incidents.all()
+    workspace.alerts.engine.dispose()
+    file = workspace.home / "state.db"
+    copy = file.read_bytes()
+    _detect(workspace)
+    workspace.alerts.engine.dispose()
+    for name in ("state.db-wal", "state.db-shm"):
+        (workspace.home / name).unlink(missing_ok=True)
+    file.write_bytes(copy)
+    restored = Workspace.open(workspace.home, clock=lambda: NOW)
+    _detect(restored)
+    assert len(restored.alerts.alerts()) == 5
+    # What is raised again is there again, under ids that are known: nothing counts as exported that is not.
+    assert _count(restored) == [{"n": 10, "d": 5}]
+    assert restored.lake.snapshot("SecurityAlert").rows == 10
+    changes = restored.query("SecurityIncident | count", now=NOW).rows()
+    assert changes == [{"Count": 2 * len(restored.incidents.changes_since(0))}]
+    restored.alerts.engine.dispose()

@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy as sa
 
 from trailhawk.cli import run
+from trailhawk.detect.bookmarks import BookmarkStore
 from trailhawk.detect.canary import Canary, Stage, keep, last_canaries
 from trailhawk.detect.exceptions import ExceptionStore, RuleException
 from trailhawk.detect.migrate import bring_up
@@ -26,6 +27,7 @@ from trailhawk.detect.rule import Expectation, Rule, RuleKind, RuleTest, Severit
 from trailhawk.detect.run import Run, Taken
 from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.detect.store import AlertStore, open_state, reading, server_time
+from trailhawk.detect.watchlists import WatchlistStore
 from trailhawk.errors import StateError
 from trailhawk.incidents.store import IncidentStore
 from trailhawk.simulate.run import simulate
@@ -303,6 +305,23 @@ def test_the_server_starts_again(server: Server, how: signal.Signals) -> None:
     server.start()
     # The connections that were kept are gone, and nobody has to know.
     assert list(store.windows(how.name)) == [moment]
+    engine.dispose()
+
+
+def test_numbers_go_on_behind_those_that_the_lake_has(database: str) -> None:
+    engine = open_state(database)
+    store = IncidentStore(AlertStore(engine))
+    bookmarks, watchlists = BookmarkStore(engine), WatchlistStore(engine)
+    for each in (AlertStore(engine), store, bookmarks, watchlists):
+        each.go_on_after(40)
+        each.go_on_after(30)
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    for number in range(2):
+        watchlists.add("hosts", [f"h{number}"], column="Host", values={}, source="x", now=moment)
+    assert [each.sequence for each in watchlists.pending(0)] == [41, 42]
+    watchlists.go_on_after(42)
+    watchlists.add("hosts", ["h9"], column="Host", values={}, source="x", now=moment)
+    assert watchlists.pending(42)[0].sequence == 43
     engine.dispose()
 
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from trailhawk.detect.entities import Entity, distinct, entities
 from trailhawk.detect.rule import EntityMapping, FieldMapping
-from trailhawk.detect.store import Moment, make_tables, metadata, reading
+from trailhawk.detect.store import Moment, go_on_after, make_tables, metadata, reading
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.kql.scope import suggestion
 
@@ -217,6 +217,10 @@ class BookmarkStore:
         query = sa.select(_revisions).where(_revisions.c.bookmark_id == bookmark_id)
         with self._reading() as connection:
             return tuple(map(_revision, connection.execute(query.order_by(_revisions.c.sequence))))
+
+    def go_on_after(self, sequence: int) -> None:
+        """See `detect.store.go_on_after`."""
+        go_on_after(self.engine, _revisions, sequence)
 
     def pending(self, after_sequence: int, *, limit: int | None = 1_000) -> tuple[Revision, ...]:
         """The revisions after this sequence number, the oldest first: what the lake has not yet."""

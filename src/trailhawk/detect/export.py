@@ -34,7 +34,7 @@ def export_alerts(alerts: AlertStore, lake: Lake, *, now: datetime) -> int:
         found = alerts.pending(after)
         return (found[-1][0], alert_rows(alert for _, alert in found)) if found else None
 
-    return export_pending(lake, SECURITY_ALERT, pending, now=now)
+    return export_pending(lake, SECURITY_ALERT, pending, alerts.go_on_after, now=now)
 
 
 def export_watchlists(watchlists: WatchlistStore, lake: Lake, *, now: datetime) -> int:
@@ -47,7 +47,7 @@ def export_watchlists(watchlists: WatchlistStore, lake: Lake, *, now: datetime) 
         found = watchlists.pending(after)
         return (found[-1].sequence, watchlist_rows(found)) if found else None
 
-    return export_pending(lake, WATCHLIST, pending, now=now)
+    return export_pending(lake, WATCHLIST, pending, watchlists.go_on_after, now=now)
 
 
 def export_bookmarks(bookmarks: BookmarkStore, lake: Lake, *, now: datetime) -> int:
@@ -60,20 +60,29 @@ def export_bookmarks(bookmarks: BookmarkStore, lake: Lake, *, now: datetime) -> 
         found = bookmarks.pending(after)
         return (found[-1].sequence, bookmark_rows(found)) if found else None
 
-    return export_pending(lake, HUNTING_BOOKMARK, pending, now=now)
+    return export_pending(lake, HUNTING_BOOKMARK, pending, bookmarks.go_on_after, now=now)
 
 
 def export_pending(
-    lake: Lake, table: Table, pending: Callable[[int], Pending | None], *, now: datetime
+    lake: Lake,
+    table: Table,
+    pending: Callable[[int], Pending | None],
+    go_on_after: Callable[[int], None],
+    *,
+    now: datetime,
 ) -> int:
     """Append what is pending, batch by batch.
 
     The last sequence number is the version of the Delta application `export`, in the same commit as the
-    rows: what was exported is never exported again, whoever tries.
+    rows: what was exported is never exported again, whoever tries. `go_on_after` is told it before, in case
+    the state database is older than the lake.
     """
     delta = lake.delta(table.name)
-    if delta.refresh() < 0 and pending(0) is None:
-        return 0  # there is nothing yet to make the table for
+    if delta.refresh() < 0:
+        if pending(0) is None:
+            return 0  # there is nothing yet to make the table for
+    else:
+        go_on_after(delta.transaction(EXPORT))
     done = 0
     while True:
         delta.create()

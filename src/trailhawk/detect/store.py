@@ -147,6 +147,41 @@ def make_tables(engine: sa.Engine, tables: Iterable[sa.Table]) -> None:
         metadata.create_all(engine, tables=missing)
 
 
+def go_on_after(engine: sa.Engine, table: sa.Table, sequence: int) -> None:
+    """Let the next `sequence` of a table be behind this one, which was given already.
+
+    The lake holds rows up to there. A state that is older, as after a restored copy, would give its numbers
+    again, and what has them would count as exported.
+    """
+    with reading(engine) as connection:
+        if _last_number(connection, table) >= sequence:
+            return
+    with engine.begin() as connection:
+        if _last_number(connection, table) >= sequence:
+            return
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.select(sa.func.setval(_numbers_of(table), sequence)))
+            return
+        connection.execute(sa.delete(_given).where(_given.c.name == table.name))
+        connection.execute(sa.insert(_given).values(name=table.name, seq=sequence))
+
+
+_given = sa.table("sqlite_sequence", sa.column("name", sa.String), sa.column("seq", sa.BigInteger))
+
+
+def _last_number(connection: sa.Connection, table: sa.Table) -> int:
+    """The highest sequence number that a table has ever given."""
+    if connection.dialect.name != "postgresql":
+        return connection.scalar(sa.select(_given.c.seq).where(_given.c.name == table.name)) or 0
+    last = sa.text("SELECT pg_sequence_last_value(CAST(:numbers AS regclass))")
+    numbers = connection.scalar(sa.select(_numbers_of(table)))
+    return connection.execute(last, {"numbers": numbers}).scalar() or 0
+
+
+def _numbers_of(table: sa.Table) -> sa.ColumnElement[str]:
+    return sa.func.pg_get_serial_sequence(table.name, "sequence")
+
+
 def server_time(engine: sa.Engine) -> datetime | None:
     """What time it is where the state database is served; None where it is a file of this machine."""
     if engine.dialect.name != "postgresql":
@@ -439,6 +474,10 @@ class AlertStore:
         if not found:
             raise NotFoundError(f"no alert {alert_id}")
         return found[0]
+
+    def go_on_after(self, sequence: int) -> None:
+        """See `go_on_after`."""
+        go_on_after(self.engine, _alerts, sequence)
 
     def pending(self, after_sequence: int, *, limit: int | None = 10_000) -> tuple[tuple[int, Alert], ...]:
         """Alerts stored after this sequence number, with their own: what is not exported to the lake yet."""

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import sqlalchemy as sa
 
-from trailhawk.detect.store import Moment, make_tables, metadata, reading
+from trailhawk.detect.store import Moment, go_on_after, make_tables, metadata, reading
 from trailhawk.errors import NotFoundError, SourceError, UsageError
 from trailhawk.kql.schema import HIDDEN_PREFIX, WATCHLIST_ALIASES, Column, Table, watchlist_table
 from trailhawk.kql.scope import suggestion
@@ -426,6 +426,10 @@ class WatchlistStore:
     def table(self, name: str) -> Table:
         """The table behind the name that the binder gives a watchlist; NotFoundError with a near alias."""
         return self.watchlist(_alias(name)).table
+
+    def go_on_after(self, sequence: int) -> None:
+        """See `detect.store.go_on_after`."""
+        go_on_after(self.engine, _versions, sequence)
 
     def pending(self, after_sequence: int, *, limit: int | None = 20) -> tuple[Revision, ...]:
         """The versions stored after this sequence number, the oldest first: what the lake has not yet."""

@@ -22,7 +22,7 @@ def export_incidents(incidents: IncidentStore, lake: Lake, *, now: datetime) -> 
         changes = incidents.changes_since(after, limit=10 * BATCH)
         return (changes[-1].sequence, incident_rows(changes)) if changes else None
 
-    return export_pending(lake, SECURITY_INCIDENT, pending, now=now)
+    return export_pending(lake, SECURITY_INCIDENT, pending, incidents.go_on_after, now=now)
 
 
 def pending_rows(incidents: IncidentStore, after: int) -> pa.Table:

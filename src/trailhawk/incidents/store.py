@@ -19,7 +19,7 @@ from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY
 from trailhawk.detect.migrate import bring_up
 from trailhawk.detect.rule import Rule, Severity
-from trailhawk.detect.store import AlertStore
+from trailhawk.detect.store import AlertStore, go_on_after
 from trailhawk.engine.result import Engine
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.incidents import log
@@ -171,6 +171,10 @@ class IncidentStore:
         """The changes with a higher sequence number, over all incidents, in order."""
         with self._reading() as connection:
             return log.changes(connection, after=sequence, limit=limit)
+
+    def go_on_after(self, sequence: int) -> None:
+        """See `detect.store.go_on_after`."""
+        go_on_after(self._alerts.engine, log.log, sequence)
 
     def last_sequence(self) -> int:
         """The sequence number of the last change, 0 where there is none."""

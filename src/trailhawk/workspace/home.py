@@ -92,6 +92,7 @@ class Workspace:
         self.home = home
         self.clock = clock
         self._relinked_at: datetime | None = None
+        self._has_exported = False
         self._read_by: dict[str, frozenset[str]] = {}
 
     @classmethod
@@ -474,6 +475,7 @@ class Workspace:
 
         now = self.clock()
         engine = self.rule_engine
+        self.export()  # before new rows: a restored state goes on behind what the lake has
 
         summary = detect(
             engine,
@@ -513,6 +515,9 @@ class Workspace:
 
         rules = self.content.rules(fault=fault)
         self.intel.republish(self.clock())
+        if not self._has_exported:
+            self.export()  # as `detect` does
+            self._has_exported = True
         done = self._scheduler.round(self.rule_engine, rules, self.history_tables())
         append(self.lake.apart(), of_round(done, rules), now=self.clock())
         if done.alerts:
