@@ -108,7 +108,7 @@ def test_the_list_and_its_filters(shell: Shell) -> None:
     shell("incidents", "list", "--status", "open", code=2)
     assert shell.err.startswith("usage: 'open' is no status; there is New, Active, Closed")
     shell("incidents", "list", "--rule", "no such rule", code=1)
-    assert shell.err.startswith("not found: no rule 'no such rule'")
+    assert shell.err.startswith("not found: no rule or hunt 'no such rule'")
 
 
 def test_what_was_done_is_shown(shell: Shell) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from rich.console import Console
 
 from trailhawk.kql.schema import Column
 from trailhawk.kql.types import KqlType
+from trailhawk.render import output
 from trailhawk.render.chart import chart
+from trailhawk.render.output import Format, Shown
 from trailhawk.render.table import print_fields, print_rows
 
 
@@ -50,6 +53,34 @@ def test_a_result_without_rows_still_names_its_columns() -> None:
     assert printed(["x", "y"], []) == "no rows; columns: x, y\n"
     many = [f"column{number}" for number in range(11)]
     assert printed(many, []).endswith("column7 and 3 more\n")
+
+
+def listed(width: int, *, terminal: bool = True) -> str:
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, force_terminal=terminal, color_system=None)
+    columns = [Shown("name", "name"), Shown("file", "file", extra=True), Shown("day", "day", extra=True)]
+    thing = {"name": "n" * 30, "file": "f" * 30, "day": "2026-01-01"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "results", lambda: console)
+        output.show_list([thing], columns, Format.TABLE, empty="")
+    return stream.getvalue()
+
+
+def test_a_list_drops_its_extra_columns_on_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "2026-01-01" in listed(100)
+    assert capsys.readouterr().out == ""
+    assert "2026-01-01" not in listed(70)
+    assert "f" * 30 in listed(70)
+    assert "f" * 30 not in listed(50)
+    told = capsys.readouterr().out.splitlines()
+    assert told[-1] == "no room for: file, day; a wider terminal or --format json has them"
+
+
+def test_records_and_pipes_have_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    for shown in (listed(12), listed(100_000, terminal=False)):
+        assert "2026-01-01" in shown
+        assert "f" * 30 in shown
+    assert capsys.readouterr().out == ""
 
 
 def test_fields() -> None:

@@ -76,8 +76,8 @@ def precision(
         Shown("true", "true", right=True),
         Shown("benign", "benign", right=True),
         Shown("false", "false", right=True),
-        Shown("undetermined", "undetermined", right=True),
-        Shown("incidents", "closed incidents", right=True),
+        Shown("undetermined", "undetermined", right=True, extra=True),
+        Shown("incidents", "closed incidents", right=True, extra=True),
     ]
     show_list(rows, columns, form, empty="no alerts")
 
@@ -127,7 +127,7 @@ def propose(
         Shown("false", "false", right=True),
         Shown("benign", "benign", right=True),
         Shown("true", "true", right=True),
-        Shown("unjudged", "unjudged", right=True),
+        Shown("unjudged", "unjudged", right=True, extra=True),
     ]
     show_list(rows, columns, form, empty="nothing to propose: no false positives, or nothing of their own")
     if rows:

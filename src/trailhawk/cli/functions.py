@@ -29,7 +29,11 @@ def functions_list(context: typer.Context, form: FormatOption = Format.TABLE) ->
         }
         for function in workspace_of(context).functions.all()
     ]
-    columns = [Shown("name", "function"), Shown("about", "what it is for"), Shown("source", "file")]
+    columns = [
+        Shown("name", "function"),
+        Shown("about", "what it is for"),
+        Shown("source", "file", extra=True),
+    ]
     show_list(found, columns, form, empty="no functions")
 
 

@@ -33,11 +33,11 @@ def health(
         Shown("name", "what"),
         Shown("state", "state"),
         Shown("last_event", "last event"),
-        Shown("silent_after", "silent after"),
-        Shown("delay_now", "delay"),
-        Shown("delay", "usual delay"),
+        Shown("silent_after", "silent after", extra=True),
+        Shown("delay_now", "delay", extra=True),
+        Shown("delay", "usual delay", extra=True),
         Shown("rows", "rows, last day", right=True),
-        Shown("usual_rows", "usual", right=True),
+        Shown("usual_rows", "usual", right=True, extra=True),
         Shown("reason", "why"),
     ]
     show_list(found, columns, form, empty="nothing was taken in yet, and no connector has run")

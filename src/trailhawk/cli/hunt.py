@@ -62,8 +62,8 @@ def hunt_list(context: typer.Context, folders: HuntsOption = None, form: FormatO
     columns = [
         Shown("name", "hunt"),
         Shown("tactics", "tactics"),
-        Shown("techniques", "techniques"),
-        Shown("source", "file"),
+        Shown("techniques", "techniques", extra=True),
+        Shown("source", "file", extra=True),
     ]
     show_list(found, columns, form, empty="no hunts")
 
@@ -146,8 +146,8 @@ def _show_hunted(found: tuple[Hunted, ...], form: Format) -> None:
     columns = [
         Shown("name", "hunt"),
         Shown("rows", "rows", right=True),
-        Shown("delta", "more than a day before", right=True),
-        Shown("tactics", "tactics"),
+        Shown("delta", "more than a day before", right=True, extra=True),
+        Shown("tactics", "tactics", extra=True),
         Shown("reason", "why not"),
     ]
     show_list(rows, columns, form, empty="no hunts")
@@ -396,8 +396,8 @@ def bookmark_list(
         Shown("notes", "note"),
         Shown("tags", "tags"),
         Shown("event_time", "event"),
-        Shown("created_at", "made"),
-        Shown("created_by", "by"),
+        Shown("created_at", "made", extra=True),
+        Shown("created_by", "by", extra=True),
     ]
     show_list(found, columns, form, empty="no bookmarks")
 

@@ -43,8 +43,8 @@ def status(
         Shown("table", "table"),
         *([Shown("day", "day")] if days else [Shown("days", "days", right=True)]),
         Shown("rows", "rows", right=True),
-        Shown("files", "files", right=True),
-        Shown("bytes", "bytes", right=True),
+        Shown("files", "files", right=True, extra=True),
+        Shown("bytes", "bytes", right=True, extra=True),
         Shown("oldest", "oldest event"),
         Shown("newest", "newest event"),
     ]

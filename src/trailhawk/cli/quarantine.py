@@ -23,10 +23,10 @@ def quarantine_list(context: typer.Context, form: FormatOption = Format.TABLE) -
     parts = [_part(part) for part in workspace_of(context).quarantine()]
     columns = [
         Shown("id", "id"),
-        Shown("at", "put here"),
+        Shown("at", "put here", extra=True),
         Shown("reason", "reason"),
-        Shown("start", "first byte", right=True),
-        Shown("size", "bytes", right=True),
+        Shown("start", "first byte", right=True, extra=True),
+        Shown("size", "bytes", right=True, extra=True),
         Shown("location", "object"),
     ]
     show_list(parts, columns, form, empty="nothing in quarantine")

@@ -102,11 +102,11 @@ def rules_list(
         Shown("name", "rule"),
         Shown("severity", "severity"),
         Shown("state", "state"),
-        Shown("frequency", "every", right=True),
-        Shown("period", "looks back", right=True),
-        Shown("techniques", "techniques"),
-        Shown("exceptions", "exceptions", right=True),
-        Shown("source", "file"),
+        Shown("frequency", "every", right=True, extra=True),
+        Shown("period", "looks back", right=True, extra=True),
+        Shown("techniques", "techniques", extra=True),
+        Shown("exceptions", "exceptions", right=True, extra=True),
+        Shown("source", "file", extra=True),
     ]
     show_list(found, columns, form, empty="no rules")
 

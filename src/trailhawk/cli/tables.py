@@ -39,8 +39,8 @@ def tables(
         Shown("rows", "rows", right=True),
         Shown("first", "first event"),
         Shown("last", "last event"),
-        Shown("bytes", "bytes", right=True),
-        Shown("description", "what it holds"),
+        Shown("bytes", "bytes", right=True, extra=True),
+        Shown("description", "what it holds", extra=True),
     ]
     states = [members(state) for state in workspace.tables()]
     if form is Format.TABLE:

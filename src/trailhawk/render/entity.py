@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trailhawk.incidents.incident import Incident
 
 _MOST_NEIGHBOURS = 8
+_GRID_WIDTH = 72
+"""Below that many columns lines are easier to read than a grid."""
 
 
 def show_entity(page: EntityPage, incidents: Sequence[Incident], form: Format) -> None:
@@ -47,8 +49,13 @@ def show_entity(page: EntityPage, incidents: Sequence[Incident], form: Format) -
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True)
         for each in sums:
-            table.add_row(_text(each.name), _text(_counted(each)), _text(_span(each), "dim"))
-        console.print(table, width=width)
+            if width < _GRID_WIDTH:
+                console.print(_text(f" {each.name}  ").append_text(_text(_counted(each))), width=width)
+                console.print(_text(f"   {_span(each)}", "dim"), width=width)
+            else:
+                table.add_row(_text(each.name), _text(_counted(each)), _text(_span(each), "dim"))
+        if table.row_count:
+            console.print(table, width=width)
     for found in page.expanded:
         console.print()
         count = len(found.edges) + found.left_out

@@ -94,8 +94,8 @@ def show_incidents(incidents: Sequence[Incident], form: Format, *, total: int = 
         Shown("severity", "severity"),
         Shown("title", "title"),
         Shown("status", "status"),
-        Shown("alerts", "alerts", right=True),
-        Shown("first_activity", "first (UTC)"),
+        Shown("alerts", "alerts", right=True, extra=True),
+        Shown("first_activity", "first (UTC)", extra=True),
     ]
     if any(each.owner for each in incidents):
         columns.insert(4, Shown("owner", "owner"))
@@ -159,7 +159,7 @@ def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format
         Shown("at", "run at"),
         Shown("severity", "severity"),
         Shown("name", "alert"),
-        Shown("rule_name", "rule"),
+        Shown("rule_name", "rule", extra=True),
     ]
     show_list([_alert(each) for each in summary.alerts], alerts, form, empty="no new alerts")
     show_incidents(incidents, form)

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 from trailhawk.kql.types import KqlType
 from trailhawk.render.chart import chart
 from trailhawk.render.console import page_width, results
-from trailhawk.render.table import print_fields, print_rows
+from trailhawk.render.table import fits, has_room, print_fields, print_rows
 from trailhawk.render.text import csv_lines, to_json
 from trailhawk.visible import visible
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from trailhawk.engine.result import Result
 
 _SLICE_ROWS = 10_000
@@ -44,23 +46,43 @@ class Shown:
     name: str
     heading: str
     right: bool = False
+    extra: bool = False
+    """Left out, the last one first, on a terminal that has no room for it."""
 
 
 def show_list(
     things: Sequence[Mapping[str, object]], columns: Sequence[Shown], form: Format, *, empty: str
 ) -> None:
-    """Print a list of things: JSON has all their members, the table the named columns."""
+    """Print a list of things: JSON has all their members, the table the named columns that find room."""
     if form is Format.JSON:
         print_json_list(things)
     elif not things:
         print(empty)
     else:
-        print_rows(
-            results(),
-            [column.heading for column in columns],
-            [[_listed(thing[column.name]) for column in columns] for thing in things],
-            right=[column.heading for column in columns if column.right],
-        )
+        console = results()
+        shown = _shown(console, things, columns)
+        right = [column.heading for column in shown if column.right]
+        print_rows(console, *_grid(things, shown), right=right)
+        if left := [column.heading for column in columns if column not in shown]:
+            print(f"no room for: {', '.join(left)}; a wider terminal or --format json has them")
+
+
+def _shown(
+    console: Console, things: Sequence[Mapping[str, object]], columns: Sequence[Shown]
+) -> Sequence[Shown]:
+    """The columns that a terminal has room for: all of them in a pipe, and where records are shown."""
+    shown = list(columns)
+    if console.is_terminal:
+        while not has_room(console, *_grid(things, shown)) and any(column.extra for column in shown):
+            shown.remove(next(column for column in reversed(shown) if column.extra))
+    return shown if fits(console, *_grid(things, shown)) else columns
+
+
+def _grid(
+    things: Sequence[Mapping[str, object]], columns: Sequence[Shown]
+) -> tuple[list[str], list[list[object]]]:
+    rows = [[_listed(thing[column.name]) for column in columns] for thing in things]
+    return [column.heading for column in columns], rows
 
 
 def _listed(value: object) -> object:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from trailhawk.detect.posture import Answer
 
 _MOST_SHOWN: Final = 15
+_GRID_WIDTH: Final = 72
+"""Below that many columns a line for each finding is easier to read than a grid."""
 
 
 def show_posture(answers: Sequence[Answer], form: Format) -> None:
@@ -40,13 +42,19 @@ def show_posture(answers: Sequence[Answer], form: Format) -> None:
         for overflow in ("fold", "fold", "ellipsis", "ellipsis"):
             table.add_column(overflow=overflow)
         for each in answer.found[:_MOST_SHOWN]:
-            table.add_row(
-                Text(visible(each.subject)),
-                Text(visible(each.detail)),
-                Text(f"{each.count:,}x", style="dim"),
-                Text(f"last {each.last:%Y-%m-%d %H:%M}", style="dim"),
-            )
-        console.print(table, width=width)
+            often, last = f"{each.count:,}x", f"last {each.last:%Y-%m-%d %H:%M}"
+            if width < _GRID_WIDTH:
+                line = Text(visible(f"  {each.subject}  {each.detail}"), overflow="fold")
+                console.print(line.append(f"  {often}, {last}", style="dim"), width=width)
+            else:
+                table.add_row(
+                    Text(visible(each.subject)),
+                    Text(visible(each.detail)),
+                    Text(often, style="dim"),
+                    Text(last, style="dim"),
+                )
+        if table.row_count:
+            console.print(table, width=width)
         if count > _MOST_SHOWN:
             console.print(
                 Text(f"  and {count - _MOST_SHOWN:,} more; --format json has them", style="dim"), width=width

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # A column as wide as a time in ISO 8601 is never folded; a grid without room for that becomes records.
 _READABLE = 20
+_AT_EASE = 44
 _PIPE_WIDTH = 240
 _NAMED = 8
 
@@ -64,9 +65,21 @@ def _width(console: Console) -> int:
     return console.width if console.is_terminal else _PIPE_WIDTH
 
 
-def _fits(console: Console, names: Sequence[str], texts: Sequence[Sequence[str]]) -> bool:
+def fits(console: Console, names: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether these rows become a grid, and not records."""
+    return _fits(console, names, [[cell(value) for value in row] for row in rows])
+
+
+def has_room(console: Console, names: Sequence[str], rows: Sequence[Sequence[object]]) -> bool:
+    """Whether a grid of these rows can be read at ease: texts of some length are folded seldom."""
+    return _fits(console, names, [[cell(value) for value in row] for row in rows], readable=_AT_EASE)
+
+
+def _fits(
+    console: Console, names: Sequence[str], texts: Sequence[Sequence[str]], *, readable: int = _READABLE
+) -> bool:
     needed = sum(
-        min(max([len(name), *(len(row[place]) for row in texts)]), max(len(name), _READABLE)) + 3
+        min(max([len(name), *(len(row[place]) for row in texts)]), max(len(name), readable)) + 3
         for place, name in enumerate(names)
     )
     return needed <= _width(console)
