@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from trailhawk.connectors.folder import files
+from trailhawk.connectors.folder import files, log_object, path_at
 from trailhawk.errors import UsageError
 
 
@@ -40,3 +41,18 @@ def test_links_and_hidden_things(tmp_path: Path) -> None:
 def test_a_path_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no such file or folder"):
         files([tmp_path / "nowhere"])
+
+
+def test_a_name_that_is_no_utf8_has_a_location_that_leads_back(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system has names of UTF-8 only")
+    file = folder / "x.json"
+    file.write_bytes(b"{}")
+    item = log_object(file)
+    assert item.location == f"{tmp_path}/caf\\xe9/x.json"
+    assert item.location.encode()
+    assert path_at(item.location) == file
+    assert path_at(str(tmp_path)) == tmp_path

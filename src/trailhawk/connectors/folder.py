@@ -13,6 +13,7 @@ from trailhawk.errors import UsageError
 
 # What logs are called: an ending of theirs, or a day in the name, as S3 access logs have.
 _LOG = re.compile(r"\.(?:json|jsonl|ndjson|log|gz|parquet)$|20\d{2}-?\d{2}-?\d{2}", re.IGNORECASE)
+_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
 
 
@@ -51,9 +52,24 @@ def log_object(path: Path, *, named: bool = True) -> LogObject:
     try:
         status = path.stat()
     except OSError:
-        return LogObject(str(path), lambda: path.open("rb"), doubtful=doubtful)
+        return LogObject(location_of(path), lambda: path.open("rb"), doubtful=doubtful)
     stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_mode}"
-    return LogObject(str(path), lambda: path.open("rb"), size=status.st_size, stamp=stamp, doubtful=doubtful)
+    return LogObject(
+        location_of(path), lambda: path.open("rb"), size=status.st_size, stamp=stamp, doubtful=doubtful
+    )
+
+
+def location_of(path: Path) -> str:
+    r"""The path as text that every table can hold: a byte of its name that is no UTF-8 becomes `\xNN`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def path_at(location: str) -> Path:
+    """The file of a location."""
+    path = Path(location)
+    if path.exists():
+        return path
+    return Path(os.fsdecode(_BYTE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(location))))
 
 
 class Watched:
