@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 BY_ID = Trust()
 BY_TOKEN = Trust("https://sts.windows.net/tenant/", "api://trailhawk", "object-id")
+KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 PSEUDO = {"AWS::AccountId", "AWS::NoValue", "AWS::Partition", "AWS::Region"}
 
 
@@ -45,10 +47,11 @@ def test_a_template_parses_and_names_only_what_it_has(kind: ConnectorType, trust
     named = {*read["Parameters"], *read["Resources"], *PSEUDO}
     assert set(found(read, "Ref")) <= named
     assert {resource for resource, _ in found(read, "Fn::GetAtt")} <= set(read["Resources"])
-    used = [each[0] for each in found(read, "Fn::If")] + list(found(read["Resources"], "Condition"))
+    used = [each[0] for each in found(read, "Fn::If")]
+    used += [*found(read["Resources"], "Condition"), *found(read["Conditions"], "Condition")]
     assert {each for each in used if isinstance(each, str)} == set(read["Conditions"])
     for text in found(read, "Fn::Sub"):
-        assert {part.split("}")[0] for part in text.split("${")[1:]} <= named
+        assert {part.split("}")[0].split(".")[0] for part in text.split("${")[1:]} <= named
     assert set(read["Parameters"]) <= {*found(read, "Ref")} | {
         part.split("}")[0] for text in found(read, "Fn::Sub") for part in text.split("${")[1:]
     }, "no parameter is idle"
@@ -60,7 +63,8 @@ def test_rights_are_no_more_than_needed() -> None:
         for statement in found(stack("sqs", BY_ID)["Resources"], "Action")
         for action in (statement if isinstance(statement, list) else [statement])
     }
-    assert not any("*" in action for action in actions)
+    assert {action for action in actions if "*" in action} == {"s3:*"}, "what is denied without encryption"
+    actions -= {"s3:PutObject"}  # which is the services' that deliver
     assert not any(word in action for action in actions for word in ("Put", "DeleteObject", "CreateBucket"))
 
 
@@ -69,14 +73,65 @@ def test_a_role_by_token_names_issuer_audience_and_subject() -> None:
     (statement,) = role["Statement"]
     assert statement["Action"] == ["sts:AssumeRoleWithWebIdentity"]
     assert statement["Principal"] == {
-        "Federated": "arn:aws:iam::ACCOUNT:oidc-provider/sts.windows.net/tenant"
+        "Federated": "arn:aws:iam::ACCOUNT:oidc-provider/sts.windows.net/tenant/"
     }
     assert statement["Condition"] == {
         "StringEquals": {
-            "sts.windows.net/tenant:aud": "api://trailhawk",
-            "sts.windows.net/tenant:sub": "object-id",
+            "sts.windows.net/tenant/:aud": "api://trailhawk",
+            "sts.windows.net/tenant/:sub": "object-id",
         }
     }
+
+
+@pytest.mark.parametrize("audience", ["", "x" * 256])
+def test_an_audience_that_aws_does_not_take(audience: str) -> None:
+    with pytest.raises(UsageError, match="audience"):
+        Trust("https://x", audience, "subject")
+
+
+@pytest.mark.parametrize("kind", ["sqs", "s3"])
+def test_the_command_in_the_template_gives_all_that_has_no_default(kind: ConnectorType) -> None:
+    for trust in (BY_ID, BY_TOKEN):
+        command = template(kind, trust).partition("--parameter-overrides ")[2].partition("\n")[0]
+        given = {each.partition("=")[0] for each in command.split()}
+        parameters: Any = stack(kind, trust)["Parameters"]
+        assert given == {name for name, each in parameters.items() if "Default" not in each}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fits"),
+    [
+        ("KmsKeyArn", "", True),
+        ("KmsKeyArn", KEY, True),
+        ("KmsKeyArn", "alias/logs", False),
+        ("KmsKeyArn", "arn:aws:kms:eu-west-1:123456789012:alias/logs", False),
+        ("TrustedPrincipal", "arn:aws-cn:iam::123456789012:role/path/name", True),
+        ("TrustedPrincipal", "arn:aws:sts::123456789012:assumed-role/name/session", False),
+        ("TopicArn", "arn:aws:sns:eu-west-1:123456789012:news", True),
+        ("TopicArn", "arn:aws:sns:eu-west-1:123456789012:news.fifo", False),
+        ("BucketName", "s3://logs", False),
+        ("ExternalId", "a secret", False),
+    ],
+)
+def test_what_a_parameter_takes(name: str, value: str, fits: bool) -> None:
+    parameters: Any = stack("sqs", BY_ID)["Parameters"]
+    assert bool(re.fullmatch(parameters[name]["AllowedPattern"], value)) == fits
+
+
+def test_nobody_sends_or_writes_for_another_account() -> None:
+    """Each right of a service is bound to an ARN with the account, or to the account (confused deputy)."""
+    resources: Any = stack("sqs", BY_ID)["Resources"]
+    said = [
+        statement
+        for name in ("QueuePolicy", "BucketPolicy")
+        for each in resources[name]["Properties"]["PolicyDocument"]["Statement"]
+        if (statement := each.get("Fn::If", ["", each])[1])["Effect"] == "Allow"
+    ]
+    assert len(said) == 4
+    for statement in said:
+        condition = json.dumps(statement["Condition"])
+        assert "aws:SourceArn" in condition
+        assert "AWS::AccountId" in condition or "TopicArn" in condition
 
 
 @pytest.mark.parametrize("issuer", ["http://x", "token.actions.githubusercontent.com", "https://x"])
@@ -90,14 +145,15 @@ def test_the_policies_alone() -> None:
         "policy of the role",
         "trust policy of the role",
         "policy of the queue",
+        "in the policy of the KMS key",
     }
     assert "sqs:" not in json.dumps(policies("s3", BY_ID))
 
 
-@pytest.mark.filterwarnings("ignore:Tried to parse AWS..SQS..QueuePolicy")  # moto does not know it
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS")  # moto does not know policies of resources
 @pytest.mark.parametrize("trust", [BY_ID, BY_TOKEN], ids=["id", "token"])
 def test_moto_makes_the_stack_and_logs_arrive_by_it(aws: Aws, store: Store, trust: Trust) -> None:
-    given = {"BucketName": "trail", "CreateBucket": "yes", "KmsKeyArn": "arn:aws:kms:eu-west-1:1:key/k"}
+    given = {"BucketName": "trail", "CreateBucket": "yes", "KmsKeyArn": KEY}
     if not trust.issuer:
         given |= {"TrustedPrincipal": "arn:aws:iam::123456789012:root", "ExternalId": "a-secret-word"}
     formation = aws.client("cloudformation")
@@ -112,7 +168,9 @@ def test_moto_makes_the_stack_and_logs_arrive_by_it(aws: Aws, store: Store, trus
     outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
     (told,) = stack("sqs", trust)["Resources"]["Bucket"]["Properties"]["NotificationConfiguration"].values()  # type: ignore[index]
     rules = [{"Name": "prefix", "Value": "AWSLogs/"}, {"Name": "suffix", "Value": ".gz"}]
-    assert [rule["Name"] for rule in told[0]["Filter"]["S3Key"]["Rules"]] == ["prefix", "suffix"]
+    condition, filters, _ = told[0]["Filter"]["Fn::If"]
+    assert condition == "HasFilter"
+    assert [rule["Fn::If"][1]["Name"] for rule in filters["S3Key"]["Rules"]] == ["prefix", "suffix"]
     aws.s3.put_bucket_notification_configuration(  # moto's CloudFormation leaves it out
         Bucket="trail",
         NotificationConfiguration={
@@ -133,4 +191,29 @@ def test_moto_makes_the_stack_and_logs_arrive_by_it(aws: Aws, store: Store, trus
     name = outputs["RoleArn"].rpartition("/")[2]
     role = aws.client("iam").get_role_policy(RoleName=name, PolicyName="read-logs")["PolicyDocument"]
     assert "arn:aws:s3:::trail/AWSLogs/*" in json.dumps(role)
-    assert "arn:aws:kms:eu-west-1:1:key/k" in json.dumps(role)
+    assert KEY in json.dumps(role)
+    assert json.loads(outputs["KeyPolicyStatement"])["Principal"] == {"AWS": outputs["RoleArn"]}
+
+
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS")
+def test_moto_makes_a_stack_for_a_topic_that_is_there(aws: Aws) -> None:
+    topic = aws.client("sns").create_topic(Name="news")["TopicArn"]
+    given = {"BucketName": "trail", "TopicArn": topic, "ExternalId": "a-secret-word"}
+    given["TrustedPrincipal"] = "arn:aws:iam::123456789012:root"
+    formation = aws.client("cloudformation")
+    formation.create_stack(
+        StackName="trailhawk",
+        TemplateBody=template("sqs", BY_ID),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+    )
+    (made,) = formation.describe_stacks(StackName="trailhawk")["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+    assert set(outputs) == {"RoleArn", "QueueUrl", "QueueArn"}
+    assert aws.s3.list_buckets()["Buckets"] == []
+    name = outputs["RoleArn"].rpartition("/")[2]
+    role = aws.client("iam").get_role_policy(RoleName=name, PolicyName="read-logs")["PolicyDocument"]
+    assert topic in json.dumps(role)
+    resources: Any = stack("sqs", BY_ID)["Resources"]
+    subscription = resources["Subscription"]  # of which moto's CloudFormation knows nothing
+    assert subscription["Condition"] == "HasTopic"
+    assert subscription["Properties"]["Endpoint"] == {"Fn::GetAtt": ["Queue", "Arn"]}

@@ -148,7 +148,8 @@ def setup(
         typer.Option(
             "--issuer",
             metavar="URL",
-            help="The OpenID Connect provider whose tokens may assume the role; an external id unless given.",
+            help="The OpenID Connect provider whose tokens may assume the role, as their claim iss has it; "
+            "an external id unless given.",
         ),
     ] = "",
     audience: Annotated[

@@ -350,10 +350,14 @@ region or account may"
     def _owner(self, bucket: str) -> str:
         """The account that owns a bucket if it is ours; '' for another or where that may not be asked."""
         account = self._patient.account
-        if not (bucket and account):
+        prefixes = [each.prefix for each in self._patient.locations() if each.bucket == bucket]
+        if not (prefixes and account):
             return ""
         try:
-            self._s3.head_bucket(Bucket=bucket, ExpectedBucketOwner=account)
+            # A listing below the prefix: the right to list may end there.
+            self._s3.list_objects_v2(
+                Bucket=bucket, Prefix=prefixes[0], MaxKeys=1, ExpectedBucketOwner=account
+            )
         except REFUSALS:
             return ""
         return account

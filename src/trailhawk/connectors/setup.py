@@ -5,6 +5,8 @@ The template is data with the long names of CloudFormation's functions, so that 
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +19,7 @@ _HEAD: Final = """\
 # Trailhawk: a bucket's logs for the connector type "{type}".
 # Deploy it in the account and region of the bucket:
 #   aws cloudformation deploy --template-file trailhawk.yaml --stack-name trailhawk \\
-#     --capabilities CAPABILITY_IAM --parameter-overrides BucketName=YOUR-BUCKET
+#     --capabilities CAPABILITY_IAM --parameter-overrides {parameters}
 """
 _EXISTING: Final = """\
 # CloudFormation cannot change a bucket that is there already. Where CreateBucket is "no", tell it of the
@@ -25,6 +27,14 @@ _EXISTING: Final = """\
 #   aws s3api put-bucket-notification-configuration --bucket YOUR-BUCKET --notification-configuration \\
 #     '{"QueueConfigurations": [{"QueueArn": "QUEUE-ARN", "Events": ["s3:ObjectCreated:*"],
 #       "Filter": {"Key": {"FilterRules": [{"Name": "prefix", "Value": "AWSLogs/"}]}}}]}'
+# A prefix can tell one place only: where it tells a topic of SNS already, give TopicArn, and the queue
+# subscribes to that.
+"""
+_PROVIDER: Final = """\
+# Where CreateProvider is "no" the provider that is there must have the audience {audience} in its list.
+"""
+_KEY: Final = """\
+# With KmsKeyArn the key's own policy must let the role decrypt, too: see the output KeyPolicyStatement.
 """
 
 
@@ -41,8 +51,13 @@ class Trust:
     subject: str = ""
 
     def __post_init__(self) -> None:
-        if self.issuer and not self.issuer.startswith("https://"):
-            raise UsageError(f"the issuer {self.issuer!r} is no https:// address")
+        if self.issuer and not _ISSUER.fullmatch(self.issuer):
+            raise UsageError(
+                f"the issuer {self.issuer!r} is no https:// address",
+                hint="write it as the claim `iss` of the tokens has it, to the last slash",
+            )
+        if self.issuer and not 1 <= len(self.audience) <= _MOST_AUDIENCE:
+            raise UsageError(f"the audience is empty, or longer than the {_MOST_AUDIENCE} that AWS takes")
         if self.issuer and not self.subject:
             raise UsageError(
                 "an issuer without a subject lets everybody in that it knows", hint="say --subject"
@@ -50,10 +65,16 @@ class Trust:
 
     @property
     def host(self) -> str:
-        return self.issuer.removeprefix("https://").rstrip("/")
+        """The issuer as ARNs and condition keys write it. A slash at its end is a part of it: tokens of
+        Azure have one, and AWS compares letter by letter."""
+        return self.issuer.removeprefix("https://")
 
 
 ConnectorType = Literal["sqs", "s3"]
+
+_ISSUER: Final = re.compile(r"https://[A-Za-z0-9.-]+(?:/[!-~]*)?")
+_MOST_AUDIENCE: Final = 255
+_PARTITION: Final = "aws[a-z-]*"
 
 
 def template(kind: ConnectorType, trust: Trust) -> str:
@@ -66,7 +87,10 @@ def template(kind: ConnectorType, trust: Trust) -> str:
         def ignore_aliases(self, data: object) -> bool:
             return True
 
-    head = _HEAD.format(type=kind) + (_EXISTING if kind == "sqs" else "")
+    given = "BucketName=YOUR-BUCKET" + ("" if trust.issuer else " TrustedPrincipal=ARN ExternalId=WORD")
+    head = _HEAD.format(type=kind, parameters=given)
+    head += (_EXISTING if kind == "sqs" else "") + _KEY
+    head += _PROVIDER.format(audience=trust.audience) if trust.issuer else ""
     return head + yaml.dump(stack(kind, trust), Dumper=Plain, sort_keys=False, width=110, allow_unicode=True)
 
 
@@ -80,7 +104,7 @@ def stack(kind: ConnectorType, trust: Trust) -> Value:
         "Conditions": {
             "HasKmsKey": {"Fn::Not": [{"Fn::Equals": [{"Ref": "KmsKeyArn"}, ""]}]},
             "LetsDoctorLook": {"Fn::Equals": [{"Ref": "LetDoctorLook"}, "yes"]},
-            **({"CreatesBucket": {"Fn::Equals": [{"Ref": "CreateBucket"}, "yes"]}} if queue else {}),
+            **(_queue_conditions() if queue else {}),
             **(
                 {"CreatesProvider": {"Fn::Equals": [{"Ref": "CreateProvider"}, "yes"]}}
                 if trust.issuer
@@ -94,6 +118,11 @@ def stack(kind: ConnectorType, trust: Trust) -> Value:
         },
         "Outputs": {
             "RoleArn": {"Description": "role_arn of the connector", "Value": _attribute("Role", "Arn")},
+            "KeyPolicyStatement": {
+                "Condition": "HasKmsKey",
+                "Description": "What the policy of the KMS key must have",
+                "Value": _sub(json.dumps(_decrypting("${Role.Arn}", "*"))),
+            },
             **(
                 {
                     "QueueUrl": {"Description": "queue_url of the connector", "Value": {"Ref": "Queue"}},
@@ -139,8 +168,13 @@ def policies(kind: ConnectorType, trust: Trust) -> dict[str, object]:
     return {
         "policy of the role": document(*rights),
         "trust policy of the role": document(_trust(trust, principal, "EXTERNAL-ID")),
+        "in the policy of the KMS key": _decrypting("arn:aws:iam::ACCOUNT:role/ROLE", "*"),
         **made,
     }
+
+
+def _decrypting(role: str, key: str) -> Statement:
+    return allow(["kms:Decrypt"], [key], principal={"AWS": role})
 
 
 _QUEUE_RIGHTS: Final = (
@@ -149,7 +183,12 @@ _QUEUE_RIGHTS: Final = (
     "sqs:ChangeMessageVisibility",
     "sqs:GetQueueAttributes",
 )
-_DOCTOR_RIGHTS: Final = ("s3:GetBucketNotification", "s3:GetBucketLocation", "s3:GetBucketPolicy")
+_DOCTOR_RIGHTS: Final = ("s3:GetBucketNotification", "s3:GetBucketPolicy")
+_TOPIC_RIGHTS: Final = (
+    "sns:GetTopicAttributes",
+    "sns:ListSubscriptionsByTopic",
+    "sns:GetSubscriptionAttributes",
+)
 _TRAIL_RIGHTS: Final = (
     "cloudtrail:DescribeTrails",
     "cloudtrail:GetTrailStatus",
@@ -160,28 +199,63 @@ _TRAIL_RIGHTS: Final = (
 
 def _parameters(kind: ConnectorType, trust: Trust) -> Value:
     parameters: Value = {
-        "BucketName": _parameter("The bucket with the logs."),
+        "BucketName": {
+            **_parameter("The bucket with the logs."),
+            "AllowedPattern": "[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
+        },
         "Prefix": _parameter("How the keys of the logs begin.", "AWSLogs/"),
-        "KmsKeyArn": _parameter("The KMS key that the logs are encrypted with; empty for none.", ""),
+        "KmsKeyArn": {
+            **_parameter("ARN of the KMS key that the logs are encrypted with; empty for none.", ""),
+            # A right is given on a key: the ARN of an alias would give none.
+            "AllowedPattern": f"(arn:{_PARTITION}:kms:[a-z0-9-]+:[0-9]{{12}}:key/[A-Za-z0-9-]+)?",
+        },
         "LetDoctorLook": _yes_no(
             "Whether `trailhawk connectors doctor` may look at trail and bucket.", "yes"
         ),
     }
     if kind == "sqs":
         parameters["CreateBucket"] = _yes_no(
-            "Whether the bucket is made here; no for one that is there.", "no"
+            "Whether the bucket is made here, for this account's CloudTrail and flow logs; no for one there.",
+            "no",
         )
         parameters["Suffix"] = _parameter(
-            "How the keys end, for the notification of a bucket made here.", ".gz"
+            "How the keys end, for the notification of a bucket made here; empty for any.", ".gz"
         )
+        parameters["TopicArn"] = {
+            **_parameter("A topic of SNS that the bucket tells already; empty for none.", ""),
+            "AllowedPattern": f"(arn:{_PARTITION}:sns:[a-z0-9-]+:[0-9]{{12}}:[A-Za-z0-9_-]{{1,256}})?",
+        }
     if trust.issuer:
         parameters["CreateProvider"] = _yes_no(
             f"Whether the provider {trust.host} is made here; no for one that is there.", "no"
         )
     else:
-        parameters["TrustedPrincipal"] = _parameter("ARN of the role or user that Trailhawk runs as.")
-        parameters["ExternalId"] = {"MinLength": 8, **_parameter("A secret word that Trailhawk shows.")}
+        parameters["TrustedPrincipal"] = {
+            **_parameter("ARN of the role or user that Trailhawk runs as, or of its account's root."),
+            # A session's ARN, as `aws sts get-caller-identity` prints it, would be trusted until it ends.
+            "AllowedPattern": f"arn:{_PARTITION}:iam::[0-9]{{12}}:(root|(role|user)/.+)",
+        }
+        parameters["ExternalId"] = {
+            **_parameter("A secret word that Trailhawk shows."),
+            "MinLength": 8,
+            "MaxLength": 1224,
+            "AllowedPattern": "[A-Za-z0-9_+=,.@:/-]*",
+        }
     return parameters
+
+
+def _queue_conditions() -> Value:
+    def given(name: str) -> Value:
+        return {"Fn::Not": [{"Fn::Equals": [{"Ref": name}, ""]}]}
+
+    return {
+        "CreatesBucket": {"Fn::Equals": [{"Ref": "CreateBucket"}, "yes"]},
+        "HasTopic": given("TopicArn"),
+        "LetsDoctorLookAtTopic": {"Fn::And": [{"Condition": "LetsDoctorLook"}, {"Condition": "HasTopic"}]},
+        "HasPrefix": given("Prefix"),
+        "HasSuffix": given("Suffix"),
+        "HasFilter": {"Fn::Or": [{"Condition": "HasPrefix"}, {"Condition": "HasSuffix"}]},
+    }
 
 
 def _parameter(description: str, default: str | None = None) -> Value:
@@ -216,18 +290,26 @@ def _queue_resources() -> Value:
             "Type": "AWS::SQS::QueuePolicy",
             "Properties": {
                 "Queues": [{"Ref": "Queue"}],
-                "PolicyDocument": document(
-                    {
-                        "Effect": "Allow",
-                        "Principal": {"Service": "s3.amazonaws.com"},
-                        "Action": "sqs:SendMessage",
-                        "Resource": _attribute("Queue", "Arn"),
-                        "Condition": {
-                            "ArnLike": {"aws:SourceArn": bucket_arn},
-                            "StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}},
-                        },
-                    }
-                ),
+                "PolicyDocument": {
+                    "Version": "2012-10-17",
+                    "Statement": [
+                        # A bucket's ARN names no account, and its name may become another's.
+                        _may_send("s3.amazonaws.com", bucket_arn, account={"Ref": "AWS::AccountId"}),
+                        _if("HasTopic", _may_send("sns.amazonaws.com", {"Ref": "TopicArn"})),
+                    ],
+                },
+            },
+        },
+        "Subscription": {
+            "Type": "AWS::SNS::Subscription",
+            "Condition": "HasTopic",
+            "DependsOn": "QueuePolicy",
+            "Properties": {
+                "TopicArn": {"Ref": "TopicArn"},
+                "Protocol": "sqs",
+                "Endpoint": _attribute("Queue", "Arn"),
+                "RawMessageDelivery": True,
+                "Region": {"Fn::Select": [3, {"Fn::Split": [":", {"Ref": "TopicArn"}]}]},
             },
         },
         "Bucket": {
@@ -249,20 +331,95 @@ def _queue_resources() -> Value:
                         {
                             "Event": "s3:ObjectCreated:*",
                             "Queue": _attribute("Queue", "Arn"),
-                            "Filter": {
-                                "S3Key": {
-                                    "Rules": [
-                                        {"Name": "prefix", "Value": {"Ref": "Prefix"}},
-                                        {"Name": "suffix", "Value": {"Ref": "Suffix"}},
-                                    ]
-                                }
-                            },
+                            "Filter": _if(
+                                "HasFilter",
+                                {
+                                    "S3Key": {
+                                        "Rules": [
+                                            _if(
+                                                "HasPrefix",
+                                                {"Name": "prefix", "Value": {"Ref": "Prefix"}},
+                                            ),
+                                            _if(
+                                                "HasSuffix",
+                                                {"Name": "suffix", "Value": {"Ref": "Suffix"}},
+                                            ),
+                                        ]
+                                    }
+                                },
+                            ),
                         }
                     ]
                 },
             },
         },
+        "BucketPolicy": {
+            "Type": "AWS::S3::BucketPolicy",
+            "Condition": "CreatesBucket",
+            "DeletionPolicy": "Retain",
+            "UpdateReplacePolicy": "Retain",
+            "Properties": {
+                "Bucket": {"Ref": "Bucket"},
+                "PolicyDocument": {"Version": "2012-10-17", "Statement": _delivering(bucket_arn)},
+            },
+        },
     }
+
+
+def _may_send(service: str, source: object, *, account: object = None) -> Value:
+    """A service may send to the queue, for this source alone."""
+    condition: Value = {"ArnLike": {"aws:SourceArn": source}}
+    if account is not None:
+        condition["StringEquals"] = {"aws:SourceAccount": account}
+    return {
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": "sqs:SendMessage",
+        "Resource": _attribute("Queue", "Arn"),
+        "Condition": condition,
+    }
+
+
+def _delivering(bucket: object) -> list[Value]:
+    """What CloudTrail and the delivery of flow logs need to write into a bucket, for this account alone."""
+    services = {"Service": ["cloudtrail.amazonaws.com", "delivery.logs.amazonaws.com"]}
+    ours = {
+        "aws:SourceArn": [
+            _sub("arn:${AWS::Partition}:cloudtrail:*:${AWS::AccountId}:trail/*"),
+            _sub("arn:${AWS::Partition}:logs:*:${AWS::AccountId}:*"),
+        ]
+    }
+    # A prefix of the trail's own comes before "AWSLogs".
+    objects = _sub("arn:${AWS::Partition}:s3:::${BucketName}/*AWSLogs/${AWS::AccountId}/*")
+    return [
+        {
+            "Sid": "DeliveryLooks",
+            "Effect": "Allow",
+            "Principal": services,
+            "Action": "s3:GetBucketAcl",
+            "Resource": bucket,
+            "Condition": {"ArnLike": ours},
+        },
+        {
+            "Sid": "DeliveryWrites",
+            "Effect": "Allow",
+            "Principal": services,
+            "Action": "s3:PutObject",
+            "Resource": objects,
+            "Condition": {
+                "ArnLike": ours,
+                "StringEquals": {"s3:x-amz-acl": "bucket-owner-full-control"},
+            },
+        },
+        {
+            "Sid": "EncryptedOnly",
+            "Effect": "Deny",
+            "Principal": "*",
+            "Action": "s3:*",
+            "Resource": [bucket, _sub("arn:${AWS::Partition}:s3:::${BucketName}/*")],
+            "Condition": {"Bool": {"aws:SecureTransport": "false"}},
+        },
+    ]
 
 
 def _provider(trust: Trust) -> Value:
@@ -270,7 +427,7 @@ def _provider(trust: Trust) -> Value:
         "Provider": {
             "Type": "AWS::IAM::OIDCProvider",
             "Condition": "CreatesProvider",
-            "Properties": {"Url": trust.issuer.rstrip("/"), "ClientIdList": [trust.audience]},
+            "Properties": {"Url": trust.issuer, "ClientIdList": [trust.audience]},
         }
     }
 
@@ -298,6 +455,8 @@ def _role(kind: ConnectorType, trust: Trust) -> Value:
         rights.insert(
             0, {"Effect": "Allow", "Action": list(_QUEUE_RIGHTS), "Resource": _attribute("Queue", "Arn")}
         )
+        topic = {"Effect": "Allow", "Action": list(_TOPIC_RIGHTS), "Resource": {"Ref": "TopicArn"}}
+        rights.append(_if("LetsDoctorLookAtTopic", topic))
     principal: Value = (
         {"Federated": _sub(f"arn:${{AWS::Partition}}:iam::${{AWS::AccountId}}:oidc-provider/{trust.host}")}
         if trust.issuer
