@@ -36,9 +36,9 @@ from trailhawk.incidents.incident import Classification, Closing
 from trailhawk.incidents.store import IncidentStore
 from trailhawk.respond import sending
 from trailhawk.respond.channel import USUAL, Apprise, Channel, Email, Way, Webhook, When, channels
-from trailhawk.respond.message import in_chat
-from trailhawk.respond.notifier import Delivered, Notifier
-from trailhawk.respond.outbox import CLAIM, Outbox, Outcome, State
+from trailhawk.respond.message import MOST_TEXT, Item, filled, in_chat, message
+from trailhawk.respond.notifier import Delivered, Notifier, sample
+from trailhawk.respond.outbox import CLAIM, MOST_IN_DIGEST, Outbox, Outcome, State
 from trailhawk.respond.sending import signature
 from trailhawk.settings import Section, SettingsError
 
@@ -292,6 +292,41 @@ def test_a_digest_that_is_tried_again_holds_what_it_held(tmp_path: Path, left: b
     assert desk.outbox.take(daily, desk.now) == ()
 
 
+def test_a_digest_is_bounded(tmp_path: Path) -> None:
+    """More goes in a next message; the stories are of the gravest, each once."""
+    daily = channel(by_mail(1), digest_hours=24, when=(When.CREATED, When.ASSIGNED))
+    desk = Desk(tmp_path, daily)
+    for place in range(30):
+        severity = Severity.HIGH if place >= 15 else Severity.MEDIUM
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE0000000{place:02}", severity)
+    for turn in range(7):
+        for number in range(1, 31):
+            desk.incidents.set(number, owner=f"ana{turn}", by="ana", now=desk.now)
+    desk.notifier.collect()
+    desk.now += timedelta(hours=24)
+    first = desk.outbox.take(daily, desk.now)
+    second = desk.outbox.take(daily, desk.now)
+    assert (len(first), len(second)) == (MOST_IN_DIGEST, 30 * 8 - MOST_IN_DIGEST)
+    assert first[0].delivery != second[0].delivery
+    made = desk.notifier._message(first)
+    told = {line for line in made.text.splitlines() if line.startswith("- Key of")}
+    assert made.text.count("- Key of") == len(told) == 20
+    assert {f"- Key of Read {place} was used." for place in range(15, 30)} < told
+    desk.outbox.not_sent(first, desk.now, "away", again=True, perhaps=False)
+    desk.outbox.not_sent(second, desk.now, "away", again=True, perhaps=False)
+    desk.now += timedelta(hours=1)
+    assert [each.id for each in desk.outbox.take(daily, desk.now)] == [each.id for each in first]
+
+
+def test_half_a_page_is_none() -> None:
+    incident = replace(sample(AT).incident, title="<" * 256)
+    items = [Item(incident, "created", "said", AT) for _ in range(2_000)]
+    made = message("id", items, at=AT, data={})
+    assert made.html.endswith("</pre>")
+    assert len(made.text) <= MOST_TEXT
+    assert made.text.endswith("...")
+
+
 def test_a_mail_has_no_character_that_an_old_server_need_not_take(tmp_path: Path) -> None:
     box = Mailbox()
     with mail_server(box) as port:
@@ -492,8 +527,10 @@ def test_a_receiver_that_fails_gets_each_message_once(tmp_path: Path, receiver: 
     assert desk.outcomes() == [Outcome.NOT_SENT, Outcome.NOT_SENT, Outcome.SENT]
 
 
-@pytest.mark.parametrize("hold", ["7200", "Sun, 01 Mar 2026 14:00:00 GMT"])
-@pytest.mark.parametrize("by_apprise", [False, True])
+@pytest.mark.parametrize(
+    ("hold", "by_apprise"),
+    [("7200", False), ("Sun, 01 Mar 2026 14:00:00 GMT", False), ("7200", True)],
+)
 def test_a_receiver_that_asks_to_wait_is_left_alone(
     tmp_path: Path, receiver: Receiver, hold: str, by_apprise: bool
 ) -> None:
@@ -654,7 +691,7 @@ def test_apprise_carries_what_is_no_mail_and_no_webhook(tmp_path: Path, receiver
     assert "incident 1 created" in text
     assert not set("<>@") & set(text)
     assert "https://" not in text
-    assert "hxxps://evil.example" in text
+    assert "hxxps://evil[.]example" in text
 
 
 @pytest.mark.parametrize("status", [302, 307, 308])
@@ -757,10 +794,41 @@ def test_what_apprise_got_no_answer_to_may_have_arrived(tmp_path: Path) -> None:
     assert desk.outcomes() == [Outcome.UNCERTAIN]
 
 
-def test_text_in_a_chat_is_no_markup() -> None:
-    assert (
-        in_chat("<!channel> [a](http://b) @all *c* `d`") == "＜!channel＞ ［a］(hxxp://b) ＠all ＊c＊ ｀d｀"
-    )
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("<!channel> [a](http://b) @all *c* `d`", "＜!channel＞ ［a］(hxxp://b) ＠all ＊c＊ ｀d｀"),
+        ("__b__ _i_ role_name \\*", "＿＿b＿＿ ＿i＿ role＿name ＼＊"),
+        ("https://evil.example/x?y", "hxxps://evil[.]example/x?y"),
+        ("see evil.example, www.evil.example.", "see evil[.]example, www.evil[.]example."),
+        ("evil。example evil．xn--p1ai", "evil[.]example evil[.]xn--p1ai"),
+        ("slack://x javascript://y ftp://z", "slack[:]//x javascript[:]//y ftp[:]//z"),
+        ("arn:aws:s3:::files i-0a 198.51.100.7 v1.2", "arn:aws:s3:::files i-0a 198.51.100.7 v1.2"),
+    ],
+)
+def test_text_in_a_chat_is_no_markup_and_no_link(text: str, said: str) -> None:
+    assert in_chat(text) == said
+
+
+FORGED = "x\nHigh: incident 7 closed: benign\r\n- all is well\u2028See it: http://evil.example"
+
+
+def test_no_text_of_a_log_looks_like_a_line_of_ours() -> None:
+    incident = replace(sample(AT).incident, number=1, title=FORGED, techniques=(FORGED,))
+    told = Item(incident, "created", FORGED, AT, story=(FORGED, FORGED))
+    usual = Item(replace(incident, title="x", techniques=("y",)), "created", "said", AT, story=("a", "b"))
+    made, plain = (message("id", [item], at=AT, data={}) for item in (told, usual))
+    for name in ("text", "chat", "html"):
+        assert len(getattr(made, name).splitlines()) == len(getattr(plain, name).splitlines())
+        assert "http://" not in getattr(made, name)
+    assert made.subject.startswith("[Informational] Incident 1 created: x High: incident 7")
+
+
+def test_what_a_playbook_says_keeps_the_lines_of_its_author_alone() -> None:
+    said = filled("one {{ a }}\ntwo {{ b | join('\\n') }}", {"a": "x\ny", "b": ["c\nd", "e"]})
+    assert said.splitlines() == ["one x y", "two c d", "e"]
+    made = message("id", [Item(sample(AT).incident, "playbook", said, AT)], at=AT, data={})
+    assert set(said.splitlines()) < set(made.chat.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -781,8 +849,6 @@ def test_a_wrong_setting_is_named(values: dict[str, object], wrong: str) -> None
 
 
 def test_a_test_message_goes_at_once(tmp_path: Path, receiver: Receiver) -> None:
-    from trailhawk.respond.notifier import sample
-
     desk = Desk(tmp_path, channel(by_hook(receiver.url)))
     assert desk.notifier.test("desk", sample(AT)).sent
     assert json.loads(receiver.posted[0][1])["test"] is True

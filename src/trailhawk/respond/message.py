@@ -1,35 +1,43 @@
-"""Messages: what a channel is told, from templates (Jinja2, sandboxed) that a home may replace.
+"""Messages: what a channel is told, from templates (`template`) that a home may replace.
 
-Log text is in every message. The subject is one line without control characters; the HTML part is escaped by
-the template engine; plain text is made visible; in chats, where text may be markup, what could be a link, a
-mention or a format is written with look-alikes, and addresses of pages are made unusable as links.
+Log text is in every message. Each of an incident's texts is on one line, so that none looks like a line of
+ours, and what would be a link is none. The subject is one line without control characters; the HTML part is
+escaped by the template engine; plain text is made visible; in chats, where text may be markup, what could be
+a mention or a format is written with look-alikes, and what a service might take for an address is broken.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from datetime import datetime
 from functools import cache
+from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, cast
 
 from trailhawk.errors import UsageError
 from trailhawk.incidents.incident import Incident
+from trailhawk.respond.template import check, on_one_line, render
 from trailhawk.visible import visible
-
-if TYPE_CHECKING:
-    from jinja2.sandbox import SandboxedEnvironment
 
 MOST_SUBJECT: Final = 200
 MOST_TEXT: Final = 200_000
+MOST_HTML: Final = 1_000_000
 TEMPLATES: Final = ("subject.txt", "body.txt", "body.html", "chat.txt")
 """The templates by name; a file of this name and `.j2` in the home's folder `templates` stands for ours."""
 
-_LOOKALIKES = str.maketrans("<>@`[]|*~#&", "＜＞＠｀［］｜＊～＃＆")
+_LOOKALIKES = str.maketrans("<>@`[]|*~#&_\\", "＜＞＠｀［］｜＊～＃＆＿＼")
 _LINK = re.compile(r"(?i)\b(h)tt(ps?)(:)")
+_SCHEME = re.compile(r"(?i)\b([a-z][a-z0-9+.-]{0,30}):(?=//)")
+_HOST_END = re.compile(r"(?i)(?<=[^\W_])[.。．｡](?=(?:[^\W\d_]{2,24}|xn--[a-z0-9-]+)(?![\w-]|\.\w))")
+_CUT = "\n..."
+
+
+PLAYBOOK: Final = "playbook"
+"""The occasion of what a playbook says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,40 +70,75 @@ def message(
     delivery: str, items: Sequence[Item], *, at: datetime, folder: Path | None = None, data: Mapping[str, Any]
 ) -> Message:
     """The message about one thing or, as a digest, about several. UsageError where a template is wrong."""
-    context = {"items": items, "first": items[0], "digest": len(items) > 1, "at": at}
+    shown = [_shown(item) for item in items]
+    context = {"items": shown, "first": shown[0], "digest": len(shown) > 1, "at": at}
     texts = {name: _rendered(name, folder, context) for name in TEMPLATES}
+    text = _cut(texts["body.txt"])
+    html = texts["body.html"]
     return Message(
         id=delivery,
         subject=" ".join(texts["subject.txt"].split())[:MOST_SUBJECT],
-        text=texts["body.txt"][:MOST_TEXT],
-        html=texts["body.html"][:MOST_TEXT],
-        chat=texts["chat.txt"][:MOST_TEXT],
+        text=text,
+        # Half of a page is none: what is too long for one has the text instead.
+        html=html if len(html) <= MOST_HTML else f"<!doctype html><pre>{escape(text)}</pre>",
+        chat=_cut(texts["chat.txt"]),
         data=data,
         at=at,
         thread=f"incident-{items[0].incident.number}" if len(items) == 1 else "",
     )
 
 
+def _shown(item: Item) -> Item:
+    """What templates get of an item. What a playbook says keeps the lines that its author gave it."""
+    said = item.said if item.occasion == PLAYBOOK else _harmless(item.said)
+    return replace(
+        item,
+        incident=cast(Incident, _each_text(item.incident, _harmless)),
+        said=said,
+        story=tuple(map(_harmless, item.story)),
+    )
+
+
+def _harmless(text: str) -> str:
+    return _LINK.sub(r"\1xx\2\3", on_one_line(text))
+
+
+def _each_text(value: object, change: Callable[[str], str]) -> object:
+    """The same with each text inside of it changed."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_each_text(each, change) for each in value)
+    if isinstance(value, list):
+        return [_each_text(each, change) for each in value]
+    if isinstance(value, dict):
+        return type(value)({key: _each_text(each, change) for key, each in value.items()})
+    if is_dataclass(value) and not isinstance(value, type):
+        return replace(value, **{f.name: _each_text(getattr(value, f.name), change) for f in fields(value)})
+    return value
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_TEXT else text[: MOST_TEXT - len(_CUT)] + _CUT
+
+
 def filled(template: str, context: Mapping[str, object], *, line: bool = False) -> str:
     """A text of a playbook with its places filled in, as text that no terminal acts on; with `line` on one
     line. UsageError where the template is wrong, or names what there is not."""
-    from jinja2 import TemplateError
-
+    values = {name: _each_text(value, on_one_line) for name, value in context.items()}
     try:
-        text = _environment("subject.txt" if line else "body.txt").from_string(template).render(context)
-    except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError) as error:
-        raise UsageError(f"the text cannot be filled in: {error}") from None
-    return (" ".join(text.split()) if line else text.strip())[:MOST_TEXT]
+        text = render(template, values, one_line if line else _visible, most=MOST_TEXT)
+    except UsageError as error:
+        raise UsageError(f"the text cannot be filled in: {error.message}") from None
+    return " ".join(text.split()) if line else text.strip()
 
 
 def check_template(template: str) -> None:
     """UsageError for what is no template."""
-    from jinja2 import TemplateSyntaxError
-
     try:
-        _environment("body.txt").parse(template)
-    except TemplateSyntaxError as error:
-        raise UsageError(f"no template: {error}") from None
+        check(template)
+    except UsageError as error:
+        raise UsageError(f"no template: {error.message}") from None
 
 
 def one_line(text: str) -> str:
@@ -104,43 +147,41 @@ def one_line(text: str) -> str:
 
 
 def in_chat(text: str) -> str:
-    """Text for a chat: no character of it is markup, no part of it becomes a link or a mention."""
-    return _LINK.sub(r"\1xx\2\3", _visible(text)).translate(_LOOKALIKES)
+    """Text for a chat: no character of it is markup, no part of it becomes a link or a mention. Many services
+    make a link of whatever ends as the name of a host does: that is written `evil[.]example`."""
+    plain = _LINK.sub(r"\1xx\2\3", _visible(text)).translate(_LOOKALIKES)
+    return _HOST_END.sub("[.]", _SCHEME.sub(_unschemed, plain))
+
+
+def _unschemed(found: re.Match[str]) -> str:
+    return found[0] if found[1].lower() in ("hxxp", "hxxps") else f"{found[1]}[:]"
 
 
 def _visible(text: str) -> str:
     return visible(text, keep="\n\t")
 
 
-def _rendered(name: str, folder: Path | None, context: Mapping[str, object]) -> str:
-    from jinja2 import TemplateError
+_SHOWN: Final[Mapping[str, Callable[[str], str]]] = {
+    "subject.txt": one_line,
+    "body.txt": _visible,
+    "body.html": _visible,
+    "chat.txt": in_chat,
+}
 
+
+def _rendered(name: str, folder: Path | None, context: Mapping[str, object]) -> str:
     own = folder / f"{name}.j2" if folder else None
     source = str(own) if own and own.is_file() else name
+    html = name.endswith(".html")
     try:
         text = own.read_text(encoding="utf-8") if own and own.is_file() else _shipped(name)
-        return _environment(name).from_string(text).render(context)
-    except (TemplateError, OSError, UnicodeDecodeError, TypeError, ValueError, ArithmeticError) as error:
+        return render(text, context, _SHOWN[name], html=html, most=(MOST_HTML if html else MOST_TEXT) + 1)
+    except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"template {source}: {error}") from None
+    except UsageError as error:
+        raise UsageError(f"template {source}: {error.message}") from None
 
 
 @cache
 def _shipped(name: str) -> str:
     return files("trailhawk.respond").joinpath("templates").joinpath(f"{name}.j2").read_text(encoding="utf-8")
-
-
-@cache
-def _environment(name: str) -> SandboxedEnvironment:
-    from jinja2 import StrictUndefined
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    finalize = in_chat if name == "chat.txt" else one_line if name == "subject.txt" else _visible
-    made = ImmutableSandboxedEnvironment(
-        autoescape=name.endswith(".html"),
-        undefined=StrictUndefined,
-        finalize=lambda value: finalize(value) if isinstance(value, str) else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters["time"] = lambda value: value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return made

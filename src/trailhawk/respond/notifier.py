@@ -24,6 +24,8 @@ from trailhawk.respond.sending import NotSentError, send
 CURSOR: Final = "notify"
 _MOST_AT_ONCE: Final = 200
 _MOST_ENTITIES: Final = 200
+_MOST_STORIES: Final = 20
+"""Of one digest: each story is a report, and all of them are to be told before others take us for dead."""
 
 Story = Callable[[Incident], tuple[str, ...]]
 
@@ -116,11 +118,13 @@ class Notifier:
         return Delivered(channel.name, delivery, count, True, said), True
 
     def _message(self, notices: Sequence[Notice]) -> Message:
+        known = {number: self._incidents.incident(number) for number in {each.number for each in notices}}
+        left = self._with_story(notices, known)
         items = []
         for notice in notices:
-            incident = self._incidents.incident(notice.number)
-            tells = notice.occasion in (When.CREATED.value, When.SEVERITY_RAISED.value)
-            story = self._story(incident) if tells else ()
+            incident = known[notice.number]
+            story = self._story(incident) if notice.number in left else ()
+            left.discard(notice.number)
             items.append(Item(incident, notice.occasion, notice.said, notice.at, story))
         data = {
             "delivery": notices[0].delivery,
@@ -139,6 +143,12 @@ class Notifier:
         # The moment of the notice, not of the try: what is sent again is the same to the byte, as far as the
         # incident still stands as it did.
         return message(notices[0].delivery, items, at=notices[-1].at, folder=self._templates, data=data)
+
+    def _with_story(self, notices: Sequence[Notice], known: Mapping[int, Incident]) -> set[int]:
+        """The incidents whose story is told, each once: those that are new or graver, the gravest first."""
+        tells = (When.CREATED.value, When.SEVERITY_RAISED.value)
+        new = dict.fromkeys(each.number for each in notices if each.occasion in tells)
+        return set(sorted(new, key=lambda number: -known[number].severity.rank)[:_MOST_STORIES])
 
     def test(self, name: str, item: Item) -> Delivered:
         """Send a message of its own to one channel at once. NotFoundError for a channel that is not there."""

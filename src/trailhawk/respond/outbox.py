@@ -25,6 +25,8 @@ from trailhawk.respond.channel import Channel, When
 CLAIM: Final = timedelta(minutes=5)
 """After so long a notice that somebody began to send counts as left by a process that ended."""
 MAX_TRIES: Final = 10
+MOST_IN_DIGEST: Final = 200
+"""Changes in one message; what is more goes in a next one."""
 FIRST_WAIT, LONGEST_WAIT = timedelta(seconds=30), timedelta(hours=1)
 
 _NAMESPACE = uuid.UUID("0c0d9a54-7f0a-5b1b-9a6e-2f6f5d1f9b31")
@@ -196,11 +198,16 @@ class Outbox:
         )
         with self._engine.begin() as connection:
             query = sa.select(_notices).where(due).order_by(_notices.c.id)
-            rows = connection.execute(query if channel.digest_hours else query.limit(1)).all()
+            rows = connection.execute(query.limit(MOST_IN_DIGEST * 2 if channel.digest_hours else 1)).all()
             if not rows:
                 return ()
-            delivery, is_new = rows[0].delivery, not rows[0].tries
-            rows = [row for row in rows if (not row.tries if is_new else row.delivery == delivery)]
+            delivery = rows[0].delivery
+            if rows[0].tries:
+                rows = connection.execute(
+                    sa.select(_notices).where(due, _notices.c.delivery == delivery).order_by(_notices.c.id)
+                ).all()
+            else:
+                rows = [row for row in rows if not row.tries][:MOST_IN_DIGEST]
             claimed = connection.execute(
                 sa.update(_notices)
                 .where(_notices.c.id.in_([row.id for row in rows]), _notices.c.state == State.WAITING.value)

@@ -29,7 +29,7 @@ from trailhawk.respond.containment import (
     target,
     targets,
 )
-from trailhawk.respond.message import filled
+from trailhawk.respond.message import PLAYBOOK, filled
 from trailhawk.respond.outbox import Outbox
 from trailhawk.respond.places import Ask, places
 from trailhawk.respond.playbook import (
@@ -360,7 +360,7 @@ class Player:
                 channel, number = self._channel(step.channel), _number(incident)
                 text = filled(step.text, context)
                 key = f"playbook run {run.id}, step {done.place}"
-                new = self._outbox.tell(channel, number, text, occasion="playbook", key=key, now=now)
+                new = self._outbox.tell(channel, number, text, occasion=PLAYBOOK, key=key, now=now)
                 return f"{'to be sent' if new else 'was to be sent already'} to {channel.name}: {text}", None
             case Remark():
                 return self._remark(run, incident, filled(step.text, context), again=again), None

@@ -1,0 +1,99 @@
+"""Templates: what they may do, and that none of them goes on for ever or fills the memory."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+
+import pytest
+
+from trailhawk.errors import UsageError
+from trailhawk.respond.template import MOST_TURNS, check, render
+
+DOUBLED = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}BODY{% endfor %}"
+ENDLESS = [
+    "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+    "{% for i in range(99999) %}{{ range(99999) | list | length }}{% endfor %}",
+    "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+    "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+    "{% for i in [1] recursive %}{{ loop([1]) }}{% endfor %}",
+    "{{ 'ab' * 999999999 }}",
+    "{{ 999999999 * ['ab'] }}",
+    "{{ 9 ** 999999999 }}",
+    "{{ 'ab' | center(999999999) }}",
+    "{{ '%999999999d' % 1 }}",
+    "{{ '%999999999d' | format(1) }}",
+    "{{ '%*d' | format(999999999, 1) }}",
+    "{{ '{:999999999}'.format(1) }}",
+    "{{ 'ab'.ljust(999999999) }}",
+    "{{ 'ab'.zfill(999999999) }}",
+    "{{ 'ab' | indent(999999999) }}",
+    "{{ [1] | batch(999999999, 'x') | list }}",
+    "{{ ['x' * 1000000] * 1000000 | join }}",
+    "{{ (['x' * 100000] * 1000) | join }}",
+    "{{ ('x' * 100000) | replace('', 'y' * 100000) }}",
+    DOUBLED.replace("BODY", "{% set ns.x = ns.x ~ ns.x %}"),
+    DOUBLED.replace("BODY", "{% set ns.x = ns.x + ns.x %}"),
+    DOUBLED.replace("BODY", "{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"),
+    DOUBLED.replace("BODY", "{% set ns.x = [ns.x, ns.x] | join %}"),
+    DOUBLED.replace("BODY", "{% set ns.x = ns.x | replace('a', 'aa') %}"),
+]
+
+
+@pytest.mark.parametrize("text", ENDLESS)
+def test_no_template_goes_on_for_ever_or_fills_the_memory(text: str) -> None:
+    began = time.process_time()
+    tracemalloc.start()
+    with pytest.raises(UsageError):
+        render(text, {}, str, most=1_000, seconds=0.5)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 64 << 20
+    assert time.process_time() - began < 10
+
+
+def test_what_is_written_for_ever_is_cut() -> None:
+    assert render("{% for i in range(40000) %}abc{% endfor %}", {}, str, most=10) == "abcabcabca"
+    assert MOST_TURNS < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ x | safe }}",
+        "{{ x | urlize }}",
+        "{% autoescape false %}{{ x }}{% endautoescape %}",
+        "{{ nothing }}",
+        "{{ x.__class__ }}",
+        "{{ x | attr('__class__') }}",
+        "{% include 'x' %}",
+        "{{ x",
+        "{{ 1 / 0 }}",
+        "x" * 200_001,
+    ],
+)
+def test_what_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        render(text, {"x": "<b>"}, str, html=True, most=1_000)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ x }}", "&lt;b&gt;"),
+        ("{{ x ~ '<i>' }}", "&lt;b&gt;&lt;i&gt;"),
+        ("{{ [x, 1] | join('<br>') }}", "&lt;b&gt;&lt;br&gt;1"),
+        ("{{ x | replace('b', 'i') | upper }}", "&lt;I&gt;"),
+        ("{% set y %}<p>{{ x }}</p>{% endset %}{{ y }}", "<p>&lt;b&gt;</p>"),
+        ("{% macro f(t) %}<p>{{ t }}</p>{% endmacro %}{{ f(x) }}", "<p>&lt;b&gt;</p>"),
+        ("{% filter upper %}a{{ x }}{% endfilter %}", "A&LT;B&GT;"),
+        ("{{ '%.1f' | format(2.25) }} {{ 2 * 3 + 2 ** 3 % 5 }}", "2.2 9"),
+        ("{% for i in rows if i.n > 1 %}{{ loop.index }}{{ i.n }}{% else %}none{% endfor %}", "1223"),
+        ("{{ rows | map(attribute='n') | select('odd') | list }}", "[1, 3]"),
+        ("{{ 'a b'.split() | length }}{{ x.startswith('<') }}", "2True"),
+    ],
+)
+def test_what_is_written(text: str, said: str) -> None:
+    values = {"x": "<b>", "rows": [{"n": 1}, {"n": 2}, {"n": 3}]}
+    check(text)
+    assert render(text, values, str, html=True, most=1_000) == said
