@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from trailhawk.kql.functions import sql
+from trailhawk.kql.functions import expressions, sql
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
@@ -459,7 +459,7 @@ def matches_regex(source: String, pattern: String) -> Bool:
     >>> "i-0a1b2c3d" matches regex "^i-[0-9a-f]+$"
     True
     """
-    return sql.call("regexp_matches", source, pattern)
+    return sql.call("regexp_matches", source, expressions.regex(pattern))
 
 
 # --- lists -------------------------------------------------------------------------------------------------
@@ -481,7 +481,7 @@ def in_fold(value: String, *items: String) -> Bool:
 @scalar("parse_group", internal=True)
 def parse_group(source: String, pattern: String, group: AnyArg) -> String:
     """A group (a constant number) of the parse operator's pattern."""
-    return sql.call("regexp_extract", source, pattern, int(str(group.value)))
+    return sql.call("regexp_extract", source, expressions.regex(pattern), int(str(group.value)))
 
 
 @scalar("random_place", internal=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from xml.parsers import expat
 
 from trailhawk.errors import UnsupportedError
-from trailhawk.kql.functions import sql
+from trailhawk.kql.functions import expressions, sql
 from trailhawk.kql.functions.dynamic import json_value
 from trailhawk.kql.functions.python import Flag, Json, Text, python
 from trailhawk.kql.functions.registry import AnyArg, Dynamic, String, scalar
@@ -298,6 +298,7 @@ def _loose(text: str, keys: list[str], quoted: _Quoted) -> Iterator[tuple[str, s
 @scalar("kv_regex", internal=True)
 def kv_regex(text: String, pattern: String, key: String) -> String:
     """The second group of the first match whose first group is the key: what parse-kv with a regex reads."""
+    pattern = expressions.regex(pattern)
     keys = sql.call("regexp_extract_all", text, pattern, 1)
     values = sql.call("regexp_extract_all", text.copy(), pattern.copy(), 2)
     return sql.text(sql.call("list_extract", values, sql.call("list_position", keys, key)))

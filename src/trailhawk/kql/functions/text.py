@@ -7,7 +7,7 @@ import re
 from sqlglot import exp
 
 from trailhawk.errors import UnsupportedError
-from trailhawk.kql.functions import sql
+from trailhawk.kql.functions import expressions, sql
 from trailhawk.kql.functions.dynamic import bag_of, elements, json_pointer, json_value, struct, texts
 from trailhawk.kql.functions.operators import has
 from trailhawk.kql.functions.registry import (
@@ -289,6 +289,7 @@ def indexof_regex(
     >>> indexof_regex("abcabc", "b", 0, -1, -1)
     null
     """
+    regex = expressions.regex(regex)
     if start is None:
         before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
         found = sql.call("regexp_matches", source.copy(), regex.copy())
@@ -337,7 +338,10 @@ def countof(source: String, search: StringArg, kind: StringArg | None = None) ->
     1
     """
     if kind is not None and _constant(kind, "a kind of countof()").lower() == "regex":
-        return sql.cast(sql.call("len", sql.call("regexp_extract_all", source, search.sql)), KqlType.LONG)
+        return sql.cast(
+            sql.call("len", sql.call("regexp_extract_all", source, expressions.regex(search.sql))),
+            KqlType.LONG,
+        )
     if not isinstance(search.value, str) or not search.value or _overlaps_itself(search.value):
         return sql.cast(sql.call("len", _places(source, search.sql)), KqlType.LONG)
     without = sql.call("replace", source.copy(), search.sql, "")
@@ -422,7 +426,7 @@ def replace_regex(source: String, regex: String, rewrite: String) -> String:
     >>> replace_regex("arn:aws:iam", "(:)", "[\\1]")
     arn[:]aws[:]iam
     """
-    return sql.call("regexp_replace", source, regex, rewrite, "g")
+    return sql.call("regexp_replace", source, expressions.regex(regex), rewrite, "g")
 
 
 @scalar()
@@ -432,7 +436,7 @@ def replace(regex: String, rewrite: String, source: String) -> String:
     >>> replace("[0-9]+", "#", "a1b22")
     a#b#
     """
-    return sql.call("regexp_replace", source, regex, rewrite, "g")
+    return sql.call("regexp_replace", source, expressions.regex(regex), rewrite, "g")
 
 
 @scalar()
@@ -492,6 +496,7 @@ def translate(search: StringArg, replacement: StringArg, source: String) -> Stri
 
 def _ends(regex: Sql, *, start: bool, end: bool) -> Sql:
     """The pattern of leading or trailing matches."""
+    regex = expressions.regex(regex)
     known = sql.string_value(regex)
     parts = [p for p, wanted in (("^(?:{})+", start), ("(?:{})+$", end)) if wanted]
     if known is not None:
@@ -549,16 +554,19 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     45.6
     >>> extract("x=([0-9.]+)", 1, "hello") == ""
     True
+    >>> extract("(?<key>[a-z]+)=(?<value>[0-9]+)", 2, "x=45")
+    45
     """
     number = _known(group)
     if number is None:
         raise UnsupportedError("a capture group of extract() that is not a constant")
+    pattern = expressions.regex(regex.sql)
     if number > 9:
         # Beyond the ninth group the engine only knows groups by name.
         names = [f"g{index}" for index in range(1, number + 1)]
         all_names = exp.Array(expressions=[sql.literal(name) for name in names])
-        return sql.text(sql.field(sql.call("regexp_extract", source, regex.sql, all_names), names[-1]))
-    return sql.text(sql.call("regexp_extract", source, regex.sql, number))
+        return sql.text(sql.field(sql.call("regexp_extract", source, pattern, all_names), names[-1]))
+    return sql.text(sql.call("regexp_extract", source, pattern, number))
 
 
 @scalar(aliases=("extractall",))
@@ -590,7 +598,7 @@ def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sq
             raise UnsupportedError("capture groups of extract_all() that are not a constant")
         wanted = [names.index(item) + 1 if item in names else int(item) for item in groups.value]
     fields = exp.Array(expressions=[sql.literal(f"g{index + 1}") for index in range(len(names))])
-    matches = sql.call("regexp_extract_all", source, regex.sql, fields)
+    matches = sql.call("regexp_extract_all", source, expressions.regex(regex.sql), fields)
 
     def chosen(match: Sql) -> Sql:
         found = [sql.text(sql.field(match.copy(), f"g{number}")) for number in wanted]

@@ -1,0 +1,80 @@
+"""Regular expressions: those of KQL as the engine's RE2 takes them.
+
+KQL's syntax has a few ways of writing that RE2 has not: groups named `(?<name>x)`, characters as `\\u00e9` or
+`\\u{e9}`, the flag `x` (white space and comments are no part of the pattern) and the flag `u`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.registry import Sql
+
+_OTHER_SYNTAX = re.compile(r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]")
+_PIECE = re.compile(
+    r"""
+      \\Q.*?(?:\\E|$)
+    | \\[uU]\{(?P<braced>[0-9A-Fa-f]{1,8})\} | \\u(?P<short>[0-9A-Fa-f]{4}) | \\U(?P<long>[0-9A-Fa-f]{8})
+    | \\.
+    | \[:\^?\w+:\]
+    | \(\?<(?P<name>[A-Za-z_]\w*)>
+    | \(\?(?P<on>[A-Za-z]*)(?P<off>-[A-Za-z]+)?(?P<end>[:)])
+    | .
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def regex(pattern: Sql) -> Sql:
+    """A pattern for the engine; one that is no constant stays as the rows give it."""
+    known = sql.string_value(pattern)
+    return pattern if known is None else sql.literal(re2(known))
+
+
+def re2(pattern: str) -> str:
+    """The pattern in RE2's syntax: `(?P<n>a)` for `(?<n>a)`, `\\x{e9}` for `\\u00e9`."""
+    if not _OTHER_SYNTAX.search(pattern):
+        return pattern
+    shown: list[str] = []
+    verbose = [False]  # Of each open group.
+    in_class = comment = False
+    first = 0  # The place of the first piece in the class.
+    for found in _PIECE.finditer(pattern):
+        piece = found.group()
+        if comment:
+            comment = "\n" not in piece
+        elif verbose[-1] and piece.isspace():
+            continue
+        elif verbose[-1] and piece == "#" and not in_class:
+            comment = True
+        elif code := found["braced"] or found["short"] or found["long"]:
+            shown.append(rf"\x{{{code}}}")
+        elif in_class:
+            # A ] that comes first in its class stands for itself.
+            in_class = piece != "]" or shown[first:] in ([], ["^"])
+            shown.append(piece)
+        elif found["end"]:
+            on, off = found["on"], (found["off"] or "")[1:]
+            is_verbose = ("x" in on or verbose[-1]) and "x" not in off
+            if found["end"] == ":":
+                verbose.append(is_verbose)
+            else:
+                verbose[-1] = is_verbose
+            shown.append(_flags(on, off, found["end"]))
+        else:
+            if piece.startswith("("):
+                verbose.append(verbose[-1])
+            elif piece == ")" and len(verbose) > 1:
+                verbose.pop()
+            shown.append(f"(?P<{found['name']}>" if found["name"] else piece)
+            in_class, first = piece == "[", len(shown)
+    return "".join(shown)
+
+
+def _flags(on: str, off: str, end: str) -> str:
+    """The flags that RE2 has; it has no other letters than Unicode's."""
+    kept, cleared = (re.sub("[xu]", "", flags) for flags in (on, off))
+    if not kept and not cleared:
+        return "(?:" if end == ":" else "(?:)"
+    return f"(?{kept}{f'-{cleared}' if cleared else ''}{end}"
