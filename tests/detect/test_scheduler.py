@@ -6,19 +6,22 @@ import itertools
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 
-from trailhawk.detect.history import IsQuiet
+from trailhawk.detect.alert import Alert, alerts
+from trailhawk.detect.history import IsQuiet, settle
 from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rulebook import RuleStates
-from trailhawk.detect.schedule import LEARNING, WindowState
+from trailhawk.detect.run import Run
+from trailhawk.detect.schedule import LEARNING, Window, WindowState
 from trailhawk.detect.scheduler import COSTLY_FAILURES, PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.engine.duckdb import DuckDBEngine
@@ -389,3 +392,32 @@ def test_a_window_of_ingestion_times(world: World) -> None:
     assert [
         row["AwsEventId"] for row in world.engine().query(NAMED, now=world.now, window=window).rows()
     ] == ["old"]
+
+
+def test_what_another_process_stores_meanwhile_follows_from_nothing_here(world: World) -> None:
+    """A sink takes its time: another process raises the same, under an id of its own."""
+    asked: list[list[str]] = []
+    written: list[list[str]] = []
+
+    def alert(name: str, event: str) -> Alert:
+        rule = scheduled(custom_details=(("EventIds", "AwsEventId"),))
+        window = Window(rule.id, START, START - HOUR, START - HOUR)
+        (made,) = alerts(rule, window, [{"TimeGenerated": START, "AwsEventId": event, "Name": name}])
+        return made
+
+    window = Window("stop", START, START - HOUR, START - HOUR)
+    mine = Run(window, WindowState.DONE, alerts=(alert("a", "e1"), alert("b", "e2")), seen=1)
+    theirs = Run(window, WindowState.DONE, alerts=(alert("c", "e1"),), seen=2)
+
+    def sink(new: Sequence[Alert]) -> Callable[[sa.Connection], None]:
+        asked.append([each.id for each in new])
+        if len(asked) == 1:
+            settle(world.store, [theirs], None)
+        return lambda _: written.append(asked[-1])
+
+    new = settle(world.store, [mine], sink)
+    second = [mine.alerts[1].id]
+    assert [each.id for each in new] == second
+    assert asked == [[each.id for each in mine.alerts], second]
+    assert written == [second]
+    assert {each.id for each in world.store.alerts()} == {theirs.alerts[0].id, *second}

@@ -191,6 +191,32 @@ def _is_final(record: WindowRecord) -> bool:
     return record.state is WindowState.DONE or record.reason == SUPPRESSED
 
 
+def settle(
+    store: AlertStore,
+    runs: Sequence[Run],
+    sink: Sink | None,
+    also: Callable[[sa.Connection], None] = lambda _: None,
+) -> tuple[Alert, ...]:
+    """Write how windows ended, their new alerts, what follows from these, and `also`, in one transaction.
+
+    What follows is prepared before it, since the lake is asked for it; again where another process has come
+    to know some of the alerts in between. The alerts that were new.
+    """
+    new = [alert for each in runs for alert in each.alerts]
+    while True:
+        with store.reading() as connection:
+            new = list(store.new_alerts(connection, new))
+        write = sink(new) if sink and new else None
+        with store.engine.begin() as connection:
+            if len(store.new_alerts(connection, new)) < len(new):
+                continue
+            store.record(connection, runs, new)
+            if write is not None:
+                write(connection)
+            also(connection)
+            return tuple(new)
+
+
 class _Replay:
     """The state of one replay: what is written, what waits to be written, which rules are out."""
 
@@ -314,15 +340,7 @@ class _Replay:
         """Write the windows that wait, their new alerts and what follows from them, in one transaction."""
         if not self._waiting:
             return
-        found = [alert for each in self._waiting for alert in each.alerts]
-        with self._store.reading() as connection:
-            new = self._store.new_alerts(connection, found)
-        write = self._sink(new) if self._sink and new else None
-        with self._store.engine.begin() as connection:
-            new = self._store.new_alerts(connection, new)
-            self._store.record(connection, self._waiting, new)
-            if write is not None:
-                write(connection)
+        new = settle(self._store, self._waiting, self._sink)
         self._counts.update((alert.rule_id, "alerts") for alert in new)
         self.raised.extend(new)
         self._waiting.clear()

@@ -17,7 +17,7 @@ from typing import Final
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.history import LATE, IsQuiet, Reads, Sink, Stored, seen, stored, tables_of
+from trailhawk.detect.history import LATE, IsQuiet, Reads, Sink, Stored, seen, settle, stored, tables_of
 from trailhawk.detect.rule import Rule, RuleKind
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Leave, Run, run
@@ -377,15 +377,13 @@ class Scheduler:
 
     def _settle(self, rule: Rule, each: Run, done: Round, sink: Sink | None) -> Round:
         """Write how a window ended, with its new alerts and what follows from them."""
-        with self._store.reading() as connection:
-            new = self._store.new_alerts(connection, each.alerts)
-        write = sink(new) if sink and new else None
-        with self._store.engine.begin() as connection:
-            new = self._store.new_alerts(connection, new)
-            self._store.record(connection, [each], new)
-            if write is not None:
-                write(connection)
+        failures = 0
+
+        def count(connection: sa.Connection) -> None:
+            nonlocal failures
             failures = self._count_failure(connection, rule, each)
+
+        new = settle(self._store, [each], sink, count)
         disabled = done.disabled
         if failures >= PERMANENT_FAILURES:
             reason = f"failed {failures} times in a row: {each.reason}"
