@@ -86,6 +86,36 @@ def test_a_record_nested_too_deep_costs_itself() -> None:
         assert _counted(iter([data])) == (2, 1)
 
 
+@pytest.mark.parametrize("depth", [240, 300, 900])
+@pytest.mark.parametrize(
+    "member",
+    [
+        '"unheard":[]',
+        '"addendum":[]',
+        '"userIdentity":{"type":[]}',
+        '"userIdentity":{"unheard":[]}',
+        '"tlsDetails":[]',
+        '"requestParameters":[]',
+        '"insightDetails":[]',
+        '"@timestamp":1772357400,"unheard":[]',
+        '"eventID":[]',
+        '"eventTime":[]',
+        '"eventType":"AwsAggregatedEvent","timeWindow":{"windowStart":[]}',
+        '"eventType":"AwsAggregatedEvent","timeWindow":{},"summary":[]',
+    ],
+)
+def test_a_member_nested_deep_costs_its_record_at_most(member: str, depth: int) -> None:
+    """JSON is read deeper than it is written again."""
+    deep = member.replace("[]", "[" * depth + "]" * depth).encode()
+    record = b'{"eventVersion":"1.11",' + (
+        b"" if b"eventT" in deep else b'"eventTime":"2026-03-01T09:30:00Z",'
+    )
+    (chunk,) = SOURCE.chunks(iter([b"\n".join([GOOD, record + deep + b"}", GOOD])]))
+    rows = SOURCE.rows(chunk.records)
+    assert [place for place in rows.kept if place != 1] == [0, 2]
+    assert len(rows.kept) + len(rows.bad) == 3
+
+
 @pytest.mark.parametrize(
     "unit",
     [

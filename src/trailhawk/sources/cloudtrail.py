@@ -465,18 +465,20 @@ class CloudTrail:
                     value = rewritten
                     text = orjson.dumps(rewritten)
                 part = _JSON.decode(text)
-            except (ValueError, *UNREADABLE) as error:
+                is_shipped = isinstance(value, dict) and "@timestamp" in value
+                payload = _delivered(value) if is_shipped else payload
+                rest = beyond(value, _KNOWN_MEMBERS) if isinstance(value, dict) else None
+                rest_text = orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else None
+            except (ValueError, orjson.JSONEncodeError, *UNREADABLE) as error:
                 bad.append((place, f"not a CloudTrail record: {error}"))
                 continue
-            is_shipped = isinstance(value, dict) and "@timestamp" in value
             if is_shipped and _OF_RECORDS.isdisjoint(value):
                 bad.append((place, "no CloudTrail record: it has none of the members of one"))
                 continue
             texts.append(text)
             parts.append(part)
-            hashes.append(signed(hashed(_delivered(value) if is_shipped else payload)))
-            rest = beyond(value, _KNOWN_MEMBERS) if isinstance(value, dict) else None
-            rests.append(orjson.dumps(rest, option=orjson.OPT_SORT_KEYS) if rest else None)
+            hashes.append(signed(hashed(payload)))
+            rests.append(rest_text)
             kept.append(place)
         table = _with_hashes(self._select(texts, parts), hashes)
         table = table.append_column(REST, pa.array(rests, pa.binary()).cast(pa.string()))
@@ -529,6 +531,8 @@ class CloudTrail:
 def _no_time(text: bytes) -> str:
     record = orjson.loads(text)
     found = record.get("eventTime", record.get("@timestamp"))
+    if isinstance(found, list | dict):
+        return "eventTime is no time: a list or an object"  # perhaps nested deeper than str() goes
     return "no eventTime" if found is None else f"eventTime is no time: {str(found)[:64]!r}"
 
 

@@ -150,8 +150,9 @@ class Direct:
                 kept = np.asarray(kept)[good].tolist()
                 table = table.filter(pa.array(good))
             table = self._with_promoted(table)
-        except (pa.ArrowInvalid, duckdb.Error):
-            # A day that no month has; JSON that one parser lets through and the other does not.
+        except (pa.ArrowInvalid, duckdb.Error, orjson.JSONEncodeError):
+            # A day that no month has; JSON that one parser lets through and the other does not; what has no
+            # column and is nested deeper than orjson writes.
             return Mapped(None, [], list(range(len(records))))
         left = sorted(set(range(len(records))).difference(kept)) if len(kept) < len(records) else []
         return Mapped(table, kept, left)
