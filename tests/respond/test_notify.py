@@ -30,15 +30,15 @@ from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, IP, entity
 from trailhawk.detect.rule import Severity
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
-from trailhawk.errors import NotFoundError
+from trailhawk.errors import LakeError, NotFoundError
 from trailhawk.incidents.grouping import linked
-from trailhawk.incidents.incident import Classification, Closing
+from trailhawk.incidents.incident import Classification, Closing, Incident
 from trailhawk.incidents.store import IncidentStore
 from trailhawk.respond import sending
 from trailhawk.respond.channel import USUAL, Apprise, Channel, Email, Way, Webhook, When, channels
 from trailhawk.respond.message import MOST_TEXT, Item, filled, in_chat, message
 from trailhawk.respond.notifier import Delivered, Notifier, sample
-from trailhawk.respond.outbox import CLAIM, MOST_IN_DIGEST, Outbox, Outcome, State
+from trailhawk.respond.outbox import CLAIM, MAX_TRIES, MOST_IN_DIGEST, Outbox, Outcome, State
 from trailhawk.respond.sending import signature
 from trailhawk.settings import Section, SettingsError
 
@@ -318,6 +318,19 @@ def test_a_digest_is_bounded(tmp_path: Path) -> None:
     assert [each.id for each in desk.outbox.take(daily, desk.now)] == [each.id for each in first]
 
 
+def test_a_digest_in_a_chat_has_a_line_each_and_the_gravest_first() -> None:
+    """Services cut what is long."""
+    incident = sample(AT).incident
+    grades = (Severity.LOW, Severity.HIGH, Severity.MEDIUM)
+    items = [
+        Item(replace(incident, number=place, severity=each), "created", "said", AT, story=("a", "b"))
+        for place, each in enumerate(grades, 1)
+    ]
+    head, *lines = message("id", items, at=AT, data={}).chat.splitlines()
+    assert head == "3 changes of incidents, the gravest first:"
+    assert [line.split(": ")[1] for line in lines] == [f"incident {each} created" for each in (2, 3, 1)]
+
+
 def test_half_a_page_is_none() -> None:
     incident = replace(sample(AT).incident, title="<" * 256)
     items = [Item(incident, "created", "said", AT) for _ in range(2_000)]
@@ -585,6 +598,49 @@ def test_one_message_that_is_refused_does_not_keep_the_next_waiting(
     for place in range(2):
         desk.raise_(f"Read {place}", f"ASIAEXAMPLE00000000{place}")
     assert [each.sent for each in desk.tell()] == [False, True]
+
+
+def test_a_storm_goes_together(tmp_path: Path, receiver: Receiver) -> None:
+    desk = Desk(tmp_path, channel(by_hook(receiver.url), most_hourly=3))
+    for place in range(3):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE0000000{place:02}")
+    assert len(desk.tell()) == 3
+    for place in range(3, 13):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE0000000{place:02}")
+    assert desk.tell() == []
+    desk.now += timedelta(hours=1)
+    (done,) = desk.tell()
+    assert (done.sent, done.notices) == (True, 10)
+    numbers = [
+        each["incident"]["number"] for _, body in receiver.posted for each in json.loads(body)["changes"]
+    ]
+    assert numbers == list(range(1, 14))
+    assert desk.tell() == []
+
+
+def test_who_is_on_call_is_told_though_the_lake_is_away(tmp_path: Path, receiver: Receiver) -> None:
+    def away(_: Incident) -> tuple[str, ...]:
+        raise LakeError("the lake cannot be read")
+
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    desk.notifier._story = away
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    assert [each.sent for each in desk.tell()] == [True]
+    (change,) = json.loads(receiver.posted[0][1])["changes"]
+    assert change["story"] == ["More could not be said: the lake cannot be read"]
+
+
+def test_a_message_that_ends_its_process_each_time_is_given_up(tmp_path: Path) -> None:
+    away = channel(by_mail(1))
+    desk = Desk(tmp_path, away)
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    desk.notifier.collect()
+    for _ in range(MAX_TRIES):
+        assert len(desk.outbox.take(away, desk.now)) == 1
+        desk.now += CLAIM + timedelta(seconds=1)
+        desk.outbox.left(desk.now)
+    assert desk.outbox.take(away, desk.now) == ()
+    assert [each.state for each in desk.outbox.notices()] == [State.FAILED]
 
 
 def test_no_secret_is_in_the_log(tmp_path: Path, receiver: Receiver) -> None:

@@ -29,6 +29,7 @@ def notify_list(context: typer.Context, form: FormatOption = Format.TABLE) -> No
             "when": ", ".join(one.value for one in each.when),
             "severity": each.severity.value,
             "digest_hours": each.digest_hours,
+            "most_hourly": each.most_hourly,
         }
         for each in channels(workspace_of(context).settings.notify)
     ]

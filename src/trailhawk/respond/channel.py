@@ -16,10 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from trailhawk.detect.rule import Severity
 from trailhawk.incidents.change import Change, ChangeKind
 from trailhawk.settings import Section
+
+MOST_HOURLY: Final = 100
+"""Messages within an hour to one channel, unless told: nobody reads more, and services refuse them."""
 
 
 class When(Enum):
@@ -76,13 +80,15 @@ Way = Email | Webhook | Apprise
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Where, about what, from which severity on; with `digest_hours` one message for all of so many hours."""
+    """Where, about what, from which severity on; with `digest_hours` one message for all of so many hours.
+    After `most_hourly` messages within an hour (0: no bound) what waits goes together in the next one."""
 
     name: str
     way: Way
     when: tuple[When, ...]
     severity: Severity
     digest_hours: int
+    most_hourly: int = 0
 
     def wants(self, change: Change) -> When | None:
         """What this change is to the channel; None where it is not to be told."""
@@ -138,6 +144,7 @@ def _channel(name: str, section: Section) -> Channel:
         when=tuple(names[each] for each in asked),
         severity=severity,
         digest_hours=section.number("digest_hours", 0, most=24 * 31),
+        most_hourly=section.number("most_hourly", MOST_HOURLY, most=10_000),
     )
     section.end()
     return channel

@@ -86,7 +86,10 @@ class Notifier:
         went = 0
         for channel in self._channels:
             for _ in range(_MOST_AT_ONCE):
-                notices = self._outbox.take(channel, self._clock())
+                now = self._clock()
+                if not self._outbox.room(channel, now):
+                    break
+                notices = self._outbox.take(channel, now, together=self._outbox.crowded(channel, now))
                 if not notices:
                     break
                 done, is_reached = self._send(channel, notices)
@@ -111,9 +114,13 @@ class Notifier:
                 hold=error.hold,
             )
             return Delivered(channel.name, delivery, count, False, str(error), again), not error.again
-        except TrailhawkError as error:  # a template, or a query behind the story
+        except TrailhawkError as error:  # a template
             again = self._outbox.not_sent(notices, self._clock(), str(error), again=True, perhaps=False)
             return Delivered(channel.name, delivery, count, False, str(error), again), True
+        except Exception as error:  # the border: a message that nothing can be done with keeps no other back
+            said = f"{type(error).__name__} while sending"
+            again = self._outbox.not_sent(notices, self._clock(), said, again=True, perhaps=True)
+            return Delivered(channel.name, delivery, count, False, said, again), True
         self._outbox.sent(notices, self._clock(), said)
         return Delivered(channel.name, delivery, count, True, said), True
 
@@ -123,7 +130,7 @@ class Notifier:
         items = []
         for notice in notices:
             incident = known[notice.number]
-            story = self._story(incident) if notice.number in left else ()
+            story = self._told(incident) if notice.number in left else ()
             left.discard(notice.number)
             items.append(Item(incident, notice.occasion, notice.said, notice.at, story))
         data = {
@@ -143,6 +150,13 @@ class Notifier:
         # The moment of the notice, not of the try: what is sent again is the same to the byte, as far as the
         # incident still stands as it did.
         return message(notices[0].delivery, items, at=notices[-1].at, folder=self._templates, data=data)
+
+    def _told(self, incident: Incident) -> tuple[str, ...]:
+        """An incident's story. Where it cannot be told, that it cannot: people are told all the same."""
+        try:
+            return self._story(incident)
+        except TrailhawkError as error:
+            return (f"More could not be said: {error}",)
 
     def _with_story(self, notices: Sequence[Notice], known: Mapping[int, Incident]) -> set[int]:
         """The incidents whose story is told, each once: those that are new or graver, the gravest first."""

@@ -181,13 +181,32 @@ class Outbox:
                 )
             # It was a try: one that ends the process each time does not go on for ever, and a digest that may
             # have arrived is sent again as it was.
-            back = {"state": State.WAITING.value, "claimed_at": None, "tries": _notices.c.tries + 1}
+            tries = _notices.c.tries + 1
+            state = sa.case((tries >= MAX_TRIES, State.FAILED.value), else_=State.WAITING.value)
+            back = {"state": state, "claimed_at": None, "tries": tries}
             changed = sa.update(_notices).where(gone).values(back)
             return connection.execute(changed).rowcount
 
-    def take(self, channel: Channel, now: datetime) -> tuple[Notice, ...]:
-        """The next message of a channel: one notice, or all that are due for a digest; claimed for the
-        caller. None where nothing is due.
+    def room(self, channel: Channel, now: datetime) -> bool:
+        """Whether a channel has had fewer messages within the hour than it may have."""
+        if not channel.most_hourly:
+            return True
+        sent = (_tries.c.channel == channel.name) & (_tries.c.outcome == Outcome.SENT.value)
+        query = sa.select(_tries.c.at).where(sent).order_by(_tries.c.id.desc())
+        with reading(self._engine) as connection:
+            at: datetime | None = connection.scalar(query.offset(channel.most_hourly - 1).limit(1))
+        return at is None or at <= now - timedelta(hours=1)
+
+    def crowded(self, channel: Channel, now: datetime) -> bool:
+        """Whether more waits for a channel than may go out by itself within an hour."""
+        due = (_notices.c.channel == channel.name) & (_notices.c.state == State.WAITING.value)
+        query = sa.select(sa.func.count()).where(due, _notices.c.due_at <= now).select_from(_notices)
+        with reading(self._engine) as connection:
+            return bool(channel.most_hourly) and int(connection.scalar(query) or 0) > channel.most_hourly
+
+    def take(self, channel: Channel, now: datetime, *, together: bool = False) -> tuple[Notice, ...]:
+        """The next message of a channel: one notice, or all that are due for a digest or `together`; claimed
+        for the caller. None where nothing is due.
 
         A digest that was tried before holds what it held then: who has it already drops the second by its id.
         """
@@ -198,7 +217,8 @@ class Outbox:
         )
         with self._engine.begin() as connection:
             query = sa.select(_notices).where(due).order_by(_notices.c.id)
-            rows = connection.execute(query.limit(MOST_IN_DIGEST * 2 if channel.digest_hours else 1)).all()
+            several = together or channel.digest_hours
+            rows = connection.execute(query.limit(MOST_IN_DIGEST * 2 if several else 1)).all()
             if not rows:
                 return ()
             delivery = rows[0].delivery
