@@ -1,6 +1,7 @@
 """Hostile and huge objects: bounded memory, bounded time, and the good records beside them are kept."""
 
 import base64
+import datetime as dt
 import gzip
 import io
 import itertools
@@ -11,12 +12,14 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from trailhawk.sources import Unpacked, envelope, framing, unpack
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
+from trailhawk.workspace import Workspace, utc_now
 
 SOURCE = CloudTrail()
 GOOD = json.dumps({"eventVersion": "1.11", "eventTime": "2026-03-01T09:30:00Z", "eventID": "good"}).encode()
@@ -114,6 +117,18 @@ def test_a_member_nested_deep_costs_its_record_at_most(member: str, depth: int) 
     rows = SOURCE.rows(chunk.records)
     assert [place for place in rows.kept if place != 1] == [0, 2]
     assert len(rows.kept) + len(rows.bad) == 3
+
+
+def test_deep_records_of_one_id_are_compared(tmp_path: Path) -> None:
+    deep = '{"a":' * 800 + "1" + "}" * 800
+    text = GOOD.decode()[:-1] + f',"recipientAccountId":"1","requestParameters":{deep}' + "}"
+    workspace = Workspace.open(tmp_path / "home", clock=lambda: utc_now() + dt.timedelta(seconds=1))
+    found = []
+    for number, each in enumerate((text, text.replace("1.11", "1.10"), text.replace(': "good"', ':"good"'))):
+        (tmp_path / f"{number}.json").write_text('{"Records":[' + each + "]}")
+        done = workspace.ingest([tmp_path / f"{number}.json"], lambda _: None)
+        found.append((done.rows, done.duplicates, done.quarantined))
+    assert found == [(1, 0, 0), (1, 0, 0), (0, 1, 0)]
 
 
 @pytest.mark.parametrize(

@@ -307,7 +307,7 @@ def _canonical(value: object) -> object:
         return value
     try:
         return orjson.dumps(orjson.loads(value), option=orjson.OPT_SORT_KEYS)
-    except ValueError:
+    except (ValueError, orjson.JSONEncodeError):  # nested deeper than orjson writes
         return value
 
 
