@@ -300,6 +300,43 @@ def test_validation_switched_off_and_on(tmp_path: Path) -> None:
     assert [one.what for one in check(made).findings] == [What.DIGEST_MISSING]
 
 
+def test_a_chain_begun_anew_whose_past_was_deleted(tmp_path: Path) -> None:
+    """The digests that are left know of nothing; the ledger does."""
+    made = Trail(tmp_path / "bucket")
+    made.hour(0)
+    made.hour(1)
+    made.chain.restart()
+    made.hour(2)
+    ledger = taken(made.folder, tmp_path / "lake")
+    assert check(made, ledger).ok
+    for path in (made.path(0), made.path(1), *made.logs[:4]):
+        path.unlink()
+    assert check(made).ok
+    report = check(made, ledger)
+    assert told(report) == [(What.DIGEST_MISSING, made.path(0).name)]
+    assert "since the lake took it, and 1 more until 2026-03-01T02:00:00Z" in report.findings[0].detail
+    later = datetime.fromtimestamp(START + 2 * 3600, UTC)
+    assert check(made, ledger, since=later).ok
+    made.path(2).unlink()
+    report = check(made, ledger)
+    assert (report.chains, len(report.findings)) == ((), 1)
+
+
+def test_digests_of_other_places_are_not_missed(whole: Trail, tmp_path: Path, aws: Aws) -> None:
+    ledger = taken(trail(tmp_path / "elsewhere").folder, tmp_path / "lake")
+    ledger.digests.append(("another", whole.digests[0].key, ""))
+    assert len(ledger.digests) == HOURS + 1
+    assert What.DIGEST_MISSING not in {one.what for one in check(whole, ledger).findings}
+    client = upload(whole)
+    ledger.digests.append((BUCKET, whole.digests[0].key, ""))
+    store, keys = aws.bucket(BUCKET, "AWSLogs"), ListedKeys(aws.list_keys)
+    end = datetime.fromtimestamp(START + HOURS * 3600, UTC)
+    assert verify(store, keys, ledger, until=end).ok
+    client.delete_object(Bucket=BUCKET, Key=whole.digests[0].key)
+    report = verify(store, keys, ledger, until=end)
+    assert told(report) == [(What.DIGEST_MISSING, whole.path(0).name)]  # once, as the next one names it
+
+
 def test_hours_between_two_chains(tmp_path: Path) -> None:
     made = Trail(tmp_path / "bucket")
     made.hour(0)

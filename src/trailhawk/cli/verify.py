@@ -118,7 +118,7 @@ def _ledger(workspace: Workspace, since: datetime | None) -> Ledger:
     from trailhawk.connectors.verify import Ledger
     from trailhawk.engine.result import TimeRange
 
-    query = f"IngestLedger | where State != 'digest' | project {', '.join(Ledger.COLUMNS)}"
+    query = f"IngestLedger | project {', '.join(Ledger.COLUMNS)}"
     table = workspace.query(query, now=utc_now(), window=TimeRange(since)).table
 
     def rows() -> Iterator[Mapping[str, Any]]:

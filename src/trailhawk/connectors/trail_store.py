@@ -105,6 +105,10 @@ class FolderStore:
     def locate(self, log: NamedLog, beside: str) -> str:
         return str(self._path(log, beside) or f"s3://{log.bucket}/{log.key}")
 
+    def place_of(self, bucket: str, key: str, location: str) -> str | None:
+        below = not bucket and location.startswith(f"{self._folder.as_posix()}/")
+        return location if below else None
+
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
         folder = Path(beside.partition(f"/{_FOLDER}/")[0], "CloudTrail", region)
         for path in sorted(folder.rglob("*.json*")):
@@ -197,6 +201,10 @@ class BucketStore:
 
     def locate(self, log: NamedLog, beside: str) -> str:
         return f"s3://{log.bucket}/{log.key}"
+
+    def place_of(self, bucket: str, key: str, location: str) -> str | None:
+        ours = bucket == self._bucket and key.startswith(self._prefix)
+        return f"s3://{bucket}/{key}" if ours else None
 
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
         bucket, _, key = beside.removeprefix("s3://").partition("/")

@@ -159,6 +159,10 @@ class LogStore(Protocol):
         """Where it is or would be, for people."""
         ...
 
+    def place_of(self, bucket: str, key: str, location: str) -> str | None:
+        """Where it has, or had, what the ledger took from there; None for what is not of this store."""
+        ...
+
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterable[str]:
         """The places, as `locate` gives them, of the log files with a stamp in [since, until] in the account
         and region of the digest at the location `beside`."""
@@ -189,14 +193,18 @@ class Taken:
 
 class Ledger:
     """The objects of IngestLedger by bucket and key, by the hash of their bytes and by file name. `rows` have
-    COLUMNS."""
+    COLUMNS. `digests` are bucket, key and location of the digest files that came with the logs."""
 
     COLUMNS: Final = ("Object", "Bucket", "Key", "Location", "Sha256", "State", "Quarantined")
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         objects: dict[str, Taken] = {}
         places: dict[str, tuple[str, str]] = {}
+        self.digests: list[tuple[str, str, str]] = []
         for row in rows:
+            if row["State"] == "digest":
+                self.digests.append((row["Bucket"], row["Key"], row["Location"]))
+                continue
             states = frozenset((row["State"],))
             if states == {"retried"}:  # the hash is that of the piece that left the quarantine
                 self._put(objects, row["Object"], Taken(states, "", row["Quarantined"]))
@@ -304,6 +312,8 @@ def verify(
         summaries.append(_summary(chain, broken, own))
         findings += broken
         findings += map(_log_finding, (check for check in own if check.state != COMPLETE))
+    if ledger is not None:
+        findings += _gone(ledger, store, links, findings, since, until)
     findings.sort(key=lambda one: (one.account, one.region, one.at, one.what, one.place))
     return Report(tuple(summaries), tuple(findings), tuple(checks), tuple(_unlisted(chains, store, checks)))
 
@@ -439,6 +449,35 @@ def _breaks(
     if until and covered and until - covered > _LATE and not name.backfill:
         why = "the chain ends here: logging stopped, or its last digests were deleted"
         yield _gap(name, covered, until, why)
+
+
+def _gone(
+    ledger: Ledger,
+    store: LogStore,
+    links: Iterable[_Link],
+    told: Iterable[Finding],
+    since: dt.datetime | None,
+    until: dt.datetime | None,
+) -> Iterator[Finding]:
+    """Digests that the lake took and that are not there any more, by chain. No digest that is left need name
+    them: whoever switches validation off and on may delete all that were before, and no break is seen."""
+    known = {link.found.location for link in links}
+    said = {finding.place.rpartition("/")[2] for finding in told if finding.what is What.DIGEST_MISSING}
+    chains: dict[tuple[object, ...], list[tuple[dt.datetime, str, Name]]] = defaultdict(list)
+    for each in ledger.digests:
+        place = store.place_of(*each)
+        name = Name.of(place) if place else None
+        if place is None or name is None or place in known or place.rpartition("/")[2] in said:
+            continue
+        if (since is None or name.end > since) and (until is None or name.end <= until):
+            chain = (name.account, name.region, name.trail, name.home, name.backfill)
+            chains[chain].append((name.end, place, name))
+    for gone in chains.values():
+        gone.sort(key=lambda each: each[:2])
+        (first, place, name), (last, *_) = gone[0], gone[-1]
+        more = f", and {len(gone) - 1:,} more until {last:%Y-%m-%dT%H:%M:%SZ}" if len(gone) > 1 else ""
+        detail = f"deleted or moved since the lake took it{more}; no digest that is left tells of that"
+        yield Finding(What.DIGEST_MISSING, name.account, name.region, first, place, detail)
 
 
 def _gap(name: Name, start: dt.datetime, end: dt.datetime, why: str) -> Finding:
