@@ -171,3 +171,22 @@ print(seen.count(b"slow thing") > 0)
     for soon, shown in (("0.05", "True"), ("30", "False")):
         done = subprocess.run([sys.executable, "-c", code, soon], capture_output=True, text=True, check=True)
         assert done.stdout.split() == [shown]
+
+
+def test_a_typo_does_not_pass_as_nothing_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = ["--home", str(tmp_path / "home")]
+    (tmp_path / "empty").mkdir()
+    for command in ("validate", "import"):
+        assert run([*home, "rules", command, str(tmp_path / "empty")]) == 1
+        assert capsys.readouterr().err == (
+            f"not found: no rules in {tmp_path / 'empty'}; they are files that end in .yaml, .yml or .json\n"
+        )
+    assert run([*home, "rules", "test", "--only", "no such rule", "--quiet"]) == 1
+    assert capsys.readouterr().err.startswith("not found: no rule or hunt with tests has 'no such rule'")
+
+
+def test_a_simulation_says_what_to_type_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "my logs")
+    words = ["simulate", "cloud-breach-s3", "--days", "1", "--events-per-day", "300", "--flows-per-day", "0"]
+    assert run([*words, "--out", out, "--quiet"]) == 0
+    assert capsys.readouterr().err == f"next: trailhawk ingest '{out}/logs' && trailhawk detect\n"

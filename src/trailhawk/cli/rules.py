@@ -25,6 +25,7 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
+from trailhawk.errors import NotFoundError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
 from trailhawk.visible import visible
@@ -216,11 +217,15 @@ def rules_import(
 
     Each is validated first: a file with an error is not taken, the others are.
     """
-    found = workspace_of(context).content.import_rules(paths)
+    workspace = workspace_of(context)
+    found = workspace.content.import_rules(paths)
+    if not found:
+        raise _no_rules(paths)
+    taken = sum(each.taken for each in found)
     _show_findings(
         [(each.source, each.rule.name if each.rule else "", each.findings) for each in found],
         form,
-        told=f"{sum(each.taken for each in found):,} of {len(found):,} rules and hunts taken",
+        told=f"{taken:,} of {len(found):,} rules and hunts taken into {workspace.home}",
     )
     if any(not each.taken for each in found):
         raise typer.Exit(EXIT_FAILURE)
@@ -294,9 +299,16 @@ def rules_validate(
     are not here, are warnings.
     """
     found = workspace_of(context).content.validate_rules(paths or ())
+    if paths and not found:
+        raise _no_rules(paths)
     _show_findings(found, form, told=f"{len(found):,} rules and hunts looked at")
     if any(strict or finding.level.value == "error" for *_, findings in found for finding in findings):
         raise typer.Exit(EXIT_FAILURE)
+
+
+def _no_rules(paths: Sequence[Path]) -> NotFoundError:
+    places = ", ".join(map(str, paths))
+    return NotFoundError(f"no rules in {places}", hint="they are files that end in .yaml, .yml or .json")
 
 
 def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Format, *, told: str) -> None:
@@ -364,6 +376,9 @@ def rules_test(
         save(Path(junit), junit_of(outcomes))
     show_outcomes(outcomes, form, seconds=time.perf_counter() - started)
     if not outcomes:
-        tell("no tests there")
+        if only:
+            hint = "see 'trailhawk rules list' and 'trailhawk hunt list'"
+            raise NotFoundError(f"no rule or hunt with tests has '{only}' in its name or file", hint=hint)
+        tell("no tests there; docs/content.md shows how a rule carries its own")
     if any(not outcome.passed for outcome in outcomes):
         raise typer.Exit(EXIT_FAILURE)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, QuietOption, examples, single
+from trailhawk.cli.options import FormatOption, QuietOption, examples, single, tell
 from trailhawk.cli.times import day, utc_now
 from trailhawk.errors import UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
@@ -166,4 +167,6 @@ def simulate(
             end=last,
             progress=bar,
         )
-    show_one(members(summary), form)
+    show_one({**members(summary), "seconds": round(summary.seconds, 2)}, form)
+    if form is Format.TABLE:
+        tell(f"next: trailhawk ingest {shlex.quote(str(summary.logs))} && trailhawk detect")
