@@ -81,6 +81,14 @@ def test_none(tmp_path: Path) -> None:
             ("external_id is given without role_arn",),
         ),
         (
+            f'type = "sqs"\nqueue_url = "{QUEUE}"\nsession_seconds = 900',
+            ("session_seconds is 900", "from 1,800"),
+        ),
+        (
+            f'type = "sqs"\nqueue_url = "{QUEUE}"\nsession_name = "my session"',
+            ("session_name is 'my session'",),
+        ),
+        (
             f'type = "sqs"\nqueue_url = "{QUEUE}"\nendpoint_url = "store:9000"',
             ("endpoint_url is 'store:9000'",),
         ),

@@ -120,3 +120,21 @@ def test_own_stores_are_asked_by_path(aws: Aws) -> None:
     client = credentials.s3_client(credentials.session(aws.access), aws.access)
     url = client.generate_presigned_url("get_object", Params={"Bucket": "logs", "Key": "a"})
     assert url.startswith(f"{aws.url}/logs/a")
+
+
+@pytest.mark.parametrize(
+    ("partition", "region", "endpoint"),
+    [
+        ("aws", "", "https://sts.amazonaws.com"),
+        ("aws-cn", "", "https://sts.cn-north-1.amazonaws.com.cn"),
+        ("aws-us-gov", "", "https://sts.us-gov-west-1.amazonaws.com"),
+        ("aws-cn", "cn-northwest-1", "https://sts.cn-northwest-1.amazonaws.com.cn"),
+    ],
+)
+def test_roles_of_other_partitions_are_asked_for_there(
+    aws: Aws, partition: str, region: str, endpoint: str
+) -> None:
+    access = Access(region=region, role_arn=f"arn:{partition}:iam::111122223333:role/logs")
+    base = credentials.session(Access(region=region))
+    asked = credentials.sts_client(base, access).meta
+    assert asked.endpoint_url.replace("sts.us-east-1.", "sts.") == endpoint

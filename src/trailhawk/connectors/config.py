@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from trailhawk.settings import Section
 
 _ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}")
+_SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,253}[a-z0-9]", re.IGNORECASE)
 _LOCATION: Final = re.compile(r"s3://(?P<bucket>[^/]+)(?:/(?P<prefix>.*))?", re.DOTALL)
@@ -60,12 +61,17 @@ class Access:
             external_id=section.text("external_id", ""),
             web_identity_token_file=section.text("web_identity_token_file", ""),
             session_name=section.text("session_name", "trailhawk"),
-            duration=section.number("session_seconds", 3600, least=900, most=43_200),
+            # A session is renewed a quarter of an hour before its end: a shorter one with each request.
+            duration=section.number("session_seconds", 3600, least=1800, most=43_200),
             endpoint_url=section.text("endpoint_url", ""),
         )
         if access.role_arn and not _ROLE.fullmatch(access.role_arn):
             raise section.wrong(
                 "role_arn", f"is {access.role_arn!r}", hint="write arn:aws:iam::ACCOUNT:role/NAME"
+            )
+        if not _SESSION.fullmatch(access.session_name):
+            raise section.wrong(
+                "session_name", f"is {access.session_name!r}", hint="write 2 to 64 letters, digits or +=,.@-_"
             )
         if access.external_id and not access.role_arn:
             raise section.wrong("external_id", "is given without role_arn", hint="say which role it is for")

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, CredentialsTypeDef
 
 _MAX_TOKEN_BYTES: Final = 64 * 1024
+_HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
+"""Where STS is asked for roles of other partitions than AWS's first."""
 
 
 def session(access: Access, *, now: Callable[[], dt.datetime] | None = None) -> boto3.Session:
@@ -84,11 +86,12 @@ def sqs_client(signed_in: boto3.Session, access: Access, *, region: str = "") ->
 
 
 def sts_client(signed_in: boto3.Session, access: Access, *, signed: bool = True) -> STSClient:
-    """A client for STS; without a region that of us-east-1, which serves every account."""
+    """A client for STS; without a region one that serves every account of the role's partition."""
     settings = config(access)
+    partition = access.role_arn.split(":")[1] if access.role_arn else "aws"
     return signed_in.client(
         "sts",
-        region_name=signed_in.region_name or "us-east-1",
+        region_name=signed_in.region_name or _HOME_REGIONS.get(partition, "us-east-1"),
         endpoint_url=access.endpoint_url or None,
         config=settings if signed else settings.merge(Config(signature_version=UNSIGNED)),
     )
