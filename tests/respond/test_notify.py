@@ -764,6 +764,15 @@ def test_apprise_follows_no_redirect(tmp_path: Path, receiver: Receiver, status:
     assert (receiver.posted, other.posted) == ([], [])
 
 
+def test_a_channel_has_one_address(tmp_path: Path, receiver: Receiver) -> None:
+    way = by_chat(receiver)
+    desk = Desk(tmp_path, channel(replace(way, url=f"{way.url}, {way.url}/2")))
+    desk.raise_("One", "ASIAEXAMPLE000000001")
+    (failed,) = desk.tell()
+    assert (failed.detail, failed.again_at) == ("2 addresses: a channel has one", None)
+    assert receiver.posted == []
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "2130706433"])
 def test_apprise_reaches_no_private_address_unless_allowed(
     tmp_path: Path, receiver: Receiver, host: str

@@ -386,6 +386,76 @@ def test_a_crash_in_aws_keeps_what_puts_it_back(
     assert status_of(cloud, key) == "Active"
 
 
+TWICE = """
+steps:
+  - aws: {action: deactivate-access-key, approval: false}
+  - aws: {action: deny-user, targets: [ann]}
+"""
+
+
+@pytest.mark.parametrize("writes", range(1, 4))
+def test_a_crash_while_it_is_planned_leaves_it_to_wait(
+    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch, writes: int
+) -> None:
+    """What waits is not passed over by the process that takes the run up again."""
+    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    player = home.workspace.response.player
+    run_id = player.start(parse_playbook(TWICE, name="k"), origin="x", by="ana", number=number)
+    left = [writes]
+
+    def dies(name: str) -> Any:
+        real = getattr(player.runs, name)
+
+        def write(*given: Any, **named: Any) -> None:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+            real(*given, **named)
+
+        return write
+
+    with monkeypatch.context() as patched:
+        for name in ("step", "end"):
+            patched.setattr(player.runs, name, dies(name))
+        with pytest.raises(KeyboardInterrupt):
+            player.go(run_id)
+    home.now += CLAIM + timedelta(seconds=1)
+    player.resume()
+    run = player.runs.run(run_id)
+    assert run.state is RunState.WAITING
+    assert {each.state for each in run.steps} == {StepState.WAITING}
+    assert player.approve(run_id, by="ben").state is RunState.DONE
+    assert status_of(cloud, key) == "Inactive"
+
+
+def test_approval_that_is_asked_for_since_a_crash_keeps_what_puts_it_back(
+    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    player = home.workspace.response.player
+    containment = player._containment()
+    real = containment.apply
+
+    def dies(plan: Any) -> Any:
+        real(plan)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(containment, "apply", dies)
+    run_id = player.start(parse_playbook(KEYS % "false", name="k"), origin="x", by="ana", number=number)
+    with pytest.raises(KeyboardInterrupt):
+        player.go(run_id)
+    home = aws_home(home.folder, server)
+    home.now += CLAIM + timedelta(seconds=1)
+    player = home.workspace.response.player
+    player.resume()
+    assert player.runs.run(run_id).state is RunState.WAITING
+    assert player.approve(run_id, by="ben").state is RunState.DONE
+    player.undo(run_id, by="ben")
+    assert status_of(cloud, key) == "Active"
+
+
 def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, server: str, cloud: Any) -> None:
     home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
     found = (entity(AWS_ACCESS_KEY, Id="AKIAGONEGONEGONEGONE"), entity(AWS_ACCESS_KEY, Id=key))

@@ -36,6 +36,7 @@ class Answered(msgspec.Struct):
     `status` and `retry_after` those of the last answer over HTTP."""
 
     is_known: bool = False
+    services: int = 0
     went: bool = False
     said: list[str] = []
     refused: list[str] = []
@@ -98,7 +99,8 @@ def carry(asked: Asked) -> Answered:
     ear = _Ear(answered.said)
     logging.getLogger("apprise").addHandler(ear)
     answered.is_known = bool(service.add(asked.url))
-    if answered.is_known:
+    answered.services = len(service)
+    if answered.services == 1:
         for one in service:
             if "overflow" not in asked.url:
                 # One message is one: parts of it could arrive without the others, and again with them.

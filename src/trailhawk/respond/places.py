@@ -26,7 +26,8 @@ union
     | where TimeGenerated between (Start .. End) and ResourceDetails has Instance
     | project Account = AccountId, Region, Rank = 1),
     (AWSCloudTrail
-    | where TimeGenerated between (Start .. End) and UserIdentityPrincipalid endswith strcat(":", Instance)
+    | where TimeGenerated between (Start .. End) and UserIdentityPrincipalid has Instance
+        and UserIdentityPrincipalid endswith strcat(":", Instance)
     | project Account = RecipientAccountId, Region = AWSRegion, Rank = 2)
 | where isnotempty(Region)
 | summarize Rank = min(Rank), Count = count() by Account, Region

@@ -265,12 +265,14 @@ class Player:
         waits = False
         for place, step in enumerate(playbook.steps, 1):
             known = self.runs.run(run.id).steps[place - 1]
-            if not isinstance(step, Contain) or known.state is not StepState.PLANNED:
+            waits = waits or known.state is StepState.WAITING  # planned before a process ended
+            if not isinstance(step, Contain) or known.state not in (StepState.PLANNED, StepState.RUNNING):
                 continue
             try:
                 chosen, plans, refused = self._planned(step, incident)
                 detail, state = "\n".join([*plans, *refused]) or "nothing to act on", StepState.WAITING
-                data: object = {
+                # What was done before a process ended stays there, to be taken back.
+                data: object = (known.data or {}) | {
                     "targets": [_row(each) for each in chosen],
                     "refused": refused,
                 }

@@ -337,6 +337,9 @@ def _apprise(way: Apprise, message: Message, environment: Mapping[str, str], now
     answered = _carried(asked)
     if not answered.is_known:
         raise NotSentError("Apprise does not know this address", again=False)
+    if answered.services != 1:
+        # One that fails would have the others get it again with each try.
+        raise NotSentError(f"{answered.services} addresses: a channel has one", again=False)
     if answered.went:
         return "sent"
     if answered.refused:
