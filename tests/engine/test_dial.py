@@ -21,6 +21,9 @@ def test_open(address: str) -> None:
         # An IPv4 address inside: mapped, compatible, behind NAT64, Teredo, 6to4.
         *("::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe"),
         *("2001:0:a9fe:a9fe::1", "2002:a9fe:a9fe::1"),
+        # Translated, within a site, for documents, for segment routing.
+        *("::ffff:0:a9fe:a9fe", "2606:4700::5efe:a9fe:a9fe", "2606:4700::200:5efe:a9fe:a9fe", "3fff::1"),
+        *("5f00::1", "4000::1"),
     ],
 )
 def test_closed(address: str) -> None:

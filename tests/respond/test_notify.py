@@ -26,6 +26,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
 
+from trailhawk.cli import run as typed
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, IP, entity
 from trailhawk.detect.rule import Severity
@@ -659,6 +660,33 @@ def test_no_secret_is_in_the_log(tmp_path: Path, receiver: Receiver) -> None:
             assert "T0123456789" not in text
             assert "s3cr3t-t0k3n" not in text
     assert failed.detail.startswith("127.0.0.1: ")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://hooks.example.com?token=s3cr3t", "https://hooks.example.com"),
+        ("https://ann:s3cr3t@hooks.example.com:8443/s3cr3t#s3cr3t", "https://hooks.example.com"),
+        ("https://[s3cr3t", "https://..."),
+        ("slack://s3cr3t/s3cr3t/s3cr3t", "slack://..."),
+    ],
+)
+def test_the_list_of_channels_has_no_secret(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], url: str, shown: str
+) -> None:
+    kind = "apprise" if url.startswith("slack") else "webhook"
+    (tmp_path / "trailhawk.toml").write_text(f'[notify.channels.desk]\ntype = "{kind}"\nurl = "{url}"\n')
+    assert typed(["--home", str(tmp_path), "notify", "list", "--format", "json"]) == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert listed["to"] == shown
+
+
+def test_a_wrong_address_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "trailhawk.toml").write_text(
+        '[notify.channels.desk]\ntype = "webhook"\nurl = "hooks.example.com/s3cr3t"\n'
+    )
+    assert typed(["--home", str(tmp_path), "notify", "list"]) == 2
+    assert "s3cr3t" not in capsys.readouterr().err
 
 
 def test_a_host_is_dialled_at_each_of_its_addresses(

@@ -57,10 +57,12 @@ def is_address(host: str) -> bool:
     return True
 
 
-_CARRIERS = tuple(
-    map(ipaddress.IPv6Network, ("::/96", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16"))
-)
-"""IPv6 that carries an IPv4 address, public or not: compatible ones, NAT64 (RFC 6052, 8215), Teredo, 6to4."""
+_GLOBAL = ipaddress.IPv6Network("2000::/3")
+"""All that is given out for the open internet (RFC 4291); what is outside of it is for a use of its own."""
+_CARRIERS = tuple(map(ipaddress.IPv6Network, ("2001::/32", "2002::/16", "3fff::/20")))
+"""Of that: Teredo and 6to4, which carry an IPv4 address, public or not, and addresses for documents."""
+_ISATAP = frozenset({0x00005EFE, 0x02005EFE})
+"""The bits before an IPv4 address that a site carries inside of it (RFC 5214)."""
 
 
 def is_public(address: str) -> bool:
@@ -69,6 +71,10 @@ def is_public(address: str) -> bool:
     if isinstance(found, ipaddress.IPv6Address):
         if found.ipv4_mapped is not None:
             found = found.ipv4_mapped
-        elif any(found in network for network in _CARRIERS) or found.is_site_local:
+        elif (
+            found not in _GLOBAL
+            or any(found in network for network in _CARRIERS)
+            or int(found) >> 32 & 0xFFFFFFFF in _ISATAP
+        ):
             return False
     return found.is_global and not found.is_multicast
