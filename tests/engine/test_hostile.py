@@ -13,6 +13,7 @@ from trailhawk.engine.duckdb import DuckDBEngine, Limits
 from trailhawk.engine.watch import resident
 from trailhawk.errors import LimitError, QueryError
 from trailhawk.lake.catalog import Lake
+from trailhawk.render.text import to_json
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 MEMORY = 256 << 20
@@ -94,3 +95,16 @@ def test_it_runs(engine: DuckDBEngine, name: str) -> None:
 def test_it_says_which_limit(engine: DuckDBEngine) -> None:
     with pytest.raises(LimitError, match=r"ran longer than 2 s|needs more memory"):
         engine.query(BEYOND["a cross join, counted"], now=NOW)
+
+
+@pytest.mark.parametrize(("depth", "is_text"), [(100, False), (200, False), (201, True), (900, True)])
+def test_a_value_nested_deep_comes_as_its_text(engine: DuckDBEngine, depth: int, is_text: bool) -> None:
+    """What shows a result walks through its values; a log's text must not end that."""
+    nest = f"strcat(strrep('[', {depth}), strrep(']', {depth}))"
+    for query in (f"print d = parse_json({nest})", f"print s = {nest} | project d = parse_json(s)"):
+        ((value,),) = engine.query(query, now=NOW).tuples()
+        assert (value == "[" * depth + "]" * depth) is is_text
+        assert to_json(value).count("[") == depth
+    wide = "range x from 1 to 500 step 1 | summarize d = make_list(pack('a', '[[{', 'b', x))"
+    ((value,),) = engine.query(wide, now=NOW).tuples()
+    assert isinstance(value, list)

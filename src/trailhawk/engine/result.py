@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trailhawk.kql.plan import Chart
@@ -91,7 +93,17 @@ def _timedelta(ticks: int) -> object:
     return timedelta(microseconds=ticks // 10)
 
 
+_DEEPEST = 200
+"""Levels of lists and objects in a value: what walks through one (a page, JSON, an alert) goes no deeper."""
+_BESIDE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^"\[\]{}]++', re.DOTALL)
+
+
 def _json(text: str) -> object:
+    """A dynamic value; its JSON text where it is nested too deep, as only hostile text is."""
+    if text.count("[") + text.count("{") > _DEEPEST:
+        brackets = _BESIDE.sub("", text)
+        if max(accumulate(1 if each in "[{" else -1 for each in brackets), default=0) > _DEEPEST:
+            return text
     return json.loads(text)
 
 
