@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
 
+from trailhawk.detect import content
 from trailhawk.detect.prices import PRICES, prices
-from trailhawk.detect.refetch import Dropped
+from trailhawk.detect.refetch import Dropped, dropped
+from trailhawk.detect.rule import Rule
+from trailhawk.detect.trial import Trial, sizes
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.workspace import Workspace
 
@@ -255,6 +259,7 @@ def test_what_a_filter_would_save_and_cost(tried: Workspace, tmp_path: Path) -> 
     assert list((tried.home / "temporary").iterdir()) == []
 
 
+@pytest.mark.usefixtures("own_rules")
 def test_masking_is_counted_too(tried: Workspace) -> None:
     found = tried.try_filter(
         "AWSCloudTrail",
@@ -269,9 +274,191 @@ def test_masking_is_counted_too(tried: Workspace) -> None:
     assert "Somebody stops logging" not in {effect.name for effect in found.effects}
 
 
+def test_bytes_are_those_of_the_values_as_text() -> None:
+    import pyarrow as pa
+
+    columns = {
+        "Time": pa.array([DAY.replace(tzinfo=None), None], pa.timestamp("us")),
+        "Port": pa.array([443, None], pa.int64()),
+        "Share": pa.array([0.5, None]),
+        "Text": pa.array(["é", ""]),
+        "Flag": pa.array([True, None]),
+    }
+    assert sizes(pa.table(columns)).tolist() == [28 + 3 + 3 + 2 + 4, 0]
+
+
 def test_nothing_to_try_on(workspace: Workspace) -> None:
     with pytest.raises(UsageError, match="is empty"):
         workspace.try_filter("AWSCloudTrail", "source", last=timedelta(days=1), progress=lambda *_: None)
+
+
+def try_it(workspace: Workspace, text: str, *, table: str = "AWSCloudTrail", days: float = 7) -> Trial:
+    return workspace.try_filter(table, text, last=timedelta(days=days), progress=lambda done, total: None)
+
+
+@pytest.fixture
+def own_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rules and hunts of the home alone: those of the package take seconds."""
+    whole = {"rules": content.rules, "hunts": content.hunts}
+    of_package = {each.id for load in whole.values() for each in load()}
+
+    def own(kind: str) -> Callable[..., tuple[Rule, ...]]:
+        return lambda *args, **named: tuple(
+            rule for rule in whole[kind](*args, **named) if rule.id not in of_package
+        )
+
+    for kind in whole:
+        monkeypatch.setattr(content, kind, own(kind))
+
+
+def put_rule(workspace: Workspace, number: int, name: str, query: str, **more: str) -> None:
+    folder = workspace.home / "rules"
+    folder.mkdir(exist_ok=True)
+    text = RULE.format(id=f"00000000-0000-4000-8000-{number:012d}", name=name, query=query)
+    for member, value in more.items():
+        text = re.sub(rf"(?m)^{member}:.*\n|\Z", f"{member}: {value}\n", text, count=1)
+    (folder / f"{number}.yaml").write_text(text)
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_a_filter_that_keeps_all_costs_nothing(tried: Workspace) -> None:
+    found = try_it(tried, "source")
+    assert (found.dropped, [each for each in found.effects if not each.error]) == (0, [])
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_windows_go_on_where_a_filter_drops_the_last_rows(workspace: Workspace, tmp_path: Path) -> None:
+    """A rule that looks back further still finds what is there, and what is absent is found absent."""
+    put_rule(
+        workspace,
+        1,
+        "Long",
+        "AWSCloudTrail | where EventName == 'StopLogging' | project EventName",
+        queryPeriod="5h",
+    )
+    put_rule(workspace, 2, "Nobody", "AWSCloudTrail | summarize n = count() | where n == 0")
+    names = {0: "GetObject", 70: "StopLogging", 300: "GetObject"}
+    take(workspace, put(tmp_path / "log.json", [call(n, name) for n, name in names.items()]))
+    effects = {
+        each.name: each for each in try_it(workspace, "source | where EventName != 'GetObject'").effects
+    }
+    assert "Long" not in effects
+    assert (effects["Nobody"].results, effects["Nobody"].lost, effects["Nobody"].other) == (3, 0, 2)
+    effects = {each.name: each for each in try_it(workspace, "source | where false").effects}
+    assert (effects["Long"].lost, effects["Nobody"].other) == (effects["Long"].results, 3)
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_what_an_exception_takes_is_no_loss(tried: Workspace) -> None:
+    lost = {each.name for each in try_it(tried, "source | where EventName != 'StopLogging'").effects}
+    assert "Somebody stops logging" in lost
+    draft, _ = tried.content.draft_exception(
+        "Somebody stops logging",
+        "EventName == 'StopLogging'",
+        until=DAY + timedelta(days=30),
+        reason="known",
+        by="ana",
+    )
+    tried.content.exceptions.add(draft)
+    lost = {each.name for each in try_it(tried, "source | where EventName != 'StopLogging'").effects}
+    assert "Somebody stops logging" not in lost
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_a_rule_without_its_history_is_told_as_unknown(tried: Workspace) -> None:
+    put_rule(tried, 9, "New to it", "AWSCloudTrail | project EventName", learningPeriod="3d")
+    found = try_it(tried, "source | where EventName != 'GetObject'")
+    effect = next(each for each in found.effects if each.name == "New to it")
+    assert (effect.lost, effect.error) == (0, "it needs 3.0 days of history, which the lake has not")
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_a_short_history_is_said_to_be_short(tried: Workspace) -> None:
+    notes = try_it(tried, "source | where EventName != 'GetObject'").notes
+    assert notes == (
+        "the table holds 3.0 hours of the 7.0 days asked for",
+        "a month is 245 times that long: its figures are a guess",
+    )
+    apply(tried, "AWSCloudTrail", "source | where EventName != 'GetObject'")
+    assert try_it(tried, "source").notes[0].startswith("a filter is in force")
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_one_event_of_next_year_is_not_all_that_is_tried(tried: Workspace, tmp_path: Path) -> None:
+    take(tried, put(tmp_path / "ahead.json", [call(400 * 1440, "GetObject")]))
+    found = try_it(tried, "source | where EventName != 'GetObject'")
+    assert (found.rows, found.dropped) == (180, 120)
+    assert "rows after 2026-03-01 03:00 lie in the future and are left out" in found.notes
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_now_is_the_moment_of_the_ingest(workspace: Workspace, tmp_path: Path) -> None:
+    """In a trial, and for what is fetched again: a row that was kept then is not dropped today."""
+    clock = workspace.clock
+    assert isinstance(clock, Clock)
+    text = "source | where TimeGenerated > ago(3h) and SrcPort > 4"
+    clock.now = DAY + timedelta(hours=2)
+    apply(workspace, "AWSVPCFlow", text)
+    taken = take(workspace, flows(tmp_path / "flow.log", 20))
+    assert (taken.rows, taken.filtered) == (15, 5)
+    clock.now = DAY + timedelta(days=3)
+    assert try_it(workspace, text, table="AWSVPCFlow").dropped == 0
+    workspace.filters.remove("AWSVPCFlow", by="ana", now=clock())
+    assert workspace.refetch("AWSVPCFlow", from_disk).rows == 5
+    assert rows(workspace, "AWSVPCFlow | summarize count(), dcount(SrcPort)") == [(20, 20)]
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_hunts_see_what_was_before(workspace: Workspace, tmp_path: Path) -> None:
+    """A hunt for what is new compares with days before those that are tried."""
+    hunts = workspace.home / "hunts"
+    hunts.mkdir()
+    query = (
+        "let Known = AWSCloudTrail | where TimeGenerated < datetime({{StartTimeISO}}) | distinct EventName; "
+        "AWSCloudTrail | where TimeGenerated >= datetime({{StartTimeISO}}) | where EventName !in (Known)"
+        " | distinct EventName"
+    )
+    (hunts / "hunt.yaml").write_text(
+        "id: 00000000-0000-4000-8000-0000000000aa\nname: What is new\ndescription: For a test.\n"
+        f'tactics: [Impact]\nquery: "{query}"\n'
+    )
+    calls = [call(0, "GetObject"), call(3 * 1440, "GetObject"), call(3 * 1440 + 9, "StopLogging")]
+    workspace.clock.now = DAY + timedelta(days=4)  # type: ignore[attr-defined]  # the test's own clock
+    take(workspace, put(tmp_path / "log.json", calls))
+    effects = try_it(workspace, "source | where EventName != 'GetObject'", days=1).effects
+    assert "What is new" not in {each.name for each in effects}
+    (effect,) = (
+        each
+        for each in try_it(workspace, "source | where EventName != 'StopLogging'", days=1).effects
+        if each.name == "What is new"
+    )
+    assert (effect.results, effect.lost) == (1, 1)
+
+
+def test_only_tables_of_logs_take_a_filter(workspace: Workspace) -> None:
+    with pytest.raises(UsageError, match="IngestLedger takes no filter"):
+        workspace.transform("IngestLedger", "source")
+
+
+def test_the_hash_of_a_large_object_stands_in_its_last_part() -> None:
+    """Of which perhaps nothing was dropped; parts of one batch come in any order."""
+    ledger = [
+        {
+            "TimeGenerated": DAY,
+            "Object": "s3:b/k",
+            "Location": "s3://b/k",
+            "Bucket": "b",
+            "Key": "k",
+            "Sha256": digest,
+            "Source": "vpcflow",
+            "Rows": 10,
+            "Duplicates": 0,
+            "Filtered": filtered,
+        }
+        for digest, filtered in (("", 3), ("abc", 0), ("", 2))
+    ]
+    (found,) = dropped(ledger, [])
+    assert (found.sha256, found.rows) == ("abc", 5)
 
 
 def test_prices(tmp_path: Path) -> None:
@@ -286,6 +473,7 @@ def test_prices(tmp_path: Path) -> None:
             prices(own)
 
 
+@pytest.mark.usefixtures("own_rules")
 def test_from_the_command_line(tried: Workspace, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from trailhawk.cli import run
 

@@ -79,7 +79,7 @@ def filter_try(
         raise UsageError(f"'{last}' is no span of time", hint="write 7d or 12h")
     text = _text(file)
     workspace = workspace_of(context)
-    with progress("filter, parts", quiet=quiet) as bar:
+    with progress("filter, percent", quiet=quiet) as bar:
         try:
             tried = workspace.try_filter(
                 table, text, last=span, prices=Path(prices) if prices else None, progress=bar
@@ -157,20 +157,21 @@ def filter_refetch(
     """Read dropped rows again from the bucket or folder.
 
     Stores what filters have dropped and the filter as it is now (or none)
-    keeps. Rows that were stored with masked columns stay masked.
+    keeps. Rows that were stored with masked columns stay masked. A bucket is
+    read with the rights of the connector that names it, unless told otherwise.
     """
+    from trailhawk.connectors.reopen import object_at
     from trailhawk.connectors.trail_store import Aws
 
     workspace = workspace_of(context)
     workspace.lake.delta(table)
-    aws: list[Aws] = []
+    find = object_at(workspace.connector_settings)
+    aws = Aws(profile=profile, region=region) if profile or region else None
 
     def opened(item: Dropped) -> BinaryIO:
-        if item.bucket:
-            if not aws:
-                aws.append(Aws(profile=profile, region=region))
-            return _unchanged(aws[0].open(item.bucket, item.key), item)
-        return _unchanged(Path(item.location).open("rb"), item)
+        if item.bucket and aws:
+            return _unchanged(aws.open(item.bucket, item.key), item)
+        return _unchanged(find(item.location).open(), item)
 
     show_one(members(workspace.refetch(table, opened)), form)
 
@@ -228,19 +229,26 @@ def _show(tried: Trial, form: Format) -> None:
     share = tried.dropped / tried.rows if tried.rows else 0.0
     print(
         f"\n{tried.table}, {tried.start:%Y-%m-%d %H:%M} to {tried.end:%Y-%m-%d %H:%M}: "
-        f"{tried.dropped:,} of {tried.rows:,} rows dropped ({share:.1%})\n"
+        f"{tried.dropped:,} of {tried.rows:,} rows dropped ({share:.1%})"
     )
+    for note in tried.notes:
+        print(f"note: {note}")
+    print()
     columns = [
         Shown("kind", "kind"),
         Shown("name", "name"),
         Shown("results", "results", right=True),
         Shown("lost", "lost", right=True),
         Shown("other", "other instead", right=True),
-        Shown("error", "could not be run"),
+        Shown("error", "not known"),
     ]
     show_list([members(effect) for effect in tried.effects], columns, form, empty="")
     lost = sum(1 for effect in tried.effects if effect.lost)
-    print(f"\n{tried.tried} rules and hunts read {tried.table}; {lost} would have lost results")
+    unknown = sum(1 for effect in tried.effects if effect.error)
+    print(
+        f"\n{tried.tried} rules and hunts read {tried.table}; {lost} would have lost results"
+        + (f", of {unknown} it is not known" if unknown else "")
+    )
 
 
 def _saving(saving: Saving) -> dict[str, object]:

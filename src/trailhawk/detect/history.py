@@ -159,15 +159,17 @@ def detect(
     quiet: Callable[[Rule, datetime, datetime], IsQuiet] | None = None,
     reads: Reads | None = None,
     leave: Leave | None = None,
+    held: Mapping[str, Stored] | None = None,
 ) -> Summary:
     """Run every due window of these rules over what is stored, of [start, end) where these are given.
 
     `tables` are the tables of the lake that hold rows. `quiet` tells, for a rule and a stretch of history,
     at which T its query cannot have a result: such a window is done without being run. With more than one
     worker, queries run side by side (the engine must allow it); what they find is still taken in order of
-    time. `leave` takes out what exceptions take.
+    time. `leave` takes out what exceptions take. With `held` the windows are those of a lake that holds
+    this.
     """
-    lake = {table: stored(engine, table, now=now) for table in tables}
+    lake = held if held is not None else {table: stored(engine, table, now=now) for table in tables}
     first = min((s.first for s in lake.values() if s.first), default=None)
     last = max((s.last + timedelta(microseconds=1) for s in lake.values() if s.last), default=None)
     rules = tuple(rule for rule in rules if rule.kind is not RuleKind.HUNTING)

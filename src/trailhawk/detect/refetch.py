@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
@@ -30,11 +30,13 @@ LEDGER_COLUMNS: Final = (
     "TimeGenerated, Object, Location, Bucket, Key, Sha256, Source, Rows, Duplicates, Filtered"
 )
 
+_ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
     """An object of which a filter dropped rows that are not fetched yet: what it is known by, where it is,
-    the hash of its bytes as delivered, and the versions that dropped all of those rows."""
+    the hash of its bytes as delivered, the versions that dropped all of those rows, when it was stored."""
 
     object: str
     location: str
@@ -44,10 +46,13 @@ class Dropped:
     source: str
     rows: int
     versions: tuple[int, ...]
+    at: datetime
 
 
 def dropped(rows: Iterable[Mapping[str, Any]], versions: Sequence[FilterVersion]) -> list[Dropped]:
-    """The objects of one table that still lack rows, from their rows in IngestLedger (see LEDGER_COLUMNS).
+    """The objects of one table that still lack rows, from all of their rows in IngestLedger (LEDGER_COLUMNS):
+    of a very large one only the last part has the hash, and a part of which nothing was dropped tells which
+    versions kept its rows.
 
     What was fetched again has a row of its own there, which names the version that it was fetched under.
     """
@@ -64,12 +69,13 @@ def dropped(rows: Iterable[Mapping[str, Any]], versions: Sequence[FilterVersion]
             row["Location"],
             row["Bucket"],
             row["Key"],
-            row["Sha256"],
+            row["Sha256"] or (known.sha256 if known else ""),
             row["Source"],
             (known.rows if known else 0) + (-(row["Rows"] + row["Duplicates"]) if again else row["Filtered"]),
             tuple(
                 sorted({*(known.versions if known else ()), int(version) if again else _at(versions, row)})
             ),
+            known.at if known else row["TimeGenerated"],
         )
     return [one for one in found.values() if one.rows > 0]
 
@@ -124,8 +130,10 @@ def refetch(
     keep = transform(current.text) if current else None
     items = dropped(ledger, versions)
     done: list[Summary] = []
-    for used in sorted({item.versions for item in items}):
-        old = [transform(texts[number]) for number in used if texts.get(number)]
+    made = {number: transform(text) for number, text in texts.items() if text}
+    for used, at in sorted({_filtered_by(item, made) for item in items}):
+        # What now() meant then: a row that was kept an hour after its event would be dropped today.
+        old = [made[number].at(at) for number in used if number in made]
         ingestor = Ingestor(
             lake,
             clock=clock,
@@ -134,7 +142,7 @@ def refetch(
             transforms={table: partial(still_missing, old=old, current=keep)},
         )
         for item in items:
-            if item.versions == used:
+            if _filtered_by(item, made) == (used, at):
                 ingestor.take(_log_object(item, again(item, versions), open_object))
         ingestor.flush()
         done.append(ingestor.summary())
@@ -144,6 +152,12 @@ def refetch(
             for field in dataclasses.fields(Summary)
         }
     )
+
+
+def _filtered_by(item: Dropped, made: Mapping[int, RowTransform]) -> tuple[tuple[int, ...], datetime]:
+    """The versions that dropped its rows, and as of when; the same moment for all where none looks at it."""
+    looks = any(made[number].reads_clock for number in item.versions if number in made)
+    return item.versions, item.at if looks else _ANY_TIME
 
 
 def _log_object(item: Dropped, identity: str, open_object: Callable[[Dropped], BinaryIO]) -> LogObject:

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.detect.history import IsQuiet, Stored, detect, stored
+from trailhawk.detect.absent import absent, is_there
+from trailhawk.detect.absent import reason as reason_of
+from trailhawk.detect.history import BIN, IsQuiet, Progress, Reads, RuleSummary, Stored, detect, stored
 from trailhawk.detect.prices import Prices
 from trailhawk.detect.rule import Rule
+from trailhawk.detect.run import Leave
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.engine.result import TimeRange
-from trailhawk.errors import QueryError, UsageError
-from trailhawk.kql.plan import Need, Node, Scan
-from trailhawk.kql.records import Record, field_names
+from trailhawk.engine.transform import RowTransform, Transformed
+from trailhawk.errors import NotAllowedError, QueryError, UsageError
+from trailhawk.kql.passes import scans
+from trailhawk.kql.plan import Need
 from trailhawk.kql.schema import INGESTION_TIME, Table
 
 if TYPE_CHECKING:
@@ -36,28 +41,21 @@ if TYPE_CHECKING:
 _CHUNK_ROWS: Final = 100_000
 _INGESTED: Final = "Ingested_of_the_trial"
 _BY: Final = ("EventSource", "EventName")
-_FIXED_BYTES: Final = 8
+_TIME_BYTES: Final = 28
 _DAY: Final = timedelta(days=1)
 MONTH: Final = timedelta(days=365.25 / 12)
 
-Progress = Callable[[int, int], None]
-
-
-class Kept(Protocol):
-    """What a transform made of rows."""
-
-    @property
-    def kept(self) -> NDArray[np.bool_]: ...
-
-    @property
-    def rows(self) -> pa.Table: ...
+_WEEK: Final = timedelta(days=7)
+_LEAST: Final = timedelta(hours=1)
+_LOOKS_BACK: Final = timedelta(days=14)
+"""How far before its time a hunt finds rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saving:
     """Rows of one event source and name, how many of them were dropped, and what that saves in a month.
 
-    `bytes` are those of the values as text, as a log store bills them: what of them is saved is what dropped
+    `bytes` are those of the values as text, as Sentinel bills them: what of them is saved is what dropped
     rows and masked columns had.
     """
 
@@ -76,7 +74,8 @@ class Saving:
 @dataclass(frozen=True, slots=True)
 class Effect:
     """What a rule or hunt found without and with the filter. `lost` are results that are no more, `other`
-    those that are there with the filter only (a count that changed is one of each)."""
+    those that are there with the filter only (a count that changed is one of each). `error` says why nothing
+    is known of it: it cannot be run, or has too little history."""
 
     kind: str
     name: str
@@ -90,7 +89,7 @@ class Effect:
 @dataclass(frozen=True)
 class Trial:
     """A filter tried over [start, end). `tried` rules and hunts read the table; `effects` are those whose
-    results changed or could not be told."""
+    results changed or could not be told. `notes` say what makes the figures less sure."""
 
     table: str
     start: datetime
@@ -101,13 +100,14 @@ class Trial:
     total: Saving
     tried: int
     effects: tuple[Effect, ...]
+    notes: tuple[str, ...] = ()
 
 
 def trial(
-    transform: Callable[[pa.Table], Kept],
-    table: Table,
+    transform: RowTransform,
     engine: DuckDBEngine,
     *,
+    rule_engine: DuckDBEngine,
     files: Files,
     rules: Sequence[Rule],
     hunts: Sequence[Rule],
@@ -116,44 +116,69 @@ def trial(
     prices: Prices,
     folder: Path,
     now: datetime,
+    leave: Leave | None = None,
+    in_force: bool = False,
     workers: int = 1,
     progress: Progress = lambda done, total: None,
 ) -> Trial:
-    """Try a filter over the last so much time that the table holds.
+    """Try a filter over the last so much time that its table holds, up to `now`.
 
     `files` are the table's in the lake, `tables` those that hold rows, `folder` is for files of this trial.
+    `leave` takes out what exceptions take; `in_force` tells that the table has a filter now.
     UsageError where the table is empty.
     """
+    table = transform.table
     held = stored(engine, table.name, now=now)
     if held.first is None or held.last is None:
         raise UsageError(f"{table.name} is empty: there is nothing to try a filter on")
-    end = held.last + timedelta(microseconds=1)
+    end = _end(held, now)
     start = max(end - last, held.first)
-    readers = [rule for rule in (*rules, *hunts) if _reads(rule, table.name, engine, end)]
+    reads = _Reads(rule_engine, end)
+    rules, hunts = ([one for one in each if reads.may_read(one, table.name)] for each in (rules, hunts))
     # A rule must not learn anew because the copy begins late.
-    back = max((max(rule.period, rule.history_needed) + _DAY for rule in readers), default=timedelta())
+    back = max((max(rule.period, rule.history_needed) + _DAY for rule in rules), default=timedelta())
+    back = max(back, _LOOKS_BACK) if hunts else back
     sums = _Sums()
     copies: list[DataFile] = []
     chunks = list(_chunks(held, start - back, start, end))
+    reading = _share(progress, 0, 20)
+    names = [column.name for column in table.stored]
     for number, (since, until) in enumerate(chunks):
         rows = engine.query(
             f"['{table.name}'] | extend {_INGESTED} = ingestion_time()",
             now=end,
             window=TimeRange(since, until),
         ).table
-        names = [column.name for column in table.stored]
-        made = transform(rows.select(names))
+        made = _as_then(transform, rows, names) if transform.reads_clock else transform(rows.select(names))
         if since >= start:
             sums.add(rows, made, names)
         copies.append(_written(folder / f"{number:06d}.parquet", rows, made, table, since, until))
-        progress(number + 1, len(chunks) + 1)
-    filtered = engine.over(_Filtered(engine.tables, table.name, _Copies([c for c in copies if c.rows])))
-    pair = (engine, filtered)
+        reading(number + 1, len(chunks))
+    filtered = _Filtered(engine.tables, table.name, _Copies([copy for copy in copies if copy.rows]))
     effects = [
-        *_rule_effects(pair, [r for r in rules if r in readers], tables, start, end, folder, now, workers),
-        *(_hunt_effect(pair, hunt, start, end) for hunt in hunts if hunt in readers),
+        *_rule_effects(
+            rule_engine,
+            filtered,
+            rules,
+            tables=tables,
+            window=TimeRange(start, end),
+            folder=folder,
+            now=now,
+            workers=workers,
+            reads=reads,
+            leave=leave,
+            progress=progress,
+        ),
+        *_hunt_effects(
+            (engine, engine.over(filtered)),
+            hunts,
+            picked=TimeRange(start, end),
+            held=TimeRange(start - back, end),
+            workers=workers,
+            progress=_share(progress, 90, 100),
+        ),
     ]
-    progress(1, 1)
+    progress(100, 100)
     stored_bytes, stored_rows = _stored_size(files, start, end)
     savings = sums.savings(end - start, prices, stored_bytes / stored_rows if stored_rows else 0.0)
     total = _total(savings)
@@ -165,33 +190,67 @@ def trial(
         dropped=total.dropped,
         savings=tuple(savings),
         total=total,
-        tried=len(readers),
+        tried=len(rules) + len(hunts),
         effects=tuple(effect for effect in effects if effect.lost or effect.other or effect.error),
+        notes=tuple(_notes(held, start, end, last, in_force=in_force)),
     )
 
 
-def _reads(rule: Rule, table: str, engine: DuckDBEngine, now: datetime) -> bool:
-    """Whether the query reads the table; one that does not compile is told later."""
-    try:
-        compiled = engine.compiled(rule.query, now=now)
-    except QueryError:
-        return True
-    return table in set(_scanned(compiled.plan))
+def _end(held: Stored, now: datetime) -> datetime:
+    """Just after the newest row. One event with a wrong year must not be all that is looked at: what lies in
+    the future is left out, unless there is nothing else."""
+    past = [moment for moment in held.moments if moment < now]
+    if past and held.last is not None and held.last >= now:
+        return min(past[-1] + BIN, now)
+    return (held.last or now) + timedelta(microseconds=1)
 
 
-def _scanned(plan: Node) -> Iterator[str]:
-    stack: list[object] = [plan]
-    seen: set[int] = set()
-    while stack:
-        current = stack.pop()
-        if isinstance(current, Scan):
-            yield current.table.name
-        elif isinstance(current, Record):
-            if id(current) not in seen:
-                seen.add(id(current))
-                stack.extend(getattr(current, name) for name in field_names(current))
-        elif isinstance(current, tuple):
-            stack.extend(current)
+def _notes(held: Stored, start: datetime, end: datetime, last: timedelta, *, in_force: bool) -> Iterator[str]:
+    span = end - start
+    if in_force:
+        yield "a filter is in force: what it drops is not in the table, and is counted nowhere here"
+    if span < last - _LEAST:
+        yield f"the table holds {_long(span)} of the {_long(last)} asked for"
+    if span < _DAY:
+        yield f"a month is {MONTH / max(span, _LEAST):.0f} times that long: its figures are a guess"
+    elif span < _WEEK - _LEAST:
+        yield "a month is reckoned from less than a week: it may have other days than these"
+    if held.last is not None and held.last >= end:
+        yield f"rows after {end:%Y-%m-%d %H:%M} lie in the future and are left out"
+
+
+def _long(span: timedelta) -> str:
+    hours = span / timedelta(hours=1)
+    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.1f} days"
+
+
+class _Reads:
+    """The tables that rules read, each compiled once."""
+
+    def __init__(self, engine: DuckDBEngine, now: datetime) -> None:
+        self._engine = engine
+        self._now = now
+        self._known: dict[str, frozenset[str] | None] = {}
+
+    def __call__(self, rule: Rule) -> frozenset[str] | None:
+        """The names of the tables; None for a query that does not compile."""
+        if rule.query not in self._known:
+            try:
+                plan = self._engine.compiled(rule.query, now=self._now).plan
+                self._known[rule.query] = frozenset(scan.table.name for scan in scans(plan))
+            except QueryError:
+                self._known[rule.query] = None
+        return self._known[rule.query]
+
+    def may_read(self, rule: Rule, table: str) -> bool:
+        """Whether the query reads the table; one that does not compile is told if it names the table."""
+        read = self(rule)
+        return table in (read if read is not None else rule.query)
+
+
+def _share(progress: Progress, low: int, high: int) -> Progress:
+    """The progress of a step that is the share from `low` to `high` percent of the whole."""
+    return lambda done, total: progress(low + (high - low) * done // max(total, 1), 100)
 
 
 # --- the filtered table -----------------------------------------------------------------------------------
@@ -215,7 +274,7 @@ def _chunks(
 
 
 def _written(
-    path: Path, rows: pa.Table, made: Kept, table: Table, since: datetime, until: datetime
+    path: Path, rows: pa.Table, made: Transformed, table: Table, since: datetime, until: datetime
 ) -> DataFile:
     """The rows that a filter left, as a file of the table."""
     import pyarrow as pa
@@ -287,6 +346,25 @@ class _Filtered:
         return self._files if name == self._name else self._tables.snapshot(name)
 
 
+def _as_then(transform: RowTransform, rows: pa.Table, names: Sequence[str]) -> Transformed:
+    """What the filter would have made of rows at the minute of their ingest, which is what now() means."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    minutes = pc.floor_temporal(rows[_INGESTED], unit="minute").to_numpy()
+    kept = np.zeros(rows.num_rows, bool)
+    places, parts = [], []
+    for minute in np.unique(minutes):
+        here = np.flatnonzero(minutes == minute)
+        moment = minute.astype("datetime64[us]").item().replace(tzinfo=UTC)
+        made = transform.at(moment)(rows.select(names).take(pa.array(here)))
+        kept[here] = made.kept
+        places.append(here[made.kept])
+        parts.append(made.rows)
+    order = np.argsort(np.concatenate(places), kind="stable")
+    return Transformed(kept, pa.concat_tables(parts).take(pa.array(order)))
+
+
 # --- savings ----------------------------------------------------------------------------------------------
 
 
@@ -296,12 +374,12 @@ class _Sums:
     def __init__(self) -> None:
         self._counts: Counter[tuple[tuple[str, ...], str]] = Counter()
 
-    def add(self, rows: pa.Table, made: Kept, names: Sequence[str]) -> None:
+    def add(self, rows: pa.Table, made: Transformed, names: Sequence[str]) -> None:
         import pyarrow as pa
 
-        before = _sizes(rows.select(names))
+        before = sizes(rows.select(names))
         after = np.zeros(rows.num_rows, np.int64)
-        after[made.kept] = _sizes(made.rows)
+        after[made.kept] = sizes(made.rows)
         groups = [name for name in _BY if name in rows.column_names]
         counts = pa.table(
             {
@@ -345,17 +423,22 @@ class _Sums:
         return sorted(found, key=lambda one: (-one.bytes_saved, one.event_source, one.event_name))
 
 
-def _sizes(rows: pa.Table) -> NDArray[np.int64]:
-    """Bytes of each row: text as it is, 8 for anything else that is there."""
+def sizes(rows: pa.Table) -> NDArray[np.int64]:
+    """Bytes of each row with its values as text: a number has its digits, a time 28 characters.
+
+    So Azure Monitor bills it: "Data size calculation" in
+    https://learn.microsoft.com/azure/azure-monitor/logs/cost-logs
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
     sizes = np.zeros(rows.num_rows, np.int64)
     for column in rows.columns:
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            sizes += pc.binary_length(column).fill_null(0).to_numpy().astype(np.int64)
-        else:
-            sizes += column.is_valid().to_numpy().astype(np.int64) * _FIXED_BYTES
+        if pa.types.is_timestamp(column.type):
+            sizes += column.is_valid().to_numpy().astype(np.int64) * _TIME_BYTES
+            continue
+        text = column if pa.types.is_large_string(column.type) else column.cast(pa.string())
+        sizes += pc.binary_length(text).fill_null(0).to_numpy().astype(np.int64)
     return sizes
 
 
@@ -383,42 +466,62 @@ def _stored_size(files: Files, start: datetime, end: datetime) -> tuple[int, int
 
 
 def _rule_effects(
-    engines: tuple[DuckDBEngine, DuckDBEngine],
+    engine: DuckDBEngine,
+    filtered: Tables,
     rules: Sequence[Rule],
+    *,
     tables: Sequence[str],
-    start: datetime,
-    end: datetime,
+    window: TimeRange,
     folder: Path,
     now: datetime,
     workers: int,
+    reads: Reads,
+    leave: Leave | None,
+    progress: Progress,
 ) -> Iterator[Effect]:
-    """Each rule replayed over both states of the table, with alerts in databases of their own."""
+    """Each rule replayed over both states of the table, with alerts in databases of their own.
+
+    The windows are the same: a filter that drops the last hour's rows must not end the replay an hour early.
+    """
     found: list[Mapping[str, Counter[str]]] = []
     errors: dict[str, str] = {}
-    for number, engine in enumerate(engines):
+    held = {name: stored(engine, name, now=now) for name in tables}
+    for number, each in enumerate((engine, engine.over(filtered))):
         state = open_state(sqlite_url(folder / f"state-{number}.db"))
         try:
-            store = AlertStore(state)
             summary = detect(
-                engine,
-                store,
+                each,
+                AlertStore(state),
                 rules,
                 tables=tables,
                 now=now,
-                start=start,
-                end=end,
+                start=window.start,
+                end=window.end,
+                progress=_share(progress, 20 + 35 * number, 55 + 35 * number),
                 workers=workers,
-                quiet=_quiet(engine),
+                quiet=_quiet(each),
+                reads=reads,
+                leave=leave,
+                held=held,
             )
-            by_rule: dict[str, Counter[str]] = {rule.id: Counter() for rule in rules}
-            for alert in summary.alerts:
-                by_rule[alert.rule_id][alert.id] += 1
-            errors |= {each.rule.id: each.error for each in summary.rules if each.error}
         finally:
             state.dispose()
+        by_rule: dict[str, Counter[str]] = {rule.id: Counter() for rule in rules}
+        for alert in summary.alerts:
+            by_rule[alert.rule_id][alert.id] += 1
+        errors |= {each.rule.id: why for each in summary.rules if (why := _unknown(each))}
         found.append(by_rule)
     for rule in rules:
         yield _effect("rule", rule, found[0][rule.id], found[1][rule.id], errors.get(rule.id, ""))
+
+
+def _unknown(done: RuleSummary) -> str:
+    """Why nothing is known of what a rule would have raised; '' where it is."""
+    if done.error or done.reason:
+        return done.error or done.reason
+    if done.learning and not done.run + done.suppressed:
+        return f"it needs {_long(done.rule.history_needed)} of history, which the lake has not"
+    return ""
 
 
 def _quiet(engine: DuckDBEngine) -> Callable[[Rule, datetime, datetime], IsQuiet]:
@@ -430,17 +533,39 @@ def _quiet(engine: DuckDBEngine) -> Callable[[Rule, datetime, datetime], IsQuiet
     return quiet
 
 
-def _hunt_effect(
-    engines: tuple[DuckDBEngine, DuckDBEngine], hunt: Rule, start: datetime, end: datetime
-) -> Effect:
-    found: list[Counter[str]] = []
-    for engine in engines:
+def _hunt_effects(
+    engines: tuple[DuckDBEngine, DuckDBEngine],
+    hunts: Sequence[Rule],
+    *,
+    picked: TimeRange,
+    held: TimeRange,
+    workers: int,
+    progress: Progress,
+) -> Iterator[Effect]:
+    """Each hunt run once over both states of the table, as of the end of the time that is `picked`. It finds
+    rows of the time `held`, which begins earlier: many compare with what was there before."""
+    end = picked.end
+    if end is None:
+        raise ValueError("a time without an end")
+
+    def result(engine: DuckDBEngine, hunt: Rule) -> Counter[str]:
+        return Counter(map(repr, engine.query(hunt.query, now=end, window=held, picked=picked).tuples()))
+
+    def effect(hunt: Rule) -> Effect:
         try:
-            result = engine.query(hunt.query, now=end, window=TimeRange(start, end))
+            before, after = (result(engine, hunt) for engine in engines)
+        except NotAllowedError as error:
+            return _effect("hunt", hunt, Counter(), Counter(), error.message)
         except QueryError as error:
-            return _effect("hunt", hunt, Counter(), Counter(), error.render(hunt.query).split("\n", 1)[0])
-        found.append(Counter(map(repr, result.tuples())))
-    return _effect("hunt", hunt, found[0], found[1], "")
+            missing = absent(hunt, error, is_there(engines[0], end))
+            why = reason_of(missing) if missing else error.render(hunt.query).split("\n", 1)[0]
+            return _effect("hunt", hunt, Counter(), Counter(), why)
+        return _effect("hunt", hunt, before, after, "")
+
+    with ThreadPoolExecutor(workers) as pool:
+        for done, found in enumerate(pool.map(effect, hunts), start=1):
+            progress(done, len(hunts))
+            yield found
 
 
 def _effect(kind: str, rule: Rule, before: Counter[str], after: Counter[str], error: str) -> Effect:

@@ -41,7 +41,12 @@ class RowTransform:
         self.table = table
         self._clock = clock
         self._engine = engine
-        transform(text, table, now=clock())
+        self.reads_clock = transform(text, table, now=clock()).reads_clock
+        """Whether the same row may become another at another time."""
+
+    def at(self, moment: datetime) -> RowTransform:
+        """The same transform as it was at a moment."""
+        return RowTransform(self.text, self.table, self._engine, clock=lambda: moment)
 
     def __call__(self, rows: pa.Table) -> Transformed:
         """Transform rows that have the table's stored columns."""

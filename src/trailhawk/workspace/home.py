@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from trailhawk.errors import LakeError, QueryError, RuleError
+from trailhawk.errors import LakeError, QueryError, RuleError, UsageError
 from trailhawk.workspace.catalogue import Relations, Tables
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
@@ -363,10 +363,16 @@ class Workspace:
         )
 
     def transform(self, table: str, text: str) -> RowTransform:
-        """An ingest transform of a table, checked; QueryError with the place of what is wrong."""
+        """An ingest transform of a table of logs, checked; QueryError with the place of what is wrong."""
         from trailhawk.engine.transform import RowTransform
 
-        return RowTransform(text, self.lake.delta(table).table, self.engine, clock=self.clock)
+        own = self.lake.delta(table).table
+        if own.name not in {each.name for each in self.log_tables}:
+            raise UsageError(
+                f"{table} takes no filter: it is not filled from logs",
+                hint=f"there are {', '.join(sorted(each.name for each in self.log_tables))}",
+            )
+        return RowTransform(text, own, self.engine, clock=self.clock)
 
     def try_filter(
         self,
@@ -392,16 +398,18 @@ class Workspace:
         with tempfile.TemporaryDirectory(dir=temporary) as folder:
             return trial(
                 transform,
-                transform.table,
                 self.engine_with(threads=1),
+                rule_engine=self.rule_engine,
                 files=self.lake.snapshot(table),
                 rules=self.content.rules(),
                 hunts=self.content.hunts(),
-                tables=[each.name for each in self.log_tables if self.lake.snapshot(each.name).rows],
+                tables=self.history_tables(),
                 last=last,
                 prices=found,
                 folder=Path(folder),
                 now=self.clock(),
+                leave=self.content.leave(),
+                in_force=self.filters.current(table) is not None,
                 workers=os.cpu_count() or 1,
                 progress=progress,
             )
@@ -411,7 +419,10 @@ class Workspace:
         from trailhawk.detect.refetch import LEDGER_COLUMNS, refetch
 
         of_table = f"IngestLedger | where TargetTable == '{table}'"
-        query = f"{of_table} and (Filtered > 0 or Object startswith 'again:') | project {LEDGER_COLUMNS}"
+        query = (
+            f"let Lacking = {of_table} and Filtered > 0 | distinct Object;"
+            f" {of_table} and (Object in (Lacking) or Object startswith 'again:') | project {LEDGER_COLUMNS}"
+        )
         return refetch(
             self.lake,
             self.filters,
