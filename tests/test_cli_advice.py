@@ -190,3 +190,11 @@ def test_a_simulation_says_what_to_type_next(tmp_path: Path, capsys: pytest.Capt
     words = ["simulate", "cloud-breach-s3", "--days", "1", "--events-per-day", "300", "--flows-per-day", "0"]
     assert run([*words, "--out", out, "--quiet"]) == 0
     assert capsys.readouterr().err == f"next: trailhawk ingest '{out}/logs' && trailhawk detect\n"
+
+
+def test_a_name_read_as_a_bucket_says_so(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert run([*home, "entity", "ana"]) == 0
+    assert capsys.readouterr().err == (
+        "'ana' was read as the name of a bucket; a user or a role is named by its ARN\n"
+    )

@@ -21,6 +21,25 @@ sys.exit(run(["query", {ENDLESS!r}, *home]))
 """
 
 
+DIRECT = """
+import os, signal, sys, threading
+import duckdb
+from trailhawk.workspace import Workspace
+from trailhawk.cli import run
+signal.signal(signal.SIGINT, signal.default_int_handler)
+slow = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+Workspace.query = lambda *_, **__: duckdb.sql(slow).fetchall()
+threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.exit(run(["query", "print 1", "--home", sys.argv[1]]))
+"""
+
+
+def test_what_duckdb_makes_of_an_interrupt_is_no_fault(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DIRECT, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted\n")
+
+
 def test_an_interrupted_query_ends_as_interrupted(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60)

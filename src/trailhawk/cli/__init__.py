@@ -172,6 +172,8 @@ def run(arguments: Sequence[str]) -> int:
         where = f"{error.filename}: " if error.filename else ""
         return fail(f"error: {where}{error.strerror or _one_line(error)}", EXIT_FAILURE)
     except Exception as error:
+        if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
+            return fail("interrupted", EXIT_INTERRUPTED)  # what Ctrl-C becomes while DuckDB works
         # What no room has an answer to is a fault of ours, or a damaged file that a library stumbles over.
         if os.environ.get("TRAILHAWK_TRACEBACK"):
             raise

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, single, workspace_of
+from trailhawk.cli.options import FormatOption, examples, is_bare, single, tell, workspace_of
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
@@ -51,3 +51,6 @@ def entity(
     with working(f"looking for {name}"):
         page, incidents = workspace.entity(name, within=within)
     show_entity(page, incidents, form)
+    if page.whole is None and form is Format.TABLE and not is_bare(context, workspace):
+        if page.node.type == "AwsBucket":
+            tell(f"'{name}' was read as the name of a bucket; a user or a role is named by its ARN")

@@ -87,7 +87,7 @@ def ingest(
                 paths, lambda done: bar(done.objects, done.all_objects), told=told, strict=strict
             )
     show_one({**members(summary), "seconds": round(summary.seconds, 2)}, form)
-    if not summary.objects:
+    if not summary.objects and not follow:
         tell("no files found there; hidden ones are passed over")
     for location in strange[:_LISTED]:
         tell(f"unrecognised, passed over: {visible(location)}")
