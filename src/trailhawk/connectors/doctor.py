@@ -175,7 +175,7 @@ def trust_statement(access: Access, caller: str) -> Statement:
 def _claims(file: Path) -> dict[str, str]:
     """Issuer, audience and subject of a token, not checked; {} for what is no JSON web token."""
     claims: object = {}
-    with suppress(aws.CredentialRetrievalError, IndexError, ValueError):
+    with suppress(aws.CredentialRetrievalError, IndexError, ValueError, RecursionError):
         middle = credentials.token(file).split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(middle + "=" * (-len(middle) % 4)))
     if not isinstance(claims, dict):

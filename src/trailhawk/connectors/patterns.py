@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from trailhawk.connectors.policy import Answer
+from trailhawk.connectors.policy import Answer, like
 
 _MOST_DEPTH: Final = 20
 
@@ -56,8 +55,7 @@ def _value(choice: object, value: object) -> Answer:
         case "equals-ignore-case":
             said = value.lower() == operand.lower()
         case "wildcard":
-            parts = map(re.escape, operand.split("*"))
-            said = re.fullmatch(".*".join(parts), value, re.DOTALL) is not None
+            said = like(operand, value, one="")
         case _:
             return "perhaps"
     return "yes" if said else "no"

@@ -58,7 +58,8 @@ class Routes:
         if not ways:
             others = ", ".join(each.get("QueueArn", "") for each in given.get("QueueConfigurations", []))
             told = f"; it tells {others}" if others else ""
-            words = f"the bucket does not tell queue {self._patient.queue_arn} of anything{told}"
+            words = f"the bucket does not tell queue {self._patient.queue_arn} of anything{told} \
+(`trailhawk connectors setup` prints the command that makes it)"
             yield Check(name, Verdict.FAILED, words)
             yield from self._direct(location.bucket)  # which is to be made
             return
@@ -181,7 +182,7 @@ class Routes:
             yield self._patient.unknown(name, error, "sns:ListSubscriptionsByTopic", topic)
         else:
             if not mine:
-                words = f"the queue does not subscribe to {topic}"
+                words = f"the queue does not subscribe to {topic} (aws sns subscribe --protocol sqs)"
                 yield Check(name, Verdict.FAILED, words)
                 return
             yield self._subscription(client, name, mine[0]["SubscriptionArn"])
