@@ -32,6 +32,7 @@ LONGEST_WAIT: Final = 60.0
 """Seconds before a failed job is started again; doubled each time, and afresh after a good while."""
 
 _GOOD_WHILE: Final = 300.0
+_AWAKE_SECONDS: Final = 1.0
 _CATCH_UP: Final = timedelta(minutes=15)
 """After a start, how long nothing is said of streams of logs."""
 
@@ -90,7 +91,10 @@ class Runner:
             thread = threading.Thread(target=self._keep, args=(job, stop), name=job.name, daemon=True)
             self._threads[job.name] = thread
             thread.start()
-        stop.wait()
+        # A signal may reach another thread, as when the process was frozen before; what handles it runs in this
+        # one once it wakes up.
+        while not stop.wait(_AWAKE_SECONDS):
+            pass
         self._say("info", "run", "stopping")
         deadline = time.monotonic() + drain_seconds
         for thread in self._threads.values():

@@ -66,6 +66,23 @@ def test_a_job_that_does_not_end_is_named_after_the_time() -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_signal_that_reaches_another_thread_stops_the_process() -> None:
+    stop, told = threading.Event(), list[Event]()
+
+    def work(stop: threading.Event) -> None:
+        time.sleep(0.05)  # by then the first thread waits
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        stop.wait(30)
+
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: stop.set())
+    try:
+        started = time.monotonic()
+        assert runner([Job("one", work)], told).run(stop, drain_seconds=5) == []
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - started < 20
+
+
 class Failing:
     """A connector that ends with an error of its own."""
 
