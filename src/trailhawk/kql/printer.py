@@ -635,7 +635,8 @@ def _nested_level(node: syntax.TopNestedLevel) -> str:
 def _graph_part(node: syntax.GraphNodePattern | syntax.GraphEdgePattern) -> str:
     if isinstance(node, syntax.GraphNodePattern):
         return f"({'' if node.name is None else _name(node.name)})"
-    steps = "" if node.low is None else f"*{node.low}..{node.high}"
+    low, high = ("" if bound is None else _expression(bound, _ATOM) for bound in (node.low, node.high))
+    steps = f"*{low}..{high}" if low else ""
     inner = ("" if node.name is None else _name(node.name)) + steps
     left, right = (
         ("<-", "-") if node.direction == "<-" else ("-", "->") if node.direction == "->" else ("-", "-")

@@ -334,8 +334,8 @@ class GraphEdgePattern(Node, frozen=True):
 
     name: str | None
     direction: str
-    low: int | None = None
-    high: int | None = None
+    low: Expr | None = None
+    high: Expr | None = None
 
 
 class GraphMatch(Operator, frozen=True):

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 _T = KqlType
 MAX_EDGES = 50
 """Edges in one pattern."""
+_LONGEST = 10**9
 MAX_JOINED_EDGES = 8
 """A pattern of at most so many single edges is joined by the engine; others are searched for."""
 _KEY = f"{HIDDEN_PREFIX}node"
@@ -317,7 +318,7 @@ class _Pattern:
                 edge = sequence[place]
                 if not isinstance(edge, syntax.GraphEdgePattern):
                     raise BindingError("nodes and edges alternate in a pattern", edge.span)
-                low, high = (1, 1) if edge.low is None else (edge.low, edge.high or 0)
+                low, high = self._length(edge.low), self._length(edge.high)
                 if high < low:
                     raise BindingError("an edge's smallest length is above its largest", edge.span)
                 if edge.low is not None:
@@ -334,6 +335,15 @@ class _Pattern:
             raise LimitError(f"the pattern has more than {MAX_EDGES} edges", operator.span)
         if not graphs.is_connected(self.edges, self.nodes):
             raise BindingError("the parts of the pattern are not connected", operator.span)
+
+    def _length(self, bound: syntax.Expr | None) -> int:
+        """A constant: how many edges a path has at least or at most; 1 for a single edge."""
+        if bound is None:
+            return 1
+        value = self.binder.scalars.constant(bound, self.env, "an edge's length").value
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise BindingError("an edge's length is a whole number from 0", bound.span)
+        return min(value, _LONGEST)
 
     # --- what is asked -------------------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Step:
-    """A step ready to run over rows; `assignments` are (place of the declared column, value)."""
+    """A step ready to run over rows; `assignments` are (place of an input or declared column, value)."""
 
     condition: Value
     assignments: tuple[tuple[int, Value], ...]
@@ -146,16 +146,17 @@ def scan(binder: Binder, node: Node, operator: syntax.Scan, env: Env) -> Node:
     declared, defaults = _declared(binder, operator, env)
     steps = operator.steps
     binding = _Binding(binder, [item.name for item in steps], node.columns, declared, defaults)
-    places = {column.name: place for place, column in enumerate(declared)}
+    targets = (*node.columns, *declared)
+    places = {column.name: targets.index(column) for column in (*visible(node.columns), *declared)}
     bound: list[tuple[Expr, list[tuple[int, Expr, Span]]]] = []
     for item in steps:
         condition = binding.expression(item.condition, _T.BOOL, env)
         assigned: list[tuple[int, Expr, Span]] = []
         for named in item.assignments:
             if named.names[0] not in places:
-                raise BindingError(f"scan does not declare '{named.names[0]}'", named.span)
+                raise BindingError(f"scan neither reads nor declares '{named.names[0]}'", named.span)
             place = places[named.names[0]]
-            value = binding.expression(named.value, declared[place].type, env)
+            value = binding.expression(named.value, targets[place].type, env)
             assigned.append((place, value, named.value.span))
         bound.append((condition, assigned))
     keys = tuple(OutColumn(binder.new_id(), "", part.type) for part in parts)
@@ -312,10 +313,10 @@ class _Run:
 
     def _match(self, place: int, number: int, seen: tuple[object, ...], state: State) -> None:
         item = self.steps[place]
-        declared = list(self.defaults)
+        assigned = [*seen[: self.width], *self.defaults]
         for column, value in item.assignments:
-            declared[column] = value((*seen, *state[1]))
-        values = (*seen[: self.width], *declared)
+            assigned[column] = value((*seen, *state[1]))
+        values = tuple(assigned)
         kept = tuple(
             values[slot.place] if slot.step == place else old
             for slot, old in zip(self.slots, state[1], strict=True)

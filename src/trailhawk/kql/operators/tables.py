@@ -137,8 +137,9 @@ def table_call(binder: Binder, expr: syntax.Call, env: Env) -> Node:
     if expr.name == "materialize" and len(expr.args) == 1:
         return materialize(binder, expr.args[0], env)
     if expr.name == "table" and len(expr.args) >= 1:
-        name = binder.scalars.constant(expr.args[0], env, "table()'s name")
-        return table_name(binder, syntax.Name(expr.args[0].span, str(name.value)), binder.root)
+        name = str(binder.scalars.constant(expr.args[0], env, "table()'s name").value)
+        named = env if isinstance(env.get(name), TableBinding) else binder.root
+        return table_name(binder, syntax.Name(expr.args[0].span, name), named)
     if expr.name in ELSEWHERE:
         raise UnsupportedError(f"{expr.name}()", expr.span, hint="name a table of this lake")
     if expr.name in FUNCTIONS or expr.name in AGGREGATES:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from trailhawk.errors import KqlSyntaxError, Span, UnsupportedError
 from trailhawk.kql import syntax
-from trailhawk.kql.lexer import END, LONG, NAME, STRING
+from trailhawk.kql.lexer import END, NAME, STRING
 from trailhawk.kql.parser.cursor import CLOSING, OPENING
 from trailhawk.kql.parser.expressions import Expressions
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
@@ -812,20 +812,14 @@ class Operators(Expressions):
         if self.take("["):
             name = None if self.words[self.at] in ("]", "*") else self.simple_name("an edge's name")
             if self.take("*"):
-                low = self.bound()
+                low = self.postfix()
                 self.need("..")
-                high = self.bound()
+                high = self.postfix()
             self.need("]")
         self.need("-")
         right = not left and self.take(">")
         direction = "<-" if left else "->" if right else "--"
         return syntax.GraphEdgePattern(self.span(start), name, direction, low, high)
-
-    def bound(self) -> int:
-        if self.kinds[self.at] != LONG:
-            raise self.unexpected("a number of steps")
-        self.at += 1
-        return int(self.words[self.at - 1][:9])
 
     def graph_mark_components(self, start: int) -> syntax.GraphMarkComponents:
         properties = self.properties("kind", "with_component_id")
