@@ -28,7 +28,7 @@ from trailhawk.workspace import Workspace
 from trailhawk.cli import run
 signal.signal(signal.SIGINT, signal.default_int_handler)
 slow = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
-Workspace.query = lambda *_, **__: duckdb.sql(slow).fetchall()
+Workspace.query = lambda *_, **__: duckdb.execute(slow).fetchall()
 threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
 sys.exit(run(["query", "print 1", "--home", sys.argv[1]]))
 """

@@ -51,6 +51,6 @@ def entity(
     with working(f"looking for {name}"):
         page, incidents = workspace.entity(name, within=within)
     show_entity(page, incidents, form)
-    if page.whole is None and form is Format.TABLE and not is_bare(context, workspace):
-        if page.node.type == "AwsBucket":
-            tell(f"'{name}' was read as the name of a bucket; a user or a role is named by its ARN")
+    is_unknown = page.whole is None and form is Format.TABLE
+    if is_unknown and not is_bare(context, workspace) and page.node.type == "AwsBucket":
+        tell(f"'{name}' was read as the name of a bucket; a user or a role is named by its ARN")
