@@ -91,8 +91,8 @@ class Runner:
             thread = threading.Thread(target=self._keep, args=(job, stop), name=job.name, daemon=True)
             self._threads[job.name] = thread
             thread.start()
-        # A signal may reach another thread, as when the process was frozen before; what handles it runs in this
-        # one once it wakes up.
+        # A signal may reach another thread, as when the process was frozen before; it is handled in this one,
+        # once that wakes up.
         while not stop.wait(_AWAKE_SECONDS):
             pass
         self._say("info", "run", "stopping")
