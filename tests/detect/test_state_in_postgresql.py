@@ -196,9 +196,31 @@ def test_a_writer_does_not_wait_for_ever(database: str, monkeypatch: pytest.Monk
         pass
     assert "lock timeout" in refused.value.message
     with engine.begin() as connection:
-        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one() == "5min"
+        assert connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one() == "2min"
     with engine.connect() as connection:
         assert connection.exec_driver_sql("SHOW lock_timeout").scalar_one() == "100ms"
+    engine.dispose()
+
+
+def test_who_hangs_in_a_transaction_does_not_hold_up_the_others(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_state(database)
+    store = AlertStore(engine)
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    done = Run(Window("hangs", moment, moment, moment), WindowState.DONE)
+    monkeypatch.setattr("trailhawk.detect.store._IDLE", timedelta(milliseconds=100))
+
+    def hangs() -> None:
+        with engine.begin() as connection:
+            store.record(connection, [done], ())
+            with engine.begin():  # as soon as the one that hangs was ended
+                pass
+            store.record(connection, [done], ())
+
+    with pytest.raises(StateError, match="idle-in-transaction"):
+        hangs()
+    assert store.windows("hangs") == {}
     engine.dispose()
 
 

@@ -197,7 +197,7 @@ _NO_ADDRESS = StateError("the address of the state database is none", hint="see 
 _WAIT = timedelta(seconds=30)
 """How long a transaction waits for others to end."""
 
-_IDLE = timedelta(minutes=5)
+_IDLE = timedelta(minutes=2)
 """After so long without a statement PostgreSQL ends a transaction: its process hangs or is cut off."""
 
 _POSTGRESQL: Mapping[str, object] = {
