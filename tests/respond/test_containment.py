@@ -391,6 +391,9 @@ def test_aws_may_tell_for_a_while_what_was_before(aws: Cloud, monkeypatch: pytes
         {"document": json.loads(plan.calls[0].parameters["PolicyDocument"])},
         [0.5, 1],
     )
+    stale += [none.value]
+    assert "is as it was" in containment.undo(done)
+    assert policies(aws, "app") == {}
     stale += [none.value] * 9
     with pytest.raises(ContainmentError, match="it stands as before"):
         containment.apply(plan)

@@ -35,7 +35,7 @@ from trailhawk.errors import LakeError, NotFoundError
 from trailhawk.incidents.grouping import linked
 from trailhawk.incidents.incident import Classification, Closing, Incident
 from trailhawk.incidents.store import IncidentStore
-from trailhawk.respond import sending
+from trailhawk.respond import notifier, sending
 from trailhawk.respond.channel import USUAL, Apprise, Channel, Email, Way, Webhook, When, channels
 from trailhawk.respond.message import MOST_TEXT, Item, filled, in_chat, message
 from trailhawk.respond.notifier import Delivered, Notifier, sample
@@ -591,6 +591,18 @@ def test_a_receiver_that_is_away_does_not_keep_others_waiting(tmp_path: Path, re
     assert [(each.channel, each.sent) for each in desk.tell()] == [("away", False)] + [("desk", True)] * 5
 
 
+def test_a_slow_receiver_does_not_keep_others_waiting(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notifier, "_MOST_SECONDS", 0.0)
+    slow = channel(by_hook(receiver.url), name="slow")
+    desk = Desk(tmp_path, slow, channel(by_hook(receiver.url)))
+    for place in range(2):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE00000000{place}")
+    told = [[each.channel for each in desk.tell()] for _ in range(3)]
+    assert told == [["slow", "desk"], ["slow", "desk"], []]
+
+
 def test_one_message_that_is_refused_does_not_keep_the_next_waiting(
     tmp_path: Path, receiver: Receiver
 ) -> None:
@@ -619,16 +631,22 @@ def test_a_storm_goes_together(tmp_path: Path, receiver: Receiver) -> None:
     assert desk.tell() == []
 
 
-def test_who_is_on_call_is_told_though_the_lake_is_away(tmp_path: Path, receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(LakeError("the lake cannot be read"), "the lake cannot be read"), (KeyError(1), "KeyError")],
+)
+def test_who_is_on_call_is_told_though_the_lake_is_away(
+    tmp_path: Path, receiver: Receiver, fault: Exception, said: str
+) -> None:
     def away(_: Incident) -> tuple[str, ...]:
-        raise LakeError("the lake cannot be read")
+        raise fault
 
     desk = Desk(tmp_path, channel(by_hook(receiver.url)))
     desk.notifier._story = away
     desk.raise_("One", "ASIAEXAMPLE000000001")
     assert [each.sent for each in desk.tell()] == [True]
     (change,) = json.loads(receiver.posted[0][1])["changes"]
-    assert change["story"] == ["More could not be said: the lake cannot be read"]
+    assert change["story"] == [f"More could not be said: {said}"]
 
 
 def test_a_message_that_ends_its_process_each_time_is_given_up(tmp_path: Path) -> None:

@@ -607,7 +607,8 @@ class Containment:
     def undo(self, done: Done) -> str:
         """Put back exactly what was; what was done, in words. Refused where somebody has changed it since."""
         act = self._checked(done.action, done.target)
-        now = act.read(self._cloud.at(done.target.region), done.target.name)
+        # As it was before: by now, or still, for who takes back in the same breath.
+        now = self._read_until(act, done.target, lambda state: not done.undo or state != done.before)
         if not done.undo or now == done.before:
             return f"{done.target.name} stands as it did before"
         if done.after is not None and now != done.after:

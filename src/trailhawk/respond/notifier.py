@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from trailhawk.respond.sending import NotSentError, send
 
 CURSOR: Final = "notify"
 _MOST_AT_ONCE: Final = 200
+_MOST_SECONDS: Final = 60.0
+"""Of one channel in one round: one whose receiver takes its time does not keep the others waiting."""
 _MOST_ENTITIES: Final = 200
 _MOST_STORIES: Final = 20
 """Of one digest: each story is a report, and all of them are to be told before others take us for dead."""
@@ -85,6 +88,7 @@ class Notifier:
         self._outbox.left(self._clock())
         went = 0
         for channel in self._channels:
+            began = time.monotonic()
             for _ in range(_MOST_AT_ONCE):
                 now = self._clock()
                 if not self._outbox.room(channel, now):
@@ -95,7 +99,7 @@ class Notifier:
                 done, is_reached = self._send(channel, notices)
                 told(done)
                 went += done.sent
-                if not is_reached:
+                if not is_reached or time.monotonic() - began > _MOST_SECONDS:
                     break  # the others of this channel wait for the next round, and other channels do not
         return went
 
@@ -155,8 +159,9 @@ class Notifier:
         """An incident's story. Where it cannot be told, that it cannot: people are told all the same."""
         try:
             return self._story(incident)
-        except TrailhawkError as error:
-            return (f"More could not be said: {error}",)
+        except Exception as error:  # the border: a fault of a report is no reason to tell nobody
+            said = str(error) if isinstance(error, TrailhawkError) else type(error).__name__
+            return (f"More could not be said: {said}",)
 
     def _with_story(self, notices: Sequence[Notice], known: Mapping[int, Incident]) -> set[int]:
         """The incidents whose story is told, each once: those that are new or graver, the gravest first."""
