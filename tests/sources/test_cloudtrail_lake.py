@@ -201,6 +201,11 @@ def test_events_that_a_rule_writes_into_a_log_group(envelope: Any, read: Any) ->
     assert [row["Id"] for row in found.rows] == ["f1", "f2", "f1"]
 
 
+def test_events_of_other_services_are_nobodys(read: Any) -> None:
+    state = {"detail-type": "EC2 Instance State-change Notification", "detail": {"state": "running"}}
+    assert read(dump(state | {"source": "aws.ec2", "time": "2026-03-01T09:30:00Z"})).source == ""
+
+
 def test_a_message_of_very_many_values_is_not_unfolded(read: Any) -> None:
     many = b'{"Records":[' + b"{}," * 1_000_000 + b"{}]}"
     found = read(_subscribed(dump(RECORD), many))

@@ -299,7 +299,7 @@ _SHAPE = framing.Shape(
     ),
 )
 _KNOWN = re.compile(
-    rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|detail-type|digest(?:Start|End)Time'
+    rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|digest(?:Start|End)Time'
     rb'|QueryResultRows|event[jJ]son|fileHashValue)"' % _NAMES
 )
 _DIGEST = re.compile(rb'"(?:digestStartTime|digestEndTime|digestS3Object)"\s*:')
