@@ -27,10 +27,12 @@ import duckdb
 from trailhawk.workspace import Workspace
 from trailhawk.cli import run
 signal.signal(signal.SIGINT, signal.default_int_handler)
-slow = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+slow = "SELECT count(*) FROM range(20000000) a, range(20000) b WHERE a.range % 7 = b.range % 11"
+home = ["--home", sys.argv[1]]
+assert run(["query", "print 1", *home]) == 0  # everything is loaded now
 Workspace.query = lambda *_, **__: duckdb.execute(slow).fetchall()
-threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-sys.exit(run(["query", "print 1", "--home", sys.argv[1]]))
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+sys.exit(run(["query", "print 1", *home]))
 """
 
 
