@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import dataclasses
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +15,7 @@ import yaml
 
 from trailhawk.connectors import sqs
 from trailhawk.connectors.config import SqsSettings
+from trailhawk.connectors.doctor import Verdict, examine
 from trailhawk.connectors.setup import ConnectorType, Trust, policies, stack, template
 from trailhawk.errors import UsageError
 
@@ -217,3 +220,52 @@ def test_moto_makes_a_stack_for_a_topic_that_is_there(aws: Aws) -> None:
     subscription = resources["Subscription"]  # of which moto's CloudFormation knows nothing
     assert subscription["Condition"] == "HasTopic"
     assert subscription["Properties"]["Endpoint"] == {"Fn::GetAtt": ["Queue", "Arn"]}
+
+
+@pytest.mark.filterwarnings("ignore:Tried to parse AWS")
+def test_the_role_lets_the_doctor_look_at_all(aws: Aws, limited: Callable[..., None]) -> None:
+    """With rights checked: nothing stays unknown but the trail, which is not there."""
+    user = "arn:aws:iam::123456789012:user/reader"
+    given = {
+        "BucketName": "trail",
+        "CreateBucket": "yes",
+        "TrustedPrincipal": user,
+        "ExternalId": "a-secret-word",
+    }
+    formation = aws.client("cloudformation")
+    formation.create_stack(
+        StackName="trailhawk",
+        TemplateBody=template("sqs", BY_ID),
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+    )
+    (made,) = formation.describe_stacks(StackName="trailhawk")["Stacks"]
+    outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+    # What moto's CloudFormation leaves out: the notification, and the queue's policy.
+    arn = outputs["QueueArn"]
+    resources: Any = stack("sqs", BY_ID)["Resources"]
+    statement = resources["QueuePolicy"]["Properties"]["PolicyDocument"]["Statement"][0]
+    statement |= {
+        "Resource": arn,
+        "Condition": {
+            "ArnLike": {"aws:SourceArn": "arn:aws:s3:::trail"},
+            "StringEquals": {"aws:SourceAccount": "123456789012"},
+        },
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    aws.sqs.set_queue_attributes(QueueUrl=outputs["QueueUrl"], Attributes={"Policy": policy})
+    queues: Any = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    aws.s3.put_bucket_notification_configuration(Bucket="trail", NotificationConfiguration=queues)
+    aws.put("trail", "AWSLogs/1.json.gz")
+    iam, name = aws.client("iam"), outputs["RoleArn"].rpartition("/")[2]
+    # moto keeps it as Python writes it, and what CloudFormation leaves out as None.
+    rights = ast.literal_eval(iam.get_role_policy(RoleName=name, PolicyName="read-logs")["PolicyDocument"])
+    rights["Statement"] = [each for each in rights["Statement"] if each]
+    iam.put_role_policy(RoleName=name, PolicyName="read-logs", PolicyDocument=json.dumps(rights))
+    limited("sts:AssumeRole")
+    access = dataclasses.replace(aws.access, role_arn=outputs["RoleArn"], external_id="a-secret-word")
+    settings = SqsSettings("main", outputs["QueueUrl"], access, buckets=("trail",), prefixes=("AWSLogs/",))
+    found = {check.name: check for check in examine(settings)}
+    # AWS tells the region of a bucket where it refuses its head; moto does not, and asks for s3:HeadBucket.
+    left = {name for name, check in found.items() if check.verdict is not Verdict.OK}
+    assert left == {"trail", "region of trail"}
+    assert all(found[name].verdict is Verdict.UNKNOWN for name in left)
