@@ -69,6 +69,11 @@ def test_an_s3_request_becomes_a_row(read: Any) -> None:
             {"HostId": "s9 lzHYrFp76=", "CipherSuite": "ECDHE"},
         ),
         (LINE.replace("TLSv1.3", "TLSV1.2"), {"TLSVersion": "TLSV1.2"}),
+        (LINE.replace(" 200 - ", " 2x0 - "), {"HttpStatus": None, "_th_rest": '{"HttpStatus": "2x0"}'}),
+        (
+            LINE.replace(" 70 10 ", " 99999999999 - ") + " more",
+            {"TotalTime": None, "_th_rest": '{"TotalTime": "99999999999", "more": ["more"]}'},
+        ),
         (LINE.replace("09:30:00 +0000", "10:30:00 +0100"), {"TimeGenerated": AT}),
         (LINE.replace("arn:aws:sts::111122223333:assumed-role/waf/i-0", "svc:x"), {"Requester": "svc:x"}),
         (LINE.replace("arn:aws:sts::111122223333:assumed-role/waf/i-0", "-"), {"Requester": "-"}),

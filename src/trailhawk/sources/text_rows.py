@@ -27,6 +27,7 @@ Parse = Callable[[str], Values | str]
 value is JSON of what has no column."""
 
 _RANGE: Final = {KqlType.INT: 2**31, KqlType.LONG: 2**63}
+_NUMBERS: Final = frozenset((*_RANGE, KqlType.REAL))
 _FIELD: Final = re.compile(r'"((?:[^"\\]|\\.)*+)"|(\S+)')
 
 
@@ -117,14 +118,31 @@ class TextSource:
 
         names = [*self._columns, REST]
         columns = dict(zip(names, zip(*found, strict=True) if found else [()] * len(names), strict=True))
-        made = {column.name: _array(columns[column.name], column.type) for column in self.table.stored}
+        rests = list(columns[REST])
+        made: dict[str, pa.Array] = {}
+        for column in self.table.stored:
+            values = columns[column.name]
+            made[column.name] = array = _array(values, column.type)
+            if array.null_count and column.type in _NUMBERS:
+                _keep_lost(column.name, values, array, rests)
         hashes = (
             [signed(xxhash.xxh3_64_intdigest(line)) for line in lines] if self._same else [0] * len(lines)
         )
         made[ID] = pa.array(hashes, pa.int64()) if self._same else pa.nulls(len(lines), pa.int64())
         made[PAYLOAD] = pa.array(hashes, pa.int64())
-        made[REST] = pa.array(columns[REST], pa.string())
+        made[REST] = pa.array(rests, pa.string())
         return pa.table(made)
+
+
+def _keep_lost(name: str, values: Sequence[object], array: pa.Array, rests: list[object]) -> None:
+    """Keep beside the rows what stands in a column of numbers and is none."""
+    import pyarrow.compute as pc
+
+    for place in pc.indices_nonzero(array.is_null()).to_pylist():
+        if values[place] in ("", "-", None):
+            continue
+        rest = rests[place]
+        rests[place] = rest_of({**(json.loads(rest) if isinstance(rest, str) else {}), name: values[place]})
 
 
 def _array(values: Sequence[object], kind: KqlType) -> pa.Array:
