@@ -9,7 +9,7 @@ import pytest
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
 from trailhawk.connectors.again import Retried, retry
 from trailhawk.connectors.ingest import ingest
-from trailhawk.connectors.quarantine import quarantined
+from trailhawk.connectors.quarantine import contents, quarantined
 from trailhawk.errors import NotFoundError
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact_busy_days
@@ -63,6 +63,11 @@ def rows(lake: Lake, table: str) -> list[dict[str, object]]:
     return [row for file in files for row in pq.ParquetFile(file.path).read().to_pylist()]
 
 
+def kept(lake: Lake) -> list[bytes]:
+    """The bytes of what is in quarantine."""
+    return [content for _, content in contents(lake, [part.id for part in quarantined(lake)])]
+
+
 def assert_balanced(lake: Lake) -> None:
     ledger = rows(lake, LEDGER.name)
     for row in ledger:
@@ -86,7 +91,7 @@ def test_records_leave_the_quarantine_once_when_the_source_was_mended(lake: Lake
     path.unlink()  # the bytes that are kept are enough
     told = again(lake)
     assert sorted(states(told)) == [("bad", 0), ("stored", 1), ("stored", 1)]
-    assert [part.content for part in quarantined(lake)] == [b"7"]
+    assert kept(lake) == [b"7"]
     assert_balanced(lake)
     retried = [row for row in rows(lake, LEDGER.name) if row["State"] == "retried"]
     assert [(row["Records"], row["Rows"], row["Quarantined"]) for row in retried] == [(0, 1, -1)] * 2
@@ -102,7 +107,8 @@ def test_a_whole_object_is_known_now(lake: Lake, tmp_path: Path) -> None:
     assert lake.snapshot("AWSCloudTrail").rows == 0
     told = again(lake)
     assert sorted(states(told)) == [("stored", 1), ("stored", 100)]
-    assert [(part.location, part.content) for part in quarantined(lake)] == [(str(large), b"7")]
+    assert [part.location for part in quarantined(lake)] == [str(large)]
+    assert kept(lake) == [b"7"]
     assert lake.snapshot("AWSCloudTrail").rows == 101
     assert_balanced(lake)
     take(lake, tmp_path)

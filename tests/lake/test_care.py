@@ -107,6 +107,21 @@ def test_a_growing_day_stays_under_fifty_files(tmp_path: Path, monkeypatch: pyte
     assert rewritten / len(written) < 1 + 4
 
 
+def test_large_rows_are_rewritten_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row of the quarantine holds 64 KiB: a slice of as many rows as of logs would be gigabytes."""
+    day = dt.date(2026, 3, 1)
+    for most, groups in ((1 << 30, 1), (1, 10)):
+        monkeypatch.setattr(compaction, "SLICE_BYTES", most)
+        delta = lake_of(tmp_path / str(groups)).delta(EVENTS.name)
+        for hour in range(10):
+            append(delta, at(day, hour))
+        delta.refresh()
+        assert compaction.compact(delta, day, list(delta.live()))
+        delta.refresh()
+        (path,) = delta.live()
+        assert pq.ParquetFile(delta.root / path).num_row_groups == groups
+
+
 def test_late_arrivals_rewrite_only_late_arrivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
     delta = lake_of(tmp_path).delta("Events")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,16 +11,13 @@ from trailhawk.errors import UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
 
-if TYPE_CHECKING:
-    from trailhawk.connectors.quarantine import Quarantined
-
 app = group("What could not be stored, with place and reason.")
 
 
 @app.command("list", epilog=examples("trailhawk quarantine list", "trailhawk quarantine list --format json"))
 def quarantine_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
     """List all parts in quarantine, the oldest first."""
-    parts = [_part(part) for part in workspace_of(context).quarantine()]
+    parts = [members(part) for part in workspace_of(context).quarantine()]
     columns = [
         Shown("id", "id"),
         Shown("at", "put here", extra=True),
@@ -41,9 +38,9 @@ def quarantine_show(
     """Show one part with its content, at most 64 KiB of it."""
     from trailhawk.connectors.quarantine import encode, show
 
-    found = show(workspace_of(context).lake, part)
-    content, encoding = encode(found.content)
-    show_one({**_part(found), "encoding": encoding, "content": content}, form)
+    found, kept = show(workspace_of(context).lake, part)
+    content, encoding = encode(kept)
+    show_one({**members(found), "encoding": encoding, "content": content}, form)
 
 
 @app.command(
@@ -74,7 +71,3 @@ def quarantine_retry(
         Shown("location", "object"),
     ]
     show_list([members(each) for each in found], columns, form, empty="nothing in quarantine")
-
-
-def _part(part: Quarantined) -> dict[str, object]:
-    return {name: value for name, value in members(part).items() if name != "content"}

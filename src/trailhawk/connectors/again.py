@@ -15,7 +15,7 @@ from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import Taken, settle
 from trailhawk.connectors.objects import LogObject, Transform
 from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts
-from trailhawk.connectors.quarantine import QUARANTINE, Quarantined, quarantined
+from trailhawk.connectors.quarantine import QUARANTINE, Quarantined, contents, quarantined
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
 from trailhawk.lake import Lake
@@ -78,16 +78,22 @@ def retry(
     taken = Taken(lake)
     taken.refresh()
     run = _Run(lake, taken, clock, phase, worker, transforms or {})
-    for part_id in wanted:
+    left = dict.fromkeys(wanted)
+    for part_id, kept in contents(lake, wanted):
+        if part_id not in left:
+            continue
+        del left[part_id]
         bad = waiting[part_id]
         try:
-            part = _read(bad, sources, taken, clock, find or _file)
+            part = _read(bad, kept, sources, taken, clock, find or _file)
         except _GoneError as error:
             run.told.append(Retried(bad.id, bad.location, "gone", reason=str(error)))
         else:
             run.add(bad, part)
     run.flush()
-    return sorted(run.told, key=lambda told: wanted.index(told.id))
+    run.told += [Retried(waiting[part_id].id, waiting[part_id].location, "left") for part_id in left]
+    place = {part_id: number for number, part_id in enumerate(wanted)}
+    return sorted(run.told, key=lambda told: place[told.id])
 
 
 def _file(location: str) -> LogObject:
@@ -162,12 +168,14 @@ def _told(part: Part, stored: Part | None) -> Retried:
     )
 
 
-def _read(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:
+def _read(
+    bad: Quarantined, kept: bytes, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find
+) -> Part:
     """The part's records as today's sources read them, as one part that leaves the quarantine."""
     source = next((each for each in sources if each.name == bad.source), None)
     if bad.object.startswith(UNREADABLE):
         return _arrived(bad, sources, taken, clock, find)
-    item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, find)), identity=bad.object)
+    item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, kept, find)), identity=bad.object)
     with item.open() as file, closing(Opened(item, file)) as opened:
         parts = _bounded(
             read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
@@ -232,10 +240,10 @@ class _Nothing(Taken):
         return False
 
 
-def _bytes(bad: Quarantined, find: Find) -> bytes:
-    """The uncompressed bytes of a part."""
-    if bad.size == len(bad.content) and bad.size:
-        return bad.content
+def _bytes(bad: Quarantined, kept: bytes, find: Find) -> bytes:
+    """The uncompressed bytes of a part: those that are kept, where that is all of them."""
+    if bad.size == len(kept) and bad.size:
+        return kept
     if bad.size > MAX_BYTES:
         raise _GoneError(f"{bad.size:,} bytes are too many to try again at once")
     try:

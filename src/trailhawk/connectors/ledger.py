@@ -175,11 +175,12 @@ def _without(table: Delta, gone: set[str]) -> tuple[tuple[Staged, ...], tuple[st
     rest: list[Staged] = []
     for path in sorted(table.live()):
         with opened(table.file(path)) as file:
+            leaves = pc.is_in(file.read(columns=["Id"])["Id"], pa.array(sorted(gone), pa.string()))
+            if not pc.any(leaves).as_py():
+                continue  # its other columns, which are large, are not read
             rows = file.read()
-        leaves = pc.is_in(rows["Id"], pa.array(sorted(gone), pa.string()))
-        if pc.any(leaves).as_py():
-            retired.append(path)
-            rest += table.stage(fitted(rows.filter(pc.invert(leaves)), table.table))
+        retired.append(path)
+        rest += table.stage(fitted(rows.filter(pc.invert(leaves)), table.table))
     return tuple(rest), tuple(retired)
 
 

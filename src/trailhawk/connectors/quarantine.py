@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +36,13 @@ QUARANTINE: Final = Table(
 )
 
 
+_LISTED: Final = tuple(
+    column.name for column in QUARANTINE.columns if column.name not in ("Content", "Encoding", "Batch")
+)
+_AT_ONCE: Final = 64
+"""Contents unpacked at a time: each has up to 64 KiB, 88 in base64."""
+
+
 @dataclass(frozen=True, slots=True)
 class Quarantined:
     """One part in quarantine. `start` and `size` are in the uncompressed bytes of the object."""
@@ -49,19 +56,41 @@ class Quarantined:
     start: int
     size: int
     sha256: str
-    content: bytes
 
 
 def quarantined(lake: Lake) -> list[Quarantined]:
-    """Everything in quarantine, oldest first."""
-    return sorted(map(_part, _rows(lake)), key=lambda part: (part.at, part.location, part.start))
+    """Everything in quarantine, oldest first, without its bytes."""
+    found: list[Quarantined] = []
+    for file in lake.snapshot(QUARANTINE.name).files():
+        with opened(file.path) as parquet:
+            for batch in parquet.iter_batches(columns=list(_LISTED)):
+                found += map(_part, batch.to_pylist())
+    return sorted(found, key=lambda part: (part.at, part.location, part.start))
 
 
-def show(lake: Lake, part_id: str) -> Quarantined:
-    """The part of this id; NotFoundError if there is none."""
+def contents(lake: Lake, ids: Collection[str]) -> Iterator[tuple[str, bytes]]:
+    """The ids of these parts, each with the bytes that are kept of it; few are held at a time."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    wanted = pa.array(sorted(ids), pa.string())
+    for file in lake.snapshot(QUARANTINE.name).files():
+        with opened(file.path) as parquet:
+            # Reading ids alone tells whether the bytes of this file are asked for.
+            if not pc.any(pc.is_in(parquet.read(columns=["Id"])["Id"], wanted)).as_py():
+                continue
+            for batch in parquet.iter_batches(_AT_ONCE, columns=["Id", "Content", "Encoding"]):
+                for row in batch.filter(pc.is_in(batch["Id"], wanted)).to_pylist():
+                    content: str = row["Content"]
+                    kept = base64.b64decode(content) if row["Encoding"] == "base64" else content.encode()
+                    yield row["Id"], kept
+
+
+def show(lake: Lake, part_id: str) -> tuple[Quarantined, bytes]:
+    """The part of this id with the bytes that are kept of it; NotFoundError if there is none."""
     for part in quarantined(lake):
         if part.id == part_id:
-            return part
+            return part, next((kept for _, kept in contents(lake, [part_id])), b"")
     raise NotFoundError(
         f"nothing in quarantine has the id {part_id!r}", hint="see `trailhawk quarantine list`"
     )
@@ -76,7 +105,6 @@ def encode(content: bytes) -> tuple[str, str]:
 
 
 def _part(row: dict[str, Any]) -> Quarantined:
-    content: str = row["Content"]
     return Quarantined(
         id=row["Id"],
         at=row["TimeGenerated"].replace(tzinfo=dt.UTC),
@@ -87,11 +115,4 @@ def _part(row: dict[str, Any]) -> Quarantined:
         start=row["FirstByte"],
         size=row["Size"],
         sha256=row["Sha256"],
-        content=base64.b64decode(content) if row["Encoding"] == "base64" else content.encode(),
     )
-
-
-def _rows(lake: Lake) -> Iterator[dict[str, Any]]:
-    for file in lake.snapshot(QUARANTINE.name).files():
-        with opened(file.path) as parquet:
-            yield from parquet.read(columns=[column.name for column in QUARANTINE.columns]).to_pylist()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,9 @@ SLICE_ROWS: Final = 120_000
 """Rows rewritten at a time, each a row group of the new file: about 1.5 KB a row when unpacked. Large row
 groups are read 11 to 29 % faster than those of 25,000. Rows of one time stay together, so a slice may be
 somewhat longer; hence a little less than the size of a row group."""
+
+SLICE_BYTES: Final = 512 * 1024 * 1024
+"""And not more than about this, unpacked: a row of the quarantine has 64 KiB."""
 
 CLOSED_FILES: Final = 4
 """A closed day with more files is rewritten. Two hold what was there, one what comes late: an arrival of
@@ -165,7 +168,8 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     times = {path: _times(delta.file(path), time) for path in paths}
     repeating = sorted(set.intersection(*(_repeating(delta.file(path)) for path in paths)))
     unpromoted = _unpromoted(delta, paths)
-    edges = np.unique(np.sort(np.concatenate(list(times.values())))[::SLICE_ROWS])
+    step = min(SLICE_ROWS, max(1, int(SLICE_BYTES // max(_row_bytes(map(delta.file, paths)), 1.0))))
+    edges = np.unique(np.sort(np.concatenate(list(times.values())))[::step])
     ends = [*edges[1:], None]
     spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
 
@@ -178,6 +182,17 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     for first in range(0, len(slices), per_file):
         chosen = slices[first : first + per_file]
         yield (_slice(delta, *each, repeating).drop_columns(unpromoted) for each in chosen)
+
+
+def _row_bytes(paths: Iterable[Path]) -> float:
+    """About how many bytes a row of these files has when it is unpacked."""
+    rows = size = 0
+    for path in paths:
+        with opened(path) as file:
+            rows += file.metadata.num_rows
+            groups = (file.metadata.row_group(place) for place in range(file.num_row_groups))
+            size += sum(group.total_byte_size for group in groups)
+    return size / rows if rows else 0.0
 
 
 def _times(path: Path, time: str) -> NDArray[np.datetime64]:
