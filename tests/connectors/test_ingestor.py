@@ -1,7 +1,9 @@
 import dataclasses
 import datetime as dt
+import errno
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -199,6 +201,50 @@ def test_an_object_that_cannot_be_read_is_tried_again(lake: Lake) -> None:
     worker.flush()
     assert told == ["unreadable", "unreadable", "stored"]
     assert [row["Reason"] for row in rows(lake, QUARANTINE.name)] == ["cannot be read: Access Denied"]
+    assert_balanced(lake)
+
+
+def test_a_machine_without_room_sets_no_object_aside(lake: Lake) -> None:
+    told: list[Outcome] = []
+
+    def refuse() -> BinaryIO:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    worker = ingestor(lake)
+    with pytest.raises(OSError, match="No space left"):
+        worker.take(put(b"", open=refuse), told.append)
+    worker.flush()
+    assert (told, lake.snapshot(QUARANTINE.name).rows) == ([], 0)
+    worker.take(put(trail(event(1))), told.append)
+    worker.flush()
+    assert [outcome.state for outcome in told] == ["stored"]
+
+
+def test_a_batch_that_cannot_be_written_leaves_no_files(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = ingestor(lake)
+    days = [event(number, eventTime=f"2026-03-0{number}T01:00:00Z") for number in range(1, 4)]
+    worker.take(put(trail(event(9)), "before"))
+    worker.flush()
+    before = sorted(path for path in lake.root.rglob("*") if path.is_file())
+    fsync, left = os.fsync, [0]
+
+    def full(number: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        fsync(number)
+
+    for files in range(4):  # three days, then the ledger
+        left[0] = files
+        monkeypatch.setattr("trailhawk.lake.delta.os.fsync", full)
+        worker.take(put(trail(*days), "a"))
+        with pytest.raises(OSError, match=r"No space left on device.*\.parquet"):
+            worker.flush()
+        monkeypatch.undo()
+        assert sorted(path for path in lake.root.rglob("*") if path.is_file()) == before
+    worker.take(put(trail(*days), "a"))
+    worker.flush()
+    assert lake.snapshot("AWSCloudTrail").rows == 4
     assert_balanced(lake)
 
 

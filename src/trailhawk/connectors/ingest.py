@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import errno
 import gc
 import os
 import threading
@@ -34,6 +35,9 @@ _BATCH_PARTS: Final = 20_000
 """Objects in a batch: digests and empty files hold no records, and are held all the same."""
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
 _COMPACT_SECONDS: Final = 60.0
+_OURS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of this machine, which lacks room: no object is set aside for them."""
+
 _DECAY_MS: Final = 10_000  # how long freed memory is kept, several batches
 _NO_TRANSFORMS: Final[Mapping[str, Transform]] = MappingProxyType({})
 
@@ -221,8 +225,9 @@ class Ingestor:
         """Read an object into the batch, and store the batch when it is full.
 
         `done` is called once, after the ledger's commit that holds the object: perhaps within this call,
-        perhaps within a later `take` or `flush`. What `open` and reading raise, other than OSError, goes
-        through to the caller, and the object counts as not brought. NotFoundError for an unknown source.
+        perhaps within a later `take` or `flush`. What `open` and reading raise goes through to the caller,
+        and the object counts as not brought; an OSError only where this machine lacks room. NotFoundError for
+        an unknown source.
         """
         source = self._named(item.source)
         self._phase("read")
@@ -288,6 +293,8 @@ class Ingestor:
                 )
         except OSError as error:
             self._forget(reading.key)
+            if error.errno in _OURS:
+                raise
             part = unreadable(item, now, error)
             if not self._known(part.key, item, done, state="unreadable"):
                 self._begin(part.key, done, reading)

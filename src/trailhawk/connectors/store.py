@@ -206,15 +206,14 @@ class Store:
             if self._table.name == QUARANTINE.name
             else _with_hidden(decoded, self._table, batch, plan, batch_id, now)
         )
-        return _Staging(
-            plan=plan,
-            parts=parts,
-            batch=batch_id,
-            lake=self._lake,
-            table=self._table.name,
-            rows=self._data.stage(rows),
-            follow={name: self._lake.delta(name).stage(of_table[name]) for name in self._followers},
-        )
+        staging = _Staging(plan, parts, batch_id, self._lake, self._table.name, self._data.stage(rows), {})
+        try:
+            for name in self._followers:
+                staging.follow[name] = self._lake.delta(name).stage(of_table[name])
+        except BaseException:
+            staging.discard()
+            raise
+        return staging
 
     @property
     def _target(self) -> str:

@@ -250,18 +250,36 @@ class Delta:
         days = times.astype("datetime64[D]")
         found, starts = np.unique(days, return_index=True)
         ends = [*starts[1:], len(days)]
-        return tuple(
-            self.stage_sorted([rows.slice(start, end - start)], day.item())
-            for day, start, end in zip(found, starts.tolist(), ends, strict=True)
-        )
+        staged: list[Staged] = []
+        try:
+            for day, start, end in zip(found, starts.tolist(), ends, strict=True):
+                staged.append(self.stage_sorted([rows.slice(start, end - start)], day.item()))
+        except BaseException:
+            self.discard(staged)
+            raise
+        return tuple(staged)
 
     def stage_sorted(self, parts: Iterable[pa.Table], day: dt.date) -> Staged:
-        """Write rows of one event day, sorted and in parts (at least one), as one file; commit nothing."""
-        import pyarrow.parquet as pq
+        """Write rows of one event day, sorted and in parts (at least one), as one file; commit nothing.
 
+        What could not be written to its end is removed: a full disk is not filled with it.
+        """
         parts = map(trimmed, parts)
         first = next(parts)
         path = f"{DAY}={day}/{schema_mark(frozenset(first.column_names))}-{uuid.uuid4().hex}.parquet"
+        target = self.root / path
+        try:
+            return self._staged(chain((first,), parts), first, day, path)
+        except BaseException as error:
+            target.unlink(missing_ok=True)
+            terms_path(self.root, path).unlink(missing_ok=True)
+            if isinstance(error, OSError) and not error.filename:
+                error.filename = str(target)
+            raise
+
+    def _staged(self, parts: Iterable[pa.Table], first: pa.Table, day: dt.date, path: str) -> Staged:
+        import pyarrow.parquet as pq
+
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         stats = _Statistics(statistics(self.table))
@@ -276,7 +294,7 @@ class Delta:
                 use_dictionary=repetitive,
                 store_schema=False,  # else a reader of Arrow would see dictionaries where text is stored
             ) as writer:
-                for part in chain((first,), parts):
+                for part in parts:
                     stats.add(part)
                     terms.add(part, ROW_GROUP_ROWS)
                     writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
