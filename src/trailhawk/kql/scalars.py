@@ -150,6 +150,7 @@ class ScalarBinder:
             "ingestion_time": self._ingestion_time,
             "log_object": self._log_object,
             "pack_all": self._pack_all,
+            "pack_array": self._pack_array,
             "assert": self._assert,
             "column_names_of": self._column_names_of,
             "bag_pack_columns": self._bag_pack_columns,
@@ -368,8 +369,8 @@ class ScalarBinder:
         right = self.bind(expr.right, scope)
         texts = [
             self.convert(ColumnRef(column.type, column.id), _T.STRING, expr.span)
-            for column in scope.columns
-            if column.type in (_T.STRING, _T.DYNAMIC, _T.GUID) and scope.column(column.name) is column
+            for column in _columns(scope)
+            if column.type in (_T.STRING, _T.DYNAMIC, _T.GUID)
         ]
         term = right.value if isinstance(right, Const) else None
         if expr.op == "has" and len(texts) > 1 and isinstance(term, str) and term and "\n" not in term:
@@ -459,8 +460,12 @@ class ScalarBinder:
             return self.special[expr.name](expr, scope, collect)
         if collect is not None and expr.name in collect.functions:
             return self._collected(expr, scope, collect)
+        return self._built_in(expr, scope, collect)
+
+    def _built_in(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if expr.name in FUNCTIONS and not FUNCTIONS[expr.name].internal:
-            args = [self.bind(arg, scope, collect) for arg in expr.args if not isinstance(arg, syntax.TypeOf)]
+            given = [arg for arg in expr.args if not isinstance(arg, syntax.TypeOf)]
+            args = [self._argument(arg, scope, collect) for arg in given]
             types = [arg for arg in expr.args if isinstance(arg, syntax.TypeOf)]
             called = self.call(expr.name, args, expr.span)
             if types and types[0].type is not None and expr.name not in _ARRAYS:
@@ -481,8 +486,17 @@ class ScalarBinder:
     def _collected(self, expr: syntax.Call, scope: Scope, collect: Collector) -> Expr:
         function = collect.functions[expr.name]
         inner = collect if function.window else None
-        args = [self.bind(arg, scope, inner) for arg in expr.args if not isinstance(arg, syntax.Star)]
+        args = [self._argument(arg, scope, inner) for arg in expr.args if not isinstance(arg, syntax.Star)]
         return self.collect(function, args, expr.span, collect)
+
+    def _argument(self, expr: syntax.Expr, scope: Scope, collect: Collector | None) -> Expr:
+        """A built-in function's argument. `name = value` is the value, as the place says what it is for.
+
+        With a column's name in front it is more likely meant as a comparison, and refused.
+        """
+        if isinstance(expr, syntax.Named) and not any(scope.column(name) for name in expr.names):
+            expr = expr.value
+        return self.bind(expr, scope, collect)
 
     def collect(self, function: Aggregate, args: list[Expr], span: Span, collect: Collector) -> Expr:
         """A column for an aggregate; the same aggregate asked for twice is computed once."""
@@ -676,9 +690,7 @@ class ScalarBinder:
         """All columns as one bag; with true those that are null or empty are left out."""
         without_empty = bool(expr.args) and self.constant(expr.args[0], scope.env, "pack_all's choice").value
         pairs = [
-            [Const(_T.STRING, column.name), ColumnRef(column.type, column.id)]
-            for column in scope.columns
-            if scope.column(column.name) is column
+            [Const(_T.STRING, column.name), ColumnRef(column.type, column.id)] for column in _columns(scope)
         ]
         if not without_empty:
             return self.call("bag_pack", [part for pair in pairs for part in pair], expr.span)
@@ -689,6 +701,13 @@ class ScalarBinder:
             choose = FUNCTIONS["case"].overloads[0]
             bags.append(Call(_T.DYNAMIC, choose, (given, bag, Const(_T.DYNAMIC, {}))))
         return self.call("bag_merge", bags, expr.span)
+
+    def _pack_array(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """Values as an array; `*` alone stands for those of all columns."""
+        if len(expr.args) == 1 and isinstance(expr.args[0], syntax.Star):
+            values = [ColumnRef(column.type, column.id) for column in _columns(scope)]
+            return self.call("pack_array", values, expr.span)
+        return self._built_in(expr, scope, collect)
 
     def _bag_pack_columns(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         """Columns as one bag, each under its name."""
@@ -813,6 +832,11 @@ def _convert_constant(constant: Const, to: KqlType) -> Const | None:
         if to is _T.DECIMAL:
             return Const(to, Decimal(str(value)))
     return fold(_CONVERSIONS[to], (constant,), to)
+
+
+def _columns(scope: Scope) -> list[OutColumn]:
+    """The columns a query may name."""
+    return [column for column in scope.columns if scope.column(column.name) is column]
 
 
 def _is_time(type_: KqlType) -> bool:

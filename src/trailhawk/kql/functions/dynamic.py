@@ -120,7 +120,7 @@ def bag_pack(*pairs: AnyArg) -> Dynamic:
 
 @scalar()
 def pack_array(*values: AnyArg) -> Dynamic:
-    """An array of the values.
+    """An array of the values; `pack_array(*)` has those of all columns.
 
     >>> pack_array(1, "x")
     [1,"x"]
