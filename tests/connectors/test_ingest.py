@@ -276,6 +276,38 @@ def test_a_crash_at_any_step_loses_and_doubles_nothing(
     assert_balanced(fresh)
 
 
+@pytest.mark.parametrize("then", [3, 5, 10, 13, 100])
+def test_an_object_half_stored_is_finished_by_a_version_that_cuts_elsewhere(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: int
+) -> None:
+    """Records without id, good ones, some that are none and some without a time."""
+    from trailhawk.sources import framing
+
+    made = [event(n, eventID=None) for n in range(40)]
+    mixed = [{"no": "time"} if n % 9 == 4 else 7 if n % 11 == 6 else each for n, each in enumerate(made)]
+    path = tmp_path / "big.json"
+    path.write_text(json.dumps({"Records": mixed}))
+    good = sum(each in made for each in mixed)
+    met = itertools.count(1)
+
+    def phase(name: str) -> None:
+        if name == "commit" and next(met) == 3:
+            raise StopError
+
+    monkeypatch.setattr(framing, "CHUNK_RECORDS", 7)
+    with pytest.raises(StopError):
+        ingest(lake, [path], clock=lambda: NOW, phase=phase, batch_records=6)
+    assert 0 < lake.snapshot("AWSCloudTrail").rows < good
+    monkeypatch.setattr(framing, "CHUNK_RECORDS", then)
+    fresh = open_lake(tmp_path / "lake")
+    run(fresh, path, batch_records=6)
+    assert fresh.snapshot("AWSCloudTrail").rows == good
+    assert fresh.snapshot(QUARANTINE.name).rows == len(mixed) - good
+    assert sum(row["Records"] for row in stored(fresh, LEDGER.name).to_pylist()) == len(mixed)
+    assert len({part.start for part in quarantined(fresh)}) == len(mixed) - good
+    assert_balanced(fresh)
+
+
 @pytest.mark.parametrize("step", ["decode", "write", "commit"])
 def test_another_ingest_is_faster(lake: Lake, tmp_path: Path, step: str) -> None:
     shared = write(tmp_path / "shared.json", event(1), event(2, eventID=None), {"no": "time"})

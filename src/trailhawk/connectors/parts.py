@@ -125,7 +125,8 @@ def read_parts(
     """The parts of an opened object; all but the last have the state `part`.
 
     `source` reads it where it is given, else the first of `sources` that knows it. Parts that the ledger
-    holds are passed over.
+    holds are passed over; where they were cut at other places, by another version, what they held is left
+    out of the part that they end in.
     """
     head = Part(opened.key, item, None, opened.size, opened.sha256, "stored", now)
     unpacked = Unpacked(opened.stream)
@@ -151,10 +152,10 @@ def read_parts(
     reader = source.placed(item.location, now) if _is_placed(source) else source
     for chunk in reader.chunks(chain((first,), blocks)):
         if waiting is not None and position > stored:
-            yield dataclasses.replace(waiting, state="part")
+            yield dataclasses.replace(_behind(waiting, stored), state="part")
         waiting = _part(head, chunk, position)
         position += waiting.records
-    last = waiting or head
+    last = _behind(waiting or head, stored)
     if unpacked.fault:
         last = dataclasses.replace(last, bad=_with_fault(last.bad, blocks.size, unpacked.fault))
     yield _sealed(last, opened)
@@ -249,6 +250,25 @@ def _part(head: Part, chunk: Chunk, first_record: int) -> Part:
         position=chunk.position,
         bad=list(chunk.bad),
         found=len(chunk.records),
+    )
+
+
+def _behind(part: Part, stored: int) -> Part:
+    """The part without those of its records, good or bad, that come before the place `stored`."""
+    count = stored - part.first_record
+    if count <= 0 or not part.records:
+        return part
+    starts = [(part.position(place), place) for place in range(len(part.texts))]
+    order = sorted([*starts, *((bad.start, -1) for bad in part.bad)])
+    gone = sum(place >= 0 for _, place in order[:count])
+    position = part.position
+    return dataclasses.replace(
+        part,
+        first_record=part.first_record + min(count, len(order)),
+        texts=part.texts[gone:],
+        position=lambda place: position(place + gone),
+        bad=sorted(part.bad, key=lambda bad: bad.start)[count - gone :],
+        found=len(part.texts) - gone,
     )
 
 
