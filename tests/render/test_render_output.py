@@ -76,6 +76,22 @@ def test_a_list_drops_its_extra_columns_on_a_narrow_terminal(capsys: pytest.Capt
     assert told[-1] == "no room for: file, day; a wider terminal or --format json has them"
 
 
+def test_a_list_shows_times_as_people_read_them(capsys: pytest.CaptureFixture[str]) -> None:
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
+    spans = (
+        timedelta(days=1, hours=2, microseconds=5),
+        timedelta(days=14),
+        timedelta(hours=3, microseconds=9),
+    )
+    thing = {"at": moment, **{f"s{number}": span for number, span in enumerate(spans)}}
+    columns = [Shown(name, name) for name in thing]
+    output.show_list([thing], columns, Format.TABLE, empty="")
+    shown = capsys.readouterr().out.splitlines()[3]
+    assert shown.split("   ") == [" 2026-01-02T03:04:05Z", "1 d 2 h", "14 d", "03:00:00 "]
+    output.show_list([thing], columns, Format.JSON, empty="")
+    assert "2026-01-02T03:04:05.678900Z" in capsys.readouterr().out
+
+
 def test_records_and_pipes_have_all_columns(capsys: pytest.CaptureFixture[str]) -> None:
     for shown in (listed(12), listed(100_000, terminal=False)):
         assert "2026-01-01" in shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -86,7 +87,15 @@ def _grid(
 
 
 def _listed(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+    """A value as a list shows it: times without fractions, long spans in days and hours."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    if isinstance(value, datetime):
+        return value.replace(microsecond=0)
+    if isinstance(value, timedelta) and value >= timedelta(days=1):
+        hours = value.seconds // 3600
+        return f"{value.days} d {hours} h" if hours else f"{value.days} d"
+    return timedelta(seconds=int(value.total_seconds())) if isinstance(value, timedelta) else value
 
 
 def show_one(thing: Mapping[str, object], form: Format) -> None:
