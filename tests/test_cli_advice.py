@@ -198,3 +198,8 @@ def test_a_name_read_as_a_bucket_says_so(home: list[str], capsys: pytest.Capture
     assert capsys.readouterr().err == (
         "'ana' was read as the name of a bucket; a user or a role is named by its ARN\n"
     )
+
+
+def test_a_query_that_is_no_utf8_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--home", str(tmp_path), "query", "print 'caf\udce9'"]) == 2
+    assert capsys.readouterr().err == "usage: the query is not UTF-8 text\n"

@@ -183,6 +183,9 @@ def _query_text(kql: str, file: str) -> str:
     try:
         if file:
             return Path(file).read_text(encoding="utf-8-sig")
-        return sys.stdin.read() if kql == "-" else kql
-    except UnicodeDecodeError:
-        raise UsageError(f"{file or 'standard input'} is not UTF-8 text") from None
+        text = sys.stdin.read() if kql == "-" else kql
+        text.encode()  # bytes of the command line that are no UTF-8 cannot be written so
+        return text
+    except UnicodeError:
+        named = file or ("standard input" if kql == "-" else "the query")
+        raise UsageError(f"{named} is not UTF-8 text") from None
