@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import itertools
 import json
 import random
@@ -85,6 +86,18 @@ def record(number: str) -> dict[str, object]:
         "recipientAccountId": "111122223333",
         "userIdentity": {"type": "IAMUser", "userName": "ann"},
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def models_read_once() -> Iterator[None]:
+    """What botocore knows of the services is kept between sessions, of which each test makes several: reading
+    it is half of the time that these tests take."""
+    from botocore.loaders import JSONFileLoader
+
+    with pytest.MonkeyPatch.context() as patch:
+        kept = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+        patch.setattr(JSONFileLoader, "load_file", lambda _, file_path: kept(file_path))
+        yield
 
 
 @pytest.fixture(scope="session")
