@@ -221,7 +221,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         return work
 
     # They begin with what comes from now on. Where the state database cannot be reached yet, with what comes
-    # once it can be: until then no rule raises anything either, while connectors work.
+    # once it can be: until then no rule raises anything either.
     begun = [("notify", notifier)] if workspace.settings.notify else []
     for name, begin in (*begun, ("automation", automator)):
         try:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import itertools
 import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +33,7 @@ from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.errors import LakeError, StateError
 
 if TYPE_CHECKING:
     from conftest import Aws, Store
@@ -351,6 +355,41 @@ def test_an_object_that_ends_the_worker_is_set_aside_at_last(
     assert aws.waiting(queue) == (0, 0)
     (reason,) = store.reasons()
     assert "did not end well 2 times" in reason
+
+
+@pytest.mark.parametrize(
+    "outage", [StateError("no server"), LakeError("no bucket"), OSError(errno.ENOSPC, "no room")], ids=str
+)
+def test_an_outage_of_ours_sets_no_object_aside(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch, outage: Exception
+) -> None:
+    """However often its message comes back meanwhile."""
+    from trailhawk.connectors.ingest import Ingestor
+
+    class Out(Ingestor):
+        def flush(self) -> None:
+            if self.age:
+                raise outage
+            super().flush()
+
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "good.json")
+    given = SqsSettings("main", queue, aws.access, tries=1)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    clock = itertools.count()
+    out = dataclasses.replace(
+        store.intake(),
+        taker=lambda worker: Out(
+            store.lake, clock=lambda: store.intake().clock() + timedelta(seconds=next(clock))
+        ),
+    )
+    for _ in range(5):
+        with pytest.raises(type(outage), match="no "):
+            sqs.connector(given, out).run(threading.Event(), once=True)
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert store.events() == ["0"]
+    assert not store.reasons()
+    assert not list((store.intake().folder / "tries").iterdir())
 
 
 def test_a_listing_stops_where_everything_is_denied(

@@ -24,7 +24,7 @@ def workspace(home: Path, settings: str) -> Workspace:
     return Workspace.open(home, clock=lambda: NOW)
 
 
-def test_connectors_start_though_the_state_cannot_be_reached(tmp_path: Path) -> None:
+def test_it_starts_though_the_state_cannot_be_reached(tmp_path: Path) -> None:
     folder = tmp_path / "mounted later"
     made = workspace(tmp_path / "home", f'[state]\nurl = "sqlite:///{folder}/state.db"\n{CHANNEL}')
     told: list[Event] = []

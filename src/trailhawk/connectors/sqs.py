@@ -9,7 +9,8 @@ What cannot be had: deleted meanwhile, it is set down in the quarantine and its 
 denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
 broken network or credentials that ended are no fault of the object: it is waited for, and never set aside.
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
-file remembers each try until it ends well, and one that did not is tried alone, and set aside at last.
+file remembers each try until it ends well, and one that did not is tried alone, and set aside at last. A
+lake or a state database that cannot be reached, or a full disk, is no try.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.errors import LakeError, StateError
 from trailhawk.files import write_whole
 
 if TYPE_CHECKING:
@@ -112,6 +114,7 @@ class SqsConnector:
         self._held: dict[str, _Message] = {}
         self._lock = threading.Lock()  # the heartbeat reads what is held
         self._settled: list[_Message] = []
+        self._watched: list[_Tries] = []
 
     @property
     def name(self) -> str:
@@ -135,7 +138,13 @@ class SqsConnector:
                 self._loop(taker, ahead, stop, once=once)
             taker.flush()
             self._delete(stop)
+        except (StateError, LakeError, OSError):
+            # What is stored in cannot be reached or is full: none of the objects has done this.
+            for tried in self._watched:
+                tried.take_back()
+            raise
         finally:
+            self._watched.clear()
             ended.set()
             heart.join()
             self._release(list(self._held.values()), 0)
@@ -286,6 +295,7 @@ class SqsConnector:
         if alone:
             taker.flush()  # so that it harms no other
         tried.begin()
+        self._watched.append(tried)
         take(taker, answer, self._ender(message, answer, tried=tried), source=self._settings.source)
         if alone:
             taker.flush()
@@ -298,6 +308,7 @@ class SqsConnector:
         def ended(outcome: Outcome) -> None:
             if tried is not None:
                 tried.end()
+                self._watched = [each for each in self._watched if each is not tried]
             self._board.ended(outcome, (what.notice.size or 0) if what else 0)
             self._end(message)
 
@@ -389,6 +400,13 @@ class _Tries:
         tried = self.count + 1
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._file, str(tried).encode())
+
+    def take_back(self) -> None:
+        """Let it be as if it had not begun."""
+        if (tried := self.count) > 1:
+            write_whole(self._file, str(tried - 1).encode())
+        else:
+            self.end()
 
     def end(self) -> None:
         self._file.unlink(missing_ok=True)
