@@ -141,7 +141,7 @@ class Routes:
 
     def _region(self, bucket: str, *, direct: bool) -> Iterator[Check]:
         """S3 itself tells only queues of the bucket's own region. Not `direct` where that may be the way."""
-        name, queue = f"region of {bucket}", self._patient.queue_arn.split(":")[3]
+        name, queue = f"region of {bucket}", _part(self._patient.queue_arn, 3)
         try:
             answer: Mapping[str, Any] = self._s3.head_bucket(Bucket=bucket)["ResponseMetadata"]
         except aws.ClientError as error:  # a refusal tells the region, too
@@ -166,8 +166,7 @@ class Routes:
     def _topic(self, topic: str, bucket: str) -> Iterator[Check]:
         """Whether a topic takes the bucket's news and hands them on; '' for CloudTrail's own."""
         name = f"topic {topic.rpartition(':')[2]}"
-        region = topic.split(":")[3] if topic.count(":") >= 5 else ""
-        client = self._patient.client("sns", region)
+        client = self._patient.client("sns", _part(topic, 3))
         if bucket:
             yield from self._topic_policy(client, name, topic, bucket)
         try:
@@ -186,7 +185,7 @@ class Routes:
                 yield Check(name, Verdict.FAILED, words)
                 return
             yield self._subscription(client, name, mine[0]["SubscriptionArn"])
-        yield from self._may_send(_SNS, topic, f"topic {topic}", bucket, account=topic.split(":")[4])
+        yield from self._may_send(_SNS, topic, f"topic {topic}", bucket, account=_part(topic, 4))
 
     def _topic_policy(self, client: Any, name: str, topic: str, bucket: str) -> Iterator[Check]:
         try:
@@ -239,7 +238,7 @@ none: nothing passes"
             rules = [rule for page in pages for rule in page["RuleNames"]]
             found = [self._rule(client, rule, location, log) for rule in rules]
         except REFUSALS as error:
-            yield self._patient.unknown("rule", error, f"events:{error_operation(error)}", "*")
+            yield self._patient.unknown("rule", error, f"events:{_operation(error)}", "*")
             yield from self._may_send(_EVENTS, "", "EventBridge", location.bucket)
             return
         if not found:
@@ -260,8 +259,7 @@ region or account may"
         good = [each for each in found if each[0].verdict is not Verdict.FAILED] or found
         for check, arn in good:
             yield check
-            account = arn.split(":")[4] if arn.count(":") >= 5 else ""
-            yield from self._may_send(_EVENTS, arn, check.name, location.bucket, account=account)
+            yield from self._may_send(_EVENTS, arn, check.name, location.bucket, account=_part(arn, 4))
 
     def _rule(self, client: Any, rule: str, location: Location, log: str) -> tuple[Check, str]:
         """What is to be said of a rule that has the queue as target, and its ARN."""
@@ -376,7 +374,7 @@ take SSE-SQS or a key of your own"
         needed = self._sending("kms:Decrypt", "*", service, source, account)
         needed = {**needed, "Action": ["kms:GenerateDataKey", "kms:Decrypt"]}
         where = f"policy of KMS key {key}"
-        client = self._patient.client("kms", key.split(":")[3] if key.startswith("arn:") else "")
+        client = self._patient.client("kms", _part(key, 3))
         try:
             told = client.describe_key(KeyId=key)["KeyMetadata"]
             if told.get("KeyManager") == "AWS":
@@ -400,9 +398,15 @@ take SSE-SQS or a key of your own"
         yield Check(name, Verdict.OK, f"{service} may use KMS key {key}")
 
 
-def error_operation(error: Exception) -> str:
+def _operation(error: Exception) -> str:
     """The operation that was refused, as a policy names it."""
     return error.operation_name if isinstance(error, aws.ClientError) else "ListRuleNamesByTarget"
+
+
+def _part(arn: str, place: int) -> str:
+    """A part of an ARN, as its region (3) or account (4); '' of what is none."""
+    parts = arn.split(":", 5)
+    return parts[place] if len(parts) == 6 else ""
 
 
 def _rules(configuration: Mapping[str, Any]) -> tuple[str, str]:
