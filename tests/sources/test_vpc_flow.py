@@ -5,13 +5,17 @@ import gzip
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from trailhawk.sources import SOURCES
+from trailhawk.sources import SOURCES, vpc_flow
+from trailhawk.sources.parquet_pages import unfolded
 from trailhawk.sources.vpc_flow import VpcFlow
 
 HEADER = (
@@ -284,6 +288,67 @@ def test_parquet_with_one_long_value_in_every_row_is_not_unfolded(kind: pa.DataT
     chunks = list(VpcFlow().chunks(iter([table(4_000)])))
     assert sum(len(chunk.records) for chunk in chunks) == count
     assert max(sum(map(len, chunk.records)) for chunk in chunks) < 20 << 20
+
+
+@pytest.mark.parametrize("version", ["1.0", "2.0"])
+@pytest.mark.parametrize("dictionary", [True, False])
+@pytest.mark.parametrize("compression", ["none", "snappy", "gzip", "zstd"])
+def test_what_pages_say_that_they_unfold_to(version: str, dictionary: bool, compression: str) -> None:
+    count = 9_000
+    flows = pa.table(
+        {
+            "interface_id": [f"eni-{n}" for n in range(count)],
+            "start": pa.array([1772357400 + n if n % 3 else None for n in range(count)]),
+            "nothing": pa.nulls(count, pa.string()),
+        }
+    )
+    file = io.BytesIO()
+    pq.write_table(
+        flows,
+        file,
+        compression=compression,
+        use_dictionary=dictionary,
+        data_page_version=version,
+        data_page_size=1 << 30,
+        dictionary_pagesize_limit=1 << 30,
+        row_group_size=4_000,
+        write_page_checksum=dictionary,
+    )
+    metadata = pq.ParquetFile(file).metadata
+    most = max(metadata.row_group(place).total_byte_size for place in range(metadata.num_row_groups))
+    headers = 6 * 200
+    assert most - headers < unfolded(file, metadata) <= most
+
+
+def test_parquet_with_a_page_that_unfolds_to_more_than_the_footer_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A reader makes room for what the page's own header names, and that may be 2 GiB."""
+    count = 5_000
+    flows = {"interface_id": [f"eni-{n:08}" for n in range(count)], "start": range(count)}
+    file = io.BytesIO()
+    table = pa.table({name: list(values) for name, values in flows.items()})
+    pq.write_table(table, file, compression="zstd", use_dictionary=False)
+    good = file.getvalue()
+    # Of the first page: field 1, DATA_PAGE; field 2, the size, of which a number in three bytes is made more.
+    assert good[4:7] == b"\x15\x00\x15"
+    assert good[7] & good[8] & 0x80
+    assert not good[9] & 0x80
+    lying = good[:7] + b"\xfe\xff\x7f" + good[10:]
+    monkeypatch.setattr(vpc_flow, "_MAX_GROUP_BYTES", 500_000)
+    assert sum(len(chunk.records) for chunk in VpcFlow().chunks(iter([good]))) == count
+    (chunk,) = VpcFlow().chunks(iter([lying]))
+    assert "its pages unfold to more than 1 GiB" in chunk.bad[0].reason
+
+
+@given(st.binary(max_size=200))
+def test_the_header_of_a_page_may_be_anything(content: bytes) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"start": [1, 2, 3]}), file, compression="none")
+    metadata = pq.ParquetFile(file).metadata
+    broken = io.BytesIO(b"PAR1" + content)
+    with suppress(ValueError):
+        assert unfolded(broken, metadata) >= 0
 
 
 def test_parquet_with_lists_is_set_aside_before_it_is_read() -> None:

@@ -23,6 +23,7 @@ from trailhawk.lake.table import ID, PAYLOAD, REST, arrow_type
 from trailhawk.sources.columns import declared
 from trailhawk.sources.framing import BOM
 from trailhawk.sources.lines import Lines, lines_of
+from trailhawk.sources.parquet_pages import unfolded
 from trailhawk.sources.source import BadPart, Chunk, Rows
 
 if TYPE_CHECKING:
@@ -438,6 +439,8 @@ def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         try:
             file = pq.ParquetFile(spool)
             _check(file, size)
+            if unfolded(spool, file.metadata) > _MAX_GROUP_BYTES:
+                raise ValueError("its pages unfold to more than 1 GiB")
             # A text that stands once in the file may be that of every row: so it is held once, and looked at.
             columns = [file.schema.column(place) for place in range(len(file.schema))]
             texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
