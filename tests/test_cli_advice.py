@@ -203,3 +203,14 @@ def test_a_name_read_as_a_bucket_says_so(home: list[str], capsys: pytest.Capture
 def test_a_query_that_is_no_utf8_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--home", str(tmp_path), "query", "print 'caf\udce9'"]) == 2
     assert capsys.readouterr().err == "usage: the query is not UTF-8 text\n"
+
+
+def test_no_incidents_before_any_rule_ran_says_what_looks_for_them(
+    home: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    told = []
+    for words in (["incidents", "list"], ["detect", "--quiet"], ["incidents", "list"]):
+        assert run([*home, *words]) == 0
+        told.append(capsys.readouterr().err)
+    assert told == ["no rule has run yet: 'trailhawk detect' looks for incidents\n", "", ""]

@@ -109,8 +109,9 @@ def incidents_list(
     found = workspace.incidents.found(wanted, limit=most or None)
     total = workspace.incidents.count(wanted) if most and len(found) == most else len(found)
     show_incidents(found, form, total=total)
-    if form is Format.TABLE and not found and wanted == Wanted() and not is_bare(context, workspace):
-        tell("'trailhawk detect' looks for them")
+    nothing = form is Format.TABLE and not found and wanted == Wanted()
+    if nothing and not is_bare(context, workspace) and not workspace.alerts.has_windows():
+        tell("no rule has run yet: 'trailhawk detect' looks for incidents")
 
 
 def _rule_id(workspace: Workspace, text: str) -> str:

@@ -409,6 +409,11 @@ class AlertStore:
             rows = connection.execute(query.where(windows_table.c.rule_id == rule_id)).all()
         return {at: WindowRecord(WindowState(state), reason, seen) for at, state, reason, seen in rows}
 
+    def has_windows(self) -> bool:
+        """Whether any window of any rule was run or skipped."""
+        with self.reading() as connection:
+            return connection.execute(sa.select(windows_table.c.rule_id).limit(1)).first() is not None
+
     def new_alerts(self, connection: sa.Connection, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
         """Those of the alerts that are not stored yet.
 
