@@ -69,7 +69,7 @@ def _read_only(folder: Path) -> Iterator[Run]:
 @pytest.mark.parametrize(
     "words",
     [
-        ["incidents", "list"],
+        ["incidents", "list", "--json"],
         ["watchlist", "list"],
         ["quarantine", "list"],
         ["tables"],
