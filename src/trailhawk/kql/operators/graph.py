@@ -368,7 +368,9 @@ class _Pattern:
             tests.setdefault(variable, []).append(side.place(value))
             return True
         variables = self._variables(conjunct)
-        if len(variables) != 1 or any(self._is_over_path(part) for part in _walk(conjunct)):
+        if len(variables) != 1 or any(
+            self._is_over_path(part) or self._is_length(part) for part in _walk(conjunct)
+        ):
             return False
         variable = variables.pop()
         is_node = variable in self.nodes
@@ -434,6 +436,15 @@ class _Pattern:
             and self._path(part.args[0])[0] in self.edge_names
         )
 
+    def _is_length(self, part: syntax.Expr) -> bool:
+        """Is it array_length() of a path's edges or inner nodes?"""
+        return (
+            isinstance(part, syntax.Call)
+            and part.name == "array_length"
+            and len(part.args) == 1
+            and self._path(part.args[0])[0] in self.paths
+        )
+
     def _path(self, expr: syntax.Expr) -> tuple[str, bool]:
         """The edge variable that a path function is over, and whether it means the nodes inside."""
         inner = False
@@ -465,6 +476,11 @@ class _Pattern:
             case syntax.Call(args=(syntax.Name(text=name),)) if name in self.nodes:
                 if part.name in _NODE_FUNCTIONS:
                     return self._value(part, name, "node", self._node_function(part))
+            case syntax.Call(args=(path,)) if self._is_length(part):
+                each = syntax.Literal(part.span, True, _T.BOOL)
+                return replace(
+                    part, args=(self._over_path(syntax.Call(part.span, "map", (path, each), part.span)),)
+                )
             case _:
                 pass
         is_labels = isinstance(part, syntax.Call) and part.name == "labels" and len(part.args) == 1
