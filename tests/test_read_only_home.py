@@ -69,7 +69,7 @@ def _read_only(folder: Path) -> Iterator[Run]:
 @pytest.mark.parametrize(
     "words",
     [
-        ["incidents", "list", "--json"],
+        ["incidents", "list"],
         ["watchlist", "list"],
         ["quarantine", "list"],
         ["tables"],

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -148,10 +148,11 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
 
     clock = _Clock(workspace, say)
 
-    def rules() -> None:
+    def rules(stop: threading.Event) -> None:
         clock.look()
         done = workspace.run_due_rules(
-            fault=lambda error: say("warning", "rules", f"{error.message}; it is left out")
+            fault=lambda error: say("warning", "rules", f"{error.message}; it is left out"),
+            stopped=stop.is_set,
         )
         for alert in done.alerts:
             say(
@@ -231,7 +232,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
 
     return [
         *(Job(connector.name, connector.work) for connector in connectors),
-        Job("rules", every(settings.rules_seconds, rules)),
+        Job("rules", lambda stop: every(settings.rules_seconds, partial(rules, stop))(stop)),
         Job("compact", every(settings.compact_seconds, care.compact)),
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
         Job("health", every(settings.health_seconds, health)),

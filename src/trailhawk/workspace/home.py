@@ -519,8 +519,13 @@ class Workspace:
             rule.query, period=rule.period, history=history, frequency=rule.frequency
         ).is_quiet
 
-    def run_due_rules(self, *, fault: Callable[[RuleError], None]) -> Round:
-        """Run what the schedule has due now, of the enabled rules; new alerts go into incidents."""
+    def run_due_rules(
+        self, *, fault: Callable[[RuleError], None], stopped: Callable[[], bool] = lambda: False
+    ) -> Round:
+        """Run what the schedule has due now, of the enabled rules; new alerts go into incidents.
+
+        Once `stopped`, no further window is begun.
+        """
         from trailhawk.connectors.sentinel_health import append
         from trailhawk.detect.rule_health import of_round
 
@@ -529,12 +534,13 @@ class Workspace:
         if not self._has_exported:
             self.export()  # as `detect` does
             self._has_exported = True
-        done = self._scheduler.round(self.rule_engine, rules, self.history_tables())
+        done = self._scheduler.round(self.rule_engine, rules, self.history_tables(), stopped=stopped)
         append(self.lake.apart(), of_round(done, rules), now=self.clock())
         if done.alerts:
             self.export()
             self.incidents.publish()
-        self._relink(rules)
+        if not stopped():
+            self._relink(rules)
         return done
 
     def _relink(self, rules: Sequence[Rule]) -> None:
