@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -49,6 +51,9 @@ def _read_only(folder: Path) -> Iterator[Run]:
     log.write_text(json.dumps({"eventTime": "2026-03-01T10:00:00Z", "eventID": "1", "eventName": "a"}))
     assert run(["ingest", str(log), "--home", str(home)]) == 0
     assert run(["detect", "--quiet", "--home", str(home)]) == 0
+    # As the last process that closes the state leaves it; here the commands' connections may be open still.
+    with contextlib.closing(sqlite3.connect(home / "state.db")) as state:
+        state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for beside in ("state.db-wal", "state.db-shm"):
         (home / beside).unlink(missing_ok=True)
     warm = folder / "warm"
