@@ -13,9 +13,12 @@ from trailhawk.settings import SettingsError
 from trailhawk.workspace import Workspace
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
-CHANNEL = (
-    '[notify.channels.mail]\ntype = "email"\nhost = "127.0.0.1"\nfrom = "a@example.com"\nto = ["b@example.com"]\n'
-)
+CHANNEL = """[notify.channels.mail]
+type = "email"
+host = "127.0.0.1"
+from = "a@example.com"
+to = ["b@example.com"]
+"""
 
 
 def workspace(home: Path, settings: str) -> Workspace:
@@ -57,7 +60,8 @@ def once(job: Job) -> None:
 
 def test_a_channel_that_is_set_up_wrong_is_told_before(tmp_path: Path) -> None:
     made = workspace(
-        tmp_path / "home", '[state]\nurl = "sqlite:////none/state.db"\n[notify.channels.mail]\ntype = "pigeon"\n'
+        tmp_path / "home",
+        '[state]\nurl = "sqlite:////none/state.db"\n[notify.channels.mail]\ntype = "pigeon"\n',
     )
     with pytest.raises(SettingsError, match="pigeon"):
         jobs(made, tell=lambda _: None, status_seconds=60)
