@@ -16,6 +16,7 @@ from trailhawk.detect.prices import PRICES, prices
 from trailhawk.detect.refetch import Dropped, dropped
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.trial import Trial, sizes
+from trailhawk.engine.transform import RowTransform
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.workspace import Workspace
 
@@ -60,13 +61,13 @@ def put(path: Path, records: Iterable[Mapping[str, object]]) -> Path:
     return path
 
 
-def flows(path: Path, count: int) -> Path:
+def flows(path: Path, count: int, *, first: int = 0) -> Path:
     """Flow records, which have no id of their own."""
     start = int(DAY.timestamp())
     lines = [
         f"2 111122223333 eni-1 10.0.0.1 10.0.0.2 {n} 443 6 1 {40 + n} {start + n} {start + n + 10} "
         f"{'ACCEPT' if n % 2 else 'REJECT'} OK"
-        for n in range(count)
+        for n in range(first, first + count)
     ]
     path.write_text("\n".join([FLOW_HEADER, *lines]) + "\n")
     return path
@@ -406,6 +407,35 @@ def test_now_is_the_moment_of_the_ingest(workspace: Workspace, tmp_path: Path) -
     workspace.filters.remove("AWSVPCFlow", by="ana", now=clock())
     assert workspace.refetch("AWSVPCFlow", from_disk).rows == 5
     assert rows(workspace, "AWSVPCFlow | summarize count(), dcount(SrcPort)") == [(20, 20)]
+
+
+@pytest.mark.usefixtures("own_rules")
+def test_now_in_a_filter_of_a_young_table(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What hunts look back on begins before the first row. Each minute's filter is compiled once."""
+    hunts = workspace.home / "hunts"
+    hunts.mkdir()
+    (hunts / "hunt.yaml").write_text(
+        "id: 00000000-0000-4000-8000-0000000000ab\nname: All flows\ndescription: For a test.\n"
+        "tactics: [Impact]\nquery: AWSVPCFlow | summarize count()\n"
+    )
+    clock = workspace.clock
+    assert isinstance(clock, Clock)
+    clock.now = DAY + timedelta(hours=2)
+    take(workspace, flows(tmp_path / "flow.log", 20), flows(tmp_path / "later.log", 20, first=3600))
+    clock.now = DAY + timedelta(hours=2, minutes=1)
+    take(workspace, flows(tmp_path / "more.log", 10, first=20))
+    clock.now = DAY + timedelta(days=1)
+    monkeypatch.setattr("trailhawk.detect.trial._CHUNK_ROWS", 5)
+    compiled: list[datetime] = []
+    made = RowTransform.at
+    monkeypatch.setattr(
+        RowTransform, "at", lambda self, moment: compiled.append(moment) or made(self, moment)
+    )
+    found = try_it(workspace, "source | where TimeGenerated > ago(3h) and SrcPort > 4", table="AWSVPCFlow")
+    assert (found.rows, found.dropped) == (50, 5)
+    assert sorted(compiled) == [DAY + timedelta(hours=2, minutes=each) for each in (0, 1)]
 
 
 @pytest.mark.usefixtures("own_rules")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from trailhawk.lake.table import DataFile, Found
 
 _CHUNK_ROWS: Final = 100_000
+_KNOWN_MINUTES: Final = 2_000
 _INGESTED: Final = "Ingested_of_the_trial"
 _BY: Final = ("EventSource", "EventName")
 _TIME_BYTES: Final = 28
@@ -143,17 +145,20 @@ def trial(
     chunks = list(_chunks(held, start - back, start, end))
     reading = _share(progress, 0, 20)
     names = [column.name for column in table.stored]
+    as_then = _AsThen(transform)
     for number, (since, until) in enumerate(chunks):
         rows = engine.query(
             f"['{table.name}'] | extend {_INGESTED} = ingestion_time()",
             now=end,
             window=TimeRange(since, until),
         ).table
-        made = _as_then(transform, rows, names) if transform.reads_clock else transform(rows.select(names))
+        reading(number + 1, len(chunks))
+        if not rows.num_rows:
+            continue  # the time before the first row, of which a hunt would have seen more
+        made = as_then(rows, names) if transform.reads_clock else transform(rows.select(names))
         if since >= start:
             sums.add(rows, made, names)
         copies.append(_written(folder / f"{number:06d}.parquet", rows, made, table, since, until))
-        reading(number + 1, len(chunks))
     filtered = _Filtered(engine.tables, table.name, _Copies([copy for copy in copies if copy.rows]))
     effects = [
         *_rule_effects(
@@ -346,23 +351,33 @@ class _Filtered:
         return self._files if name == self._name else self._tables.snapshot(name)
 
 
-def _as_then(transform: RowTransform, rows: pa.Table, names: Sequence[str]) -> Transformed:
-    """What the filter would have made of rows at the minute of their ingest, which is what now() means."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+class _AsThen:
+    """What a filter would have made of rows at the minute of their ingest, which is what now() means.
 
-    minutes = pc.floor_temporal(rows[_INGESTED], unit="minute").to_numpy()
-    kept = np.zeros(rows.num_rows, bool)
-    places, parts = [], []
-    for minute in np.unique(minutes):
-        here = np.flatnonzero(minutes == minute)
-        moment = minute.astype("datetime64[us]").item().replace(tzinfo=UTC)
-        made = transform.at(moment)(rows.select(names).take(pa.array(here)))
-        kept[here] = made.kept
-        places.append(here[made.kept])
-        parts.append(made.rows)
-    order = np.argsort(np.concatenate(places), kind="stable")
-    return Transformed(kept, pa.concat_tables(parts).take(pa.array(order)))
+    The text is compiled once for each minute, however many stretches of event time were ingested in it; of
+    the minutes that a stretch far away has no more use for the oldest are given up.
+    """
+
+    def __init__(self, transform: RowTransform) -> None:
+        self._at = lru_cache(maxsize=_KNOWN_MINUTES)(transform.at)
+
+    def __call__(self, rows: pa.Table, names: Sequence[str]) -> Transformed:
+        """`rows` are not empty."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        minutes = pc.floor_temporal(rows[_INGESTED], unit="minute").to_numpy().astype("datetime64[us]")
+        by_minute = np.argsort(minutes, kind="stable")
+        found, begins = np.unique(minutes[by_minute], return_index=True)
+        kept = np.zeros(rows.num_rows, bool)
+        places, parts = [], []
+        for minute, here in zip(found.tolist(), np.split(by_minute, begins[1:]), strict=True):
+            made = self._at(minute.replace(tzinfo=UTC))(rows.select(names).take(pa.array(here)))
+            kept[here] = made.kept
+            places.append(here[made.kept])
+            parts.append(made.rows)
+        order = np.argsort(np.concatenate(places), kind="stable")
+        return Transformed(kept, pa.concat_tables(parts).take(pa.array(order)))
 
 
 # --- savings ----------------------------------------------------------------------------------------------

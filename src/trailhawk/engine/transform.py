@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from trailhawk.kql.lower import column_name
 from trailhawk.kql.schema import Table
-from trailhawk.kql.transform import ROW, SOURCE, transform
+from trailhawk.kql.transform import ROW, SOURCE, Transform, transform
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,19 +42,23 @@ class RowTransform:
         self.table = table
         self._clock = clock
         self._engine = engine
-        self.reads_clock = transform(text, table, now=clock()).reads_clock
+        made = transform(text, table, now=clock())
+        self.reads_clock = made.reads_clock
         """Whether the same row may become another at another time."""
+        self._made: Transform | None = None if made.reads_clock else made
 
     def at(self, moment: datetime) -> RowTransform:
-        """The same transform as it was at a moment."""
-        return RowTransform(self.text, self.table, self._engine, clock=lambda: moment)
+        """The same transform as it was at a moment, compiled once."""
+        found = copy.copy(self)
+        found._made = self._made or transform(self.text, self.table, now=moment)
+        return found
 
     def __call__(self, rows: pa.Table) -> Transformed:
         """Transform rows that have the table's stored columns."""
         import pyarrow as pa
 
-        # Compiled for each batch: now() is the moment of the ingest.
-        made = transform(self.text, self.table, now=self._clock())
+        # With now() in it compiled for each batch: it is the moment of the ingest.
+        made = self._made or transform(self.text, self.table, now=self._clock())
         count = rows.num_rows
         placed = rows.append_column(ROW, pa.array(np.arange(count, dtype=np.int64)))
         result = self._engine.holding({SOURCE: placed}).rows(made.plan)
