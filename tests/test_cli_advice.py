@@ -39,6 +39,9 @@ HELD = "AWSCloudTrail holds 2026-01-05T10:00:00Z to 2026-01-05T10:00:00Z"
     ("words", "told"),
     [
         (["AWSCloudTrail | take 1"], ""),
+        (["AWSCloudTrail | count"], ""),
+        (["Watchlist | count"], ""),
+        (["--timespan", "2026-02-01/", "AWSCloudTrail | count"], f"{HELD}, nothing of the timespan asked for\n"),
         (["AWSCloudTrail | where EventName == 'x'"], ""),
         (["--timespan", "2026-02-01/", "AWSCloudTrail"], f"{HELD}, nothing of the timespan asked for\n"),
         (["--timespan", "/2026-01-01", "AWSCloudTrail"], f"{HELD}, nothing of the timespan asked for\n"),

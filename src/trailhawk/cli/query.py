@@ -27,7 +27,7 @@ from trailhawk.render.output import RowFormat, show_result
 from trailhawk.render.text import moment as moment_text
 
 if TYPE_CHECKING:
-    from trailhawk.engine.result import TimeRange
+    from trailhawk.engine.result import Result, TimeRange
     from trailhawk.workspace import TableState
 
 _OLD: Final = timedelta(days=1)
@@ -139,16 +139,17 @@ def query(
         told = "\n".join(each.render(text) for each in errors)
         raise typer.Exit(fail(told, EXIT_FAILURE)) from None
     show_result(result, form, most=rows)
-    found = sum(each.table.num_rows for each in result.all())
-    if form is RowFormat.TABLE and found <= 1:  # one: a count of nothing
-        from trailhawk.kql.passes import scans
+    logs = result.read & set(workspace.lake.table_names())
+    if form is RowFormat.TABLE and logs and _is_nothing(result) and not is_bare(context, workspace):
+        counted_from = at if _RELATIVE.search(text) else None
+        for name in sorted(logs):
+            _tell_why_empty(workspace.table_state(name), window or TimeRange(), counted_from)
 
-        plan = workspace.engine.compiled(text, now=at, parameters=values).plan
-        read = {scan.table.name for scan in scans(plan)}
-        if read and not is_bare(context, workspace) and not found:
-            counted_from = at if _RELATIVE.search(text) else None
-            for name in sorted(read & set(workspace.lake.table_names())):
-                _tell_why_empty(workspace.table_state(name), window or TimeRange(), counted_from)
+
+def _is_nothing(result: Result) -> bool:
+    """Whether there is no row, or a count of none."""
+    found = sum(each.table.num_rows for each in result.all())
+    return not found or (found == 1 and result.tuples() == [(0,)])
 
 
 def _tell_why_empty(table: TableState, window: TimeRange, now: datetime | None) -> None:

@@ -30,7 +30,7 @@ from trailhawk.kql.functions.sql import SQL_TYPES
 from trailhawk.kql.literals import DATETIME_MAX, DATETIME_MIN
 from trailhawk.kql.lower import column_name, lower
 from trailhawk.kql.operators.external import ReadExternal, refuse
-from trailhawk.kql.passes import optimize
+from trailhawk.kql.passes import optimize, scans
 from trailhawk.kql.plan import Aggregate, Apply, Filter, Frame, Limit, Node, OutColumn, Project, Scan, Sort
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table, json_path
 from trailhawk.kql.stored import Functions
@@ -203,7 +203,8 @@ class DuckDBEngine:
         columns = tuple(Column(column.name, column.type) for column in compiled.columns)
         wanted = [column_name(column.id) for column in compiled.columns]
         others = tuple(self._result(other) for other in compiled.others)
-        return Result(columns, _named(table, wanted, columns), compiled.chart, others, compiled.name)
+        read = frozenset(scan.table.name for scan in scans(compiled.plan))
+        return Result(columns, _named(table, wanted, columns), compiled.chart, others, compiled.name, read)
 
     def activity(
         self, text: str, *, period: timedelta, history: TimeRange, frequency: timedelta | None = None

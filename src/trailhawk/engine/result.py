@@ -41,6 +41,8 @@ class Result:
     """What the query gives beside: results of earlier statements, of fork and facet after their first."""
     name: str = ""
     """What the query calls it: a branch of fork, a column of facet, a table by `as`; '' where it does not."""
+    read: frozenset[str] = frozenset()
+    """The tables of the lake that its rows rest on."""
 
     def all(self) -> tuple[Result, ...]:
         """This result and the others."""

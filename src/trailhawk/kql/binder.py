@@ -13,7 +13,7 @@ from trailhawk.errors import BindingError, LimitError, QueryError, Span, Unsuppo
 from trailhawk.kql import syntax
 from trailhawk.kql.operators import SOURCES, STEPS, several, tables
 from trailhawk.kql.operators import declared as declaring
-from trailhawk.kql.operators.arrays import begins_with_name, named_parts
+from trailhawk.kql.operators.arrays import asks_again, named_parts
 from trailhawk.kql.operators.external import ReadExternal, externaldata, refuse
 from trailhawk.kql.operators.graph import STEPS_ON_GRAPHS, Graph
 from trailhawk.kql.operators.shared import property_text, refs
@@ -343,7 +343,7 @@ class Binder:
                 node = tables.invoke(self, _before(pipe, operator), operator, env)
                 label = None
                 continue
-            if isinstance(operator, syntax.Partition) and begins_with_name(operator):
+            if isinstance(operator, syntax.Partition) and asks_again(operator):
                 operator = named_parts(operator, _before(pipe, operator))
             bind = STEPS.get(type(operator))
             if bind is None:

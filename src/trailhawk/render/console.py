@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress
 
 # Into a file or pipe nothing is folded at 80 columns.
 _PIPE_WIDTH = 100_000
@@ -75,6 +76,20 @@ def working(title: str) -> Iterator[None]:
         return
     from threading import Timer
 
+    shown: list[Progress] = []
+    late = Timer(_SOON, lambda: shown.append(_spinning(title)))
+    late.daemon = True
+    late.start()
+    try:
+        yield
+    finally:
+        late.cancel()
+        late.join()
+        for each in shown:
+            each.stop()
+
+
+def _spinning(title: str) -> Progress:
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
     shown = Progress(
@@ -85,15 +100,8 @@ def working(title: str) -> Iterator[None]:
         transient=True,
     )
     shown.add_task(title, total=None)
-    late = Timer(_SOON, shown.start)
-    late.daemon = True
-    late.start()
-    try:
-        yield
-    finally:
-        late.cancel()
-        late.join()
-        shown.stop()
+    shown.start()
+    return shown
 
 
 class _Lines:

@@ -72,10 +72,11 @@ def _shown(
     console: Console, things: Sequence[Mapping[str, object]], columns: Sequence[Shown]
 ) -> Sequence[Shown]:
     """The columns that a terminal has room for: all of them in a pipe, and where records are shown."""
+    if not console.is_terminal:
+        return columns
     shown = list(columns)
-    if console.is_terminal:
-        while not has_room(console, *_grid(things, shown)) and any(column.extra for column in shown):
-            shown.remove(next(column for column in reversed(shown) if column.extra))
+    while not has_room(console, *_grid(things, shown)) and any(column.extra for column in shown):
+        shown.remove(next(column for column in reversed(shown) if column.extra))
     return shown if fits(console, *_grid(things, shown)) else columns
 
 

@@ -37,7 +37,7 @@ from trailhawk.kql.plan import (
     Unnest,
     Window,
 )
-from trailhawk.kql.records import replace
+from trailhawk.kql.records import Record, field_names, replace
 from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import Env, ScalarBinding, visible
 from trailhawk.kql.types import KqlType
@@ -170,10 +170,21 @@ def _value_name(operator: syntax.Partition) -> str:
     return f"{HIDDEN_PREFIX}value{operator.by.span.start}"
 
 
-def begins_with_name(operator: syntax.Partition) -> bool:
-    """Whether the sub-pipe begins with `as`: its part can then be asked for again, as in toscalar()."""
-    first = operator.body.operators[0] if operator.body.operators else None
-    return not operator.standalone and isinstance(first, syntax.As) and isinstance(operator.by, syntax.Name)
+def asks_again(operator: syntax.Partition) -> bool:
+    """Whether the sub-pipe begins with `as` and reads its part again by that name, as in toscalar()."""
+    if operator.standalone or not operator.body.operators or not isinstance(operator.by, syntax.Name):
+        return False
+    first, *rest = operator.body.operators
+    return isinstance(first, syntax.As) and any(_names(each, first.name) for each in rest)
+
+
+def _names(node: object, name: str) -> bool:
+    """Whether a name stands in a part of a query."""
+    if isinstance(node, syntax.Name) and node.text == name:
+        return True
+    if isinstance(node, tuple):
+        return any(_names(each, name) for each in node)
+    return isinstance(node, Record) and any(_names(getattr(node, field), name) for field in field_names(node))
 
 
 def named_parts(operator: syntax.Partition, before: syntax.Pipe) -> syntax.Partition:
