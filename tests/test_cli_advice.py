@@ -40,8 +40,7 @@ HELD = "AWSCloudTrail holds 2026-01-05T10:00:00Z to 2026-01-05T10:00:00Z"
     [
         (["AWSCloudTrail | take 1"], ""),
         (["AWSCloudTrail | count"], ""),
-        (["Watchlist | count"], ""),
-        (["--timespan", "2026-02-01/", "AWSCloudTrail | count"], f"{HELD}, nothing of the timespan asked for\n"),
+        (["AWSGuardDuty | count"], "AWSGuardDuty holds no rows\n"),
         (["AWSCloudTrail | where EventName == 'x'"], ""),
         (["--timespan", "2026-02-01/", "AWSCloudTrail"], f"{HELD}, nothing of the timespan asked for\n"),
         (["--timespan", "/2026-01-01", "AWSCloudTrail"], f"{HELD}, nothing of the timespan asked for\n"),

@@ -35,7 +35,7 @@ sys.exit(run([*words, "--home", home]))
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def read_only() -> Iterator[Run]:
     """Runs commands in a home with some events that this process may not write."""
     # Not among pytest's own folders, which are closed to others.
@@ -79,7 +79,7 @@ def _read_only(folder: Path) -> Iterator[Run]:
         ["quarantine", "list"],
         ["tables"],
         ["query", "AWSCloudTrail | count"],
-        ["query", "SecurityAlert | count"],
+        ["query", "SecurityAlert | count", "--format", "csv"],
         ["query", "_GetWatchlistAlias | count"],
     ],
     ids=" ".join,

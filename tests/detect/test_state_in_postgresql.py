@@ -97,7 +97,7 @@ def trailhawk(home: Path, *words: str) -> str:
 
 def test_the_same_incidents_as_in_sqlite(database: str, tmp_path: Path) -> None:
     made = simulate(
-        "cloud-breach-s3", tmp_path, seed=7, days=2, events_per_day=300, flows_per_day=0, end=LAST
+        "cloud-breach-s3", tmp_path, seed=7, days=1, events_per_day=300, flows_per_day=0, end=LAST
     )
     found: dict[str, list[dict[str, object]]] = {}
     for name, settings in (("sqlite", ""), ("postgresql", f'[state]\nurl = "{database}"\n')):

@@ -86,7 +86,6 @@ FAILS = {
     "nothing": "",
     "only a comment": "// nothing",
     "a regular expression that is none": 'print "a" matches regex "("',
-    "a huge range": "range x from 1 to 9223372036854775807 step 1 | count",
     "a number beyond long": "print 99999999999999999999",
     "arithmetic beyond long": "print 9223372036854775807 + 1",
 }
