@@ -37,7 +37,7 @@ from trailhawk.incidents.incident import Classification, Closing, Incident
 from trailhawk.incidents.store import IncidentStore
 from trailhawk.respond import notifier, sending
 from trailhawk.respond.channel import USUAL, Apprise, Channel, Email, Way, Webhook, When, channels
-from trailhawk.respond.message import MOST_TEXT, Item, filled, in_chat, message
+from trailhawk.respond.message import MOST_EACH, MOST_TEXT, Item, filled, in_chat, message
 from trailhawk.respond.notifier import Delivered, Notifier, sample
 from trailhawk.respond.outbox import CLAIM, MAX_TRIES, MOST_IN_DIGEST, Outbox, Outcome, State
 from trailhawk.respond.sending import signature
@@ -933,6 +933,15 @@ def test_no_text_of_a_log_looks_like_a_line_of_ours() -> None:
         assert len(getattr(made, name).splitlines()) == len(getattr(plain, name).splitlines())
         assert "http://" not in getattr(made, name)
     assert made.subject.startswith("[Informational] Incident 1 created: x High: incident 7")
+
+
+def test_a_long_text_of_a_log_is_cut() -> None:
+    long = "x " * 200_000
+    item = Item(replace(sample(AT).incident, title=long), "created", long, AT, story=(long,))
+    made = message("id", [item], at=AT, data={})
+    assert made.text.count("…") == 3
+    assert len(made.text) < 4 * MOST_EACH
+    assert filled("{{ a }}{{ a }}", {"a": long}).count("…") == 2
 
 
 def test_what_a_playbook_says_keeps_the_lines_of_its_author_alone() -> None:

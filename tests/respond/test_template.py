@@ -8,7 +8,7 @@ import tracemalloc
 import pytest
 
 from trailhawk.errors import UsageError
-from trailhawk.respond.template import MOST_TURNS, check, render
+from trailhawk.respond.template import MOST_TURNS, check, on_one_line, render
 
 DOUBLED = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}BODY{% endfor %}"
 ENDLESS = [
@@ -97,3 +97,26 @@ def test_what_is_written(text: str, said: str) -> None:
     values = {"x": "<b>", "rows": [{"n": 1}, {"n": 2}, {"n": 3}]}
     check(text)
     assert render(text, values, str, html=True, most=1_000) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a \t b", "a \t b"),
+        ("a \n\n \r\n b", "a b"),
+        ("\n a\u2028b \x85", " a b "),
+        (" \n ", " "),
+        ("", ""),
+    ],
+)
+def test_a_text_is_put_on_one_line(text: str, said: str) -> None:
+    assert on_one_line(text) == said
+
+
+def test_long_blanks_are_put_on_one_line_at_once() -> None:
+    began = time.process_time()
+    blanks = " " * 200_000
+    assert on_one_line(f"a{blanks}b") == f"a{blanks}b"
+    assert on_one_line(f"a{blanks}b\n{blanks}c") == f"a{blanks}b c"
+    assert on_one_line(f"a{blanks * 5}\nb") == "a b"
+    assert time.process_time() - began < 2

@@ -1,6 +1,6 @@
 """Messages: what a channel is told, from templates (`template`) that a home may replace.
 
-Log text is in every message. Each of an incident's texts is on one line, so that none looks like a line of
+Log text is in every message. Each of an incident's texts is cut and on one line, so that none looks like a line of
 ours, and what would be a link is none. The subject is one line without control characters; the HTML part is
 escaped by the template engine; plain text is made visible; in chats, where text may be markup, what could be
 a mention or a format is written with look-alikes, and what a service might take for an address is broken.
@@ -26,6 +26,8 @@ from trailhawk.visible import visible
 MOST_SUBJECT: Final = 200
 MOST_TEXT: Final = 200_000
 MOST_HTML: Final = 1_000_000
+MOST_EACH: Final = 5_000
+"""Characters of one text of an incident in a message or in what a playbook writes."""
 TEMPLATES: Final = ("subject.txt", "body.txt", "body.html", "chat.txt")
 """The templates by name; a file of this name and `.j2` in the home's folder `templates` stands for ours."""
 
@@ -100,7 +102,11 @@ def _shown(item: Item) -> Item:
 
 
 def _harmless(text: str) -> str:
-    return _LINK.sub(r"\1xx\2\3", on_one_line(text))
+    return _LINK.sub(r"\1xx\2\3", _short_line(text))
+
+
+def _short_line(text: str) -> str:
+    return on_one_line(text if len(text) <= MOST_EACH else text[: MOST_EACH - 1] + "…")
 
 
 def _each_text(value: object, change: Callable[[str], str]) -> object:
@@ -125,7 +131,7 @@ def _cut(text: str) -> str:
 def filled(template: str, context: Mapping[str, object], *, line: bool = False) -> str:
     """A text of a playbook with its places filled in, as text that no terminal acts on; with `line` on one
     line. UsageError where the template is wrong, or names what there is not."""
-    values = {name: _each_text(value, on_one_line) for name, value in context.items()}
+    values = {name: _each_text(value, _short_line) for name, value in context.items()}
     try:
         text = render(template, values, one_line if line else _visible, most=MOST_TEXT)
     except UsageError as error:

@@ -270,9 +270,14 @@ def _power(left: object, right: object) -> int:
 
 
 _WIDE: Final = re.compile(r"\d{4}|\*")
-_NEWLINES: Final = re.compile(r"\s*[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+_LINE_END: Final = re.compile(r"[\r\n\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
 def on_one_line(text: str) -> str:
     """The text with a blank for each end of a line: nothing in it can look like a line of ours."""
-    return _NEWLINES.sub(" ", text)
+    first, *others = _LINE_END.split(text)
+    if not others:
+        return text
+    *between, last = others
+    within = (each.strip() for each in between)
+    return " ".join([first.rstrip(), *(each for each in within if each), last.lstrip()])
