@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -390,6 +391,24 @@ def test_an_outage_of_ours_sets_no_object_aside(
     assert store.events() == ["0"]
     assert not store.reasons()
     assert not list((store.intake().folder / "tries").iterdir())
+
+
+def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, gone = (sqs._Tries(tmp_path / "tries", name) for name in ("first", "second", "gone"))
+    for _ in range(3):
+        first.begin()
+    second.begin()
+    assert (first.count, second.count) == (3, 1)
+    first.take_back()
+    assert first.count == 2
+
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sqs, "write_whole", full)
+    for tried in (first, second, gone):
+        tried.take_back()
+    assert [tried.count for tried in (first, second, gone)] == [0, 0, 0]
 
 
 def test_a_listing_stops_where_everything_is_denied(

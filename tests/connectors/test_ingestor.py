@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
+from trailhawk.connectors import LEDGER, QUARANTINE, TABLES, parts
 from trailhawk.connectors import ingest as ingest_module
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.connectors.objects import LogObject, Outcome, TransformResult
@@ -204,20 +205,58 @@ def test_an_object_that_cannot_be_read_is_tried_again(lake: Lake) -> None:
     assert_balanced(lake)
 
 
-def test_a_machine_without_room_sets_no_object_aside(lake: Lake) -> None:
+def test_a_machine_without_files_sets_no_object_aside(lake: Lake) -> None:
     told: list[Outcome] = []
 
     def refuse() -> BinaryIO:
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise OSError(errno.EMFILE, "Too many open files")
 
     worker = ingestor(lake)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="Too many open files"):
         worker.take(put(b"", open=refuse), told.append)
     worker.flush()
     assert (told, lake.snapshot(QUARANTINE.name).rows) == ([], 0)
     worker.take(put(trail(event(1))), told.append)
     worker.flush()
     assert [outcome.state for outcome in told] == ["stored"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+def test_an_object_too_large_for_temporary_files_does_not_come_again_for_ever(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is taken when there is room, though no other is held up until then."""
+    from trailhawk.sources import vpc_flow
+
+    class Stream(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+    flows = io.BytesIO()
+    pq.write_table(pa.table({"interface_id": ["eni-0a"], "start": [1772357400]}), flows)
+    large = put(flows.getvalue(), "flows.parquet")
+    monkeypatch.setattr(parts, "_WHOLE_BYTES", 100)
+    unknown = put(trail(event(2)), "unknown", identity="", open=lambda: Stream(trail(event(2))))
+    told: list[Outcome] = []
+    worker = ingestor(lake)
+    with monkeypatch.context() as patch:
+        patch.setattr(vpc_flow, "_IN_MEMORY", 100)
+        patch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("w+b"))  # noqa: SIM115
+        for item in (large, unknown, put(trail(event(1)))):
+            worker.take(item, told.append)
+        worker.flush()
+    states = {outcome.location.rpartition("/")[2]: outcome.state for outcome in told}
+    assert list(states.values()).count("unreadable") == 2
+    assert lake.snapshot("AWSCloudTrail").rows == 1
+    for row in rows(lake, QUARANTINE.name):
+        assert row["Reason"].startswith("cannot be read: No space left on device in ")
+    told.clear()
+    for item in (large, unknown):
+        worker.take(item, told.append)
+    worker.flush()
+    assert [outcome.state for outcome in told] == ["stored", "stored"]
+    assert (lake.snapshot("AWSVPCFlow").rows, lake.snapshot("AWSCloudTrail").rows) == (1, 2)
+    assert_balanced(lake)
 
 
 def test_a_batch_that_cannot_be_written_leaves_no_files(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:

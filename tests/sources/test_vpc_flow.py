@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from trailhawk.sources import SOURCES, vpc_flow
 from trailhawk.sources.parquet_pages import unfolded
+from trailhawk.sources.source import BadPart
 from trailhawk.sources.vpc_flow import VpcFlow
 
 HEADER = (
@@ -260,6 +261,17 @@ def test_parquet_that_is_none_of_ours_is_set_aside_whole(read: Any) -> None:
         assert (found.source, found.rows, len(found.bad)) == ("vpcflow", [], 1)
         assert (found.bad[0].start, found.bad[0].size) == (0, len(data))
         assert found.reasons[0].startswith("Parquet that cannot be read")
+
+
+def test_parquet_that_is_too_large_to_be_held_is_set_aside_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": ["10.0.0.1"]})
+    blocks = [data[:100], data[100:200], data[200:]]
+    monkeypatch.setattr(vpc_flow, "_MAX_FILE_BYTES", len(data))
+    (chunk,) = VpcFlow().chunks(iter(blocks))
+    assert (len(chunk.records), chunk.bad) == (1, ())
+    monkeypatch.setattr(vpc_flow, "_MAX_FILE_BYTES", 150)
+    (chunk,) = VpcFlow().chunks(iter(blocks))
+    assert (chunk.records, list(chunk.bad)) == ([], [BadPart.of(data, 0, "Parquet of more than 150 bytes")])
 
 
 def test_parquet_that_would_grow_beyond_reason_is_not_unfolded(read: Any) -> None:

@@ -35,8 +35,10 @@ _BATCH_PARTS: Final = 20_000
 """Objects in a batch: digests and empty files hold no records, and are held all the same."""
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
 _COMPACT_SECONDS: Final = 60.0
-_OURS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM})
-"""Errors of this machine, which lacks room: no object is set aside for them."""
+_OURS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM})
+"""Errors of this machine whatever the object: none is set aside for them. A full disk is none of these while
+an object is read: nothing is written then but the object's own copy, and one too large for the folder of
+temporary files would come again for ever. The lake is written outside of the reading."""
 
 _DECAY_MS: Final = 10_000  # how long freed memory is kept, several batches
 _NO_TRANSFORMS: Final[Mapping[str, Transform]] = MappingProxyType({})
@@ -226,8 +228,9 @@ class Ingestor:
 
         `done` is called once, after the ledger's commit that holds the object: perhaps within this call,
         perhaps within a later `take` or `flush`. What `open` and reading raise goes through to the caller,
-        and the object counts as not brought; an OSError only where this machine lacks room. NotFoundError for
-        an unknown source.
+        and the object counts as not brought; an OSError of reading only where this machine lacks files
+        or memory. An OSError of the lake goes through, a full disk as any. NotFoundError for an unknown
+        source.
         """
         source = self._named(item.source)
         self._phase("read")

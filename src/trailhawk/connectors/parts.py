@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import errno
 import hashlib
 import io
 import tempfile
@@ -22,6 +23,7 @@ UNREADABLE: Final = "unreadable:"
 _WHOLE_BYTES: Final = 16 * 1024 * 1024  # up to this an object is read once, and hashed from memory
 _RECOGNISE_BYTES: Final = 64 * 1024
 _COPY_BYTES: Final = 4 * 1024 * 1024
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass
@@ -176,7 +178,8 @@ def recognised(item: LogObject, sources: Sequence[Source]) -> bool:
 def unreadable(item: LogObject, now: dt.datetime, error: OSError) -> Part:
     """What stands in the ledger for an object whose bytes cannot be had."""
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
-    bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}")
+    where = f" in {tempfile.gettempdir()}, where it is unpacked" if error.errno in _FULL else ""
+    bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}{where}")
     return Part(f"{UNREADABLE}{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
 
 
@@ -235,10 +238,15 @@ def _file_digest(file: BinaryIO) -> str:
 def _spooled(start: bytes, file: BinaryIO) -> BinaryIO:
     """A copy on disk of a stream that cannot be read twice, gone when it is closed."""
     copy = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the object is read)
-    piece = start
-    while piece:
-        copy.write(piece)
-        piece = file.read(_COPY_BYTES)
+    try:
+        piece = start
+        while piece:
+            copy.write(piece)
+            piece = file.read(_COPY_BYTES)
+        copy.flush()
+    except BaseException:
+        copy.close()
+        raise
     return copy
 
 

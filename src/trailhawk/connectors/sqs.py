@@ -20,6 +20,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -141,7 +142,8 @@ class SqsConnector:
         except (StateError, LakeError, OSError):
             # What is stored in cannot be reached or is full: none of the objects has done this.
             for tried in self._watched:
-                tried.take_back()
+                with suppress(OSError):  # of one whose file cannot be had the try counts; the cause is told
+                    tried.take_back()
             raise
         finally:
             self._watched.clear()
@@ -402,11 +404,13 @@ class _Tries:
         write_whole(self._file, str(tried).encode())
 
     def take_back(self) -> None:
-        """Let it be as if it had not begun."""
+        """Let it be as if it had not begun. Where that cannot be written, on a full disk, all its tries are
+        forgotten: it may have more of them, and is not set aside for too few."""
         if (tried := self.count) > 1:
-            write_whole(self._file, str(tried - 1).encode())
-        else:
-            self.end()
+            with suppress(OSError):
+                write_whole(self._file, str(tried - 1).encode())
+                return
+        self.end()
 
     def end(self) -> None:
         self._file.unlink(missing_ok=True)

@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, pairwise
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import IO, TYPE_CHECKING, Final
 
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, arrow_type
@@ -24,7 +24,7 @@ from trailhawk.sources.columns import declared
 from trailhawk.sources.framing import BOM
 from trailhawk.sources.lines import Lines, lines_of
 from trailhawk.sources.parquet_pages import unfolded
-from trailhawk.sources.source import BadPart, Chunk, Rows
+from trailhawk.sources.source import HEAD_BYTES, BadPart, Chunk, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -138,6 +138,8 @@ _MAX_GROUP_BYTES: Final = 1 << 30
 _MAX_VALUE_BYTES: Final = 8192
 _PIECE_BYTES: Final = 16 * 1024 * 1024
 _IN_MEMORY: Final = 64 * 1024 * 1024
+_MAX_FILE_BYTES: Final = 1 << 30
+"""A Parquet file is read from its end, so all of it is held on disk. AWS closes one at 75 MB."""
 
 
 class VpcFlow:
@@ -428,12 +430,24 @@ def _joined(parts: list[_Part], bad: list[tuple[int, str]]) -> Rows:
 
 
 def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
-    """The rows of a Parquet file as lines with a header; one bad part for a file that cannot be read."""
+    """The rows of a Parquet file as lines with a header; one bad part for a file that cannot be read.
+
+    OSError where the file finds no room on this machine's disk.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-        size = sum(map(spool.write, blocks))
+        size = 0
+        for block in blocks:
+            size += len(block)
+            if size > _MAX_FILE_BYTES:
+                spool.seek(0)
+                reason = f"Parquet of more than {_MAX_FILE_BYTES:,} bytes"
+                whole = chain(_read(spool), (block,), blocks)
+                yield Chunk([], (_all(whole, reason),), int)
+                return
+            spool.write(block)
         spool.seek(0)
         taken = 0
         try:
@@ -453,7 +467,7 @@ def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         except (pa.ArrowException, OSError, ValueError, NotImplementedError, OverflowError) as error:
             spool.seek(0)
             reason = f"Parquet that cannot be read after {taken} rows: {str(error)[:200]}"
-            yield Chunk([], (_all(spool, size, reason),), int)  # type: ignore[arg-type]  # a spool is a file
+            yield Chunk([], (_all(_read(spool), reason),), int)
 
 
 def _check(file: pq.ParquetFile, size: int) -> None:
@@ -511,11 +525,16 @@ def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
     return found
 
 
-def _all(file: BinaryIO, size: int, reason: str) -> BadPart:
+def _read(file: IO[bytes]) -> Iterator[bytes]:
+    return iter(lambda: file.read(1 << 20), b"")
+
+
+def _all(pieces: Iterator[bytes], reason: str) -> BadPart:
     import hashlib
 
-    head = file.read(64 * 1024)
-    digest = hashlib.sha256(head)
-    for piece in iter(lambda: file.read(1 << 20), b""):
+    digest, size, head = hashlib.sha256(), 0, b""
+    for piece in pieces:
         digest.update(piece)
+        size += len(piece)
+        head += piece[: HEAD_BYTES - len(head)]
     return BadPart(0, size, digest.hexdigest(), head, reason)
