@@ -177,7 +177,7 @@ def test_the_lineage_names_both_keys_their_issue_and_what_was_got_with_them(told
     stolen = told.lineage.issue_of(STOLEN)
     assert stolen is not None
     assert (stolen.instance, stolen.role) == (INSTANCE, "web-role")
-    assert stolen.expires == "Mar 2, 2026, 3:12:00 PM"
+    assert stolen.expires == "2026-03-02 15:12:00 UTC"
     assert {use.address for use in told.lineage.uses if use.key == STOLEN} == {HOME, THIEF}
     keys = {each.value for each in told.entities if each.type == "AwsAccessKey"}
     assert keys == {AGENT_KEY, STOLEN}

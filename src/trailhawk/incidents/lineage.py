@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -226,9 +227,7 @@ def _issue(row: Mapping[str, object]) -> Issue:
         event_id=str(row["EventId"]),
         api=str(row["Api"]),
         key=str(row["Key"]),
-        expires=str(row["Expires"]).replace(
-            "\u202f", " "
-        ),  # CloudTrail puts a narrow no-break space before AM
+        expires=_expiry(str(row["Expires"])),
         role_arn=str(row["RoleArn"]),
         session_name=str(row["SessionName"]),
         service=str(row["Service"]),
@@ -240,6 +239,16 @@ def _issue(row: Mapping[str, object]) -> Issue:
         user=str(row["User"]),
         region=str(row["Region"]),
     )
+
+
+def _expiry(text: str) -> str:
+    """When a key ends, as other times are written. CloudTrail writes `Mar 2, 2026, 3:12:00 PM`, at times
+    without the second comma, and with a narrow no-break space before PM; what is of another form stays."""
+    plain = text.replace("\u202f", " ")
+    for form in ("%b %d, %Y, %I:%M:%S %p", "%b %d, %Y %I:%M:%S %p"):
+        with suppress(ValueError):
+            return datetime.strptime(plain, form).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return plain
 
 
 def _uses(engine: Engine, keys: Iterable[str], within: TimeRange, now: datetime) -> tuple[Use, ...]:
