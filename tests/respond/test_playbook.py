@@ -484,8 +484,38 @@ def test_one_target_that_cannot_be_planned_does_not_stop_the_others(
         assert "NoSuchEntity" in detail
         assert key in detail
     done = player.approve(run.id, by="ben")
+    assert done.steps[0].state is StepState.FAILED  # not all of it is contained
     assert "NoSuchEntity" in done.steps[0].detail
     assert status_of(cloud, key) == "Inactive"
+    player.undo(run.id, by="ben")
+    assert status_of(cloud, key) == "Active"
+
+
+@pytest.mark.parametrize("is_ours", [False, True])
+def test_what_an_automatic_step_could_not_contain_fails_it_unless_it_is_of_others(
+    tmp_path: Path, server: str, cloud: Any, is_ours: bool
+) -> None:
+    import boto3
+
+    ec2 = boto3.client("ec2", endpoint_url=server, region_name="eu-west-1")
+    instance = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
+    home = aws_home(tmp_path / "home", server, 'allow_without_approval = ["require-imdsv2"]\n')
+    whose = "123456789012" if is_ours else "999988887777"
+    other = f"arn:aws:ec2:eu-west-1:{whose}:instance/i-0123456789abcdef0"
+    number = home.raise_("Stolen", entity(AWS_INSTANCE, Id=other), entity(AWS_INSTANCE, Id=instance))
+    run = home.play("steps: [{aws: {action: require-imdsv2, approval: false}}]", number)
+    assert run.steps[0].state is (StepState.FAILED if is_ours else StepState.DONE)
+    assert run.state is (RunState.FAILED if is_ours else RunState.DONE)
+    assert "i-0123456789abcdef0" in run.steps[0].detail
+    assert ("is not known" if is_ours else "of account 999988887777") in run.steps[0].detail
+
+    def tokens() -> str:
+        found = ec2.describe_instances(InstanceIds=[instance])["Reservations"][0]["Instances"][0]
+        return str(found["MetadataOptions"]["HttpTokens"])
+
+    assert tokens() == "required"
+    home.workspace.response.player.undo(run.id, by="ben")
+    assert tokens() == "optional"
 
 
 def test_the_shipped_playbooks_can_be_run(tmp_path: Path, server: str, cloud: Any) -> None:

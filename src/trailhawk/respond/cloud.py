@@ -33,6 +33,10 @@ class ContainmentError(TrailhawkError):
     kind = "aws"
 
 
+class ForeignError(ContainmentError):
+    """A thing is of an account that is not ours: there is nothing for us to contain."""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call of AWS's API: service and operation as boto3 has them, parameters as the API has them; in the

@@ -25,7 +25,7 @@ from trailhawk.detect.entities import (
     Entity,
 )
 from trailhawk.errors import UsageError
-from trailhawk.respond.cloud import ARN, Call, Cloud, ContainmentError, name_in
+from trailhawk.respond.cloud import ARN, Call, Cloud, ContainmentError, ForeignError, name_in
 
 if TYPE_CHECKING:
     from trailhawk.connectors.config import Access
@@ -655,8 +655,8 @@ def _in(region: str, calls: Iterable[Call]) -> tuple[Call, ...]:
     return tuple(replace(each, region=region) for each in calls)
 
 
-def _foreign(name: str, owner: str, account: str) -> ContainmentError:
-    return ContainmentError(
+def _foreign(name: str, owner: str, account: str) -> ForeignError:
+    return ForeignError(
         f"{name} is of account {owner}, our credentials are of {account}",
         hint="give [respond.aws] a role of that account",
     )

@@ -18,7 +18,7 @@ from trailhawk.incidents.incident import MAX_COMMENT, MAX_TEXT, MAX_TITLE, Incid
 from trailhawk.incidents.store import MAX_LABEL, IncidentStore
 from trailhawk.respond import changing
 from trailhawk.respond.channel import Channel
-from trailhawk.respond.cloud import Call, ContainmentError
+from trailhawk.respond.cloud import Call, ContainmentError, ForeignError
 from trailhawk.respond.containment import (
     MOST_TARGETS,
     Containment,
@@ -64,6 +64,15 @@ class Told:
     kind: str
     state: StepState
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Why a target is not acted on. A fault leaves something of ours as it was; the account of somebody else
+    does not."""
+
+    said: str
+    is_fault: bool
 
 
 class Player:
@@ -254,7 +263,7 @@ class Player:
             case Contain():
                 asks = "after approval: " if self._asks(step) else ""
                 _, plans, refused = self._planned(step, incident)
-                return asks + ("\n".join([*plans, *refused]) or "nothing to act on")
+                return asks + ("\n".join([*plans, *_said(refused)]) or "nothing to act on")
 
     def _asks(self, step: Contain) -> bool:
         return step.approval or step.action not in self._containment().allowed
@@ -270,11 +279,13 @@ class Player:
                 continue
             try:
                 chosen, plans, refused = self._planned(step, incident)
-                detail, state = "\n".join([*plans, *refused]) or "nothing to act on", StepState.WAITING
+                detail = "\n".join([*plans, *_said(refused)]) or "nothing to act on"
+                state = StepState.WAITING
                 # What was done before a process ended stays there, to be taken back.
                 data: object = (known.data or {}) | {
                     "targets": [_row(each) for each in chosen],
-                    "refused": refused,
+                    "refused": _said(refused),
+                    "faults": _faults(refused),
                 }
             except TrailhawkError as error:
                 detail, state, data = str(error), StepState.FAILED, None
@@ -282,20 +293,22 @@ class Player:
             self.runs.step(run.id, place, state, detail=detail, data=data, now=self._clock())
         return waits
 
-    def _found(self, step: Contain, incident: Incident, deadline: float) -> tuple[list[Target], list[str]]:
+    def _found(
+        self, step: Contain, incident: Incident, deadline: float
+    ) -> tuple[list[Target], list[_Refused]]:
         """What can be acted on, with account and region, and why others cannot be: a role of the attacker's
         own account must not keep ours from being contained. The error where none can be."""
         fit: list[Target] = []
-        refused: list[str] = []
+        refused: list[_Refused] = []
         chosen = self._targets(step, incident)
         for each in chosen:
             try:
                 self._check(deadline)
                 fit.append(self._located(step.action, each, incident))
-            except ContainmentError as error:
+            except TrailhawkError as error:  # of AWS, or of the lake that tells where it is
                 if len(refused) + 1 == len(chosen):
                     raise
-                refused.append(f"{each.name}: {error}")
+                refused.append(_refused(each, error))
         return list(dict.fromkeys(fit)), refused
 
     def _check(self, deadline: float) -> None:
@@ -318,7 +331,7 @@ class Player:
             )
         return chosen
 
-    def _planned(self, step: Contain, incident: Incident) -> tuple[list[Target], list[str], list[str]]:
+    def _planned(self, step: Contain, incident: Incident) -> tuple[list[Target], list[str], list[_Refused]]:
         """What can be acted on, what would be done with each, and why others cannot be. The error where none
         can be."""
         fit: list[Target] = []
@@ -330,7 +343,7 @@ class Player:
             except ContainmentError as error:
                 if not fit and each is found[-1]:
                     raise
-                refused.append(f"{each.name}: {error}")
+                refused.append(_refused(each, error))
             else:
                 fit.append(each)
         return fit, plans, refused
@@ -428,11 +441,12 @@ class Player:
         if "targets" in data:
             chosen = tuple(Target(*each) for each in data["targets"])  # those that were approved
         else:
-            found, data["refused"] = self._found(step, incident, deadline)
+            found, refused = self._found(step, incident, deadline)
             chosen = tuple(found)
+            data |= {"refused": _said(refused), "faults": _faults(refused)}
             data["targets"] = [_row(each) for each in chosen]
         known = {each.target: each for each in _done_of(data)}
-        said, failed = list(data.get("refused", [])), False
+        said, failed = list(data.get("refused", [])), bool(data.get("faults"))
 
         def keep(detail: str) -> None:
             data["done"] = msgspec.to_builtins(list(known.values()))
@@ -460,7 +474,7 @@ class Player:
                 first = known[one]
                 known[one] = Done(first.action, one, first.before, finished.after, first.undo)
                 said.append(_plan_said(plan))
-            except ContainmentError as error:
+            except TrailhawkError as error:
                 said.append(f"{one.name}: {error}")
                 failed = True
             keep("\n".join(said))
@@ -529,6 +543,18 @@ def _rows_said(rows: Sequence[Mapping[str, object]], more: bool) -> str:
     lines = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows]
     head = f"{len(rows)} rows" + (", the first of more" if more else "")
     return "\n".join([head, *lines])
+
+
+def _refused(each: Target, error: TrailhawkError) -> _Refused:
+    return _Refused(f"{each.name}: {error}", not isinstance(error, ForeignError))
+
+
+def _said(refused: Iterable[_Refused]) -> list[str]:
+    return [each.said for each in refused]
+
+
+def _faults(refused: Iterable[_Refused]) -> bool:
+    return any(each.is_fault for each in refused)
 
 
 def _row(each: Target) -> tuple[str, str, str]:
