@@ -561,6 +561,19 @@ def test_a_receiver_that_asks_to_wait_is_left_alone(
     assert len(receiver.posted) == 3
 
 
+def test_a_receiver_that_asks_to_wait_hears_of_nothing_new_either(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers, receiver.headers = [429], {"Retry-After": "7200"}
+    desk = Desk(tmp_path, channel(by_hook(receiver.url)))
+    desk.raise_("Read 0", "ASIAEXAMPLE000000000")
+    desk.tell()
+    desk.now += timedelta(hours=1)
+    desk.raise_("Read 1", "ASIAEXAMPLE000000001")
+    assert desk.tell() == []
+    assert desk.outbox.take(channel(by_hook(receiver.url)), desk.now) == ()
+    desk.now += timedelta(hours=1)
+    assert [each.sent for each in desk.tell()] == [True] * 2
+
+
 @pytest.mark.parametrize(
     ("status", "asked", "seconds"),
     [
@@ -629,6 +642,35 @@ def test_a_storm_goes_together(tmp_path: Path, receiver: Receiver) -> None:
     ]
     assert numbers == list(range(1, 14))
     assert desk.tell() == []
+
+
+def test_what_there_is_no_room_for_goes_in_the_next(tmp_path: Path, receiver: Receiver) -> None:
+    """Though fewer wait than may go out within an hour."""
+    desk = Desk(tmp_path, channel(by_hook(receiver.url), most_hourly=3))
+    for place in range(3):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE0000000{place:02}")
+        assert len(desk.tell()) == 1
+        desk.now += timedelta(minutes=20 if place else 10)
+    desk.raise_("Read 3", "ASIAEXAMPLE000000003")
+    desk.raise_("Read 4", "ASIAEXAMPLE000000004")
+    assert desk.tell() == []
+    desk.now += timedelta(minutes=10)
+    assert [(each.sent, each.notices) for each in desk.tell()] == [(True, 2)]
+
+
+def test_what_went_together_is_sent_again_together(tmp_path: Path, receiver: Receiver) -> None:
+    receiver.answers = [400]
+    desk = Desk(tmp_path, channel(by_hook(receiver.url), most_hourly=3))
+    for place in range(5):
+        desk.raise_(f"Read {place}", f"ASIAEXAMPLE0000000{place:02}")
+    (failed,) = desk.tell()
+    assert (failed.notices, failed.again_at) == (5, None)
+    desk.raise_("Read 5", "ASIAEXAMPLE0000000005")
+    assert desk.outbox.again(failed.delivery, desk.now) == 5
+    done = desk.tell()
+    assert [(each.sent, each.notices) for each in done] == [(True, 5), (True, 1)]
+    assert [headers["webhook-id"] for headers, _ in receiver.posted] == [each.delivery for each in done]
+    assert done[0].delivery == failed.delivery != done[1].delivery
 
 
 @pytest.mark.parametrize(

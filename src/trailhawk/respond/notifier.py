@@ -91,9 +91,11 @@ class Notifier:
             began = time.monotonic()
             for _ in range(_MOST_AT_ONCE):
                 now = self._clock()
-                if not self._outbox.room(channel, now):
+                room = self._outbox.room(channel, now)
+                if not room:
                     break
-                notices = self._outbox.take(channel, now, together=self._outbox.crowded(channel, now))
+                together = self._outbox.due(channel, now) > room
+                notices = self._outbox.take(channel, now, together=together)
                 if not notices:
                     break
                 done, is_reached = self._send(channel, notices)

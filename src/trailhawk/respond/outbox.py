@@ -63,6 +63,16 @@ _tries = sa.Table(
     sqlite_autoincrement=True,
 )
 
+_holds = sa.Table(
+    "notice_holds",
+    metadata,
+    sa.Column("channel", sa.String, primary_key=True),
+    sa.Column("until", Moment, nullable=False),
+)
+"""Until when a receiver wants nothing."""
+
+_ANY: Final = 1 << 30
+
 
 class State(Enum):
     WAITING = "waiting"
@@ -114,7 +124,7 @@ class Outbox:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        make_tables(engine, [_notices, _tries])
+        make_tables(engine, [_notices, _tries, _holds])
 
     def add(self, connection: sa.Connection, channel: Channel, change: Change, occasion: When) -> None:
         """Write down that a channel is to be told of a change, in the transaction of the connection."""
@@ -187,28 +197,30 @@ class Outbox:
             changed = sa.update(_notices).where(gone).values(back)
             return connection.execute(changed).rowcount
 
-    def room(self, channel: Channel, now: datetime) -> bool:
-        """Whether a channel has had fewer messages within the hour than it may have."""
-        if not channel.most_hourly:
-            return True
+    def room(self, channel: Channel, now: datetime) -> int:
+        """How many messages a channel may have now; 0 where its receiver wants none yet."""
         sent = (_tries.c.channel == channel.name) & (_tries.c.outcome == Outcome.SENT.value)
-        query = sa.select(_tries.c.at).where(sent).order_by(_tries.c.id.desc())
+        late = sent & (_tries.c.at > now - timedelta(hours=1))
         with reading(self._engine) as connection:
-            at: datetime | None = connection.scalar(query.offset(channel.most_hourly - 1).limit(1))
-        return at is None or at <= now - timedelta(hours=1)
+            if _is_held(connection, channel.name, now):
+                return 0
+            if not channel.most_hourly:
+                return _ANY
+            count = connection.scalar(sa.select(sa.func.count()).select_from(_tries).where(late))
+        return max(channel.most_hourly - int(count or 0), 0)
 
-    def crowded(self, channel: Channel, now: datetime) -> bool:
-        """Whether more waits for a channel than may go out by itself within an hour."""
-        due = (_notices.c.channel == channel.name) & (_notices.c.state == State.WAITING.value)
-        query = sa.select(sa.func.count()).where(due, _notices.c.due_at <= now).select_from(_notices)
+    def due(self, channel: Channel, now: datetime) -> int:
+        """How many messages of a channel are due, each change in one of its own."""
+        waiting = (_notices.c.channel == channel.name) & (_notices.c.state == State.WAITING.value)
+        query = sa.select(sa.func.count(_notices.c.delivery.distinct()))
         with reading(self._engine) as connection:
-            return bool(channel.most_hourly) and int(connection.scalar(query) or 0) > channel.most_hourly
+            return int(connection.scalar(query.where(waiting, _notices.c.due_at <= now)) or 0)
 
     def take(self, channel: Channel, now: datetime, *, together: bool = False) -> tuple[Notice, ...]:
         """The next message of a channel: one notice, or all that are due for a digest or `together`; claimed
-        for the caller. None where nothing is due.
+        for the caller. None where nothing is due, or the channel's receiver wants nothing yet.
 
-        A digest that was tried before holds what it held then: who has it already drops the second by its id.
+        A message that was tried before holds what it held then: who has it already drops the second by its id.
         """
         due = (
             (_notices.c.channel == channel.name)
@@ -216,6 +228,8 @@ class Outbox:
             & (_notices.c.due_at <= now)
         )
         with self._engine.begin() as connection:
+            if _is_held(connection, channel.name, now):
+                return ()
             query = sa.select(_notices).where(due).order_by(_notices.c.id)
             several = together or channel.digest_hours
             rows = connection.execute(query.limit(MOST_IN_DIGEST * 2 if several else 1)).all()
@@ -270,6 +284,12 @@ class Outbox:
         waiting = (_notices.c.channel == channel) & (_notices.c.state == State.WAITING.value)
         early = waiting & (_notices.c.due_at < until)
         with self._engine.begin() as connection:
+            own = _holds.c.channel == channel
+            known: datetime | None = connection.scalar(sa.select(_holds.c.until).where(own))
+            if known is None:
+                connection.execute(sa.insert(_holds).values(channel=channel, until=until))
+            else:
+                connection.execute(sa.update(_holds).where(own).values(until=max(known, until)))
             connection.execute(sa.update(_notices).where(early).values(due_at=until))
 
     def _end(
@@ -308,10 +328,13 @@ class Outbox:
         )
 
     def again(self, delivery: str, now: datetime) -> int:
-        """Send a message that was given up once more; how many notices it holds. NotFoundError for none."""
+        """Send a message that was given up once more; how many notices it holds. NotFoundError for none.
+
+        It was tried: it holds what it held, under its id, and is given up again after nine tries more.
+        """
         failed = (_notices.c.delivery == delivery) & (_notices.c.state == State.FAILED.value)
         with self._engine.begin() as connection:
-            values = {"state": State.WAITING.value, "due_at": now, "tries": 0}
+            values = {"state": State.WAITING.value, "due_at": now, "tries": 1}
             count = connection.execute(sa.update(_notices).where(failed).values(values)).rowcount
         if not count:
             raise NotFoundError(
@@ -342,6 +365,11 @@ class Outbox:
         with reading(self._engine) as connection:
             due: datetime | None = connection.scalar(query)
         return due
+
+
+def _is_held(connection: sa.Connection, channel: str, now: datetime) -> bool:
+    held = sa.select(_holds.c.channel).where(_holds.c.channel == channel, _holds.c.until > now)
+    return connection.execute(held).first() is not None
 
 
 def _next(at: datetime, hours: int) -> datetime:
