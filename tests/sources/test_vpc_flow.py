@@ -353,6 +353,61 @@ def test_parquet_with_a_page_that_unfolds_to_more_than_the_footer_says(
     assert "its pages unfold to more than 1 GiB" in chunk.bad[0].reason
 
 
+def test_parquet_whose_footer_names_one_place_for_two_columns() -> None:
+    """A footer is short: what it names again and again would be read as often."""
+    values = list(range(1_000))
+    file = io.BytesIO()
+    table = pa.table({"start": values, "end": values, "interface_id": ["eni-0a"] * 1_000})
+    pq.write_table(table, file, compression="none", use_dictionary=False)
+    good = file.getvalue()
+    metadata = pq.ParquetFile(file).metadata.row_group(0)
+    first, second = (metadata.column(place).data_page_offset for place in (0, 1))
+    field = b"\x26"  # a number of 64 bits, two fields behind total_compressed_size
+
+    def number(value: int, size: int) -> bytes:
+        value *= 2
+        return bytes([value >> 7 * place & 0x7F | 0x80 * (place < size - 1) for place in range(size)])
+
+    size = next(size for size in range(1, 5) if good.count(field + number(second, size)) == 1)
+    bad = good.replace(field + number(second, size), field + number(first, size))
+    assert [len(chunk.bad) for chunk in VpcFlow().chunks(iter([good]))] == [0]
+    (chunk,) = VpcFlow().chunks(iter([bad]))
+    assert "two of its pages begin at one place" in chunk.bad[0].reason
+
+
+def test_parquet_with_more_columns_or_row_groups_than_a_flow_log_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = parquet({"interface_id": ["eni-0a"], "start": [1772357400]} | {f"c{n}": [1] for n in range(999)})
+    (chunk,) = VpcFlow().chunks(iter([wide]))
+    assert "1001 columns in 1 row groups are too many" in chunk.bad[0].reason
+    monkeypatch.setattr(vpc_flow, "_MAX_GROUPS", 1)
+    long = parquet({"interface_id": ["eni-0a"] * 3, "start": [1772357400] * 3})
+    (chunk,) = VpcFlow().chunks(iter([long]))
+    assert "2 columns in 2 row groups are too many" in chunk.bad[0].reason
+
+
+@pytest.mark.parametrize(
+    ("rest", "count", "why"),
+    [
+        (b"", 60_000, "more than 50,000 pages"),
+        (
+            b"\x59\xf3\x80\x7d" + bytes(16_000),
+            300,
+            "the headers of its pages are too long",
+        ),  # a list of bytes
+        (b"\x59\xf3\x80\x7f" + bytes(16_256), 1, "cut off or too long"),
+    ],
+    ids=["many", "long", "too long"],
+)
+def test_headers_of_pages_that_never_end(rest: bytes, count: int, why: str) -> None:
+    file = io.BytesIO()
+    pq.write_table(pa.table({"start": [1, 2, 3]}), file, compression="none")
+    metadata = pq.ParquetFile(file).metadata
+    # Fields 1 to 3: a page of data, which unfolds to nothing and holds nothing.
+    hostile = io.BytesIO(b"PAR1" + (b"\x15\x00" * 3 + rest + b"\x00") * count)
+    with pytest.raises(ValueError, match=why):
+        unfolded(hostile, metadata)
+
+
 @given(st.binary(max_size=200))
 def test_the_header_of_a_page_may_be_anything(content: bytes) -> None:
     file = io.BytesIO()

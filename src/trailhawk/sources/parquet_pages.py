@@ -9,16 +9,19 @@ https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 
-_HEADER_BYTES: Final = 64 * 1024
+_HEADER_BYTES: Final = 16 * 1024
 """A header may hold the least and the greatest value of its page; that of a flow log is a few dozen bytes."""
-_MOST_PAGES: Final = 100_000
+_MOST_PAGES: Final = 50_000
+"""Pages of a file, and columns of its row groups; a flow log of 75 MB has some thousand."""
+_MOST_STEPS: Final = 80 * _MOST_PAGES
+"""Of all headers together; a step takes a byte, or passes over a text."""
 _DEEPEST: Final = 8
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _DICTIONARY_PAGE: Final = 2
@@ -33,23 +36,49 @@ class _Page:
     header: int
 
 
+@dataclass(slots=True)
+class _Work:
+    """What the headers of a file may still cost, whatever the file says; ValueError when it is spent."""
+
+    pages: int = _MOST_PAGES
+    steps: int = _MOST_STEPS
+    begun: set[int] = field(default_factory=set)
+
+    def column(self) -> None:
+        self.pages -= 1
+        if self.pages < 0:
+            raise ValueError(f"it has more than {_MOST_PAGES:,} pages")
+
+    def page(self, start: int) -> None:
+        """A page at this place of the file, where no other is."""
+        self.column()
+        if start in self.begun:
+            raise ValueError("two of its pages begin at one place")
+        self.begun.add(start)
+
+    def step(self) -> None:
+        self.steps -= 1
+        if self.steps < 0:
+            raise ValueError("the headers of its pages are too long")
+
+
 def unfolded(file: IO[bytes], metadata: pq.FileMetaData) -> int:
     """The most bytes that the pages of one row group take while it is read: of each column the largest page
-    and the largest dictionary. ValueError where headers cannot be read."""
-    most, left = 0, _MOST_PAGES
+    and the largest dictionary. ValueError where headers cannot be read, or take too long."""
+    most, work = 0, _Work()
     for place in range(metadata.num_row_groups):
         group = metadata.row_group(place)
         size = 0
         for number in range(group.num_columns):
-            pages = _pages(file, group.column(number), left)
-            left -= len(pages)
+            work.column()
+            pages = _pages(file, group.column(number), work)
             size += max((page.unfolded for page in pages if page.kind != _DICTIONARY_PAGE), default=0)
             size += max((page.unfolded for page in pages if page.kind == _DICTIONARY_PAGE), default=0)
         most = max(most, size)
     return most
 
 
-def _pages(file: IO[bytes], column: pq.ColumnChunkMetaData, most: int) -> list[_Page]:
+def _pages(file: IO[bytes], column: pq.ColumnChunkMetaData, work: _Work) -> list[_Page]:
     """The pages of a column in a row group, up to the one with its last value."""
     start = column.data_page_offset
     if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
@@ -57,10 +86,9 @@ def _pages(file: IO[bytes], column: pq.ColumnChunkMetaData, most: int) -> list[_
     found: list[_Page] = []
     values = 0
     while values < column.num_values:
-        if len(found) >= most:
-            raise ValueError(f"it has more than {_MOST_PAGES:,} pages")
+        work.page(start)
         file.seek(start)
-        page = _Header(file.read(_HEADER_BYTES)).page()
+        page = _Header(file.read(_HEADER_BYTES), work).page()
         found.append(page)
         start += page.header + page.packed
         values += page.values if page.kind != _DICTIONARY_PAGE else 0
@@ -70,8 +98,9 @@ def _pages(file: IO[bytes], column: pq.ColumnChunkMetaData, most: int) -> list[_
 class _Header:
     """The fields of a page's header, read one after the other."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, work: _Work) -> None:
         self._content = content
+        self._work = work
         self._at = 0
 
     def page(self) -> _Page:
@@ -107,6 +136,7 @@ class _Header:
     def _skip(self, kind: int, depth: int) -> None:
         if depth > _DEEPEST:
             raise ValueError("the header of a page nests too deep")
+        self._work.step()
         if kind in (_TRUE, _FALSE, _BYTE):
             self._byte()
         elif kind in (_I16, _I32, _I64):
@@ -127,6 +157,7 @@ class _Header:
             raise ValueError("the header of a page has a field of no known kind")
 
     def _byte(self) -> int:
+        self._work.step()
         value = self._content[self._at]
         self._at += 1
         return value

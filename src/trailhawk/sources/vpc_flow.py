@@ -135,6 +135,8 @@ _BATCH_ROWS: Final = 20_000
 _MAX_ROWS_A_BYTE: Final = 100
 """A Parquet file that claims more rows a byte than this is no log: real ones have less than one."""
 _MAX_GROUP_BYTES: Final = 1 << 30
+_MAX_COLUMNS: Final = 1_000
+_MAX_GROUPS: Final = 10_000
 _MAX_VALUE_BYTES: Final = 8192
 _PIECE_BYTES: Final = 16 * 1024 * 1024
 _IN_MEMORY: Final = 64 * 1024 * 1024
@@ -472,7 +474,12 @@ def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
 
 def _check(file: pq.ParquetFile, size: int) -> None:
     """ValueError for what is no flow log, or would grow beyond reason."""
-    metadata, names = file.metadata, file.schema_arrow.names
+    metadata = file.metadata
+    if metadata.num_columns > _MAX_COLUMNS or metadata.num_row_groups > _MAX_GROUPS:
+        raise ValueError(
+            f"{metadata.num_columns} columns in {metadata.num_row_groups} row groups are too many"
+        )
+    names = file.schema_arrow.names
     known = {name.replace("_", "-").encode() for name in names} & FIELDS
     if not known & {b"start", b"end"} or (b"interface-id" not in known and len(known) < 3):
         raise ValueError("it has not the columns of a flow log")
