@@ -122,23 +122,61 @@ def test_alerts_have_the_columns_of_log_analytics(workspace: Workspace) -> None:
     )
 
 
-def test_a_restored_state_goes_on_behind_what_the_lake_has(workspace: Workspace) -> None:
-    workspace.export()
-    workspace.incidents.all()
+def saved(workspace: Workspace) -> bytes:
+    """A copy of the state database, which is closed."""
     workspace.alerts.engine.dispose()
-    file = workspace.home / "state.db"
-    copy = file.read_bytes()
-    _detect(workspace)
+    return (workspace.home / "state.db").read_bytes()
+
+
+def restored(workspace: Workspace, copy: bytes) -> Workspace:
+    """The home as a new process finds it, with the state database as it was."""
     workspace.alerts.engine.dispose()
     for name in ("state.db-wal", "state.db-shm"):
         (workspace.home / name).unlink(missing_ok=True)
-    file.write_bytes(copy)
-    restored = Workspace.open(workspace.home, clock=lambda: NOW)
-    _detect(restored)
-    assert len(restored.alerts.alerts()) == 5
+    (workspace.home / "state.db").write_bytes(copy)
+    return Workspace.open(workspace.home, clock=lambda: NOW)
+
+
+def test_a_restored_state_goes_on_behind_what_the_lake_has(workspace: Workspace) -> None:
+    workspace.export()
+    workspace.incidents.all()
+    copy = saved(workspace)
+    _detect(workspace)
+    again = restored(workspace, copy)
+    _detect(again)
+    assert len(again.alerts.alerts()) == 5
     # What is raised again is there again, under ids that are known: nothing counts as exported that is not.
-    assert _count(restored) == [{"n": 10, "d": 5}]
-    assert restored.lake.snapshot("SecurityAlert").rows == 10
-    changes = restored.query("SecurityIncident | count", now=NOW).rows()
-    assert changes == [{"Count": 2 * len(restored.incidents.changes_since(0))}]
-    restored.alerts.engine.dispose()
+    assert _count(again) == [{"n": 10, "d": 5}]
+    assert again.lake.snapshot("SecurityAlert").rows == 10
+    changes = again.query("SecurityIncident | count", now=NOW).rows()
+    assert changes == [{"Count": 2 * len(again.incidents.changes_since(0))}]
+    again.alerts.engine.dispose()
+
+
+def test_the_first_change_by_hand_after_a_restore_reaches_the_lake(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """Though nothing was exported by this process before; a process that only reads looks at no table."""
+    _detect(workspace)
+    copy = saved(workspace)
+    number = workspace.incidents.all()[0].number
+    items = tmp_path / "items.csv"
+    items.write_text("Arn\none\ntwo\n")
+
+    def by_hand(home: Workspace, said: str) -> dict[str, int]:
+        """The rows that this adds to the lake."""
+        before = {name: workspace.lake.snapshot(name).rows for name in ("SecurityIncident", "Watchlist")}
+        home.incidents.comment(number, said, by="ana", now=NOW)
+        home.watchlists.load("admins", items, key=None, now=NOW)
+        home.watchlists.remove("admins", now=NOW)
+        home.export()
+        return {name: workspace.lake.snapshot(name).rows - rows for name, rows in before.items()}
+
+    added = by_hand(workspace, "before")
+    assert added["SecurityIncident"] == 1
+    assert added["Watchlist"] > 2
+    again = restored(workspace, copy)
+    assert again.incidents.all()[0].comments == ()
+    assert "lake" not in again.__dict__
+    assert by_hand(again, "after") == added
+    again.alerts.engine.dispose()

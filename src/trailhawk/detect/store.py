@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -96,12 +97,13 @@ def _close() -> None:
         engine.dispose()
 
 
-def open_state(url: str) -> sa.Engine:
+def open_state(url: str, *, first: Callable[[sa.Engine], None] | None = None) -> sa.Engine:
     """A connection pool to the state database; for SQLite a write-ahead log and waiting for other writers.
 
     Transactions come one after the other, in every database; who reads (`reading`) waits for nobody. A SQLite
     file that cannot be written, nor what stands beside it, is read as it is. Whatever the database refuses
-    comes as StateError.
+    comes as StateError. `first` is called once, before the first transaction that may write is begun; see
+    `_First`.
     """
     where, is_read_only = _address(url), False
     if where.drivername == "sqlite" and where.database and _cannot_be_written(Path(where.database)):
@@ -118,6 +120,8 @@ def open_state(url: str) -> sa.Engine:
     except sa.exc.ArgumentError:
         raise _NO_ADDRESS from None
     sa.event.listen(engine, "handle_error", _refused)
+    if first is not None and not is_read_only:
+        sa.event.listen(engine, "begin", _First(first).begins)  # before the listeners that lock
     if is_read_only:
         sa.event.listen(engine, "connect", _leave_transactions)
         sa.event.listen(engine, "before_cursor_execute", _create_beside, retval=True)
@@ -347,6 +351,30 @@ def _write_ahead(execute: Callable[[str], object]) -> None:
         else:
             return
     execute("PRAGMA journal_mode=WAL")
+
+
+class _First:
+    """What is done before the first transaction that may write; transactions of its own are no such. An error
+    of it is that of the transaction, and the next one tries again."""
+
+    def __init__(self, act: Callable[[sa.Engine], None]) -> None:
+        self._act = act
+        self._lock = threading.RLock()
+        self._acts = False
+        self._is_done = False
+
+    def begins(self, connection: sa.Connection) -> None:
+        if self._is_done or _only_reads(connection):
+            return
+        with self._lock:
+            if self._is_done or self._acts:
+                return
+            self._acts = True
+            try:
+                self._act(connection.engine)
+            finally:
+                self._acts = False
+            self._is_done = True
 
 
 def _only_reads(connection: sa.Connection) -> bool:

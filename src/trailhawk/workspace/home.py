@@ -18,6 +18,8 @@ from trailhawk.workspace.catalogue import Relations, Tables
 if TYPE_CHECKING:
     import threading
 
+    import sqlalchemy as sa
+
     from trailhawk.connectors.again import Retried
     from trailhawk.connectors.config import ConnectorSettings
     from trailhawk.connectors.connector import Connector
@@ -244,7 +246,33 @@ class Workspace:
     def alerts(self) -> AlertStore:
         from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 
-        return AlertStore(open_state(self.settings.state.url or sqlite_url(self.home / "state.db")))
+        url = self.settings.state.url or sqlite_url(self.home / "state.db")
+        return AlertStore(open_state(url, first=self._go_on_behind_the_lake))
+
+    def _go_on_behind_the_lake(self, state: sa.Engine) -> None:
+        """Let what is written from now on come after what the lake has, in case the state is a restored copy:
+        what had the numbers of old rows would count as exported."""
+        from trailhawk.detect.bookmark_table import HUNTING_BOOKMARK
+        from trailhawk.detect.bookmarks import BookmarkStore
+        from trailhawk.detect.security_alert import SECURITY_ALERT
+        from trailhawk.detect.store import AlertStore
+        from trailhawk.detect.watchlist_table import WATCHLIST
+        from trailhawk.detect.watchlists import WatchlistStore
+        from trailhawk.incidents.security_incident import SECURITY_INCIDENT
+        from trailhawk.incidents.store import IncidentStore
+
+        def exported(table: Table) -> int:
+            return self.lake.snapshot(table.name).exported
+
+        # Stores of its own: another thread may wait for this one while it makes the workspace's.
+        if sequence := exported(SECURITY_ALERT):
+            AlertStore(state).go_on_after(sequence)
+        if sequence := exported(WATCHLIST):
+            WatchlistStore(state).go_on_after(sequence)
+        if sequence := exported(HUNTING_BOOKMARK):
+            BookmarkStore(state).go_on_after(sequence)
+        if sequence := exported(SECURITY_INCIDENT):
+            IncidentStore(AlertStore(state)).go_on_after(sequence)
 
     def ahead_of_state(self) -> timedelta:
         """How far this machine's clock is ahead of that of the state database's server; zero for a file."""
@@ -486,8 +514,6 @@ class Workspace:
 
         now = self.clock()
         engine = self.rule_engine
-        self.export()  # before new rows: a restored state goes on behind what the lake has
-
         summary = detect(
             engine,
             self.alerts,
@@ -532,7 +558,7 @@ class Workspace:
         rules = self.content.rules(fault=fault)
         self.intel.republish(self.clock())
         if not self._has_exported:
-            self.export()  # as `detect` does
+            self.export()  # what a process before this one left
             self._has_exported = True
         done = self._scheduler.round(self.rule_engine, rules, self.history_tables(), stopped=stopped)
         append(self.lake.apart(), of_round(done, rules), now=self.clock())
