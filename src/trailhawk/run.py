@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from trailhawk.errors import StateError, TrailhawkError
+from trailhawk.errors import LakeError, StateError, TrailhawkError
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
@@ -49,6 +49,7 @@ class Event:
 
 
 Tell = Callable[[Event], None]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +150,8 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
     clock = _Clock(workspace, say)
 
     def rules(stop: threading.Event) -> None:
+        for _, begin in readers:
+            begin()  # what is raised from now on is theirs
         clock.look()
         done = workspace.run_due_rules(
             fault=lambda error: say("warning", "rules", f"{error.message}; it is left out"),
@@ -175,11 +178,12 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         while not stop.wait(settings.canary_seconds):
             canary(stop)
 
-    @cache
-    def notifier() -> Notifier:
+    def begun_notifier() -> Notifier:
         found = workspace.response.notifier
         found.begin()
         return found
+
+    notifier = _Once(begun_notifier)
 
     def notify() -> None:
         notifier().collect()
@@ -193,13 +197,14 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             )
         )
 
-    @cache
-    def automator() -> Automator:
+    def begun_automator() -> Automator:
         found = workspace.response.automator(
             fault=lambda error: say("warning", "automation", f"{error}; it is left out")
         )
         found.begin()
         return found
+
+    automator = _Once(begun_automator)
 
     def automation() -> None:
         for run in workspace.response.run_automation(automator()):
@@ -222,12 +227,14 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         return work
 
     # They begin with what comes from now on. Where the state database cannot be reached yet, with what comes
-    # once it can be: until then no rule raises anything either.
-    begun = [("notify", notifier)] if workspace.settings.notify else []
-    for name, begin in (*begun, ("automation", automator)):
+    # once it can be: rules begin them before they raise anything.
+    readers: list[tuple[str, Callable[[], object]]] = [("automation", automator)]
+    if workspace.settings.notify:
+        readers.insert(0, ("notify", notifier))
+    for name, begin in readers:
         try:
             begin()
-        except StateError as error:
+        except (StateError, LakeError) as error:
             say("error", name, f"failed: {error}; it is tried again")
 
     return [
@@ -241,6 +248,21 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         Job("automation", every(settings.automation_seconds, automation)),
         *([Job("canary", canary_work)] if settings.canary_seconds else []),
     ]
+
+
+class _Once(Generic[_T]):
+    """Something that is made by the first who asks, whichever thread that is; after an error by the next."""
+
+    def __init__(self, make: Callable[[], _T]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made: list[_T] = []
+
+    def __call__(self) -> _T:
+        with self._lock:
+            if not self._made:
+                self._made.append(self._make())
+            return self._made[0]
 
 
 class _Bringing:

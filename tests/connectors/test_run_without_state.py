@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from trailhawk.errors import StateError
-from trailhawk.run import Event, Job, jobs
+from trailhawk.incidents import log
+from trailhawk.run import Event, Job, _Once, jobs
 from trailhawk.settings import SettingsError
 from trailhawk.workspace import Workspace
 
@@ -27,7 +31,10 @@ def workspace(home: Path, settings: str) -> Workspace:
     return Workspace.open(home, clock=lambda: NOW)
 
 
-def test_it_starts_though_the_state_cannot_be_reached(tmp_path: Path) -> None:
+def test_it_starts_though_the_state_cannot_be_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trailhawk.workspace.content.Content.rules", lambda *_, **__: ())
     folder = tmp_path / "mounted later"
     made = workspace(tmp_path / "home", f'[state]\nurl = "sqlite:///{folder}/state.db"\n{CHANNEL}')
     told: list[Event] = []
@@ -37,6 +44,10 @@ def test_it_starts_though_the_state_cannot_be_reached(tmp_path: Path) -> None:
     with pytest.raises(StateError):
         once(found["automation"])
     folder.mkdir()
+    # Nobody is to miss what rules raise before the jobs that tell of it have come to try again.
+    once(found["rules"])
+    with made.alerts.reading() as connection:
+        assert set(connection.scalars(sa.select(log.cursors.c.name))) == {"notify", "automation"}
     once(found["automation"])
     once(found["notify"])
     assert made.incidents.cursor("notify") == 0
@@ -56,6 +67,24 @@ def once(job: Job) -> None:
             return False
 
     job.work(Once())  # type: ignore[arg-type]  # as much of an event as a step asks for
+
+
+def test_what_is_made_once_is_made_once_by_several_threads() -> None:
+    made: list[int] = []
+    failing = [ValueError("not yet")]
+
+    def make() -> int:
+        if failing:
+            raise failing.pop()
+        time.sleep(0.01)
+        made.append(len(made))
+        return made[-1]
+
+    once = _Once(make)
+    with pytest.raises(ValueError, match="not yet"):
+        once()
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: once(), range(4))) == [0, 0, 0, 0]
 
 
 def test_a_channel_that_is_set_up_wrong_is_told_before(tmp_path: Path) -> None:
