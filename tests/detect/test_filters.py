@@ -409,6 +409,34 @@ def test_now_is_the_moment_of_the_ingest(workspace: Workspace, tmp_path: Path) -
     assert rows(workspace, "AWSVPCFlow | summarize count(), dcount(SrcPort)") == [(20, 20)]
 
 
+def test_objects_of_one_minute_are_fetched_again_together(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that dropped nothing is not even compiled."""
+    clock = workspace.clock
+    assert isinstance(clock, Clock)
+    clock.now = DAY + timedelta(hours=1)
+    apply(workspace, "AWSVPCFlow", "source | where SrcPort > 900")
+    used = "source | where TimeGenerated > ago(3h) and SrcPort % 2 == 0"
+    apply(workspace, "AWSVPCFlow", used)
+    clock.now = DAY + timedelta(hours=2)
+    for number in range(3):
+        take(workspace, flows(tmp_path / f"{number}.log", 10, first=10 * number))
+    assert clock.now < DAY + timedelta(hours=2, minutes=1)
+    workspace.filters.remove("AWSVPCFlow", by="ana", now=clock())
+    compiled, moments = list[str](), list[datetime]()
+    transform, at = workspace.transform, RowTransform.at
+    monkeypatch.setattr(
+        workspace, "transform", lambda table, text: compiled.append(text) or transform(table, text)
+    )
+    monkeypatch.setattr(RowTransform, "at", lambda self, moment: moments.append(moment) or at(self, moment))
+    done = workspace.refetch("AWSVPCFlow", from_disk)
+    assert (done.objects, done.rows) == (3, 15)
+    assert compiled == [used]
+    assert moments == [DAY + timedelta(hours=2)]
+    assert rows(workspace, "AWSVPCFlow | summarize count(), dcount(SrcPort)") == [(30, 30)]
+
+
 @pytest.mark.usefixtures("own_rules")
 def test_now_in_a_filter_of_a_young_table(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import numpy as np
@@ -128,12 +128,25 @@ def refetch(
     versions, current = filters.versions(table), filters.current(table)
     texts = {version.version: version.text for version in versions}
     keep = transform(current.text) if current else None
-    items = dropped(ledger, versions)
+
+    @cache
+    def made(number: int) -> RowTransform | None:
+        """The filter of a version, compiled when an object needs it; none where it was taken away."""
+        text = texts.get(number)
+        return transform(text) if text else None
+
+    groups: dict[tuple[tuple[int, ...], datetime], list[Dropped]] = {}
+    for item in dropped(ledger, versions):
+        old = [each for each in map(made, item.versions) if each]
+        # The ledger is written after the filter ran: a moment later, and that much later for each object. By
+        # the beginning of the minute nothing counts as dropped that was young enough to be kept.
+        minute = item.at.replace(second=0, microsecond=0)
+        at = minute if any(each.reads_clock for each in old) else _ANY_TIME
+        groups.setdefault((item.versions, at), []).append(item)
     done: list[Summary] = []
-    made = {number: transform(text) for number, text in texts.items() if text}
-    for used, at in sorted({_filtered_by(item, made) for item in items}):
+    for (used, at), items in sorted(groups.items(), key=lambda group: group[0]):
         # What now() meant then: a row that was kept an hour after its event would be dropped today.
-        old = [made[number].at(at) for number in used if number in made]
+        old = [each.at(at) for each in map(made, used) if each]
         ingestor = Ingestor(
             lake,
             clock=clock,
@@ -142,8 +155,7 @@ def refetch(
             transforms={table: partial(still_missing, old=old, current=keep)},
         )
         for item in items:
-            if _filtered_by(item, made) == (used, at):
-                ingestor.take(_log_object(item, again(item, versions), open_object))
+            ingestor.take(_log_object(item, again(item, versions), open_object))
         ingestor.flush()
         done.append(ingestor.summary())
     return Summary(
@@ -152,12 +164,6 @@ def refetch(
             for field in dataclasses.fields(Summary)
         }
     )
-
-
-def _filtered_by(item: Dropped, made: Mapping[int, RowTransform]) -> tuple[tuple[int, ...], datetime]:
-    """The versions that dropped its rows, and as of when; the same moment for all where none looks at it."""
-    looks = any(made[number].reads_clock for number in item.versions if number in made)
-    return item.versions, item.at if looks else _ANY_TIME
 
 
 def _log_object(item: Dropped, identity: str, open_object: Callable[[Dropped], BinaryIO]) -> LogObject:
