@@ -416,10 +416,19 @@ def test_a_password_that_is_no_ascii_is_told_and_not_shown(tmp_path: Path) -> No
     assert "ä" not in failed.detail
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "tls"),
+    [
+        (b"220 here\r\n", b"250-and another thing\r\n", "none"),
+        (b"", b"220-and another thing\r\n", "none"),
+        (b"", b"\x16", "tls"),
+        (b"220 here\r\n250-here\r\n250 STARTTLS\r\n220 go\r\n", b"\x16", "starttls"),
+    ],
+)
 def test_a_mail_server_that_goes_on_talking_is_cut_off(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bytes, then: bytes, tls: str
 ) -> None:
-    """Each line comes in time, and there is always another."""
+    """Each line comes in time, and there is always another: after the greeting, in it, or before it."""
     monkeypatch.setattr(sending, "SECONDS", 0.3)
     done = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -427,18 +436,40 @@ def test_a_mail_server_that_goes_on_talking_is_cut_off(
         def talk() -> None:
             taken, _ = server.accept()
             with taken, suppress(OSError):
-                taken.sendall(b"220 here\r\n")
+                taken.sendall(first)
                 while not done.wait(0.05):
-                    taken.sendall(b"250-and another thing\r\n")
+                    taken.sendall(then)
+
+        thread = threading.Thread(target=talk)
+        thread.start()
+        desk = Desk(tmp_path, channel(replace(by_mail(server.getsockname()[1]), tls=tls)))
+        desk.raise_("Read", "ASIAEXAMPLE000000001")
+        (failed,) = desk.tell()
+        done.set()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert not failed.sent
+    assert failed.again_at is not None
+
+
+def test_a_mail_server_that_says_too_much_is_left(tmp_path: Path) -> None:
+    """Each line comes at once, and there is always another."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def talk() -> None:
+            taken, _ = server.accept()
+            with taken, suppress(OSError):
+                while True:
+                    taken.sendall(b"220-and another thing\r\n" * 1_000)
 
         thread = threading.Thread(target=talk)
         thread.start()
         desk = Desk(tmp_path, channel(by_mail(server.getsockname()[1])))
         desk.raise_("Read", "ASIAEXAMPLE000000001")
         (failed,) = desk.tell()
-        done.set()
-        thread.join()
-    assert not failed.sent
+        thread.join(10)
+    assert not thread.is_alive()
+    assert "says too much" in failed.detail
     assert failed.again_at is not None
 
 

@@ -1,9 +1,10 @@
 """Messages: what a channel is told, from templates (`template`) that a home may replace.
 
-Log text is in every message. Each of an incident's texts is cut and on one line, so that none looks like a line of
-ours, and what would be a link is none. The subject is one line without control characters; the HTML part is
-escaped by the template engine; plain text is made visible; in chats, where text may be markup, what could be
-a mention or a format is written with look-alikes, and what a service might take for an address is broken.
+Log text is in every message. Each of an incident's texts is cut and on one line, so that none looks like a
+line of ours, and what would be a link is none. The subject is one line without control characters; the HTML
+part is escaped by the template engine; plain text is made visible; in chats, where text may be markup, what
+could be a mention or a format is written with look-alikes, and what a service might take for an address is
+broken.
 """
 
 from __future__ import annotations

@@ -220,7 +220,8 @@ class Outbox:
         """The next message of a channel: one notice, or all that are due for a digest or `together`; claimed
         for the caller. None where nothing is due, or the channel's receiver wants nothing yet.
 
-        A message that was tried before holds what it held then: who has it already drops the second by its id.
+        A message that was tried before holds what it held then: who has it already drops the second by its
+        id.
         """
         due = (
             (_notices.c.channel == channel.name)

@@ -14,18 +14,19 @@ import json
 import os
 import re
 import smtplib
+import socket
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
@@ -37,6 +38,8 @@ from trailhawk.respond.message import Message, one_line
 
 SECONDS: Final = 30.0
 """How long one try may take."""
+MOST_SAID: Final = 1 << 18
+"""Bytes that a mail server says in one conversation."""
 LONGEST_HOLD: Final = timedelta(days=1)
 """For how long a receiver can ask to be left alone."""
 _TRANSIENT = frozenset({408, 425, 429})
@@ -136,7 +139,7 @@ def _mail(way: Email, message: Message, environment: Mapping[str, str]) -> str:
     password = _secret(way.password_env, environment)
     try:
         made = mail(way, message)
-        with _connected(way) as server, _watched(server):
+        with _Server(way) as server:
             if way.tls == "starttls":
                 server.starttls(context=ssl.create_default_context())
             server.ehlo_or_helo_if_needed()
@@ -161,28 +164,66 @@ def _mail(way: Email, message: Message, environment: Mapping[str, str]) -> str:
     return said + without
 
 
-def _connected(way: Email) -> smtplib.SMTP:
-    if way.tls == "tls":
-        return smtplib.SMTP_SSL(way.host, way.port, timeout=SECONDS, context=ssl.create_default_context())
-    return smtplib.SMTP(way.host, way.port, timeout=SECONDS)
+class _Server(smtplib.SMTP):
+    """A conversation with a mail server: `SECONDS` long from its first byte on, however often the other side
+    says something, and with `MOST_SAID` bytes of what it says."""
 
+    def __init__(self, way: Email) -> None:
+        self._first_byte = ssl.create_default_context() if way.tls == "tls" else None
+        self._line: socket.socket | None = None
+        self._deadline = time.monotonic() + SECONDS
+        self._watch = threading.Timer(SECONDS, self._cut)
+        self._watch.daemon = True
+        self._watch.start()
+        try:
+            super().__init__(way.host, way.port, timeout=SECONDS)
+        except BaseException:
+            self.close()
+            raise
 
-@contextmanager
-def _watched(server: smtplib.SMTP) -> Iterator[None]:
-    """Ends a conversation that goes on for too long, however often the other side says something."""
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        made = socket.create_connection((host, port), timeout)
+        if time.monotonic() > self._deadline:
+            made.close()
+            raise TimeoutError("timed out")
+        self._line = made.dup()  # whatever is wrapped around the other
+        return self._first_byte.wrap_socket(made, server_hostname=host) if self._first_byte else made
 
-    def cut() -> None:
-        if server.sock is not None:
+    def _cut(self) -> None:
+        if self._line is not None:
             with suppress(OSError):  # it may have ended by itself
-                server.sock.shutdown(2)
+                self._line.shutdown(socket.SHUT_RDWR)
 
-    watch = threading.Timer(SECONDS, cut)
-    watch.daemon = True
-    watch.start()
-    try:
-        yield
-    finally:
-        watch.cancel()
+    def getreply(self) -> tuple[int, bytes]:
+        if self.file is None and self.sock is not None:
+            self.file = _Bounded(self.sock.makefile("rb"))
+        return super().getreply()
+
+    def close(self) -> None:
+        try:
+            super().close()
+        finally:
+            self._watch.cancel()
+            if self._line is not None:
+                self._line.close()
+
+
+class _Bounded:
+    """What a mail server says, so much of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = MOST_SAID
+
+    def readline(self, most: int) -> bytes:
+        line = self._file.readline(most)
+        self._left -= len(line)
+        if self._left < 0:
+            raise OSError("the server says too much")
+        return line
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _answer(reply: tuple[int, bytes]) -> None:
