@@ -672,6 +672,29 @@ def test_a_playbook_of_the_home_replaces_one_of_the_package(tmp_path: Path) -> N
         found.playbook("nothing")
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"steps: [{shell: rm}]",
+        b"\xff\xfe\xff",
+        b"steps: [{comment: '" + b"{% for i in [1] %}" * 30 + b"{% endfor %}" * 30 + b"'}]",
+    ],
+)
+def test_one_wrong_file_leaves_the_others_in_the_list(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    folder = tmp_path / "playbooks"
+    folder.mkdir()
+    (folder / "broken.yaml").write_bytes(content)
+    assert typed(["--home", str(tmp_path), "playbook", "list"]) == 0
+    shown = capsys.readouterr()
+    assert "deactivate-keys" in shown.out
+    assert "broken" in shown.err
+    with pytest.raises(PlaybookError, match="broken"):
+        Playbooks(folder).all()
+    assert Playbooks(folder).playbook("close-buckets").steps
+
+
 def test_the_list_waits_for_no_client_of_aws_and_no_lake(tmp_path: Path) -> None:
     script = (
         "import sys; from trailhawk.cli import run; run(['--home', sys.argv[1], 'playbook', 'list']);"

@@ -52,6 +52,12 @@ def test_no_template_goes_on_for_ever_or_fills_the_memory(text: str) -> None:
     assert time.process_time() - began < 10
 
 
+@pytest.mark.parametrize("text", ["{% for i in [1] %}" * 30 + "{% endfor %}" * 30, "{{ " + "(" * 5000])
+def test_what_is_nested_too_deep_is_refused(text: str) -> None:
+    with pytest.raises(UsageError):
+        check(text)
+
+
 def test_what_is_written_for_ever_is_cut() -> None:
     assert render("{% for i in range(40000) %}abc{% endfor %}", {}, str, most=10) == "abcabcabca"
     assert MOST_TURNS < 1_000_000

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, group, offered, tell, workspace_of
+from trailhawk.cli.options import (
+    EXIT_FAILURE,
+    FormatOption,
+    examples,
+    group,
+    left_out,
+    offered,
+    tell,
+    workspace_of,
+)
 from trailhawk.render.output import Format, Shown, print_json_list, show_list, show_one
 from trailhawk.render.text import to_json
 from trailhawk.visible import visible
@@ -38,7 +47,7 @@ def playbook_list(context: typer.Context, form: FormatOption = Format.TABLE) -> 
             "steps": [KINDS[type(step)] for step in each.steps],
             "actions": list(each.actions),
         }
-        for each in workspace_of(context).response.playbooks.all()
+        for each in workspace_of(context).response.playbooks.all(fault=left_out)
     ]
     columns = [Shown("name", "playbook"), Shown("steps", "steps"), Shown("description", "what it is for")]
     show_list(rows, columns, form, empty="no playbooks")

@@ -20,7 +20,8 @@ of the logs goes into them as values and is never read as a template.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -318,23 +319,34 @@ class Playbooks:
 
     def names(self) -> tuple[str, ...]:
         """The names there are, by the alphabet."""
-        return tuple(sorted(self._texts()))
+        with self._paths() as paths:
+            return tuple(sorted(paths))
 
-    def all(self) -> tuple[Playbook, ...]:
-        """All of them; PlaybookError for the first that is wrong."""
-        return tuple(parse_playbook(text, name=name) for name, text in sorted(self._texts().items()))
+    def all(self, *, fault: Callable[[PlaybookError], None] | None = None) -> tuple[Playbook, ...]:
+        """All of them. `fault` is told of those that are wrong; PlaybookError for the first without it."""
+        found = []
+        with self._paths() as paths:
+            for name, path in sorted(paths.items()):
+                try:
+                    found.append(parse_playbook(_text(path), name=name))
+                except PlaybookError as error:
+                    if fault is None:
+                        raise
+                    fault(error)
+        return tuple(found)
 
     def playbook(self, name: str) -> Playbook:
         """NotFoundError where there is none of the name, PlaybookError where it is wrong."""
-        found = {each.lower(): each for each in self.names()}.get(name.lower())
-        if found is None:
-            known = ", ".join(self.names())
-            raise NotFoundError(f"no playbook '{name}'", hint=f"there is {known}")
-        return parse_playbook(self._texts()[found], name=found)
+        with self._paths() as paths:
+            found = {each.lower(): each for each in sorted(paths)}.get(name.lower())
+            if found is None:
+                raise NotFoundError(f"no playbook '{name}'", hint=f"there is {', '.join(sorted(paths))}")
+            return parse_playbook(_text(paths[found]), name=found)
 
-    def _texts(self) -> Mapping[str, str]:
+    @contextmanager
+    def _paths(self) -> Iterator[Mapping[str, Path]]:
         with as_file(files("trailhawk") / "content" / "playbooks") as own:
-            return {path.stem: _text(path) for folder in (own, self._folder) for path in _files(folder)}
+            yield {path.stem: path for folder in (own, self._folder) for path in _files(folder)}
 
 
 def _files(folder: Path) -> Iterable[Path]:

@@ -96,8 +96,8 @@ def _compiled(template: str, shown: Shown, html: bool) -> Any:
     environment = _environment(shown, html)
     try:
         return environment.from_string(_bounded(environment, environment.parse(template)))
-    except (TemplateError, *_FAULTS) as error:
-        raise UsageError(f"{error}") from None
+    except (TemplateError, SyntaxError, *_FAULTS) as error:  # Python's own where loops are nested too deep
+        raise UsageError(f"{error or type(error).__name__}") from None
 
 
 def _bounded(environment: SandboxedEnvironment, tree: nodes.Template) -> nodes.Template:
