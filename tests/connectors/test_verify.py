@@ -322,6 +322,53 @@ def test_a_chain_begun_anew_whose_past_was_deleted(tmp_path: Path) -> None:
     assert (report.chains, len(report.findings)) == ((), 1)
 
 
+@pytest.mark.parametrize(
+    ("ingested", "verified"),
+    [
+        ("copy/bucket", "copy/bucket"),
+        ("copy/bucket", "./copy/../copy/bucket/"),
+        ("copy/bucket", "copy"),
+        ("copy/bucket", "."),
+        ("copy/bucket", "{here}/copy/bucket"),
+        ("{here}/copy/bucket", "copy/bucket"),
+        ("./copy", "link"),
+        ("link", "copy/bucket"),
+        ("link", "{here}/link"),
+    ],
+)
+def test_a_folder_is_known_however_it_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ingested: str, verified: str
+) -> None:
+    made = Trail(tmp_path / "copy" / "bucket")
+    made.hour(0)
+    made.chain.restart()
+    made.hour(1)
+    (tmp_path / "link").symlink_to("copy/bucket")
+    monkeypatch.chdir(tmp_path)
+    ledger = taken(Path(ingested.format(here=tmp_path)), tmp_path / "lake")
+    keys = keys_of(tmp_path)
+
+    def found() -> list[tuple[What, str]]:
+        return told(verify(FolderStore(Path(verified.format(here=tmp_path))), keys, ledger))
+
+    assert found() == []
+    for path in (made.path(0), *made.logs[:2]):
+        path.unlink()
+    assert found() == [(What.DIGEST_MISSING, made.path(0).name)]
+
+
+def test_a_relative_path_of_another_place_is_not_missed(
+    whole: Trail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = trail(tmp_path / "elsewhere" / "logs").folder
+    monkeypatch.chdir(other.parent)
+    ledger = taken(Path("logs"), tmp_path / "lake")
+    ledger.digests.append(("", whole.digests[0].key, f"s3://{BUCKET}/{whole.digests[0].key}"))
+    monkeypatch.chdir(whole.folder)
+    report = verify(FolderStore(Path(".")), keys_of(tmp_path), ledger)
+    assert What.DIGEST_MISSING not in {one.what for one in report.findings}
+
+
 def test_digests_of_other_places_are_not_missed(whole: Trail, tmp_path: Path, aws: Aws) -> None:
     ledger = taken(trail(tmp_path / "elsewhere").folder, tmp_path / "lake")
     ledger.digests.append(("another", whole.digests[0].key, ""))

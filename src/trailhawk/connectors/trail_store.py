@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,6 +86,8 @@ class FolderStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder.absolute()
+        self._roots = (str(self._folder), os.path.realpath(self._folder))
+        self._places: dict[str, str | None] = {}
 
     def digests(self, since: dt.datetime | None, until: dt.datetime | None) -> Iterator[FolderDigest]:
         for path in sorted(self._folder.rglob("*_CloudTrail-Digest_*.json*")):
@@ -106,14 +109,35 @@ class FolderStore:
         return str(self._path(log, beside) or f"s3://{log.bucket}/{log.key}")
 
     def place_of(self, bucket: str, key: str, location: str) -> str | None:
-        below = not bucket and location.startswith(f"{self._folder.as_posix()}/")
-        return location if below else None
+        if bucket or "://" in location or "\0" in location:
+            return None
+        above, name = os.path.split(location)
+        if above not in self._places:  # asked for once, as each step of a path costs a call
+            self._places[above] = self._place(above)
+        place = self._places[above]
+        return None if place is None else f"{place}/{name}"
 
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
         folder = Path(beside.partition(f"/{_FOLDER}/")[0], "CloudTrail", region)
         for path in sorted(folder.rglob("*.json*")):
             if _stamped(path.name, since, until):
                 yield path.as_posix()
+
+    def _place(self, folder: str) -> str | None:
+        """Where a folder that the ledger names lies in this one, as `digests` would name it.
+
+        The ledger has paths as they were typed, so a relative one is looked for from where we are. It may
+        have been typed elsewhere: it counts only where the folder above its `AWSLogs` is still there.
+        """
+        typed = Path(folder)
+        for path, root in zip((str(typed.absolute()), os.path.realpath(folder)), self._roots, strict=True):
+            if not Path(path).is_relative_to(root):
+                continue
+            place = self._folder / Path(path).relative_to(root)
+            text = place.as_posix()
+            base = text[: len(text) - len(_from_root(text))]
+            return text if typed.is_absolute() or Path(base).is_dir() else None
+        return None
 
     def _path(self, log: NamedLog, beside: str) -> Path | None:
         """None for a key that leads out of the folder: a digest may say anything."""
