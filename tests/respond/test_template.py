@@ -10,7 +10,9 @@ import pytest
 from trailhawk.errors import UsageError
 from trailhawk.respond.template import MOST_TURNS, check, on_one_line, render
 
-DOUBLED = "{% set ns = namespace(x='ab') %}{% for i in range(60) %}BODY{% endfor %}"
+DOUBLED = "{% set x = 'ab' %}" + "BODY" * 60
+X = "{% set x = 'x' * 1000 %}" + "{% set x = x ~ x %}" * 9
+"""A text of half a million characters, which is well."""
 ENDLESS = [
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
     "{% for i in range(99999) %}{{ range(99999) | list | length }}{% endfor %}",
@@ -32,11 +34,38 @@ ENDLESS = [
     "{{ ['x' * 1000000] * 1000000 | join }}",
     "{{ (['x' * 100000] * 1000) | join }}",
     "{{ ('x' * 100000) | replace('', 'y' * 100000) }}",
-    DOUBLED.replace("BODY", "{% set ns.x = ns.x ~ ns.x %}"),
-    DOUBLED.replace("BODY", "{% set ns.x = ns.x + ns.x %}"),
-    DOUBLED.replace("BODY", "{% set ns.x %}{{ ns.x }}{{ ns.x }}{% endset %}"),
-    DOUBLED.replace("BODY", "{% set ns.x = [ns.x, ns.x] | join %}"),
-    DOUBLED.replace("BODY", "{% set ns.x = ns.x | replace('a', 'aa') %}"),
+    DOUBLED.replace("BODY", "{% set x = x ~ x %}"),
+    DOUBLED.replace("BODY", "{% set x = x + x %}"),
+    DOUBLED.replace("BODY", "{% set x %}{{ x }}{{ x }}{% endset %}"),
+    DOUBLED.replace("BODY", "{% set x = [x, x] | join %}"),
+    DOUBLED.replace("BODY", "{% set x = [x, x] | string %}"),
+    DOUBLED.replace("BODY", "{% set x = [x, x] %}") + "{{ x }}",
+    DOUBLED.replace("BODY", "{% set x = [x, x] %}") + "{{ x ~ 'a' }}",
+    DOUBLED.replace("BODY", "{% set x = {1: x, 2: x} %}") + "{{ x.items() | tojson }}",
+    DOUBLED.replace("BODY", "{% set x = x | list + x | list %}"),
+    DOUBLED.replace("BODY", "{% set x = x | replace('a', 'aa') %}"),
+    DOUBLED.replace("BODY", "{% macro f() %}{{ x }}{{ x }}{% endmacro %}{% set x = f() %}"),
+    "{{ ['x' * 200000] * 200 }}",
+    X + "{{ [x, x, x, x] }}",
+    X + "{{ ([x, x, x, x] | tojson) }}",
+    X + "{{ 'a\nb' | indent(width=x) }}",
+    X + "{{ x | replace('x', 'y' * 1000) }}",
+    X + "{{ ('%(a)s' * 100) | format(a=x) }}",
+    X + "{{ [" + "x," * 500 + "] | sort }}",
+    X + "{{ [" + "x | upper," * 500 + "] | length }}",
+    X + "{{ [" + "x[1:]," * 500 + "] | length }}",
+    X + "{{ [" + "x | list," * 50 + "] | length }}",
+    X + "{{ x.splitlines() ~ x.split('x') }}",
+    X + "{% set y %}{% for i in range(1000) %}{{ x }}{% endfor %}{% endset %}",
+    "{% set y %}{% for i in range(90000) %}" + "x" * 100_000 + "{% endfor %}{% endset %}",
+    "{% filter upper %}{% for i in range(90000) %}" + "x" * 100_000 + "{% endfor %}{% endfilter %}",
+    "{{ [[1], [2]] | sum(start=[]) }}",
+    "{{ 1 | tojson(indent=1000) }}",
+    "{{ 1 | round(999999999, 'ceil') }}",
+    "{{ lipsum(999999999) }}",
+    "{{ namespace(x=1).x }}",
+    "{{ 'a b' | wordwrap(1) }}",
+    "{{ range }}",
 ]
 
 
@@ -96,6 +125,13 @@ def test_what_is_refused(text: str) -> None:
         ("{{ '%.1f' | format(2.25) }} {{ 2 * 3 + 2 ** 3 % 5 }}", "2.2 9"),
         ("{% for i in rows if i.n > 1 %}{{ loop.index }}{{ i.n }}{% else %}none{% endfor %}", "1223"),
         ("{{ rows | map(attribute='n') | select('odd') | list }}", "[1, 3]"),
+        (
+            "{{ ['<', 1, none] }} {{ {'a': [true]} | tojson }}",
+            '[&#39;&lt;&#39;, 1, None] {"a": [true]}',
+        ),
+        ("{{ '-' * 3 ~ x[1:2] }}{{ 'a\nb' | indent(2) }}", "---ba\n  b"),
+        ("{{ rows | join('-', attribute='n') }}{{ rows | map(attribute='n') | join }}", "1-2-3123"),
+        ("{{ rows | sum(attribute='n') }}{{ x | indent }}{{ 7 | round(1) }}", "6&lt;b&gt;7"),
         ("{{ 'a b'.split() | length }}{{ x.startswith('<') }}", "2True"),
     ],
 )
