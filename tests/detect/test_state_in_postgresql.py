@@ -31,6 +31,7 @@ from trailhawk.detect.watchlists import WatchlistStore
 from trailhawk.errors import StateError
 from trailhawk.incidents.store import IncidentStore
 from trailhawk.simulate.run import simulate
+from trailhawk.workspace import Workspace
 
 pytest.importorskip("psycopg")
 if shutil.which("initdb") is None or shutil.which("postgres") is None:
@@ -345,6 +346,32 @@ def test_numbers_go_on_behind_those_that_the_lake_has(database: str) -> None:
     watchlists.add("hosts", ["h9"], column="Host", values={}, source="x", now=moment)
     assert watchlists.pending(42)[0].sequence == 43
     engine.dispose()
+
+
+def test_the_first_change_in_a_new_database_goes_on_behind_the_lake(database: str, tmp_path: Path) -> None:
+    """Where the state was lost, and the lake is still there."""
+    (tmp_path / "trailhawk.toml").write_text(f'[state]\nurl = "{database}"\n')
+    items = tmp_path / "items.csv"
+    items.write_text("Host\nh1\nh2\n")
+    moment = datetime(2026, 3, 1, tzinfo=UTC)
+    stored = []
+    for _ in range(2):
+        engine = open_state(database)
+        with engine.begin() as connection:
+            connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+            connection.execute(sa.text("CREATE SCHEMA public"))
+        engine.dispose()
+        home = Workspace.open(tmp_path, clock=lambda: moment)
+
+        def load(alias: str, home: Workspace = home) -> None:
+            home.watchlists.load(alias, items, key=None, now=moment)
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(load, "abcd"))
+        home.export()
+        stored.append(home.lake.snapshot("Watchlist").rows)
+        home.alerts.engine.dispose()
+    assert stored[1] == 2 * stored[0] > 0
 
 
 def test_what_time_it_is_there(database: str) -> None:
