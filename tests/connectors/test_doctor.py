@@ -62,8 +62,12 @@ def healthy(aws: Aws, *, prefix: str = "AWSLogs/") -> SqsSettings:
     return SqsSettings("main", url, aws.access, prefixes=("AWSLogs/",))
 
 
-def notify(aws: Aws, arn: str, *, prefix: str, events: tuple[str, ...] = ("s3:ObjectCreated:*",)) -> None:
+def notify(
+    aws: Aws, arn: str, *, prefix: str, suffix: str = "", events: tuple[str, ...] = ("s3:ObjectCreated:*",)
+) -> None:
     rules = [{"Name": "prefix", "Value": prefix}]
+    if suffix:
+        rules.append({"Name": "suffix", "Value": suffix})
     told = {"QueueArn": arn, "Events": list(events), "Filter": {"Key": {"FilterRules": rules}}}
     configuration: Any = {"QueueConfigurations": [told]}
     aws.s3.put_bucket_notification_configuration(Bucket="logs", NotificationConfiguration=configuration)
@@ -502,6 +506,29 @@ def test_a_hundred_empty_folders_are_no_bucket_without_logs(aws: Aws) -> None:
     settings = healthy(aws)
     for number in range(120):
         aws.s3.put_object(Bucket="logs", Key=f"AWSLogs/0000{number:03}/", Body=b"")
+    assert checks(settings)["objects of s3://logs/AWSLogs/"].verdict is Verdict.OK
+
+
+def test_what_was_not_looked_at_is_not_said_to_be_missing(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log lies behind more folders than are listed."""
+    from trailhawk.connectors import doctor
+
+    settings = healthy(aws)
+    most = doctor._MOST_LISTINGS
+    monkeypatch.setattr(doctor, "_MOST_LISTINGS", 6)
+    for number in range(8):
+        aws.s3.put_object(Bucket="logs", Key=f"AWSLogs/9{number:03}/CloudTrail/", Body=b"")
+    check = checks(settings)["objects of s3://logs/AWSLogs/"]
+    assert (check.verdict, "the rest was not looked at" in check.said) == (Verdict.UNKNOWN, True)
+    for number in range(8):
+        aws.put("logs", f"AWSLogs/9{number:03}/CloudTrail/a.txt")
+    asked = aws.sqs.get_queue_attributes(QueueUrl=settings.queue_url, AttributeNames=["QueueArn"])
+    notify(aws, asked["Attributes"]["QueueArn"], prefix="AWSLogs/", suffix=".json.gz")
+    settings = dataclasses.replace(settings, suffix=".gz")
+    found = checks(settings)
+    assert found["objects of s3://logs/AWSLogs/"].verdict is Verdict.UNKNOWN
+    assert found["notification of logs"].verdict is Verdict.OK
+    monkeypatch.setattr(doctor, "_MOST_LISTINGS", most)
     assert checks(settings)["objects of s3://logs/AWSLogs/"].verdict is Verdict.OK
 
 

@@ -380,18 +380,28 @@ class _Bucket:
             return self._patient.unknown(name, error, "s3:ListBucket", self._arn)
         if self.log:
             return Check(name, Verdict.OK, f"one is {self.log}")
+        end = self._patient.settings.suffix
+        wanted = f"a log that ends with {end!r}" if end else "a log"
+        if self._is_partly_seen:
+            words = f"{self._listings} listings showed none that is {wanted}; the rest was not looked at"
+            return Check(name, Verdict.UNKNOWN, words)
         if self._seen:
-            end = self._patient.settings.suffix
-            wanted = f"a log that ends with {end!r}" if end else "a log"
             return Check(name, Verdict.FAILED, f"there are objects, as {self._seen}, but none is {wanted}")
         return Check(name, Verdict.FAILED, f"no object begins with {prefix!r}; {self._tops()}")
 
-    def find(self, prefix: str, suffix: str) -> str:
-        """The key of a log that begins and ends so; '' for none, or where that may not be asked."""
+    def find(self, prefix: str, suffix: str) -> str | None:
+        """The key of a log that begins and ends so; '' for none, None where that cannot be told: it may not
+        be asked, or there is more than is looked at."""
         self._listings = 0
         with suppress(*REFUSALS):
-            return self._newest(prefix, suffix)
-        return ""
+            found = self._newest(prefix, suffix)
+            return None if not found and self._is_partly_seen else found
+        return None
+
+    @property
+    def _is_partly_seen(self) -> bool:
+        """Whether the last search ended before all was listed."""
+        return self._listings >= _MOST_LISTINGS
 
     def _newest(self, prefix: str, suffix: str) -> str:
         """The key of a log, of the last folder that has one (keys name the day); '' for none.

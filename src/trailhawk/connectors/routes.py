@@ -24,7 +24,7 @@ _CREATED: Final = "s3:ObjectCreated:"
 _S3, _SNS, _EVENTS = "s3.amazonaws.com", "sns.amazonaws.com", "events.amazonaws.com"
 _AWS_KEYS: Final = ("alias/aws/sqs", "aws/sqs")
 
-Find = Callable[[str, str], str]
+Find = Callable[[str, str], str | None]
 """The key of a log of the bucket that begins and ends so; '' for none, or where that may not be asked."""
 
 
@@ -128,7 +128,8 @@ class Routes:
         if not (suffix.endswith(end) or end.endswith(suffix)):
             return f"the notification is for keys that end with {suffix!r}, the section wants {end!r}"
         below = max(prefix, wanted, key=len)
-        if suffix and (there := find(below, "")) and not there.endswith(suffix) and not find(below, suffix):
+        there = find(below, "") if suffix else ""
+        if there and not there.endswith(suffix) and find(below, suffix) == "":
             return f"the notification is for keys that end with {suffix!r}; none does, they are as {there}"
         return ""
 
