@@ -10,6 +10,7 @@ from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
 from trailhawk.connectors.again import Retried, retry
 from trailhawk.connectors.ingest import ingest
 from trailhawk.connectors.quarantine import contents, quarantined
+from trailhawk.connectors.reopen import object_at
 from trailhawk.errors import NotFoundError
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact_busy_days
@@ -44,7 +45,8 @@ def take(lake: Lake, *paths: Path, source: Source | None = None) -> None:
 
 
 def again(lake: Lake, *ids: str, **options: object) -> list[Retried]:
-    return retry(lake, ids or None, clock=lambda: NOW, sources=SOURCES, **options)  # type: ignore[arg-type]
+    find = object_at({})
+    return retry(lake, ids or None, clock=lambda: NOW, sources=SOURCES, find=find, **options)  # type: ignore[arg-type]
 
 
 def event(number: int, **changes: object) -> dict[str, object]:

@@ -393,7 +393,7 @@ def test_parquet_with_more_columns_or_row_groups_than_a_flow_log_has(monkeypatch
             b"\x59\xf3\x80\x7d" + bytes(16_000),
             300,
             "the headers of its pages are too long",
-        ),  # a list of bytes
+        ),
         (b"\x59\xf3\x80\x7f" + bytes(16_256), 1, "cut off or too long"),
     ],
     ids=["many", "long", "too long"],
@@ -402,7 +402,7 @@ def test_headers_of_pages_that_never_end(rest: bytes, count: int, why: str) -> N
     file = io.BytesIO()
     pq.write_table(pa.table({"start": [1, 2, 3]}), file, compression="none")
     metadata = pq.ParquetFile(file).metadata
-    # Fields 1 to 3: a page of data, which unfolds to nothing and holds nothing.
+    # Fields 1 to 3: a page of data, which unfolds to nothing and holds nothing. Then, a list of bytes.
     hostile = io.BytesIO(b"PAR1" + (b"\x15\x00" * 3 + rest + b"\x00") * count)
     with pytest.raises(ValueError, match=why):
         unfolded(hostile, metadata)

@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from trailhawk.connectors.batch import Batch
@@ -53,17 +52,17 @@ def retry(
     *,
     clock: Clock,
     sources: Sequence[Source],
+    find: Find,
     transforms: Mapping[str, Transform] | None = None,
-    find: Find | None = None,
     worker: str = "",
     phase: Phase = lambda _: None,
 ) -> list[Retried]:
     """Take the parts of these ids (or all) again; one entry for each.
 
-    The bytes are those kept in quarantine where they are whole, else those of the object, if it is still
-    the same. A part that gives at least one record leaves the quarantine with the commit that stores its
-    rows, exactly once, and what of it is still bad comes into quarantine anew. NotFoundError for an id that
-    there is not.
+    The bytes are those kept in quarantine where they are whole, else those of the object that `find` has, if
+    it is still the same. A part that gives at least one record leaves the quarantine with the commit that
+    stores its rows, exactly once, and what of it is still bad comes into quarantine anew. NotFoundError for
+    an id that there is not.
     """
     lake = lake.apart()
     for name in dict.fromkeys([*(source.table.name for source in sources), QUARANTINE.name]):
@@ -85,7 +84,7 @@ def retry(
         del left[part_id]
         bad = waiting[part_id]
         try:
-            part = _read(bad, kept, sources, taken, clock, find or _file)
+            part = _read(bad, kept, sources, taken, clock, find)
         except _GoneError as error:
             run.told.append(Retried(bad.id, bad.location, "gone", reason=str(error)))
         else:
@@ -94,10 +93,6 @@ def retry(
     run.told += [Retried(waiting[part_id].id, waiting[part_id].location, "left") for part_id in left]
     place = {part_id: number for number, part_id in enumerate(wanted)}
     return sorted(run.told, key=lambda told: place[told.id])
-
-
-def _file(location: str) -> LogObject:
-    return LogObject(location, lambda: Path(location).open("rb"))
 
 
 class _Run:
