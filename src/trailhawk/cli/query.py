@@ -139,10 +139,9 @@ def query(
         told = "\n".join(each.render(text) for each in errors)
         raise typer.Exit(fail(told, EXIT_FAILURE)) from None
     show_result(result, form, most=rows)
-    logs = result.read & set(workspace.lake.table_names())
-    if form is RowFormat.TABLE and logs and _is_nothing(result) and not is_bare(context, workspace):
+    if form is RowFormat.TABLE and result.read and _is_nothing(result) and not is_bare(context, workspace):
         counted_from = at if _RELATIVE.search(text) else None
-        for name in sorted(logs):
+        for name in sorted(result.read & set(workspace.lake.table_names())):
             _tell_why_empty(workspace.table_state(name), window or TimeRange(), counted_from)
 
 
