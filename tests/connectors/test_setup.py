@@ -28,6 +28,20 @@ KEY = "arn:aws:kms:eu-west-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890
 PSEUDO = {"AWS::AccountId", "AWS::NoValue", "AWS::Partition", "AWS::Region"}
 
 
+def deployed(aws: Aws, trust: Trust, given: dict[str, str]) -> dict[str, str]:
+    """What the stack of a queue gives out that moto makes with these parameters."""
+    formation = aws.client("cloudformation")
+    formation.create_stack(
+        StackName="trailhawk",
+        TemplateBody=template("sqs", trust),
+        Capabilities=["CAPABILITY_IAM"],
+        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
+    )
+    (made,) = formation.describe_stacks(StackName="trailhawk")["Stacks"]
+    assert made["StackStatus"] == "CREATE_COMPLETE"
+    return {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+
+
 def found(value: object, name: str) -> Iterator[Any]:
     """The arguments of every use of a function of CloudFormation."""
     if isinstance(value, dict):
@@ -159,16 +173,7 @@ def test_moto_makes_the_stack_and_logs_arrive_by_it(aws: Aws, store: Store, trus
     given = {"BucketName": "trail", "CreateBucket": "yes", "KmsKeyArn": KEY}
     if not trust.issuer:
         given |= {"TrustedPrincipal": "arn:aws:iam::123456789012:root", "ExternalId": "a-secret-word"}
-    formation = aws.client("cloudformation")
-    formation.create_stack(
-        StackName="trailhawk",
-        TemplateBody=template("sqs", trust),
-        Capabilities=["CAPABILITY_IAM"],
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
-    )
-    (made,) = formation.describe_stacks(StackName="trailhawk")["Stacks"]
-    assert made["StackStatus"] == "CREATE_COMPLETE"
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+    outputs = deployed(aws, trust, given)
     (told,) = stack("sqs", trust)["Resources"]["Bucket"]["Properties"]["NotificationConfiguration"].values()  # type: ignore[index]
     rules = [{"Name": "prefix", "Value": "AWSLogs/"}, {"Name": "suffix", "Value": ".gz"}]
     condition, filters, _ = told[0]["Filter"]["Fn::If"]
@@ -203,14 +208,7 @@ def test_moto_makes_a_stack_for_a_topic_that_is_there(aws: Aws) -> None:
     topic = aws.client("sns").create_topic(Name="news")["TopicArn"]
     given = {"BucketName": "trail", "TopicArn": topic, "ExternalId": "a-secret-word"}
     given["TrustedPrincipal"] = "arn:aws:iam::123456789012:root"
-    formation = aws.client("cloudformation")
-    formation.create_stack(
-        StackName="trailhawk",
-        TemplateBody=template("sqs", BY_ID),
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
-    )
-    (made,) = formation.describe_stacks(StackName="trailhawk")["Stacks"]
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+    outputs = deployed(aws, BY_ID, given)
     assert set(outputs) == {"RoleArn", "QueueUrl", "QueueArn"}
     assert aws.s3.list_buckets()["Buckets"] == []
     name = outputs["RoleArn"].rpartition("/")[2]
@@ -232,14 +230,7 @@ def test_the_role_lets_the_doctor_look_at_all(aws: Aws, limited: Callable[..., N
         "TrustedPrincipal": user,
         "ExternalId": "a-secret-word",
     }
-    formation = aws.client("cloudformation")
-    formation.create_stack(
-        StackName="trailhawk",
-        TemplateBody=template("sqs", BY_ID),
-        Parameters=[{"ParameterKey": key, "ParameterValue": value} for key, value in given.items()],
-    )
-    (made,) = formation.describe_stacks(StackName="trailhawk")["Stacks"]
-    outputs = {each["OutputKey"]: each["OutputValue"] for each in made["Outputs"]}
+    outputs = deployed(aws, BY_ID, given)
     # What moto's CloudFormation leaves out: the notification, and the queue's policy.
     arn = outputs["QueueArn"]
     resources: Any = stack("sqs", BY_ID)["Resources"]

@@ -360,10 +360,8 @@ def test_what_was_approved_is_done_and_nothing_that_came_since(
     assert (status_of(cloud, key), status_of(cloud, other)) == ("Inactive", "Active")
 
 
-def test_a_crash_in_aws_keeps_what_puts_it_back(
-    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+def dies_after_the_call(home: Home, key: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The id of a run whose process ended when AWS had done what it asked for, before that was written."""
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     player = home.workspace.response.player
     containment = player._containment()
@@ -373,13 +371,22 @@ def test_a_crash_in_aws_keeps_what_puts_it_back(
         real(plan)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(containment, "apply", dies)
-    run_id = player.start(parse_playbook(KEYS % "false", name="k"), origin="x", by="ana", number=number)
-    with pytest.raises(KeyboardInterrupt):
-        player.go(run_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(containment, "apply", dies)
+        run_id = player.start(parse_playbook(KEYS % "false", name="k"), origin="x", by="ana", number=number)
+        with pytest.raises(KeyboardInterrupt):
+            player.go(run_id)
+    return run_id
+
+
+def test_a_crash_in_aws_keeps_what_puts_it_back(
+    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+    run_id = dies_after_the_call(home, key, monkeypatch)
     assert status_of(cloud, key) == "Inactive"
-    monkeypatch.setattr(containment, "apply", real)
     home.now += CLAIM + timedelta(seconds=1)
+    player = home.workspace.response.player
     player.resume()
     assert player.runs.run(run_id).state is RunState.DONE
     player.undo(run_id, by="ben")
@@ -433,19 +440,7 @@ def test_approval_that_is_asked_for_since_a_crash_keeps_what_puts_it_back(
     tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
-    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
-    player = home.workspace.response.player
-    containment = player._containment()
-    real = containment.apply
-
-    def dies(plan: Any) -> Any:
-        real(plan)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(containment, "apply", dies)
-    run_id = player.start(parse_playbook(KEYS % "false", name="k"), origin="x", by="ana", number=number)
-    with pytest.raises(KeyboardInterrupt):
-        player.go(run_id)
+    run_id = dies_after_the_call(home, key, monkeypatch)
     home = aws_home(home.folder, server)
     home.now += CLAIM + timedelta(seconds=1)
     player = home.workspace.response.player
