@@ -192,6 +192,11 @@ def test_the_case_of_an_ending_does_not_matter(tmp_path: Path) -> None:
     assert len(load_rules([tmp_path])) == 1
 
 
+def test_a_rule_is_loaded_by_its_file_too(tmp_path: Path) -> None:
+    (tmp_path / "rule.yaml").write_text(PUBLISHED)
+    assert [rule.source for rule in load_rules([tmp_path / "rule.yaml"])] == ["rule.yaml"]
+
+
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuleError, match="no folder of rules"):
         load_rules([tmp_path / "none"])

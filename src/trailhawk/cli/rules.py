@@ -334,6 +334,7 @@ def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Fo
     epilog=examples(
         "trailhawk rules test",
         "trailhawk rules test my-rules --junit results.xml",
+        "trailhawk rules test my-rules/strange-login.yaml",
         "trailhawk rules test --only ssm",
     ),
 )
@@ -341,7 +342,7 @@ def rules_test(
     context: typer.Context,
     folders: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[DIR...]", help="Folders of rules and hunts; all content unless given."),
+        typer.Argument(metavar="[PATH...]", help="Rules and hunts, or folders of them; all unless given."),
     ] = None,
     only: Annotated[
         str, typer.Option("--only", metavar="TEXT", help="Only rules whose file or name holds this text.")

@@ -478,9 +478,9 @@ def _time(text: str, member: str) -> datetime:
 def load_rules(
     folders: Iterable[Path], *, fault: Callable[[RuleError], None] | None = None
 ) -> tuple[Rule, ...]:
-    """All rules of these folders, in order of name; a rule of a later folder replaces one of the same id.
+    """All rules of these files and folders, in order of name; a later one's rule replaces one of the same id.
 
-    RuleError for a folder that does not exist. A file that is no rule, and a copy of another in its folder,
+    RuleError for a path that does not exist. A file that is no rule, and a copy of another in its folder,
     is told to `fault` and left out; without `fault` its RuleError is raised. Two rules with one id are both
     kept, see `other_id`.
     """
@@ -507,11 +507,18 @@ def rule_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
+def named_files(path: Path) -> list[tuple[Path, Path]]:
+    """A file, or the files of a folder, each with its name below the path. RuleError where neither is."""
+    if path.is_file():
+        return [(path, Path(path.name))]
+    return [(file, file.relative_to(path)) for file in rule_files(path)]
+
+
 def _folder(folder: Path, fault: Callable[[RuleError], None] | None) -> dict[str, Rule]:
     found: dict[str, Rule] = {}
-    for path in rule_files(folder):
+    for path, name in named_files(folder):
         try:
-            for rule in parse_rules(path.read_bytes(), source=path.relative_to(folder).as_posix()):
+            for rule in parse_rules(path.read_bytes(), source=name.as_posix()):
                 if (other := found.get(rule.id)) is not None:
                     if is_copy(rule, other):
                         raise RuleError(f"{rule.source}: the id {rule.id} is also that of {other.source}")

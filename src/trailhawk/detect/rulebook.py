@@ -11,7 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from trailhawk.detect.rule import Rule, RuleKind
-from trailhawk.detect.rule_file import is_copy, other_id, parse_rules, rule_files
+from trailhawk.detect.rule_file import is_copy, named_files, other_id, parse_rules, rule_files
 from trailhawk.detect.store import Moment, make_tables, metadata, reading
 from trailhawk.detect.validate import Finding, Level
 from trailhawk.errors import NotFoundError, RuleError
@@ -130,7 +130,7 @@ def take_in(
     """
     intake = _Intake(home, check, _held(home))
     for path in paths:
-        for file, name in _files(path):
+        for file, name in named_files(path):
             yield from intake.take(file, name)
 
 
@@ -138,19 +138,12 @@ def read(paths: Sequence[Path], fault: Callable[[RuleError], None]) -> list[Rule
     """The rules of all files under these paths; what is none is told to `fault`."""
     found: list[Rule] = []
     for path in paths:
-        for file, name in _files(path):
+        for file, name in named_files(path):
             try:
                 found += parse_rules(file.read_bytes(), source=name.as_posix())
             except RuleError as error:
                 fault(error)
     return found
-
-
-def _files(path: Path) -> list[tuple[Path, Path]]:
-    """The files of a path, each with its name below the path."""
-    if path.is_file():
-        return [(path, Path(path.name))]
-    return [(file, file.relative_to(path)) for file in rule_files(path)]
 
 
 def _held(home: Path) -> dict[Path, frozenset[str]]:
