@@ -35,6 +35,7 @@ from trailhawk.kql.plan import Aggregate, Apply, Filter, Frame, Limit, Node, Out
 from trailhawk.kql.schema import HIDDEN_PREFIX, Catalog, Column, Promoted, Table, json_path
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import KqlType
+from trailhawk.kql.wrapping import wrapping
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +55,7 @@ _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
 _FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files found", re.IGNORECASE)
 _DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
+_OVERFLOW = re.compile(r"Overflow in \w+ of (INT|numeric value)")
 _UDF_FAILED = "Python exception occurred while executing the UDF"
 _Done = TypeVar("_Done")
 
@@ -77,6 +79,10 @@ class Limits:
     third of its time, and its rows are copied once more."""
     looks_first: bool = False
     """Whether it is looked for the news that a result must rest on before a query over many rows is run."""
+
+
+class _TooLargeError(QueryError):
+    """A whole number outside 64 bits, which the engine refuses."""
 
 
 def default_memory() -> int:
@@ -250,6 +256,11 @@ class DuckDBEngine:
         cursor = self._connection.cursor()
         try:
             return self._run(cursor, self._lower(plan, cursor), few=_gives_few(plan))
+        except _TooLargeError:
+            wide = wrapping(plan)
+            if wide == plan:
+                raise
+            return self._computed(wide)
         finally:
             cursor.close()
 
@@ -508,6 +519,8 @@ def _damage(error: duckdb.Error, sql: str) -> LakeError | None:
 def _refused(error: duckdb.Error, seconds: float) -> QueryError:
     """What the engine says as an error of ours; an exception of a Python function is in its text alone."""
     said = str(error)
+    if _OVERFLOW.search(said):
+        return _TooLargeError("a whole number outside 64 bits")
     if _UDF_FAILED not in said:
         return QueryError(f"the engine refused: {said.splitlines()[0]}")
     if f"{Stopped.__name__}:" in said or said.rstrip().endswith(Stopped.__name__):

@@ -135,6 +135,8 @@ def _arithmetic(body: Callable[[float, float], float]) -> Callable[[tuple[KqlTyp
             if left is None or right is None:
                 return None
             found = body(*_numbers(left, right))
+            if result in (_T.LONG, _T.INT) and isinstance(found, int):
+                return (found + _INT64) % (2 * _INT64) - _INT64
             if result in (_T.DATETIME, _T.TIMESPAN, _T.LONG, _T.INT):
                 return _bounded(int(found)) if math.isfinite(found) else None
             return found

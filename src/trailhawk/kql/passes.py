@@ -135,6 +135,17 @@ def is_random(plan: Node) -> bool:
     return any(_is_random(part) for part in parts)
 
 
+def outer_columns(plan: Node) -> set[int]:
+    """Ids of the columns that a plan reads and does not give itself."""
+    given: set[int] = set()
+    read: set[int] = set()
+    for node in nodes(plan):
+        given.update(column.id for column in node.columns)
+        for expr in _own_expressions(node):
+            read |= references(expr)
+    return read - given
+
+
 def scans(plan: Node) -> Iterator[Scan]:
     """Every scan of an optimized plan: those of its shared queries and of queries inside expressions too."""
     for each in (plan, *shared_plans(plan).values()):
@@ -176,6 +187,11 @@ def _own_expressions(node: Node) -> list[Expr]:
 
 
 # --- expressions inside nodes ------------------------------------------------------------------------------
+
+
+def changed(plan: Node, change: Callable[[Expr], Expr]) -> Node:
+    """The plan with `change` made of each of its expressions; it sees to those below them itself."""
+    return _expressions(plan, change)
 
 
 def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) -> Node:

@@ -14,7 +14,8 @@ from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from trailhawk.kql.functions.registry import Aggregate, Overload, widest
-from trailhawk.kql.passes import is_random
+from trailhawk.kql.passes import is_random, outer_columns
+from trailhawk.kql.plan import Aggregate as Grouped
 from trailhawk.kql.plan import (
     AggregateCall,
     Call,
@@ -393,9 +394,10 @@ class ScalarBinder:
         op = _NEGATED.get(expr.op, expr.op)
         fold_case = op == "in~" or op in ("has_any", "has_all")
         if len(expr.items) == 1 and self.tables.is_table(expr.items[0], scope.env):
-            if op in ("has_any", "has_all"):
-                raise UnsupportedError(f"{op} over a table", expr.span)
             plan = self._first_column(expr.items[0], scope.env)
+            if op in ("has_any", "has_all"):
+                text = self.convert(value, _T.STRING, expr.left.span)
+                return self.call(f"{op}_array", [text, self._as_list(plan, expr.span)], expr.span)
             key = self._convert_for(value, plan.columns[0].type, expr.left.span)
             return InQuery(_T.BOOL, key, plan, expr.op.startswith("!"), fold_case)
         items: list[Expr] = []
@@ -658,9 +660,23 @@ class ScalarBinder:
             self.random[key] = (ScalarQuery(plan.columns[0].type, once), env)
         return self.random[key][0]
 
+    def _as_list(self, plan: Node, span: Span) -> Expr:
+        """The values of a plan's one column as one array of texts."""
+        column = plan.columns[0]
+        value = self.convert(ColumnRef(column.type, column.id), _T.STRING, span)
+        call = AggregateCall(AGGREGATES["make_list"], (value,), _T.DYNAMIC)
+        listed = (OutColumn(self.tables.new_id(), column.name, _T.DYNAMIC),)
+        return ScalarQuery(_T.DYNAMIC, Grouped(listed, plan, (), (call,)))
+
     def _first_column(self, expr: syntax.Expr, env: Env) -> Node:
         """A table cut to its first column, so that the others are not even read."""
         plan = self.tables.table(expr, env)
+        if outer_columns(plan):
+            raise BindingError(
+                "a query in an expression cannot use the columns of the row around it",
+                expr.span,
+                hint="join the tables instead",
+            )
         shown = visible(plan.columns)
         if not shown:
             raise BindingError("the table has no column", expr.span)

@@ -16,6 +16,7 @@ from trailhawk.kql.functions.registry import (
     Bool,
     Datetime,
     Integer,
+    Long,
     Number,
     NumberArg,
     Real,
@@ -233,6 +234,35 @@ def neg(value: Number) -> Arithmetic:
 @neg.overload
 def _(value: Timespan) -> Timespan:
     return exp.Neg(this=exp.Paren(this=value))
+
+
+def _wide(kind: type[exp.Binary], left: exp.Expr, right: exp.Expr) -> exp.Expr:
+    """A whole number computed in 128 bits, of which the lower 64 stay."""
+    return sql.lower_bits(sql.binary(kind, sql.huge(left), sql.huge(right)))
+
+
+@scalar("wide_add", internal=True)
+def wide_add(left: Integer, right: Integer) -> Long:
+    """Sum of whole numbers that goes on at the other end of 64 bits."""
+    return _wide(exp.Add, left, right)
+
+
+@scalar("wide_subtract", internal=True)
+def wide_subtract(left: Integer, right: Integer) -> Long:
+    """Difference of whole numbers that goes on at the other end of 64 bits."""
+    return _wide(exp.Sub, left, right)
+
+
+@scalar("wide_multiply", internal=True)
+def wide_multiply(left: Integer, right: Integer) -> Long:
+    """Product of whole numbers, of which the lower 64 bits stay."""
+    return _wide(exp.Mul, left, right)
+
+
+@scalar("wide_neg", internal=True)
+def wide_neg(value: Integer) -> Long:
+    """The whole number with its sign turned; the least one stays as it is."""
+    return _wide(exp.Sub, sql.literal(0), value)
 
 
 # --- text --------------------------------------------------------------------------------------------------

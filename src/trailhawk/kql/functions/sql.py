@@ -49,6 +49,18 @@ def try_cast(value: Sql, to: KqlType) -> exp.TryCast:
     return exp.TryCast(this=value, to=_DATA_TYPES[to].copy())
 
 
+def huge(value: Sql) -> exp.Cast:
+    """The number as a whole one of 128 bits."""
+    return exp.Cast(this=value, to=exp.DataType.build("INT128", dialect="duckdb"))
+
+
+def lower_bits(value: Sql) -> exp.Cast:
+    """The lower 64 bits of a whole number of 128 bits, as a long."""
+    half = huge(literal(2**63))
+    lower = binary(exp.BitwiseAnd, binary(exp.Add, value, half), huge(literal(2**64 - 1)))
+    return cast(binary(exp.Sub, lower, half.copy()), KqlType.LONG)
+
+
 def elements(array: Sql) -> Sql:
     """The JSON values of a JSON array as a list.
 

@@ -156,8 +156,9 @@ def search(binder: Binder, node: Node, operator: syntax.Search, env: Env) -> Nod
 
 def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env) -> Node:
     label = binder.label or "search_arg0"
+    sought = operator.predicate
     if property_text(operator, "kind") == "case_sensitive":
-        raise UnsupportedError("search kind=case_sensitive", operator.span)
+        sought = _with_case(sought)
     if node is not None:
         branches = [(label, node)]
     else:
@@ -165,7 +166,7 @@ def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env
         branches = tables_of(binder, tables, env, fuzzy=False)
     filtered: list[tuple[str, Node]] = []
     for name, branch in branches:
-        predicate = search_predicate(binder, operator.predicate, Scope(branch.columns, env))
+        predicate = search_predicate(binder, sought, Scope(branch.columns, env))
         if predicate is not None:
             filtered.append((name, Filter(branch.columns, branch, predicate)))
     if not filtered:
@@ -182,13 +183,7 @@ def search_predicate(binder: Binder, expr: syntax.Expr, scope: Scope) -> Expr | 
             return binder.scalars.any_of([side for side in (left, right) if side is not None], span)
         return None if left is None or right is None else binder.scalars.call("and", [left, right], span)
     if isinstance(expr, syntax.Literal):
-        star = syntax.Binary(span, "has", syntax.Star(span), expr)
-        if isinstance(expr.value, str) and "*" in expr.value:
-            star = _wildcard(expr.value, span)
-        text = star.right
-        if isinstance(text, syntax.Literal) and text.type is not _T.STRING:
-            text = syntax.Literal(span, str(text.value), _T.STRING)
-        return binder.scalars.bind(replace(star, right=text), scope)
+        return binder.scalars.bind(_anywhere(expr), scope)
     if isinstance(expr, syntax.Call) and expr.name == "not" and len(expr.args) == 1:
         inner = search_predicate(binder, expr.args[0], scope)
         return None if inner is None else binder.scalars.call("not", [inner], span)
@@ -198,12 +193,56 @@ def search_predicate(binder: Binder, expr: syntax.Expr, scope: Scope) -> Expr | 
     return binder.scalars.predicate(expr, scope)
 
 
+_WITH_CASE = {
+    f"{negation}{name}": f"{negation}{name}_cs"
+    for name in ("has", "hasprefix", "hassuffix", "contains", "startswith", "endswith")
+    for negation in ("", "!")
+} | {"=~": "==", "!~": "!="}
+
+
+def _with_case(expr: syntax.Expr) -> syntax.Expr:
+    """The predicate with its comparisons of texts by case."""
+    match expr:
+        case syntax.Binary(op="and" | "or"):
+            return replace(expr, left=_with_case(expr.left), right=_with_case(expr.right))
+        case syntax.Binary():
+            return replace(expr, op=_WITH_CASE.get(expr.op, expr.op))
+        case syntax.Call(name="not", args=(inner,)):
+            return replace(expr, args=(_with_case(inner),))
+        case syntax.Pipe(source=syntax.Expr() as inner, operators=()):
+            return _with_case(inner)
+        case syntax.Literal():
+            sought = _anywhere(expr)
+            if sought.op == "matches regex" and isinstance(sought.right, syntax.Literal):
+                plain = str(sought.right.value).removeprefix(_ANY_CASE)
+                return replace(sought, right=replace(sought.right, value=plain))
+            return _with_case(sought)
+        case _:
+            return expr
+
+
+_ANY_CASE = "(?i)"
+
+
+def _anywhere(expr: syntax.Literal) -> syntax.Binary:
+    """A text alone as the test of every column that it stands for."""
+    span = expr.span
+    if isinstance(expr.value, str) and "*" in expr.value:
+        return _wildcard(expr.value, span)
+    term = expr if expr.type is _T.STRING else syntax.Literal(span, str(expr.value), _T.STRING)
+    return syntax.Binary(span, "has", syntax.Star(span), term)
+
+
 def _wildcard(text: str, span: Span) -> syntax.Binary:
     """`search "a*"` as a prefix, suffix or pattern of a term."""
     inner = text.strip("*")
     if "*" in inner:
-        pattern = ".*".join(re.escape(piece) for piece in text.split("*"))
-        literal = syntax.Literal(span, f"(?i){pattern}", _T.STRING)
+        pieces = text.split("*")
+        pattern = ".*".join(re.escape(piece) for piece in pieces)
+        # Its ends are those of terms, where no star and no sign stands there.
+        before = r"\b" if pieces[0][:1].isalnum() else ""
+        after = r"\b" if pieces[-1][-1:].isalnum() else ""
+        literal = syntax.Literal(span, f"{_ANY_CASE}{before}{pattern}{after}", _T.STRING)
         return syntax.Binary(span, "matches regex", syntax.Star(span), literal)
     op = {(True, True): "contains", (False, True): "hasprefix", (True, False): "hassuffix"}[
         (text.startswith("*"), text.endswith("*"))
