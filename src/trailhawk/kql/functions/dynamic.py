@@ -389,39 +389,62 @@ def bag_merge(*bags: Dynamic) -> Dynamic:
     return bag_of(sql.call("flatten", exp.Array(expressions=lists)))
 
 
+def _is_bag(value: exp.Expr) -> exp.Expr:
+    return sql.binary(exp.EQ, sql.call("json_type", value.copy()), sql.literal("OBJECT"))
+
+
+def _with(bag: exp.Expr, name: exp.Expr, value: exp.Expr) -> exp.Expr:
+    """The bag with one name set to a value: in its place, or at the end where the bag has it not.
+
+    NULL of what is no bag.
+    """
+    fresh = struct(k=name, v=value)
+
+    def pair(entry: exp.Expr) -> exp.Expr:
+        is_it = sql.binary(exp.EQ, sql.field(entry.copy(), "k"), name.copy())
+        return sql.case((is_it, fresh.copy()), otherwise=entry)
+
+    pairs = sql.each(entries(bag), "th_pair", pair)
+    lists = [pairs, exp.Array(expressions=[fresh.copy()])]
+    return sql.case(
+        (_is_bag(bag), bag_of(sql.call("flatten", exp.Array(expressions=lists)))), otherwise=exp.Null()
+    )
+
+
 def _set_at(bag: exp.Expr, steps: list[str], value: exp.Expr) -> exp.Expr:
     """The bag with a value at a path; what is on the way and no bag becomes one."""
     if not steps:
         return value
 
     def merged(found: exp.Expr) -> exp.Expr:
-        is_bag = sql.binary(exp.EQ, sql.call("json_type", found), sql.literal("OBJECT"))
-        whole = sql.case((is_bag, found.copy()), otherwise=sql.cast(sql.literal("{}"), KqlType.DYNAMIC))
+        empty = sql.cast(sql.literal("{}"), KqlType.DYNAMIC)
+        whole = sql.case((_is_bag(found), found.copy()), otherwise=empty)
         inner = sql.call("json_extract", found.copy(), "/" + steps[0].replace("~", "~0").replace("/", "~1"))
-        fresh = sql.call("json_object", sql.literal(steps[0]), _set_at(inner, steps[1:], value))
-        return bag_merge(fresh, whole)
+        return _with(whole, sql.literal(steps[0]), _set_at(inner, steps[1:], value))
 
     return sql.let(bag, f"th_bag{len(steps)}", merged)
 
 
 @scalar()
 def bag_set_key(bag: Dynamic, key: String, value: AnyArg) -> Dynamic:
-    """The property bag with one name set to a value.
+    """The property bag with one name, or what a path `$.a.b` names, set to a value; null of what is no bag.
 
     >>> bag_set_key(dynamic({"a": 1}), "b", "x")
-    {"b":"x","a":1}
-    >>> bag_set_key(dynamic({"a": 1}), "a", 2).a
-    2
+    {"a":1,"b":"x"}
+    >>> bag_set_key(dynamic({"a": 1, "b": 2}), "a", 3)
+    {"a":3,"b":2}
     >>> bag_set_key(dynamic({"a": {"b": 1}}), "$.a.c", 2).a.c
     2
+    >>> bag_set_key(dynamic(null), "a", 2)
+    null
     """
     path = sql.string_value(key)
     if path is not None and path.startswith("$"):
         steps = _steps(path)
         if len(steps) > _MAX_STEPS:
             raise UnsupportedError(f"bag_set_key() with a path of more than {_MAX_STEPS} steps")
-        return _set_at(bag, steps, json_value(value))
-    at_top = bag_merge(sql.call("json_object", key, json_value(value)), bag)
+        return sql.case((_is_bag(bag), _set_at(bag, steps, json_value(value))), otherwise=exp.Null())
+    at_top = _with(bag, key, json_value(value))
     if path is not None:
         return at_top
     below = bag_with.overloads[0].build(bag.copy(), key.copy(), json_value(value))

@@ -581,7 +581,16 @@ class Expressions(Cursor, ABC):
             self.at += 1
         return parts[0] if len(parts) == 1 else "".join(parts)
 
-    def literal_token(self) -> syntax.Literal:
+    def constant_token(self) -> syntax.Literal:
+        """A literal whose value is known here, which that of `datetime()` is not."""
+        start = self.at
+        found = self.literal_token()
+        if not isinstance(found, syntax.Literal):
+            self.at = start
+            raise self.unexpected("a constant")
+        return found
+
+    def literal_token(self) -> Expr:
         kind, word = self.kinds[self.at], self.words[self.at]
         span = self.here()
         self.at += 1
@@ -598,9 +607,11 @@ class Expressions(Cursor, ABC):
         name, _, body = word[:-1].partition("(")
         return self.typed(name, body.strip(), span)
 
-    def typed(self, name: str, body: str, span: Span) -> syntax.Literal:
-        """`datetime(2020-01-01)` and its like."""
+    def typed(self, name: str, body: str, span: Span) -> Expr:
+        """`datetime(2020-01-01)` and its like; `datetime()` is the time of the query."""
         kind = TYPED_NAMES[name]
+        if kind is KqlType.DATETIME and not body:
+            return syntax.Call(span, "now", (), span)
         if len(body) > 1 and body[0] == body[-1] and body[0] in "'\"":
             body = body[1:-1]
         if body == "null":
@@ -644,7 +655,7 @@ class Expressions(Cursor, ABC):
             self.at += 1
             return TRUTH.get(word)
         if kind in LITERALS:
-            return json_value(self.literal_token())
+            return json_value(self.constant_token())
         if word == "dynamic" and self.is_word("(", 1):
             self.at += 2
             self.enter()

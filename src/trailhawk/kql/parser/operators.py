@@ -19,6 +19,8 @@ from trailhawk.kql.syntax import Expr
 from trailhawk.kql.types import KqlType
 
 _Item = TypeVar("_Item")
+_ROWS_OF_MVEXPAND = 128
+"""Rows that the old spelling of mv-expand makes of one, where it says no limit."""
 
 
 class Operators(Expressions):
@@ -435,6 +437,8 @@ class Operators(Expressions):
         properties = self.properties("bagexpansion", "kind", "with_itemindex")
         columns = self.listed(self.mv_column)
         limit = self.expression() if self.take("limit") else None
+        if limit is None and self.words[start] == "mvexpand":
+            limit = syntax.Literal(self.span(start), _ROWS_OF_MVEXPAND, KqlType.LONG)
         return syntax.MvExpand(self.span(start), columns, limit, properties)
 
     def mv_column(self) -> syntax.MvColumn:
@@ -493,7 +497,7 @@ class Operators(Expressions):
         by = self.entity()
         identifier = None
         if self.words[start] != "partition" and self.take("id"):
-            identifier = str(self.literal_token().value)
+            identifier = str(self.constant_token().value)
         standalone = self.is_word("{")
         if not standalone:
             body = self.closed_sub_pipe()
