@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from trailhawk.connectors.folder import files, log_object, path_at
+from trailhawk.connectors.folder import files, log_objects, open_at
 from trailhawk.errors import UsageError
 
 
@@ -51,8 +51,9 @@ def test_a_name_that_is_no_utf8_has_a_location_that_leads_back(tmp_path: Path) -
         pytest.skip("this file system has names of UTF-8 only")
     file = folder / "x.json"
     file.write_bytes(b"{}")
-    item = log_object(file)
+    [(item, size)] = log_objects(file)
+    assert size == 2
     assert item.location == f"{tmp_path}/caf\\xe9/x.json"
     assert item.location.encode()
-    assert path_at(item.location) == file
-    assert path_at(str(tmp_path)) == tmp_path
+    with open_at(item.location) as found:
+        assert found.read() == b"{}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trailhawk.connectors import QUARANTINE, TABLES
-from trailhawk.connectors.folder import Watched, log_object
+from trailhawk.connectors.folder import Watched, log_objects
 from trailhawk.connectors.ingest import Summary, follow, ingest
 from trailhawk.connectors.objects import Outcome
 from trailhawk.errors import UsageError
@@ -132,10 +132,12 @@ def test_what_is_no_log_is_passed_over_in_a_folder_and_not_when_named(tmp_path: 
         ("2026-03-01-00-15-22-A1B2C3D4E5F60718", False),
         ("events.JSONL", False),
         ("flow.log", False),
+        ("flow.log.zst", False),
         ("index.html", True),
         ("Makefile", True),
     ],
 )
 def test_which_names_are_doubtful(name: str, doubtful: bool, tmp_path: Path) -> None:
-    assert log_object(tmp_path / name, named=False).doubtful is doubtful
-    assert not log_object(tmp_path / name).doubtful
+    [(found, _)] = log_objects(tmp_path / name, named=False)
+    [(named, _)] = log_objects(tmp_path / name)
+    assert (found.doubtful, named.doubtful) == (doubtful, False)

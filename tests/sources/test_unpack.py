@@ -1,7 +1,11 @@
+import bz2
 import gzip
 import io
+import lzma
 import random
+from collections.abc import Callable
 
+import pyarrow as pa
 import pytest
 
 from trailhawk.sources import Unpacked
@@ -58,3 +62,57 @@ def test_damage_costs_the_same_in_blocks_of_any_size(block: int) -> None:
 
 def test_bytes_behind_the_stream_are_told() -> None:
     assert unpack(gzip.compress(TEXT) + b"tail")[:2] == (TEXT, "bytes after the end of the gzip stream")
+
+
+def zstandard(data: bytes) -> bytes:
+    return bytes(pa.compress(data, codec="zstd", asbytes=True))
+
+
+PACKERS = pytest.mark.parametrize(
+    ("name", "pack"), [("bzip2", bz2.compress), ("xz", lzma.compress), ("Zstandard", zstandard)]
+)
+
+
+@PACKERS
+def test_other_packers_are_known_by_their_bytes(name: str, pack: Callable[[bytes], bytes]) -> None:
+    content, fault, sizes = unpack(pack(TEXT[:300_000]) + pack(TEXT[300_000:]))
+    assert (content, fault) == (TEXT, ""), name
+    assert set(sizes[:-1]) == {64 * 1024}
+
+
+@PACKERS
+def test_what_other_packers_hold_before_damage_is_given(name: str, pack: Callable[[bytes], bytes]) -> None:
+    first = pack(TEXT[:100_000])
+    for rest in (pack(TEXT[100_000:])[:-500], b"no stream of this kind"):
+        content, fault, _ = unpack(first + rest)
+        assert name in fault
+        assert content[:100_000] == TEXT[:100_000] or not content
+        assert TEXT.startswith(content)
+
+
+@PACKERS
+def test_a_bomb_of_other_packers_is_ended(
+    monkeypatch: pytest.MonkeyPatch, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr("trailhawk.sources.unpack._FREE_BYTES", 1 << 20)
+    content, fault, _ = unpack(pack(bytes(64 << 20)))
+    assert fault == "unpacks to more than 400 times its size", name
+    assert len(content) < 34 << 20
+
+
+def test_a_packer_that_asks_for_much_memory_is_refused() -> None:
+    large = lzma.compress(TEXT, filters=[{"id": lzma.FILTER_LZMA2, "dict_size": 512 << 20}])
+    assert unpack(large)[1].startswith("xz stream is damaged (Memory usage limit")
+
+
+def test_what_reading_raises_goes_through() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            data = super().read(4096)
+            if not data:
+                raise PermissionError("gone")
+            return data
+
+    for pack in (bz2.compress, lzma.compress, zstandard):
+        with pytest.raises(PermissionError):
+            list(Unpacked(Broken(pack(TEXT)[:-100])))

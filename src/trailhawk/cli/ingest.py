@@ -39,7 +39,9 @@ app = single()
 )
 def ingest(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Log files, and folders of them.")],
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Log files, and folders or archives of them.")
+    ],
     follow: Annotated[
         bool, typer.Option("--follow", help="Go on, and take new files as they are completed.")
     ] = False,
@@ -57,7 +59,8 @@ def ingest(
 ) -> None:
     """Take logs into the lake.
 
-    As AWS writes them, gzipped or not; CloudTrail also as JSON array or lines.
+    As AWS writes them, packed or not; CloudTrail also as JSON array or lines.
+    Zip and tar archives are read like folders.
     What was taken before is skipped, an event that was stored before is not
     stored again, and what cannot be read is kept in quarantine. A file in a
     folder that is no log, by its name and its content, is passed over.

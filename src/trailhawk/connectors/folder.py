@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from trailhawk.connectors import archives
 from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import UsageError
 
 # What logs are called: an ending of theirs, or a day in the name, as S3 access logs have.
-_LOG = re.compile(r"\.(?:json|jsonl|ndjson|log|gz|parquet)$|20\d{2}-?\d{2}-?\d{2}", re.IGNORECASE)
+_LOG = re.compile(r"\.(?:json|jsonl|ndjson|log|gz|bz2|xz|zst|parquet)$|20\d{2}-?\d{2}-?\d{2}", re.IGNORECASE)
 _BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
 _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
 
@@ -43,12 +46,24 @@ def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     return sorted(found.values(), key=_order)
 
 
-def log_object(path: Path, *, named: bool = True) -> LogObject:
-    """The file as an object to take: known by its bytes.
+def log_objects(path: Path, *, strict: bool = False, named: bool = True) -> Iterator[tuple[LogObject, int]]:
+    """The file as an object to take, known by its bytes, or the files of an archive one after the other; each
+    with the bytes of the file that lie before its end.
 
-    One that nobody named, that was only found in a folder, is doubtful if its name is no log's.
+    One that nobody named, that was only found in a folder or an archive, is doubtful if its name is no log's;
+    with `strict` none is. An archive's object can be opened until the next one is asked for.
     """
-    doubtful = not named and not _LOG.search(path.name)
+    if archives.is_archive(path):
+        for member in archives.members(path, location_of(path)):
+            name = member.item.location.rpartition("/")[2]
+            doubtful = not (strict or _LOG.search(name))
+            yield dataclasses.replace(member.item, doubtful=doubtful), member.bytes
+    else:
+        item = _log_object(path, doubtful=not (strict or named or _LOG.search(path.name)))
+        yield item, item.size or 0
+
+
+def _log_object(path: Path, *, doubtful: bool) -> LogObject:
     try:
         status = path.stat()
     except OSError:
@@ -59,12 +74,31 @@ def log_object(path: Path, *, named: bool = True) -> LogObject:
     )
 
 
+def size_of(path: Path) -> int:
+    """In bytes; 0 where it cannot be had."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def location_of(path: Path) -> str:
     r"""The path as text that every table can hold: a byte of its name that is no UTF-8 becomes `\xNN`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def path_at(location: str) -> Path:
+def open_at(location: str) -> BinaryIO:
+    """The bytes of a location that `log_objects` gave. OSError where they cannot be had."""
+    path = _path_at(location)
+    if not path.exists():
+        for found in re.finditer(re.escape(archives.INSIDE), location):
+            archive = _path_at(location[: found.start()])
+            if archive.is_file() and archives.is_archive(archive):
+                return archives.open_inside(archive, location[found.end() :])
+    return path.open("rb")
+
+
+def _path_at(location: str) -> Path:
     """The file of a location."""
     path = Path(location)
     if path.exists():

@@ -99,17 +99,18 @@ def ingest(
     count as logs.
     """
     started = time.perf_counter()
-    paths = list(paths)
-    found = _objects(folder.files(paths, without=lake.root), paths, strict=strict)
+    named = set(paths)
+    files = folder.files(named, without=lake.root)
+    sizes = [folder.size_of(path) for path in files]
     ingestor = Ingestor(
         lake, clock=clock, sources=sources, transforms=transforms, phase=phase, batch_records=batch_records
     )
-    all_bytes = sum(item.size or 0 for item in found)
     done = 0
-    for index, item in enumerate(found, 1):
-        ingestor.take(item, told)
-        done += item.size or 0
-        progress(Progress(index, len(found), done, all_bytes, ingestor.records))
+    for index, (path, size) in enumerate(zip(files, sizes, strict=True), 1):
+        for item, before_end in folder.log_objects(path, strict=strict, named=path in named):
+            ingestor.take(item, told)
+            progress(Progress(index, len(files), done + before_end, sum(sizes), ingestor.records))
+        done += size
     ingestor.flush()
     phase("compact")
     ingestor.compact()
@@ -137,18 +138,19 @@ def follow(
     UsageError for a path that does not exist at the start.
     """
     started = time.perf_counter()
-    paths = list(paths)
-    folder.files(paths, without=lake.root)
-    watched = folder.Watched(paths, without=lake.root, quiet=quiet)
+    named = set(paths)
+    folder.files(named, without=lake.root)
+    watched = folder.Watched(named, without=lake.root, quiet=quiet)
     ingestor = Ingestor(
         lake, clock=clock, sources=sources, transforms=transforms, batch_records=batch_records
     )
     compacted = time.monotonic()
     while True:
-        for item in _objects(watched.look(clock()), paths, strict=strict):
-            if stop.is_set():
-                break
-            ingestor.take(item, told)
+        for path in watched.look(clock()):
+            for item, _ in folder.log_objects(path, strict=strict, named=path in named):
+                if stop.is_set():
+                    break
+                ingestor.take(item, told)
         ingestor.flush()
         if stop.is_set() or time.monotonic() - compacted > _COMPACT_SECONDS:
             ingestor.compact()
@@ -157,11 +159,6 @@ def follow(
             break
     ingestor.compact()
     return dataclasses.replace(ingestor.summary(), seconds=time.perf_counter() - started)
-
-
-def _objects(found: Iterable[Path], paths: Iterable[Path], *, strict: bool) -> list[LogObject]:
-    named = set(paths)
-    return [folder.log_object(path, named=strict or path in named) for path in found]
 
 
 class Ingestor:

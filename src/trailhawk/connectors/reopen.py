@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from trailhawk.connectors.config import Access, ConnectorSettings, S3Settings, SqsSettings
-from trailhawk.connectors.folder import path_at
+from trailhawk.connectors.folder import open_at
 from trailhawk.connectors.objects import LogObject
 
 _S3: Final = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
@@ -26,7 +26,7 @@ def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], Lo
     def find(location: str) -> LogObject:
         found = _S3.fullmatch(location)
         if not found:
-            return LogObject(location, lambda: path_at(location).open("rb"))
+            return LogObject(location, lambda: open_at(location))
         access = access_for(found["bucket"], connectors)
         if access not in fetchers:
             fetchers[access] = _fetcher(access)

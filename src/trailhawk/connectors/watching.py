@@ -96,8 +96,8 @@ class FolderConnector:
                 if stop.is_set():
                     break
                 self._board.doing(f"taking {path.parent}")
-                item = folder.log_object(path, named=path in settings.paths)
-                taker.take(item, self._ender(item.size or 0))
+                for item, _ in folder.log_objects(path, named=path in settings.paths):
+                    taker.take(item, self._ender(item.size or 0))
             taker.flush()
             if once:
                 break

@@ -1,13 +1,18 @@
-"""An object's uncompressed bytes, block by block; gzip is known by its bytes, not by its name."""
+"""An object's uncompressed bytes, block by block; how it is packed (gzip, bzip2, xz, Zstandard) its bytes tell
+and not its name.
+"""
 
 from __future__ import annotations
 
+import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 BLOCK_BYTES = 8 * 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
+_ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 128 * 1024
 _GZIP = 31  # zlib window bits: gzip framing only
@@ -17,6 +22,7 @@ _FREE_BYTES = 256 * 1024 * 1024
 _MAX_RATIO = 400
 """Logs unpack to 5 to 60 times their size, gzip can reach 1,030: beyond this, and beyond the free bytes, a
 stream is a bomb."""
+_XZ_BYTES = 128 * 1024 * 1024  # of memory; xz -9 asks for 65 MB
 _FREE_PACKED = 4 * 1024 * 1024
 _MAX_PACKED_RATIO = 4
 """The same for gzip in gzip: what is packed packs no further, and the inner stream grows once more."""
@@ -26,6 +32,43 @@ class Readable(Protocol):
     """Bytes as delivered; a read may give fewer than asked for, and gives none only at the end."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+class _Decompressor(Protocol):
+    """What the standard library has for bzip2 and xz."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """A form of packing: how its streams begin, and what unpacks one of them."""
+
+    name: str
+    magic: bytes
+    decompressor: Callable[[], _Decompressor]
+
+
+def _bzip2() -> _Decompressor:
+    import bz2
+
+    return bz2.BZ2Decompressor()
+
+
+def _xz() -> _Decompressor:
+    import lzma
+
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_BYTES)
+
+
+_KINDS = (_Kind("bzip2", b"BZh", _bzip2), _Kind("xz", b"\xfd7zXZ\0", _xz))
+_LONGEST_MAGIC = 6
 
 
 class Unpacked:
@@ -38,11 +81,21 @@ class Unpacked:
         self._given = 0
 
     def __iter__(self) -> Iterator[bytes]:
-        first = self._file.read(_READ_BYTES)
-        while 0 < len(first) < len(_GZIP_MAGIC) and (more := self._file.read(_READ_BYTES)):
-            first += more
-        pieces = self._members(first) if first.startswith(_GZIP_MAGIC) else self._plain(first)
-        return self._blocks(pieces)
+        first = self._ahead(self._file.read(_READ_BYTES))
+        if first.startswith(_GZIP_MAGIC):
+            return self._blocks(self._members(first))
+        if first.startswith(_ZSTANDARD_MAGIC):
+            return self._blocks(self._zstandard(first))
+        for kind in _KINDS:
+            if first.startswith(kind.magic):
+                return self._blocks(self._streams(first, kind))
+        return self._blocks(self._plain(first))
+
+    def _ahead(self, data: bytes) -> bytes:
+        """What was read, and enough behind it to know how it is packed."""
+        while 0 < len(data) < _LONGEST_MAGIC and (more := self._file.read(_READ_BYTES)):
+            data += more
+        return data
 
     def _blocks(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         """Pieces joined into full blocks, the last one shorter."""
@@ -65,6 +118,64 @@ class Unpacked:
         while piece:
             yield piece
             piece = self._file.read(_READ_BYTES)
+
+    def _streams(self, first: bytes, kind: _Kind) -> Iterator[bytes]:
+        """The streams of one kind one after the other."""
+        from lzma import LZMAError
+
+        data, taken = first, len(first)
+        while data:
+            if not data.startswith(kind.magic):
+                if data.strip(b"\0"):
+                    self.fault = f"bytes after the end of the {kind.name} stream"
+                return
+            stream = kind.decompressor()
+            while not stream.eof:
+                try:
+                    found = stream.decompress(data, _PIECE_BYTES)
+                except (OSError, EOFError, LZMAError) as error:
+                    self.fault = f"{kind.name} stream is damaged ({error})"
+                    return
+                yield found
+                if not self._is_within(len(found), taken):
+                    return
+                data = b""
+                if not stream.eof and stream.needs_input:
+                    data = self._file.read(_READ_BYTES)
+                    taken += len(data)
+                    if not data:
+                        self.fault = f"{kind.name} stream ends early"
+                        return
+            left = stream.unused_data
+            data = self._ahead(left or self._file.read(_READ_BYTES))
+            taken += len(data) - len(left)
+
+    def _zstandard(self, first: bytes) -> Iterator[bytes]:
+        """All frames; one that wants more than 128 MB of memory is refused by the library."""
+        import pyarrow as pa
+
+        packed = _Rest(first, self._file)
+        stream = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), "zstd")
+        while True:
+            try:
+                found = stream.read(_PIECE_BYTES)
+            except OSError as error:
+                if packed.error is not None:
+                    raise packed.error from error
+                self.fault = f"Zstandard stream is damaged ({error})"
+                return
+            if not found:
+                return
+            yield found
+            if not self._is_within(len(found), packed.taken):
+                return
+
+    def _is_within(self, found: int, taken: int) -> bool:
+        """Whether so many bytes more are no sign of a bomb, of so many packed ones."""
+        self._given += found
+        if self._given > max(_FREE_BYTES, _MAX_RATIO * taken):
+            self.fault = f"unpacks to more than {_MAX_RATIO} times its size"
+        return not self.fault
 
     def _members(self, first: bytes) -> Iterator[bytes]:
         """The members of a gzip stream one after the other."""
@@ -128,6 +239,29 @@ class Unpacked:
                 return
             yield piece[given:]
             given -= min(given, len(piece))
+
+
+class _Rest:
+    """Bytes of which the first were read already. `taken` is how many were asked for, `error` what reading
+    raised."""
+
+    closed = False
+
+    def __init__(self, first: bytes, file: Readable) -> None:
+        self.taken = 0
+        self.error: OSError | None = None
+        self._first = io.BytesIO(first)
+        self._file = file
+
+    def read(self, size: int, /) -> bytes:
+        """Up to `size` bytes; none only at the end."""
+        try:
+            data = self._first.read(size) or self._file.read(size)
+        except OSError as error:
+            self.error = error
+            raise
+        self.taken += len(data)
+        return data
 
 
 class _Packed:

@@ -1,0 +1,279 @@
+"""Log files in archives: the members of zip and tar files as objects, one after the other, never put on disk.
+
+Formats: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT ,
+https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import io
+import os
+import re
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
+
+from trailhawk.connectors.objects import LogObject
+from trailhawk.sources import Readable, Unpacked
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+INSIDE: Final = "!"
+"""Stands between an archive and its member in a location: logs.zip!CloudTrail/a.json.gz"""
+
+_ZIP: Final = re.compile(r"\.zip$", re.IGNORECASE)
+_TAR: Final = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))$", re.IGNORECASE)
+_ZIP_STARTS: Final = (b"PK\x03\x04", b"PK\x05\x06")  # a file, or the end of an empty archive
+_HELD_BYTES: Final = 16 * 1024 * 1024  # of a tar's member, so that it can be opened again
+_COPY_BYTES: Final = 4 * 1024 * 1024
+_DIRECTORY_BYTES: Final = 64 * 1024 * 1024  # some 600,000 members
+_HEADER_BYTES: Final = 1024 * 1024  # a name, or the attributes of a member
+_FREE_BYTES: Final = 256 * 1024 * 1024
+_MAX_RATIO: Final = 400
+"""As for gzip: beyond this ratio, and beyond the free bytes, a member is a bomb."""
+_ENCRYPTED: Final = 1
+_FAULTS: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+)
+_LONG: Final = (
+    *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+    *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A member as an object, which can be opened until the next one is asked for. `bytes` of the archive lie
+    before its end."""
+
+    item: LogObject
+    bytes: int
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is an archive, by its name and by its first bytes."""
+    try:
+        if _ZIP.search(path.name):
+            with path.open("rb") as file:
+                return file.read(4) in _ZIP_STARTS
+        if _TAR.search(path.name):
+            with path.open("rb") as file:
+                return next(iter(Unpacked(file, block=512)), b"")[257:262] == b"ustar"
+    except OSError:
+        return False  # whoever reads it will tell
+    return False
+
+
+def members(path: Path, location: str) -> Iterator[Member]:
+    """The files of an archive in its order, hidden ones and links left out; `location` is the archive's.
+
+    Where the archive is damaged the last object stands for the archive itself, and raises OSError when it is
+    opened, as does a member that is encrypted, that is damaged or that unpacks to more than it may.
+    """
+    status = path.stat()
+    told = 0
+    try:
+        for item, position in _zipped(path) if _ZIP.search(path.name) else _taped(path):
+            yield Member(
+                dataclasses.replace(item, location=f"{location}{INSIDE}{_text(item.location)}"), position
+            )
+            told += 1
+    except (OSError, *_FAULTS) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({error})")
+        stamp = f"{status.st_size}:{status.st_mtime_ns}"
+        yield Member(LogObject(location, _refused(fault), size=status.st_size, stamp=stamp), status.st_size)
+
+
+def open_inside(path: Path, name: str) -> BinaryIO:
+    """A copy of the member of this name. FileNotFoundError if there is none."""
+    for member in members(path, ""):
+        if member.item.location == INSIDE + name:
+            copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller's)
+            try:
+                with member.item.open() as file:
+                    while piece := file.read(_COPY_BYTES):
+                        copy.write(piece)
+                copy.seek(0)
+            except BaseException:
+                copy.close()
+                raise
+            return copy
+    raise FileNotFoundError(errno.ENOENT, "no such file in the archive", f"{path}{INSIDE}{name}")
+
+
+def _zipped(path: Path) -> Iterator[tuple[LogObject, int]]:
+    with path.open("rb") as file:
+        if _directory_bytes(file) > _DIRECTORY_BYTES:
+            raise zipfile.BadZipFile(f"its list of files is larger than {_DIRECTORY_BYTES:,} bytes")
+        file.seek(0)
+        with zipfile.ZipFile(file) as archive:
+            position = 0
+            for info in archive.infolist():
+                position += info.compress_size
+                if not info.is_dir() and not _is_hidden(info.filename):
+                    yield LogObject(info.filename, _opens(archive, info), size=info.file_size), position
+
+
+def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+    if info.flag_bits & _ENCRYPTED:
+        return _refused(OSError(errno.EACCES, "it is encrypted: unpack the archive with its password first"))
+    if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
+        return _refused(OSError(errno.EFBIG, f"it unpacks to more than {_MAX_RATIO} times its size"))
+
+    def opened() -> BinaryIO:
+        with _as_oserror():
+            return io.BufferedReader(_Checked(archive.open(info).read), _COPY_BYTES)
+
+    return opened
+
+
+def _directory_bytes(file: BinaryIO) -> int:
+    """How large the archive says its list of files is: its last record, or the one for large archives."""
+    end = file.seek(0, os.SEEK_END)
+    start = file.seek(max(0, end - 66_000))
+    tail = file.read(66_000)
+    at = tail.rfind(b"PK\x05\x06")
+    size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if size == 0xFFFF_FFFF and (locator := tail.rfind(b"PK\x06\x07", 0, at)) >= 0:
+        file.seek(min(int.from_bytes(tail[locator + 8 : locator + 16], "little"), start + locator))
+        return int.from_bytes(file.read(56)[40:48], "little")
+    return size
+
+
+class _Blocks:
+    """Unpacked blocks to read from."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._unpacked = Unpacked(file)
+        self._blocks = iter(self._unpacked)
+        self._held = b""
+        self._at = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Up to `size` bytes; OSError where the stream is damaged."""
+        if self._at == len(self._held):
+            self._held, self._at = next(self._blocks, b""), 0
+            if not self._held and self._unpacked.fault:
+                raise OSError(errno.EIO, self._unpacked.fault)
+        piece = self._held[self._at : self._at + size]
+        self._at += len(piece)
+        return piece
+
+
+def _taped(path: Path) -> Iterator[tuple[LogObject, int]]:
+    has_end = False
+
+    class Header(tarfile.TarInfo):
+        """A header that announces no name or attributes of any length, which would be held in memory.
+
+        A tar ends with a block of zeros; behind a damaged or missing one the library just stops.
+        """
+
+        @classmethod
+        def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
+            nonlocal has_end
+            has_end = len(buf) == buf.count(0) == tarfile.BLOCKSIZE
+            header = super().frombuf(buf, encoding, errors)
+            if header.type in _LONG and header.size > _HEADER_BYTES:
+                raise tarfile.HeaderError(f"a name of {header.size:,} bytes")
+            return header
+
+    with path.open("rb") as file:
+        stream = io.BufferedReader(_Checked(_Blocks(file).read), _COPY_BYTES)
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as tar:
+            while (info := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # each header would be kept
+                if not info.isfile() or _is_hidden(info.name):
+                    continue
+                if info.issparse():
+                    refused = OSError(errno.EFBIG, "it is stored with holes: unpack the archive first")
+                    yield LogObject(info.name, _refused(refused), size=info.size), file.tell()
+                else:
+                    yield LogObject(info.name, _Taped(tar, info).open, size=info.size), file.tell()
+    if not has_end:
+        raise tarfile.ReadError("its end is missing")
+
+
+class _Taped:
+    """A member of a tar, of which the first bytes are held."""
+
+    def __init__(self, tar: tarfile.TarFile, info: tarfile.TarInfo) -> None:
+        self._tar = tar
+        self._info = info
+        self._stream: Readable = io.BytesIO()
+        self._start: bytes | None = None
+        self._is_passed = False
+
+    def open(self) -> BinaryIO:
+        """From the start. OSError where an earlier reading went beyond what is held."""
+        if self._start is None:
+            with _as_oserror():
+                self._stream = self._tar.extractfile(self._info) or self._stream
+                self._start = self._stream.read(_HELD_BYTES)
+        if self._info.size <= len(self._start):
+            return io.BytesIO(self._start)
+        if self._is_passed:
+            raise OSError(errno.ESPIPE, "a file in a tar cannot be read again")
+        start = io.BytesIO(self._start)
+        return io.BufferedReader(_Checked(lambda size: start.read(size) or self._rest(size)), _COPY_BYTES)
+
+    def _rest(self, size: int) -> bytes:
+        self._is_passed = True
+        return self._stream.read(size)
+
+
+class _Checked(io.RawIOBase):
+    """A stream of a member, whose faults are OSErrors."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        super().__init__()
+        self._read = read
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        view = memoryview(buffer).cast("B")
+        with _as_oserror():
+            data = self._read(len(view))
+        view[: len(data)] = data
+        return len(data)
+
+
+@contextmanager
+def _as_oserror() -> Iterator[None]:
+    try:
+        yield
+    except _FAULTS as error:
+        raise OSError(errno.EIO, f"it cannot be unpacked ({error})") from error
+
+
+def _refused(error: OSError) -> Callable[[], BinaryIO]:
+    def refuse() -> NoReturn:
+        raise error
+
+    return refuse
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") or part == "__MACOSX" for part in Path(name).parts)
+
+
+def _text(name: str) -> str:
+    """A name as text that every table can hold."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")

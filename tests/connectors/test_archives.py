@@ -1,0 +1,226 @@
+import datetime as dt
+import gzip
+import io
+import json
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from trailhawk.connectors import LEDGER, QUARANTINE, TABLES, archives
+from trailhawk.connectors.again import retry
+from trailhawk.connectors.ingest import Progress, Summary, ingest
+from trailhawk.connectors.objects import Outcome
+from trailhawk.connectors.quarantine import quarantined
+from trailhawk.connectors.reopen import object_at
+from trailhawk.lake import Lake
+from trailhawk.sources import SOURCES
+from trailhawk.sources import TABLES as SOURCE_TABLES
+from trailhawk.sources.cloudtrail import CloudTrail
+
+NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
+NAMES = ("AWSLogs/1/CloudTrail/a.json", "AWSLogs/1/CloudTrail/b.json.gz", "README.md", "__MACOSX/._a.json")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
+
+
+def log(*numbers: int) -> bytes:
+    events = [{"eventTime": "2026-03-01T00:00:00Z", "eventID": f"id-{number}"} for number in numbers]
+    return json.dumps({"Records": events}).encode()
+
+
+FILES = dict(zip(NAMES, (log(1, 2), gzip.compress(log(3)), b"# logs", b"\0\5\26\7"), strict=True))
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.mkdir("AWSLogs")
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def taped(files: dict[str, bytes], packing: str = "") -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(None, f"w:{packing}", packed) as archive:  # type: ignore[call-overload]  # by name
+        for name, content in files.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+        link = tarfile.TarInfo("link.json")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    return packed.getvalue()
+
+
+def put(folder: Path, name: str, content: bytes) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def take(
+    lake: Lake, *paths: Path, progress: Callable[[Progress], None] = lambda _: None, strict: bool = False
+) -> tuple[Summary, list[Outcome]]:
+    told: list[Outcome] = []
+    summary = ingest(lake, paths, clock=lambda: NOW, progress=progress, told=told.append, strict=strict)
+    return summary, told
+
+
+def reasons(lake: Lake) -> dict[str, str]:
+    return {Path(part.location).name: part.reason for part in quarantined(lake)}
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("logs.zip", zipped),
+        ("logs.tar", taped),
+        ("logs.tar.gz", lambda files: taped(files, "gz")),
+        ("logs.TGZ", lambda files: taped(files, "gz")),
+        ("logs.tar.bz2", lambda files: taped(files, "bz2")),
+        ("logs.txz", lambda files: taped(files, "xz")),
+        ("logs.tar.zst", lambda files: pa.compress(taped(files), codec="zstd", asbytes=True)),
+    ],
+)
+def test_an_archive_is_a_folder_of_logs(
+    name: str, pack: Callable[[dict[str, bytes]], bytes], lake: Lake, tmp_path: Path
+) -> None:
+    archive = put(tmp_path / "logs", name, pack(FILES))
+    steps: list[Progress] = []
+    summary, told = take(lake, archive.parent, progress=steps.append)
+    assert (summary.objects, summary.records, summary.rows, summary.unrecognised) == (3, 3, 3, 1)
+    assert [outcome.location for outcome in told] == [
+        f"{archive}!{NAMES[2]}",
+        f"{archive}!{NAMES[0]}",
+        f"{archive}!{NAMES[1]}",
+    ]
+    done = [step.bytes for step in steps]
+    assert done == sorted(done)
+    assert done[-1] <= steps[-1].all_bytes == archive.stat().st_size
+    # Again, and as files beside it: what the ledger holds is known by its bytes.
+    put(archive.parent, "a.json", FILES[NAMES[0]])
+    summary, _ = take(lake, archive.parent)
+    assert (summary.rows, summary.skipped, summary.unrecognised) == (0, 3, 1)
+    assert lake.snapshot(QUARANTINE.name).rows == 0
+
+
+def test_the_ledger_tells_where_a_file_of_an_archive_lies(lake: Lake, tmp_path: Path) -> None:
+    archive = put(tmp_path, "logs.zip", zipped(FILES))
+    take(lake, archive)
+    [file] = lake.snapshot(LEDGER.name).files()
+    found = {row["Location"]: row["Size"] for row in pq.ParquetFile(file.path).read().to_pylist()}
+    assert found == {f"{archive}!{name}": len(FILES[name]) for name in NAMES[:2]}
+
+
+def test_what_is_set_aside_of_an_archive_is_found_again(lake: Lake, tmp_path: Path) -> None:
+    class Deaf(CloudTrail):
+        def recognises(self, name: str, head: bytes) -> bool:
+            return False
+
+    archives_ = [
+        put(tmp_path, "logs!.zip", zipped({"a!b.json": log(1)})),
+        put(tmp_path, "l.tgz", taped({"c.json": log(2)}, "gz")),
+    ]
+    ingest(lake, archives_, clock=lambda: NOW, sources=(Deaf(),))
+    assert [part.reason for part in quarantined(lake)] == ["not a log of a known kind"] * 2
+    found = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+    assert [(each.state, each.rows) for each in found] == [("stored", 1)] * 2
+    for location in (f"{archives_[0]}!a!b.json", f"{archives_[1]}!c.json"):
+        with object_at({})(location).open() as file:
+            assert file.read() in (log(1), log(2))
+    for location in (f"{archives_[0]}!none.json", f"{tmp_path}/none.zip!a.json"):
+        with pytest.raises(FileNotFoundError):
+            object_at({})(location).open()
+
+
+def test_a_damaged_archive_gives_what_it_holds_and_is_set_aside(lake: Lake, tmp_path: Path) -> None:
+    tape = taped({"a.json": log(1), "b.json": log(2), "c.json": log(3)})
+    put(tmp_path / "logs", "cut.tar", tape[:2100])
+    put(tmp_path / "logs", "cut.tar.gz", gzip.compress(tape)[:-30])
+    put(tmp_path / "logs", "cut.zip", zipped(FILES)[:-40])
+    broken = bytearray(zipped({"d.json": log(4), "e.json": log(5) * 20}))
+    broken[broken.index(b"e.json") + 30] ^= 0xFF
+    put(tmp_path / "logs", "broken.zip", bytes(broken))
+    summary, _ = take(lake, tmp_path / "logs")
+    assert summary.rows >= 3
+    found = reasons(lake)
+    assert "the archive is damaged behind" in found["cut.tar"]
+    assert "the archive is damaged behind" in found["cut.tar.gz"]
+    assert "the archive is damaged behind 0 files" in found["cut.zip"]
+    assert "it cannot be unpacked" in found["broken.zip!e.json"]
+    # It is tried again with the next ingest, and set aside once.
+    assert take(lake, tmp_path / "logs")[0].quarantined == 0
+    put(tmp_path / "logs", "cut.zip", zipped(FILES))
+    assert take(lake, tmp_path / "logs")[0].rows == 1
+
+
+def test_an_archive_that_is_none_is_a_file(lake: Lake, tmp_path: Path) -> None:
+    put(tmp_path / "logs", "events.zip", log(1))
+    put(tmp_path / "logs", "events.tar.gz", gzip.compress(log(2)))
+    put(tmp_path / "logs", "page.zip", b"<html>not found</html>")
+    summary, told = take(lake, tmp_path / "logs")
+    assert (summary.rows, summary.unrecognised) == (2, 1)
+    assert sorted(outcome.state for outcome in told) == ["stored", "stored", "unrecognised"]
+
+
+def test_bombs_and_locked_files_are_set_aside(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_FREE_BYTES", 1 << 20)
+    locked = bytearray(zipped({"locked.json": log(1)}))
+    locked[locked.index(b"locked.json") - 24] |= 1
+    locked[locked.rindex(b"locked.json") - 38] |= 1
+    put(tmp_path / "logs", "a.zip", bytes(locked))
+    put(tmp_path / "logs", "b.zip", zipped({"bomb.json": bytes(8 << 20), "good.json": log(2)}))
+    holes = tarfile.TarInfo("holes.json")
+    holes.type = tarfile.GNUTYPE_SPARSE
+    holes.size = 512
+    put(tmp_path / "logs", "c.tar", holes.tobuf(tarfile.GNU_FORMAT) + bytes(512 * 4))
+    summary, _ = take(lake, tmp_path / "logs")
+    assert summary.rows == 1
+    assert reasons(lake) == {
+        "a.zip!locked.json": "cannot be read: it is encrypted: unpack the archive with its password first",
+        "b.zip!bomb.json": "cannot be read: it unpacks to more than 400 times its size",
+        "c.tar!holes.json": "cannot be read: it is stored with holes: unpack the archive first",
+    }
+
+
+def test_lists_and_names_of_any_length_are_not_held(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in (tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME):
+        header = tarfile.TarInfo("x")
+        header.type, header.size = kind, 3 << 30
+        tape = taped({"a.json": log(1)})[:1536] + header.tobuf(tarfile.GNU_FORMAT) + bytes(4096)
+        put(tmp_path / "logs", f"{kind.decode()}.tar", tape)
+    monkeypatch.setattr(archives, "_DIRECTORY_BYTES", 100)
+    put(tmp_path / "logs", "many.zip", zipped(FILES))
+    summary, _ = take(lake, tmp_path / "logs")
+    assert summary.rows == 1
+    found = reasons(lake)
+    assert "its list of files is larger than 100 bytes" in found["many.zip"]
+    assert all("a name of 3,221,225,472 bytes" in found[f"{kind}.tar"] for kind in ("x", "L"))
+
+
+def test_a_large_file_of_a_tar_is_looked_at_and_then_read(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_HELD_BYTES", 9 << 20)
+    filler = "x" * 1000
+    lines = b"".join(
+        json.dumps({"eventTime": "2026-03-01T00:00:00Z", "eventID": f"id-{number}", "note": filler}).encode()
+        + b"\n"
+        for number in range(12_000)
+    )
+    archive = put(tmp_path, "logs.tar", taped({"events": lines}))
+    summary, _ = take(lake, archive)
+    assert (summary.rows, summary.quarantined) == (12_000, 0)
