@@ -73,6 +73,7 @@ _SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
 """Bytes of a value, where they are not eight."""
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TEXT_COMPARISONS = frozenset({"=~", "!~"})
+_CHOICES = frozenset({"case", "iff", "iif"})
 _ARRAYS = frozenset({"percentiles_array_tdigest"})
 """Functions that take typeof(...) for the elements of the array they give."""
 
@@ -615,8 +616,10 @@ class ScalarBinder:
         return Call(last.type, FUNCTIONS["case"].overloads[0], (*args, last)) if args else last
 
     def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
-        typed = [value.type for value in values if not _is_null(value)] or [_T.DYNAMIC]
+        typed = {value.type for value in values if not _is_null(value)}
         to = widest(typed) or _T.DYNAMIC
+        if expr.name in _CHOICES:  # a dynamic beside values of a type is converted to it
+            to = widest(typed - {_T.DYNAMIC}) or to
         return [
             Const(to, None) if _is_null(value) else self.convert(value, to, expr.span) for value in values
         ]

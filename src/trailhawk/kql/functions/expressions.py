@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import re
 
+from sqlglot import exp
+
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import Sql
 
+_MOST_GROUPS = 9
+"""Groups that the engine knows by number; those beyond it only by names that it is given."""
 _OTHER_SYNTAX = re.compile(r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]")
 _PIECE = re.compile(
     r"""
@@ -24,6 +28,16 @@ _PIECE = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+
+
+def group(source: Sql, pattern: Sql, number: int) -> Sql:
+    """What a capture group of a pattern matches first; group 0 is the whole match."""
+    known = regex(pattern)
+    if number <= _MOST_GROUPS:
+        return sql.call("regexp_extract", source, known, number)
+    names = [f"g{place}" for place in range(1, number + 1)]
+    all_names = exp.Array(expressions=[sql.literal(name) for name in names])
+    return sql.field(sql.call("regexp_extract", source, known, all_names), names[-1])
 
 
 def regex(pattern: Sql) -> Sql:

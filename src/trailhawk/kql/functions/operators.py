@@ -511,7 +511,7 @@ def in_fold(value: String, *items: String) -> Bool:
 @scalar("parse_group", internal=True)
 def parse_group(source: String, pattern: String, group: AnyArg) -> String:
     """A group (a constant number) of the parse operator's pattern."""
-    return sql.call("regexp_extract", source, expressions.regex(pattern), int(str(group.value)))
+    return expressions.group(source, pattern, int(str(group.value)))
 
 
 @scalar("random_place", internal=True)

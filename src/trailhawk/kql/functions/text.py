@@ -560,13 +560,7 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     number = _known(group)
     if number is None:
         raise UnsupportedError("a capture group of extract() that is not a constant")
-    pattern = expressions.regex(regex.sql)
-    if number > 9:
-        # Beyond the ninth group the engine only knows groups by name.
-        names = [f"g{index}" for index in range(1, number + 1)]
-        all_names = exp.Array(expressions=[sql.literal(name) for name in names])
-        return sql.text(sql.field(sql.call("regexp_extract", source, pattern, all_names), names[-1]))
-    return sql.text(sql.call("regexp_extract", source, pattern, number))
+    return sql.text(expressions.group(source, regex.sql, number))
 
 
 @scalar(aliases=("extractall",))
