@@ -83,8 +83,8 @@ def size_of(path: Path) -> int:
 
 
 def location_of(path: Path) -> str:
-    r"""The path as text that every table can hold: a byte of its name that is no UTF-8 becomes `\xNN`."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    r"""The whole path as text that a table can hold: a byte of its name that is no UTF-8 becomes `\xNN`."""
+    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
 def open_at(location: str) -> BinaryIO:

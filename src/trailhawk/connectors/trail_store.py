@@ -126,7 +126,7 @@ class FolderStore:
     def _place(self, folder: str) -> str | None:
         """Where a folder that the ledger names lies in this one, as `digests` would name it.
 
-        The ledger has paths as they were typed, so a relative one is looked for from where we are. It may
+        Older rows have paths as they were typed, so a relative one is looked for from where we are. It may
         have been typed elsewhere: it counts only where the folder above its `AWSLogs` is still there.
         """
         typed = Path(folder)
