@@ -258,6 +258,69 @@ def _firewall(kind: str, inner: dict[str, object]) -> Callable[[str], bytes]:
     return record
 
 
+def _lake(product: str, class_uid: int, inner: dict[str, object]) -> bytes:
+    """An event of Security Lake."""
+    about: dict[str, object] = {"name": product, "uid": "arn:aws:securityhub:eu-central-1::product/aws/x"}
+    event: dict[str, object] = {
+        "metadata": {"product": about | {"version": "5"}, "version": "1.1.0"},
+        "class_uid": class_uid,
+        "time": 1772357400000,
+        "cloud": {"account": {"uid": "111122223333"}, "region": "eu-central-1"},
+        "src_endpoint": {"ip": "203.0.113.9", "port": 443, "intermediate_ips": ["10.0.0.1"]},
+        "unmapped": {"a.b[].c": "1,2", "recipientAccountId": "111122223333"},
+    }
+    return _json(event | inner)
+
+
+def _lake_cloudtrail(mark: str) -> bytes:
+    user = {"type": "IAMUser", "uid": "arn:aws:iam::111122223333:user/ann", "uid_alt": "AIDA"}
+    asked = {"data": '{"bucketName":"cards","key":"käse"}', "uid": mark}
+    return _lake(
+        "CloudTrail",
+        6003,
+        {
+            "actor": {"user": user, "session": {"created_time_dt": "2026-03-01T09:00:00Z", "is_mfa": False}},
+            "api": {"operation": "GetObject", "service": {"name": "s3.amazonaws.com"}, "request": asked},
+            "resources": [{"uid": "arn:aws:s3:::cards", "type": "AWS::S3::Bucket"}],
+        },
+    )
+
+
+def _lake_flow(mark: str) -> bytes:
+    return _lake(
+        "Amazon VPC",
+        4001,
+        {
+            "connection_info": {"direction_id": 1, "protocol_num": 6, "boundary_id": 4},
+            "dst_endpoint": {"ip": "10.0.0.2", "port": 22, "interface_uid": mark},
+            "traffic": {"bytes": 40, "packets": 1},
+            "end_time_dt": "2026-03-01T09:31:00Z",
+            "action": "Allowed",
+        },
+    )
+
+
+def _lake_query(mark: str) -> bytes:
+    answers = [{"rdata": "203.0.113.9", "type": "A", "class": "IN"}]
+    query = {"hostname": mark, "type": "A", "class": "IN"}
+    return _lake("Route 53", 4003, {"query": query, "rcode": "NoError", "answers": answers})
+
+
+def _lake_request(mark: str) -> bytes:
+    request = {"http_method": "GET", "uid": mark, "url": {"path": "/"}, "http_headers": [{"name": "a"}]}
+    return _lake("AWS WAF", 4002, {"http_request": request, "disposition": "Blocked"})
+
+
+def _lake_audit(mark: str) -> bytes:
+    api = {"operation": mark, "request": {"uid": mark}, "response": {"code": 200}}
+    return _lake("Amazon EKS", 6003, {"api": api, "actor": {"user": {"groups": [{"name": "g"}]}}})
+
+
+def _lake_finding(mark: str) -> bytes:
+    finding = {"uid": mark, "title": "é", "modified_time_dt": "2026-03-01T09:30:00Z"}
+    return _lake("GuardDuty", 2004, {"finding_info": finding, "severity_id": 4, "severity": "High"})
+
+
 def _flow(mark: str) -> bytes:
     return (
         f"2 111122223333 {mark} 10.0.0.1 2001:db8::1 1 443 6 5 600 1772357400 1772357460 ACCEPT OK".encode()
@@ -367,6 +430,14 @@ def _cases() -> Iterator[Case]:
     yield case("route53", "route53", _route53, "QueryName")
     yield case("waf", "waf", _waf, "WebAclId")
     yield case("eks", "eks", _eks, "Verb")
+    yield case("securitylake-cloudtrail", "securitylake-cloudtrail", _lake_cloudtrail, "AwsRequestId_")
+    yield case(
+        "securitylake-vpcflow", "securitylake-vpcflow", _lake_flow, "InterfaceId", names=interfaces, kept=ends
+    )
+    yield case("securitylake-route53", "securitylake-route53", _lake_query, "QueryName")
+    yield case("securitylake-waf", "securitylake-waf", _lake_request, "RequestId")
+    yield case("securitylake-eks", "securitylake-eks", _lake_audit, "Verb")
+    yield case("securitylake-findings", "securitylake-findings", _lake_finding, "AwsSecurityFindingId")
     yield case("logstash", "logstash", _logstash, "Records_eventName_s")
     alert = _firewall("alert", {"alert": {"signature": "s", "severity": 1}})
     yield case("networkfirewall-alert", "networkfirewall-alert", alert, "FirewallName")

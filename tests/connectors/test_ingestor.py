@@ -226,7 +226,7 @@ def test_an_object_too_large_for_temporary_files_does_not_come_again_for_ever(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is taken when there is room, though no other is held up until then."""
-    from trailhawk.sources import vpc_flow
+    from trailhawk.sources import parquet
 
     class Stream(io.BytesIO):
         def seekable(self) -> bool:
@@ -240,7 +240,7 @@ def test_an_object_too_large_for_temporary_files_does_not_come_again_for_ever(
     told: list[Outcome] = []
     worker = ingestor(lake)
     with monkeypatch.context() as patch:
-        patch.setattr(vpc_flow, "_IN_MEMORY", 100)
+        patch.setattr(parquet, "_IN_MEMORY", 100)
         patch.setattr(tempfile, "TemporaryFile", lambda **_: Path("/dev/full").open("w+b"))  # noqa: SIM115
         for item in (large, unknown, put(trail(event(1)))):
             worker.take(item, told.append)

@@ -6,12 +6,11 @@ import datetime as dt
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import pytest
 
-from trailhawk.sources import SOURCES, BadPart, Placed, Source, Unpacked
+from trailhawk.sources import SOURCES, BadPart, Placed, Source, Unpacked, known_by
 
 READ_AT = dt.datetime(2026, 3, 2, 12, tzinfo=dt.UTC)
 
@@ -41,17 +40,16 @@ def _read(
 ) -> ReadObject:
     """Read an object with the source that knows it, or with the one that is given."""
     unpacked = Unpacked(io.BytesIO(data), block=block)
-    blocks = iter(unpacked)
-    first = next(blocks, b"")
-    found = source or next((each for each in sources if each.recognises(name, first[: 64 * 1024])), None)
+    head, blocks = known_by(iter(unpacked))
+    found = source or next((each for each in sources if each.recognises(name, head)), None)
     if found is None:
         return ReadObject("", 1)
     made = ReadObject(found.name)
-    if found.is_digest(first[: 64 * 1024]):
+    if found.is_digest(head):
         made.digest = True
         return made
     reader = found.placed(name, READ_AT) if isinstance(found, Placed) else found
-    for chunk in reader.chunks(chain((first,), blocks)):
+    for chunk in reader.chunks(blocks):
         rows = found.rows(chunk.records)
         made.records += len(chunk.records) + len(chunk.bad)
         made.bad += chunk.bad

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trailhawk.sources import SOURCES, vpc_flow
+from trailhawk.sources import SOURCES
+from trailhawk.sources import parquet as parquet_reader
 from trailhawk.sources.parquet_pages import unfolded
 from trailhawk.sources.source import BadPart
 from trailhawk.sources.vpc_flow import VpcFlow
@@ -256,7 +257,10 @@ def test_parquet(read: Any) -> None:
 
 def test_parquet_that_is_none_of_ours_is_set_aside_whole(read: Any) -> None:
     good = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": ["10.0.0.1"]})
-    for data in (parquet({"a": [1]}), good[:60], good[:-9] + b"\0\0\0\0\0PAR1", b"PAR1" + b"\xff" * 100):
+    assert read(parquet({"a": [1]})).source == "", "another's columns"
+    (chunk,) = VpcFlow().chunks(iter([parquet({"a": [1]})]))
+    assert "it has not the columns of a flow log" in chunk.bad[0].reason
+    for data in (good[:60], good[:-9] + b"\0\0\0\0\0PAR1", b"PAR1" + b"\xff" * 100):
         found = read(data)
         assert (found.source, found.rows, len(found.bad)) == ("vpcflow", [], 1)
         assert (found.bad[0].start, found.bad[0].size) == (0, len(data))
@@ -266,10 +270,10 @@ def test_parquet_that_is_none_of_ours_is_set_aside_whole(read: Any) -> None:
 def test_parquet_that_is_too_large_to_be_held_is_set_aside_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     data = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": ["10.0.0.1"]})
     blocks = [data[:100], data[100:200], data[200:]]
-    monkeypatch.setattr(vpc_flow, "_MAX_FILE_BYTES", len(data))
+    monkeypatch.setattr(parquet_reader, "_MAX_FILE_BYTES", len(data))
     (chunk,) = VpcFlow().chunks(iter(blocks))
     assert (len(chunk.records), chunk.bad) == (1, ())
-    monkeypatch.setattr(vpc_flow, "_MAX_FILE_BYTES", 150)
+    monkeypatch.setattr(parquet_reader, "_MAX_FILE_BYTES", 150)
     (chunk,) = VpcFlow().chunks(iter(blocks))
     assert (chunk.records, list(chunk.bad)) == ([], [BadPart.of(data, 0, "Parquet of more than 150 bytes")])
 
@@ -347,7 +351,7 @@ def test_parquet_with_a_page_that_unfolds_to_more_than_the_footer_says(
     assert good[7] & good[8] & 0x80
     assert not good[9] & 0x80
     lying = good[:7] + b"\xfe\xff\x7f" + good[10:]
-    monkeypatch.setattr(vpc_flow, "_MAX_GROUP_BYTES", 500_000)
+    monkeypatch.setattr(parquet_reader, "_MAX_GROUP_BYTES", 500_000)
     assert sum(len(chunk.records) for chunk in VpcFlow().chunks(iter([good]))) == count
     (chunk,) = VpcFlow().chunks(iter([lying]))
     assert "its pages unfold to more than 1 GiB" in chunk.bad[0].reason
@@ -379,7 +383,7 @@ def test_parquet_with_more_columns_or_row_groups_than_a_flow_log_has(monkeypatch
     wide = parquet({"interface_id": ["eni-0a"], "start": [1772357400]} | {f"c{n}": [1] for n in range(999)})
     (chunk,) = VpcFlow().chunks(iter([wide]))
     assert "1001 columns in 1 row groups are too many" in chunk.bad[0].reason
-    monkeypatch.setattr(vpc_flow, "_MAX_GROUPS", 1)
+    monkeypatch.setattr(parquet_reader, "_MAX_GROUPS", 1)
     long = parquet({"interface_id": ["eni-0a"] * 3, "start": [1772357400] * 3})
     (chunk,) = VpcFlow().chunks(iter([long]))
     assert "2 columns in 2 row groups are too many" in chunk.bad[0].reason
@@ -421,7 +425,7 @@ def test_the_header_of_a_page_may_be_anything(content: bytes) -> None:
 def test_parquet_with_lists_is_set_aside_before_it_is_read() -> None:
     data = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": [["10.0.0.1"]]})
     (chunk,) = VpcFlow().chunks(iter([data]))
-    assert "is none of a flow log" in chunk.bad[0].reason
+    assert "is none of such a log" in chunk.bad[0].reason
 
 
 def test_a_very_long_header_is_none() -> None:

@@ -15,7 +15,7 @@ from typing import BinaryIO, Final, TypeGuard
 
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
-from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked
+from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by
 
 UNREADABLE: Final = "unreadable:"
 """How the keys of objects begin whose bytes cannot be had."""
@@ -132,9 +132,9 @@ def read_parts(
     """
     head = Part(opened.key, item, None, opened.size, opened.sha256, "stored", now)
     unpacked = Unpacked(opened.stream)
-    blocks = _Counted(iter(unpacked))
+    counted = _Counted(iter(unpacked))
+    start, blocks = known_by(counted)
     first = next(blocks, b"")
-    start = first[:_RECOGNISE_BYTES]
     if source is None or not first.strip():
         source = next((each for each in sources if each.recognises(item.location, start)), None)
     if source is None:
@@ -159,7 +159,7 @@ def read_parts(
         position += waiting.records
     last = _behind(waiting or head, stored)
     if unpacked.fault:
-        last = dataclasses.replace(last, bad=_with_fault(last.bad, blocks.size, unpacked.fault))
+        last = dataclasses.replace(last, bad=_with_fault(last.bad, counted.size, unpacked.fault))
     yield _sealed(last, opened)
 
 

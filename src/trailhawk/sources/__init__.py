@@ -15,10 +15,12 @@ from trailhawk.sources.guardduty import GUARDDUTY
 from trailhawk.sources.load_balancer import ALB, NLB
 from trailhawk.sources.logstash import LOGSTASH
 from trailhawk.sources.network_firewall import NETWORK_FIREWALL
+from trailhawk.sources.parquet import known_by
 from trailhawk.sources.proxy import PROXY
 from trailhawk.sources.route53 import ROUTE53
 from trailhawk.sources.s3_access import S3_ACCESS
 from trailhawk.sources.security_hub import SECURITY_HUB
+from trailhawk.sources.security_lake import SECURITY_LAKE
 from trailhawk.sources.source import BadPart, Chunk, Placed, Rows, Source
 from trailhawk.sources.ssm import SsmOutput, SsmTranscript
 from trailhawk.sources.unpack import Readable, Unpacked
@@ -29,6 +31,7 @@ from trailhawk.sources.waf import WAF
 def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
     told_by_their_start: tuple[Source, ...] = (
         flow,
+        *SECURITY_LAKE,
         S3_ACCESS,
         PROXY,
         ALB,
@@ -79,6 +82,7 @@ __all__ = [
     "Rows",
     "Source",
     "Unpacked",
+    "known_by",
     "tables_of",
     "with_custom",
 ]

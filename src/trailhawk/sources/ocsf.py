@@ -1,8 +1,11 @@
 """Findings of the new Security Hub (OCSF) in the words of the older one (ASFF), so that both are one table.
 
-Classes 2002 (vulnerability), 2003 (compliance), 2004 (detection) and 2006 (data security).
+Classes 2002 (vulnerability), 2003 (compliance), 2004 (detection) and 2006 (data security), and 2001 of OCSF
+1.0. Security Lake writes the findings of Security Hub CSPM in OCSF too, and into `unmapped` what has no place
+there.
 Format: https://docs.aws.amazon.com/securityhub/latest/userguide/securityhub-ocsf.html ,
-https://schema.ocsf.io/
+https://schema.ocsf.io/ ,
+https://github.com/ocsf/examples/tree/main/mappings/markdown/AWS (Security Hub)
 """
 
 from __future__ import annotations
@@ -10,7 +13,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from trailhawk.sources.json_rows import Record, at, paths, text_of
+from trailhawk.kql.types import KqlType
+from trailhawk.sources.json_rows import Record, at, number, paths, text_of
+from trailhawk.sources.ocsf_cloudtrail import nested
 
 # The member of ASFF, and where its value stands in OCSF.
 _MEMBERS: Final = {
@@ -19,7 +24,7 @@ _MEMBERS: Final = {
     "ProductName": "metadata.product.name",
     "SchemaVersion": "metadata.version",
     "GeneratorId": "finding_info.analytic.uid|finding_info.analytic.name|metadata.product.feature.uid",
-    "AwsAccountId": "cloud.account.uid",
+    "AwsAccountId": "cloud.account.uid|cloud.account_uid",
     "Region": "cloud.region",
     "CreatedAt": "finding_info.created_time_dt|finding_info.created_time",
     "UpdatedAt": "finding_info.modified_time_dt|finding_info.modified_time|time_dt|time",
@@ -31,6 +36,8 @@ _MEMBERS: Final = {
     "Types": "finding_info.types",
 }
 _PATHS: Final = {name: paths(place) for name, place in _MEMBERS.items()}
+_UNMAPPED: Final = ("ProductFields", "FindingProviderFields", "RecordState", "WorkflowState", "Sample")
+"""Members of ASFF that Security Lake keeps beside OCSF."""
 _NORMALIZED: Final = {"INFORMATIONAL": 0, "LOW": 1, "MEDIUM": 40, "HIGH": 70, "CRITICAL": 90}
 """The number that Security Hub gives for each label."""
 _SEVERITIES: Final = ("", "INFORMATIONAL", "LOW", "MEDIUM", "HIGH", "CRITICAL", "CRITICAL")
@@ -44,22 +51,25 @@ _CAPITALS: Final = re.compile(r"[A-Z]+(?=[A-Z][a-z]|[^A-Za-z]|$)")
 
 def is_ocsf(finding: Record) -> bool:
     """Whether a finding is written in OCSF."""
-    return "finding_info" in finding and "class_uid" in finding
+    return ("finding_info" in finding or "finding" in finding) and "class_uid" in finding
 
 
 def as_asff(finding: Record) -> Record:
     """The members of ASFF that have a column, from a finding in OCSF; those that it has not are left out."""
-    made: Record = {}
+    if "finding_info" not in finding:
+        finding = finding | {"finding_info": finding.get("finding")}
+    more = nested(finding.get("unmapped"))
+    made: Record = {name: more[name] for name in _UNMAPPED if name in more}
     for name, places in _PATHS.items():
         found = next((value for steps in places if (value := at(finding, steps)) not in (None, "")), None)
         if found is not None:
             made[name] = found
     status = text_of(finding.get("status")).upper().replace(" ", "_")
     gone = status in _GONE or finding.get("activity_id") == _CLOSED
-    made["RecordState"] = "ARCHIVED" if gone else "ACTIVE"
+    made.setdefault("RecordState", "ARCHIVED" if gone else "ACTIVE")
     if status:
-        made["WorkflowState"] = status
-    made |= _severity(finding)
+        made.setdefault("WorkflowState", status)
+    made |= _severity(finding, more.get("Severity"))
     for name, value in (
         ("Compliance", _compliance(finding.get("compliance"))),
         ("Remediation", _remediation(finding.get("remediation"))),
@@ -70,13 +80,17 @@ def as_asff(finding: Record) -> Record:
     return made
 
 
-def _severity(finding: Record) -> Record:
-    number, text = finding.get("severity_id"), text_of(finding.get("severity"))
-    label = _SEVERITIES[number] if isinstance(number, int) and 0 < number < len(_SEVERITIES) else text.upper()
+def _severity(finding: Record, given: object) -> Record:
+    level, text = finding.get("severity_id"), text_of(finding.get("severity"))
+    label = _SEVERITIES[level] if isinstance(level, int) and 0 < level < len(_SEVERITIES) else text.upper()
     if not label:
         return {}
-    known = {"Normalized": _NORMALIZED[label]} if label in _NORMALIZED else {}
-    return {"Severity": {"Label": label, **known, "Original": text}}
+    found: Record = {"Label": label, "Original": text}
+    if isinstance(given, dict):  # with texts for numbers
+        found |= {name: number(value, KqlType.LONG) or value for name, value in given.items()}
+    if label in _NORMALIZED:
+        found["Normalized"] = _NORMALIZED[label]
+    return {"Severity": found}
 
 
 def _compliance(value: object) -> Record:

@@ -25,6 +25,9 @@ _MOST_STEPS: Final = 80 * _MOST_PAGES
 _DEEPEST: Final = 8
 _TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
 _DICTIONARY_PAGE: Final = 2
+_OF_DICTIONARY: Final = (2, 8)
+"""Encodings of pages whose values are places in the dictionary."""
+_MAX_DICTIONARY_BYTES: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,21 @@ class _Page:
     packed: int
     values: int
     header: int
+    encoding: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What the pages of a file say, of the row group that takes most.
+
+    `unfolded`: the bytes of its pages while it is read: of each column the largest page and the largest
+    dictionary. `mixed` are the columns of text with pages of both kinds, some by the dictionary and some not;
+    `grown` is how large their values may be that stand in the dictionary.
+    """
+
+    unfolded: int
+    mixed: frozenset[str]
+    grown: int
 
 
 @dataclass(slots=True)
@@ -63,33 +81,85 @@ class _Work:
 
 
 def unfolded(file: IO[bytes], metadata: pq.FileMetaData) -> int:
-    """The most bytes that the pages of one row group take while it is read: of each column the largest page
-    and the largest dictionary. ValueError where headers cannot be read, or take too long."""
-    most, work = 0, _Work()
+    """The most bytes that the pages of one row group take while it is read. ValueError where headers cannot
+    be read, or take too long."""
+    return examined(file, metadata).unfolded
+
+
+def examined(file: IO[bytes], metadata: pq.FileMetaData) -> Examined:
+    """What all pages say. ValueError where headers cannot be read, or take too long."""
+    most, grown, work = 0, 0, _Work()
+    mixed: set[str] = set()
     for place in range(metadata.num_row_groups):
         group = metadata.row_group(place)
-        size = 0
+        size = texts = 0
         for number in range(group.num_columns):
             work.column()
-            pages = _pages(file, group.column(number), work)
-            size += max((page.unfolded for page in pages if page.kind != _DICTIONARY_PAGE), default=0)
-            size += max((page.unfolded for page in pages if page.kind == _DICTIONARY_PAGE), default=0)
-        most = max(most, size)
-    return most
+            column = group.column(number)
+            pages = _pages(file, column, work)
+            size += max((page.unfolded for _, page in pages if page.kind != _DICTIONARY_PAGE), default=0)
+            size += max((page.unfolded for _, page in pages if page.kind == _DICTIONARY_PAGE), default=0)
+            if column.physical_type == "BYTE_ARRAY" and _is_mixed(pages):
+                mixed.add(column.path_in_schema)
+                texts += _grown(file, column, pages)
+        most, grown = max(most, size), max(grown, texts)
+    return Examined(most, frozenset(mixed), grown)
 
 
-def _pages(file: IO[bytes], column: pq.ColumnChunkMetaData, work: _Work) -> list[_Page]:
-    """The pages of a column in a row group, up to the one with its last value."""
+_Found = list[tuple[int, _Page]]
+
+
+def _is_mixed(pages: _Found) -> bool:
+    return len({page.encoding in _OF_DICTIONARY for _, page in pages if page.kind != _DICTIONARY_PAGE}) > 1
+
+
+def _grown(file: IO[bytes], column: pq.ColumnChunkMetaData, pages: _Found) -> int:
+    """How many bytes the values may come to that stand in the dictionary: each is its longest text."""
+    values = sum(page.values for _, page in pages if page.encoding in _OF_DICTIONARY)
+    longest = 0
+    for start, page in pages:
+        if page.kind == _DICTIONARY_PAGE:
+            if page.unfolded > _MAX_DICTIONARY_BYTES:
+                raise ValueError("a dictionary is larger than 16 MB")
+            file.seek(start + page.header)
+            longest = max(
+                longest, _longest(_plain(file.read(page.packed), column.compression, page.unfolded))
+            )
+    return values * longest
+
+
+def _plain(packed: bytes, compression: str, size: int) -> bytes:
+    """The bytes of a page; ValueError where they are none of that size."""
+    import pyarrow as pa
+
+    if compression == "UNCOMPRESSED":
+        return packed
+    name = {"LZ4": "lz4_raw"}.get(compression, compression.lower())
+    return bytes(pa.decompress(packed, decompressed_size=size, codec=name, asbytes=True))
+
+
+def _longest(values: bytes) -> int:
+    """The most bytes of one of these texts, each behind its length."""
+    at = longest = 0
+    while at + 4 <= len(values):
+        length = int.from_bytes(values[at : at + 4], "little")
+        longest = max(longest, length)
+        at += 4 + length
+    return longest
+
+
+def _pages(file: IO[bytes], column: pq.ColumnChunkMetaData, work: _Work) -> _Found:
+    """The pages of a column in a row group and where they start, up to the one with its last value."""
     start = column.data_page_offset
     if column.has_dictionary_page and 0 < column.dictionary_page_offset < start:
         start = column.dictionary_page_offset
-    found: list[_Page] = []
+    found: _Found = []
     values = 0
     while values < column.num_values:
         work.page(start)
         file.seek(start)
         page = _Header(file.read(_HEADER_BYTES), work).page()
-        found.append(page)
+        found.append((start, page))
         start += page.header + page.packed
         values += page.values if page.kind != _DICTIONARY_PAGE else 0
     return found
@@ -113,7 +183,8 @@ class _Header:
         if min(kind, unfolded, packed) < 0:
             raise ValueError("the header of a page is none")
         values = fields.get((5, 1), fields.get((8, 1), 0))
-        return _Page(kind, unfolded, packed, max(values, 0), self._at)
+        encoding = fields.get((5, 2), fields.get((8, 4), 0))
+        return _Page(kind, unfolded, packed, max(values, 0), self._at, encoding)
 
     def _struct(self, depth: int) -> dict[tuple[int, ...], int]:
         """The whole numbers of a struct and of those in it, by the ids of the fields."""

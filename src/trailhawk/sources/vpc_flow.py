@@ -12,23 +12,21 @@ from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import chain, pairwise
-from typing import IO, TYPE_CHECKING, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Final
 
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, arrow_type
+from trailhawk.sources import parquet
 from trailhawk.sources.columns import declared
 from trailhawk.sources.framing import BOM
 from trailhawk.sources.lines import Lines, lines_of
-from trailhawk.sources.parquet_pages import unfolded
-from trailhawk.sources.source import HEAD_BYTES, BadPart, Chunk, Rows
+from trailhawk.sources.source import BadPart, Chunk, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
 _TEXT, _TIME, _INT, _LONG = KqlType.STRING, KqlType.DATETIME, KqlType.INT, KqlType.LONG
 
@@ -123,7 +121,6 @@ _GATEWAY: Final = re.compile(
     rb"(?:tgw-attach-[0-9A-Za-z]+|-)(?: [^ \t\r\n]++){31}[ \t]*+\r?(?=\n|\Z)"
 )
 _WRAPPED: Final = re.compile(rb'\A\s*\{\s*"message"\s*:\s*"' + _FLOW.pattern)
-_PARQUET: Final = b"PAR1"
 _HEADER_BYTES: Final = 4096
 """A longer line is no header: all documented fields take a quarter of it, and it stands before every line."""
 
@@ -132,16 +129,7 @@ _SECOND: Final = 1_000_000
 _EARLIEST: Final = 1136073600  # 2006: AWS has no older logs, so an earlier second is a damaged number
 _LATEST: Final = 7258118400  # 2200
 _BATCH_ROWS: Final = 20_000
-_MAX_ROWS_A_BYTE: Final = 100
-"""A Parquet file that claims more rows a byte than this is no log: real ones have less than one."""
-_MAX_GROUP_BYTES: Final = 1 << 30
-_MAX_COLUMNS: Final = 1_000
-_MAX_GROUPS: Final = 10_000
 _MAX_VALUE_BYTES: Final = 8192
-_PIECE_BYTES: Final = 16 * 1024 * 1024
-_IN_MEMORY: Final = 64 * 1024 * 1024
-_MAX_FILE_BYTES: Final = 1 << 30
-"""A Parquet file is read from its end, so all of it is held on disk. AWS closes one at 75 MB."""
 
 
 class VpcFlow:
@@ -156,8 +144,9 @@ class VpcFlow:
         }
 
     def recognises(self, name: str, head: bytes) -> bool:
-        if head.startswith(_PARQUET):
-            return True
+        if head.startswith(parquet.MAGIC):
+            names = parquet.columns(head)
+            return _is_flow(names) or not names  # one that is damaged is set aside with its reason
         first = head[:_HEADER_BYTES]
         return (
             _HEADER.match(first) is not None
@@ -183,8 +172,15 @@ class VpcFlow:
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first = next(blocks, b"")
-        if first.startswith(_PARQUET):
-            yield from _parquet(chain((first,), blocks))
+        if first.startswith(parquet.MAGIC):
+            yield from parquet.chunks(
+                chain((first,), blocks),
+                _as_lines,
+                check=_check,
+                rows=_BATCH_ROWS,
+                longest=_MAX_VALUE_BYTES,
+                flat=True,
+            )
             return
         layout = b""
         for cut in lines_of(chain((first,), blocks)):
@@ -431,87 +427,15 @@ def _joined(parts: list[_Part], bad: list[tuple[int, str]]) -> Rows:
     return Rows(table.take(order), places.take(order).to_pylist(), tuple(bad))
 
 
-def _parquet(blocks: Iterator[bytes]) -> Iterator[Chunk]:
-    """The rows of a Parquet file as lines with a header; one bad part for a file that cannot be read.
-
-    OSError where the file finds no room on this machine's disk.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as spool:
-        size = 0
-        for block in blocks:
-            size += len(block)
-            if size > _MAX_FILE_BYTES:
-                spool.seek(0)
-                reason = f"Parquet of more than {_MAX_FILE_BYTES:,} bytes"
-                whole = chain(_read(spool), (block,), blocks)
-                yield Chunk([], (_all(whole, reason),), int)
-                return
-            spool.write(block)
-        spool.seek(0)
-        taken = 0
-        try:
-            file = pq.ParquetFile(spool)
-            _check(file, size)
-            if unfolded(spool, file.metadata) > _MAX_GROUP_BYTES:
-                raise ValueError("its pages unfold to more than 1 GiB")
-            # A text that stands once in the file may be that of every row: so it is held once, and looked at.
-            columns = [file.schema.column(place) for place in range(len(file.schema))]
-            texts = [column.path for column in columns if column.physical_type == "BYTE_ARRAY"]
-            file = pq.ParquetFile(spool, read_dictionary=texts)
-            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-                for piece in _pieces(batch):
-                    records = _as_lines(piece)
-                    taken += len(records)
-                    yield Chunk(records, (), lambda _: 0)
-        except (pa.ArrowException, OSError, ValueError, NotImplementedError, OverflowError) as error:
-            spool.seek(0)
-            reason = f"Parquet that cannot be read after {taken} rows: {str(error)[:200]}"
-            yield Chunk([], (_all(_read(spool), reason),), int)
-
-
-def _check(file: pq.ParquetFile, size: int) -> None:
-    """ValueError for what is no flow log, or would grow beyond reason."""
-    metadata = file.metadata
-    if metadata.num_columns > _MAX_COLUMNS or metadata.num_row_groups > _MAX_GROUPS:
-        raise ValueError(
-            f"{metadata.num_columns} columns in {metadata.num_row_groups} row groups are too many"
-        )
-    names = file.schema_arrow.names
-    known = {name.replace("_", "-").encode() for name in names} & FIELDS
-    if not known & {b"start", b"end"} or (b"interface-id" not in known and len(known) < 3):
+def _check(names: frozenset[str]) -> None:
+    """ValueError for columns that are none of a flow log."""
+    if not _is_flow(names):
         raise ValueError("it has not the columns of a flow log")
-    for place in range(len(file.schema)):
-        column = file.schema.column(place)
-        if column.max_repetition_level or column.physical_type == "FIXED_LEN_BYTE_ARRAY":
-            raise ValueError(f"the column {column.path[:100]} is none of a flow log")
-    if metadata.num_rows > size * _MAX_ROWS_A_BYTE:
-        raise ValueError(f"it claims {metadata.num_rows} rows in {size} bytes")
-    for group in range(metadata.num_row_groups):
-        if metadata.row_group(group).total_byte_size > _MAX_GROUP_BYTES:
-            raise ValueError("a row group is larger than 1 GiB")
 
 
-def _pieces(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
-    """A batch in pieces whose lines are not much larger than _PIECE_BYTES; ValueError for a value that no
-    field of a flow log is as long as."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    sizes = np.zeros(batch.num_rows, np.int64)
-    for column in batch.columns:
-        if pa.types.is_dictionary(column.type):
-            lengths = pc.binary_length(column.dictionary).take(column.indices)
-            sizes += pc.fill_null(lengths, 1).to_numpy(zero_copy_only=False)
-            if (pc.max(lengths).as_py() or 0) > _MAX_VALUE_BYTES:
-                raise ValueError(f"a value is longer than {_MAX_VALUE_BYTES:,} bytes")
-    pieces = np.cumsum(sizes) // _PIECE_BYTES
-    edges = [0, *(np.flatnonzero(np.diff(pieces)) + 1).tolist(), batch.num_rows]
-    for start, end in pairwise(edges):
-        yield batch.slice(start, end - start)
+def _is_flow(names: frozenset[str]) -> bool:
+    known = {name.replace("_", "-").encode() for name in names} & FIELDS
+    return bool(known & {b"start", b"end"}) and (b"interface-id" in known or len(known) >= 3)
 
 
 def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
@@ -530,18 +454,3 @@ def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
     joined = pc.binary_join_element_wise(*columns, " ")
     found: list[bytes] = pc.binary_join_element_wise(start, joined, "").cast(pa.binary()).to_pylist()
     return found
-
-
-def _read(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.read(1 << 20), b"")
-
-
-def _all(pieces: Iterator[bytes], reason: str) -> BadPart:
-    import hashlib
-
-    digest, size, head = hashlib.sha256(), 0, b""
-    for piece in pieces:
-        digest.update(piece)
-        size += len(piece)
-        head += piece[: HEAD_BYTES - len(head)]
-    return BadPart(0, size, digest.hexdigest(), head, reason)
