@@ -436,10 +436,14 @@ class Operators(Expressions):
     def mv_expand(self, start: int) -> syntax.MvExpand:
         properties = self.properties("bagexpansion", "kind", "with_itemindex")
         columns = self.listed(self.mv_column)
-        limit = self.expression() if self.take("limit") else None
+        limit = self.row_limit()
         if limit is None and self.words[start] == "mvexpand":
             limit = syntax.Literal(self.span(start), _ROWS_OF_MVEXPAND, KqlType.LONG)
         return syntax.MvExpand(self.span(start), columns, limit, properties)
+
+    def row_limit(self) -> Expr | None:
+        """`limit n` of mv-expand and mv-apply; the documentation writes `take n` too."""
+        return self.expression() if self.take("limit") or self.take("take") else None
 
     def mv_column(self) -> syntax.MvColumn:
         start = self.at
@@ -455,7 +459,7 @@ class Operators(Expressions):
     def mv_apply(self, start: int) -> syntax.MvApply:
         properties = self.properties("bagexpansion", "kind", "with_itemindex")
         columns = self.listed(self.mv_column)
-        limit = self.expression() if self.take("limit") else None
+        limit = self.row_limit()
         if self.take("id"):
             self.literal()
         self.need("on")
