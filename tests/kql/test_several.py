@@ -50,6 +50,12 @@ def test_fork_gives_a_result_for_each_branch(engine: DuckDBEngine) -> None:
     assert shown(result) == [[("b", 2)], [("a", 1), ("b", 1)]]
 
 
+def test_all_branches_of_a_fork_are_drawn_as_what_follows_says(engine: DuckDBEngine) -> None:
+    result = engine.query(f"{ROWS} | fork (where n > 1) (project n) | render piechart", now=NOW)
+    assert shown(result) == [[("a", 3), ("b", 2)], [(1,), (2,), (3,)]]
+    assert result.chart is not None and result.chart.kind == "piechart"
+
+
 def test_facet_counts_the_values_of_columns_beside_its_rows(engine: DuckDBEngine) -> None:
     result = engine.query(f"{ROWS} | facet by s, n with (where n == 2)", now=NOW)
     assert shown(result) == [[("b", 2)], [("a", 2), ("b", 1)], [(1, 1), (2, 1), (3, 1)]]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from trailhawk.errors import BindingError
 from trailhawk.kql import syntax
 from trailhawk.kql.plan import Node
+from trailhawk.kql.records import replace
 from trailhawk.kql.scope import Env, TableBinding
 
 if TYPE_CHECKING:
@@ -40,8 +41,11 @@ def results(binder: Binder, expr: syntax.Expr, env: Env) -> list[tuple[str, Node
     """The named results of a statement that gives several, or only names; None of one that gives a table."""
     if not isinstance(expr, syntax.Pipe) or not expr.operators:
         return None
-    last = expr.operators[-1]
-    before = syntax.Pipe(expr.span, expr.source, expr.operators[:-1])
+    steps, last = expr.operators[:-1], expr.operators[-1]
+    fork = steps[-1] if steps else None
+    if isinstance(last, syntax.Render) and isinstance(fork, syntax.Fork):
+        steps, last = steps[:-1], _drawn(fork, last)
+    before = syntax.Pipe(expr.span, expr.source, steps)
     match last:
         case syntax.Fork():
             return [
@@ -59,6 +63,15 @@ def results(binder: Binder, expr: syntax.Expr, env: Env) -> list[tuple[str, Node
                 for output in last.outputs
             ]
     return None
+
+
+def _drawn(fork: syntax.Fork, render: syntax.Render) -> syntax.Fork:
+    """A fork of which each branch is drawn so."""
+    branches = tuple(
+        replace(branch, body=replace(branch.body, operators=(*branch.body.operators, render)))
+        for branch in fork.branches
+    )
+    return replace(fork, branches=branches)
 
 
 def _followed(before: syntax.Pipe, body: syntax.Pipe) -> syntax.Pipe:
