@@ -1,7 +1,9 @@
-"""Write CloudTrail's files as Amazon Security Lake would: OCSF in Parquet, a file for each file.
+"""Write CloudTrail's events and flow records as Amazon Security Lake would: OCSF in Parquet, a file a day.
 
     python bench/security_lake.py LOGS OUT                 source version 2 (OCSF 1.1)
     python bench/security_lake.py LOGS OUT --version 1     source version 1 (OCSF 1.0.0-rc.2)
+
+LOGS are what `trailhawk simulate` writes, or a folder in AWS's layout with flow logs in the default format.
 
 The mapping is the one that AWS documents (https://github.com/ocsf/examples, mappings/markdown/AWS), written
 from CloudTrail's side: what it names goes to its place, everything else into `unmapped` under its path.
@@ -270,20 +272,103 @@ def parquet_of(events: Iterable[Event], version: int = 2) -> bytes:
     return file.getvalue()
 
 
+def flow_as_ocsf(fields: Mapping[str, str], version: int = 2) -> dict[str, Any]:
+    """A record of a flow log as Security Lake keeps it; `fields` by the names of a header."""
+    given = {name: value for name, value in fields.items() if value != "-"}
+    start, end = int(given["start"]) * 1000, int(given["end"]) * 1000
+    inbound = given.get("flow-direction", "ingress") == "ingress"
+    watched = {"interface_uid": given.get("interface-id"), "vpc_uid": given.get("vpc-id")}
+    ends = [
+        {"ip": given.get(f"{end}addr"), "port": _number(given.get(f"{end}port"))} for end in ("src", "dst")
+    ]
+    ends[inbound] |= watched
+    accepted = given.get("action") == "ACCEPT"
+    account = (
+        {"account_uid": given.get("account-id")}
+        if version == 1
+        else {"account": {"uid": given.get("account-id")}}
+    )
+    product = {"version": given.get("version"), "name": "Amazon VPC", "vendor_name": "AWS"}
+    times: dict[str, Any] = {"time": start, "start_time": start, "end_time": end}
+    if version == 2:
+        times = {"time": start, "start_time_dt": _of(start), "end_time_dt": _of(end)}
+    return times | {
+        "metadata": {"product": product, "version": "1.0.0-rc.2" if version == 1 else "1.1.0"},
+        "cloud": {"provider": "AWS", "region": given.get("region")} | account,
+        "src_endpoint": ends[0],
+        "dst_endpoint": ends[1],
+        "connection_info": {
+            "protocol_num": _number(given.get("protocol")),
+            "direction_id": {"ingress": 1, "egress": 2}.get(given.get("flow-direction", ""), 0),
+        },
+        "traffic": {"packets": _number(given.get("packets")), "bytes": _number(given.get("bytes"))},
+        "class_uid": 4001,
+        "status_code": given.get("log-status"),
+        ("disposition" if version == 1 else "action"): (
+            "Allowed" if accepted else "Blocked" if version == 1 else "Denied"
+        )
+        if "action" in given
+        else None,
+        "activity_name": "Traffic",
+    }
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _of(milliseconds: int) -> dt.datetime:
+    return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC).replace(tzinfo=None)
+
+
+def flows_of(records: Iterable[Mapping[str, str]], version: int = 2) -> bytes:
+    """A Parquet file of these records of a flow log."""
+    file = io.BytesIO()
+    pq.write_table(
+        pa.Table.from_pylist([flow_as_ocsf(each, version) for each in records]), file, compression="zstd"
+    )
+    return file.getvalue()
+
+
+def write(logs: Path, out: Path, version: int = 2) -> None:
+    """Write what lies in a folder of logs, with the keys that Security Lake gives, a file a day."""
+    events: dict[str, list[Event]] = {}
+    flows: dict[str, list[Mapping[str, str]]] = {}
+    for path in sorted(logs.rglob("*.gz")):
+        if "/CloudTrail/" in path.as_posix():
+            for event in json.loads(gzip.decompress(path.read_bytes()))["Records"]:
+                events.setdefault(event["eventTime"][:10].replace("-", ""), []).append(event)
+        elif "/vpcflowlogs/" in path.as_posix():
+            header, *lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+            for line in lines:
+                record = dict(zip(header.split(), line.split(), strict=True))
+                day = f"{_of(int(record['start']) * 1000):%Y%m%d}"
+                flows.setdefault(day, []).append(record)
+    for source, files in (
+        ("CLOUD_TRAIL_MGMT", {day: parquet_of(found, version) for day, found in events.items()}),
+        ("VPC_FLOW", {day: flows_of(found, version) for day, found in flows.items()}),
+    ):
+        for day, content in files.items():
+            folder = (
+                out
+                / "aws"
+                / source
+                / f"{version}.0"
+                / "region=us-east-1"
+                / "accountId=all"
+                / f"eventDay={day}"
+            )
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{day}.gz.parquet").write_bytes(content)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("logs", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--version", type=int, choices=(1, 2), default=2)
     chosen = parser.parse_args()
-    for path in sorted(chosen.logs.rglob("*.json*")):
-        data = path.read_bytes()
-        content = json.loads(gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data)
-        if not isinstance(content, dict) or "Records" not in content:
-            continue
-        there = (chosen.out / path.relative_to(chosen.logs)).with_suffix(".parquet")
-        there.parent.mkdir(parents=True, exist_ok=True)
-        there.write_bytes(parquet_of(content["Records"], chosen.version))
+    write(chosen.logs, chosen.out, chosen.version)
 
 
 if __name__ == "__main__":
