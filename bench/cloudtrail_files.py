@@ -45,6 +45,22 @@ def write(
     return written
 
 
+def write_bursts(folder: Path, *, events: int, days: int, burst: int = 40, seed: int = 1) -> None:
+    """Write files of a sparse log below `folder`: bursts of so many events within two hours."""
+    rng = random.Random(seed)
+    slots = days * 24 * 60 // _FILE_MINUTES
+    for number in range(0, events, burst):
+        first = rng.randrange(slots - 24)
+        held: dict[int, int] = {}
+        for _ in range(min(burst, events - number)):
+            slot = first + rng.randrange(24)
+            held[slot] = held.get(slot, 0) + 1
+        account = rng.choice(_ACCOUNTS)
+        for slot, count in sorted(held.items()):
+            start = FIRST_DAY + dt.timedelta(minutes=_FILE_MINUTES * slot)
+            _write_file(folder, rng, account, start, [_record(rng, account, start) for _ in range(count)])
+
+
 def files(folder: Path) -> Iterator[Path]:
     return folder.rglob("*.json.gz")
 

@@ -8,12 +8,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.history import Stored, detect, stored
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rule_file import parse_rule
+from trailhawk.detect.spans import place
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.engine.result import Engine, Result
 
@@ -113,7 +115,14 @@ def test_a_long_time_without_rows_costs_no_windows_where_nothing_can_be_found_in
     is_quiet: bool, hours: list[int], engine_of: Callable[..., Engine], store: AlertStore
 ) -> None:
     engine = engine_of([call(DAY + hour * HOUR) for hour in (0, 1, 40, 41)])
-    detect(engine, store, [RULE], tables=["AWSCloudTrail"], now=NOW, quiet=lambda *_: lambda at: is_quiet)
+    detect(
+        engine,
+        store,
+        [RULE],
+        tables=["AWSCloudTrail"],
+        now=NOW,
+        quiet=lambda *_: lambda at: np.full(len(at), is_quiet),
+    )
     assert sorted(store.windows("r")) == [DAY + hour * HOUR for hour in hours]
 
 
@@ -230,6 +239,7 @@ def test_a_minute_rule_runs_where_there_are_rows(engine_of: Callable[..., Engine
 def test_rows_are_counted_in_steps_of_five_minutes(engine_of: Callable[..., Engine]) -> None:
     held = stored(engine_of(OLD), "AWSCloudTrail", now=NOW)
     assert (held.first, held.last) == (DAY, DAY + timedelta(hours=9))
-    assert held.rows(DAY, DAY + timedelta(days=1)) == 3
-    assert held.rows(DAY + timedelta(minutes=5), DAY + timedelta(hours=9)) == 1
-    assert Stored((), (0,), None, None).rows(DAY, NOW) == 0
+    starts, ends = [DAY, DAY + timedelta(minutes=5)], [DAY + timedelta(days=1), DAY + timedelta(hours=9)]
+    places = [np.array([place(at) for at in each]) for each in (starts, ends)]
+    assert held.rows(*places).tolist() == [3, 1]
+    assert Stored((), (0,), None, None).rows(*places).tolist() == [0, 0]

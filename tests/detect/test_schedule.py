@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trailhawk.detect.rule import Rule, RuleKind, Severity
-from trailhawk.detect.schedule import in_order, is_learning, windows
+from trailhawk.detect.schedule import is_learning, windows
 
 HOUR = timedelta(hours=1)
 START = datetime(2026, 3, 1, 10, 17, tzinfo=UTC)
@@ -62,11 +62,3 @@ def test_learning_until_the_history_is_there() -> None:
 def test_no_learning_where_the_rule_does_not_ask_for_it() -> None:
     quick = rule(HOUR, timedelta(days=14))
     assert not is_learning(quick, next(windows(quick, START, START + HOUR)), START)
-
-
-def test_windows_of_several_rules_come_in_order_of_time() -> None:
-    both = [
-        *windows(rule(HOUR, HOUR), START, START + 4 * HOUR),
-        *windows(rule(2 * HOUR, 2 * HOUR), START, START),
-    ]
-    assert [w.at for w in in_order(both)] == sorted(w.at for w in both)

@@ -16,14 +16,14 @@ import pytest
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert, alerts
-from trailhawk.detect.history import IsQuiet, settle
+from trailhawk.detect.history import IsQuiet, detect, settle
 from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Run
 from trailhawk.detect.schedule import LEARNING, Window, WindowState
 from trailhawk.detect.scheduler import COSTLY_FAILURES, PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
-from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+from trailhawk.detect.store import AlertStore, open_state, sqlite_url, windows_table
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Engine, Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
@@ -96,6 +96,14 @@ class World:
     ) -> Round:
         return scheduler.round(engine or self.engine(), rules, [CLOUDTRAIL.name], stopped=stopped)
 
+    def quiet(self, rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+        engine = self.engine()
+        assert isinstance(engine, DuckDBEngine)
+        history = TimeRange(start, end)
+        return engine.activity(
+            rule.query, period=rule.period, history=history, frequency=rule.frequency
+        ).is_quiet
+
 
 def _naive(moment: datetime) -> datetime:
     return moment.replace(tzinfo=None)
@@ -152,17 +160,9 @@ def test_after_an_outage_windows_that_cannot_have_a_result_are_not_run(world: Wo
             asked.append(text)
             return world.engine().query(text, **options)  # type: ignore[arg-type]
 
-    def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
-        engine = world.engine()
-        assert isinstance(engine, DuckDBEngine)
-        history = TimeRange(start, end)
-        return engine.activity(
-            rule.query, period=rule.period, history=history, frequency=rule.frequency
-        ).is_quiet
-
     world.events = [Stop(f"e{n}", START + n * HOUR / 2, START) for n in (3, 40, 41)]
     rule = scheduled(NAMED + " | summarize N = count() by bin(TimeGenerated, 1h) | where N >= 2")
-    scheduler = world.scheduler(quiet=quiet)
+    scheduler = world.scheduler(quiet=world.quiet)
     world.round(scheduler, rule)
     world.now += 48 * HOUR
     asked.clear()
@@ -175,6 +175,34 @@ def test_after_an_outage_windows_that_cannot_have_a_result_are_not_run(world: Wo
     world.events.append(Stop("late", START + 2 * HOUR - MINUTE, world.now))
     world.now += 5 * MINUTE
     assert [alert.at for alert in world.round(scheduler, rule).alerts] == [START + 2 * HOUR]
+
+
+def test_a_window_of_a_span_is_done_for_the_schedule_until_a_row_comes_late(
+    world: World,
+) -> None:
+    world.events = [Stop(f"e{n}", START + n * HOUR + MINUTE, START) for n in (0, 30)]
+    rule = scheduled()
+    other = scheduled(id="never", query="AWSCloudTrail | where EventName == 'Never' | project TimeGenerated")
+    found = detect(
+        world.engine(), world.store, [rule, other], tables=[CLOUDTRAIL.name], now=START, quiet=world.quiet
+    )
+    assert [(each.run, each.alerts) for each in found.rules] == [(3, 2), (3, 0)]
+    with world.store.reading() as connection:
+        rows = connection.execute(sa.select(windows_table.c.rule_id)).all()
+    assert Counter(row.rule_id for row in rows) == {"stop": 2}, "those that were run"
+    # What is done is not planned again.
+    world.now = START + 31 * HOUR + 10 * MINUTE
+    assert world.round(world.scheduler(quiet=world.quiet), rule, other).runs == ()
+    # One row of a span becomes due, by whichever of two schedulers sees it first.
+    world.now += HOUR
+    world.events.append(Stop("late", START + 31 * HOUR - MINUTE, START))
+    world.events.append(Stop("later", START + 29 * HOUR - MINUTE, START))
+    ran = [
+        (each.window.rule_id, (each.window.at - START) // HOUR)
+        for name in ("one", "two")
+        for each in world.round(world.scheduler(name), rule, other).runs
+    ]
+    assert sorted(ran) == [(name, hour) for name in ("never", "stop") for hour in (31, 32)]
 
 
 def test_a_late_row_in_the_look_back_counts(world: World) -> None:

@@ -7,29 +7,37 @@ it looks at since. An alert's id follows from rule, T and row, so a replay never
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import accumulate, pairwise
+from functools import cached_property
+from heapq import merge
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.rule import Rule, RuleKind, Trigger
 from trailhawk.detect.run import Leave, Run, run
-from trailhawk.detect.schedule import (
-    LEARNING,
-    SUPPRESSED,
-    Window,
-    WindowState,
-    in_order,
-    is_learning,
-    windows,
+from trailhawk.detect.schedule import LEARNING, SUPPRESSED, Window, WindowState
+from trailhawk.detect.spans import (
+    Counts,
+    Mask,
+    Moments,
+    Span,
+    known,
+    micros,
+    place,
+    regular,
+    spans,
+    window_at,
+    write,
 )
-from trailhawk.detect.store import AlertStore, WindowRecord
+from trailhawk.detect.store import AlertStore
 from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.errors import QueryError
 
@@ -43,8 +51,8 @@ BATCH = 200
 LATE = timedelta(hours=48)
 """How late a row may come for the schedule to run windows again that look at it."""
 
-IsQuiet = Callable[[datetime], bool]
-"""Whether a rule's query, run at this T, cannot have a result."""
+IsQuiet = Callable[[Moments], Mask]
+"""Of each of these T, whether a rule's query, run then, cannot have a result."""
 
 Sink = Callable[[Sequence[Alert]], Callable[["sa.Connection"], None]]
 """What is done with new alerts: prepared outside the transaction, written inside it."""
@@ -53,10 +61,10 @@ Reads = Callable[[Rule], Collection[str] | None]
 """The names of the tables that a rule's query reads, by itself or through functions; None if unknown."""
 
 Progress = Callable[[int, int], None]
-"""Told after each window how many are done, and of how many."""
+"""Told after each window that needs its query how many of these are done, and of how many."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Stored:
     """How many rows each five minutes of a table hold."""
 
@@ -66,10 +74,19 @@ class Stored:
     first: datetime | None
     last: datetime | None
 
-    def rows(self, start: datetime, end: datetime) -> int:
-        """Rows in [start, end), with the whole of the five minutes at either edge."""
-        low = bisect_right(self.moments, start - BIN)
-        return self.sums[bisect_left(self.moments, end)] - self.sums[low]
+    def rows(self, starts: Moments, ends: Moments) -> Counts:
+        """Rows in each [start, end), with the whole of the five minutes at either edge."""
+        low = np.searchsorted(self.places, starts - micros(BIN), "right")
+        return self._sums[np.searchsorted(self.places, ends)] - self._sums[low]
+
+    @cached_property
+    def places(self) -> Moments:
+        """`moments` in microseconds since the Unix epoch."""
+        return np.array([place(moment) for moment in self.moments], np.int64)
+
+    @cached_property
+    def _sums(self) -> Counts:
+        return np.array(self.sums, np.int64)
 
 
 def stored(engine: Engine, table: str, *, now: datetime, since: datetime | None = None) -> Stored:
@@ -107,13 +124,14 @@ def tables_of(rule: Rule, lake: Mapping[str, Stored], reads: Reads | None = None
     return [lake[name] for name in named or lake]
 
 
-def seen(tables: Iterable[Stored], window: Window) -> int:
-    """How many rows are stored of what a window looks at. Have they grown since it ran, rows came late.
+def seen(tables: Iterable[Stored], rule: Rule, at: Moments) -> Counts:
+    """How many rows are stored of what the windows at these T look at. Have they grown since one ran, rows
+    came late.
 
     A row that comes late by no more than `LATE` lies no further back from any window that was run meanwhile.
     """
-    start = max(window.start, window.at - LATE)
-    return sum(table.rows(start, window.at) for table in tables)
+    starts = at - micros(min(rule.period, LATE))
+    return sum((table.rows(starts, at) for table in tables), np.zeros(len(at), np.int64))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,17 +198,16 @@ def detect(
     replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink, reads, leave)
     if quiet is not None:
         replay.find_quiet(quiet, start, end)
-    due = in_order(window for rule in rules for window in replay.due(rule, start, end))
-    for done, each in enumerate(replay.runs(due, workers), start=1):
+    for rule in rules:
+        replay.plan(rule, place(start), place(end))
+    for each in replay.runs(workers):
         replay.take(each)
         if progress is not None:
-            progress(done, len(due))
+            progress(replay.done, replay.due)
     replay.flush()
+    for rule in rules:
+        replay.finish(rule)
     return Summary(start, end, tuple(replay.summary(rule) for rule in rules), tuple(replay.raised))
-
-
-def _is_final(record: WindowRecord) -> bool:
-    return record.state is WindowState.DONE or record.reason == SUPPRESSED
 
 
 def settle(
@@ -219,8 +236,23 @@ def settle(
             return tuple(new)
 
 
+@dataclass(slots=True)
+class _Plan:
+    """What is due of one rule: the windows with a query to run, and spans of those without."""
+
+    step: int
+    due: Moments
+    seen: Counts
+    quiet: list[Span]
+    learning: list[Span]
+    begun: int = 0
+    """How many of those `due` were handed out to be run."""
+    broken: Run | None = None
+    """How a window ended in a way that all later ones must."""
+
+
 class _Replay:
-    """The state of one replay: what is written, what waits to be written, which rules are out."""
+    """The state of one replay: what is due, what waits to be written, which rules are out."""
 
     def __init__(
         self,
@@ -239,8 +271,7 @@ class _Replay:
         self._rules = rules
         self._sink = sink
         self._waiting: list[Run] = []
-        self._broken: dict[str, Run] = {}
-        """By rule: how a window ended in a way that all its others must."""
+        self._plans: dict[str, _Plan] = {}
         self._raised_at = {
             rule.id: {alert.at for alert in store.alerts(rule_id=rule.id)}
             for rule in rules.values()
@@ -249,6 +280,9 @@ class _Replay:
         self._counts: Counter[tuple[str, str]] = Counter()
         self._quiet: dict[str, IsQuiet] = {}
         self.raised: list[Alert] = []
+        self.due = 0
+        """The windows with a query to run, and how many of them are done."""
+        self.done = 0
 
     def find_quiet(
         self, quiet: Callable[[Rule, datetime, datetime], IsQuiet], start: datetime, end: datetime
@@ -260,75 +294,84 @@ class _Replay:
                 with suppress(QueryError):
                     self._quiet[rule.id] = quiet(rule, start - rule.period, end + rule.frequency)
 
-    def due(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
-        """The windows to run: not those that were run before and have nothing new to look at."""
-        tables = self._tables[rule.id]
-        known = self._store.windows(rule.id)
-        for window in self._windows(rule, start, end):
-            rows = seen(tables, window)
-            before = known.get(window.at)
-            if before and _is_final(before) and before.seen >= rows:
-                self._counts[rule.id, "before"] += 1
-            elif rule.kind is RuleKind.NRT and rule.trigger is Trigger.GREATER and not rows:
-                continue  # a minute without rows cannot give any
-            else:
-                yield window
+    def plan(self, rule: Rule, start: int, end: int) -> None:
+        """Find the windows to run: not those that were run before and have nothing new to look at."""
+        tables, step = self._tables[rule.id], micros(rule.frequency)
+        at = self._windows(rule, start, end)
+        rows = seen(tables, rule, at)
+        with self._store.reading() as connection:
+            is_before = known(connection, rule.id, at) >= rows
+        self._counts[rule.id, "before"] += int(np.count_nonzero(is_before))
+        is_due = ~is_before
+        if rule.kind is RuleKind.NRT and rule.trigger is Trigger.GREATER:
+            is_due &= rows > 0  # a minute without rows cannot give any
+        at, rows = at[is_due], rows[is_due]
+        learns = _is_learning(rule, tables, at)
+        learning = list(spans(step, at[learns], 0 * rows[learns], WindowState.SKIPPED, LEARNING))
+        at, rows = at[~learns], rows[~learns]
+        is_quiet = self._quiet.get(rule.id, _never)(at)
+        quiet = list(spans(step, at[is_quiet], rows[is_quiet], WindowState.DONE))
+        self._plans[rule.id] = _Plan(step, at[~is_quiet], rows[~is_quiet], quiet, learning)
+        self.due += len(self._plans[rule.id].due)
 
-    def _windows(self, rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
-        """The rule's windows in [start, end), without those of long times that left no row in its tables.
+    def _windows(self, rule: Rule, start: int, end: int) -> Moments:
+        """T of the rule's windows in [start, end), without those of long times without a row in its tables.
 
         One event with a wrong year must not cost a million windows. A query that could have a result without
         any row keeps them all.
         """
-        is_quiet = self._quiet.get(rule.id)
-        moments = sorted({moment for table in self._tables[rule.id] for moment in table.moments})
-        if is_quiet is None or not moments:
-            yield from windows(rule, start, end)
-            return
-        first = max(start, moments[0])
-        for moment, following in pairwise(moments):
-            unseen = moment + BIN + rule.period
-            # What is quiet at one moment without rows is quiet at all of them.
-            if following - unseen > rule.frequency and is_quiet(unseen + (following - unseen) / 2):
-                if first < min(unseen, end):
-                    yield from windows(rule, first, min(unseen, end))
-                first = max(start, following)
-        if first < end:
-            yield from windows(rule, first, end)
+        is_quiet, tables = self._quiet.get(rule.id), self._tables[rule.id]
+        held = np.unique(np.concatenate([_NONE, *(table.places for table in tables)]))
+        if is_quiet is None or not len(held):
+            return regular(rule.frequency, start, end)
+        unseen, following = held[:-1] + micros(BIN + rule.period), held[1:]
+        is_long = following - unseen > micros(rule.frequency)
+        unseen, following = unseen[is_long], following[is_long]
+        # What is quiet at one moment without rows is quiet at all of them.
+        is_left_out = is_quiet(unseen + (following - unseen) // 2)
+        starts = np.maximum([held[0], *following[is_left_out]], start).tolist()
+        ends = np.minimum([*unseen[is_left_out], end], end).tolist()
+        stretches = [each for each in zip(starts, ends, strict=True) if each[0] < each[1]]
+        return np.concatenate([_NONE, *(regular(rule.frequency, *each) for each in stretches)])
 
-    def runs(self, due: Sequence[Window], workers: int) -> Iterator[Run]:
-        """Each window run, in the order given."""
+    def runs(self, workers: int) -> Iterator[Run]:
+        """Each window that needs its query, run: in order of time, at one time in order of the rules' ids."""
+        due = merge(*(self._due(rule_id, plan) for rule_id, plan in self._plans.items()))
         if workers <= 1:
-            yield from map(self._run, due)
+            yield from (self._run(*each) for each in due)
             return
         with ThreadPoolExecutor(workers) as pool:
-            for place in range(0, len(due), BATCH):
-                yield from pool.map(self._run, due[place : place + BATCH])
+            while batch := list(islice(due, BATCH)):
+                yield from pool.map(lambda each: self._run(*each), batch)
 
-    def _run(self, window: Window) -> Run:
-        rule = self._rules[window.rule_id]
-        tables = self._tables[rule.id]
-        if broken := self._broken.get(rule.id):
+    @staticmethod
+    def _due(rule_id: str, plan: _Plan) -> Iterator[tuple[int, str, int]]:
+        """T, rule and rows seen of the windows of a rule, until it is found to be broken."""
+        while plan.begun < len(plan.due) and plan.broken is None:
+            at, rows = int(plan.due[plan.begun]), int(plan.seen[plan.begun])
+            plan.begun += 1
+            yield at, rule_id, rows
+
+    def _run(self, at: int, rule_id: str, rows: int) -> Run:
+        rule = self._rules[rule_id]
+        window = window_at(rule, at)
+        if broken := self._plans[rule_id].broken:
             return Run(window, broken.state, broken.reason)
-        first = min((s.first for s in tables if s.first), default=None)
-        if is_learning(rule, window, first):
-            return Run(window, WindowState.SKIPPED, LEARNING)
-        is_quiet = self._quiet.get(rule.id)
-        if is_quiet is not None and is_quiet(window.at):
-            return Run(window, WindowState.DONE, seen=seen(tables, window))
-        return run(rule, window, self._engine, seen=seen(tables, window), leave=self._leave)
+        return run(rule, window, self._engine, seen=rows, leave=self._leave)
 
     def take(self, each: Run) -> None:
         """Take what a window gave, as if all windows before it were finished."""
         window = each.window
         if each.state is WindowState.DONE and self._is_suppressed(window):
             each = Run(window, WindowState.SKIPPED, SUPPRESSED, seen=each.seen)
-        if each.is_permanent:
-            self._broken.setdefault(window.rule_id, each)
+        plan = self._plans[window.rule_id]
+        self.done += 1
+        if each.is_permanent and plan.broken is None:
+            plan.broken = each
+            self.done += len(plan.due) - plan.begun
         if each.alerts and window.rule_id in self._raised_at:
             self._raised_at[window.rule_id].add(window.at)
-        is_known = each.reason in (LEARNING, SUPPRESSED)
-        self._counts[window.rule_id, each.reason if is_known else each.state.value] += 1
+        self._count(window.rule_id, each.state, each.reason)
         self._waiting.append(each)
         if each.alerts or len(self._waiting) >= BATCH:
             self.flush()
@@ -347,8 +390,38 @@ class _Replay:
         self.raised.extend(new)
         self._waiting.clear()
 
+    def finish(self, rule: Rule) -> None:
+        """Write the windows of a rule that needed no query, now that it is known how its others ended."""
+        plan = self._plans[rule.id]
+        at, rows = _each(plan.quiet)
+        ended = list(plan.learning)
+        if broken := plan.broken:
+            is_after = at > place(broken.window.at)
+            rest = np.sort(np.concatenate([at[is_after], plan.due[plan.begun :]]))
+            ended += spans(plan.step, rest, 0 * rest, broken.state, broken.reason)
+            at, rows = at[~is_after], rows[~is_after]
+        is_out = self._are_suppressed(rule, at)
+        ended += spans(plan.step, at[is_out], rows[is_out], WindowState.SKIPPED, SUPPRESSED)
+        ended += spans(plan.step, at[~is_out], rows[~is_out], WindowState.DONE)
+        if ended:
+            with self._store.engine.begin() as connection:
+                write(connection, rule.id, ended)
+        for span in ended:
+            self._count(rule.id, span.state, span.reason, span.windows)
+
+    def _are_suppressed(self, rule: Rule, at: Moments) -> Mask:
+        """Of windows at these T, which an earlier alert suppresses."""
+        raised = np.sort(np.array([place(each) for each in self._raised_at.get(rule.id, ())], np.int64))
+        if rule.suppression is None or not len(raised):
+            return np.zeros(len(at), bool)
+        before = np.searchsorted(raised, at) - 1
+        return (before >= 0) & (at < raised[before] + micros(rule.suppression))
+
+    def _count(self, rule_id: str, state: WindowState, reason: str, windows: int = 1) -> None:
+        self._counts[rule_id, reason if reason in (LEARNING, SUPPRESSED) else state.value] += windows
+
     def summary(self, rule: Rule) -> RuleSummary:
-        count, broken = self._counts, self._broken.get(rule.id)
+        count, broken = self._counts, self._plans[rule.id].broken
         return RuleSummary(
             rule,
             run=count[rule.id, WindowState.DONE.value],
@@ -361,3 +434,27 @@ class _Replay:
             skipped=count[rule.id, WindowState.SKIPPED.value],
             reason=broken.reason if broken and broken.state is WindowState.SKIPPED else "",
         )
+
+
+_NONE = np.zeros(0, np.int64)
+
+
+def _never(at: Moments) -> Mask:
+    return np.zeros(len(at), bool)
+
+
+def _is_learning(rule: Rule, tables: Iterable[Stored], at: Moments) -> Mask:
+    """Of windows at these T, for which the stored history begins too late, see `is_learning`."""
+    if not rule.history_needed:
+        return np.zeros(len(at), bool)
+    first = min((table.first for table in tables if table.first), default=None)
+    if first is None:
+        return np.ones(len(at), bool)
+    return at < place(first) + micros(rule.history_needed)
+
+
+def _each(found: Sequence[Span]) -> tuple[Moments, Counts]:
+    """T of all windows of the spans, in order of time, and the rows that each has seen."""
+    at = [np.arange(span.first, span.last + 1, span.step) for span in found]
+    counts = np.array([span.seen for span in found], np.int64)
+    return np.concatenate([_NONE, *at]), np.repeat(counts, [len(each) for each in at])

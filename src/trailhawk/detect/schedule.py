@@ -6,7 +6,7 @@ with TimeGenerated in [T - period, T), and now() is T.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import Enum
@@ -65,8 +65,3 @@ def is_learning(rule: Rule, window: Window, history_start: datetime | None) -> b
     if not rule.history_needed:
         return False
     return history_start is None or window.at - rule.history_needed < history_start
-
-
-def in_order(windows: Iterable[Window]) -> list[Window]:
-    """Windows of several rules as a scheduler would have run them."""
-    return sorted(windows, key=lambda window: (window.at, window.rule_id))

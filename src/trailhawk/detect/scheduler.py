@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Final
 
+import numpy as np
 import sqlalchemy as sa
 
 from trailhawk.detect.alert import Alert
@@ -29,6 +30,7 @@ from trailhawk.detect.schedule import (
     is_learning,
     last_run,
 )
+from trailhawk.detect.spans import Moments, covered, done_since, moment_at, place
 from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
 from trailhawk.engine.result import Engine
 from trailhawk.errors import QueryError
@@ -230,7 +232,12 @@ class Scheduler:
                     )
                 )
             )
-            new = [_due(rule, moment) for moment in planned if moment not in known]
+            in_spans = covered(connection, rule.id, _places(planned))
+            new = [
+                _due(rule, moment)
+                for moment, has_span in zip(planned, in_spans, strict=True)
+                if moment not in known and not has_span
+            ]
             if new:
                 connection.execute(sa.insert(windows_table), new)
             _change(connection, rule, next_at=at)
@@ -247,18 +254,29 @@ class Scheduler:
                     windows_table.c.state == WindowState.DONE.value,
                 )
             ).all()
-        grown = [at for at, before in done if seen(tables, _window(rule, at)) > before]
-        if grown:
-            with self._store.engine.begin() as connection:
-                connection.execute(
-                    sa.update(windows_table)
-                    .where(
-                        windows_table.c.rule_id == rule.id,
-                        windows_table.c.at.in_(grown),
-                        windows_table.c.state == WindowState.DONE.value,
-                    )
-                    .values(state=WindowState.DUE.value)
+            at, before = done_since(connection, rule.id, place(since))
+        rows = seen(tables, rule, _places([row.at for row in done]))
+        grown = [row.at for row, now in zip(done, rows, strict=True) if now > row.seen]
+        in_spans = [moment_at(each) for each in at[seen(tables, rule, at) > before]]
+        if not (grown or in_spans):
+            return
+        with self._store.engine.begin() as connection:
+            connection.execute(
+                sa.update(windows_table)
+                .where(
+                    windows_table.c.rule_id == rule.id,
+                    windows_table.c.at.in_(grown),
+                    windows_table.c.state == WindowState.DONE.value,
                 )
+                .values(state=WindowState.DUE.value)
+            )
+            if in_spans:
+                c = windows_table.c
+                own = sa.select(c.at).where(c.rule_id == rule.id, c.at.between(in_spans[0], in_spans[-1]))
+                known = set(connection.scalars(own))
+                new = [_due(rule, moment) for moment in in_spans if moment not in known]
+                if new:
+                    connection.execute(sa.insert(windows_table), new)
 
     # Windows are run
 
@@ -276,11 +294,11 @@ class Scheduler:
         done = Round()
         try:
             windows = self._due(rule)
-            is_quiet = self._quiet_of(rule, windows)
+            quiet = self._quiet_of(rule, windows)
             for window in windows:
                 if stopped() or not self._lease(rule):
                     break
-                each = self._run(rule, window, engine, tables, is_quiet)
+                each = self._run(rule, window, engine, tables, quiet)
                 if _is_passing(each):
                     is_too_costly = self._postpone(rule, each)
                     done = replace(done, postponed=(each,), disabled=(rule,) if is_too_costly else ())
@@ -328,37 +346,46 @@ class Scheduler:
         with self._store.reading() as connection:
             return [_window(rule, at) for at in connection.scalars(query.order_by(windows_table.c.at))]
 
-    def _quiet_of(self, rule: Rule, windows: Sequence[Window]) -> IsQuiet:
-        """Which of many windows, as an outage leaves them, need not be run: one look over them all."""
+    def _quiet_of(self, rule: Rule, windows: Sequence[Window]) -> frozenset[datetime]:
+        """T of those windows that need not be run, where there are many, as after an outage: one look over
+        them all."""
         if (
             self._quiet is None
             or len(windows) < _MANY
             or rule.kind is RuleKind.NRT
             or rule.trigger.fires(0, rule.threshold)
         ):
-            return _never
+            return frozenset()
         try:
-            return self._quiet(rule, windows[0].start, windows[-1].at + rule.frequency)
+            is_quiet = self._quiet(rule, windows[0].start, windows[-1].at + rule.frequency)
         except QueryError:
-            return _never  # it fails where it is run, with its reason kept
+            return frozenset()  # it fails where it is run, with its reason kept
+        answers = is_quiet(_places([window.at for window in windows]))
+        return frozenset(window.at for window, answer in zip(windows, answers, strict=True) if answer)
 
     def _run(
-        self, rule: Rule, window: Window, engine: Engine, tables: Sequence[Stored], is_quiet: IsQuiet
+        self,
+        rule: Rule,
+        window: Window,
+        engine: Engine,
+        tables: Sequence[Stored],
+        quiet: frozenset[datetime],
     ) -> Run:
         first = min((table.first for table in tables if table.first), default=None)
         if rule.kind is not RuleKind.NRT and is_learning(rule, window, first):
             return Run(window, WindowState.SKIPPED, LEARNING)
         if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
             return Run(window, WindowState.SKIPPED, SUPPRESSED)
-        if is_quiet(window.at):
-            return Run(window, WindowState.DONE, seen=seen(tables, window), began=self._clock())
+        rows = int(seen(tables, rule, _places([window.at]))[0])
+        if window.at in quiet:
+            return Run(window, WindowState.DONE, seen=rows, began=self._clock())
         self._mark_running(window)
         began, started = self._clock(), perf_counter()
         each = run(
             rule,
             window,
             engine,
-            seen=seen(tables, window),
+            seen=rows,
             ingested=rule.kind is RuleKind.NRT,
             leave=self._applied,
         )
@@ -431,8 +458,8 @@ class Scheduler:
 _UNFINISHED: Final = (WindowState.DUE.value, WindowState.RUNNING.value)
 
 
-def _never(at: datetime) -> bool:
-    return False
+def _places(moments: Sequence[datetime]) -> Moments:
+    return np.array([place(moment) for moment in moments], np.int64)
 
 
 def _is_passing(each: Run) -> bool:

@@ -53,7 +53,22 @@ windows_table = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("seen", sa.BigInteger, nullable=False),
 )
-"""One row for each (rule, T) that was due, see WindowState."""
+"""One row for each (rule, T) that was due, see WindowState; what needed no query may be in `spans_table`."""
+
+spans_table = sa.Table(
+    "window_spans",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("rule_id", sa.String, nullable=False, index=True),
+    sa.Column("step", sa.BigInteger, nullable=False),
+    sa.Column("first_at", sa.BigInteger, nullable=False),
+    sa.Column("last_at", sa.BigInteger, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("reason", sa.String, nullable=False),
+    sa.Column("seen", sa.BigInteger, nullable=False),
+)
+"""Windows of a rule that ended alike: T from the first to the last by steps, in microseconds. A window's row
+counts before a span, and of two spans the one with the higher number. See `spans`."""
 
 taken_table = sa.Table(
     "exceptions_taken",
@@ -422,25 +437,36 @@ class AlertStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        make_tables(engine, (windows_table, taken_table, _alerts))
+        make_tables(engine, (windows_table, spans_table, taken_table, _alerts))
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection that takes no lock."""
         return reading(self.engine)
 
     def windows(self, rule_id: str) -> dict[datetime, WindowRecord]:
-        """The windows of a rule that were run or skipped, by T."""
-        query = sa.select(
-            windows_table.c.at, windows_table.c.state, windows_table.c.reason, windows_table.c.seen
-        )
+        """The windows of a rule that were run or skipped, by T; each one, so of a few rules at most."""
+        window, span = windows_table.c, spans_table.c
+        spans = sa.select(span.first_at, span.last_at, span.step, span.state, span.reason, span.seen)
+        query = sa.select(window.at, window.state, window.reason, window.seen)
+        found: dict[datetime, WindowRecord] = {}
         with self.reading() as connection:
-            rows = connection.execute(query.where(windows_table.c.rule_id == rule_id)).all()
-        return {at: WindowRecord(WindowState(state), reason, seen) for at, state, reason, seen in rows}
+            for first, last, step, state, reason, seen in connection.execute(
+                spans.where(span.rule_id == rule_id).order_by(span.number)
+            ):
+                record = WindowRecord(WindowState(state), reason, seen)
+                for at in range(first, last + 1, step):
+                    found[EPOCH + timedelta(microseconds=at)] = record
+            for at, state, reason, seen in connection.execute(query.where(window.rule_id == rule_id)):
+                found[at] = WindowRecord(WindowState(state), reason, seen)
+        return found
 
     def has_windows(self) -> bool:
         """Whether any window of any rule was run or skipped."""
         with self.reading() as connection:
-            return connection.execute(sa.select(windows_table.c.rule_id).limit(1)).first() is not None
+            return any(
+                connection.execute(sa.select(table.c.rule_id).limit(1)).first() is not None
+                for table in (windows_table, spans_table)
+            )
 
     def new_alerts(self, connection: sa.Connection, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
         """Those of the alerts that are not stored yet.

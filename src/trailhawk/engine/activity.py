@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MINUTE = 60 * TICKS_PER_SECOND
 _SHIFT = timedelta(days=1, hours=7, minutes=13, seconds=17, microseconds=654_321)
 """From the one moment for which a query is compiled to the other: of no round length, so that what is
@@ -54,25 +55,22 @@ class _Trace:
     runs: Ticks | None = None
     """Of such runs those whose rows come to what their groups must come to, sorted."""
 
-    def is_empty(self, now: int) -> bool:
-        return self._has_no_rows(now) or self._has_no_groups(now)
+    def is_empty(self, now: Ticks) -> Mask:
+        """Of each of these moments, whether a run then finds nothing here."""
+        return self._has_no_rows(now) | self._has_no_groups(now)
 
-    def _has_no_groups(self, now: int) -> bool:
-        if self.runs is None or now % self.grid:
-            return False
-        at = int(np.searchsorted(self.runs, now))
-        return at == len(self.runs) or int(self.runs[at]) != now
+    def _has_no_groups(self, now: Ticks) -> Mask:
+        if self.runs is None:
+            return np.zeros(len(now), bool)
+        is_run: Mask = now % self.grid == 0
+        return is_run & ~np.isin(now, self.runs)
 
-    def _has_no_rows(self, now: int) -> bool:
-        first = (
-            0 if self.low is None else int(np.searchsorted(self.minutes, now + self.low - MINUTE, "right"))
-        )
+    def _has_no_rows(self, now: Ticks) -> Mask:
+        first = 0 if self.low is None else np.searchsorted(self.minutes, now + self.low - MINUTE, "right")
         end = (
-            len(self.minutes)
-            if self.high is None
-            else int(np.searchsorted(self.minutes, now + self.high, "left"))
+            len(self.minutes) if self.high is None else np.searchsorted(self.minutes, now + self.high, "left")
         )
-        return end <= first
+        return np.broadcast_to(np.asarray(end <= first), now.shape)
 
 
 @dataclass(frozen=True)
@@ -81,10 +79,16 @@ class Activity:
 
     covers: tuple[tuple[_Trace, ...], ...]
 
-    def is_quiet(self, at: datetime) -> bool:
-        """True where the query, run with now() = `at`, cannot give a row. False proves nothing."""
-        now = ticks_of(at)
-        return any(all(trace.is_empty(now) for trace in cover) for cover in self.covers)
+    def is_quiet(self, moments: Ticks) -> Mask:
+        """True where the query, run with now() at one of these moments (microseconds since the Unix epoch),
+        cannot give a row. False proves nothing."""
+        now, quiet = moments * 10, np.zeros(len(moments), bool)
+        for cover in self.covers:
+            empty = np.ones(len(now), bool)
+            for trace in cover:
+                empty &= trace.is_empty(now)
+            quiet |= empty
+        return quiet
 
 
 def activity(
@@ -175,7 +179,7 @@ def _busy(trace: _Trace, grid: int, history: TimeRange) -> int:
     assert history.start is not None
     assert history.end is not None
     first, last = ticks_of(history.start) // grid, ticks_of(history.end) // grid
-    return sum(not trace.is_empty(now) for now in range(first * grid, last * grid, grid))
+    return int(np.count_nonzero(~trace.is_empty(np.arange(first * grid, last * grid, grid))))
 
 
 def _runs(
