@@ -110,6 +110,13 @@ QUERIES = {
     "in the evening": 'Events | where hourofday(now()) >= 18 | where Name == "Get"',
     "never in the morning": "let early = hourofday(now()) < 12; Events | where not(early) and Size == 5",
     "on one day of the week": 'Events | where dayofweek(now()) == 6d and Name == "Get"',
+    "in the same week": 'Events | where startofweek(TimeGenerated) == startofweek(now()) and Name == "Get"',
+    "by a difference that is the evening": """Events
+        | where datetime_diff("hour", now(), startofday(now())) >= 18 and Size == 5""",
+    "by a name for the evening": """let TimeGenerated = now(); let StartTime = startofday(now());
+        Events | where datetime_diff("hour", TimeGenerated, StartTime) >= 18 and Size == 5""",
+    "by the time since": """Events | where Name == "Get" | summarize First = min(TimeGenerated),
+        Last = max(TimeGenerated) by User | where datetime_diff("hour", Last, First) >= 1""",
     "by the hour's text": """Events
         | where format_datetime(now(), 'HH') !in ('04', '07') and Name == 'Get'""",
 }
@@ -134,6 +141,24 @@ def test_quiet_windows_are_found(engine: DuckDBEngine) -> None:
     activity = engine.activity(QUERIES["filter"], period=timedelta(hours=1), history=history)
     found = quiet(activity, [START + timedelta(hours=hour) for hour in range(1, HOURS)])
     assert sum(found) > HOURS / 2
+
+
+@pytest.mark.parametrize(
+    ("text", "is_found"),
+    [
+        (QUERIES["by the time since"], True),
+        ('Events | where datetime_diff("hour", TimeGenerated, ago(1h)) > 0 and Name == "Get"', False),
+        (
+            'Events | where Name == "Get" | where datetime_diff("hour", TimeGenerated, TimeGenerated) < 5',
+            True,
+        ),
+        ('let f = (T: datetime) { datetime_diff("hour", T, T) }; Events | where f(now()) > 0', False),
+    ],
+)
+def test_differences_of_rows_are_no_calendar(engine: DuckDBEngine, text: str, is_found: bool) -> None:
+    hour = timedelta(hours=1)
+    activity = engine.activity(text, period=hour, history=TimeRange(START - hour, START + HOURS * hour))
+    assert any(quiet(activity, [START + n * hour for n in range(1, HOURS)])) == is_found
 
 
 def test_a_count_of_nothing_is_a_result(engine: DuckDBEngine) -> None:

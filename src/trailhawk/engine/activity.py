@@ -27,14 +27,18 @@ if TYPE_CHECKING:
 Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MINUTE = 60 * TICKS_PER_SECOND
-_SHIFT = timedelta(days=1, hours=7, minutes=13, seconds=17, microseconds=654_321)
-"""From the one moment for which a query is compiled to the other: of no round length, so that what is
-rounded, such as the beginning of a day, does not seem to stand at a fixed distance from now."""
+_SHIFT = timedelta(days=431, hours=7, minutes=13, seconds=17, microseconds=654_321)
+"""From the one moment for which a query is compiled back to the other: of no round length, so that what is
+rounded, such as the beginning of a day, does not seem to stand at a fixed distance from now; and of more than
+a year, so that the beginning of a week, a month or a year does not seem to stand still."""
 _CALENDAR = re.compile(
     r"\b(?:dayof\w+|hourofday|monthofyear|week_?of_?year|getmonth|getyear|datetime_\w+|format_\w+)\s*\(",
     re.IGNORECASE,
 )
 """What may say of now() that it is night or Sunday: two moments do not show how such a condition changes."""
+_DIFFERENCE = re.compile(
+    r"\bdatetime_diff\s*\(\s*[\"']\w+[\"']\s*,\s*(\w+)\s*,\s*(?:prev\s*\(\s*)?(\w+)\s*\)"
+)
 _MOST_PHASES, _RUNS_A_PHASE = 8, 4
 """A row is grouped for as many runs as look at it, one after the other: for so many at most, or for one of so
 many runs that would be made. Each of these costs more than to read a few columns of the history."""
@@ -111,7 +115,7 @@ def activity(
     assert history.end is not None
     if _asks_for_a_calendar(text, functions):
         return Activity(())
-    moments = (history.end, history.end + _SHIFT)
+    moments = (history.end, history.end - _SHIFT)
     one, other = (
         covers(compile_query(text, catalog, now=now, start=now - period, end=now, functions=functions).plan)
         for now in moments
@@ -133,7 +137,7 @@ def _asks_for_a_calendar(text: str, functions: Functions | None) -> bool:
     """Whether the query, or a stored function that it may call, asks for parts of a date."""
     texts = {"": text}
     for _ in range(len(functions or ()) + 1):
-        if any(_CALENDAR.search(each) for each in texts.values()):
+        if any(_CALENDAR.search(_without_differences(each)) for each in texts.values()):
             return True
         called = {
             function.name: function.text or ""
@@ -144,6 +148,22 @@ def _asks_for_a_calendar(text: str, functions: Functions | None) -> bool:
             return False
         texts |= called
     return False
+
+
+def _without_differences(text: str) -> str:
+    """The text without the calls of datetime_diff that have a row's own time in them: they are none of now()
+    alone."""
+
+    def given(name: str, value: str) -> int:
+        return len(re.findall(rf"\b{name}\s*(?::|=(?![=~]))\s*{value}", text))
+
+    def is_of_rows(name: str) -> bool:
+        made = given(name, r"(?:min|max)\(TimeGenerated\)")
+        return made == given(name, "") and (made > 0 or name == "TimeGenerated")
+
+    if not is_of_rows("TimeGenerated"):
+        return text
+    return _DIFFERENCE.sub(lambda call: "" if any(map(is_of_rows, call.groups())) else call[0], text)
 
 
 def _grouped(
