@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FunctionType
+from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
@@ -361,6 +362,41 @@ def _nlb(mark: str) -> bytes:
     ).encode()
 
 
+def _elb(mark: str) -> bytes:
+    return (
+        "2026-03-01T09:30:00.123456Z my-lb 192.168.1.1:2817 10.0.0.1:80 0.1 0.1 0.1 200 200 0 57 "
+        f'"GET https://x:443/ HTTP/1.1" "{mark}" ECDHE TLSv1.2'
+    ).encode()
+
+
+def _connection(mark: str) -> bytes:
+    return (
+        '2026-03-01T09:30:00.123456Z 203.0.113.9 36280 443 TLSv1.2 ECDHE 4.036 "CN=x,O=y" '
+        f"NotBefore=2023-09-21T22:43:21Z;NotAfter=2026-06-17T22:43:21Z FEF2 Success {mark}"
+    ).encode()
+
+
+def _health(mark: str) -> bytes:
+    return f"http 2026-03-01T09:30:00.123456Z 1.1 10.0.0.1:80 {mark} FAIL 502 TargetError".encode()
+
+
+_FRONT: Final = "date\ttime\tx-edge-location\tc-ip\tcs(User-Agent)\tx-edge-request-id\ttimestamp(ms)"
+
+
+def _cloudfront(mark: str) -> bytes:
+    return f"2026-03-01\t09:30:00\tFRA2\t203.0.113.9\tcurl%20x\t{mark}\t1772357400123".encode()
+
+
+def _cloudfront_json(mark: str) -> bytes:
+    values = _cloudfront(mark).decode().split("\t")
+    return _json(dict(zip(_FRONT.split("\t"), values, strict=True)))
+
+
+def _w3c(records: Sequence[bytes]) -> bytes:
+    header = b"#Version: 1.0\n#Fields: " + _FRONT.replace("\t", " ").encode() + b"\n"
+    return header + _lines(records)
+
+
 def _exported(mark: str) -> bytes:
     return f"2026-03-01T09:30:00.123Z {mark} something happened".encode()
 
@@ -449,6 +485,11 @@ def _cases() -> Iterator[Case]:
     yield case("proxy", "proxy", _proxy, "UserAgent")
     yield case("alb", "alb", _alb, "UserAgent")
     yield case("nlb", "nlb", _nlb, "Listener")
+    yield case("elb", "elb", _elb, "UserAgent")
+    yield case("alb-connection", "alb-connection", _connection, "ConnTraceId")
+    yield case("alb-health", "alb-health", _health, "TargetGroupId")
+    yield case("cloudfront", "cloudfront", _cloudfront, "XEdgeRequestId", _w3c)
+    yield case("cloudfront-json", "cloudfront", _cloudfront_json, "XEdgeRequestId")
     yield case("cloudwatch", "cloudwatch", _event, "Message", _subscription)
     yield case("cloudwatch-export", "cloudwatch", _exported, "Message", open_end=True, kept=exported)  # type: ignore[arg-type]
     yield case("ssm", "ssm", _escaped(_streamed), "SessionId", _subscription)

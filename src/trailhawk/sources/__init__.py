@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trailhawk.kql.schema import Table
+from trailhawk.sources.cloudfront import CloudFront
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.envelope import Enveloped
 from trailhawk.sources.guardduty import GUARDDUTY
-from trailhawk.sources.load_balancer import ALB, NLB
+from trailhawk.sources.load_balancer import ALB, CLASSIC, CONNECTION, HEALTH, NLB
 from trailhawk.sources.logstash import LOGSTASH
 from trailhawk.sources.network_firewall import NETWORK_FIREWALL
 from trailhawk.sources.parquet import known_by
@@ -34,8 +35,12 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         *SECURITY_LAKE,
         S3_ACCESS,
         PROXY,
+        HEALTH,
         ALB,
         NLB,
+        CLASSIC,
+        CONNECTION,
+        CloudFront(),
         # Its findings name those of GuardDuty that they were made of.
         SECURITY_HUB,
         GUARDDUTY,

@@ -1,16 +1,22 @@
-"""Access logs of Application and Network Load Balancers as Sentinel's AWSALBAccessLogs and AWSNLBAccessLogs.
+"""Logs of load balancers: access logs of Application and Network Load Balancers as Sentinel's tables, and in
+tables of ours those of Classic Load Balancers, and connections and health checks of the Application ones.
 
 Formats: https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-access-logs.html ,
-https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-access-logs.html
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-connection-logs.html ,
+https://docs.aws.amazon.com/elasticloadbalancing/latest/application/load-balancer-health-check-logs.html ,
+https://docs.aws.amazon.com/elasticloadbalancing/latest/network/load-balancer-access-logs.html ,
+https://docs.aws.amazon.com/elasticloadbalancing/latest/classic/access-log-collection.html
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
+from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
-from trailhawk.sources.columns import declared
+from trailhawk.sources.columns import Line, declared
 from trailhawk.sources.moments import moment
 from trailhawk.sources.text_rows import TextSource, Values, fields_of, rest_of
 
@@ -75,6 +81,51 @@ _NLB: Final = (
     ("ALPNClientPrefList", _TEXT, "Application protocols the client offered.", "text"),
     ("TLSConnectionCreationTime", _TEXT, "When the connection began.", "text"),
 )
+_CLASSIC: Final = (
+    ("TimeGenerated", _TIME, "When the load balancer got the request, UTC.", "time"),
+    ("Elb", _TEXT, "Name of the load balancer.", "text"),
+    ("ClientIp", _TEXT, "Address of the client.", "client"),
+    ("ClientPort", _INT, "Port of the client.", ""),
+    ("BackendIp", _TEXT, "Address of the instance.", "target"),
+    ("BackendPort", _INT, "Port of the instance.", ""),
+    ("RequestProcessingTime", _TEXT, "Seconds until the request was sent to the instance.", "text"),
+    ("BackendProcessingTime", _TEXT, "Seconds until the instance began to answer.", "text"),
+    ("ResponseProcessingTime", _TEXT, "Seconds until the answer was sent.", "text"),
+    ("ElbStatusCode", _INT, "Status of the load balancer's answer.", "text"),
+    ("BackendStatusCode", _INT, "Status of the instance's answer.", "text"),
+    ("ReceivedBytes", _LONG, "Bytes of the request.", "text"),
+    ("SentBytes", _LONG, "Bytes of the answer.", "text"),
+    ("RequestRaw", _TEXT, "Request line.", "text"),
+    ("UserAgent", _TEXT, "User agent.", "text"),
+    ("SslCipher", _TEXT, "TLS cipher.", "text"),
+    ("SslProtocol", _TEXT, "TLS protocol.", "text"),
+)
+_CONNECTION: Final = (
+    ("TimeGenerated", _TIME, "When the connection was made or failed, UTC.", "time"),
+    ("ClientIp", _TEXT, "Address of the client.", "text"),
+    ("ClientPort", _INT, "Port of the client.", "text"),
+    ("ListenerPort", _INT, "Port of the listener.", "text"),
+    ("TlsProtocol", _TEXT, "TLS protocol.", "text"),
+    ("TlsCipher", _TEXT, "TLS cipher.", "text"),
+    ("TlsHandshakeLatency", _TEXT, "Seconds of the TLS handshake.", "text"),
+    ("LeafClientCertSubject", _TEXT, "Subject of the client's certificate.", "text"),
+    ("LeafClientCertValidity", _TEXT, "From when to when that certificate is valid.", "text"),
+    ("LeafClientCertSerialNumber", _TEXT, "Serial number of that certificate.", "text"),
+    ("TlsVerifyStatus", _TEXT, "Success, or Failed: and why the connection was refused.", "text"),
+    ("ConnTraceId", _TEXT, "Id of the connection, which its requests name too.", "text"),
+    ("TlsKeyExchange", _TEXT, "Key exchange of the TLS handshake.", "text"),
+)
+_HEALTH: Final = (
+    ("CheckType", _TEXT, "Protocol of the health check, such as http.", "text"),
+    ("TimeGenerated", _TIME, "When the health check was begun, UTC.", "time"),
+    ("Latency", _TEXT, "Seconds that the health check took.", "text"),
+    ("TargetIp", _TEXT, "Address of the target, or its id.", "target"),
+    ("TargetPort", _INT, "Port of the target.", ""),
+    ("TargetGroupId", _TEXT, "Name of the target group.", "text"),
+    ("Status", _TEXT, "PASS or FAIL.", "text"),
+    ("StatusCode", _TEXT, "Status of the target's answer.", "text"),
+    ("ReasonCode", _TEXT, "Why the health check failed.", "text"),
+)
 ALB_TABLE: Final = declared(
     "AWSALBAccessLogs",
     "Requests to Application Load Balancers, one row a request.",
@@ -83,6 +134,23 @@ ALB_TABLE: Final = declared(
 )
 NLB_TABLE: Final = declared(
     "AWSNLBAccessLogs", "TLS connections to Network Load Balancers, one row a connection.", _NLB
+)
+CLASSIC_TABLE: Final = declared(
+    "AWSClassicELBAccessLogs_CL",
+    "Requests to Classic Load Balancers, one row a request.",
+    _CLASSIC,
+    statistics=("ClientIp",),
+)
+CONNECTION_TABLE: Final = declared(
+    "AWSALBConnectionLogs_CL",
+    "Connections to Application Load Balancers, refused ones too, one row a connection.",
+    _CONNECTION,
+    statistics=("ClientIp",),
+)
+HEALTH_TABLE: Final = declared(
+    "AWSALBHealthCheckLogs_CL",
+    "Health checks that Application Load Balancers made of their targets, one row a check.",
+    _HEALTH,
 )
 _ALB_FIELDS: Final = [name for name, _, _, place in _ALB if place]
 _NLB_FIELDS: Final = [name for name, _, _, place in _NLB if place]
@@ -159,4 +227,68 @@ NLB: Final = TextSource(
     parse_nlb,
     first=re.compile(rb"tls \d+\.\d+ %s" % _ISO),
     what="load balancer line",
+)
+
+
+class _Lines:
+    """Reads lines whose fields are those of a table, in its order; ends with a port fill two columns."""
+
+    def __init__(self, lines: Sequence[Line], least: str) -> None:
+        self._fields = [name for name, _, _, place in lines if place]
+        self._least = self._fields.index(least) + 1
+        others = [name for name in self._fields if name != "TimeGenerated"]
+        self._ends = [others.index(name) for name, _, _, place in lines if place in ("client", "target")]
+        ports = [name for name, _, _, place in lines if not place]
+        self.columns = ("TimeGenerated", *others, *ports)
+
+    def __call__(self, line: str) -> Values | str:
+        named = _named(line, self._fields, self._least)
+        if isinstance(named, str):
+            return named
+        at, values, rest = named
+        ports: list[str] = []
+        for place in self._ends:
+            values[place], port = _endpoint(values[place])
+            ports.append(port)
+        return (at, *values, *ports, rest)
+
+
+def _source(
+    name: str, table: Table, lines: Sequence[Line], *, least: str, first: bytes, probe: bytes
+) -> TextSource:
+    parse = _Lines(lines, least)
+    return TextSource(
+        name,
+        table,
+        parse.columns,
+        parse,
+        first=re.compile(first),
+        what="load balancer line",
+        probe=b"Enable %s for ELB: " % probe,
+    )
+
+
+CLASSIC: Final = _source(
+    "elb",
+    CLASSIC_TABLE,
+    _CLASSIC,
+    least="RequestRaw",
+    first=rb"%s\.\d{6}Z [A-Za-z0-9-]{1,32} \S{2,45}:\d{1,5} (?:\S{2,45}:\d{1,5}|-) -?\d" % _ISO,
+    probe=b"AccessLog",
+)
+CONNECTION: Final = _source(
+    "alb-connection",
+    CONNECTION_TABLE,
+    _CONNECTION,
+    least="TlsVerifyStatus",
+    first=rb"%s\.\d{1,6}Z [0-9A-Fa-f.:]{2,45} \d{1,5} \d{1,5} (?:TLS\S{1,10}|-) " % _ISO,
+    probe=b"ConnectionLog",
+)
+HEALTH: Final = _source(
+    "alb-health",
+    HEALTH_TABLE,
+    _HEALTH,
+    least="Status",
+    first=rb"[a-z0-9]{1,10} %s\.\d{1,6}Z (?:[\d.]+|-) \S{1,300} \S{1,300} (?:PASS|FAIL)\b" % _ISO,
+    probe=b"HealthCheckLog",
 )
