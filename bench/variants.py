@@ -1,4 +1,4 @@
-"""Every variant of the simulated breach through the whole road, against what its truth expects.
+"""Every variant of the simulated attacks through the whole road, against what its truth expects.
 
     python bench/variants.py [--variants V1,slow,...] [--seeds 1,2,3] [--days 35] [--watched 10]
         [--events-per-day 3000] [--hidden-events 1000000]
@@ -152,7 +152,7 @@ def whole(scenario: str, variant: Variant, folder: Path, *, seed: int, asked: ar
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Every variant of the simulated breach, against its truth.")
+    parser = argparse.ArgumentParser(description="Every variant of the simulated attacks, against its truth.")
     parser.add_argument("--variants", default="", help="names or numbers; all unless given")
     parser.add_argument("--seeds", default="1")
     parser.add_argument("--days", type=int, default=35)
@@ -161,15 +161,19 @@ def main() -> int:
     parser.add_argument("--hidden-events", type=int, default=1_000_000, help="events of V9 in all")
     parser.add_argument("--tell", action="store_true", help="print the story of each incident")
     asked = parser.parse_args()
-    (scenario,) = SCENARIOS
     chosen = {each.lower() for each in asked.variants.split(",") if each}
-    variants = [v for v in scenario.variants if not chosen or {v.name, v.number.lower()} & chosen]
+    variants = [
+        (scenario.name, variant)
+        for scenario in SCENARIOS
+        for variant in scenario.variants
+        if not chosen or {variant.name, variant.number.lower()} & chosen
+    ]
     failed = 0
     print("     variant        seed     events   made  taken   rules     cpu  outcome")
     for seed in map(int, asked.seeds.split(",")):
-        for variant in variants:
+        for scenario, variant in variants:
             with tempfile.TemporaryDirectory() as name:
-                outcome = whole(scenario.name, variant, Path(name), seed=seed, asked=asked)
+                outcome = whole(scenario, variant, Path(name), seed=seed, asked=asked)
             failed += bool(outcome.wrong)
             _print(variant, seed, outcome, tell=asked.tell)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

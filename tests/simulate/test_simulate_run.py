@@ -353,5 +353,5 @@ def test_refuses_sizes_out_of_range(days: int, events_per_day: int, tmp_path: Pa
 
 
 def test_scenarios_have_descriptions() -> None:
-    assert [scenario.name for scenario in SCENARIOS] == ["cloud-breach-s3"]
+    assert [scenario.name for scenario in SCENARIOS] == ["cloud-breach-s3", "function-credentials"]
     assert all(scenario.description for scenario in SCENARIOS)

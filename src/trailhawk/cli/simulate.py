@@ -65,6 +65,7 @@ def _every_variant() -> list[dict[str, object]]:
         "trailhawk simulate cloud-breach-s3 --out sim --days 7 --seed 3 --end 2026-01-31",
         "trailhawk simulate cloud-breach-s3 --variant slow --out sim",
         "trailhawk simulate cloud-breach-s3 --variant V9 --events 2000000 --out sim",
+        "trailhawk simulate function-credentials --out sim",
         "trailhawk simulate list",
     )
 )
@@ -73,7 +74,7 @@ def simulate(
         str,
         typer.Argument(
             metavar="SCENARIO",
-            help="The attack: cloud-breach-s3; or list, for all with their variants.",
+            help="The attack: cloud-breach-s3 or function-credentials; or list, for all with their variants.",
             autocompletion=_scenarios,
         ),
     ],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from . import cloud_breach_s3, function_credentials
 from .attack import Scenario, Variant
-from .cloud_breach_s3 import VARIANTS
 
 __all__ = ["SCENARIOS", "Scenario", "Variant"]
 
@@ -11,6 +11,11 @@ SCENARIOS = (
     Scenario(
         "cloud-breach-s3",
         "instance credentials taken through a web server's metadata service, then a bucket copied with them",
-        VARIANTS,
+        cloud_breach_s3.VARIANTS,
+    ),
+    Scenario(
+        "function-credentials",
+        "a Lambda function's key read from its environment, then a bucket copied with it",
+        function_credentials.VARIANTS,
     ),
 )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ..benign.applications import BOTO, PART_SIZE
+from ..benign.applications import BOTO
 from ..benign.changes import gateway_replaced
 from ..benign.day import day_of
 from ..benign.people import sync_from_office
@@ -48,17 +48,13 @@ from ..world import (
     World,
 )
 from .attack import Attack, Expected, Variant
+from .steps import ATTACKER, CLI, copied, event_truth
 
-ATTACKER = "203.0.113.66"
 IN_AWS = "198.51.100.252"
 """An address of AWS, lent to somebody else's account."""
 NEAR_OFFICE = "192.0.2.77"
 """In the /16 of the office's addresses."""
 REMOTE_ACCOUNT = "567890123456"
-_AGENT = (
-    "aws-cli/2.17.20 md/awscrt#0.21.2 ua/2.0 os/linux#6.8.11-amd64 md/arch#x86_64 lang/python#3.11.9 "
-    "md/pyimpl#CPython cfg/retry-mode#standard md/installer#source md/prompt#off md/command#{command}"
-)
 _CLOUD_AGENT = (
     "aws-cli/2.17.20 md/awscrt#0.21.2 ua/2.0 os/linux#6.1.134-150.224.amzn2023.x86_64 md/arch#x86_64 "
     "exec-env/EC2 lang/python#3.11.9 md/pyimpl#CPython cfg/retry-mode#standard md/installer#exe "
@@ -77,7 +73,7 @@ class _Way:
     """How a variant goes about it: who is seen calling, and how fast."""
 
     address: str = ATTACKER
-    agent: str = _AGENT
+    agent: str = CLI
     wait: tuple[int, int] = (6 * MINUTE, 30 * MINUTE)
     """Between the hand-over of the credentials and their first use, seconds."""
     between: int = 0
@@ -123,7 +119,7 @@ def _breach(world: World, rng: Random, number: str, way: _Way) -> Attack:
     if way.denied:
         records += _refused(world, rng, attacker("s3.sync"), at, bucket)
     else:
-        records += _copied(rng, attacker("s3.sync"), at, bucket, way.between)
+        records += copied(rng, attacker("s3.sync"), at, bucket, way.between)
 
     objects = [] if way.denied else [{"key": name, "bytes": size} for name, size in bucket.objects]
     truth: Json = {
@@ -151,7 +147,7 @@ def _breach(world: World, rng: Random, number: str, way: _Way) -> Attack:
         "bytes": 0 if way.denied else sum(size for _, size in bucket.objects),
         "first": iso(min(record.at for record in records)),
         "last": iso(max(record.at for record in records)),
-        "events": [_event_truth(record) for record in records],
+        "events": [event_truth(record) for record in records],
     }
     entities = {
         "AwsSession": [f"{instance.role.id}:{instance.id}"],
@@ -167,16 +163,6 @@ def _breach(world: World, rng: Random, number: str, way: _Way) -> Attack:
         requests=_theft(world, instance, way, before=records[0].at),
         findings=tuple(_findings(world, instance, key, way, records)),
     )
-
-
-def _copied(rng: Random, who: Caller, at: int, bucket: Bucket, between: int) -> Iterator[Record]:
-    """Every object of the bucket; a large one in ranges, each a call of its own."""
-    for place, (name, size) in enumerate(bucket.objects):
-        # The client copies in parallel: all within a second or two, in no order.
-        start = at + place * between + rng.randint(0, between // 20 if between else 2)
-        for part, offset in enumerate(range(0, size, PART_SIZE)):
-            length = min(PART_SIZE, size - offset)
-            yield s3_object(rng, who, start + part // 4, GET_OBJECT, bucket, name, length)
 
 
 def _refused(world: World, rng: Random, who: Caller, at: int, bucket: Bucket) -> Iterator[Record]:
@@ -261,17 +247,6 @@ def _stolen_issue(instance: Instance, world: World, rng: Random, *, lasting: int
     return rng.choice(several or list(issues))
 
 
-def _event_truth(record: Record) -> Json:
-    request = record.body["requestParameters"]
-    object_key = request.get("key") if isinstance(request, dict) else None
-    event: Json = {
-        "event_id": record.event_id,
-        "name": record.body["eventName"],
-        "time": record.body["eventTime"],
-    }
-    return {**event, "object": object_key} if object_key else event
-
-
 def _only_asked(world: World, rng: Random) -> Attack:
     """V6: the metadata service wants a token, the attacker does not know how to get one, and gives up."""
     instance = world.instances[WAF]
@@ -344,14 +319,13 @@ def _public(world: World, rng: Random) -> Attack:
     knock = [("GET", instance.address(at), "/", 400, 157)]
     requests = tuple(_requests(rng, at - rng.randint(100, 400), ATTACKER, knock))
     listing, copying = (
-        anonymous(bucket.account, ATTACKER, _AGENT.format(command=command))
-        for command in ("s3.ls", "s3.sync")
+        anonymous(bucket.account, ATTACKER, CLI.format(command=command)) for command in ("s3.ls", "s3.sync")
     )
     found = len(bucket.objects)
     records = [list_objects(rng, listing, at, bucket, delimiter="/", found=found)]
     at += rng.randint(30, 240)
     records.append(list_objects(rng, copying, at, bucket, found=found))
-    records += _copied(rng, copying, at, bucket, 0)
+    records += copied(rng, copying, at, bucket, 0)
     truth: Json = {
         "technique": "cloud_breach_s3",
         "variant": "V10",
@@ -364,7 +338,7 @@ def _public(world: World, rng: Random) -> Attack:
         "bytes": sum(size for _, size in bucket.objects),
         "first": iso(min(record.at for record in records)),
         "last": iso(max(record.at for record in records)),
-        "events": [_event_truth(record) for record in records],
+        "events": [event_truth(record) for record in records],
     }
     entities = {"AwsBucket": [bucket.name], "IP": [ATTACKER]}
     return Attack(tuple(records), truth, Expected(1, "High", entities), requests=requests)
