@@ -255,8 +255,17 @@ def _long_of(value: object) -> object:
 
 
 def _int_of(value: object) -> object:
-    found = _long_of(value)
+    return _as_int(_long_of(value))
+
+
+def _as_int(found: object) -> object:
     return found if isinstance(found, int) and -(2**31) <= found < 2**31 else None
+
+
+def _long_of_dynamic(value: object) -> object:
+    """The whole number of a dynamic value's text; a fraction is cut off."""
+    found = _long_of(value)
+    return _long_of(_real_of(value)) if found is None and isinstance(value, str) else found
 
 
 def _real_of(value: object) -> object:
@@ -391,6 +400,8 @@ _PLAIN: dict[str, Body] = {
     "toupper": lambda text: text.upper(),
     "tolong": _long_of,
     "toint": _int_of,
+    "long_of_dynamic": _long_of_dynamic,
+    "int_of_dynamic": lambda value: _as_int(_long_of_dynamic(value)),
     "todouble": _real_of,
     "dynamic_at": lambda value, step: _at(value, (step,)),
     "dynamic_member": lambda value, step: _at(value, (step,)),

@@ -286,8 +286,13 @@ class _Lowering:
 
     def _join(self, node: Join) -> _Relation:
         left, right = self._stage(self.relation(node.left)), self._stage(self.relation(node.right))
+        # A null key meets a null key; a text is never null, and plainly equal is sooner told.
         pairs = [
-            sql.binary(exp.EQ, self.expression(a, left.columns), self.expression(b, right.columns))
+            sql.binary(
+                exp.EQ if _T.STRING in (a.type, b.type) else exp.NullSafeEQ,
+                self.expression(a, left.columns),
+                self.expression(b, right.columns),
+            )
             for a, b in node.keys
         ]
         on = sql.all_of(*pairs)

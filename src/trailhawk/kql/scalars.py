@@ -62,6 +62,8 @@ _CONVERSIONS = {
     _T.GUID: "toguid",
     _T.DYNAMIC: "todynamic",
 }
+_OF_DYNAMIC = {"tolong": "long_of_dynamic", "toint": "int_of_dynamic"}
+"""Conversions that read a dynamic number otherwise than a text: its fraction is cut off."""
 # Negated operators: the plain one inside a not().
 _NEGATED = {
     f"!{name}": name
@@ -524,6 +526,8 @@ class ScalarBinder:
 
     def call(self, name: str, args: Sequence[Expr], span: Span, *, spelling: str = "") -> Expr:
         """A scalar function over bound arguments, converted to what its overload takes."""
+        if len(args) == 1 and args[0].type is _T.DYNAMIC:
+            name = _OF_DYNAMIC.get(name, name)
         function = FUNCTIONS[name]
         types = tuple(arg.type for arg in args)
         overload = function.resolve(types, tuple(_is_null(arg) for arg in args))
@@ -558,9 +562,10 @@ class ScalarBinder:
             constant = _convert_constant(expr, to)
             if constant is not None:
                 return constant
+        name = _CONVERSIONS[to]
         if expr.type is _T.DYNAMIC and to is not _T.STRING:
-            expr = self.convert(expr, _T.STRING, span)
-        return self.call(_CONVERSIONS[to], [expr], span)
+            expr, name = self.convert(expr, _T.STRING, span), _OF_DYNAMIC.get(name, name)
+        return self.call(name, [expr], span)
 
     def _convert_for(self, expr: Expr, to: KqlType, span: Span) -> Expr:
         if expr.type is not to and expr.type.is_number and to.is_number:

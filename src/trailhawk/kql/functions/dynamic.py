@@ -261,7 +261,16 @@ def has_any_array(value: String, array: Dynamic) -> Bool:
 @scalar(internal=True)
 def has_all_array(value: String, array: Dynamic) -> Bool:
     """`value has_all (array)` for an array that is not a constant."""
-    return sql.coalesce(sql.call("list_bool_and", _has_each(value, array)), exp.false())
+    each = sql.coalesce(sql.call("list_bool_and", _has_each(value, array)), exp.true())
+    return sql.all_of(sql.negate(sql.is_null(texts(array.copy()))), each)
+
+
+@scalar(internal=True)
+def if_number(value: Dynamic) -> Dynamic:
+    """The value if it is a number, else null: what mv-expand converts to a number is not read from text."""
+    kinds = [sql.literal(kind) for kind in ("UBIGINT", "BIGINT", "HUGEINT", "DOUBLE")]
+    is_number = exp.In(this=sql.call("json_type", value), expressions=kinds)
+    return sql.case((is_number, value.copy()), otherwise=exp.Null())
 
 
 @scalar(internal=True)

@@ -126,11 +126,13 @@ def string_size(source: String) -> Long:
 
 
 def _from(source: Sql, start: Arg) -> Sql:
-    """The start counted from 1; a negative one counts from the end and stops at the beginning."""
+    """The start counted from 1; a negative one counts from the end, before whose other end there is nothing."""
     known = _known(start)
     if known is not None and known >= 0:
         return sql.literal(known + 1)
-    back = sql.call("greatest", _plus(sql.binary(exp.Add, _length(source), start.sql.copy()), 1), 1)
+    counted = _plus(sql.binary(exp.Add, _length(source), start.sql.copy()), 1)
+    there = sql.binary(exp.GTE, counted, sql.literal(1))
+    back = sql.case((there, counted.copy()), otherwise=_plus(_length(source), 1))
     if known is not None:
         return back
     forth = sql.binary(exp.GTE, start.sql.copy(), sql.literal(0))
@@ -147,7 +149,7 @@ def substring(source: Text, start: IntegerArg, length: IntegerArg | None = None)
     23456
     >>> substring("123456", -2)
     56
-    >>> substring("abc", 5) == ""
+    >>> substring("abc", 5) == "" and substring("abc", -5) == ""
     True
     """
     parts = [_from(source, start)]
@@ -498,7 +500,7 @@ def _ends(regex: Sql, *, start: bool, end: bool) -> Sql:
     """The pattern of leading or trailing matches."""
     regex = expressions.regex(regex)
     known = sql.string_value(regex)
-    parts = [p for p, wanted in (("^(?:{})+", start), ("(?:{})+$", end)) if wanted]
+    parts = [p for p, wanted in (("^(?:{})", start), ("(?:{})$", end)) if wanted]
     if known is not None:
         return exp.Literal.string("|".join(part.replace("{}", known) for part in parts))
     pieces: list[Sql | str] = []
@@ -510,19 +512,21 @@ def _ends(regex: Sql, *, start: bool, end: bool) -> Sql:
 
 @scalar()
 def trim(regex: String, source: String) -> String:
-    """The text without the matches of a regular expression at its start and end.
+    """The text without the match of a regular expression at its start and that at its end.
 
     >>> trim("--", "--https://bing.com--")
     https://bing.com
     >>> trim(@"[^\\w]+", "-  Te st1// $")
     Te st1
+    >>> trim("a", "aaxaa")
+    axa
     """
     return sql.call("regexp_replace", source, _ends(regex, start=True, end=True), "", "g")
 
 
 @scalar()
 def trim_start(regex: String, source: String) -> String:
-    """The text without the matches of a regular expression at its start.
+    """The text without the match of a regular expression at its start.
 
     >>> trim_start("https://", "https://bing.com")
     bing.com
@@ -532,7 +536,7 @@ def trim_start(regex: String, source: String) -> String:
 
 @scalar()
 def trim_end(regex: String, source: String) -> String:
-    """The text without the matches of a regular expression at its end.
+    """The text without the match of a regular expression at its end.
 
     >>> trim_end(".com", "bing.com")
     bing

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _T = KqlType
+_OF_NUMBERS = frozenset({_T.INT, _T.LONG, _T.REAL, _T.DECIMAL})
 MAX_QUERIES = 64
 """Values that `partition by column {query}` runs its query for."""
 
@@ -103,6 +104,8 @@ def _element(binder: Binder, item: _Item) -> tuple[OutColumn, Expr]:
     value: Expr = ColumnRef(_T.DYNAMIC, item.column.id)
     if item.to is None or item.to is _T.DYNAMIC:
         return item.column, value
+    if item.to in _OF_NUMBERS:
+        value = Call(_T.DYNAMIC, FUNCTIONS["if_number"].overloads[0], (value,))
     converted = binder.scalars.convert(value, item.to, item.span_of.span)
     return OutColumn(binder.new_id(), item.column.name, converted.type), converted
 

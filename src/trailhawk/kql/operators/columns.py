@@ -81,9 +81,13 @@ def project(binder: Binder, node: Node, operator: syntax.Project, env: Env) -> N
     names = Names()
     columns: list[OutColumn] = []
     taken: set[int] = set()
+    written: set[str] = set()
     for name, given, value, span in items:
-        if name in names.used and (given or isinstance(value, ColumnRef)):
+        spelled = given or isinstance(value, ColumnRef)
+        if name in (names.used if given else written) and spelled:
             raise BindingError(f"two columns are called '{name}'", span)
+        if spelled and name:
+            written.add(name)
         column = column_for(binder, names.unique(name or names.computed()), value)
         if column.id in taken:
             column = replace(column, id=binder.new_id())

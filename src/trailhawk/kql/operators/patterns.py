@@ -36,6 +36,18 @@ _GROUPS = {
     _T.INT: r"\s*([+-]?\d+)",
     _T.REAL: r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)",
 }
+_CLOCK = r"\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d+)?)?"
+_MOMENT = rf"(?:[T ]{_CLOCK}(?:Z|[+-]\d{{2}}:?\d{{2}})?)?"
+_HEX = "[0-9A-Fa-f]"
+_GUID = rf"{_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}"
+# Where nothing in the pattern says where a value ends, its own look does.
+_SHAPES = _GROUPS | {
+    _T.REAL: r"\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+))",
+    _T.BOOL: r"\s*((?i:true|false)|[+-]?\d+)",
+    _T.DATETIME: rf"\s*(\d{{4}}-\d{{1,2}}-\d{{1,2}}{_MOMENT}|\d{{1,2}}/\d{{1,2}}/\d{{1,4}}{_MOMENT})",
+    _T.TIMESPAN: rf"\s*(-?(?:\d+\.\d{{1,2}}:\d{{1,2}}:\d{{1,2}}(?:\.\d+)?|{_CLOCK}))",
+    _T.GUID: rf"\s*({_GUID}|{_HEX}{{32}}|\{{{_GUID}\}})",
+}
 _OPEN_GROUP = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\((?!\?)|\(\?P?<\w+>")
 
 
@@ -104,9 +116,12 @@ def _pattern(
             type_ = part.type or _T.STRING
             targets.append((part.name, type_))
             untyped = "(.*)" if last or regex else "(.*?)"
-            group = _GROUPS.get(type_, untyped)
+            following = None if last else operator.pattern[place + 1]
+            open_ended = following is not None and following.text is None and following.name is None
+            shapes = _SHAPES if regex or open_ended else _GROUPS
+            group = shapes.get(type_, untyped)
             # What is no number is taken too, and becomes null.
-            pieces.append(f"{group[:-1]}|.*?)" if kind == "relaxed" and type_ in _GROUPS else group)
+            pieces.append(f"{group[:-1]}|.*?)" if kind == "relaxed" and type_ in shapes else group)
         else:
             pieces.append(".*" if last else ".*?")
     whole = "".join(pieces)

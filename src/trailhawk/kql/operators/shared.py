@@ -171,6 +171,6 @@ def row_count(binder: Binder, expr: syntax.Expr, env: Env) -> int:
     count = binder.scalars.constant(expr, env, "the number of rows")
     if count.type is KqlType.REAL and isinstance(count.value, float) and count.value.is_integer():
         count = Const(KqlType.LONG, int(count.value))
-    if not isinstance(count.value, int) or isinstance(count.value, bool) or count.value < 0:
+    if not isinstance(count.value, int) or isinstance(count.value, bool):
         raise BindingError("the number of rows must be a whole number", expr.span)
-    return count.value
+    return max(count.value, 0)  # of fewer than no row there is none
