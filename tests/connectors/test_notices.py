@@ -82,6 +82,19 @@ def test_keys_of_eventbridge_are_as_they_are() -> None:
     assert notices(eventbridge()) == (Notice("logs", "a+b%20c", "v1", "def", 5),)
 
 
+def test_security_lakes_subscribers_are_told_by_eventbridge() -> None:
+    key = (
+        "aws/CLOUD_TRAIL_MGMT/2.0/region=eu-central-1/accountId=011122223333/eventDay=20260301/"
+        "48c42a18526e1c4409654c5587e35780.gz.parquet"
+    )
+    told = eventbridge()
+    told["detail"]["object"] = {"key": key, "size": 33120, "etag": "e", "sequencer": "00"}  # type: ignore[index]
+    told["detail"]["bucket"] = {"name": "aws-security-data-lake-eu-central-1-x"}  # type: ignore[index]
+    (notice,) = notices(told)
+    assert notice.location == f"s3://aws-security-data-lake-eu-central-1-x/{key}"
+    assert notice.size == 33120
+
+
 def test_cloudtrails_note_to_sns() -> None:
     note = {"s3Bucket": "trail", "s3ObjectKey": ["AWSLogs/1+2.json.gz", "AWSLogs/3.json.gz"]}
     expected = (Notice("trail", "AWSLogs/1+2.json.gz"), Notice("trail", "AWSLogs/3.json.gz"))

@@ -124,6 +124,14 @@ CREATE = EVENT | {
     "managementEvent": True,
     "readOnly": False,
 }
+LISTED = EVENT | {
+    "eventName": "ListObjects",
+    "resources": [
+        {"type": "AWS::S3::Object", "ARNPrefix": "arn:aws:s3:::cards/a"},
+        {"accountId": "011122223333", "type": "AWS::S3::Bucket", "ARN": "arn:aws:s3:::cards"},
+    ],
+    "eventID": "e5",
+}
 ASSUME = EVENT | {
     "eventSource": "sts.amazonaws.com",
     "eventName": "AssumeRole",
@@ -282,7 +290,7 @@ def same_rows(events: list[dict[str, Any]], version: int) -> tuple[list[Any], li
 
 def test_source_version_2_gives_the_rows_that_cloudtrail_gives(read: Any) -> None:
     events: list[dict[str, Any]] = [EVENT, LOGIN, CREATE, ASSUME]
-    direct, by_lake = same_rows([*events], 2)
+    direct, by_lake = same_rows([*events, LISTED], 2)
     assert by_lake == direct
     found = read(WRITER.parquet_of(events, 2))
     assert (found.source, found.reasons, len(found.rows)) == ("securitylake-cloudtrail", [], 4)

@@ -32,7 +32,6 @@ from trailhawk.sources.waf import WAF
 def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
     told_by_their_start: tuple[Source, ...] = (
         flow,
-        *SECURITY_LAKE,
         S3_ACCESS,
         PROXY,
         HEALTH,
@@ -51,6 +50,8 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         LOGSTASH,
         # CloudTrail takes much that has only one of its members.
         CloudTrail(),
+        # Last, so that each table's own log comes first where a table is named.
+        *SECURITY_LAKE,
     )
     return (SsmOutput(), *map(Enveloped, told_by_their_start), CloudWatch(), SsmTranscript())
 

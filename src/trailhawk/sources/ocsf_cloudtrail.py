@@ -179,8 +179,11 @@ def _resources(value: object, unmapped: object) -> list[Record] | None:
     others = [each for each in unmapped if isinstance(each, dict)] if isinstance(unmapped, list) else []
     if not found:
         return others or None
-    if len(others) == len(found):
-        return [other | each for each, other in zip(found, others, strict=True)]
+    # What only some have, such as ARNPrefix, is the part of those that have no ARN.
+    lacking = found if len(others) == len(found) else [each for each in found if "ARN" not in each]
+    if len(others) == len(lacking):
+        for each, other in zip(lacking, others, strict=True):
+            each.update({name: value for name, value in other.items() if name not in each})
     return found
 
 
