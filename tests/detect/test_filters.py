@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import pytest
 
 from trailhawk.detect import content
+from trailhawk.detect.filtered import INGESTED, AsThen
 from trailhawk.detect.prices import PRICES, prices
 from trailhawk.detect.refetch import Dropped, dropped
 from trailhawk.detect.rule import Rule
+from trailhawk.detect.spans import Mask, Moments
 from trailhawk.detect.trial import Trial, sizes
+from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.transform import RowTransform
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.workspace import Workspace
@@ -461,9 +466,152 @@ def test_now_in_a_filter_of_a_young_table(
     monkeypatch.setattr(
         RowTransform, "at", lambda self, moment: compiled.append(moment) or made(self, moment)
     )
-    found = try_it(workspace, "source | where TimeGenerated > ago(3h) and SrcPort > 4", table="AWSVPCFlow")
-    assert (found.rows, found.dropped) == (50, 5)
+    kept = "source | where TimeGenerated > ago(3h) and SrcPort > 4"
+    found = try_it(workspace, kept, table="AWSVPCFlow")
+    assert (found.rows, found.dropped, compiled) == (50, 5, [])
+    # Where the engine wants a constant, each minute has its own.
+    found = try_it(
+        workspace,
+        f"{kept} | extend Action = format_datetime(now(), iff(isnotnull(now()), 'HH', 'mm'))",
+        table="AWSVPCFlow",
+    )
+    assert found.dropped == 5
     assert sorted(compiled) == [DAY + timedelta(hours=2, minutes=each) for each in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source | where SrcPort % 7 != 0 and TimeGenerated > ago(70m)",
+        (
+            "let Then = now(-1h); source | where TimeGenerated between (Then .. now())"
+            " | extend Action = strcat(Action, format_datetime(Then, 'yyyy-MM-dd HH:mm'), dayofweek(now()))"
+        ),
+        (
+            "source | project-away Action | project TimeGenerated, Start = bin(now(), 1h), SrcPort,"
+            " LogStatus = strcat(startofday(now()), now() - TimeGenerated)"
+        ),
+        (
+            "source | where case(hourofday(now()) < 1, false, SrcPort > 10)"
+            " | extend DstAddr = tostring(datetime_diff('second', now(), TimeGenerated))"
+        ),
+    ],
+)
+def test_a_moment_for_each_row_gives_what_each_minute_gives(
+    workspace: Workspace, tmp_path: Path, text: str
+) -> None:
+    import pyarrow as pa
+
+    take(workspace, flows(tmp_path / "flow.log", 60))
+    found = workspace.query("AWSVPCFlow", now=DAY + timedelta(days=9)).table
+    ingested = [DAY.replace(tzinfo=None) + timedelta(minutes=3 * (n % 40), seconds=n) for n in range(60)]
+    rows = found.append_column(INGESTED, pa.array(ingested, pa.timestamp("us")))
+    names = [column.name for column in workspace.lake.delta("AWSVPCFlow").table.stored]
+    transform = workspace.transform("AWSVPCFlow", text)
+    at_once = AsThen(transform)(rows, names)
+    kept, minutes = np.zeros(60, bool), [moment.replace(second=0, tzinfo=UTC) for moment in ingested]
+    for place, minute in enumerate(minutes):
+        one = transform.at(minute)(rows.select(names).slice(place, 1))
+        kept[place] = one.kept[0]
+        if kept[place]:
+            made = at_once.rows.slice(int(kept.sum()) - 1, 1)
+            assert made.to_pylist() == one.rows.to_pylist()
+    assert at_once.kept.tolist() == kept.tolist()
+
+
+@pytest.fixture
+def many_kinds(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """A home whose rules and hunts read a table in all kinds of ways, and eight hours of calls."""
+    reads = "AWSCloudTrail | where EventName == 'GetObject'"
+    queries = {
+        "Rare": "AWSCloudTrail | where EventName == 'StopLogging' | project EventName, SourceIpAddress",
+        "Joined": f"{reads} | join kind=inner (AWSCloudTrail | where EventName == 'StopLogging') on UserAgent"
+        " | project EventName, EventName1",
+        "Newly seen": "AWSCloudTrail | where TimeGenerated > ago(1h) and EventName == 'StopLogging'"
+        " | join kind=leftanti (AWSCloudTrail | where TimeGenerated < ago(1h)) on SourceIpAddress"
+        " | project SourceIpAddress",
+        "One value": f"let Most = toscalar({reads} | count); AWSVPCFlow | where SrcPort < Most"
+        " | project SrcPort",
+        "Whoever": "union AWSCloudTrail, AWSVPCFlow | where TimeGenerated > ago(30m) | summarize n = count()"
+        " by SourceIpAddress | where n > 9",
+        "In a list": f"AWSVPCFlow | where SrcAddr in ({reads} | distinct SourceIpAddress) | project SrcPort",
+        "Twice": f"let Reads = materialize({reads}); Reads | where UserAgent has 'cli' | project UserAgent"
+        " | union (Reads | where SourceIpAddress endswith '3' | project UserAgent = SourceIpAddress)",
+        "Wide": f"{reads} | evaluate pivot(SourceIpAddress, count(), UserAgent)",
+        "At night": f"{reads} | where hourofday(now()) < 9 | project UserAgent",
+        "Nobody": "AWSCloudTrail | where EventName == 'StopLogging' | summarize n = count() | where n == 0",
+        "Broken": "AWSCloudTrail | where Nothing == 1",
+    }
+    for number, (name, query) in enumerate(queries.items()):
+        put_rule(workspace, number, name, query, queryPeriod="6h" if name == "Newly seen" else "1h")
+    put_rule(workspace, 20, "Once a day", f"{reads} | project UserAgent", suppression="1d")
+    put_rule(
+        workspace, 21, "Too few", f"{reads} | project UserAgent", triggerOperator="lt", triggerThreshold="3"
+    )
+    put_rule(workspace, 22, "New to it", f"{reads} | project UserAgent", learningPeriod="9d")
+    hunts = workspace.home / "hunts"
+    hunts.mkdir()
+    for number, query in enumerate(
+        (f"{reads} | summarize count() by UserAgent", "AWSCloudTrail | where EventName == 'StopLogging'")
+    ):
+        (hunts / f"{number}.yaml").write_text(
+            f"id: 00000000-0000-4000-8000-0000000000a{number}\nname: Hunt {number}\ndescription: Test.\n"
+            f'tactics: [Impact]\nquery: "{query}"\n'
+        )
+    names = ["GetObject", "HeadObject", "GetObject", "ListBuckets"]
+    calls = [
+        call(
+            31 * n,
+            "StopLogging" if n % 9 == 7 else names[n % 4],
+            userAgent=f"cli/{n % 5}",
+            sourceIPAddress=f"10.0.0.{n % 4}",
+        )
+        for n in range(16)
+    ]
+    take(workspace, put(tmp_path / "log.json", calls), flows(tmp_path / "flow.log", 60))
+    return workspace
+
+
+FILTERS = [
+    (
+        "source | extend UserAgent = iff(UserAgent == 'cli/1', 'masked', UserAgent)"
+        " | where not(EventName == 'GetObject' and SourceIpAddress endswith '2')"
+    ),
+    "source | extend TimeGenerated = iff(EventName == 'GetObject', TimeGenerated + 2h, TimeGenerated)",
+    "source | where EventName != 'StopLogging' or TimeGenerated > datetime(2026-03-01 04:00)",
+    "source | where EventName != 'HeadObject'",
+    "source | where not(EventName == 'GetObject' and UserAgent == 'cli/3')",
+    "source | extend SourceIpAddress = iff(EventName == 'StopLogging', '', SourceIpAddress)",
+    "source | where TimeGenerated > ago(1d)",
+    "source",
+]
+
+
+@pytest.mark.usefixtures("own_rules")
+@pytest.mark.parametrize("text", FILTERS[: int(os.environ.get("TRAILHAWK_TRIED_FILTERS", "3"))])
+def test_only_what_is_reached_is_run_and_the_answer_is_the_same(
+    many_kinds: Workspace, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    """As if every window of every rule, and every hunt, were run over both states of the table."""
+    run: list[str] = []
+    query = DuckDBEngine.query
+    monkeypatch.setattr(
+        DuckDBEngine, "query", lambda *args, **named: run.append(args[1]) or query(*args, **named)
+    )
+    found, few = try_it(many_kinds, text), len(run)
+    monkeypatch.setattr("trailhawk.detect.trial.reach", lambda *_, **__: Everywhere())
+    monkeypatch.setattr("trailhawk.detect.trial.reads_any", lambda *_: True)
+    plain = try_it(many_kinds, text)
+    assert found == plain
+    assert {each.name for each in plain.effects} >= {"Broken", "New to it"}
+    assert few < (len(run) - few) * 0.95
+
+
+class Everywhere:
+    """A reach that leaves out no window."""
+
+    def touches(self, at: Moments) -> Mask:
+        return np.ones(len(at), bool)
 
 
 @pytest.mark.usefixtures("own_rules")

@@ -1,17 +1,17 @@
 """What an ingest filter would have saved, and which rules and hunts would have lost results by it.
 
 The rows of the table are sent through the filter into files of their own, and every rule and hunt that
-reads the table is run over both. Nothing in the lake or the state database changes.
+reads rows which it drops or changes is run over both. Nothing in the lake or the state database changes.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -20,28 +20,26 @@ from numpy.typing import NDArray
 
 from trailhawk.detect.absent import absent, is_there
 from trailhawk.detect.absent import reason as reason_of
+from trailhawk.detect.filtered import INGESTED, AsThen, Filtered
 from trailhawk.detect.history import BIN, IsQuiet, Progress, Reads, RuleSummary, Stored, detect, stored
 from trailhawk.detect.prices import Prices
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.run import Leave
+from trailhawk.detect.spans import Mask, Moments
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
+from trailhawk.engine.reach import Changes, Reach, reach, reads_any
 from trailhawk.engine.result import TimeRange
 from trailhawk.engine.transform import RowTransform, Transformed
 from trailhawk.errors import NotAllowedError, QueryError, UsageError
 from trailhawk.kql.passes import scans
-from trailhawk.kql.plan import Need
-from trailhawk.kql.schema import INGESTION_TIME, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from trailhawk.engine.duckdb import DuckDBEngine
-    from trailhawk.engine.reading import Files, Tables
-    from trailhawk.lake.table import DataFile, Found
+    from trailhawk.engine.reading import Files
 
 _CHUNK_ROWS: Final = 100_000
-_KNOWN_MINUTES: Final = 2_000
-_INGESTED: Final = "Ingested_of_the_trial"
 _BY: Final = ("EventSource", "EventName")
 _TIME_BYTES: Final = 28
 _DAY: Final = timedelta(days=1)
@@ -141,14 +139,14 @@ def trial(
     back = max((max(rule.period, rule.history_needed) + _DAY for rule in rules), default=timedelta())
     back = max(back, _LOOKS_BACK) if hunts else back
     sums = _Sums()
-    copies: list[DataFile] = []
+    filtered = Filtered(folder, table)
     chunks = list(_chunks(held, start - back, start, end))
     reading = _share(progress, 0, 20)
     names = [column.name for column in table.stored]
-    as_then = _AsThen(transform)
+    as_then = AsThen(transform)
     for number, (since, until) in enumerate(chunks):
         rows = engine.query(
-            f"['{table.name}'] | extend {_INGESTED} = ingestion_time()",
+            f"['{table.name}'] | extend {INGESTED} = ingestion_time()",
             now=end,
             window=TimeRange(since, until),
         ).table
@@ -158,24 +156,24 @@ def trial(
         made = as_then(rows, names) if transform.reads_clock else transform(rows.select(names))
         if since >= start:
             sums.add(rows, made, names)
-        copies.append(_written(folder / f"{number:06d}.parquet", rows, made, table, since, until))
-    filtered = _Filtered(engine.tables, table.name, _Copies([copy for copy in copies if copy.rows]))
+        filtered.add(rows, made)
+    replays = _Replays(
+        rule_engine,
+        rule_engine.over(filtered.tables(rule_engine.tables)),
+        filtered.changes(rule_engine),
+        tables=tables,
+        window=TimeRange(start, end),
+        folder=folder,
+        now=now,
+        workers=workers,
+        reads=reads,
+        leave=leave,
+    )
     effects = [
-        *_rule_effects(
-            rule_engine,
-            filtered,
-            rules,
-            tables=tables,
-            window=TimeRange(start, end),
-            folder=folder,
-            now=now,
-            workers=workers,
-            reads=reads,
-            leave=leave,
-            progress=progress,
-        ),
+        *replays.effects(rules, progress),
         *_hunt_effects(
-            (engine, engine.over(filtered)),
+            (engine, engine.over(filtered.tables(engine.tables))),
+            filtered.changes(engine),
             hunts,
             picked=TimeRange(start, end),
             held=TimeRange(start - back, end),
@@ -258,9 +256,6 @@ def _share(progress: Progress, low: int, high: int) -> Progress:
     return lambda done, total: progress(low + (high - low) * done // max(total, 1), 100)
 
 
-# --- the filtered table -----------------------------------------------------------------------------------
-
-
 def _chunks(
     held: Stored, since: datetime, start: datetime, end: datetime
 ) -> Iterator[tuple[datetime, datetime]]:
@@ -276,108 +271,6 @@ def _chunks(
             rows += count
         if begin < high:
             yield begin, high
-
-
-def _written(
-    path: Path, rows: pa.Table, made: Transformed, table: Table, since: datetime, until: datetime
-) -> DataFile:
-    """The rows that a filter left, as a file of the table."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from trailhawk.lake.table import DataFile, arrow_type
-
-    kept = rows.filter(pa.array(made.kept))
-    left = pa.table(
-        {
-            column.name: made.rows[column.name]
-            if column.name in made.rows.column_names
-            else pa.nulls(kept.num_rows, arrow_type(column.type))
-            for column in table.stored
-        }
-    )
-    if table.time_column not in made.rows.column_names:
-        place = left.column_names.index(table.time_column)
-        left = left.set_column(place, table.time_column, kept[table.time_column])
-    left = left.append_column(INGESTION_TIME, kept[_INGESTED])
-    pq.write_table(left, path, compression="zstd", compression_level=1)
-    return DataFile(
-        path=str(path),
-        rows=left.num_rows,
-        size=path.stat().st_size,
-        columns=frozenset(left.column_names),
-        first=since,
-        last=until,
-        ingested_first=None,
-        ingested_last=None,
-    )
-
-
-class _Copies:
-    """The files of the filtered table."""
-
-    def __init__(self, files: Sequence[DataFile]) -> None:
-        self._files = files
-
-    def files(self, since: datetime | None = None, until: datetime | None = None) -> tuple[DataFile, ...]:
-        return tuple(
-            file
-            for file in self._files
-            if (since is None or file.last is None or file.last >= since)
-            and (until is None or file.first is None or file.first < until)
-        )
-
-    def look(self, files: Sequence[DataFile], need: Need) -> Found:
-        from trailhawk.lake.table import Found, Part
-
-        return Found(tuple(map(Part, files)))
-
-
-class _Filtered:
-    """The tables of an engine, one of them with other files."""
-
-    def __init__(self, tables: Tables, name: str, files: _Copies) -> None:
-        self._tables = tables
-        self._name = name
-        self._files = files
-
-    def table(self, name: str) -> Table | None:
-        return self._tables.table(name)
-
-    def table_names(self) -> tuple[str, ...]:
-        return self._tables.table_names()
-
-    def snapshot(self, name: str) -> Files:
-        return self._files if name == self._name else self._tables.snapshot(name)
-
-
-class _AsThen:
-    """What a filter would have made of rows at the minute of their ingest, which is what now() means.
-
-    The text is compiled once for each minute, however many stretches of event time were ingested in it; of
-    the minutes that a stretch far away has no more use for the oldest are given up.
-    """
-
-    def __init__(self, transform: RowTransform) -> None:
-        self._at = lru_cache(maxsize=_KNOWN_MINUTES)(transform.at)
-
-    def __call__(self, rows: pa.Table, names: Sequence[str]) -> Transformed:
-        """`rows` are not empty."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        minutes = pc.floor_temporal(rows[_INGESTED], unit="minute").to_numpy().astype("datetime64[us]")
-        by_minute = np.argsort(minutes, kind="stable")
-        found, begins = np.unique(minutes[by_minute], return_index=True)
-        kept = np.zeros(rows.num_rows, bool)
-        places, parts = [], []
-        for minute, here in zip(found.tolist(), np.split(by_minute, begins[1:]), strict=True):
-            made = self._at(minute.replace(tzinfo=UTC))(rows.select(names).take(pa.array(here)))
-            kept[here] = made.kept
-            places.append(here[made.kept])
-            parts.append(made.rows)
-        order = np.argsort(np.concatenate(places), kind="stable")
-        return Transformed(kept, pa.concat_tables(parts).take(pa.array(order)))
 
 
 # --- savings ----------------------------------------------------------------------------------------------
@@ -480,54 +373,161 @@ def _stored_size(files: Files, start: datetime, end: datetime) -> tuple[int, int
 # --- results ----------------------------------------------------------------------------------------------
 
 
-def _rule_effects(
-    engine: DuckDBEngine,
-    filtered: Tables,
-    rules: Sequence[Rule],
-    *,
-    tables: Sequence[str],
-    window: TimeRange,
-    folder: Path,
-    now: datetime,
-    workers: int,
-    reads: Reads,
-    leave: Leave | None,
-    progress: Progress,
-) -> Iterator[Effect]:
-    """Each rule replayed over both states of the table, with alerts in databases of their own.
+class _Replays:
+    """Replays rules over both states of the table, with alerts in databases of their own.
 
     The windows are the same: a filter that drops the last hour's rows must not end the replay an hour early.
+    Only those that the changed rows reach are run over both: all others give the same.
     """
-    found: list[Mapping[str, Counter[str]]] = []
-    errors: dict[str, str] = {}
-    held = {name: stored(engine, name, now=now) for name in tables}
-    for number, each in enumerate((engine, engine.over(filtered))):
-        state = open_state(sqlite_url(folder / f"state-{number}.db"))
-        try:
-            summary = detect(
-                each,
-                AlertStore(state),
-                rules,
-                tables=tables,
-                now=now,
-                start=window.start,
-                end=window.end,
-                progress=_share(progress, 20 + 35 * number, 55 + 35 * number),
-                workers=workers,
-                quiet=_quiet(each),
-                reads=reads,
-                leave=leave,
-                held=held,
-            )
-        finally:
-            state.dispose()
-        by_rule: dict[str, Counter[str]] = {rule.id: Counter() for rule in rules}
+
+    def __init__(
+        self,
+        before: DuckDBEngine,
+        after: DuckDBEngine,
+        changes: Changes,
+        *,
+        tables: Sequence[str],
+        window: TimeRange,
+        folder: Path,
+        now: datetime,
+        workers: int,
+        reads: Reads,
+        leave: Leave | None,
+    ) -> None:
+        self._before = before
+        self._after = after
+        self._changes = changes
+        self._tables = tables
+        self._held = {name: stored(before, name, now=now) for name in tables}
+        self._window = window
+        self._folder = folder
+        self._now = now
+        self._workers = workers
+        self._reads = reads
+        self._leave = leave
+        self._quiet: dict[tuple[str, bool], IsQuiet] = {}
+        self._errors: dict[str, str] = {}
+
+    def effects(self, rules: Sequence[Rule], progress: Progress) -> Iterator[Effect]:
+        reached = dict[str, Reach | None]()
+        for done, rule in enumerate(rules, start=1):
+            reached[rule.id] = self._reach(rule)
+            progress(20 + 10 * done // len(rules), 100)
+
+        def touched(rule: Rule, at: Moments) -> Mask:
+            reach = reached[rule.id]
+            return np.ones(len(at), bool) if reach is None else reach.touches(at)
+
+        def untouched(rule: Rule, at: Moments) -> Mask:
+            return ~touched(rule, at)
+
+        # Of a rule that nothing reaches it is asked only whether it still learns: no query is run.
+        learning = [rule for rule in rules if _is_empty(reached[rule.id]) and rule.history_needed]
+        self._alerts(learning, touched, lambda done, total: None)
+        some = [rule for rule in rules if not _is_empty(reached[rule.id])]
+        before = self._alerts(some, touched, _share(progress, 30, 55))
+        after = self._alerts(some, touched, _share(progress, 55, 75), filtered=True)
+        told = [rule for rule in some if before[rule.id] != after[rule.id] or rule.id in self._errors]
+        rest = [rule for rule in told if reached[rule.id] is not None]
+        more = self._alerts(rest, untouched, _share(progress, 75, 90))
+        nothing = Counter[str]()
+        for rule in rules:
+            found = [each.get(rule.id, nothing) for each in (before, after)]
+            same = more.get(rule.id, nothing)
+            yield _effect("rule", rule, found[0] + same, found[1] + same, self._errors.get(rule.id, ""))
+
+    def _reach(self, rule: Rule) -> Reach | None:
+        """The windows that the changes reach; None for all, where they cannot be told apart or where one's
+        alerts keep those of others from being raised."""
+        assert self._window.start is not None
+        assert self._window.end is not None
+        if self._reads(rule) is None:
+            return None
+        found = reach(
+            rule.query,
+            self._before.tables,
+            self._changes,
+            period=rule.period,
+            history=TimeRange(self._window.start - rule.period, self._window.end + rule.frequency),
+            functions=self._before.functions,
+        )
+        is_alone = not rule.suppression and not rule.trigger.fires(0, rule.threshold)
+        return found if is_alone or not found else None
+
+    def _alerts(
+        self,
+        rules: Sequence[Rule],
+        wanted: Callable[[Rule, Moments], Mask],
+        progress: Progress,
+        *,
+        filtered: bool = False,
+    ) -> dict[str, Counter[str]]:
+        """The ids of the alerts by rule, of those windows at whose T a run is wanted."""
+
+        def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+            is_quiet = self._is_quiet(rule, start, end, filtered=filtered)
+
+            def is_left_out(at: Moments) -> Mask:
+                left_out = ~wanted(rule, at)
+                left_out[~left_out] = is_quiet(at[~left_out])
+                return left_out
+
+            return is_left_out
+
+        if not rules:
+            return {}
+        with tempfile.TemporaryDirectory(dir=self._folder) as folder:
+            state = open_state(sqlite_url(Path(folder) / "state.db"))
+            try:
+                summary = detect(
+                    self._after if filtered else self._before,
+                    AlertStore(state),
+                    rules,
+                    tables=self._tables,
+                    now=self._now,
+                    start=self._window.start,
+                    end=self._window.end,
+                    progress=progress,
+                    workers=self._workers,
+                    quiet=quiet,
+                    reads=self._reads,
+                    leave=self._leave,
+                    held=self._held,
+                )
+            finally:
+                state.dispose()
+        self._errors |= {each.rule.id: why for each in summary.rules if (why := _unknown(each))}
+        found: dict[str, Counter[str]] = {rule.id: Counter() for rule in rules}
         for alert in summary.alerts:
-            by_rule[alert.rule_id][alert.id] += 1
-        errors |= {each.rule.id: why for each in summary.rules if (why := _unknown(each))}
-        found.append(by_rule)
-    for rule in rules:
-        yield _effect("rule", rule, found[0][rule.id], found[1][rule.id], errors.get(rule.id, ""))
+            found[alert.rule_id][alert.id] += 1
+        return found
+
+    def _is_quiet(self, rule: Rule, start: datetime, end: datetime, *, filtered: bool) -> IsQuiet:
+        """At which T the rule's query cannot have a result; looked up when it is first asked for."""
+        engine = self._after if filtered else self._before
+
+        def is_quiet(at: Moments) -> Mask:
+            key = rule.id, filtered
+            if not len(at):
+                return np.zeros(0, bool)
+            if key not in self._quiet:
+                try:
+                    self._quiet[key] = engine.activity(
+                        rule.query,
+                        period=rule.period,
+                        history=TimeRange(start, end),
+                        frequency=rule.frequency,
+                    ).is_quiet
+                except QueryError:  # it is told where the query is run
+                    self._quiet[key] = lambda at: np.zeros(len(at), bool)
+            return self._quiet[key](at)
+
+        return is_quiet
+
+
+def _is_empty(reach: Reach | None) -> bool:
+    """Whether no window is reached."""
+    return reach is not None and not reach
 
 
 def _unknown(done: RuleSummary) -> str:
@@ -539,17 +539,9 @@ def _unknown(done: RuleSummary) -> str:
     return ""
 
 
-def _quiet(engine: DuckDBEngine) -> Callable[[Rule, datetime, datetime], IsQuiet]:
-    def quiet(rule: Rule, start: datetime, end: datetime) -> IsQuiet:
-        return engine.activity(
-            rule.query, period=rule.period, history=TimeRange(start, end), frequency=rule.frequency
-        ).is_quiet
-
-    return quiet
-
-
 def _hunt_effects(
     engines: tuple[DuckDBEngine, DuckDBEngine],
+    changes: Changes,
     hunts: Sequence[Rule],
     *,
     picked: TimeRange,
@@ -557,8 +549,9 @@ def _hunt_effects(
     workers: int,
     progress: Progress,
 ) -> Iterator[Effect]:
-    """Each hunt run once over both states of the table, as of the end of the time that is `picked`. It finds
-    rows of the time `held`, which begins earlier: many compare with what was there before."""
+    """Each hunt that reads a changed row run once over both states of the table, as of the end of the time
+    that is `picked`. It finds rows of the time `held`, which begins earlier: many compare with what was there
+    before."""
     end = picked.end
     if end is None:
         raise ValueError("a time without an end")
@@ -568,6 +561,9 @@ def _hunt_effects(
 
     def effect(hunt: Rule) -> Effect:
         try:
+            compiled = engines[0].compiled(hunt.query, now=end, window=held, picked=picked)
+            if not reads_any(compiled.plan, changes):
+                return _effect("hunt", hunt, Counter(), Counter(), "")
             before, after = (result(engine, hunt) for engine in engines)
         except NotAllowedError as error:
             return _effect("hunt", hunt, Counter(), Counter(), error.message)

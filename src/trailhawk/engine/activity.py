@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MINUTE = 60 * TICKS_PER_SECOND
-_SHIFT = timedelta(days=431, hours=7, minutes=13, seconds=17, microseconds=654_321)
+SHIFT = timedelta(days=431, hours=7, minutes=13, seconds=17, microseconds=654_321)
 """From the one moment for which a query is compiled back to the other: of no round length, so that what is
 rounded, such as the beginning of a day, does not seem to stand at a fixed distance from now; and of more than
 a year, so that the beginning of a week, a month or a year does not seem to stand still."""
@@ -48,7 +48,7 @@ _FEW_RUNS = 4
 
 
 @dataclass(frozen=True)
-class _Trace:
+class Trace:
     """The minutes (ticks, sorted) with rows that a leaf asks for, and its bounds as offsets from now."""
 
     minutes: Ticks
@@ -81,7 +81,7 @@ class _Trace:
 class Activity:
     """Where a query's necessary rows stand in history."""
 
-    covers: tuple[tuple[_Trace, ...], ...]
+    covers: tuple[tuple[Trace, ...], ...]
 
     def is_quiet(self, moments: Ticks) -> Mask:
         """True where the query, run with now() at one of these moments (microseconds since the Unix epoch),
@@ -113,9 +113,9 @@ def activity(
     Raises QueryError where the query does not compile.
     """
     assert history.end is not None
-    if _asks_for_a_calendar(text, functions):
+    if asks_for_a_calendar(text, functions):
         return Activity(())
-    moments = (history.end, history.end - _SHIFT)
+    moments = (history.end, history.end - SHIFT)
     one, other = (
         covers(compile_query(text, catalog, now=now, start=now - period, end=now, functions=functions).plan)
         for now in moments
@@ -125,7 +125,7 @@ def activity(
     for first, second in zip(one, other, strict=True):
         traces = []
         for a, b in zip(first, second, strict=True):
-            trace = _trace(a, b, at, run, history)
+            trace = trace_of(a, b, at, run, history)
             if frequency is not None and a.groups and b.groups:
                 trace = _grouped(trace, a.groups, b.groups, at, run, history, frequency)
             traces.append(trace)
@@ -133,7 +133,7 @@ def activity(
     return Activity(tuple(found))
 
 
-def _asks_for_a_calendar(text: str, functions: Functions | None) -> bool:
+def asks_for_a_calendar(text: str, functions: Functions | None) -> bool:
     """Whether the query, or a stored function that it may call, asks for parts of a date."""
     texts = {"": text}
     for _ in range(len(functions or ()) + 1):
@@ -167,14 +167,14 @@ def _without_differences(text: str) -> str:
 
 
 def _grouped(
-    trace: _Trace,
+    trace: Trace,
     one: Groups,
     other: Groups,
     at: list[int],
     run: Callable[[Node], pa.Table],
     history: TimeRange,
     frequency: timedelta,
-) -> _Trace:
+) -> Trace:
     """The trace, with the runs whose groups come to what they must, where that can be told."""
     grid = frequency // timedelta(microseconds=1) * 10
     low, high = _offset(one.low, other.low, at), _offset(one.high, other.high, at)
@@ -194,7 +194,7 @@ def _grouped(
     return replace(trace, grid=grid, runs=np.unique(np.concatenate(runs)))
 
 
-def _busy(trace: _Trace, grid: int, history: TimeRange) -> int:
+def _busy(trace: Trace, grid: int, history: TimeRange) -> int:
     """How many runs have rows at all."""
     assert history.start is not None
     assert history.end is not None
@@ -233,20 +233,20 @@ def _runs(
     return _moments(run(Aggregate((column,), node, (ColumnRef(KqlType.DATETIME, fresh),), ())))
 
 
-def _trace(
+def trace_of(
     one: Leaf, other: Leaf, at: list[int], run: Callable[[Node], pa.Table], history: TimeRange
-) -> _Trace:
+) -> Trace:
     steady = tuple(a for a, b in zip(one.conditions, other.conditions, strict=True) if a == b)
     low, high = (_offset(a, b, at) for a, b in ((one.low, other.low), (one.high, other.high)))
     scan = _within(one.scan, history)
     time = scan.event_time
     if not time:
-        return _Trace(np.zeros(1, np.int64), None, None)
+        return Trace(np.zeros(1, np.int64), None, None)
     minute = FUNCTIONS["bin"].resolve((KqlType.DATETIME, KqlType.TIMESPAN), (False, False))
     assert minute is not None
     key = Call(KqlType.DATETIME, minute, (time, Const(KqlType.TIMESPAN, MINUTE)))
     column = OutColumn(max(c.id for c in scan.columns) + 1, "At", KqlType.DATETIME)
-    return _Trace(_moments(run(Aggregate((column,), filtered(scan, steady), (key,), ()))), low, high)
+    return Trace(_moments(run(Aggregate((column,), filtered(scan, steady), (key,), ()))), low, high)
 
 
 def _within(scan: Scan, history: TimeRange) -> Scan:

@@ -45,7 +45,7 @@ def is_without_news(plan: Node, reading: Reading, has_rows: Callable[[Node], boo
     if most < MANY:
         return False
     for cover in covers(plan):
-        looks = [_news(leaf) for leaf in cover]
+        looks = [look_for(leaf) for leaf in cover]
         if all(reading.rows(scan) <= _NARROW * most for scan, _ in looks) and not any(
             has_rows(look) for _, look in looks
         ):
@@ -63,7 +63,7 @@ def _tables(node: Node, seen: set[int]) -> Iterator[Scan]:
             yield from _tables(each.plan, seen)
 
 
-def _news(leaf: Leaf) -> tuple[Scan, Node]:
+def look_for(leaf: Leaf) -> tuple[Scan, Node]:
     """The scan of a leaf's time, and the plan of one of its rows."""
     scan = replace(leaf.scan, since=leaf.low, until=leaf.high)
     time = scan.event_time

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from trailhawk.kql.lower import column_name
 from trailhawk.kql.schema import Table
-from trailhawk.kql.transform import ROW, SOURCE, Transform, transform
+from trailhawk.kql.transform import CLOCK, ROW, SOURCE, Transform, transform
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,12 +53,26 @@ class RowTransform:
         found._made = self._made or transform(self.text, self.table, now=moment)
         return found
 
+    def by_row(self) -> Callable[[pa.Table, pa.ChunkedArray], Transformed]:
+        """The same transform with a moment for each row, as a column of times.
+
+        QueryError where a function wants a constant of what depends on now().
+        """
+        made = transform(self.text, self.table, now=None)
+
+        def run(rows: pa.Table, moments: pa.ChunkedArray) -> Transformed:
+            return self._run(made, rows.append_column(CLOCK, moments))
+
+        return run
+
     def __call__(self, rows: pa.Table) -> Transformed:
         """Transform rows that have the table's stored columns."""
+        # With now() in it compiled for each batch: it is the moment of the ingest.
+        return self._run(self._made or transform(self.text, self.table, now=self._clock()), rows)
+
+    def _run(self, made: Transform, rows: pa.Table) -> Transformed:
         import pyarrow as pa
 
-        # With now() in it compiled for each batch: it is the moment of the ingest.
-        made = self._made or transform(self.text, self.table, now=self._clock())
         count = rows.num_rows
         placed = rows.append_column(ROW, pa.array(np.arange(count, dtype=np.int64)))
         result = self._engine.holding({SOURCE: placed}).rows(made.plan)

@@ -21,6 +21,7 @@ from trailhawk.kql.operators.watchlists import WATCHLIST_FUNCTION
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.plan import (
     Chart,
+    ColumnRef,
     Const,
     Frame,
     Node,
@@ -59,16 +60,16 @@ SAME_COLUMNS = (syntax.Where, syntax.Sort, syntax.Take, syntax.Top, syntax.Sampl
 class Binder:
     """Binds one query; it holds the counter of column ids and the queries that are computed once.
 
-    `now` is in ticks, `functions` are stored functions, `clip` bounds every table's time column, or its
-    ingestion time where `ingested`: at least the first, before the second, in ticks. Where `found` is given,
-    the errors of operators that leave the columns as they are go there, and binding goes on behind them; the
-    plan is then none that may be run.
+    `now` is in ticks, or a column of the rows. `functions` are stored functions, `clip` bounds every table's
+    time column, or its ingestion time where `ingested`: at least the first, before the second, in ticks.
+    Where `found` is given, the errors of operators that leave the columns as they are go there, and binding
+    goes on behind them; the plan is then none that may be run.
     """
 
     def __init__(
         self,
         catalog: Catalog,
-        now: int,
+        now: int | ColumnRef,
         functions: Mapping[str, syntax.Function],
         *,
         clip: tuple[int | None, int | None] = (None, None),

@@ -166,12 +166,17 @@ def _uses(node: Node) -> Iterator[Shared]:
 def nodes(node: Node) -> Iterator[Node]:
     """A node and all below it, those of queries inside expressions too; a shared query is not entered."""
     yield node
+    for each in below(node):
+        yield from nodes(each)
+
+
+def below(node: Node) -> Iterator[Node]:
+    """What a node reads: the plans of queries inside its expressions, and its inputs."""
     for expr in _own_expressions(node):
         for part in walk(expr):
             if isinstance(part, ScalarQuery | InQuery):
-                yield from nodes(part.plan)
-    for item in _inputs(node):
-        yield from nodes(item)
+                yield part.plan
+    yield from _inputs(node)
 
 
 def _own_expressions(node: Node) -> list[Expr]:

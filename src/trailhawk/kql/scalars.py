@@ -129,11 +129,11 @@ def too_few(shown: str, least: int, span: Span) -> BindingError:
 
 
 class ScalarBinder:
-    """Binds expressions. `now` is what now() and ago() mean, in ticks."""
+    """Binds expressions. `now` is what now() and ago() mean, in ticks or as a column."""
 
-    def __init__(self, tables: TableBinder, now: int) -> None:
+    def __init__(self, tables: TableBinder, now: int | ColumnRef) -> None:
         self.tables = tables
-        self.now = now
+        self.now = Const(_T.DATETIME, now) if isinstance(now, int) else now
         self.sizes: dict[int, tuple[Expr, int]] = {}
         self.random: dict[tuple[int, int], tuple[Expr, Env]] = {}
         """What toscalar() gave for what is random, by its place and the names around it."""
@@ -584,14 +584,12 @@ class ScalarBinder:
 
     def _now(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         offset = self.bind(expr.args[0], scope, collect) if expr.args else Const(_T.TIMESPAN, 0)
-        return self.call("+", [Const(_T.DATETIME, self.now), offset], expr.span)
+        return self.call("+", [self.now, offset], expr.span)
 
     def _ago(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 1:
             raise BindingError("ago() takes one timespan", expr.span)
-        return self.call(
-            "-", [Const(_T.DATETIME, self.now), self.bind(expr.args[0], scope, collect)], expr.span
-        )
+        return self.call("-", [self.now, self.bind(expr.args[0], scope, collect)], expr.span)
 
     def _iff(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 3:

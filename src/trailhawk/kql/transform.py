@@ -17,7 +17,19 @@ from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder, spelling
 from trailhawk.kql.parser import parse
 from trailhawk.kql.passes import optimize
-from trailhawk.kql.plan import ColumnRef, Filter, InQuery, Node, OutColumn, Project, ScalarQuery, Scan, walk
+from trailhawk.kql.plan import (
+    ColumnRef,
+    Expr,
+    Filter,
+    InQuery,
+    Node,
+    OutColumn,
+    Project,
+    ScalarQuery,
+    Scan,
+    substitute,
+    walk,
+)
 from trailhawk.kql.records import Record, field_names, replace
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import HIDDEN_PREFIX, Column, Table
@@ -26,6 +38,8 @@ from trailhawk.kql.types import KqlType
 SOURCE: Final = "source"
 ROW: Final = HIDDEN_PREFIX + "row"
 """The hidden column that tells which row of the input a row of the result was."""
+CLOCK: Final = HIDDEN_PREFIX + "clock"
+"""The hidden column that tells what now() means for a row, where it is not one moment for all."""
 
 MAX_CHARACTERS: Final = 50_000
 _OPERATORS: Final = (
@@ -59,6 +73,8 @@ _NOT_ROWWISE: Final = {
     "new_guid": "the same record must always give the same row",
 }
 _CLOCK: Final = ("now", "ago")
+_NOW: Final = ColumnRef(KqlType.DATETIME, 0)
+"""Stands for the column CLOCK before its id is known: no column has this one."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +105,14 @@ class _Source:
 
 
 def source_table(table: Table) -> Table:
-    """The rows of a table before they are stored, with the place of each."""
-    columns = (*table.stored, Column(ROW, KqlType.LONG))
+    """The rows of a table before they are stored, with the place of each and its moment."""
+    columns = (*table.stored, Column(CLOCK, KqlType.DATETIME), Column(ROW, KqlType.LONG))
     return Table(SOURCE, columns, table.description, time_column=table.time_column)
 
 
-def transform(text: str, table: Table, *, now: datetime) -> Transform:
-    """The transform of a table that this KQL text is. `now` is what now() means.
+def transform(text: str, table: Table, *, now: datetime | None) -> Transform:
+    """The transform of a table that this KQL text is. `now` is what now() means, None for what the column
+    CLOCK says.
 
     Raises QueryError with the place: syntax, names that do not exist, what is not one row at a time
     (unsupported, by name), columns that the table has not or has with another type.
@@ -105,16 +122,18 @@ def transform(text: str, table: Table, *, now: datetime) -> Transform:
     query = parse(text)
     pipe = _checked(query)
     try:
-        bound = Binder(_Source(source_table(table)), ticks_of(now), {}).query(query).plan
+        moment = _NOW if now is None else ticks_of(now)
+        bound = Binder(_Source(source_table(table)), moment, {}).query(query).plan
         scan = _only_rowwise(bound, pipe.span)
     except RecursionError:
         raise LimitError("the transform nests too deep") from None
     columns = tuple(column for column in bound.columns if not column.name.startswith(HIDDEN_PREFIX))
     _fits(columns, table, pipe)
-    row = scan.columns[scan.stored.index(ROW)]
-    plan = optimize(Project((*columns, row), _carry(bound, row), tuple(_ref(c) for c in (*columns, row))))
-    clock = any(isinstance(part, syntax.Call) and part.name in _CLOCK for part in _parts(query))
-    return Transform(text, table, plan, columns, row, clock)
+    clock, row = (scan.columns[scan.stored.index(name)] for name in (CLOCK, ROW))
+    carried = _carry(bound if now else _carry(_at(bound, clock), clock), row)
+    plan = optimize(Project((*columns, row), carried, tuple(_ref(c) for c in (*columns, row))))
+    reads_clock = any(isinstance(part, syntax.Call) and part.name in _CLOCK for part in _parts(query))
+    return Transform(text, table, plan, columns, row, reads_clock)
 
 
 # --- what the text may hold ---------------------------------------------------------------------------------
@@ -214,6 +233,19 @@ def _carry(plan: Node, row: OutColumn) -> Node:
             return replace(plan, input=below, columns=below.columns)
         case Project():
             return replace(plan, input=_carry(plan.input, row))
+        case _:
+            return plan
+
+
+def _at(plan: Node, clock: OutColumn) -> Node:
+    """The plan with the column CLOCK in the place of now()."""
+    values: dict[int, Expr] = {_NOW.id: _ref(clock)}
+    match plan:
+        case Project():
+            made = tuple(substitute(value, values) for value in plan.values)
+            return replace(plan, input=_at(plan.input, clock), values=made)
+        case Filter():
+            return replace(plan, input=_at(plan.input, clock), predicate=substitute(plan.predicate, values))
         case _:
             return plan
 

@@ -7,12 +7,12 @@ sufficient: a condition that cannot be carried down to a table is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from trailhawk.kql.passes import conjuncts, optimize
+from trailhawk.kql.passes import below, conjuncts, is_random, optimize, shared_plans
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
@@ -93,6 +93,38 @@ Cover = tuple[Leaf, ...]
 def covers(plan: Node) -> tuple[Cover, ...]:
     """Each a proof of emptiness on its own; none where the result may have rows without any input."""
     return tuple(_covers(plan, ())[:MAX_COVERS])
+
+
+def leaves(plan: Node, table: str) -> tuple[Leaf, ...]:
+    """The rows of a table that an optimized plan reads: of the table its result rests on these alone."""
+    plans = (plan, *shared_plans(plan).values())
+    return tuple(leaf for each in plans for leaf in _leaves(each, table))
+
+
+def _leaves(node: Node, table: str) -> Iterator[Leaf]:
+    last, chain = node, list[Filter | Project]()
+    while isinstance(last, Filter | Project):
+        chain.append(last)
+        last = last.input
+    if not isinstance(last, Scan):
+        for each in below(last):
+            yield from _leaves(each, table)
+    elif last.table.name == table:
+        yield _needed(node, last)
+    for step in chain:
+        for each in below(step):
+            if each is not step.input:
+                yield from _leaves(each, table)
+
+
+def _needed(node: Node, scan: Scan) -> Leaf:
+    """The rows of a scan that get through the filters and projections above it."""
+    rows = _rows(node)
+    assert rows is not None
+    leaf = _leaf(scan, () if is_random(node) else rows[1])
+    lows = [low for low in (leaf.low, scan.since) if low is not None]
+    highs = [high for high in (leaf.high, scan.until) if high is not None]
+    return replace(leaf, low=max(lows, default=None), high=min(highs, default=None))
 
 
 def _covers(node: Node, above: Sequence[Expr]) -> list[Cover]:
