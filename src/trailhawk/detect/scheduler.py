@@ -38,7 +38,8 @@ from trailhawk.errors import QueryError
 DELAY: Final = timedelta(minutes=5)
 NRT_DELAY: Final = timedelta(minutes=2)
 LEASE: Final = timedelta(minutes=15)
-"""Longer than the longest query takes; a scheduler that dies keeps a rule so long."""
+"""Longer than the longest query takes. A scheduler that dies keeps a rule so long, unless it is known to have
+ended."""
 
 LATE_EVERY: Final = timedelta(minutes=5)
 """How often late rows are looked for: while logs trickle in, a window is not run again for each of them."""
@@ -97,7 +98,8 @@ class Scheduled:
 
 
 class Scheduler:
-    """Runs rules over the lake as time goes by. `owner` tells schedulers over one database apart."""
+    """Runs rules over the lake as time goes by. `owner` tells schedulers over one database apart, `has_ended`
+    says of another's that it will do nothing more."""
 
     def __init__(
         self,
@@ -111,8 +113,10 @@ class Scheduler:
         reads: Reads | None = None,
         leave: Callable[[], Leave | None] = lambda: None,
         quiet: Quiet | None = None,
+        has_ended: Callable[[str], bool] = lambda owner: False,
     ) -> None:
         self._store = store
+        self._has_ended = has_ended
         self._quiet = quiet
         self._looked_at: dict[str, Stored] = {}
         self._late_at: datetime | None = None
@@ -312,8 +316,20 @@ class Scheduler:
 
     def _lease(self, rule: Rule) -> bool:
         """Take or renew the rule: False while another holds it, or before the time to try again."""
+        free = sa.or_(_schedules.c.owner.in_(("", self._owner)), _schedules.c.leased_until < self._clock())
+        if self._take(rule, free):
+            return True
+        with self._store.reading() as connection:
+            owner: str | None = connection.scalar(
+                sa.select(_schedules.c.owner).where(_schedules.c.rule_id == rule.id)
+            )
+        if not owner or not self._has_ended(owner):
+            return False
+        return self._take(rule, _schedules.c.owner == owner)
+
+    def _take(self, rule: Rule, free: sa.ColumnElement[bool]) -> bool:
+        """Take the rule if it is `free` at this moment, and it is time."""
         now = self._clock()
-        free = sa.or_(_schedules.c.owner.in_(("", self._owner)), _schedules.c.leased_until < now)
         ready = sa.or_(_schedules.c.retry_at.is_(None), _schedules.c.retry_at <= now)
         with self._store.engine.begin() as connection:
             taken = connection.execute(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -579,12 +578,15 @@ class Workspace:
 
     @cached_property
     def _scheduler(self) -> Scheduler:
+        from trailhawk.detect.owner import Owner, boot
         from trailhawk.detect.scheduler import Scheduler
 
+        owner = Owner(self.home / "processes", boot=boot())
         return Scheduler(
             self.alerts,
             self.content.rule_states,
-            owner=f"{socket.gethostname()}:{os.getpid()}",
+            owner=owner.name,
+            has_ended=owner.has_ended,
             clock=self.clock,
             sink=lambda rules: self.incidents.sink(self.rule_engine, rules, now=self.clock()),
             workers=os.cpu_count() or 1,
