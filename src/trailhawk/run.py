@@ -34,7 +34,7 @@ LONGEST_WAIT: Final = 60.0
 _GOOD_WHILE: Final = 300.0
 _AWAKE_SECONDS: Final = 1.0
 _CATCH_UP: Final = timedelta(minutes=15)
-"""After a start, how long nothing is said of streams of logs."""
+"""After a start, how long no stream of logs is called silent: what waited meanwhile is still to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +137,25 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         tell(Event(workspace.clock(), level, job, message, fields))
 
     began = workspace.clock()
+    begun = set[str]()
 
     def health() -> None:
-        # After a pause of ours every stream looks silent until what waited is read.
-        caught_up = workspace.clock() - began >= _CATCH_UP
         states = [connector.state() for connector in connectors]
-        for told in workspace.tell_health(states, streams=caught_up):
+        begin = {state.name for state in states if state.doing != "not started"} - begun
+        for told in workspace.tell_health(
+            states,
+            alarms=workspace.clock() - began >= _CATCH_UP,
+            begin=begin,
+            every=timedelta(seconds=settings.health_seconds),
+        ):
             one = told.condition
             level = "info" if one.status == "Success" else "warning"
             say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
+        begun.update(begin)
+
+    def health_work(stop: threading.Event) -> None:
+        every(settings.health_seconds, health)(stop)
+        workspace.end_health()
 
     clock = _Clock(workspace, say)
 
@@ -242,7 +252,7 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         Job("rules", lambda stop: every(settings.rules_seconds, partial(rules, stop))(stop)),
         Job("compact", every(settings.compact_seconds, care.compact)),
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
-        Job("health", every(settings.health_seconds, health)),
+        Job("health", health_work),
         Job("status", later(status_seconds, status)),
         *([Job("notify", every(settings.notify_seconds, notify))] if workspace.settings.notify else []),
         Job("automation", every(settings.automation_seconds, automation)),
@@ -376,6 +386,8 @@ def _line(state: State) -> str:
         parts.append(f"of {state.total:,}")
     if state.problem:
         parts.append(f"problem: {state.problem}")
+    elif state.idle_since:
+        parts.append(f"idle since {state.idle_since:%Y-%m-%d %H:%M}")
     return ", ".join(parts)
 
 
@@ -387,5 +399,7 @@ def _figures(state: State) -> dict[str, object]:
         "skipped": state.skipped,
         "set_aside": state.set_aside,
         "in_flight": state.in_flight,
+        "idle_since": state.idle_since,
+        "last_object_at": state.last_object_at,
         "problem": state.problem,
     }

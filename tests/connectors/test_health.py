@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import json
 import random
@@ -289,6 +290,97 @@ def test_after_a_start_streams_have_time_to_catch_up(tmp_path: Path) -> None:
     moments.append(NOW + dt.timedelta(minutes=20))
     health.work(Once())
     assert [event.message.split(":")[0] for event in said] == ["cloudtrail 123456789012 us-east-1"]
+
+
+def test_after_a_start_it_is_told_what_is_well_again(tmp_path: Path) -> None:
+    """That a stream came back need not wait, and what begins is told of at once."""
+    moments = [NOW]
+    workspace = Workspace.open(tmp_path / "home", clock=lambda: moments[-1])
+    store(workspace.lake, hourly(NOW - 20 * DAY, NOW - 9 * HOUR))
+    state = State("web", "http", doing="listening at port 8514", idle_since=NOW)
+    (silent,) = workspace.tell_health([])
+    assert silent.condition.reason == "silent"
+    store(workspace.lake, hourly(NOW - 8 * HOUR, NOW), prefix="late:")
+    moments.append(NOW + HOUR / 4)
+    first, second = workspace.tell_health([state], alarms=False, begin={"web"})
+    assert (first.condition.status, first.condition.description) == (
+        "Success",
+        "started, listening at port 8514",
+    )
+    assert second.condition.status == "Success"
+    assert workspace.tell_health([state], alarms=False) == []
+    (again,) = workspace.tell_health([state], alarms=False, begin={"web"})
+    assert again.operation == CHANGE
+    (row,) = latest(workspace.lake)["web"]
+    assert json.loads(row["ExtendedProperties"])["IdleSince"] == NOW.isoformat()
+
+
+WEB = f"""
+[connectors.web]
+type = "http"
+listen = "127.0.0.1:0"
+token_sha256 = ["{"0" * 64}"]
+"""
+
+
+def test_a_connector_that_waits_is_idle_and_not_silent(tmp_path: Path) -> None:
+    moments = [NOW]
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trailhawk.toml").write_text(WEB)
+    workspace = Workspace.open(home, clock=lambda: moments[-1])
+    state = State("web", "http", doing="listening at port 8514", idle_since=NOW)
+
+    def shown(now: dt.datetime) -> tuple[object, object]:
+        moments.append(now)
+        (found,) = workspace.health()
+        return found["state"], found["reason"]
+
+    def tell(state: State) -> None:
+        workspace.tell_health([state], begin={"web"})
+
+    tell(state)
+    assert shown(NOW) == (
+        "idle",
+        "listening at port 8514, idle since 2026-03-30 12:00, nothing yet",
+    )
+    tell(dataclasses.replace(state, idle_since=None, last_object_at=NOW))
+    assert shown(NOW) == ("ok", "listening at port 8514")
+    # A process that begins anew knows when the one before it received something.
+    tell(state)
+    assert shown(NOW) == (
+        "idle",
+        "listening at port 8514, idle since 2026-03-30 12:00, last received 2026-03-30 12:00",
+    )
+    assert workspace.health()[0]["last_received"] == NOW
+    tell(dataclasses.replace(state, problem="cannot listen", problem_since=NOW))
+    assert shown(NOW) == ("failing", "cannot listen (since 2026-03-30 12:00)")
+    tell(state)
+    assert shown(NOW + dt.timedelta(minutes=4))[0] == "idle"
+    assert shown(NOW + dt.timedelta(minutes=5)) == (
+        "stopped",
+        "nothing is told since 2026-03-30 12:00: 'trailhawk run' has ended",
+    )
+    workspace.end_health()
+    assert shown(NOW + DAY) == ("ok", "started, listening at port 8514")
+    (home / "health.json").write_text("[]")  # of another version
+    assert shown(NOW)[0] == "ok"
+
+
+def test_an_idle_connector_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from trailhawk.cli import run
+
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trailhawk.toml").write_text(WEB)
+    workspace = Workspace.open(home)
+    state = State("web", "http", doing="listening at port 8514", idle_since=workspace.clock())
+    workspace.tell_health([state], begin={"web"})
+    assert run(["--home", str(home), "health", "--check", "--format", "json"]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    assert (found["name"], found["state"], found["last_received"]) == ("web", "idle", None)
+    workspace.tell_health([dataclasses.replace(state, problem="cannot listen")])
+    assert run(["--home", str(home), "health", "--check"]) == 1
 
 
 def test_two_that_tell_at_once_tell_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,6 +319,27 @@ def test_bodies_land_in_their_tables(tmp_path: Path) -> None:
     assert workspace.query(ledger, now=DAY).tuples() == [(6, 11, 11)]
 
 
+def test_a_connector_that_waits_is_idle(tmp_path: Path) -> None:
+    """And says since when, and when it has received something."""
+    workspace = home(tmp_path / "home")
+    web = connector(workspace)
+    assert web.state().idle_since is None
+    with running(web) as client:
+        wait(lambda: web.state().idle_since)
+        assert web.state().last_object_at is None
+        first = web.state().idle_since
+        assert client.post("/ingest/AWSCloudTrail", json=[call(1)]).status_code == 200
+        wait(lambda: web.state().last_object_at)
+        wait(lambda: web.state().idle_since)
+        last, since = web.state().last_object_at, web.state().idle_since
+        assert first
+        assert last
+        assert since
+        assert first < last <= since
+        assert web.state().doing.startswith("listening")
+    assert (web.state().idle_since, web.state().doing) == (None, "stopped")
+
+
 def test_what_is_not_taken_is_told_why(tmp_path: Path) -> None:
     workspace = home(tmp_path / "home", max_body_mib=1, max_records=10, tables=["AWSCloudTrail"])
     with listening(workspace) as client:

@@ -26,7 +26,8 @@ def health(
 
     A stream is what one source brings of one account and region. What is usual
     for it is learnt from the ledger. How connectors fare is what the running
-    'trailhawk run' told last, in the table SentinelHealth.
+    'trailhawk run' told last: since when one is idle, and when it has received
+    something.
     """
     found = workspace_of(context).health()
     columns = [
@@ -38,8 +39,10 @@ def health(
         Shown("delay", "usual delay", extra=True),
         Shown("rows", "rows, last day", right=True),
         Shown("usual_rows", "usual", right=True, extra=True),
+        Shown("last_received", "last received", extra=True),
+        Shown("idle_since", "idle since", extra=True),
         Shown("reason", "why"),
     ]
     show_list(found, columns, form, empty="nothing was taken in yet, and no connector has run")
-    if check and any(each["state"] not in ("ok", "learning") for each in found):
+    if check and any(each["state"] not in ("ok", "idle", "learning") for each in found):
         raise typer.Exit(EXIT_FAILURE)

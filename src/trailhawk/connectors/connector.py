@@ -32,8 +32,9 @@ class State:
 
     `objects` came to an end (the ledger has them), of these `skipped` were there before and `set_aside` went
     whole into quarantine; `in_flight` are on their way. `passed_over` were outside of the configured buckets
-    and prefixes, or hold nothing. `total` and `eta_seconds` are None where they are not known. `problem` is
-    what hinders it now, in the service's words; empty if nothing does.
+    and prefixes, or hold nothing. `total` and `eta_seconds` are None where they are not known. `idle_since`:
+    since when it runs and finds nothing to bring, None while it works or does not run. `problem` is what
+    hinders it now, in the service's words; empty if nothing does.
     """
 
     name: str
@@ -50,6 +51,7 @@ class State:
     total: int | None = None
     eta_seconds: float | None = None
     last_object_at: dt.datetime | None = None
+    idle_since: dt.datetime | None = None
     problem: str = ""
     problem_since: dt.datetime | None = None
 
@@ -111,9 +113,15 @@ class Board:
     def state(self) -> State:
         return self._state
 
-    def doing(self, what: str) -> None:
+    def doing(self, what: str, *, idle: bool = False) -> None:
+        """Say what it does; `idle` where that is to wait for something to bring."""
         with self._lock:
-            self._state = dataclasses.replace(self._state, doing=what)
+            since = (self._state.idle_since or self._clock()) if idle else None
+            self._state = dataclasses.replace(self._state, doing=what, idle_since=since)
+
+    def idle(self) -> None:
+        """Say that there is nothing to bring."""
+        self.doing(self._state.doing, idle=True)
 
     def ended(self, outcome: Outcome, size: int) -> None:
         """Count an object that the ledger has now."""
@@ -128,6 +136,7 @@ class Board:
                 skipped=old.skipped + (outcome.state == "skipped"),
                 set_aside=old.set_aside + (outcome.state in ("quarantined", "unreadable")),
                 last_object_at=self._clock(),
+                idle_since=None,
             )
 
     def passed_over(self, count: int) -> None:
@@ -136,7 +145,8 @@ class Board:
 
     def flight(self, in_flight: int) -> None:
         with self._lock:
-            self._state = dataclasses.replace(self._state, in_flight=in_flight)
+            since = None if in_flight else self._state.idle_since
+            self._state = dataclasses.replace(self._state, in_flight=in_flight, idle_since=since)
 
     def ahead(self, total: int | None, eta_seconds: float | None) -> None:
         with self._lock:

@@ -200,6 +200,7 @@ class HttpConnector:
                 if once and not took:
                     return
                 if not took:
+                    self._board.idle()
                     self._fresh.wait(_IDLE_SECONDS)
                     self._fresh.clear()
         finally:

@@ -125,7 +125,7 @@ class S3Connector:
                     self._board.problem(error.message)
                 if one_pass:
                     return
-                self._board.doing("waiting for the next pass")
+                self._board.doing("waiting for the next pass", idle=True)
                 stop.wait(max(0.0, settings.every_seconds - (time.monotonic() - started)))
         finally:
             self._board.doing("stopped")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -145,28 +145,34 @@ def _seconds(span: dt.timedelta | None) -> float | None:
     return None if span is None else round(span.total_seconds(), 1)
 
 
-def of_connector(state: State) -> Condition:
+def of_connector(state: State, *, begins: bool = False) -> Condition:
+    """How a connector fares; that it `begins` is said where nothing hinders it."""
     return Condition(
         name=state.name,
         kind=state.type,
         status="Failure" if state.problem else "Success",
         reason="connector" if state.problem else "",
-        description=state.problem,
+        description=state.problem or (f"started, {state.doing}" if begins else ""),
         properties={
             "Doing": state.doing,
             "Objects": state.objects,
             "Rows": state.rows,
             "SetAside": state.set_aside,
+            "IdleSince": state.idle_since.isoformat() if state.idle_since else None,
+            "LastReceived": state.last_object_at.isoformat() if state.last_object_at else None,
             "ProblemSince": state.problem_since.isoformat() if state.problem_since else None,
         },
     )
 
 
-def tell(lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime) -> list[Told]:
+def tell(
+    lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime, begin: Collection[str] = ()
+) -> list[Told]:
     """Write a row for each condition that differs from what the table said last, and every hour one for a
     failure that lasts. Safe beside others that do the same: each change is told once.
 
-    A stream that was never told of and is well is not worth a row. `lake` must be a view of its own.
+    A stream that was never told of and is well is not worth a row. Those named in `begin` have a row in any
+    case. `lake` must be a view of its own.
     """
     conditions = list(conditions)
     delta = lake.delta(SENTINEL_HEALTH.name)
@@ -174,7 +180,11 @@ def tell(lake: Lake, conditions: Iterable[Condition], *, now: dt.datetime) -> li
     while True:
         version = delta.refresh()
         last = latest(lake)
-        told = [Told(operation, each) for each in conditions if (operation := _due(each, last, now))]
+        told = [
+            Told(operation, each)
+            for each in conditions
+            if (operation := CHANGE if each.name in begin else _due(each, last, now))
+        ]
         if not told or version < 0:
             return told
         staged = delta.stage(_rows(map(_record, told), now))
@@ -252,6 +262,8 @@ def connector_states(lake: Lake) -> list[dict[str, object]]:
             "delay_now": None,
             "rows": None,
             "usual_rows": None,
+            "idle_since": None,
+            "last_received": None,
         }
         for name, rows in sorted(latest(lake).items())
         for row in rows

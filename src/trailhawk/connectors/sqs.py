@@ -175,7 +175,7 @@ class SqsConnector:
         if ahead.is_full or len(self._held) >= self._settings.max_in_flight:
             return 0
         busy = bool(self._held)
-        self._board.doing("taking objects" if busy else "waiting for messages")
+        self._board.doing("taking objects" if busy else "waiting for messages", idle=not busy)
         attempt = 0
         while True:
             try:

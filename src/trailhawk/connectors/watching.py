@@ -101,7 +101,7 @@ class FolderConnector:
             taker.flush()
             if once:
                 break
-            self._board.doing("waiting for files")
+            self._board.doing("waiting for files", idle=True)
             stop.wait(_LOOK_SECONDS)
         self._board.doing("stopped")
 

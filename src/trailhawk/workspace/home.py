@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import Outcome as ObjectOutcome
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.connectors.running import Running
     from trailhawk.connectors.sentinel_health import Told
     from trailhawk.detect.bookmarks import BookmarkStore
     from trailhawk.detect.filters import FilterStore
@@ -724,21 +725,47 @@ class Workspace:
                 "delay_now": stream.delay_now,
                 "rows": stream.rows,
                 "usual_rows": stream.usual_rows,
+                "idle_since": None,
+                "last_received": None,
             }
             for stream in streams(self.lake, now=self.clock())
         ]
-        told = connector_states(self.lake)
-        return found + [each for each in told if each["name"] in self.connector_settings]
+        told = [each for each in connector_states(self.lake) if each["name"] in self.connector_settings]
+        shown = [connector | self._running.health(connector, now=self.clock()) for connector in told]
+        return found + shown
 
-    def tell_health(self, states: Iterable[ConnectorState], *, streams: bool = True) -> list[Told]:
-        """Write what changed for connectors, and for streams unless told not to, into SentinelHealth."""
-        from trailhawk.connectors import health
+    @cached_property
+    def _running(self) -> Running:
+        from trailhawk.connectors.running import Running
+
+        return Running(self.home / "health.json")
+
+    def tell_health(
+        self,
+        states: Sequence[ConnectorState],
+        *,
+        alarms: bool = True,
+        begin: Collection[str] = (),
+        every: timedelta = timedelta(minutes=1),
+    ) -> list[Told]:
+        """Write what changed for connectors and streams into SentinelHealth, and how connectors fare into the
+        home, where it is told `every` so often.
+
+        Without `alarms` it is only told which streams are well again. Connectors in `begin` have just begun.
+        """
+        from trailhawk.connectors.health import streams
         from trailhawk.connectors.sentinel_health import of_connector, of_stream, tell
 
         now = self.clock()
-        found = health.streams(self.lake, now=now) if streams else []
-        conditions = [*map(of_connector, states), *map(of_stream, found)]
-        return tell(self.lake.apart(), conditions, now=now)
+        self._running.write(states, now=now, every=every)
+        conditions = [of_connector(state, begins=state.name in begin) for state in states]
+        found = map(of_stream, streams(self.lake, now=now))
+        conditions += [each for each in found if alarms or each.status == "Success"]
+        return tell(self.lake.apart(), conditions, now=now, begin=begin)
+
+    def end_health(self) -> None:
+        """Say no more how connectors fare: they end."""
+        self._running.end()
 
     def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
         """What these tables (all, unless named) hold of each event day. NotFoundError for an unknown one."""
