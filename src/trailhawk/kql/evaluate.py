@@ -250,11 +250,15 @@ def _long_of(value: object) -> object:
             return _bounded(int(text))
         return int(text, 16) if re.fullmatch(r"0[xX][0-9a-fA-F]{1,15}", text) else None
     if isinstance(value, float):
-        return _bounded(int(value)) if math.isfinite(value) else None
+        return max(-_INT64 + 1, min(int(value), _INT64 - 1)) if math.isfinite(value) else None
     return int(value) if isinstance(value, bool | int | Decimal) else None
 
 
 def _int_of(value: object) -> object:
+    if isinstance(value, float) and math.isfinite(value):
+        return max(-(2**31), min(int(value), 2**31 - 1))
+    if isinstance(value, int):
+        return (value + 2**31) % 2**32 - 2**31
     return _as_int(_long_of(value))
 
 

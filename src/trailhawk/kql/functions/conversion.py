@@ -15,6 +15,7 @@ from trailhawk.kql.functions.registry import (
     Guid,
     Int,
     Integer,
+    IntegerArg,
     Long,
     Number,
     NumberArg,
@@ -161,6 +162,13 @@ def _whole(value: exp.Expr, to: KqlType) -> exp.Expr:
     return sql.case((plain, sql.try_cast(value, to)), (matches, trimmed), otherwise=sql.null(to))
 
 
+def _within(value: exp.Expr, of: KqlType, least: int, most: int) -> exp.Expr:
+    """A number without its fraction, brought between two; null of what is not finite."""
+    real = sql.cast(value, of)
+    bounded = sql.call("least", sql.call("greatest", sql.call("trunc", real), least), most)
+    return sql.case((sql.call("isfinite", real.copy()), bounded), otherwise=exp.Null())
+
+
 def _cut(value: exp.Expr, to: KqlType) -> exp.Expr:
     """The text of a dynamic value to a whole number: a number's fraction is cut off."""
     whole = _whole(value, to)
@@ -201,7 +209,14 @@ def _(value: Integer) -> Long:
 
 @tolong.overload
 def _(value: Number) -> Long:
-    return sql.try_cast(sql.call("trunc", value), KqlType.LONG)
+    """A real beyond 64 bits gives the nearest long."""
+    found = sql.try_cast(sql.call("trunc", value), KqlType.LONG)
+    finite = sql.call("isfinite", sql.cast(value.copy(), KqlType.REAL))
+    end = sql.case(
+        (sql.binary(exp.GT, value.copy(), sql.literal(0)), sql.literal(2**63 - 1)),
+        otherwise=sql.literal(-(2**63) + 1),
+    )
+    return sql.coalesce(found, sql.case((finite, end), otherwise=sql.null(KqlType.LONG)))
 
 
 @tolong.overload
@@ -233,13 +248,19 @@ def toint(value: String) -> Int:
 
 
 @toint.overload
-def _(value: Integer) -> Int:
-    return sql.try_cast(value, KqlType.INT)
+def _(value: IntegerArg) -> Int:
+    """A long gives its lower 32 bits."""
+    if value.type is KqlType.INT:
+        return value.sql
+    low = sql.binary(exp.BitwiseAnd, value.sql, sql.literal(2**32 - 1))
+    upper = sql.binary(exp.GTE, low, sql.literal(2**31))
+    wrapped = sql.case((upper, sql.binary(exp.Sub, low.copy(), sql.literal(2**32))), otherwise=low.copy())
+    return sql.cast(wrapped, KqlType.INT)
 
 
 @toint.overload
 def _(value: Number) -> Int:
-    return sql.try_cast(sql.call("trunc", value), KqlType.INT)
+    return sql.cast(_within(value, KqlType.REAL, -(2**31), 2**31 - 1), KqlType.INT)
 
 
 @toint.overload

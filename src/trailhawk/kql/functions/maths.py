@@ -208,12 +208,12 @@ def log10(value: Real) -> Real:
 
 @scalar()
 def sign(value: Number) -> Real:
-    """-1, 0 or 1, the number's sign.
+    """-1, 0 or 1, the number's sign; 0 of null.
 
     >>> sign(-42)
     -1.0
     """
-    return _real(sql.call("sign", value))
+    return sql.coalesce(_real(sql.call("sign", value)), sql.cast(sql.literal(0), KqlType.REAL))
 
 
 @scalar(name_after="")

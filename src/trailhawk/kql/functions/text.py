@@ -91,8 +91,11 @@ def strcat_array(array: Dynamic, delimiter: Text) -> String:
     1->2->x
     >>> strcat_array(dynamic([]), ",") == ""
     True
+    >>> strcat_array(dynamic("abc"), ",")
+    abc
     """
-    return sql.text(_joined(sql.each(texts(array), "th_item", sql.text), delimiter))
+    joined = _joined(sql.each(texts(array), "th_item", sql.text), delimiter)
+    return sql.coalesce(joined, sql.text(sql.call("json_extract_string", array.copy(), "$")))
 
 
 def _joined(items: Sql, delimiter: Sql) -> Sql:
@@ -126,7 +129,7 @@ def string_size(source: String) -> Long:
 
 
 def _from(source: Sql, start: Arg) -> Sql:
-    """The start counted from 1; a negative one counts from the end, before whose other end there is nothing."""
+    """The start counted from 1; a negative one counts from the end, and before the text there is nothing."""
     known = _known(start)
     if known is not None and known >= 0:
         return sql.literal(known + 1)
@@ -789,6 +792,12 @@ def base64_encode_fromarray(array: Dynamic) -> String:
     return sql.text(sql.attempt(text, lambda given: sql.call("to_base64", sql.call("from_hex", given))))
 
 
+def _digest(name: str, source: Sql) -> Sql:
+    """A hash in hexadecimal digits; of no text there is none."""
+    nothing = sql.binary(exp.EQ, source.copy(), sql.literal(""))
+    return sql.case((nothing, sql.literal("")), otherwise=sql.call(name, source))
+
+
 @scalar()
 def hash_md5(source: Text) -> String:
     """The MD5 of the value's text, in hexadecimal.
@@ -796,7 +805,7 @@ def hash_md5(source: Text) -> String:
     >>> hash_md5("World")
     f5a7924e621e84c9280a9a27e1bcb7f6
     """
-    return sql.call("md5", source)
+    return _digest("md5", source)
 
 
 @scalar()
@@ -806,7 +815,7 @@ def hash_sha1(source: Text) -> String:
     >>> hash_sha1("World")
     70c07ec18ef89c5309bbb0937f3a6342411e1fdd
     """
-    return sql.call("sha1", source)
+    return _digest("sha1", source)
 
 
 @scalar()
@@ -816,7 +825,7 @@ def hash_sha256(source: Text) -> String:
     >>> hash_sha256(datetime(2020-01-01))
     ba666752dc1a20eb750b0eb64e780cc4c968bc9fb8813461c1d7e750f302d71d
     """
-    return sql.call("sha256", source)
+    return _digest("sha256", source)
 
 
 def _hex(value: Sql, width: Sql | None) -> Sql:
@@ -895,7 +904,7 @@ def unicode_codepoints_to_string(*values: AnyArg) -> String:
 # --- taking apart ------------------------------------------------------------------------------------------
 
 _URL = (
-    r"^(?:([A-Za-z][A-Za-z0-9+.\-]*)://(?:([^:@/?#]*)(?::([^@/?#]*))?@)?(\[[^\]]*\]|[^:/?#]*)(?::(\d*))?)?"
+    r"^(?:([A-Za-z][A-Za-z0-9+.\-]*)://(?:([^:@/?#]*):([^@/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(?::(\d*))?)?"
     r"([^?#]*)(?:\?([^#]*))?(?:#(.*))?$"
 )
 _URL_PARTS = ("Scheme", "Username", "Password", "Host", "Port", "Path", "Query Parameters", "Fragment")

@@ -28,6 +28,7 @@ from trailhawk.kql.scope import (
     FunctionBinding,
     NoTableError,
     Scope,
+    TableBinding,
 )
 from trailhawk.kql.types import KqlType
 
@@ -60,7 +61,7 @@ def tables_of(
             if fuzzy:
                 continue
             raise
-        found.append((label_of(item) or f"union_arg{place}", node))
+        found.append((label_of(item, env) or f"union_arg{place}", node))
     return found
 
 
@@ -70,13 +71,17 @@ def _is_view(name: str, env: Env) -> bool:
     return isinstance(binding, FunctionBinding) and binding.value.view and not binding.value.parameters
 
 
-def label_of(table: syntax.Expr) -> str | None:
-    """What a table calls itself in withsource: its name, or that of a last `as`."""
+def label_of(table: syntax.Expr, env: Env) -> str | None:
+    """What a table calls itself in withsource: its name, or that of a last `as`.
+
+    The name of a `let` is another one for what it stands for.
+    """
     match table:
         case syntax.Name():
-            return table.text
+            binding = env.get(table.text)
+            return label_of(binding.value, binding.env) if isinstance(binding, TableBinding) else table.text
         case syntax.Pipe(source=source, operators=()) if source is not None:
-            return label_of(source)
+            return label_of(source, env)
         case syntax.Pipe(operators=(*_, syntax.As(name=name))):
             return name
         case _:
