@@ -295,6 +295,7 @@ def test_what_is_done_in_aws_waits_for_approval_and_is_taken_back(
     tmp_path: Path, server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    home.now = datetime.now(UTC)  # the clock of the shell below
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
     assert run.state is RunState.WAITING
@@ -327,6 +328,45 @@ def test_a_run_may_be_rejected(tmp_path: Path, server: str, cloud: Any) -> None:
     assert home.workspace.response.player.reject(run.id, by="ben").state is RunState.REJECTED
     assert status_of(cloud, key) == "Active"
     with pytest.raises(UsageError, match="does not wait"):
+        home.workspace.response.player.approve(run.id, by="ben")
+
+
+def test_a_run_waits_for_a_day(
+    tmp_path: Path, server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    run = home.play(KEYS % "true", number)
+    player = home.workspace.response.player
+    planned = run.steps[0].at
+    assert planned
+    assert player.approvable_until(run) == planned + timedelta(hours=24)
+    home.now = planned + timedelta(hours=24)
+    with pytest.raises(UsageError, match=f"run {run.id} could be approved until") as refused:
+        player.approve(run.id, by="ben")
+    assert f"playbook run {run.playbook} --incident {number}" in str(refused.value.hint)
+    assert status_of(cloud, key) == "Active"
+    # By the clock of today all of this is long ago.
+    shell = ["--home", str(home.folder), "playbook"]
+    assert typed([*shell, "approve", str(run.id)]) == 2
+    assert typed([*shell, "runs", str(run.id)]) == 0
+    told = capsys.readouterr()
+    assert f"run {run.id} of {run.playbook}: expired" in told.out
+    assert "plans it anew" in told.err
+    again = home.play(KEYS % "true", number, name="again")
+    home.now += timedelta(hours=23)
+    assert player.approve(again.id, by="ben").state is RunState.DONE
+    assert status_of(cloud, key) == "Inactive"
+    assert player.approvable_until(player.runs.run(again.id)) is None
+    assert player.reject(run.id, by="ben").state is RunState.REJECTED
+
+
+def test_how_long_a_run_waits_is_set(tmp_path: Path, server: str, cloud: Any) -> None:
+    home, key = aws_home(tmp_path / "home", server, "approval_hours = 2\n"), a_key(cloud)
+    number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
+    run = home.play(KEYS % "true", number)
+    home.now += timedelta(hours=2, minutes=1)
+    with pytest.raises(UsageError, match="could be approved until"):
         home.workspace.response.player.approve(run.id, by="ben")
 
 

@@ -24,6 +24,7 @@ from trailhawk.visible import visible
 if TYPE_CHECKING:
     from trailhawk.respond.playbook_runs import Run, StepRun
     from trailhawk.respond.player import Told
+    from trailhawk.workspace import Workspace
 
 app = group(
     "Steps to take about an incident, by hand or by an automation rule: the home's folder `playbooks`."
@@ -108,7 +109,7 @@ def playbook_run(
     if dry_run:
         return _show_told(workspace.response.player.dry_run(playbook, incident), form)
     run_id = workspace.response.player.start(playbook, origin=str(uuid.uuid4()), by=_who(by), number=incident)
-    return _show_run(workspace.response.player.go(run_id), form)
+    return _show_run(workspace, workspace.response.player.go(run_id), form)
 
 
 @app.command(
@@ -129,12 +130,17 @@ def playbook_runs(
     most: Annotated[int, typer.Option("--most", metavar="N", help="How many.", min=1)] = 50,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show what playbooks did, newest last; with a number each step of that run."""
-    runs = workspace_of(context).response.player.runs
+    """Show what playbooks did, newest last; with a number each step of that run.
+
+    A run that waits for longer than approval_hours is 'expired': it can only be
+    rejected, and planned anew.
+    """
+    workspace = workspace_of(context)
+    player = workspace.response.player
     if run is not None:
-        _show_run(runs.run(run), form)
+        _show_run(workspace, player.runs.run(run), form)
         return
-    rows = [_as_data(each) for each in runs.runs(number=incident, limit=most)]
+    rows = [_as_data(workspace, each) for each in player.runs.runs(number=incident, limit=most)]
     columns = [
         Shown("id", "run", right=True),
         Shown("started_at", "at"),
@@ -142,6 +148,7 @@ def playbook_runs(
         Shown("incident", "incident", right=True),
         Shown("by", "by"),
         Shown("state", "state"),
+        Shown("approve_until", "approve until"),
     ]
     show_list(rows, columns, form, empty="no playbook has run yet")
 
@@ -151,7 +158,8 @@ def playbook_approve(
     context: typer.Context, run: RunId, by: By = "", form: FormatOption = Format.TABLE
 ) -> int:
     """Let a run do in AWS what it waits to do: 'playbook runs RUN' shows the calls."""
-    return _show_run(workspace_of(context).response.player.approve(run, by=_who(by)), form)
+    workspace = workspace_of(context)
+    return _show_run(workspace, workspace.response.player.approve(run, by=_who(by)), form)
 
 
 @app.command("reject", epilog=examples("trailhawk playbook reject 7"))
@@ -159,7 +167,8 @@ def playbook_reject(
     context: typer.Context, run: RunId, by: By = "", form: FormatOption = Format.TABLE
 ) -> None:
     """End a run that waits, without what it waits to do."""
-    _show_run(workspace_of(context).response.player.reject(run, by=_who(by)), form)
+    workspace = workspace_of(context)
+    _show_run(workspace, workspace.response.player.reject(run, by=_who(by)), form)
 
 
 @app.command("undo", epilog=examples("trailhawk playbook undo 7"))
@@ -193,16 +202,23 @@ def _show_told(told: Sequence[Told], form: Format) -> int:
     return EXIT_FAILURE if any(each.state is StepState.FAILED for each in told) else 0
 
 
-def _show_run(run: Run, form: Format) -> int:
+def _show_run(workspace: Workspace, run: Run, form: Format) -> int:
     from trailhawk.respond.playbook_runs import RunState
 
     if form is Format.JSON:
-        print(to_json(_as_data(run), indent=2))
+        print(to_json(_as_data(workspace, run), indent=2))
     else:
-        print(visible(f"run {run.id} of {run.playbook}: {run.state.value}"))
+        print(visible(f"run {run.id} of {run.playbook}: {_state(workspace, run)}"))
         _show_steps([_step(each) for each in run.steps], form)
-    if run.state is RunState.WAITING:
-        tell(f"it waits: `trailhawk playbook approve {run.id}` lets it go on, `reject {run.id}` ends it")
+    player = workspace.response.player
+    until = player.approvable_until(run)
+    if expired := player.expired(run):
+        tell(f"it could be approved until {until:%Y-%m-%d %H:%M} UTC: {expired}")
+    elif until is not None:
+        tell(
+            f"it waits until {until:%Y-%m-%d %H:%M} UTC: `trailhawk playbook approve {run.id}` lets it go on,"
+            f" `reject {run.id}` ends it"
+        )
     return EXIT_FAILURE if run.state is RunState.FAILED else 0
 
 
@@ -227,14 +243,20 @@ def _step(each: StepRun) -> dict[str, object]:
     }
 
 
-def _as_data(run: Run) -> dict[str, object]:
+def _state(workspace: Workspace, run: Run) -> str:
+    """A run that waits in vain is expired."""
+    return "expired" if workspace.response.player.expired(run) else run.state.value
+
+
+def _as_data(workspace: Workspace, run: Run) -> dict[str, object]:
     return {
         "id": run.id,
         "playbook": run.playbook,
         "incident": run.number,
         "alert": run.alert_id,
         "by": run.by,
-        "state": run.state.value,
+        "state": _state(workspace, run),
+        "approve_until": workspace.response.player.approvable_until(run),
         "started_at": run.started_at,
         "ended_at": run.ended_at,
         "decided_by": run.decided_by,

@@ -103,13 +103,20 @@ def _of_this_machine() -> Access:
     return Access()
 
 
+_HOUR: Final = timedelta(hours=1)
+APPROVAL: Final = 24 * _HOUR
+"""How long a plan may wait for approval: whose key it was yesterday it need not be today."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResponseSettings:
-    """`[respond.aws]`: who we are to AWS when we change something there, and what needs no approval."""
+    """`[respond.aws]`: who we are to AWS when we change something there, what needs no approval, and how long
+    a plan may wait for it."""
 
     access: Access = field(default_factory=_of_this_machine)
     allow_without_approval: frozenset[str] = frozenset()
     isolation_security_groups: tuple[str, ...] = ()
+    approval: timedelta = APPROVAL
 
     @classmethod
     def read(cls, section: Section) -> ResponseSettings:
@@ -126,7 +133,8 @@ class ResponseSettings:
                 raise section.wrong("isolation_security_groups", f"has '{group}'", hint="write sg-...")
         from trailhawk.connectors.config import Access
 
-        read = cls(Access.read(section), frozenset(allowed), groups)
+        hours = section.number("approval_hours", APPROVAL // _HOUR, least=1, most=8_760)
+        read = cls(Access.read(section), frozenset(allowed), groups, hours * _HOUR)
         section.end()
         return read
 
@@ -548,6 +556,11 @@ class Containment:
     def allowed(self) -> frozenset[str]:
         """The actions that the settings allow without approval."""
         return self._settings.allow_without_approval
+
+    @property
+    def approval(self) -> timedelta:
+        """How long what was planned may wait for approval."""
+        return self._settings.approval
 
     def located(self, action: str, of: Target, places: Callable[[], Iterable[Place]]) -> Target:
         """The target with its account, and with its region where it stands in one alone.

@@ -106,6 +106,14 @@ class Run:
     decided_at: datetime | None
     steps: tuple[StepRun, ...]
 
+    @property
+    def waits_since(self) -> datetime | None:
+        """When the oldest of what it waits to do was planned; None where it does not wait."""
+        if self.state is not RunState.WAITING:
+            return None
+        waiting = (each.at for each in self.steps if each.state is StepState.WAITING and each.at)
+        return min(waiting, default=None)
+
 
 class PlaybookRuns:
     """The runs, in the state database."""

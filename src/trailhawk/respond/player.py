@@ -166,9 +166,26 @@ class Player:
         return len(left)
 
     def approve(self, run_id: int, *, by: str) -> Run:
-        """Let a run do what it waits to do, and the rest. UsageError where it does not wait."""
+        """Let a run do what it waits to do, and the rest. UsageError where it does not wait, or has waited
+        for too long: what was planned may be wrong by now."""
+        run = self.runs.run(run_id)
+        if hint := self.expired(run):
+            raise UsageError(
+                f"run {run_id} could be approved until {self.approvable_until(run):%Y-%m-%d %H:%M} UTC",
+                hint=f"{hint}; `approval_hours` in [respond.aws] says how long one waits",
+            )
         self._decide(run_id, RunState.RUNNING, by)
         return self.go(run_id)
+
+    def expired(self, run: Run) -> str:
+        """What to do about a run that waits and has waited for too long; '' for any other."""
+        until = self.approvable_until(run)
+        return _anew(run) if until is not None and self._clock() >= until else ""
+
+    def approvable_until(self, run: Run) -> datetime | None:
+        """When a run that waits has waited for too long; None for one that does not wait."""
+        since = run.waits_since
+        return None if since is None else since + self._containment().approval
 
     def reject(self, run_id: int, *, by: str) -> Run:
         """End a run that waits; what it has done stays done."""
@@ -579,3 +596,10 @@ def _done_of(data: Any) -> list[Done]:
         )
         for each in found
     ]
+
+
+def _anew(run: Run) -> str:
+    rejected = f"`trailhawk playbook reject {run.id}` ends it"
+    if run.number is None:
+        return rejected
+    return f"{rejected}, `trailhawk playbook run {run.playbook} --incident {run.number}` plans it anew"
