@@ -4,6 +4,7 @@ import datetime as dt
 import importlib.util
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from trailhawk.connectors.store import comparable
 from trailhawk.sources import SOURCES, known_by, parquet
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
 from trailhawk.sources.ocsf_cloudtrail import as_cloudtrail, nested
-from trailhawk.sources.parquet_pages import examined
+from trailhawk.sources.parquet_pages import check_footer, examined
 from trailhawk.sources.security_lake import SECURITY_LAKE
 
 ROOT = Path(__file__).parents[2]
@@ -503,7 +504,7 @@ _HOSTILE = """
 import io, resource, sys
 import pyarrow as pa, pyarrow.parquet as pq
 from trailhawk.sources.security_lake import SECURITY_LAKE
-rows, inner = 6, 2_000_000
+rows, inner = 6, 700_000
 keys = pa.repeat("k", rows * inner)
 maps = pa.MapArray.from_arrays(pa.array(range(0, rows * inner + 1, inner), pa.int32()), keys, keys)
 text = pa.repeat("CloudTrail", rows)
@@ -580,6 +581,23 @@ def test_what_stands_in_unmapped_goes_where_it_was() -> None:
     assert len(json.dumps(deep)) < 3_000
 
 
+def test_values_that_json_has_not_are_text() -> None:
+    table = pa.table(
+        {
+            "a": pa.array([dt.date(2026, 3, 1), None]),
+            "b": pa.array([dt.timedelta(seconds=1), None]),
+            "c": pa.array([b"\xff", None], pa.binary()),
+            "d": pa.array([2**62, None], pa.timestamp("us")),
+            "e": pa.array([1.5, None]),
+        }
+    )
+    (batch,) = table.to_batches()
+    assert parquet.dicts(batch) == [
+        {"a": "2026-03-01", "b": "0:00:01", "c": "\ufffd", "d": 2**62, "e": 1.5},
+        {},
+    ]
+
+
 def test_numbers_of_a_request_keep_their_digits() -> None:
     event = WRITER.as_ocsf(EVENT | {"requestParameters": {"n": 0}})
     event["api"]["request"]["data"] = '{"n":123456789012345678901234567890.10}'
@@ -599,3 +617,77 @@ def test_the_footer_tells_the_source() -> None:
     assert "unmapped.key" in parquet.columns(head)
     assert parquet.only_value(head, "metadata.product.name") == "CloudTrail"
     assert known_by(iter([]))[0] == b""
+
+
+_FOOTERS = """
+import io, random, sys
+import pyarrow as pa, pyarrow.parquet as pq
+from trailhawk.sources import SOURCES, known_by
+flow = {"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": ["10.0.0.1"]}
+product = pa.StructArray.from_arrays([pa.array(["Amazon VPC"])], ["name"])
+ends = pa.StructArray.from_arrays([pa.array(["10.0.0.1"]), pa.array([443])], ["ip", "port"])
+lake = {
+    "metadata": pa.StructArray.from_arrays([product], ["product"]),
+    "class_uid": pa.array([4001], pa.int32()),
+    "traffic": pa.StructArray.from_arrays([pa.array([1])], ["bytes"]),
+    "src_endpoint": ends,
+    "dst_endpoint": ends,
+    "unmapped": pa.array([[("a", "b")]], pa.map_(pa.string(), pa.string())),
+}
+files = []
+for columns in (flow, lake):
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    files.append(file.getvalue())
+chance = random.Random(20260301)
+for number in range(int(sys.argv[1])):
+    data = bytearray(files[number % 2])
+    size = int.from_bytes(data[-8:-4], "little")
+    for _ in range(chance.choice((1, 1, 2))):
+        at = chance.randrange(len(data) - 8 - size, len(data) - 8)
+        data[at] = chance.choice((data[at] ^ 1 << chance.randrange(8), chance.randrange(256), 0x19, 0x15))
+    head, blocks = known_by(iter([bytes(data)]))
+    known = [source for source in SOURCES if source.recognises("x", head)]
+    name = ("vpcflow", "securitylake-vpcflow")[number % 2]
+    source = next(source for source in SOURCES if source.name == name)
+    for chunk in source.chunks(blocks):
+        source.rows(chunk.records)
+print("done")
+"""
+
+
+def test_no_footer_ends_the_process() -> None:
+    """Arrow ends the process where what a footer says of a column does not fit the schema."""
+    count = os.environ.get("TRAILHAWK_FUZZ", "300")
+    done = subprocess.run(
+        [sys.executable, "-c", _FOOTERS, count], capture_output=True, text=True, check=False, timeout=600
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+def test_footers_that_do_not_fit_the_schema() -> None:
+    """What the check looks at, each alone; the footer's numbers are in Thrift's compact form."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"start": pa.array([1, 2], pa.int64())}), file, use_dictionary=False)
+    data = file.getvalue()
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+    schema = pq.ParquetFile(file).schema
+    check_footer(footer, schema)
+    # Of the column: field 1, its type (INT64 is 2, in zigzag 4), before field 2, a list of encodings.
+    kind = b"\x15\x04\x19"
+    before, _, after = footer.rpartition(kind)
+    for change, why in (
+        (before + b"\x15\x0c\x19" + after, "of another type"),
+        (before + b"\x15\x40\x19" + after, "of another type"),
+        (footer[:60], "cut off"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            check_footer(change, schema)
+    other = io.BytesIO()
+    pq.write_table(pa.table({"start": [1], "end": [2]}), other)
+    with pytest.raises(ValueError, match="other columns"):
+        check_footer(footer, pq.ParquetFile(other).schema)
+    text = io.BytesIO()
+    pq.write_table(pa.table({"start": ["x"]}), text)
+    with pytest.raises(ValueError, match="of another type"):
+        check_footer(footer, pq.ParquetFile(text).schema)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Final
 
-from trailhawk.sources.parquet_pages import examined
+from trailhawk.sources.parquet_pages import check_footer, examined
 from trailhawk.sources.source import HEAD_BYTES, MAX_RECORD_BYTES, BadPart, Chunk
 
 if TYPE_CHECKING:
@@ -63,6 +63,19 @@ def known_by(blocks: Iterator[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return held.footer() or first[:HEAD_BYTES], held
 
 
+def _footer(file: IO[bytes], size: int) -> bytes:
+    """Magic bytes and footer of a file, nothing where it does not end in one."""
+    if size < 2 * len(MAGIC) + _TAIL:
+        return b""
+    file.seek(size - _TAIL)
+    tail = file.read(_TAIL)
+    length = int.from_bytes(tail[:4], "little")
+    if tail[4:] != MAGIC or length > min(size - _TAIL - len(MAGIC), _MAX_FOOTER_BYTES):
+        return b""
+    file.seek(size - _TAIL - length)
+    return MAGIC + file.read(length + _TAIL)
+
+
 class _Held:
     """The bytes of an object on disk, given out once from the start."""
 
@@ -77,15 +90,7 @@ class _Held:
 
     def footer(self) -> bytes:
         """Magic bytes and footer, nothing where the file does not end in one."""
-        if self.size < 2 * len(MAGIC) + _TAIL:
-            return b""
-        self._file.seek(self.size - _TAIL)
-        tail = self._file.read(_TAIL)
-        length = int.from_bytes(tail[:4], "little")
-        if tail[4:] != MAGIC or length > min(self.size - _TAIL - len(MAGIC), _MAX_FOOTER_BYTES):
-            return b""
-        self._file.seek(self.size - _TAIL - length)
-        return MAGIC + self._file.read(length + _TAIL)
+        return _footer(self._file, self.size)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -114,7 +119,12 @@ def columns(head: bytes) -> frozenset[str]:
     metadata = _metadata(head)
     if metadata is None:
         return frozenset()
-    found = (metadata.schema.column(place).path for place in range(min(metadata.num_columns, _MAX_COLUMNS)))
+    try:
+        found = [
+            metadata.schema.column(place).path for place in range(min(metadata.num_columns, _MAX_COLUMNS))
+        ]
+    except ValueError:  # a name that is not UTF-8
+        return frozenset()
     return frozenset(map(plain_path, found))
 
 
@@ -124,7 +134,16 @@ def only_value(head: bytes, path: str) -> str | None:
     metadata = _metadata(head)
     if metadata is None:
         return None
-    values = set()
+    try:
+        values = set(_extremes(metadata, path))
+    except (ValueError, NotImplementedError, OSError):  # no text, or none that can be read
+        return None
+    value = values.pop() if len(values) == 1 else None
+    return value if isinstance(value, str) else None
+
+
+def _extremes(metadata: pq.FileMetaData, path: str) -> Iterator[object]:
+    """The least and the greatest value of a column in each row group; None where one does not say."""
     for number in range(min(metadata.num_row_groups, _MAX_GROUPS)):
         group = metadata.row_group(number)
         for place in range(min(group.num_columns, _MAX_COLUMNS)):
@@ -132,10 +151,9 @@ def only_value(head: bytes, path: str) -> str | None:
             if plain_path(column.path_in_schema) == path:
                 statistics = column.statistics
                 if statistics is None or not statistics.has_min_max:
-                    return None
-                values |= {statistics.min, statistics.max}
-    value = values.pop() if len(values) == 1 else None
-    return value if isinstance(value, str) else None
+                    yield from (None, "")
+                else:
+                    yield from (statistics.min, statistics.max)
 
 
 def _metadata(head: bytes) -> pq.FileMetaData | None:
@@ -145,7 +163,9 @@ def _metadata(head: bytes) -> pq.FileMetaData | None:
     if not head.startswith(MAGIC) or not head.endswith(MAGIC):
         return None
     with contextlib.suppress(pa.ArrowException, OSError, ValueError):
-        return pq.read_metadata(io.BytesIO(head))
+        metadata = pq.read_metadata(io.BytesIO(head))
+        check_footer(head[len(MAGIC) : -_TAIL], metadata.schema)
+        return metadata
     return None
 
 
@@ -196,6 +216,7 @@ def chunks(
         taken = 0
         try:
             file = pq.ParquetFile(spool)
+            check_footer(_footer(spool, size)[len(MAGIC) : -_TAIL], file.schema)
             chosen = _chosen(file, size, wanted, check, flat=flat)
             pages = examined(spool, file.metadata)
             if max(pages.unfolded, pages.grown) > _MAX_GROUP_BYTES:
@@ -344,7 +365,19 @@ def _values(array: pa.Array) -> list[object]:
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return [None if value is None else value.decode("utf-8", "replace") for value in array.to_pylist()]
     found: list[object] = array.to_pylist()
-    return found
+    if kind.id in _as_json():
+        return found
+    return [None if value is None else str(value) for value in found]
+
+
+@lru_cache(maxsize=1)
+def _as_json() -> frozenset[int]:
+    """The types whose values JSON has too; dates, decimals and the like become text."""
+    import pyarrow as pa
+
+    numbers = (pa.int8, pa.int16, pa.int32, pa.int64, pa.uint8, pa.uint16, pa.uint32, pa.uint64)
+    kinds = (*numbers, pa.float16, pa.float32, pa.float64, pa.bool_, pa.string, pa.large_string, pa.null)
+    return frozenset(kind().id for kind in kinds)
 
 
 def _is_list(kind: pa.DataType) -> bool:

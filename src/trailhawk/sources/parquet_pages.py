@@ -1,14 +1,16 @@
-"""What the pages of a Parquet file say that they unfold to, so that none takes the memory.
+"""What the footer and the pages of a Parquet file say, read before Arrow reads it: so that none takes the
+memory, and none ends the process.
 
 A reader makes room for the size that a page's own header names, whatever the file's footer says of it. The
 headers are Thrift structs in its compact form.
 
-https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (PageHeader)
+https://github.com/apache/parquet-format/blob/master/src/main/thrift/parquet.thrift (PageHeader, FileMetaData)
 https://github.com/apache/thrift/blob/master/doc/specs/thrift-compact-protocol.md
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Final
 
@@ -248,3 +250,122 @@ class _Header:
     def _whole(self) -> int:
         value = self._number()
         return (value >> 1) ^ -(value & 1)
+
+
+_TYPES: Final = (
+    "BOOLEAN",
+    "INT32",
+    "INT64",
+    "INT96",
+    "FLOAT",
+    "DOUBLE",
+    "BYTE_ARRAY",
+    "FIXED_LEN_BYTE_ARRAY",
+)
+"""By their number in a footer."""
+
+
+def check_footer(footer: bytes, schema: pq.ParquetSchema) -> None:
+    """ValueError for a footer that Arrow answers by ending the process, not by an exception: a row group of
+    other columns than the schema's, or a column of another type, whose sizes are not those of its levels, or
+    that is encrypted. `footer` is without length and magic bytes.
+    """
+    columns = [schema.column(place) for place in range(len(schema))]
+    levels = [
+        _Levels(each.max_repetition_level, each.max_definition_level, each.physical_type) for each in columns
+    ]
+    try:
+        _Footer(footer, _Work()).check(levels)
+    except IndexError:
+        raise ValueError("the footer is cut off") from None
+
+
+@dataclass(frozen=True, slots=True)
+class _Levels:
+    repetition: int
+    definition: int
+    type: str
+
+
+class _Footer(_Header):
+    """The parts of a footer that are looked at: row groups, their columns, and the sizes these tell."""
+
+    def check(self, levels: Sequence[_Levels]) -> None:
+        for field_, kind in self._fields():
+            if field_ == 4 and kind == _LIST:
+                for _ in self._items():
+                    self._group(levels)
+            else:
+                self._pass(kind)
+
+    def _group(self, levels: Sequence[_Levels]) -> None:
+        count = 0
+        for field_, kind in self._fields():
+            if field_ == 1 and kind == _LIST:
+                for _ in self._items():
+                    self._work.column()
+                    if count >= len(levels):
+                        raise ValueError("a row group has more columns than the file")
+                    self._column(levels[count])
+                    count += 1
+            else:
+                self._pass(kind)
+        if count != len(levels):
+            raise ValueError("a row group has other columns than the file")
+
+    def _column(self, levels: _Levels) -> None:
+        is_told = False
+        for field_, kind in self._fields():
+            if field_ == 8:
+                raise ValueError("a column is encrypted")
+            if field_ == 3 and kind == _STRUCT:
+                is_told = True
+                self._about(levels)
+            else:
+                self._pass(kind)
+        if not is_told:
+            raise ValueError("nothing is said of a column")
+
+    def _about(self, levels: _Levels) -> None:
+        for field_, kind in self._fields():
+            if field_ == 1 and kind == _I32:
+                number = self._whole()
+                if not 0 <= number < len(_TYPES) or _TYPES[number] != levels.type:
+                    raise ValueError("a column is of another type than the schema says")
+            elif field_ == 16 and kind == _STRUCT:
+                self._sizes(levels)
+            else:
+                self._pass(kind)
+
+    def _sizes(self, levels: _Levels) -> None:
+        most = {2: levels.repetition, 3: levels.definition}
+        for field_, kind in self._fields():
+            if field_ == 1 and levels.type != "BYTE_ARRAY":
+                raise ValueError("a column tells the size of texts that it has not")
+            if field_ in most and kind == _LIST:
+                count = 0
+                for item in self._items():
+                    self._skip(item, 0)
+                    count += 1
+                if count not in (0, most[field_] + 1):
+                    raise ValueError("a column tells sizes that are not those of its levels")
+            else:
+                self._pass(kind)
+
+    def _fields(self) -> Iterator[tuple[int, int]]:
+        """Ids and kinds of the fields of a struct; who asks takes each value before the next."""
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._whole()
+            yield number, head & 0x0F
+
+    def _items(self) -> Iterator[int]:
+        """The kind of each item of a list, once for each; who asks takes it."""
+        head = self._byte()
+        count = head >> 4 if head >> 4 < 15 else self._number()
+        for _ in range(min(count, len(self._content) + 1)):
+            yield head & 0x0F
+
+    def _pass(self, kind: int) -> None:
+        if kind not in (_TRUE, _FALSE):  # which have no more than their head
+            self._skip(kind, 0)
