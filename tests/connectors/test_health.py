@@ -342,7 +342,7 @@ def test_a_connector_that_waits_is_idle_and_not_silent(tmp_path: Path) -> None:
     tell(state)
     assert shown(NOW) == (
         "idle",
-        "listening at port 8514, idle since 2026-03-30 12:00, nothing yet",
+        "listening at port 8514, idle since 2026-03-30 12:00, nothing received yet",
     )
     tell(dataclasses.replace(state, idle_since=None, last_object_at=NOW))
     assert shown(NOW) == ("ok", "listening at port 8514")

@@ -63,7 +63,11 @@ class Running:
             return found | {"state": "failing", "reason": state.problem + since}
         if state.idle_since is None:
             return found | {"state": "ok", "reason": state.doing}
-        received = f"last received {_short(state.last_object_at)}" if state.last_object_at else "nothing yet"
+        received = (
+            f"last received {_short(state.last_object_at)}"
+            if state.last_object_at
+            else "nothing received yet"
+        )
         return found | {
             "state": "idle",
             "reason": f"{state.doing}, idle since {_short(state.idle_since)}, {received}",
