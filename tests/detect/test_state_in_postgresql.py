@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -26,6 +27,7 @@ from trailhawk.detect.migrate import bring_up
 from trailhawk.detect.rule import Expectation, Rule, RuleKind, RuleTest, Severity
 from trailhawk.detect.run import Run, Taken
 from trailhawk.detect.schedule import Window, WindowState
+from trailhawk.detect.spans import done_since, known, micros, place, spans, write
 from trailhawk.detect.store import AlertStore, open_state, reading, server_time
 from trailhawk.detect.watchlists import WatchlistStore
 from trailhawk.errors import StateError
@@ -265,6 +267,25 @@ def test_more_threads_than_connections(database: str) -> None:
     with ThreadPoolExecutor(40) as pool:
         list(pool.map(write, [f"of thread {n}" for n in range(120)]))
     engine.dispose()
+
+
+def test_spans_of_windows_take_rows_that_saw_less(database: str) -> None:
+    store = AlertStore(open_state(database))
+    hour = timedelta(hours=1)
+    first = datetime(2026, 3, 1, tzinfo=UTC)
+    at = np.array([place(first + number * hour) for number in range(6)])
+    runs = [
+        Run(Window("spans", first + number * hour, first, first), WindowState.DONE, seen=seen)
+        for number, seen in ((1, 9), (2, 1), (5, 1))
+    ]
+    with store.engine.begin() as connection:
+        store.record(connection, runs, ())
+        write(connection, "spans", list(spans(micros(hour), at[:4], np.full(4, 4), WindowState.DONE)))
+        write(connection, "spans", list(spans(micros(hour), at[3:4], np.full(1, 5), WindowState.DONE)))
+        assert known(connection, "spans", at).tolist() == [4, 9, 4, 5, -1, 1]
+        assert done_since(connection, "spans", int(at[0]))[0].tolist() == at[2:4].tolist()
+    assert [each.seen for each in store.windows("spans").values()] == [4, 9, 4, 5, 1]
+    store.engine.dispose()
 
 
 def test_a_nul_of_the_logs_is_kept_as_something_that_can_be(database: str) -> None:
