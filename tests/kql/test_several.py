@@ -53,7 +53,8 @@ def test_fork_gives_a_result_for_each_branch(engine: DuckDBEngine) -> None:
 def test_all_branches_of_a_fork_are_drawn_as_what_follows_says(engine: DuckDBEngine) -> None:
     result = engine.query(f"{ROWS} | fork (where n > 1) (project n) | render piechart", now=NOW)
     assert shown(result) == [[("a", 3), ("b", 2)], [(1,), (2,), (3,)]]
-    assert result.chart is not None and result.chart.kind == "piechart"
+    assert result.chart is not None
+    assert result.chart.kind == "piechart"
 
 
 def test_facet_counts_the_values_of_columns_beside_its_rows(engine: DuckDBEngine) -> None:

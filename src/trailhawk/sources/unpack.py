@@ -1,5 +1,6 @@
-"""An object's uncompressed bytes, block by block; how it is packed (gzip, bzip2, xz, Zstandard) its bytes tell
-and not its name.
+"""An object's uncompressed bytes, block by block.
+
+How it is packed (gzip, bzip2, xz, Zstandard) its bytes tell, not its name.
 """
 
 from __future__ import annotations

@@ -100,7 +100,5 @@ def _theft(world: World, rng: Random, number: str, agent: str) -> Attack:
 
 VARIANTS = (
     Variant("command-line", "F1", "the function's key used with the AWS command line", _by("F1", CLI)),
-    Variant(
-        "sdk", "F2", "the function's key used with an SDK, outside of Lambda", _by("F2", BOTO)
-    ),
+    Variant("sdk", "F2", "the function's key used with an SDK, outside of Lambda", _by("F2", BOTO)),
 )
