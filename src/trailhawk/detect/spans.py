@@ -141,12 +141,16 @@ def done_since(connection: sa.Connection, rule_id: str, since: int) -> tuple[Mom
 
 def _stored(connection: sa.Connection, rule_id: str, *, since: int) -> list[Span]:
     """The spans of a rule that end at this T or later, in the order in which they were written."""
+    return [span for _, span in _numbered(connection, rule_id, since=since)]
+
+
+def _numbered(connection: sa.Connection, rule_id: str, *, since: int) -> list[tuple[int, Span]]:
     c = spans_table.c
-    query = sa.select(c.step, c.first_at, c.last_at, c.state, c.reason, c.seen)
+    query = sa.select(c.number, c.step, c.first_at, c.last_at, c.state, c.reason, c.seen)
     rows = connection.execute(query.where(c.rule_id == rule_id, c.last_at >= since).order_by(c.number))
     return [
-        Span(step, first, last, WindowState(state), reason, seen)
-        for step, first, last, state, reason, seen in rows
+        (number, Span(step, first, last, WindowState(state), reason, seen))
+        for number, step, first, last, state, reason, seen in rows
     ]
 
 
@@ -173,14 +177,23 @@ def write(connection: sa.Connection, rule_id: str, new: Sequence[Span]) -> None:
     new = sorted(new, key=lambda span: span.first)
     c = spans_table.c
     steps = {new[0].step, *connection.scalars(sa.select(c.step).where(c.rule_id == rule_id).distinct())}
-    # What ends just before the first may go on; of a rule whose frequency changed all stays in order.
-    since = new[0].first - new[0].step if len(steps) == 1 else -_EVERYTHING
-    old = _stored(connection, rule_id, since=since)
-    left = [*(part for span in old for part in _without(span, new)), *new]
+    step = new[0].step
+    old = _numbered(connection, rule_id, since=new[0].first - step if len(steps) == 1 else -_EVERYTHING)
+    if len(steps) == 1:  # of a rule whose frequency changed, all stays in order
+        old = [(number, span) for number, span in old if _touches(span, new)]
+    left = [*(part for _, span in old for part in _without(span, new)), *new]
     if len(steps) == 1:
         left = list(_joined(left))
-    connection.execute(sa.delete(spans_table).where(c.rule_id == rule_id, c.last_at >= since))
+    if old:
+        numbers = [{"replaced": number} for number, _ in old]
+        connection.execute(sa.delete(spans_table).where(c.number == sa.bindparam("replaced")), numbers)
     connection.execute(sa.insert(spans_table), [_row(rule_id, span) for span in left])
+
+
+def _touches(old: Span, new: Sequence[Span]) -> bool:
+    """Whether one of the newer spans overlaps a span of the same step, or follows or precedes it at once."""
+    after = bisect_left(new, old.first - old.step, key=lambda span: span.last)
+    return after < len(new) and new[after].first <= old.last + old.step
 
 
 def _without(old: Span, new: Sequence[Span]) -> Iterator[Span]:
