@@ -545,13 +545,14 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
             headers = {"Authorization": f"Bearer {TOKEN}"}
             with httpx.Client(base_url=address, headers=headers, timeout=10) as client:
                 wait(lambda: answers(client), 60)
-                end = time.monotonic() + 0.7 + 0.4 * kill
-                threading.Timer(end - time.monotonic(), process.send_signal, [signal.SIGKILL]).start()
+                killer = threading.Timer(0.2 + 0.4 * kill, process.send_signal, [signal.SIGKILL])
                 with suppress(httpx.TransportError):
                     while True:
                         number += 1
                         if client.post("/ingest/AWSCloudTrail", json=call(number)).status_code == 200:
                             acknowledged.add(number)
+                            if killer.ident is None:  # however slow the machine is, something was stored
+                                killer.start()
         finally:
             process.kill()
             process.wait()
