@@ -48,8 +48,8 @@ def main(events: int = 2_000, days: int = 730) -> None:
             if title == "detect after late rows":
                 workspace.ingest([folder / "late"], lambda _: None)
             print(" ", told(timed(title, lambda: workspace.detect(rules))))
-            state = folder / "home" / "state.db"
-            print(f"  state {state.stat().st_size / 1e6:.1f} MB, at most", end=" ")
+            state = sum(file.stat().st_size for file in (folder / "home").glob("state.db*"))
+            print(f"  state {state / 1e6:.1f} MB, at most", end=" ")
             print(
                 f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB of memory", flush=True
             )
