@@ -275,8 +275,9 @@ _SEPARATORS = (
     r"\x{3008}-\x{3020}\x{FE10}-\x{FE6F}\x{FF00}-\x{FF0F}\x{FF1A}-\x{FF20}\x{FF3B}-\x{FF40}\x{FF5B}-\x{FF65}"
     r"\x{1F000}-\x{1FAFF}"
 )
-_BEFORE = f"(?:^|[{_SEPARATORS}])"
-_AFTER = f"(?:$|[{_SEPARATORS}])"
+TERM_START = f"(?:^|[{_SEPARATORS}])"
+TERM_END = f"(?:$|[{_SEPARATORS}])"
+"""What stands before and after a term, in RE2."""
 _SPECIAL = frozenset(r"\.+*?()|[]{}^$")
 
 
@@ -306,16 +307,16 @@ def _term(
     if constant is None:
         quoted = sql.call("regexp_escape", needle.copy())
         parts = [
-            exp.Literal.string(_BEFORE if before else ""),
+            exp.Literal.string(TERM_START if before else ""),
             quoted,
-            exp.Literal.string(_AFTER if after else ""),
+            exp.Literal.string(TERM_END if after else ""),
         ]
         pattern: exp.Expr = sql.call("concat", *parts)
     else:
         if constant == "":
             return exp.true()
-        left = _BEFORE if before and constant[0].isalnum() else ""
-        right = _AFTER if after and constant[-1].isalnum() else ""
+        left = TERM_START if before and constant[0].isalnum() else ""
+        right = TERM_END if after and constant[-1].isalnum() else ""
         if not left and not right:
             return found
         pattern = exp.Literal.string(left + _escape(constant) + right)
@@ -337,7 +338,7 @@ def has_any_of(source: String, *terms: String) -> Bool:
     groups: dict[tuple[str, str], list[str]] = {}
     for needle in needles:
         assert needle
-        sides = (_BEFORE if needle[0].isalnum() else "", _AFTER if needle[-1].isalnum() else "")
+        sides = (TERM_START if needle[0].isalnum() else "", TERM_END if needle[-1].isalnum() else "")
         groups.setdefault(sides, []).append(_escape(needle))
     lowered = sql.lower(source)
     found = [sql.call("contains", lowered.copy(), sql.lower(term)) for term in terms]

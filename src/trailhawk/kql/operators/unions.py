@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
+from trailhawk.kql.functions.operators import TERM_END, TERM_START
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import source, step
 from trailhawk.kql.operators.shared import carried, property_text
@@ -244,9 +245,9 @@ def _wildcard(text: str, span: Span) -> syntax.Binary:
     if "*" in inner:
         pieces = text.split("*")
         pattern = ".*".join(re.escape(piece) for piece in pieces)
-        # Its ends are those of terms, where no star and no sign stands there.
-        before = r"\b" if pieces[0][:1].isalnum() else ""
-        after = r"\b" if pieces[-1][-1:].isalnum() else ""
+        # Its ends are those of terms as `has` knows them, where no star and no sign stands there.
+        before = TERM_START if pieces[0][:1].isalnum() else ""
+        after = TERM_END if pieces[-1][-1:].isalnum() else ""
         literal = syntax.Literal(span, f"{_ANY_CASE}{before}{pattern}{after}", _T.STRING)
         return syntax.Binary(span, "matches regex", syntax.Star(span), literal)
     op = {(True, True): "contains", (False, True): "hasprefix", (True, False): "hassuffix"}[
