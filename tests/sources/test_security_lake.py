@@ -691,3 +691,66 @@ def test_footers_that_do_not_fit_the_schema() -> None:
     pq.write_table(pa.table({"start": ["x"]}), text)
     with pytest.raises(ValueError, match="of another type"):
         check_footer(footer, pq.ParquetFile(text).schema)
+
+
+def number(value: int) -> bytes:
+    """A whole number in Thrift's compact form, seven bits a byte."""
+    head = b""
+    while value > 0x7F:
+        head += bytes([value & 0x7F | 0x80])
+        value >>= 7
+    return head + bytes([value])
+
+
+def listed(kind: int, count: int) -> bytes:
+    """The head of a list."""
+    return bytes([0xF0 | kind]) + number(count)
+
+
+# A root with one column: name (4) and number of children (5), and type (1), repetition (3) and name (4).
+_SCHEMA = b"\x19\x2c" + b"\x48\x01s\x15\x02\x00" + b"\x15\x0c\x25\x00\x18\x01v\x00"
+_CHUNK = b"\x26\x00\x00"  # no more than its place in the file (2), which is all that Arrow must have
+_GROUP = b"\x19" + listed(12, 1_000) + _CHUNK * 1_000 + b"\x16\x00" + b"\x16\x00\x00"
+_COLUMN = b"\x15\x0c\x25\x00\x18\x01v\x00"
+_FOOTERS_TOO_LARGE = {
+    "columns in its row groups": _SCHEMA + b"\x16\x00\x19" + listed(12, 100) + _GROUP * 100,
+    "row groups": _SCHEMA + b"\x16\x00\x19" + listed(12, 10_001) + b"\x00" * 10_001,
+    "columns and groups of columns": b"\x19" + listed(12, 900_000) + _COLUMN * 300_000,
+    "lists of more than": _SCHEMA + b"\x39" + listed(12, 4_000_000) + b"\x00" * 4_000_000,
+    # What is read is not what a list says it holds, and a number of a field that others cut to 16 bits.
+    "other values than it should": _SCHEMA + b"\x16\x00\x19" + listed(3, 9) + b"\x00" * 9,
+    "no known number": _SCHEMA + b"\x0c" + number(2 * (65_536 + 4)) + b"\x00",
+    "list of lists": b"\xf9\x19" + b"\x00" * 9,
+    "is too large": b"\x00" * (8 << 20),
+    "cut off": _SCHEMA,
+}
+
+
+@pytest.mark.parametrize("why", _FOOTERS_TOO_LARGE)
+def test_a_footer_of_more_than_a_log_has_is_not_given_to_arrow(
+    why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow makes some 1,500 bytes of a column chunk that takes three, and those of all that are claimed."""
+
+    def asked(*_: object, **__: object) -> None:
+        raise AssertionError("Arrow was asked")
+
+    footer = b"\x15\x02" + _FOOTERS_TOO_LARGE[why] + (b"" if why == "cut off" else b"\x00")
+    data = b"PAR1" + bytes(16) + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+    monkeypatch.setattr(pq, "read_metadata", asked)
+    monkeypatch.setattr(pq, "ParquetFile", asked)
+    head, blocks = known_by(iter([data]))
+    assert [source.name for source in SOURCES if source.recognises("x", head)] in ([], ["vpcflow"])
+    for name in ("securitylake-cloudtrail", "vpcflow", "cloudfront"):
+        (chunk,) = next(source for source in SOURCES if source.name == name).chunks(iter([data]))
+        assert (chunk.records, len(chunk.bad), chunk.bad[0].size) == ([], 1, len(data))
+        assert why in chunk.bad[0].reason
+    assert b"".join(blocks) == data
+
+
+def test_a_footer_of_many_row_groups_is_read(read: Any) -> None:
+    file = io.BytesIO()
+    table = pq.read_table(io.BytesIO(WRITER.parquet_of([EVENT] * 300)))
+    pq.write_table(table, file, row_group_size=3)
+    found = read(file.getvalue())
+    assert (found.source, found.reasons, len(found.rows)) == ("securitylake-cloudtrail", [], 300)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Final
 
-from trailhawk.sources.parquet_pages import check_footer, examined
+from trailhawk.sources.parquet_pages import check_footer, examined, weigh_footer
 from trailhawk.sources.source import HEAD_BYTES, MAX_RECORD_BYTES, BadPart, Chunk
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAGIC: Final = b"PAR1"
 _TAIL: Final = 8  # the footer's length, and the magic bytes again
-_MAX_FOOTER_BYTES: Final = 16 * 1024 * 1024
+_MAX_FOOTER_BYTES: Final = 8 * 1024 * 1024
 _IN_MEMORY: Final = 64 * 1024 * 1024
 _COPY_BYTES: Final = 1 << 20
 _MAX_FILE_BYTES: Final = 1 << 30
@@ -163,6 +163,7 @@ def _metadata(head: bytes) -> pq.FileMetaData | None:
     if not head.startswith(MAGIC) or not head.endswith(MAGIC):
         return None
     with contextlib.suppress(pa.ArrowException, OSError, ValueError):
+        weigh_footer(head[len(MAGIC) : -_TAIL])
         metadata = pq.read_metadata(io.BytesIO(head))
         check_footer(head[len(MAGIC) : -_TAIL], metadata.schema)
         return metadata
@@ -215,8 +216,10 @@ def chunks(
         spool.seek(0)
         taken = 0
         try:
+            footer = _footer(spool, size)[len(MAGIC) : -_TAIL]
+            weigh_footer(footer)
             file = pq.ParquetFile(spool)
-            check_footer(_footer(spool, size)[len(MAGIC) : -_TAIL], file.schema)
+            check_footer(footer, file.schema)
             chosen = _chosen(file, size, wanted, check, flat=flat)
             pages = examined(spool, file.metadata)
             if max(pages.unfolded, pages.grown) > _MAX_GROUP_BYTES:
@@ -228,7 +231,9 @@ def chunks(
                 for column in chosen
                 if column.physical_type == "BYTE_ARRAY" and (flat or column.path not in pages.mixed)
             ]
-            file = pq.ParquetFile(spool, read_dictionary=texts, coerce_int96_timestamp_unit="us")
+            file = pq.ParquetFile(
+                spool, metadata=file.metadata, read_dictionary=texts, coerce_int96_timestamp_unit="us"
+            )
             names = [column.path for column in chosen]
             for batch in _batches(file, names, rows, flat=flat):
                 for piece in _pieces(batch, longest):

@@ -265,6 +265,42 @@ _TYPES: Final = (
 """By their number in a footer."""
 
 
+_MOST_ELEMENTS: Final = 2_000
+"""Of a schema: its columns, and the groups that they stand in."""
+_MOST_GROUPS: Final = 10_000
+_MOST_ITEMS: Final = 1_000_000
+"""Items of all lists of a footer; a reader makes some dozen bytes of the smallest."""
+_LISTS: Final = {
+    (2,): _STRUCT,  # the schema's elements
+    (4,): _STRUCT,  # row groups
+    (4, 1): _STRUCT,  # their columns
+    (4, 1, 3, 2): _I32,  # encodings
+    (4, 1, 3, 3): _BINARY,  # the steps of a path
+    (4, 1, 3, 8): _STRUCT,  # names and values
+    (4, 1, 3, 13): _STRUCT,  # encodings of pages
+    (4, 1, 3, 16, 2): _I64,  # sizes by level
+    (4, 1, 3, 16, 3): _I64,
+    (4, 1, 3, 17, 2): _I32,  # kinds of shapes on a map
+    (4, 4): _STRUCT,  # what rows are sorted by
+    (5,): _STRUCT,  # names and values
+    (7,): _STRUCT,  # orders of columns
+}
+"""Lists of a footer by the ids that lead there, and the kind of their items: a reader takes each for that
+kind, whatever the list says."""
+
+
+def weigh_footer(footer: bytes) -> None:
+    """ValueError for a footer of which a reader would make more than some 200 MB, or that it reads otherwise
+    than it is read here. `footer` is without length and magic bytes; to be called before Arrow sees the file.
+    """
+    if not footer:
+        raise ValueError("it ends in no footer, or in one that is too large")
+    try:
+        _Footer(footer, _Work()).weigh()
+    except IndexError:
+        raise ValueError("the footer is cut off") from None
+
+
 def check_footer(footer: bytes, schema: pq.ParquetSchema) -> None:
     """ValueError for a footer that Arrow answers by ending the process, not by an exception: a row group of
     other columns than the schema's, or a column of another type, whose sizes are not those of its levels, or
@@ -287,8 +323,61 @@ class _Levels:
     type: str
 
 
+_MOST_FIELDS: Final = 1 << 15
+_TOO_MANY: Final = {
+    (2,): f"more than {_MOST_ELEMENTS:,} columns and groups of columns",
+    (4,): f"more than {_MOST_GROUPS:,} row groups",
+    (4, 1): f"more than {_MOST_PAGES:,} columns in its row groups",
+    (): f"lists of more than {_MOST_ITEMS:,} values",
+}
+
+
 class _Footer(_Header):
     """The parts of a footer that are looked at: row groups, their columns, and the sizes these tell."""
+
+    def __init__(self, content: bytes, work: _Work) -> None:
+        super().__init__(content, work)
+        self._room = {(2,): _MOST_ELEMENTS, (4,): _MOST_GROUPS, (4, 1): _MOST_PAGES, (): _MOST_ITEMS}
+
+    def weigh(self) -> None:
+        """Pass over all of it; ValueError where its lists are too long."""
+        self._weighed((), 0)
+
+    def _weighed(self, path: tuple[int, ...], depth: int) -> None:
+        if depth > _DEEPEST:
+            raise ValueError("the footer nests too deep")
+        for field_, kind in self._fields():
+            if not 0 < field_ < _MOST_FIELDS:
+                raise ValueError("the footer has a field of no known number")
+            inner = (*path, field_)
+            if kind == _STRUCT:
+                self._weighed(inner, depth + 1)
+            elif kind in (_LIST, _SET):
+                self._weighed_list(inner, depth + 1)
+            else:
+                self._pass(kind)
+
+    def _weighed_list(self, path: tuple[int, ...], depth: int) -> None:
+        head = self._byte()
+        kind, count = head & 0x0F, head >> 4 if head >> 4 < 15 else self._number()
+        self._take((), count)
+        if path in self._room:
+            self._take(path, count)
+        if count and _LISTS.get(path, kind) != kind:
+            raise ValueError("a list of the footer holds other values than it should")
+        for _ in range(count):
+            if kind == _STRUCT:
+                self._weighed(path, depth)
+            elif kind in (_LIST, _SET):
+                raise ValueError("the footer has a list of lists")
+            else:
+                self._skip(kind, depth)
+
+    def _take(self, path: tuple[int, ...], count: int) -> None:
+        """Room for so many items is made before they are read, so it counts whether they are there or not."""
+        self._room[path] -= count
+        if self._room[path] < 0:
+            raise ValueError(f"its footer has {_TOO_MANY[path]}")
 
     def check(self, levels: Sequence[_Levels]) -> None:
         for field_, kind in self._fields():
