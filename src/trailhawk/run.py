@@ -137,11 +137,13 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         tell(Event(workspace.clock(), level, job, message, fields))
 
     began = workspace.clock()
-    begun = set[str]()
+    begun, failing = dict[str, float](), set[str]()
 
     def health() -> None:
         states = [connector.state() for connector in connectors]
-        begin = {state.name for state in states if state.doing != "not started"} - begun
+        begin = {state.name for state in states if state.has_begun} - begun.keys()
+        failing.clear()
+        failing.update(state.name for state in states if state.problem)
         for told in workspace.tell_health(
             states,
             alarms=workspace.clock() - began >= _CATCH_UP,
@@ -151,11 +153,31 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             one = told.condition
             level = "info" if one.status == "Success" else "warning"
             say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
-        begun.update(begin)
+        begun.update(dict.fromkeys(begin, time.monotonic()))
+
+    def is_news(connector: _Bringing) -> bool:
+        """Whether a connector has begun, then failed, or ended with an error since it was told how it fares.
+
+        Of one that has run for a while other trouble waits for the next round: it often passes by itself.
+        """
+        state, since = connector.state(), begun.get(connector.name)
+        if since is None:
+            return state.has_begun
+        is_young = time.monotonic() - since < LONGEST_WAIT
+        is_failing = bool(state.problem) if is_young else connector.has_failed
+        return is_failing and connector.name not in failing
 
     def health_work(stop: threading.Event) -> None:
-        every(settings.health_seconds, health)(stop)
-        workspace.end_health()
+        try:
+            while not stop.is_set():
+                health()
+                due = time.monotonic() + settings.health_seconds
+                while not stop.wait(min(_AWAKE_SECONDS, max(0.0, due - time.monotonic()))):
+                    if time.monotonic() >= due or any(map(is_news, connectors)):
+                        break
+        finally:
+            if stop.is_set():
+                workspace.end_health([connector.state() for connector in connectors])
 
     clock = _Clock(workspace, say)
 
@@ -293,6 +315,10 @@ class _Bringing:
             raise
         finally:
             self._running_since = None
+
+    @property
+    def has_failed(self) -> bool:
+        return bool(self._failure)
 
     def state(self) -> State:
         """As the connector tells it; with what ended it where that is its trouble."""

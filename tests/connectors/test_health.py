@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import random
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,6 +16,7 @@ import pytest
 from trailhawk.connectors import LEDGER, SENTINEL_HEALTH
 from trailhawk.connectors.connector import State
 from trailhawk.connectors.health import StreamHealth, streams
+from trailhawk.connectors.running import Running
 from trailhawk.connectors.sentinel_health import (
     CHANGE,
     FAILURES,
@@ -361,10 +362,128 @@ def test_a_connector_that_waits_is_idle_and_not_silent(tmp_path: Path) -> None:
         "stopped",
         "nothing is told since 2026-03-30 12:00: 'trailhawk run' has ended",
     )
-    workspace.end_health()
-    assert shown(NOW + DAY) == ("ok", "started, listening at port 8514")
-    (home / "health.json").write_text("[]")  # of another version
-    assert shown(NOW)[0] == "ok"
+    (file,) = (home / "health").iterdir()
+    file.write_text("[]")  # of another version
+    assert shown(NOW) == ("ok", "started, listening at port 8514")
+
+
+def test_a_connector_of_a_process_that_was_stopped_is_stopped(tmp_path: Path) -> None:
+    moments = [NOW]
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trailhawk.toml").write_text(WEB)
+    workspace = Workspace.open(home, clock=lambda: moments[-1])
+    state = State("web", "http", doing="listening at port 8514", idle_since=NOW)
+    workspace.tell_health([state], begin={"web"})
+    moments.append(NOW + HOUR)
+    workspace.end_health([dataclasses.replace(state, last_object_at=NOW + HOUR / 2)])
+    moments.append(NOW + DAY)
+    (found,) = workspace.health()
+    assert (found["state"], found["idle_since"]) == ("stopped", None)
+    assert found["reason"] == "since 2026-03-30 13:00: 'trailhawk run' was stopped"
+    assert found["last_received"] == NOW + HOUR / 2
+    # The next process knows when the one before it received something.
+    workspace.tell_health([dataclasses.replace(state, idle_since=NOW + DAY)], begin={"web"})
+    (found,) = workspace.health()
+    assert (found["state"], found["last_received"]) == ("idle", NOW + HOUR / 2)
+    assert str(found["reason"]).endswith("last received 2026-03-30 12:30")
+    workspace.end_health([dataclasses.replace(state, problem="AccessDenied: no")])
+    (found,) = workspace.health()
+    assert found["reason"] == (
+        "since 2026-03-31 12:00: 'trailhawk run' was stopped; its trouble then: AccessDenied: no"
+    )
+
+
+def test_processes_over_one_home_tell_beside_each_other(tmp_path: Path) -> None:
+    one, two = Running(tmp_path / "health", "one"), Running(tmp_path / "health", "two")
+    minute = dt.timedelta(minutes=1)
+    web = State("web", "http", doing="listening", last_object_at=NOW - HOUR)
+    main = State("main", "sqs", doing="waiting for messages", idle_since=NOW)
+
+    def shown(name: str, now: dt.datetime) -> tuple[object, object]:
+        found = one.health({"name": name}, now=now)
+        return found.get("state"), found.get("last_received")
+
+    one.write([web, main], now=NOW, every=minute)
+    two.write([main], now=NOW + minute / 2, every=minute)
+    assert shown("web", NOW + minute) == ("ok", NOW - HOUR)
+    assert shown("main", NOW + minute) == ("idle", None)
+    assert shown("other", NOW) == (None, None)
+    # Another that ends, or is killed, takes nothing from one that runs.
+    one.write([web, main], now=NOW + minute, every=minute)
+    two.end([dataclasses.replace(main, last_object_at=NOW)], now=NOW + 2 * minute)
+    assert shown("main", NOW + 2 * minute) == ("idle", NOW)
+    one.write([web, main], now=NOW + 2 * minute, every=minute)
+    assert [file.stem for file in (tmp_path / "health").iterdir()] == ["one"], "its file is cleared away"
+    assert shown("main", NOW + 2 * minute) == ("idle", NOW)
+    # What only one of them brings is kept by its file until somebody else tells of it.
+    two.write([main], now=NOW + HOUR, every=minute)
+    assert shown("main", NOW + HOUR) == ("idle", NOW)
+    assert shown("web", NOW + HOUR) == ("stopped", NOW - HOUR)
+    two.write([web, main], now=NOW + HOUR, every=minute)
+    assert [file.stem for file in (tmp_path / "health").iterdir()] == ["two"]
+    assert shown("web", NOW + HOUR) == ("ok", NOW - HOUR)
+
+
+FOLDER = """
+[connectors.in]
+type = "folder"
+paths = ["logs"]
+"""
+
+
+class Begins(threading.Event):
+    """Lets something begin at the first wait; stopped at the first wait after `enough`."""
+
+    def __init__(self, begin: Callable[[], None], enough: Callable[[], bool]) -> None:
+        super().__init__()
+        self._begin, self._enough, self._waits = begin, enough, 0
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self._waits:
+            self._begin()
+        self._waits += 1
+        assert self._waits < 2000, "it is not told before the next round"
+        if self._enough():
+            self.set()
+        return super().wait(0.01)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_start_is_told_as_a_start_and_trouble_at_once(tmp_path: Path, is_there: bool) -> None:
+    """Also where a connector begins after the first round, and long before the next."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trailhawk.toml").write_text(FOLDER)
+    if is_there:
+        (home / "logs").mkdir()
+    workspace = Workspace.open(home)
+    said: list[Event] = []
+    found = {job.name: job for job in jobs(workspace, tell=said.append, status_seconds=60)}
+    rows_before: list[object] = []
+    end = threading.Event()
+    thread = threading.Thread(target=found["in"].work, args=(end,))
+
+    def begin() -> None:
+        rows_before.extend(workspace.health())
+        thread.start()
+
+    def enough() -> bool:
+        return any(is_there or "no such file" in event.message for event in said)
+
+    try:
+        found["health"].work(Begins(begin, enough))
+    finally:
+        end.set()
+        thread.join()
+    assert rows_before == [], "nothing is told of what has not begun"
+    messages = [event.message for event in said]
+    assert not any("well again" in each for each in messages)
+    if is_there:
+        assert messages in (["in: started, looking for files"], ["in: started, waiting for files"])
+    else:
+        assert messages[-1] == f"in: no such file or folder: {home / 'logs'}"
+        assert said[-1].level == "warning"
 
 
 def test_an_idle_connector_is_well(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

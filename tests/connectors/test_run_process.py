@@ -117,6 +117,36 @@ def test_what_ended_a_connector_is_its_trouble_until_it_runs_well(monkeypatch: p
     thread.join()
 
 
+def test_a_connector_that_fails_at_once_is_told_as_failing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the next round of health only, a minute later; and never as well."""
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "trailhawk.toml").write_text('[connectors.main]\ntype = "folder"\npaths = ["logs"]\n')
+    workspace = Workspace.open(home)
+    monkeypatch.setattr(workspace, "connector", lambda name: Failing())
+    stop, said = threading.Event(), list[Event]()
+
+    def tell(event: Event) -> None:
+        said.append(event)
+        if event.job == "health":
+            stop.set()
+
+    found = run_module.jobs(workspace, tell=tell, status_seconds=60)
+    working = [job for job in found if job.name in ("main", "health")]
+    guard = threading.Timer(30, stop.set)
+    guard.start()
+    assert runner(working, said).run(stop, drain_seconds=30) == []
+    guard.cancel()
+    assert [event.message for event in said if event.job == "health"] == [
+        "main: no such queue; see its name",
+    ]
+    (health,) = workspace.health()
+    assert health["state"] == "stopped"
+    assert "its trouble then: no such queue" in str(health["reason"])
+
+
 def test_a_step_is_repeated_until_the_end() -> None:
     stop, steps = threading.Event(), 0
 
@@ -201,7 +231,8 @@ def test_two_processes_share_a_queue_and_end_when_told(aws: Aws, start: Start, t
         assert messages == ["started, connectors: main", "stopping", "stopped"]
         assert any(event["job"] == "main" and "objects" in event for event in events)
     health = Workspace.open(home).health()
-    assert {"name": "main", "state": "ok", "kind": "sqs"}.items() <= health[-1].items()
+    assert {"name": "main", "state": "stopped", "kind": "sqs"}.items() <= health[-1].items()
+    assert health[-1]["last_received"]
 
 
 def test_a_connector_that_fails_is_told_and_ends_no_other(aws: Aws, start: Start, tmp_path: Path) -> None:

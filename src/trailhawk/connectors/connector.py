@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from trailhawk.errors import TrailhawkError
 from trailhawk.sources import SOURCES, Source
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import LogObject, Outcome
 
 Clock = Callable[[], dt.datetime]
+
+_NOT_STARTED: Final = "not started"
 
 
 class ConnectorError(TrailhawkError):
@@ -39,7 +41,7 @@ class State:
 
     name: str
     type: str
-    doing: str = "not started"
+    doing: str = _NOT_STARTED
     objects: int = 0
     records: int = 0
     rows: int = 0
@@ -54,6 +56,11 @@ class State:
     idle_since: dt.datetime | None = None
     problem: str = ""
     problem_since: dt.datetime | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to tell: it has done something, or failed before it could."""
+        return self.doing != _NOT_STARTED or bool(self.problem)
 
 
 class Connector(Protocol):

@@ -78,6 +78,7 @@ class FolderConnector:
         ConnectorError, with `once` only, for a path that does not exist.
         """
         settings = self._settings
+        self._board.doing("looking for files")
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         watched = folder.Watched(
             settings.paths,

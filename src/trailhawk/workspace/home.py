@@ -738,7 +738,7 @@ class Workspace:
     def _running(self) -> Running:
         from trailhawk.connectors.running import Running
 
-        return Running(self.home / "health.json")
+        return Running(self.home / "health")
 
     def tell_health(
         self,
@@ -751,21 +751,22 @@ class Workspace:
         """Write what changed for connectors and streams into SentinelHealth, and how connectors fare into the
         home, where it is told `every` so often.
 
-        Without `alarms` it is only told which streams are well again. Connectors in `begin` have just begun.
+        Without `alarms` it is only told which streams are well again. Connectors in `begin` have just begun;
+        SentinelHealth has nothing of those that have not.
         """
         from trailhawk.connectors.health import streams
         from trailhawk.connectors.sentinel_health import of_connector, of_stream, tell
 
         now = self.clock()
         self._running.write(states, now=now, every=every)
-        conditions = [of_connector(state, begins=state.name in begin) for state in states]
+        conditions = [of_connector(state, begins=state.name in begin) for state in states if state.has_begun]
         found = map(of_stream, streams(self.lake, now=now))
         conditions += [each for each in found if alarms or each.status == "Success"]
         return tell(self.lake.apart(), conditions, now=now, begin=begin)
 
-    def end_health(self) -> None:
-        """Say no more how connectors fare: they end."""
-        self._running.end()
+    def end_health(self, states: Sequence[ConnectorState]) -> None:
+        """Tell that connectors, which fared like this last, run no more."""
+        self._running.end(states, now=self.clock())
 
     def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
         """What these tables (all, unless named) hold of each event day. NotFoundError for an unknown one."""
