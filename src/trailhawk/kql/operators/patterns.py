@@ -37,12 +37,12 @@ _GROUPS = {
     _T.REAL: r"\s*([+-]?[\d.]+(?:[eE][+-]?\d+)?)",
 }
 _CLOCK = r"\d{1,2}:\d{1,2}(?::\d{1,2}(?:\.\d+)?)?"
-_MOMENT = rf"(?:[T ]{_CLOCK}(?:Z|[+-]\d{{2}}:?\d{{2}})?)?"
+_MOMENT = rf"(?:[T ]{_CLOCK}(?:Z|[+-]\d{{2}}:?\d{{2}}| ?(?i:[AP]M)\b)?)?"
 _HEX = "[0-9A-Fa-f]"
 _GUID = rf"{_HEX}{{8}}-(?:{_HEX}{{4}}-){{3}}{_HEX}{{12}}"
 # Where nothing in the pattern says where a value ends, its own look does.
 _SHAPES = _GROUPS | {
-    _T.REAL: r"\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+))",
+    _T.REAL: r"\s*([+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)",
     _T.BOOL: r"\s*((?i:true|false)|[+-]?\d+)",
     _T.DATETIME: rf"\s*(\d{{4}}-\d{{1,2}}-\d{{1,2}}{_MOMENT}|\d{{1,2}}/\d{{1,2}}/\d{{1,4}}{_MOMENT})",
     _T.TIMESPAN: rf"\s*(-?(?:\d+\.\d{{1,2}}:\d{{1,2}}:\d{{1,2}}(?:\.\d+)?|{_CLOCK}))",
@@ -118,8 +118,10 @@ def _pattern(
             untyped = "(.*)" if last or regex else "(.*?)"
             following = None if last else operator.pattern[place + 1]
             open_ended = following is not None and following.text is None and following.name is None
-            shapes = _SHAPES if regex or open_ended else _GROUPS
+            shapes = _SHAPES if open_ended or (regex and last) else _GROUPS
             group = shapes.get(type_, untyped)
+            if regex and last and type_ in shapes.keys() - _GROUPS.keys():
+                group = f"{group[:-1]}|.*)"
             # What is no number is taken too, and becomes null.
             pieces.append(f"{group[:-1]}|.*?)" if kind == "relaxed" and type_ in shapes else group)
         else:
