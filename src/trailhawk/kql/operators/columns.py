@@ -84,7 +84,7 @@ def project(binder: Binder, node: Node, operator: syntax.Project, env: Env) -> N
     written: set[str] = set()
     for name, given, value, span in items:
         spelled = given or isinstance(value, ColumnRef)
-        if name in (names.used if given else written) and spelled:
+        if spelled and name in written:
             raise BindingError(f"two columns are called '{name}'", span)
         if spelled and name:
             written.add(name)
