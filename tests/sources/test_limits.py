@@ -276,3 +276,15 @@ def test_members_are_read_whatever_the_reads_give(size: int) -> None:
 
     unpacked = Unpacked(Slow())
     assert (b"".join(unpacked), unpacked.fault) == (b"".join(parts), "")
+
+
+def test_a_record_that_takes_more_memory_than_there_is_costs_none_of_its_neighbours() -> None:
+    source = CloudTrail()
+    source._connection().execute("SET memory_limit = '24MB'")
+    good = {**json.loads(GOOD), "ofNoColumn": 1}
+    bad = good | {"requestParameters": [1] * 4_000_000}
+    rows = source.rows([json.dumps(record).encode() for record in (good, bad, good, good)])
+    assert (rows.table.num_rows, list(rows.kept)) == (3, [0, 2, 3])
+    ((place, reason),) = rows.bad
+    assert place == 1
+    assert reason.startswith("not a CloudTrail record that can be read: Out of Memory Error")

@@ -581,6 +581,35 @@ def test_what_stands_in_unmapped_goes_where_it_was() -> None:
     assert len(json.dumps(deep)) < 3_000
 
 
+@pytest.mark.parametrize(
+    "unmapped",
+    [
+        {"requestParameters.r[].ARN": "," * 12_000_000},
+        {"requestParameters.r[].ARN": "," * 9_000, "requestParameters.s[].ARN": "," * 9_000},
+        {f"requestParameters.r[].{'n' * 5_000}": "," * 5_000},
+        {".".join([f"p{place}", *"a" * 30]): "1" for place in range(20_000)},
+    ],
+    ids=["one text", "texts", "name", "paths"],
+)
+def test_a_text_of_commas_becomes_no_record_many_times_larger(unmapped: dict[str, str]) -> None:
+    """12 kB that unpack to 12 million values took 3.5 GB, and what stood beside them was lost."""
+    event = WRITER.as_ocsf(EVENT, 1) | {"unmapped": unmapped}
+    made = as_cloudtrail(event)
+    assert len(json.dumps(made)) < 3 * len(json.dumps(event))
+    asked = next(iter(made.get("requestParameters", {}).values()), None)
+    assert asked is None or isinstance(asked, list) and len(asked) == 1, "the text as it was"
+
+
+def test_a_record_too_large_for_its_log_is_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = BY_NAME["securitylake-cloudtrail"]
+    event = WRITER.as_ocsf(EVENT, 1) | {"time_dt": None, "actor": {}}
+    large = event | {"unmapped": {"requestParameters.a[].b": "," * 300}}
+    monkeypatch.setattr("trailhawk.sources.security_lake.MAX_RECORD_BYTES", 2_000)
+    rows = source.rows([json.dumps(each).encode() for each in (event, large, event)])
+    assert (rows.table.num_rows, list(rows.kept)) == (2, [0, 2])
+    assert "in the words of its log it is larger than" in rows.bad[0][1]
+
+
 def test_values_that_json_has_not_are_text() -> None:
     table = pa.table(
         {

@@ -434,7 +434,7 @@ class CloudTrail:
         mapped = self._direct().rows(records)
         if mapped.table is not None and not mapped.left:
             return Rows(mapped.table, mapped.kept, ())
-        careful = self._careful([records[place] for place in mapped.left])
+        careful = self._halved([records[place] for place in mapped.left])
         kept = [*mapped.kept, *(mapped.left[place] for place in careful.kept)]
         bad = tuple((mapped.left[place], reason) for place, reason in careful.bad)
         if mapped.table is None:
@@ -443,6 +443,23 @@ class CloudTrail:
         others = careful.table.select(mapped.table.schema.names).cast(mapped.table.schema)
         both = pa.concat_tables([mapped.table, others])
         return Rows(picked(both, order), [kept[place] for place in order.tolist()], bad)
+
+    def _halved(self, records: Sequence[bytes]) -> Rows:
+        """As `_careful`; a record that alone takes more memory than there is for it is bad."""
+        import duckdb
+        import pyarrow as pa
+
+        try:
+            return self._careful(records)
+        except (duckdb.Error, pa.ArrowException, MemoryError) as error:
+            if len(records) == 1:
+                reason = f"not a CloudTrail record that can be read: {str(error).partition(chr(10))[0][:200]}"
+                return Rows(self._careful([]).table, [], ((0, reason),))
+        half = len(records) // 2
+        first, second = self._halved(records[:half]), self._halved(records[half:])
+        kept = [*first.kept, *(half + place for place in second.kept)]
+        bad = (*first.bad, *((half + place, reason) for place, reason in second.bad))
+        return Rows(pa.concat_tables([first.table, second.table]), kept, bad)
 
     def _careful(self, records: Sequence[bytes]) -> Rows:
         """Rows of records of any form, record by record."""

@@ -25,6 +25,13 @@ PRODUCT: Final = "CloudTrail"
 _ALL_CATEGORIES: Final = "Management, Data, and Insights"  # for an event that names none
 _NOTHING: Final = ("", "''")  # the last stands for an absent requestID
 _DEEPEST: Final = 30
+_MOST_STEPS: Final = 100_000
+"""Of all paths in `unmapped`; each may become an object."""
+_MOST_PARTS: Final = 10_000
+_WRITTEN_BYTES: Final = 8 * 1024
+_MOST_TIMES: Final = 8
+_ENTRY_BYTES: Final = 8
+"""What a value in a list is in JSON beside its text and its name."""
 _EPOCH: Final = dt.datetime(1970, 1, 1)
 _FLAGS: Final = {"true": True, "false": False}
 _NUMBER: Final = re.compile(r"-?\d{1,18}(?:\.\d{1,6})?", re.ASCII)
@@ -234,14 +241,20 @@ _ACCOUNT_CHANGE: Final = 3001
 def nested(unmapped: object) -> Record:
     """The members that `unmapped` spreads over paths, each where it was; empty texts are left out.
 
+    Texts with commas stay whole where the lists that they would become were many times larger.
+
     >>> nested({"a.b": "1", "a.c": "2", "r[].ARN": "x,y", "r[].type": "t,t", "e": ""})
     {'a': {'b': '1', 'c': '2'}, 'r': [{'ARN': 'x', 'type': 't'}, {'ARN': 'y', 'type': 't'}]}
     """
     made: Record = {}
     has_lists = False
+    steps_left, lists = _MOST_STEPS, _Lists()
     for path, value in _leaves(unmapped):
-        has_lists = has_lists or "[]" in path
-        if "." not in path:
+        if "[]" in path:
+            has_lists = True
+            lists.add(path, value)
+        steps_left -= path.count(".")
+        if "." not in path or steps_left < 0:
             if not isinstance(made.get(path), dict):
                 made[path] = value
             continue
@@ -254,7 +267,27 @@ def nested(unmapped: object) -> Record:
             here = inner
         if not isinstance(here.get(last), dict):
             here[last] = value
-    return _with_lists(made, 0) if has_lists else made
+    return _with_lists(made, 0, is_cut=lists.are_small()) if has_lists else made
+
+
+class _Lists:
+    """What the texts with commas would become as lists, where each value is written with its name."""
+
+    def __init__(self) -> None:
+        self._parts = self._text = self._written = 0
+
+    def add(self, path: str, value: object) -> None:
+        """A text at a path."""
+        if isinstance(value, str):
+            parts = value.count(",") + 1
+            self._parts += parts
+            self._text += len(path) + len(value)
+            self._written += len(value) + parts * (len(path.rpartition(".")[2]) + _ENTRY_BYTES)
+
+    def are_small(self) -> bool:
+        """Whether the lists are no larger than a request's."""
+        most = max(_WRITTEN_BYTES, _MOST_TIMES * self._text)
+        return self._parts <= _MOST_PARTS and self._written <= most
 
 
 def _leaves(unmapped: object) -> Iterator[tuple[str, object]]:
@@ -266,32 +299,33 @@ def _leaves(unmapped: object) -> Iterator[tuple[str, object]]:
             yield name, value
 
 
-def _with_lists(value: Record, depth: int) -> Record:
+def _with_lists(value: Record, depth: int, *, is_cut: bool) -> Record:
     if depth > _DEEPEST:
         return value
     return {
-        name: _with_lists(each, depth + 1) if isinstance(each, dict) else each for name, each in _lists(value)
+        name: _with_lists(each, depth + 1, is_cut=is_cut) if isinstance(each, dict) else each
+        for name, each in _lists(value, is_cut=is_cut)
     }
 
 
-def _lists(value: Record) -> Iterator[tuple[str, object]]:
+def _lists(value: Record, *, is_cut: bool) -> Iterator[tuple[str, object]]:
     """Members, those named `x[]` as lists: a text with commas is as many values, where all in it agree."""
     for name, each in value.items():
         if not name.endswith("[]"):
             yield name, each
-            continue
-        yield name.removesuffix("[]"), _listed(each)
+        else:
+            yield name.removesuffix("[]"), _listed(each, is_cut=is_cut)
 
 
-def _listed(value: object) -> object:
+def _listed(value: object, *, is_cut: bool) -> object:
     if isinstance(value, str):
-        return value.split(",")
+        return value.split(",") if is_cut else value
     if not isinstance(value, Mapping):
         return value
     texts = {name: text for name, text in value.items() if isinstance(text, str) and not name.endswith("[]")}
     counts = {text.count(",") + 1 for text in texts.values()}
-    if len(texts) < len(value) or len(counts) != 1:
-        return [_with_lists(dict(value), 0)]
+    if not is_cut or len(texts) < len(value) or len(counts) != 1:
+        return [_with_lists(dict(value), 0, is_cut=is_cut)]
     (count,) = counts
     cut = {name: text.split(",") for name, text in texts.items()}
     return [{name: parts[place] for name, parts in cut.items()} for place in range(count)]

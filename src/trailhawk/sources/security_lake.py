@@ -27,7 +27,7 @@ from trailhawk.sources.ocsf_cloudtrail import PRODUCT, as_cloudtrail
 from trailhawk.sources.ocsf_network import as_audit, as_flow, as_query, as_request
 from trailhawk.sources.route53 import ROUTE53
 from trailhawk.sources.security_hub import SECURITY_HUB
-from trailhawk.sources.source import Chunk, Rows, Source
+from trailhawk.sources.source import MAX_RECORD_BYTES, Chunk, Rows, Source
 from trailhawk.sources.vpc_flow import VpcFlow
 from trailhawk.sources.waf import WAF
 
@@ -133,7 +133,10 @@ class SecurityLake:
         if event.get(_CLASS) not in self._classes:
             raise ValueError(f"of the class {str(event.get(_CLASS))[:_SHOWN]!r}")
         made = self._convert(event)
-        return made if isinstance(made, bytes) else orjson.dumps(made)
+        record = made if isinstance(made, bytes) else orjson.dumps(made)
+        if len(record) > MAX_RECORD_BYTES:
+            raise ValueError(f"in the words of its log it is larger than {MAX_RECORD_BYTES // 2**20} MB")
+        return record
 
 
 def _is_wanted(column: str) -> bool:
