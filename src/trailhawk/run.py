@@ -167,17 +167,24 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
         is_failing = bool(state.problem) if is_young else connector.has_failed
         return is_failing and connector.name not in failing
 
-    def health_work(stop: threading.Event) -> None:
+    ending = threading.Lock()
+
+    def told_of_end(work: Callable[[threading.Event], None], stop: threading.Event) -> None:
+        """Work, and when it was stopped tell how connectors fared last: what they drain is in it."""
         try:
-            while not stop.is_set():
-                health()
-                due = time.monotonic() + settings.health_seconds
-                while not stop.wait(min(_AWAKE_SECONDS, max(0.0, due - time.monotonic()))):
-                    if time.monotonic() >= due or any(map(is_news, connectors)):
-                        break
+            work(stop)
         finally:
             if stop.is_set():
-                workspace.end_health([connector.state() for connector in connectors])
+                with ending:
+                    workspace.end_health([connector.state() for connector in connectors])
+
+    def health_work(stop: threading.Event) -> None:
+        while not stop.is_set():
+            health()
+            due = time.monotonic() + settings.health_seconds
+            while not stop.wait(min(_AWAKE_SECONDS, max(0.0, due - time.monotonic()))):
+                if time.monotonic() >= due or any(map(is_news, connectors)):
+                    break
 
     clock = _Clock(workspace, say)
 
@@ -270,11 +277,11 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             say("error", name, f"failed: {error}; it is tried again")
 
     return [
-        *(Job(connector.name, connector.work) for connector in connectors),
+        *(Job(connector.name, partial(told_of_end, connector.work)) for connector in connectors),
         Job("rules", lambda stop: every(settings.rules_seconds, partial(rules, stop))(stop)),
         Job("compact", every(settings.compact_seconds, care.compact)),
         Job("sweep", every(settings.sweep_seconds, care.sweep)),
-        Job("health", health_work),
+        Job("health", partial(told_of_end, health_work)),
         Job("status", later(status_seconds, status)),
         *([Job("notify", every(settings.notify_seconds, notify))] if workspace.settings.notify else []),
         Job("automation", every(settings.automation_seconds, automation)),

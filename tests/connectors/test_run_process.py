@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -145,6 +146,48 @@ def test_a_connector_that_fails_at_once_is_told_as_failing(
     (health,) = workspace.health()
     assert health["state"] == "stopped"
     assert "its trouble then: no such queue" in str(health["reason"])
+
+
+class Draining:
+    """A connector that receives something after it was told to stop, as one that stores what it holds."""
+
+    name = "main"
+
+    def __init__(self, may_end: threading.Event) -> None:
+        self._state = State("main", "sqs", doing="waiting for messages", idle_since=NOW)
+        self._may_end = may_end
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> None:
+        stop.wait()
+        self._may_end.wait(30)
+        self._state = replace(self._state, doing="stopped", last_object_at=NOW)
+
+    def state(self) -> State:
+        return self._state
+
+
+def test_what_was_received_while_it_ended_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, may_end = tmp_path / "home", threading.Event()
+    home.mkdir()
+    (home / "trailhawk.toml").write_text('[connectors.main]\ntype = "folder"\npaths = ["logs"]\n')
+    workspace = Workspace.open(home)
+    monkeypatch.setattr(workspace, "connector", lambda name: Draining(may_end))
+    stop = threading.Event()
+
+    def tell(event: Event) -> None:
+        if event.job == "health":
+            stop.set()
+
+    found = {job.name: job for job in run_module.jobs(workspace, tell=tell, status_seconds=60)}
+    thread = threading.Thread(target=found["main"].work, args=(stop,))
+    thread.start()
+    found["health"].work(stop)
+    (health,) = workspace.health()
+    assert (health["state"], health["last_received"]) == ("stopped", None)
+    may_end.set()
+    thread.join()
+    (health,) = workspace.health()
+    assert (health["state"], health["last_received"]) == ("stopped", NOW)
 
 
 def test_a_step_is_repeated_until_the_end() -> None:
