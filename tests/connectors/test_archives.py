@@ -2,9 +2,12 @@ import datetime as dt
 import gzip
 import io
 import json
+import random
+import struct
 import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -39,9 +42,9 @@ def log(*numbers: int) -> bytes:
 FILES = dict(zip(NAMES, (log(1, 2), gzip.compress(log(3)), b"# logs", b"\0\5\26\7"), strict=True))
 
 
-def zipped(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", method) as archive:
         archive.mkdir("AWSLogs")
         for name, content in files.items():
             archive.writestr(name, content)
@@ -159,8 +162,18 @@ def test_a_damaged_archive_gives_what_it_holds_and_is_set_aside(lake: Lake, tmp_
     assert "it cannot be unpacked" in found["broken.zip!e.json"]
     # It is tried again with the next ingest, and set aside once.
     assert take(lake, tmp_path / "logs")[0].quarantined == 0
-    put(tmp_path / "logs", "cut.zip", zipped(FILES))
-    assert take(lake, tmp_path / "logs")[0].rows == 1
+    # Its mark goes when it is whole and its logs are stored.
+    whole = put(tmp_path / "logs", "cut.zip", zipped(FILES | {"new.json": log(6)}))
+    [mark] = [part.id for part in quarantined(lake) if part.location == str(whole)]
+
+    def again() -> tuple[str, str]:
+        [found] = retry(lake, [mark], clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+        return found.state, found.reason
+
+    assert again() == ("gone", "the archive can be read now: ingest it")
+    assert take(lake, tmp_path / "logs")[0].rows == 2
+    assert again() == ("stored", "")
+    assert mark not in {part.id for part in quarantined(lake)}
 
 
 def test_an_archive_that_is_none_is_a_file(lake: Lake, tmp_path: Path) -> None:
@@ -224,3 +237,67 @@ def test_a_large_file_of_a_tar_is_looked_at_and_then_read(
     archive = put(tmp_path, "logs.tar", taped({"events": lines}))
     summary, _ = take(lake, archive)
     assert (summary.rows, summary.quarantined) == (12_000, 0)
+
+
+def _swallowed(path: Path) -> None:
+    for member in archives.members(path, str(path)):
+        with suppress(OSError), member.item.open() as file:
+            while file.read(1 << 16):
+                pass
+
+
+@pytest.mark.parametrize("kind", ["stored", "deflated", "bzip2", "lzma", "tar"])
+def test_damage_of_any_kind_is_told_as_such(kind: str, tmp_path: Path) -> None:
+    """Nothing but OSError comes out, and nothing takes long: 400 damaged archives of a kind."""
+    chance = random.Random(kind)
+    content = {"logs/\u00e4.json": log(1) * 20, "b.json": bytes(range(256)) * 20}
+    method = {"stored": 0, "deflated": 8, "bzip2": 12, "lzma": 14}.get(kind, 0)
+    whole = taped(content | {"x" * 200 + "\u00fc": b"{}"}) if kind == "tar" else zipped(content, method)
+    file = tmp_path / ("a.tar" if kind == "tar" else "a.zip")
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for _ in range(chance.randint(1, 3)):
+            damaged[chance.randrange(len(whole))] = chance.choice((chance.randrange(256), 0x39, 0x53))
+        file.write_bytes(damaged)
+        _swallowed(file)
+
+
+@pytest.mark.parametrize("attributes", [{"size": "9" * 17}, {"GNU.sparse.size": "zz"}, {"size": "-1024"}])
+def test_a_size_that_is_not_there_is_not_waited_for(
+    attributes: dict[str, str], lake: Lake, tmp_path: Path
+) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        header = tarfile.TarInfo("a.json")
+        header.size, header.pax_headers = 4, attributes
+        archive.addfile(header, io.BytesIO(b"abcd"))
+    put(tmp_path / "logs", "a.tar", packed.getvalue())
+    put(tmp_path / "logs", "b.json", log(1))
+    assert take(lake, tmp_path / "logs")[0].rows == 1
+    assert "the archive is damaged" in reasons(lake)["a.tar"]
+
+
+def test_names_that_climb_are_no_hidden_ones(lake: Lake, tmp_path: Path) -> None:
+    names = ("../a.json", "./b/c.json", "..\\..\\d.json", ".git/e.json", "f\\.g.json")
+    archive = put(tmp_path, "a.tar", taped({name: log(place) for place, name in enumerate(names)}))
+    _, told = take(lake, archive)
+    assert [each.location for each in told] == [f"{archive}!{name}" for name in names[:3]]
+
+
+def test_the_list_of_a_large_zip_is_measured_where_zipfile_reads_it(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = zipped(FILES)
+    end = content.rindex(b"PK\5\6")
+    record = struct.pack("<4sQHHIIQQQQ", b"PK\6\6", 44, 45, 45, 0, 0, 4, 4, 1 << 40, 0)
+    locator = struct.pack("<4sIQI", b"PK\6\7", 0, end, 1)
+    # The last record says something small.
+    put(tmp_path, "a.zip", content[:end] + record + locator + content[end:])
+    take(lake, tmp_path / "a.zip")
+    assert "its list of files is larger" in reasons(lake)["a.zip"]
+
+
+def test_zstandard_leaves_no_word_on_the_terminal(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    packed = pa.compress(taped(FILES), codec="zstd", asbytes=True)
+    _swallowed(put(tmp_path, "a.tar.zst", packed))
+    assert capfd.readouterr() == ("", "")

@@ -8,12 +8,14 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from trailhawk.connectors.batch import Batch
+from trailhawk.connectors.folder import archive_at, log_objects
 from trailhawk.connectors.ledger import Taken, settle
 from trailhawk.connectors.objects import LogObject, Transform
-from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, recognised
 from trailhawk.connectors.quarantine import QUARANTINE, Quarantined, contents, quarantined
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
@@ -181,6 +183,8 @@ def _read(
 def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:
     """An object that could not be read and now can: it is taken as any other, and its mark goes."""
     try:
+        if archive := archive_at(bad.location):
+            return _whole(bad, archive, sources, taken, clock)
         item = find(bad.location)
         with item.open() as file, closing(Opened(item, file)) as opened:
             parts = _bounded(
@@ -192,6 +196,18 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
     if part.key in taken:  # an ingest took it meanwhile; only the mark is left
         part = dataclasses.replace(part, key=bad.object, state="retried", texts=(), found=0, bad=[])
     return part
+
+
+def _whole(bad: Quarantined, archive: Path, sources: Sequence[Source], taken: Taken, clock: Clock) -> Part:
+    """The mark of an archive that was damaged: it goes when the ledger has all logs of the archive."""
+    for item, _ in log_objects(archive):
+        if item.doubtful and not recognised(item, sources):
+            continue
+        with item.open() as file, closing(Opened(item, file)) as opened:
+            if opened.key not in taken:
+                raise _GoneError("the archive can be read now: ingest it")
+    item = LogObject(bad.location, lambda: archive.open("rb"))
+    return Part(bad.object, item, sources[0], 0, "", "retried", clock(), released=bad.id, arrived=True)
 
 
 def _bounded(parts: Iterator[Part]) -> list[Part]:

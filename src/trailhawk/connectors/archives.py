@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import re
+import struct
 import tarfile
 import tempfile
 import zipfile
@@ -37,18 +38,24 @@ _HELD_BYTES: Final = 16 * 1024 * 1024  # of a tar's member, so that it can be op
 _COPY_BYTES: Final = 4 * 1024 * 1024
 _DIRECTORY_BYTES: Final = 64 * 1024 * 1024  # some 600,000 members
 _HEADER_BYTES: Final = 1024 * 1024  # a name, or the attributes of a member
+_LONG_HEADERS: Final = 4  # one behind the other, before a member
+_READS_AT_END: Final = 100
 _FREE_BYTES: Final = 256 * 1024 * 1024
 _MAX_RATIO: Final = 400
 """As for gzip: beyond this ratio, and beyond the free bytes, a member is a bomb."""
 _ENCRYPTED: Final = 1
+_PACKINGS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _FAULTS: Final = (
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    EOFError,
-    NotImplementedError,
-    RuntimeError,
+    *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
+    *(EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError),
 )
+"""What the standard library raises over damaged archives, besides OSError."""
+
+_END: Final = struct.Struct("<12xI6x")
+"""A zip's last record, of which the size of the list of files is read."""
+_LARGE_END: Final = struct.Struct("<40xQ8x")
+_LOCATOR_BYTES: Final = 20
+_TAIL_BYTES: Final = _LARGE_END.size + _LOCATOR_BYTES + _END.size + 0xFFFF  # a comment stands at the end
 _LONG: Final = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -93,8 +100,8 @@ def members(path: Path, location: str) -> Iterator[Member]:
             )
             told += 1
     except (OSError, *_FAULTS) as error:
-        number = error.errno if isinstance(error, OSError) else None
-        fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({error})")
+        number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+        fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({said or error})")
         stamp = f"{status.st_size}:{status.st_mtime_ns}"
         yield Member(LogObject(location, _refused(fault), size=status.st_size, stamp=stamp), status.st_size)
 
@@ -130,6 +137,8 @@ def _zipped(path: Path) -> Iterator[tuple[LogObject, int]]:
 
 
 def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+    if info.compress_type not in _PACKINGS:
+        return _refused(OSError(errno.EINVAL, "it is packed in a rare way: unpack the archive first"))
     if info.flag_bits & _ENCRYPTED:
         return _refused(OSError(errno.EACCES, "it is encrypted: unpack the archive with its password first"))
     if info.file_size > max(_FREE_BYTES, _MAX_RATIO * info.compress_size):
@@ -143,16 +152,20 @@ def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], Bina
 
 
 def _directory_bytes(file: BinaryIO) -> int:
-    """How large the archive says its list of files is: its last record, or the one for large archives."""
-    end = file.seek(0, os.SEEK_END)
-    start = file.seek(max(0, end - 66_000))
-    tail = file.read(66_000)
-    at = tail.rfind(b"PK\x05\x06")
-    size = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
-    if size == 0xFFFF_FFFF and (locator := tail.rfind(b"PK\x06\x07", 0, at)) >= 0:
-        file.seek(min(int.from_bytes(tail[locator + 8 : locator + 16], "little"), start + locator))
-        return int.from_bytes(file.read(56)[40:48], "little")
-    return size
+    """How large the archive says its list of files is, as zipfile reads it: its last record, or the one for
+    large archives, which stands before that."""
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+    tail = file.read()
+    last = tail[-_END.size :]
+    has_comment = not (last.startswith(b"PK\5\6") and last.endswith(b"\0\0"))
+    at = tail.rfind(b"PK\5\6") if has_comment else len(tail) - _END.size
+    if at < 0 or len(tail) - at < _END.size:
+        return 0
+    (size,) = _END.unpack_from(tail, at)
+    large = at - _LOCATOR_BYTES - _LARGE_END.size
+    if large >= 0 and tail[at - _LOCATOR_BYTES :][:4] == b"PK\6\7" and tail[large:][:4] == b"PK\6\6":
+        return int(_LARGE_END.unpack_from(tail, large)[0])
+    return int(size)
 
 
 class _Blocks:
@@ -163,20 +176,24 @@ class _Blocks:
         self._blocks = iter(self._unpacked)
         self._held = b""
         self._at = 0
+        self._reads_at_end = 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Up to `size` bytes; OSError where the stream is damaged."""
+        """Up to `size` bytes; OSError where the stream is damaged, and where reading goes on behind its end:
+        tarfile passes over what a header announces piece by piece, whether anything is there or not.
+        """
         if self._at == len(self._held):
             self._held, self._at = next(self._blocks, b""), 0
-            if not self._held and self._unpacked.fault:
-                raise OSError(errno.EIO, self._unpacked.fault)
+            self._reads_at_end += not self._held
+            if not self._held and (self._unpacked.fault or self._reads_at_end > _READS_AT_END):
+                raise OSError(errno.EIO, self._unpacked.fault or "a file is longer than the archive")
         piece = self._held[self._at : self._at + size]
         self._at += len(piece)
         return piece
 
 
 def _taped(path: Path) -> Iterator[tuple[LogObject, int]]:
-    has_end = False
+    has_end, long_headers = False, 0
 
     class Header(tarfile.TarInfo):
         """A header that announces no name or attributes of any length, which would be held in memory.
@@ -186,11 +203,14 @@ def _taped(path: Path) -> Iterator[tuple[LogObject, int]]:
 
         @classmethod
         def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
-            nonlocal has_end
+            nonlocal has_end, long_headers
             has_end = len(buf) == buf.count(0) == tarfile.BLOCKSIZE
             header = super().frombuf(buf, encoding, errors)
-            if header.type in _LONG and header.size > _HEADER_BYTES:
+            long_headers = long_headers + 1 if header.type in _LONG else 0
+            if long_headers and header.size > _HEADER_BYTES:
                 raise tarfile.HeaderError(f"a name of {header.size:,} bytes")
+            if long_headers > _LONG_HEADERS:
+                raise tarfile.HeaderError("a file with too many names")
             return header
 
     with path.open("rb") as file:
@@ -202,9 +222,9 @@ def _taped(path: Path) -> Iterator[tuple[LogObject, int]]:
                     continue
                 if info.issparse():
                     refused = OSError(errno.EFBIG, "it is stored with holes: unpack the archive first")
-                    yield LogObject(info.name, _refused(refused), size=info.size), file.tell()
+                    yield LogObject(info.name, _refused(refused), size=max(0, info.size)), file.tell()
                 else:
-                    yield LogObject(info.name, _Taped(tar, info).open, size=info.size), file.tell()
+                    yield LogObject(info.name, _Taped(tar, info).open, size=max(0, info.size)), file.tell()
     if not has_end:
         raise tarfile.ReadError("its end is missing")
 
@@ -271,7 +291,8 @@ def _refused(error: OSError) -> Callable[[], BinaryIO]:
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in Path(name).parts)
+    parts = name.replace("\\", "/").split("/")
+    return any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
 
 
 def _text(name: str) -> str:

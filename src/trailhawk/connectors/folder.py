@@ -87,13 +87,18 @@ def location_of(path: Path) -> str:
     return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
 
 
+def archive_at(location: str) -> Path | None:
+    """The archive of this location; None where it is no archive."""
+    path = _path_at(location)
+    return path if path.is_file() and archives.is_archive(path) else None
+
+
 def open_at(location: str) -> BinaryIO:
     """The bytes of a location that `log_objects` gave. OSError where they cannot be had."""
     path = _path_at(location)
     if not path.exists():
         for found in re.finditer(re.escape(archives.INSIDE), location):
-            archive = _path_at(location[: found.start()])
-            if archive.is_file() and archives.is_archive(archive):
+            if archive := archive_at(location[: found.start()]):
                 return archives.open_inside(archive, location[found.end() :])
     return path.open("rb")
 

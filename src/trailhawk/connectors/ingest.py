@@ -151,6 +151,8 @@ def follow(
                 if stop.is_set():
                     break
                 ingestor.take(item, told)
+            if stop.is_set():
+                break
         ingestor.flush()
         if stop.is_set() or time.monotonic() - compacted > _COMPACT_SECONDS:
             ingestor.compact()

@@ -98,6 +98,8 @@ class FolderConnector:
                     break
                 self._board.doing(f"taking {path.parent}")
                 for item, _ in folder.log_objects(path, named=path in settings.paths):
+                    if stop.is_set():
+                        break
                     taker.take(item, self._ender(item.size or 0))
             taker.flush()
             if once:

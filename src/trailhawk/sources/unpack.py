@@ -246,10 +246,9 @@ class _Rest:
     """Bytes of which the first were read already. `taken` is how many were asked for, `error` what reading
     raised."""
 
-    closed = False
-
     def __init__(self, first: bytes, file: Readable) -> None:
         self.taken = 0
+        self.closed = False
         self.error: OSError | None = None
         self._first = io.BytesIO(first)
         self._file = file
@@ -263,6 +262,10 @@ class _Rest:
             raise
         self.taken += len(data)
         return data
+
+    def close(self) -> None:
+        """The file is its owner's to close."""
+        self.closed = True
 
 
 class _Packed:
