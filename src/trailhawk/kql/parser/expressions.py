@@ -19,6 +19,7 @@ from trailhawk.kql.parser.values import (
     json_number,
     json_value,
     long,
+    packed,
 )
 from trailhawk.kql.parser.words import (
     AFTER_STAR,
@@ -590,7 +591,7 @@ class Expressions(Cursor, ABC):
             raise self.unexpected("a constant")
         return found
 
-    def literal_token(self) -> Expr:
+    def literal_token(self) -> syntax.Literal | syntax.Call:
         kind, word = self.kinds[self.at], self.words[self.at]
         span = self.here()
         self.at += 1
@@ -607,7 +608,7 @@ class Expressions(Cursor, ABC):
         name, _, body = word[:-1].partition("(")
         return self.typed(name, body.strip(), span)
 
-    def typed(self, name: str, body: str, span: Span) -> Expr:
+    def typed(self, name: str, body: str, span: Span) -> syntax.Literal | syntax.Call:
         """`datetime(2020-01-01)` and its like; `datetime()` is the time of the query."""
         kind = TYPED_NAMES[name]
         if kind is KqlType.DATETIME and not body:
@@ -625,15 +626,18 @@ class Expressions(Cursor, ABC):
             raise KqlSyntaxError(f"'{shown}' is no valid value", span)
         return value
 
-    def dynamic(self) -> syntax.Literal:
+    def dynamic(self) -> Expr:
         start = self.at
         self.at += 2
         value = self.json()
         self.need(")")
-        return syntax.Literal(self.span(start), value, KqlType.DYNAMIC)
+        return packed(value, self.span(start))
 
     def json(self) -> Json:
-        """A JSON value, in which KQL's own literals may stand as well; these become their text."""
+        """A JSON value, in which KQL's own literals may stand as well.
+
+        These become their text, but for `datetime()`, the time of the query: a call gives it.
+        """
         kind, word = self.kinds[self.at], self.words[self.at]
         if kind == STRING:
             return self.string()
@@ -655,7 +659,7 @@ class Expressions(Cursor, ABC):
             self.at += 1
             return TRUTH.get(word)
         if kind in LITERALS:
-            return json_value(self.constant_token())
+            return json_value(self.literal_token())
         if word == "dynamic" and self.is_word("(", 1):
             self.at += 2
             self.enter()

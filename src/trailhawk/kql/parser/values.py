@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 
+from trailhawk.errors import Span
 from trailhawk.kql import literals, syntax
 from trailhawk.kql.lexer import HEX, LONG, REAL, TIMESPAN, TYPED
 from trailhawk.kql.types import TYPE_NAMES, KqlType
 
-Json = str | int | float | bool | dict[str, object] | list[object] | None
+Json = str | int | float | bool | dict[str, object] | list[object] | syntax.Call | None
+"""What `dynamic(...)` holds; a call stands for a value that only the query's run knows."""
 Value = bool | int | float | Decimal | str
 
 LITERALS = frozenset({LONG, HEX, REAL, TIMESPAN, TYPED})
@@ -81,8 +83,10 @@ def json_number(text: str) -> int | float:
     return float(text) if value is None else value
 
 
-def json_value(literal: syntax.Literal) -> Json:
-    """A KQL literal inside a dynamic one, as JSON holds it."""
+def json_value(literal: syntax.Literal | syntax.Call) -> Json:
+    """A KQL literal inside a dynamic one, as JSON holds it; `datetime()` is a call still."""
+    if isinstance(literal, syntax.Call):
+        return literal
     value = literal.value
     if isinstance(value, Decimal):
         return float(value)
@@ -91,3 +95,26 @@ def json_value(literal: syntax.Literal) -> Json:
     if isinstance(value, int) and literal.type is KqlType.TIMESPAN:
         return literals.format_timespan(value)
     return value
+
+
+def packed(value: object, span: Span) -> syntax.Expr:
+    """The JSON value as `dynamic(value)`; where a call stands in it, as calls that pack the like when it is
+    known."""
+    if isinstance(value, syntax.Call):
+        return syntax.Call(span, "todynamic", (value,), span)
+    if isinstance(value, dict) and _holds_call(value):
+        pairs = [
+            each
+            for name, item in value.items()
+            for each in (syntax.Literal(span, name, KqlType.STRING), packed(item, span))
+        ]
+        return syntax.Call(span, "bag_pack", tuple(pairs), span)
+    if isinstance(value, list) and _holds_call(value):
+        return syntax.Call(span, "pack_array", tuple(packed(item, span) for item in value), span)
+    assert value is None or isinstance(value, str | int | float | bool | dict | list)
+    return syntax.Literal(span, value, KqlType.DYNAMIC)
+
+
+def _holds_call(value: object) -> bool:
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return isinstance(value, syntax.Call) or any(map(_holds_call, items))
