@@ -20,6 +20,7 @@ from trailhawk.connectors.store import comparable
 from trailhawk.sources import SOURCES, known_by, parquet
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
 from trailhawk.sources.ocsf_cloudtrail import as_cloudtrail, nested
+from trailhawk.sources.ocsf_network import as_audit
 from trailhawk.sources.parquet_pages import check_footer, examined
 from trailhawk.sources.security_lake import SECURITY_LAKE
 
@@ -432,6 +433,113 @@ def test_queries_requests_audit_events_and_findings(read: Any) -> None:
     assert json.loads(row["RawData"])["unmapped"]["Severity.Product"] == "8"
 
 
+AUDIT_15 = AUDIT | {
+    "metadata": {
+        "product": {"name": "Amazon EKS", "version": "audit.k8s.io/v1"},
+        "log_level": "RequestResponse",
+        "log_name": "Event",
+        "version": "1.5.0",
+    },
+    "cloud": {"account": {"uid": "arn:aws:sts::011122223333:assumed-role/nodes/i-1"}, "provider": "AWS"},
+    "api": {
+        "operation": "create",
+        "request": {"uid": "a1", "data": '{"kind":"Pod","spec":{"hostPID":true}}'},
+        "response": {"code": 201, "data": '{"kind":"Pod","n":1.0}'},
+        "version": "v1",
+    },
+    "actor": {
+        "session": {
+            "credential_uid": "ASIAX",
+            "issuer": "arn:aws:iam::011122223333:role/nodes",
+            "uid": "i-1",
+        },
+        "user": {"name": "ann", "groups": [{"name": "system:masters"}], "uid_alt": "AROAX"},
+    },
+    "http_request": {"url": {"path": "/api/v1/namespaces/d/pods/p/exec?command=id"}, "user_agent": "kubectl"},
+    "resources": [{"type": "pods/exec", "name": "p", "namespace": "d"}],
+    "policy": {"name": "RBAC: allowed"},
+    "unmapped": {"annotations.authorization.k8s.io/decision": "allow", "eks_cluster_name": "prod"},
+}
+
+
+def test_audit_events_of_ocsf_1_5(read: Any) -> None:
+    for data in (dump(AUDIT_15), parquet_of(AUDIT_15)):
+        found = read(data)
+        assert (found.source, found.reasons) == ("securitylake-eks", [])
+        (row,) = found.rows
+        assert json.loads(row["ObjectRef"]) == {
+            "resource": "pods",
+            "subresource": "exec",
+            "namespace": "d",
+            "name": "p",
+            "apiVersion": "v1",
+        }
+        assert (row["AwsAccountId"], row["ClusterName"]) == ("011122223333", "prod")
+        event = json.loads(row["RawEvent"])
+        assert event["requestObject"] == {"kind": "Pod", "spec": {"hostPID": True}}
+        assert event["responseObject"]["kind"] == "Pod"
+        assert event["user"]["extra"] == {
+            "accessKeyId": ["ASIAX"],
+            "arn": ["arn:aws:sts::011122223333:assumed-role/nodes/i-1"],
+            "canonicalArn": ["arn:aws:iam::011122223333:role/nodes"],
+            "principalId": ["AROAX"],
+            "sessionName": ["i-1"],
+        }
+        assert event["annotations"] == {
+            "authorization.k8s.io/decision": "allow",
+            "authorization.k8s.io/reason": "RBAC: allowed",
+        }
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "expected"),
+    [
+        ("pods", "/api/v1/namespaces/d/pods/p", ("pods", None)),
+        ("pods", "/api/v1/namespaces/d/pods/p/exec", ("pods", "exec")),
+        ("podsexec", "/api/v1/namespaces/d/pods/p/exec", ("pods", "exec")),
+        ("pods;log", "/api/v1/namespaces/d/pods/p/log", ("pods", "log")),
+        ("pods/proxy", "/api/v1/namespaces/d/pods/p/proxy/a/b", ("pods", "proxy")),
+        ("nodes/status", "/api/v1/nodes/n/status", ("nodes", "status")),
+        ("namespacesfinalize", "/api/v1/namespaces/d/finalize", ("namespaces", "finalize")),
+        ("namespaces", "/api/v1/namespaces/d", ("namespaces", None)),
+        ("deployments/scale", "/apis/apps/v1/namespaces/d/deployments/x/scale", ("deployments", "scale")),
+        ("events", "/version", ("events", None)),
+        ("a/b/c", None, ("a", "b/c")),
+    ],
+)
+def test_what_a_kubernetes_request_was_for(
+    kind: str, path: str | None, expected: tuple[str, str | None]
+) -> None:
+    made = as_audit({"resources": [{"type": kind}], "http_request": {"url": {"path": path}}})
+    event = made["_event"]
+    assert isinstance(event, dict)
+    assert (event["objectRef"]["resource"], event["objectRef"].get("subresource")) == expected
+
+
+@pytest.mark.parametrize(
+    ("uid", "account"),
+    [
+        ("011122223333", "011122223333"),
+        ("arn:aws-us-gov:sts::011122223333:assumed-role/r/i", "011122223333"),
+        ("arn:aws:iam", ""),
+        ("203.0.113.66", ""),
+        (11122223333, ""),
+    ],
+)
+def test_the_account_of_an_audit_event(uid: object, account: str) -> None:
+    assert as_audit({"cloud": {"account": {"uid": uid}}})["_account"] == account
+
+
+def test_a_file_that_could_be_two_logs_is_that_of_its_product(read: Any) -> None:
+    """Columns alone do not tell: the statistics of the product count before them."""
+    both: dict[str, Any] = json.loads(json.dumps(AUDIT_15))
+    both["api"]["service"] = {"name": "eks"}
+    both["metadata"]["uid"] = "x"
+    assert read(parquet_of(both)).source == "securitylake-eks"
+    trail = both | {"metadata": both["metadata"] | {"product": {"name": "CloudTrail"}}}
+    assert read(parquet_of(trail)).source == "securitylake-cloudtrail"
+
+
 def test_a_finding_of_the_first_version(read: Any) -> None:
     old = {
         **{name: value for name, value in FINDING.items() if name != "finding_info"},
@@ -597,7 +705,7 @@ def test_a_text_of_commas_becomes_no_record_many_times_larger(unmapped: dict[str
     made = as_cloudtrail(event)
     assert len(json.dumps(made)) < 3 * len(json.dumps(event))
     asked = next(iter(made.get("requestParameters", {}).values()), None)
-    assert asked is None or isinstance(asked, list) and len(asked) == 1, "the text as it was"
+    assert asked is None or (isinstance(asked, list) and len(asked) == 1), "the text as it was"
 
 
 def test_a_record_too_large_for_its_log_is_a_bad_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def as_cloudtrail(event: Record) -> Record:
     for name, place in (("requestParameters", request), ("responseElements", response)):
         data = place.get("data") or record.get(name)
         if isinstance(data, str):
-            record[name] = _json(data)
+            record[name] = as_json(data)
     record.setdefault("recipientAccountId", _account(event.get("cloud")))
     record["userIdentity"] = _identity(event, record.get("userIdentity"), is_old=is_old)
     record["resources"] = _resources(event.get("resources"), record.get("resources"))
@@ -119,7 +119,7 @@ def _written(micros: int) -> str:
     return f"{text}Z"
 
 
-def _json(text: str) -> object:
+def as_json(text: str) -> object:
     """The value that JSON says, or the text where it is none."""
     if text[:1] not in ("{", "["):
         return text

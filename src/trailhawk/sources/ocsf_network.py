@@ -8,11 +8,12 @@ Audit Logs)
 from __future__ import annotations
 
 import datetime as dt
+import re
 from typing import Final
 
 from trailhawk.sources.json_rows import Record, at, text_of
 from trailhawk.sources.moments import moment
-from trailhawk.sources.ocsf_cloudtrail import nested
+from trailhawk.sources.ocsf_cloudtrail import as_json, nested
 
 _EPOCH: Final = dt.datetime(1970, 1, 1)
 _SECOND: Final = 1_000_000
@@ -171,22 +172,33 @@ def as_request(event: Record) -> Record:
 
 def as_audit(event: Record) -> Record:
     """An audit event of Kubernetes with its account, from API Activity (6003) of Amazon EKS."""
-    user, response = at(event, ("actor", "user")), at(event, ("api", "response"))
+    user, session = at(event, ("actor", "user")), at(event, ("actor", "session"))
+    request, response = at(event, ("api", "request")), at(event, ("api", "response"))
     groups, resource = at(user, ("groups",)), at(event, ("resources", 0))
     ips = at(event, ("src_endpoint", "intermediate_ips"))
+    uri, account = at(event, ("http_request", "url", "path")), _first(event, list(_ACCOUNTS))
+    kind, part = _asked_for(text_of(at(resource, ("type",))), text_of(uri))
+    extra = {
+        "accessKeyId": at(session, ("credential_uid",)),
+        "arn": account if text_of(account).startswith("arn:") else None,
+        "canonicalArn": at(session, ("issuer",)),
+        "principalId": at(user, ("uid_alt",)),
+        "sessionName": at(session, ("uid",)),
+    }
     audit: Record = {
-        "kind": "Event",
+        "kind": at(event, ("metadata", "log_name")) or "Event",
         "apiVersion": at(event, ("metadata", "product", "version")) or "audit.k8s.io/v1",
         "level": at(event, ("metadata", "log_level")),
-        "auditID": at(event, ("api", "request", "uid")),
+        "auditID": at(request, ("uid",)),
         "stage": event.get("message"),
-        "requestURI": at(event, ("http_request", "url", "path")),
+        "requestURI": uri,
         "verb": at(event, ("api", "operation")),
         "user": _kept(
             {
                 "username": at(user, ("name",)),
                 "uid": at(user, ("uid",)),
                 "groups": [at(group, ("name",)) for group in groups] if isinstance(groups, list) else None,
+                "extra": {name: [value] for name, value in _kept(extra).items()},
             }
         ),
         "sourceIPs": [
@@ -195,13 +207,14 @@ def as_audit(event: Record) -> Record:
         "userAgent": at(event, ("http_request", "user_agent")),
         "objectRef": _kept(
             {
-                "resource": at(resource, ("type",)),
+                "resource": kind,
                 "namespace": at(resource, ("namespace",)),
                 "name": at(resource, ("name",)),
                 "uid": at(resource, ("uid",)),
                 "apiGroup": at(event, ("api", "group", "name")),
                 "apiVersion": at(event, ("api", "version")),
                 "resourceVersion": at(resource, ("version",)),
+                "subresource": part,
             }
         ),
         "responseStatus": _kept(
@@ -212,20 +225,59 @@ def as_audit(event: Record) -> Record:
                 "status": at(response, ("error_message",)),
             }
         ),
+        "requestObject": _data(request),
+        "responseObject": _data(response),
         "requestReceivedTimestamp": _time(event, "start_time"),
         "stageTimestamp": _time(event),
-        "annotations": _annotations(event.get("unmapped")),
+        "annotations": _annotations(event),
     }
-    account = _first(event, ["cloud.account.uid", "cloud.account_uid"])
-    return {"_event": _kept(audit), "_account": text_of(account)}
+    about: Record = {"_event": _kept(audit), "_account": _account(text_of(account))}
+    cluster = at(event, ("unmapped", "eks_cluster_name"))
+    return about | ({"_cluster": cluster} if isinstance(cluster, str) else {})
 
 
-def _annotations(unmapped: object) -> Record:
-    """The annotations, whose names have dots in them."""
-    if not isinstance(unmapped, dict):
-        return {}
+_ACCOUNTS: Final = ("cloud.account.uid", "cloud.account_uid")
+_ACCOUNT: Final = re.compile(r"(?:arn:[^:]*:[^:]*:[^:]*:)?([0-9]{12})(?::.*)?", re.DOTALL)
+_OF_NAMESPACES: Final = ("status", "finalize")
+
+
+def _account(text: str) -> str:
+    """The account that this is, or that of the caller whose ARN stands in its place since OCSF 1.5."""
+    found = _ACCOUNT.fullmatch(text)
+    return found[1] if found else ""
+
+
+def _data(value: object) -> object:
+    data = at(value, ("data",))
+    return as_json(data) if isinstance(data, str) else data
+
+
+def _asked_for(kind: str, uri: str) -> tuple[str, str]:
+    """Resource and part of it, which are one word in OCSF; the address tells them apart.
+
+    >>> _asked_for("podsexec", "/api/v1/namespaces/web/pods/p/exec?command=id")
+    ('pods', 'exec')
+    """
+    steps = uri.partition("?")[0].strip("/").split("/", 9)
+    steps = steps[{"api": 2, "apis": 3}.get(steps[0], len(steps)) :]
+    if len(steps) > 2 and steps[0] == "namespaces" and steps[2] not in _OF_NAMESPACES:
+        steps = steps[2:]
+    resource, part = (*steps[:1], *steps[2:3]) if len(steps) > 2 else ("", "")
+    if "/" in kind:
+        resource, _, part = kind.partition("/")
+        return resource, part
+    between = kind.removeprefix(resource).removesuffix(part)
+    is_it = part and kind.startswith(resource) and (kind == resource or kind.endswith(part))
+    return (resource, part) if is_it and (kind == resource or len(between) <= 1) else (kind, "")
+
+
+def _annotations(event: Record) -> Record:
+    """The annotations, whose names have dots in them; OCSF 1.5 has a place of its own for the reason."""
+    unmapped, reason = event.get("unmapped"), at(event, ("policy", "name"))
     start = "annotations."
-    return {name.removeprefix(start): value for name, value in unmapped.items() if name.startswith(start)}
+    given = unmapped.items() if isinstance(unmapped, dict) else ()
+    found = {name.removeprefix(start): value for name, value in given if name.startswith(start)}
+    return found | _kept({"authorization.k8s.io/reason": reason})
 
 
 def _kept(record: Record) -> Record:

@@ -45,9 +45,9 @@ _REPEATED: Final = ("observables", "category_name", "category_uid", "class_name"
 class SecurityLake:
     """The events of some products, by the road of the source whose log they were.
 
-    `told_by` are columns that a Parquet file of these has, `without` those that it has not. `convert` puts
-    an event into the words of that log. With `hub`, events of any product belong whose `metadata.product.uid`
-    holds this text.
+    `told_by` are columns that a Parquet file of these has, `without` those that it has not, which counts
+    where its footer names no single product. `convert` puts an event into the words of that log. With `hub`,
+    events of any product belong whose `metadata.product.uid` holds this text.
     """
 
     def __init__(
@@ -80,14 +80,13 @@ class SecurityLake:
 
     def recognises(self, name: str, head: bytes) -> bool:
         if head.startswith(parquet.MAGIC):
-            if not self._is_ours(parquet.columns(head)):
+            columns = parquet.columns(head)
+            if not self._told_by <= columns:
                 return False
-            return bool(self._hub) or parquet.only_value(head, _PRODUCT) in (None, *self._products)
+            product = None if self._hub else parquet.only_value(head, _PRODUCT)
+            return not self._without & columns if product is None else product in self._products
         start = head.removeprefix(framing.BOM).lstrip()[:1]
         return start in (b"{", b"[") and not self._hub and all(mark.search(head) for mark in self._marks)
-
-    def _is_ours(self, columns: frozenset[str]) -> bool:
-        return self._told_by <= columns and not self._without & columns
 
     def is_digest(self, head: bytes) -> bool:
         return False
@@ -100,7 +99,7 @@ class SecurityLake:
         return parquet.chunks(whole, self._events, check=self._check, wanted=_is_wanted)
 
     def _check(self, columns: frozenset[str]) -> None:
-        if not self._is_ours(columns):
+        if not self._told_by <= columns:
             raise ValueError("it has not the columns of such a log of Security Lake")
 
     def _events(self, batch: pa.RecordBatch) -> list[bytes]:
@@ -150,7 +149,7 @@ SECURITY_LAKE: Final = (
         products=("Amazon EKS",),
         classes=(3005, 6003),
         told_by=("api.operation", "http_request.url.path"),
-        without=("actor.session.issuer",),
+        without=("api.service.name",),
         convert=as_audit,
     ),
     SecurityLake(
