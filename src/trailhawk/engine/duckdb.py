@@ -55,7 +55,9 @@ _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
 _FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files found", re.IGNORECASE)
 _DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
-_OVERFLOW = re.compile(r"Overflow in \w+ of (INT|numeric value)")
+_OVERFLOW = re.compile(
+    r"Overflow (in \w+ of (INT|numeric value|-\d)|on abs)|Type INT128 with value -?\d+ can't be cast"
+)
 _UDF_FAILED = "Python exception occurred while executing the UDF"
 _Done = TypeVar("_Done")
 
@@ -82,7 +84,7 @@ class Limits:
 
 
 class _TooLargeError(QueryError):
-    """A whole number outside 64 bits, which the engine refuses."""
+    """A whole number too large for its type, which the engine refuses."""
 
 
 def default_memory() -> int:
@@ -520,7 +522,7 @@ def _refused(error: duckdb.Error, seconds: float) -> QueryError:
     """What the engine says as an error of ours; an exception of a Python function is in its text alone."""
     said = str(error)
     if _OVERFLOW.search(said):
-        return _TooLargeError("a whole number outside 64 bits")
+        return _TooLargeError("a number or timespan is too large for its type")
     if _UDF_FAILED not in said:
         return QueryError(f"the engine refused: {said.splitlines()[0]}")
     if f"{Stopped.__name__}:" in said or said.rstrip().endswith(Stopped.__name__):

@@ -12,7 +12,14 @@ from trailhawk.kql.plan import Call, Expr, InQuery, Node, PathExpr, ScalarQuery
 from trailhawk.kql.records import replace
 from trailhawk.kql.types import KqlType
 
-_WIDE = {"+": "wide_add", "-": "wide_subtract", "*": "wide_multiply", "neg": "wide_neg"}
+_WIDE = {
+    "+": "wide_add",
+    "-": "wide_subtract",
+    "*": "wide_multiply",
+    "/": "wide_divide",
+    "neg": "wide_neg",
+    "abs": "wide_abs",
+}
 _WHOLE = frozenset({KqlType.INT, KqlType.LONG})
 
 

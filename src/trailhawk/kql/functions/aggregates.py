@@ -61,8 +61,9 @@ def countif(predicate: Bool) -> Long:
 
 def _sum(value: Arg, predicate: exp.Expr | None = None) -> exp.Expr:
     total = _where(exp.Sum(this=value.sql), predicate)
-    to = KqlType.LONG if value.type is KqlType.INT else value.type
-    return sql.cast(sql.coalesce(total, sql.literal(0)), to)
+    known = sql.coalesce(total, sql.literal(0))
+    # Whole numbers are summed in 128 bits by the engine.
+    return sql.lower_bits(known) if value.type.is_integer else sql.cast(known, value.type)
 
 
 @aggregate("sum")

@@ -259,6 +259,18 @@ def wide_multiply(left: Integer, right: Integer) -> Long:
     return _wide(exp.Mul, left, right)
 
 
+@scalar("wide_divide", internal=True)
+def wide_divide(left: Integer, right: Integer) -> Long:
+    """Quotient of whole numbers; the least one by -1 stays as it is, by 0 it is null."""
+    return _wide(exp.IntDiv, left, right)
+
+
+@scalar("wide_abs", internal=True)
+def wide_abs(value: Integer) -> Long:
+    """The whole number without its sign; the least one stays as it is."""
+    return sql.lower_bits(exp.Abs(this=sql.huge(value)))
+
+
 @scalar("wide_neg", internal=True)
 def wide_neg(value: Integer) -> Long:
     """The whole number with its sign turned; the least one stays as it is."""
