@@ -503,7 +503,7 @@ def _ends(regex: Sql, *, start: bool, end: bool) -> Sql:
     """The pattern of leading or trailing matches."""
     regex = expressions.regex(regex)
     known = sql.string_value(regex)
-    parts = [p for p, wanted in (("^(?:{})", start), ("(?:{})$", end)) if wanted]
+    parts = [p for p, wanted in (("^(?:{})+", start), ("(?:{})+$", end)) if wanted]
     if known is not None:
         return exp.Literal.string("|".join(part.replace("{}", known) for part in parts))
     pieces: list[Sql | str] = []
@@ -515,21 +515,21 @@ def _ends(regex: Sql, *, start: bool, end: bool) -> Sql:
 
 @scalar()
 def trim(regex: String, source: String) -> String:
-    """The text without the match of a regular expression at its start and that at its end.
+    """The text without the matches of a regular expression at its start and end.
 
     >>> trim("--", "--https://bing.com--")
     https://bing.com
     >>> trim(@"[^\\w]+", "-  Te st1// $")
     Te st1
     >>> trim("a", "aaxaa")
-    axa
+    x
     """
     return sql.call("regexp_replace", source, _ends(regex, start=True, end=True), "", "g")
 
 
 @scalar()
 def trim_start(regex: String, source: String) -> String:
-    """The text without the match of a regular expression at its start.
+    """The text without the matches of a regular expression at its start.
 
     >>> trim_start("https://", "https://bing.com")
     bing.com
@@ -539,7 +539,7 @@ def trim_start(regex: String, source: String) -> String:
 
 @scalar()
 def trim_end(regex: String, source: String) -> String:
-    """The text without the match of a regular expression at its end.
+    """The text without the matches of a regular expression at its end.
 
     >>> trim_end(".com", "bing.com")
     bing

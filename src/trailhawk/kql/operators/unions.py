@@ -40,8 +40,9 @@ _T = KqlType
 
 
 def tables_of(
-    binder: Binder, tables: Sequence[syntax.Expr], env: Env, *, fuzzy: bool
+    binder: Binder, tables: Sequence[syntax.Expr], env: Env, *, fuzzy: bool, lets_named: bool = False
 ) -> list[tuple[str, Node]]:
+    """The tables with what each calls itself, see `label_of`; in a union the rows of a `let` have no name."""
     found: list[tuple[str, Node]] = []
     for place, item in enumerate(tables):
         if isinstance(item, syntax.NamePattern | syntax.Star):
@@ -62,7 +63,7 @@ def tables_of(
             if fuzzy:
                 continue
             raise
-        found.append((label_of(item, env) or f"union_arg{place}", node))
+        found.append((label_of(item, env, lets_named) or f"union_arg{place}", node))
     return found
 
 
@@ -72,17 +73,19 @@ def _is_view(name: str, env: Env) -> bool:
     return isinstance(binding, FunctionBinding) and binding.value.view and not binding.value.parameters
 
 
-def label_of(table: syntax.Expr, env: Env) -> str | None:
+def label_of(table: syntax.Expr, env: Env, lets_named: bool = False) -> str | None:
     """What a table calls itself in withsource: its name, or that of a last `as`.
 
-    The name of a `let` is another one for what it stands for.
+    The name of a `let` is another one for what it stands for, or with `lets_named` the label itself.
     """
     match table:
         case syntax.Name():
             binding = env.get(table.text)
-            return label_of(binding.value, binding.env) if isinstance(binding, TableBinding) else table.text
+            if isinstance(binding, TableBinding) and not lets_named:
+                return label_of(binding.value, binding.env)
+            return table.text
         case syntax.Pipe(source=source, operators=()) if source is not None:
-            return label_of(source, env)
+            return label_of(source, env, lets_named)
         case syntax.Pipe(operators=(*_, syntax.As(name=name))):
             return name
         case _:
@@ -169,7 +172,7 @@ def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env
         branches = [(label, node)]
     else:
         tables = operator.tables or (syntax.Star(operator.span),)
-        branches = tables_of(binder, tables, env, fuzzy=False)
+        branches = tables_of(binder, tables, env, fuzzy=False, lets_named=True)
     filtered: list[tuple[str, Node]] = []
     for name, branch in branches:
         predicate = search_predicate(binder, sought, Scope(branch.columns, env))
