@@ -1,10 +1,10 @@
 """CloudTrail's events as Security Lake writes them (OCSF), back in the words of CloudTrail.
 
-Source version 2 (OCSF 1.1 and later; classes 3001, 3002, 6003) keeps request and answer as JSON in
+Source version 2 (OCSF 1.1 and 1.5; classes 3001, 3002, 6003) keeps request and answer as JSON in
 `api.request.data` and `api.response.data`. Source version 1 (OCSF 1.0.0-rc.2; classes 3001, 3002, 3005)
 spreads them over `unmapped`, a map of texts under paths such as `requestParameters.bucketName`; a list there
 is one text with commas, so that numbers are text and lists of lists are lost.
-Mapping: https://github.com/ocsf/examples/tree/main/mappings/markdown/AWS (CloudTrail, v1.1.0 and older) ,
+Mapping: https://github.com/ocsf/examples/tree/main/mappings/markdown/AWS (CloudTrail, v1.5.0 and older) ,
 https://docs.aws.amazon.com/security-lake/latest/userguide/cloudtrail-query-examples.html
 """
 
@@ -37,6 +37,7 @@ _FLAGS: Final = {"true": True, "false": False}
 _NUMBER: Final = re.compile(r"-?\d{1,18}(?:\.\d{1,6})?", re.ASCII)
 _OF_NUMBERS: Final = ("bytesTransferredIn", "bytesTransferredOut")
 _FEDERATED: Final = frozenset(("SAMLUser", "WebIdentityUser"))
+_OF_IDENTITY_CENTER: Final = "IdentityCenterUser"
 _ROLES: Final = re.compile(r"Role|InstanceProfile")
 
 
@@ -107,10 +108,12 @@ def _is_said(value: object) -> bool:
 
 
 def _account(value: object) -> object:
-    """The account of a user, a cloud or a resource, which source version 1 has in another place."""
+    """The account of a user, a cloud or a resource, which source version 1 has in another place; since OCSF
+    1.5 a resource's is that of its owner."""
     if not isinstance(value, dict):
         return None
-    return _part(value, "account").get("uid") or value.get("account_uid")
+    owner = _part(_part(value, "owner"), "account").get("uid")
+    return _part(value, "account").get("uid") or value.get("account_uid") or owner
 
 
 @lru_cache(maxsize=1024)
@@ -146,6 +149,15 @@ def _identity(event: Record, unmapped: object, *, is_old: bool) -> Record:
         "invokedBy": actor.get("invoked_by"),
     }
     identity = unmapped if isinstance(unmapped, dict) else {}
+    behalf = _part(identity, "onBehalfOf")
+    if kind == _OF_IDENTITY_CENTER:
+        found["credentialId"] = found.pop("accessKeyId")
+        del found["userName"]  # that of additionalEventData
+        if "userId" not in behalf:  # which OCSF 1.5 keeps in the principal's place
+            behalf = behalf | {"userId": found.pop("principalId")}
+    behalf = behalf | {"identityStoreArn": _part(actor, "idp").get("uid") or behalf.get("identityStoreArn")}
+    if behalf := {name: value for name, value in behalf.items() if _is_said(value)}:
+        identity["onBehalfOf"] = behalf
     identity |= {name: value for name, value in found.items() if _is_said(value)}
     context = identity.get("sessionContext")
     context = context if isinstance(context, dict) else {}
@@ -208,6 +220,9 @@ def _additional(event: Record, record: Record) -> None:
     for name in _OF_NUMBERS:
         if isinstance(text := more.get(name), str) and _NUMBER.fullmatch(text):
             more[name] = float(text) if "." in text else int(text)
+    user = _part(_part(event, "actor"), "user")
+    if user.get("type") == _OF_IDENTITY_CENTER and _is_said(who := user.get("name")):
+        more.setdefault("UserName", who)
     if _is_said(target := _part(event, "dst_endpoint").get("svc_name")):
         more["LoginTo"] = target
     if record.get("eventName") == "ConsoleLogin":
