@@ -20,7 +20,7 @@ from trailhawk.connectors.store import comparable
 from trailhawk.sources import SOURCES, known_by, parquet
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
 from trailhawk.sources.ocsf_cloudtrail import as_cloudtrail, nested
-from trailhawk.sources.ocsf_network import as_audit
+from trailhawk.sources.ocsf_network import as_audit, as_request
 from trailhawk.sources.parquet_pages import check_footer, examined
 from trailhawk.sources.security_lake import SECURITY_LAKE
 
@@ -528,6 +528,102 @@ def test_what_a_kubernetes_request_was_for(
 )
 def test_the_account_of_an_audit_event(uid: object, account: str) -> None:
     assert as_audit({"cloud": {"account": {"uid": uid}}})["_account"] == account
+
+
+REQUEST_15 = REQUEST | {
+    "http_request": {
+        "http_method": "GET",
+        "user_agent": "curl",
+        "referrer": "https://a/",
+        "url": {"path": "/", "hostname": "example.com", "port": 8443},
+        "x_forwarded_for": ["198.51.100.7", "10.0.0.1"],
+        "http_headers": [{"name": "user-agent", "value": "curl"}, {"name": "accept", "value": "*/*"}],
+    },
+    "firewall_rule": {
+        "uid": "sqli",
+        "type": "REGULAR",
+        "condition": "SQL_INJECTION",
+        "sensitivity": "HIGH",
+        "match_location": "HEADER",
+        "match_details": ["10", "AND", "1"],
+        "name": "rate",
+        "rate_limit": 100,
+    },
+    "http_status": 405,
+    "tls": {"ja3_hash": {"value": "719"}},
+    "ja4_fingerprint_list": [{"value": "t13"}],
+    "unmapped": {
+        "httpRequest.scheme": "https",
+        "terminatingRuleMatchDetails[].matchedFieldName": "x-q",
+        "rateBasedRuleList[].limitKey": "IP",
+    },
+}
+
+
+def test_requests_of_ocsf_1_5(read: Any) -> None:
+    for data in (dump(REQUEST_15), parquet_of(REQUEST_15)):
+        found = read(data)
+        assert (found.source, found.reasons) == ("securitylake-waf", [])
+        (row,) = found.rows
+        assert json.loads(row["Headers"]) == [
+            {"name": "user-agent", "value": "curl"},
+            {"name": "accept", "value": "*/*"},
+            {"name": "Referer", "value": "https://a/"},
+            {"name": "Host", "value": "example.com:8443"},
+            {"name": "X-Forwarded-For", "value": "198.51.100.7, 10.0.0.1"},
+        ]
+        assert json.loads(row["TerminatingRuleMatchDetails"]) == [
+            {
+                "matchedFieldName": "x-q",
+                "conditionType": "SQL_INJECTION",
+                "sensitivityLevel": "HIGH",
+                "location": "HEADER",
+                "matchedData": ["10", "AND", "1"],
+            }
+        ]
+        assert json.loads(row["RateBasedRuleList"]) == [
+            {"limitKey": "IP", "rateBasedRuleName": "rate", "maxRateAllowed": 100}
+        ]
+        assert json.loads(row["HttpRequest"])["scheme"] == "https"
+        assert (row["ResponseCodeSent"], row["Ja3Fingerprint"]) == (405, "719")
+        assert json.loads(row["_th_rest"])["ja4Fingerprint"] == "t13"
+    plain = as_request(REQUEST)
+    assert not {"terminatingRuleMatchDetails", "rateBasedRuleList", "ja3Fingerprint"} & set(plain)
+    usual = as_request({"http_request": {"url": {"hostname": "example.com", "port": 443}}})
+    assert usual["httpRequest"] == {"headers": [{"name": "Host", "value": "example.com"}]}
+
+
+def test_users_of_identity_center_and_owners_in_ocsf_1_5() -> None:
+    user = {"account": {"uid": "011122223333"}, "credential_uid": "da3f", "type": "IdentityCenterUser"}
+    store = "arn:aws:identitystore::011122223333:identitystore/d-99"
+    event = WRITER.as_ocsf(LOGIN) | {
+        "actor": {"idp": {"uid": store}, "user": user | {"name": "ann", "uid_alt": "e364"}},
+        "resources": [{"uid": "arn:aws:s3:::b", "type": "T", "owner": {"account": {"uid": "011122223333"}}}],
+        "unmapped": {"additionalEventData.CredentialType": "PASSWORD"},
+    }
+    made = as_cloudtrail(event)
+    behalf = {"userId": "e364", "identityStoreArn": store}
+    identity = {"type": "IdentityCenterUser", "accountId": "011122223333", "credentialId": "da3f"}
+    assert made["userIdentity"] == identity | {"onBehalfOf": behalf}
+    assert made["resources"] == [{"accountId": "011122223333", "type": "T", "ARN": "arn:aws:s3:::b"}]
+    additional = made["additionalEventData"]
+    assert isinstance(additional, dict)
+    assert (additional["UserName"], additional["CredentialType"]) == ("ann", "PASSWORD")
+    # OCSF 1.1 has no place for whom it was done, and keeps the principal in its own.
+    event["actor"] = {"user": user | {"uid_alt": "AROAX:ann"}}
+    event["unmapped"] = {"userIdentity.onBehalfOf.userId": "e364", "userIdentity.credentialId": "da3f"}
+    expected = identity | {"principalId": "AROAX:ann", "onBehalfOf": {"userId": "e364"}}
+    assert as_cloudtrail(event)["userIdentity"] == expected
+    # A role that acts for a user keeps its own id and key.
+    event["actor"] = {"user": user | {"type": "AssumedRole", "uid_alt": "AROAX:ann"}, "idp": {"uid": store}}
+    assert as_cloudtrail(event)["userIdentity"] == {
+        "type": "AssumedRole",
+        "principalId": "AROAX:ann",
+        "accountId": "011122223333",
+        "accessKeyId": "da3f",
+        "credentialId": "da3f",
+        "onBehalfOf": behalf,
+    }
 
 
 def test_a_file_that_could_be_two_logs_is_that_of_its_product(read: Any) -> None:

@@ -137,21 +137,27 @@ def as_query(event: Record) -> Record:
 def as_request(event: Record) -> Record:
     """A record of a web ACL's log, from HTTP Activity (4002) of AWS WAF."""
     request, rule = event.get("http_request"), event.get("firewall_rule")
-    headers = at(request, ("http_headers",))
-    listed = [each for each in headers if isinstance(each, dict)] if isinstance(headers, list) else []
-    for name, place in (("User-Agent", "user_agent"), ("Referer", "referrer"), ("Host", "url.hostname")):
-        if value := _first(event, [f"http_request.{place}"]):
-            listed.append({"name": name, "value": value})
     labels = at(event, ("metadata", "labels"))
+    more = nested(event.get("unmapped"))
     inner: Record = {
         "clientIp": at(event, ("src_endpoint", "ip")),
         "country": at(event, ("src_endpoint", "location", "country")),
-        "headers": listed,
+        "headers": _headers(request),
         "uri": at(request, ("url", "path")),
         "args": at(request, ("args",)) or at(request, ("url", "query_string")),
         "httpVersion": at(request, ("version",)),
         "httpMethod": at(request, ("http_method",)),
         "requestId": at(request, ("uid",)),
+    }
+    matched: Record = {
+        "conditionType": at(rule, ("condition",)),
+        "sensitivityLevel": at(rule, ("sensitivity",)),
+        "location": at(rule, ("match_location",)),
+        "matchedData": at(rule, ("match_details",)),
+    }
+    rate: Record = {
+        "rateBasedRuleName": at(rule, ("name",)),
+        "maxRateAllowed": at(rule, ("rate_limit",)),
     }
     record: Record = {
         "timestamp": event.get("time"),
@@ -159,15 +165,57 @@ def as_request(event: Record) -> Record:
         "webaclId": at(event, ("metadata", "product", "feature", "uid")),
         "terminatingRuleId": at(rule, ("uid",)),
         "terminatingRuleType": at(rule, ("type",)),
+        "terminatingRuleMatchDetails": _joined(more.get("terminatingRuleMatchDetails"), matched),
         "action": _judged(event),
         "httpSourceName": at(event, ("src_endpoint", "svc_name")),
         "httpSourceId": at(event, ("src_endpoint", "uid")),
-        "httpRequest": {name: value for name, value in inner.items() if value not in (None, "")},
+        "rateBasedRuleList": _joined(more.get("rateBasedRuleList"), rate),
+        "httpRequest": _object(more.get("httpRequest"))
+        | {name: value for name, value in inner.items() if value not in (None, "")},
         "labels": [{"name": label} for label in labels] if isinstance(labels, list) else None,
-        "responseCodeSent": at(rule, ("status_code",)),
+        "responseCodeSent": at(rule, ("status_code",)) or event.get("http_status"),
+        "ja3Fingerprint": at(event, ("tls", "ja3_hash", "value")),
+        "ja4Fingerprint": at(event, ("ja4_fingerprint_list", 0, "value")),
     }
-    more = nested(event.get("unmapped"))
-    return {name: value for name, value in (more | record).items() if value not in (None, "")}
+    said = {name: value for name, value in record.items() if value not in (None, "")}
+    return {name: value for name, value in (more | said).items() if value not in (None, "")}
+
+
+_USUAL_PORTS: Final = (80, 443)
+
+
+def _headers(request: object) -> list[object]:
+    """The headers, those too that OCSF has places of its own for; some writers keep them twice."""
+    given = at(request, ("http_headers",))
+    headers: list[object] = (
+        [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []
+    )
+    there = {text_of(at(each, ("name",))).lower() for each in headers}
+    host, port = text_of(at(request, ("url", "hostname"))), at(request, ("url", "port"))
+    through = at(request, ("x_forwarded_for",))
+    is_odd = isinstance(port, int) and port not in _USUAL_PORTS
+    for name, value in (
+        ("User-Agent", text_of(at(request, ("user_agent",)))),
+        ("Referer", text_of(at(request, ("referrer",)))),
+        ("Host", f"{host}:{port}" if host and is_odd and ":" not in host else host),
+        ("X-Forwarded-For", ", ".join(map(text_of, through)) if isinstance(through, list) else ""),
+    ):
+        if value and name.lower() not in there:
+            headers.append({"name": name, "value": value})
+    return headers
+
+
+def _joined(held: object, found: Record) -> object:
+    """A list of the object of which OCSF keeps some members and `unmapped` the others; None for nothing."""
+    said = _kept(found)
+    if not said:
+        return None
+    others = held if isinstance(held, list) else []
+    return [_object(others[0] if others else None) | said, *others[1:]]
+
+
+def _object(value: object) -> Record:
+    return value if isinstance(value, dict) else {}
 
 
 def as_audit(event: Record) -> Record:
