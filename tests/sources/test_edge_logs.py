@@ -9,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from trailhawk.sources.cloudfront import CloudFront
+
 CLASSIC = (
     "2026-03-01T09:30:00.945958Z my-lb 203.0.113.66:2817 10.0.0.1:80 0.000086 0.001048 0.001337 200 200 0 57 "
     '"GET https://www.example.com:443/latest/meta-data HTTP/1.1" "curl/7.38.0 \\"x\\"" ECDHE-RSA TLSv1.2'
@@ -199,6 +201,19 @@ def test_cloudfront_with_fields_of_ones_own_choice(read: Any) -> None:
     assert json.loads(first["_th_rest"]) == {"unheard-of": "x"}
     assert (second["CIp"], second["TimeGenerated"]) == ("203.0.113.67", dt.datetime(2026, 3, 1, 9, 30, 1))
     assert any("2 values for 6 fields" in reason for reason in found.reasons)
+
+
+def test_a_long_header_over_short_lines_is_not_held_for_all_of_them() -> None:
+    names = ["x-edge-location", "x-edge-request-id", *(f"f{place:03}{'a' * 34}" for place in range(190))]
+    data = text("#Version: 1.0", f"#Fields: {' '.join(names)}", *"a" * 20_000)
+    source = CloudFront()
+    chunks = list(source.chunks(iter([data])))
+    assert sum(len(chunk.records) for chunk in chunks) == 20_000
+    assert max(sum(map(len, chunk.records)) for chunk in chunks) < 17 << 20
+    first = len(chunks[0].records)
+    assert chunks[1].position(0) - chunks[0].position(0) == 2 * first
+    (_, reason) = source.rows(chunks[1].records[:1]).bad[0]
+    assert reason == "not a CloudFront log record: 1 values for 192 fields"
 
 
 def test_what_is_no_log_of_cloudfront(read: Any) -> None:

@@ -23,7 +23,7 @@ from trailhawk.sources.columns import declared
 from trailhawk.sources.json_rows import CLOUDTRAIL, Field, JsonRows, Record, paths, shape, text_of
 from trailhawk.sources.lines import lines_of
 from trailhawk.sources.moments import moment
-from trailhawk.sources.source import BadPart, Chunk, Rows
+from trailhawk.sources.source import Chunk, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -90,6 +90,7 @@ _ROWS: Final = JsonRows(
     identity=lambda record: text_of(record.get("x-edge-request-id")).strip("-"),
 )
 _HEADER_BYTES: Final = 8 * 1024
+_CHUNK_BYTES: Final = 16 * 1024 * 1024
 _MOST_FIELDS: Final = 200
 _W3C: Final = re.compile(rb"#Fields:[ \t]*([^\r\n]*)")
 _NAME: Final = rb"[A-Za-z(][A-Za-z0-9()_-]*"
@@ -191,19 +192,25 @@ def _of_batch(batch: pa.RecordBatch) -> list[bytes]:
 
 
 def _of_lines(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    """Records of lines; each holds the header too, so a chunk ends where these come to many bytes."""
     header: tuple[bytes, bytes] | None = None
     for cut in lines_of(blocks):
         records: list[bytes] = []
         starts: list[int] = []
-        bad: list[BadPart] = list(cut.bad)
+        bad, size = cut.bad, 0
         for start, line in zip(cut.starts, cut.lines, strict=True):
             found = _header(line)
             if found is not None:
                 header = found
             elif not line.startswith(b"#"):
-                records.append(line if header is None else b"%s\n%s\n%s" % (*header, line))
+                record = line if header is None else b"%s\n%s\n%s" % (*header, line)
+                if records and size + len(record) > _CHUNK_BYTES:
+                    yield Chunk(records, bad, starts.__getitem__)
+                    records, starts, bad, size = [], [], (), 0
+                records.append(record)
                 starts.append(start)
-        yield Chunk(records, tuple(bad), starts.__getitem__)
+                size += len(record)
+        yield Chunk(records, bad, starts.__getitem__)
 
 
 def _record(record: bytes) -> bytes:
@@ -217,10 +224,10 @@ def _record(record: bytes) -> bytes:
         between, other, line = rest.partition(b"\n")
         if not newline or not other:
             raise ValueError("no line above it names its fields")
-        fields, values = names.decode().split(" "), line.decode().split(between.decode())
-        if len(fields) != len(values):
-            raise ValueError(f"{len(values)} values for {len(fields)} fields")
-        value = dict(zip(fields, values, strict=True))
+        if (count := line.count(between) + 1) != (fields := names.count(b" ") + 1):
+            raise ValueError(f"{count} values for {fields} fields")
+        pairs = zip(names.decode().split(" "), line.decode().split(between.decode()), strict=True)
+        value = dict(pairs)
     found: Record = {_field(str(name)): each for name, each in value.items()}
     found[_AT] = _time(found)
     return orjson.dumps(found)
