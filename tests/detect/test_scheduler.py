@@ -177,6 +177,41 @@ def test_after_an_outage_windows_that_cannot_have_a_result_are_not_run(world: Wo
     assert [alert.at for alert in world.round(scheduler, rule).alerts] == [START + 2 * HOUR]
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "startofday(ago(1h)) == startofmonth(ago(1h))",
+        "bin(now(), 1d) == startofmonth(now())",
+        "iff(startofday(now()) == startofmonth(now()), true, false)",
+    ],
+)
+def test_what_hangs_on_now_alone_is_found_in_a_replay_and_after_an_outage(
+    tmp_path: Path, holding: Holding, condition: str
+) -> None:
+    rule = scheduled(
+        f"AWSCloudTrail | where EventName == 'Never' or {condition} | project TimeGenerated, AwsEventId"
+    )
+    first = START + timedelta(days=29)  # the 30th of March
+    events = [Stop(f"e{n}", first + n * HOUR + MINUTE, first) for n in range(0, 96, 3)]
+    replayed, run_late = [], []
+    for place, is_looked in enumerate((False, True)):
+        (tmp_path / str(place)).mkdir()
+        world = World(tmp_path / str(place), holding, events)
+        quiet = world.quiet if is_looked else None
+        world.now = first
+        scheduler = world.scheduler(quiet=quiet)
+        world.round(scheduler, rule)
+        world.now += timedelta(days=4)
+        run_late.append([alert.at for alert in world.round(scheduler, rule).alerts])
+        store = AlertStore(open_state(sqlite_url(tmp_path / str(place) / "replay.db")))
+        found = detect(world.engine(), store, [rule], tables=[CLOUDTRAIL.name], now=world.now, quiet=quiet)
+        replayed.append([alert.at for alert in found.alerts])
+    assert len(replayed[0]) == 8, "a day of them"
+    assert replayed[1] == replayed[0]
+    assert len(run_late[0]) == 8
+    assert run_late[1] == run_late[0]
+
+
 def test_a_window_of_a_span_is_done_for_the_schedule_until_a_row_comes_late(
     world: World,
 ) -> None:

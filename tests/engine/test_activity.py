@@ -10,10 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from trailhawk.engine.activity import Activity
+from trailhawk.engine.activity import Activity, Ticks
 from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.engine.reach import Changes, reach
 from trailhawk.engine.result import TimeRange
 from trailhawk.kql.schema import Column, Table
+from trailhawk.kql.stored import Functions, StoredFunction
 from trailhawk.kql.types import KqlType
 
 EVENTS = Table(
@@ -45,11 +47,10 @@ class _Memory:
         return ()
 
 
-@pytest.fixture(scope="module")
-def engine() -> DuckDBEngine:
+def events() -> pa.Table:
     rng = random.Random(7)
     moments = sorted(rng.randrange(HOURS * 3600) for _ in range(150))
-    rows = pa.table(
+    return pa.table(
         {
             "TimeGenerated": pa.array([START.replace(tzinfo=None) + timedelta(seconds=m) for m in moments]),
             "Name": [rng.choice(["Get", "Put", "Put", "List"]) for _ in moments],
@@ -57,11 +58,28 @@ def engine() -> DuckDBEngine:
             "Size": [rng.choice([0, 5, None]) for _ in moments],
         }
     )
-    return DuckDBEngine(_Memory(), relations={"Events": lambda _: rows})
+
+
+STORED = Functions(
+    [
+        StoredFunction("is_early", "hourofday(now()) == 5", "is_early.kql"),
+        StoredFunction("is_at", "(T: datetime) { hourofday(T) == 5 }", "is_at.kql"),
+    ]
+)
+
+
+@pytest.fixture(scope="module")
+def engine() -> DuckDBEngine:
+    rows = events()
+    return DuckDBEngine(_Memory(), functions=STORED, relations={"Events": lambda _: rows})
+
+
+def places(moments: Sequence[datetime]) -> Ticks:
+    return np.array([int(at.timestamp()) * 1_000_000 for at in moments])
 
 
 def quiet(activity: Activity, moments: Sequence[datetime]) -> list[bool]:
-    return list(activity.is_quiet(np.array([int(at.timestamp()) * 1_000_000 for at in moments])))
+    return list(activity.is_quiet(places(moments)))
 
 
 QUERIES = {
@@ -103,7 +121,7 @@ QUERIES = {
         E | join kind=leftsemi Busy on User
         | make-series Calls = count() default = 0 on TimeGenerated from ago(4h) to now() step 1h by User
         | where array_length(Calls) > 0""",
-    "series of everything": """Events | where Name == "Get"
+    "series of is_empty": """Events | where Name == "Get"
         | make-series Calls = count() default = 0 on TimeGenerated from ago(4h) to now() step 1h""",
     "the day so far": 'Events | where TimeGenerated >= startofday(now()) and Name == "Get"',
     "the hours before": 'Events | where TimeGenerated < bin(now(), 6h) and Name == "Get"',
@@ -144,21 +162,91 @@ def test_quiet_windows_are_found(engine: DuckDBEngine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "is_found"),
+    ("text", "hours"),
     [
-        (QUERIES["by the time since"], True),
-        ('Events | where datetime_diff("hour", TimeGenerated, ago(1h)) > 0 and Name == "Get"', False),
-        (
-            'Events | where Name == "Get" | where datetime_diff("hour", TimeGenerated, TimeGenerated) < 5',
-            True,
-        ),
-        ('let f = (T: datetime) { datetime_diff("hour", T, T) }; Events | where f(now()) > 0', False),
+        (QUERIES["by the time since"], 1),
+        ('Events | where hourofday(TimeGenerated) < 25 and Name == "Get"', 1),
+        ('Events | where datetime_diff("hour", TimeGenerated, ago(1h)) > 0 and Name == "Get"', 1),
+        ("Events | where hourofday(now()) >= 18 and TimeGenerated >= ago(1h)", 5),
+        ("Events | where ago(2h) + 1h <= TimeGenerated and hourofday(now()) >= 18", 5),
+        ("Events | where TimeGenerated between (ago(3h) .. now(-2h)) and hourofday(now()) >= 18", 5),
+        ("Events | where TimeGenerated >= startofday(now())", 1),
+        ("Events | where TimeGenerated >= datetime(2026-01-04)", 1),
     ],
 )
-def test_differences_of_rows_are_no_calendar(engine: DuckDBEngine, text: str, is_found: bool) -> None:
+def test_beside_what_depends_on_now_quiet_windows_are_found(
+    engine: DuckDBEngine, text: str, hours: int
+) -> None:
     hour = timedelta(hours=1)
-    activity = engine.activity(text, period=hour, history=TimeRange(START - hour, START + HOURS * hour))
-    assert any(quiet(activity, [START + n * hour for n in range(1, HOURS)])) == is_found
+    activity = engine.activity(
+        text, period=hours * hour, history=TimeRange(START - hour, START + HOURS * hour)
+    )
+    assert sum(quiet(activity, [START + n * hour for n in range(1, HOURS)])) > 10
+
+
+FORMS = {
+    "an or": "startofday(ago(1h)) == startofmonth(ago(1h))",
+    "weeks": "bin(now(), 1d) == startofweek(now())",
+    "a day of the week": "dayofweek(now()) == 6d",
+    "an hour": "hourofday(now()) == 5",
+    "a month": "monthofyear(ago(1d)) == 2",
+    "a text": "format_datetime(now(), 'HH') == '04'",
+    "not": "not(hourofday(now()) != 5)",
+    "in": "hourofday(now()) in (4, 5)",
+    "not in": "hourofday(now()) !in (range(6, 23, 1))",
+    "between": "now() between (startofday(now()) .. startofday(now()) + 2h)",
+    "iff": "iff(hourofday(now()) == 5, 'yes', Name) == 'yes'",
+    "iff with constants": "iff(hourofday(now()) == 5, true, false)",
+    "case": "case(Size == 7, false, hourofday(now()) == 5, true, false)",
+    "coalesce": "coalesce(Size > 9, false) or coalesce(hourofday(now()) == 5, false)",
+    "a difference": "datetime_diff('hour', now(), startofday(now())) == 5",
+    "a part": "datetime_part('hour', now()) == 5",
+    "arithmetic": "(now() - startofday(now())) / 1h == 5",
+    "a remainder": "tolong(now() - datetime(2026-01-01)) % 72000000000 == 0",
+    "an array": "dynamic([0, 1, 0, 0, 0, 1])[hourofday(now())] == 1",
+    "a scalar": "toscalar(print hourofday(now())) == 5",
+    "a scalar of a value": "toscalar(hourofday(now())) == 5",
+    "a subquery": "hourofday(TimeGenerated) in ((print hourofday(now())))",
+    "a stored function": "is_early()",
+    "a stored function of a moment": "is_at(now())",
+    "text": "tostring(now()) has '05'",
+    "a least": "min_of(hourofday(now()), 5) == 5",
+    "the time and now": "TimeGenerated > iff(hourofday(now()) == 5, ago(30d), now())",
+}
+"""Conditions on now() alone, or almost, that hold at some moments and not at most."""
+
+
+PLACES = {
+    "where": "Events | where Name == 'Never' or {0}",
+    "let": "let due = () {{ {0} }}; Events | where Name == 'Never' or due",
+    "extend": """Events | extend Due = {0} | where not(not(Due) and Name != 'Never')
+        | summarize count() by User""",
+    "groups": """Events | extend Due = {0} | summarize N = count(), D = countif(Due) by User
+        | where N > 99 or D > 0""",
+    "union": "union (Events | extend Due = {0}), (Events | where Name == 'Never') | where Due",
+}
+HANGING = [
+    pytest.param(PLACES[place].format(form), id=f"{place}-{name}")
+    for place in PLACES
+    for name, form in FORMS.items()
+    if place != "let" or not any(column.name in form for column in EVENTS.columns)
+]
+
+
+@pytest.mark.parametrize("text", HANGING)
+def test_what_hangs_on_now_may_hold_at_any_time(engine: DuckDBEngine, text: str) -> None:
+    """A window with rows is neither called quiet nor out of the reach of a change of them."""
+    hour = timedelta(hours=1)
+    moments = [START + n * hour for n in range(1, HOURS)]
+    history = TimeRange(START - hour, START + HOURS * hour)
+    is_empty = np.array(quiet(engine.activity("Events", period=hour, history=history), moments))
+    activity = engine.activity(text, period=hour, history=history, frequency=hour)
+    assert not (np.array(quiet(activity, moments)) & ~is_empty).any()
+    changes = Changes("Events", frozenset({"Name", "Size"}), engine.rows, engine.rows)
+    reached = reach(text, _Memory(), changes, period=hour, history=history, functions=STORED)
+    assert (reached.touches(places(moments)) | is_empty).all()
+    at = next(at for at, empty in zip(moments, is_empty, strict=True) if not empty)
+    engine.query(text, now=at, window=TimeRange(at - hour, at))  # it is a query that runs
 
 
 def test_a_count_of_nothing_is_a_result(engine: DuckDBEngine) -> None:

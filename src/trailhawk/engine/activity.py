@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,15 +10,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trailhawk.engine.result import TimeRange
-from trailhawk.kql.compiler import compile_query
+from trailhawk.kql.compiler import compile_for_any_moment
 from trailhawk.kql.functions import FUNCTIONS
-from trailhawk.kql.plan import Aggregate, Call, ColumnRef, Const, Node, OutColumn, Scan, filtered
+from trailhawk.kql.plan import (
+    NOW,
+    Aggregate,
+    Call,
+    ColumnRef,
+    Const,
+    Node,
+    OutColumn,
+    Scan,
+    filtered,
+    references,
+)
 from trailhawk.kql.records import replace
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
-from trailhawk.kql.witness import Groups, Leaf, covers
+from trailhawk.kql.witness import Groups, Leaf, covers, moving
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,18 +37,6 @@ if TYPE_CHECKING:
 Ticks = np.ndarray[tuple[int], np.dtype[np.int64]]
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MINUTE = 60 * TICKS_PER_SECOND
-SHIFT = timedelta(days=431, hours=7, minutes=13, seconds=17, microseconds=654_321)
-"""From the one moment for which a query is compiled back to the other: of no round length, so that what is
-rounded, such as the beginning of a day, does not seem to stand at a fixed distance from now; and of more than
-a year, so that the beginning of a week, a month or a year does not seem to stand still."""
-_CALENDAR = re.compile(
-    r"\b(?:dayof\w+|hourofday|monthofyear|week_?of_?year|getmonth|getyear|datetime_\w+|format_\w+)\s*\(",
-    re.IGNORECASE,
-)
-"""What may say of now() that it is night or Sunday: two moments do not show how such a condition changes."""
-_DIFFERENCE = re.compile(
-    r"\bdatetime_diff\s*\(\s*[\"']\w+[\"']\s*,\s*(\w+)\s*,\s*(?:prev\s*\(\s*)?(\w+)\s*\)"
-)
 _MOST_PHASES, _RUNS_A_PHASE = 8, 4
 """A row is grouped for as many runs as look at it, one after the other: for so many at most, or for one of so
 many runs that would be made. Each of these costs more than to read a few columns of the history."""
@@ -107,81 +105,40 @@ def activity(
 ) -> Activity:
     """The activity behind a rule's query, whose window is [now - period, now).
 
-    `run` gives the rows of a plan. A condition that depends on now() is found by compiling for two
-    moments, and left out; of a query that asks for parts of a date, nothing is said. With `frequency`,
-    between runs at its multiples since the Unix epoch, what groups of rows must come to is looked at too.
-    Raises QueryError where the query does not compile.
+    `run` gives the rows of a plan. A condition that depends on now() is left out, unless it is a bound of a
+    table's time that moves with it. With `frequency`, between runs at its multiples since the Unix epoch,
+    what groups of rows must come to is looked at too. Raises QueryError where the query does not compile, or
+    not without a moment to take for now().
     """
-    assert history.end is not None
-    if asks_for_a_calendar(text, functions):
-        return Activity(())
-    moments = (history.end, history.end - SHIFT)
-    one, other = (
-        covers(compile_query(text, catalog, now=now, start=now - period, end=now, functions=functions).plan)
-        for now in moments
+    plan = compile_for_any_moment(text, catalog, period=period, functions=functions)
+    return Activity(
+        tuple(tuple(_trace(leaf, run, history, frequency) for leaf in cover) for cover in covers(plan))
     )
-    at = [ticks_of(now) for now in moments]
-    found = []
-    for first, second in zip(one, other, strict=True):
-        traces = []
-        for a, b in zip(first, second, strict=True):
-            trace = trace_of(a, b, at, run, history)
-            if frequency is not None and a.groups and b.groups:
-                trace = _grouped(trace, a.groups, b.groups, at, run, history, frequency)
-            traces.append(trace)
-        found.append(tuple(traces))
-    return Activity(tuple(found))
 
 
-def asks_for_a_calendar(text: str, functions: Functions | None) -> bool:
-    """Whether the query, or a stored function that it may call, asks for parts of a date."""
-    texts = {"": text}
-    for _ in range(len(functions or ()) + 1):
-        if any(_CALENDAR.search(_without_differences(each)) for each in texts.values()):
-            return True
-        called = {
-            function.name: function.text or ""
-            for function in (functions.all() if functions else ())
-            if function.name not in texts and any(function.name in each for each in texts.values())
-        }
-        if not called:
-            return False
-        texts |= called
-    return False
-
-
-def _without_differences(text: str) -> str:
-    """The text without the calls of datetime_diff that have a row's own time in them: they are none of now()
-    alone."""
-
-    def given(name: str, value: str) -> int:
-        return len(re.findall(rf"\b{name}\s*(?::|=(?![=~]))\s*{value}", text))
-
-    def is_of_rows(name: str) -> bool:
-        made = given(name, r"(?:min|max)\(TimeGenerated\)")
-        return made == given(name, "") and (made > 0 or name == "TimeGenerated")
-
-    if not is_of_rows("TimeGenerated"):
-        return text
-    return _DIFFERENCE.sub(lambda call: "" if any(map(is_of_rows, call.groups())) else call[0], text)
+def _trace(
+    leaf: Leaf, run: Callable[[Node], pa.Table], history: TimeRange, frequency: timedelta | None
+) -> Trace:
+    trace = trace_of(leaf, run, history)
+    if frequency is None or leaf.groups is None:
+        return trace
+    return _grouped(trace, leaf.groups, run, history, frequency)
 
 
 def _grouped(
     trace: Trace,
-    one: Groups,
-    other: Groups,
-    at: list[int],
+    groups: Groups,
     run: Callable[[Node], pa.Table],
     history: TimeRange,
     frequency: timedelta,
 ) -> Trace:
     """The trace, with the runs whose groups come to what they must, where that can be told."""
     grid = frequency // timedelta(microseconds=1) * 10
-    low, high = _offset(one.low, other.low, at), _offset(one.high, other.high, at)
-    having = tuple(a for a, b in zip(one.having, other.having, strict=False) if a == b)
-    one, other = (replace(groups, low=0, high=0, having=having) for groups in (one, other))
-    if low is None or high is None or not having or one != other:
+    low, high, steady, others = moving(groups.scan, groups.conditions)
+    args = (arg for call in groups.aggregates for arg in call.args)
+    if low is None or high is None or others or any(NOW.id in references(e) for e in (*groups.keys, *args)):
         return trace
+    groups = replace(groups, conditions=steady)
     width = high - low
     if width <= 0 or width % grid:
         return trace
@@ -190,7 +147,7 @@ def _grouped(
         return trace
     # Windows of this width that touch but do not overlap hold each row once: as many sets of them as there
     # are runs in a width.
-    runs = [_runs(one, low + phase * grid, width, run, history) - low for phase in range(width // grid)]
+    runs = [_runs(groups, low + phase * grid, width, run, history) - low for phase in range(width // grid)]
     return replace(trace, grid=grid, runs=np.unique(np.concatenate(runs)))
 
 
@@ -207,7 +164,7 @@ def _runs(
 ) -> Ticks:
     """The starts of those windows of this width, one of which begins at `start`, with a group that satisfies
     what is asked."""
-    scan = _within(groups.scan, history)
+    scan = _within(groups.scan, groups.low, groups.high, history)
     time = scan.event_time
     assert time is not None
     node = filtered(scan, groups.conditions)
@@ -233,12 +190,10 @@ def _runs(
     return _moments(run(Aggregate((column,), node, (ColumnRef(KqlType.DATETIME, fresh),), ())))
 
 
-def trace_of(
-    one: Leaf, other: Leaf, at: list[int], run: Callable[[Node], pa.Table], history: TimeRange
-) -> Trace:
-    steady = tuple(a for a, b in zip(one.conditions, other.conditions, strict=True) if a == b)
-    low, high = (_offset(a, b, at) for a, b in ((one.low, other.low), (one.high, other.high)))
-    scan = _within(one.scan, history)
+def trace_of(leaf: Leaf, run: Callable[[Node], pa.Table], history: TimeRange) -> Trace:
+    """The trace of a leaf of a plan for any moment."""
+    low, high, steady, _ = moving(leaf.scan, leaf.conditions)
+    scan = _within(leaf.scan, leaf.low, leaf.high, history)
     time = scan.event_time
     if not time:
         return Trace(np.zeros(1, np.int64), None, None)
@@ -249,21 +204,17 @@ def trace_of(
     return Trace(_moments(run(Aggregate((column,), filtered(scan, steady), (key,), ()))), low, high)
 
 
-def _within(scan: Scan, history: TimeRange) -> Scan:
+def _within(scan: Scan, low: int | None, high: int | None, history: TimeRange) -> Scan:
+    """The scan of what lies in history, and in [low, high)."""
+    since = None if history.start is None else ticks_of(history.start)
+    until = None if history.end is None else ticks_of(history.end)
     return replace(
         scan,
-        since=None if history.start is None else ticks_of(history.start),
-        until=None if history.end is None else ticks_of(history.end),
+        since=max((each for each in (since, low) if each is not None), default=None),
+        until=min((each for each in (until, high) if each is not None), default=None),
     )
 
 
 def _moments(rows: pa.Table) -> Ticks:
     """The first column's times as ticks, sorted."""
     return np.sort(rows.column(0).to_numpy().astype("datetime64[us]").astype(np.int64) * 10)
-
-
-def _offset(one: int | None, other: int | None, at: list[int]) -> int | None:
-    """A bound as a distance from now; None where it does not move with now."""
-    if one is None or other is None or one - at[0] != other - at[1]:
-        return None
-    return one - at[0]

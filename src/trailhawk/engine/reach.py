@@ -13,16 +13,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trailhawk.engine.activity import SHIFT, Mask, Ticks, Trace, asks_for_a_calendar, trace_of
+from trailhawk.engine.activity import Mask, Ticks, Trace, trace_of
 from trailhawk.engine.news import look_for
 from trailhawk.engine.result import TimeRange
 from trailhawk.errors import QueryError
-from trailhawk.kql.compiler import compile_query
+from trailhawk.kql.compiler import compile_for_any_moment
 from trailhawk.kql.plan import Node, Scan
-from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
-from trailhawk.kql.witness import Leaf, leaves
+from trailhawk.kql.witness import leaves
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,39 +77,23 @@ def reach(
 ) -> Reach:
     """How far changes reach into the runs of a rule's query, whose window is [now - period, now).
 
-    A condition that depends on now() is found by compiling for two moments, and left out. Of a query whose
-    columns follow from its rows, or that asks for parts of a date, only the time that it reads is looked at.
+    A condition that depends on now() is left out, unless it is a bound of a table's time that moves with it.
+    Of a query whose columns follow from its rows, or that does not compile without a moment to take for
+    now(), only the time that it reads is looked at.
     """
     if changes.every is None:
         return Reach(())
-    assert history.end is not None
-    moments = (history.end, history.end - SHIFT)
     try:
-        one, other = (
-            leaves(
-                compile_query(text, catalog, now=now, start=now - period, end=now, functions=functions).plan,
-                changes.table,
-            )
-            for now in moments
-        )
+        plan = compile_for_any_moment(text, catalog, period=period, functions=functions)
     except QueryError:
         return _by_time(catalog, changes, period, history)
-    if asks_for_a_calendar(text, functions) or not _are_alike(one, other):
-        return _by_time(catalog, changes, period, history)
-    at = [ticks_of(now) for now in moments]
     return Reach(
         tuple(
-            trace_of(a, b, at, rows, history)
-            for a, b in zip(one, other, strict=True)
-            if (rows := changes.of(a.scan)) is not None
+            trace_of(leaf, rows, history)
+            for leaf in leaves(plan, changes.table)
+            if (rows := changes.of(leaf.scan)) is not None
         )
     )
-
-
-def _are_alike(one: tuple[Leaf, ...], other: tuple[Leaf, ...]) -> bool:
-    return [(leaf.scan.stored, len(leaf.conditions)) for leaf in one] == [
-        (leaf.scan.stored, len(leaf.conditions)) for leaf in other
-    ]
 
 
 def _by_time(catalog: Catalog, changes: Changes, period: timedelta, history: TimeRange) -> Reach:

@@ -23,6 +23,7 @@ from trailhawk.kql.plan import (
     Chart,
     ColumnRef,
     Const,
+    Expr,
     Frame,
     Node,
     Project,
@@ -61,7 +62,7 @@ class Binder:
     """Binds one query; it holds the counter of column ids and the queries that are computed once.
 
     `now` is in ticks, or a column of the rows. `functions` are stored functions, `clip` bounds every table's
-    time column, or its ingestion time where `ingested`: at least the first, before the second, in ticks.
+    time column, or its ingestion time where `ingested`: at least the first, before the second.
     Where `found` is given, the errors of operators that leave the columns as they are go there, and binding
     goes on behind them; the plan is then none that may be run.
     """
@@ -72,7 +73,7 @@ class Binder:
         now: int | ColumnRef,
         functions: Mapping[str, syntax.Function],
         *,
-        clip: tuple[int | None, int | None] = (None, None),
+        clip: tuple[Expr | None, Expr | None] = (None, None),
         probe: Callable[[Node], Frame] | None = None,
         parameters: Mapping[str, object] | None = None,
         external: ReadExternal = refuse,

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
-from trailhawk.errors import LimitError, QueryError
+from trailhawk.errors import BindingError, LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
+from trailhawk.kql.functions import FUNCTIONS
 from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.parser import parse, problems
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.placeholders import fill
-from trailhawk.kql.plan import Chart, Frame, Node, OutColumn
+from trailhawk.kql.plan import NOW, Call, Chart, Const, Frame, Node, OutColumn
 from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
+from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @lru_cache(maxsize=256)
@@ -62,7 +66,7 @@ def compile_query(
     from the data. `parameters` are values for `declare query_parameters`, bound as constants and never read
     as KQL; `external` reads the files of externaldata. Raises QueryError with the place in the text.
     """
-    clip = (None if start is None else ticks_of(start), None if end is None else ticks_of(end))
+    clip = (_moment(start), _moment(end))
     stored = functions if functions is not None else Functions()
     first, last = picked or (start, end)
     filled = fill(text, now=now, start=first, end=last)
@@ -94,6 +98,31 @@ def compile_query(
         return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others, bound.names[0])
     except RecursionError:
         raise _too_deep() from None
+
+
+def compile_for_any_moment(
+    text: str, catalog: Catalog, *, period: timedelta, functions: Functions | None = None
+) -> Node:
+    """The optimized plan of a query with NOW in the place of now(); [NOW - period, NOW) clips every table.
+
+    So a condition shows whether it depends on the moment. QueryError, too, where something wants a constant
+    of what depends on now(), or where the text has placeholders for a time range.
+    """
+    if fill(text, now=_EPOCH, start=None, end=None).text != text:
+        raise BindingError("the query has a time range written in, it is another for each moment")
+    minus = FUNCTIONS["-"].resolve((KqlType.DATETIME, KqlType.TIMESPAN), (False, False))
+    assert minus is not None
+    length = Const(KqlType.TIMESPAN, period // timedelta(microseconds=1) * TICKS_PER_SECOND // 1_000_000)
+    start = Call(KqlType.DATETIME, minus, (NOW, length))
+    stored = functions if functions is not None else Functions()
+    try:
+        return optimize(Binder(catalog, NOW, stored, clip=(start, NOW)).query(_parsed(text)).plan)
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _moment(moment: datetime | None) -> Const | None:
+    return None if moment is None else Const(KqlType.DATETIME, ticks_of(moment))
 
 
 @dataclass(frozen=True)

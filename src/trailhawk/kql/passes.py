@@ -11,6 +11,7 @@ from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON
 from trailhawk.kql.needles import with_needs
 from trailhawk.kql.plan import (
+    NOW,
     Aggregate,
     AggregateCall,
     Apply,
@@ -116,11 +117,11 @@ def _scanned(node: Node) -> Scan | None:
             return node
         case Filter() | Project():
             parts = (part for expr in _own_expressions(node) for part in walk(expr))
-            return None if any(_is_fresh(part) for part in parts) else _scanned(node.input)
+            return None if any(is_fresh(part) for part in parts) else _scanned(node.input)
     return None
 
 
-def _is_fresh(expr: Expr) -> bool:
+def is_fresh(expr: Expr) -> bool:
     """Whether an expression gives another value each time, or holds a query."""
     return isinstance(expr, ScalarQuery | InQuery) or _is_random(expr)
 
@@ -136,8 +137,8 @@ def is_random(plan: Node) -> bool:
 
 
 def outer_columns(plan: Node) -> set[int]:
-    """Ids of the columns that a plan reads and does not give itself."""
-    given: set[int] = set()
+    """Ids of the columns of a row around it that a plan reads: those that it does not give itself."""
+    given = {NOW.id}
     read: set[int] = set()
     for node in nodes(plan):
         given.update(column.id for column in node.columns)

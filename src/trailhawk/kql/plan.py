@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from trailhawk.kql.records import Record, replace
 from trailhawk.kql.schema import Path, Table
@@ -46,6 +46,10 @@ class Const(Expr, frozen=True):
 
 class ColumnRef(Expr, frozen=True):
     id: int
+
+
+NOW: Final = ColumnRef(KqlType.DATETIME, 0)
+"""Stands for now() in a plan that is bound for no one moment: no column has this id."""
 
 
 class Call(Expr, frozen=True):

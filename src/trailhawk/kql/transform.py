@@ -18,6 +18,7 @@ from trailhawk.kql.binder import Binder, spelling
 from trailhawk.kql.parser import parse
 from trailhawk.kql.passes import optimize
 from trailhawk.kql.plan import (
+    NOW,
     ColumnRef,
     Expr,
     Filter,
@@ -73,8 +74,6 @@ _NOT_ROWWISE: Final = {
     "new_guid": "the same record must always give the same row",
 }
 _CLOCK: Final = ("now", "ago")
-_NOW: Final = ColumnRef(KqlType.DATETIME, 0)
-"""Stands for the column CLOCK before its id is known: no column has this one."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def transform(text: str, table: Table, *, now: datetime | None) -> Transform:
     query = parse(text)
     pipe = _checked(query)
     try:
-        moment = _NOW if now is None else ticks_of(now)
+        moment = NOW if now is None else ticks_of(now)
         bound = Binder(_Source(source_table(table)), moment, {}).query(query).plan
         scan = _only_rowwise(bound, pipe.span)
     except RecursionError:
@@ -239,7 +238,7 @@ def _carry(plan: Node, row: OutColumn) -> Node:
 
 def _at(plan: Node, clock: OutColumn) -> Node:
     """The plan with the column CLOCK in the place of now()."""
-    values: dict[int, Expr] = {_NOW.id: _ref(clock)}
+    values: dict[int, Expr] = {NOW.id: _ref(clock)}
     match plan:
         case Project():
             made = tuple(substitute(value, values) for value in plan.values)

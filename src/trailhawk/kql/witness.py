@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
-from trailhawk.kql.passes import below, conjuncts, is_random, optimize, shared_plans
+from trailhawk.kql.passes import below, conjuncts, is_fresh, is_random, optimize, shared_plans
 from trailhawk.kql.plan import (
+    NOW,
     Aggregate,
     AggregateCall,
     Apply,
@@ -22,14 +23,12 @@ from trailhawk.kql.plan import (
     Const,
     Expr,
     Filter,
-    InQuery,
     Join,
     JoinKind,
     Limit,
     Node,
     OutColumn,
     Project,
-    ScalarQuery,
     Scan,
     Shared,
     Sort,
@@ -46,7 +45,13 @@ from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 MAX_COVERS = 4
 
+_COMPARISONS: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""Each with what says the same of the sides the other way round."""
+
 _MICROSECOND: Final = TICKS_PER_SECOND // 1_000_000
+
+_FAR: Final = 2**62
+"""Ticks further than from any moment to any other, which can still be added to one."""
 
 _MEASURES: Final = frozenset(
     ["count", "countif", "sum", "sumif", "min", "minif", "max", "maxif", "dcount", "dcountif", "avg", "avgif"]
@@ -62,13 +67,14 @@ class Groups:
     """What groups of rows must come to: of rows of one table that satisfy all `conditions`, with a time in
     [low, high) in ticks, grouped by `keys`, there must be a group that satisfies all of `having`.
 
-    Exactly the rows that the query groups. `columns` are those of the keys, then those of the aggregates.
+    Exactly the rows that the query groups. Of a plan for any moment all but `having` may read NOW. `columns`
+    are those of the keys, then those of the aggregates.
     """
 
     scan: Scan
     conditions: tuple[Expr, ...]
-    low: int
-    high: int
+    low: int | None
+    high: int | None
     columns: tuple[OutColumn, ...]
     keys: tuple[Expr, ...]
     aggregates: tuple[AggregateCall, ...]
@@ -77,7 +83,10 @@ class Groups:
 
 @dataclass(frozen=True)
 class Leaf:
-    """Rows of one table: those that satisfy all `conditions`, with a time in [low, high) in ticks."""
+    """Rows of one table: those that satisfy all `conditions`, with a time in [low, high) in ticks.
+
+    Of a plan for any moment the conditions may read NOW.
+    """
 
     scan: Scan
     conditions: tuple[Expr, ...]
@@ -206,8 +215,6 @@ def _groups(node: Aggregate, above: Sequence[Expr]) -> Groups | None:
         return None
     scan, conditions, values = rows
     low, high, rest = _bounded(scan, conditions)
-    if low is None or high is None:
-        return None
     asked = {id_ for one in having for id_ in references(one)}
     used = {column: call for column, call in measures.items() if column.id in asked}
     groups = Groups(
@@ -232,12 +239,12 @@ def _asks_of(condition: Expr, steady: set[int], keys: set[int]) -> bool:
 
 
 def _is_worth_while(groups: Groups) -> bool:
-    """Neither with a query inside nor grown out of hand."""
+    """Neither with a query or what is random inside nor grown out of hand."""
     args = (arg for call in groups.aggregates for arg in call.args)
     parts = [
         part for each in (*groups.conditions, *groups.keys, *args) for part in islice(walk(each), _MOST_PARTS)
     ]
-    return len(parts) < _MOST_PARTS and not any(isinstance(part, InQuery | ScalarQuery) for part in parts)
+    return len(parts) < _MOST_PARTS and not any(map(is_fresh, parts))
 
 
 def _rows(node: Node) -> tuple[Scan, list[Expr], dict[int, Expr]] | None:
@@ -273,12 +280,13 @@ def _rows(node: Node) -> tuple[Scan, list[Expr], dict[int, Expr]] | None:
 
 
 def _is_alone(condition: Expr) -> bool:
-    """Whether a query stands inside: it has time bounds of its own, so it holds for one window alone."""
-    return any(isinstance(part, InQuery | ScalarQuery) for part in walk(condition))
+    """Whether a query stands inside, which has time bounds of its own, or what is random: it holds for one
+    run alone."""
+    return any(map(is_fresh, walk(condition)))
 
 
 def _leaf(scan: Scan, above: Sequence[Expr]) -> Leaf:
-    own = {column.id for column in scan.columns}
+    own = {NOW.id, *(column.id for column in scan.columns)}
     low, high, rest = _bounded(scan, above)
     kept = [one for one in rest if (read := references(one)) and read <= own and not _is_alone(one)]
     return Leaf(scan, tuple(kept), low, high)
@@ -296,10 +304,9 @@ def _bounded(scan: Scan, conditions: Sequence[Expr]) -> tuple[int | None, int | 
     for condition in conditions:
         match condition:
             case Call(args=(ColumnRef(id=id_), Const(type=KqlType.DATETIME, value=int() as ticks))) if (
-                time and id_ == time.id and condition.overload.name in ("<", "<=", ">", ">=")
+                time and id_ == time.id and condition.overload.name in _COMPARISONS
             ):
-                past = condition.overload.name in (">", "<=")
-                bound = (ticks // _MICROSECOND + 1 if past else -(-ticks // _MICROSECOND)) * _MICROSECOND
+                bound = _bound(condition.overload.name, ticks)
                 if condition.overload.name in (">", ">="):
                     low = bound if low is None else max(low, bound)
                 else:
@@ -307,3 +314,65 @@ def _bounded(scan: Scan, conditions: Sequence[Expr]) -> tuple[int | None, int | 
             case _:
                 rest.append(condition)
     return low, high, rest
+
+
+def _bound(test: str, ticks: int) -> int:
+    """The ticks of a whole microsecond at which, compared so, times begin that are at least or no more so."""
+    past = test in (">", "<=")
+    return (ticks // _MICROSECOND + 1 if past else -(-ticks // _MICROSECOND)) * _MICROSECOND
+
+
+def moving(
+    scan: Scan, conditions: Sequence[Expr]
+) -> tuple[int | None, int | None, tuple[Expr, ...], tuple[Expr, ...]]:
+    """Of conditions that may read NOW: the bounds [low, high) of the scan's time that move with it, as ticks
+    from NOW, the conditions that do not read it, and those that do and are no such bounds."""
+    lows, highs, steady, others = list[int](), list[int](), list[Expr](), list[Expr]()
+    for condition in conditions:
+        if NOW.id not in references(condition):
+            steady.append(condition)
+        elif (found := _moving_bound(scan.event_time, condition)) is None:
+            others.append(condition)
+        else:
+            test, ticks = found
+            (lows if test in (">", ">=") else highs).append(_bound(test, ticks))
+    return max(lows, default=None), min(highs, default=None), tuple(steady), tuple(others)
+
+
+def _moving_bound(time: ColumnRef | None, condition: Expr) -> tuple[str, int] | None:
+    """How a condition compares the time, and with what, as ticks from NOW; None where it is another."""
+    if not (
+        time is not None
+        and isinstance(condition, Call)
+        and condition.overload.name in _COMPARISONS
+        and len(condition.args) == 2
+    ):
+        return None
+    left, right = condition.args
+    if left == time:
+        test, moment = condition.overload.name, right
+    elif right == time:
+        test, moment = _COMPARISONS[condition.overload.name], left
+    else:
+        return None
+    ticks = _from_now(moment)
+    return None if ticks is None else (test, max(-_FAR, min(ticks, _FAR)))
+
+
+def _from_now(expr: Expr) -> int | None:
+    """Ticks from NOW to a moment that lies so far from it at all times; None where it may not."""
+    match expr:
+        case ColumnRef(id=NOW.id):
+            return 0
+        case Call(args=(one, Const(type=KqlType.TIMESPAN, value=int() as length))) if expr.overload.name in (
+            "+",
+            "-",
+        ):
+            ticks = _from_now(one)
+            return None if ticks is None else ticks + (length if expr.overload.name == "+" else -length)
+        case Call(args=(Const(type=KqlType.TIMESPAN, value=int() as length), one)) if (
+            expr.overload.name == "+"
+        ):
+            ticks = _from_now(one)
+            return None if ticks is None else ticks + length
+    return None

@@ -121,7 +121,7 @@ def clipped(binder: Binder, scan: Scan) -> Node:
     for op, bound in zip((">=", "<"), binder.clip, strict=True):
         if bound is not None and times:
             time = ColumnRef(_T.DATETIME, times[0].id)
-            test = binder.scalars.call(op, [time, Const(_T.DATETIME, bound)], Span(0, 0))
+            test = binder.scalars.call(op, [time, bound], Span(0, 0))
             node = Filter(node.columns, node, test)
     return node
 
