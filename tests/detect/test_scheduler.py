@@ -240,6 +240,40 @@ def test_a_window_of_a_span_is_done_for_the_schedule_until_a_row_comes_late(
     assert sorted(ran) == [(name, hour) for name in ("never", "stop") for hour in (31, 32)]
 
 
+@pytest.mark.parametrize(("old", "new"), [(1, 24), (24, 1)])
+@pytest.mark.parametrize("replayed", [False, True], ids=["run", "spans"])
+def test_an_edited_period_makes_nothing_due_and_late_rows_count_over_it(
+    world: World, old: int, new: int, replayed: bool
+) -> None:
+    world.events = [Stop(f"e{n}", START + n * HOUR + MINUTE, START) for n in (1, 20)]
+    rule, edited = scheduled(period=old * HOUR), scheduled(period=new * HOUR)
+    if replayed:
+        world.now += 30 * HOUR
+        detect(
+            world.engine(), world.store, [rule], tables=[CLOUDTRAIL.name], now=world.now, quiet=world.quiet
+        )
+        world.round(world.scheduler(quiet=world.quiet), rule)
+    else:
+        scheduler = world.scheduler()
+        for _ in range(31):
+            world.round(scheduler, rule)
+            world.now += HOUR
+    world.now += HOUR
+    world.events.append(Stop("x", world.now - MINUTE, START))
+    done = world.round(world.scheduler("two"), edited)
+    latest = max(each.window.at for each in done.runs)
+    assert world.now - latest < 2 * HOUR
+    assert {each.window.at for each in done.runs} <= {latest, latest - HOUR}, "what is due by the clock"
+    # A row that comes later than the edit is found by the windows that now look at it.
+    world.now += HOUR
+    world.round(world.scheduler("two"), edited)
+    world.events.append(Stop("late", START + 15 * HOUR - MINUTE, world.now))
+    before = set(world.store.windows(rule.id))
+    world.now += 10 * MINUTE
+    ran = {each.window.at for each in world.round(world.scheduler("three"), edited).runs}
+    assert ran & before == {START + (15 + n) * HOUR for n in range(new)} & before != set()
+
+
 def test_a_late_row_in_the_look_back_counts(world: World) -> None:
     rule = scheduled(
         NAMED + " | summarize N = count(), Ids = make_set(AwsEventId) | where N >= 2", period=3 * HOUR

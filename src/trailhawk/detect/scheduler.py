@@ -30,7 +30,7 @@ from trailhawk.detect.schedule import (
     is_learning,
     last_run,
 )
-from trailhawk.detect.spans import Moments, covered, done_since, moment_at, place
+from trailhawk.detect.spans import Moments, covered, done_since, micros, moment_at, place
 from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
 from trailhawk.engine.result import Engine
 from trailhawk.errors import QueryError
@@ -72,6 +72,13 @@ _schedules = sa.Table(
     sa.Column("reason", sa.String, nullable=False),
     sa.Column("retry_at", Moment),
 )
+_periods = sa.Table(
+    "schedule_periods",
+    metadata,
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("period", sa.BigInteger, nullable=False),
+)
+"""Over what time, in microseconds, the rows were counted that a rule's windows have seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +135,7 @@ class Scheduler:
         self._clock = clock
         self._sink = sink
         self._workers = workers
-        make_tables(store.engine, [_schedules])
+        make_tables(store.engine, [_schedules, _periods])
 
     def round(
         self,
@@ -259,7 +266,13 @@ class Scheduler:
                 )
             ).all()
             at, before = done_since(connection, rule.id, place(since))
+            period = connection.scalar(sa.select(_periods.c.period).where(_periods.c.rule_id == rule.id))
         rows = seen(tables, rule, _places([row.at for row in done]))
+        if period != micros(rule.period):
+            moments = [*(row.at for row in done), *map(moment_at, at.tolist())]
+            counts = [*rows.tolist(), *seen(tables, rule, at).tolist()]
+            if self._counted_anew(rule, period, dict(zip(moments, counts, strict=True))):
+                return
         grown = [row.at for row, now in zip(done, rows, strict=True) if now > row.seen]
         in_spans = [moment_at(each) for each in at[seen(tables, rule, at) > before]]
         if not (grown or in_spans):
@@ -281,6 +294,36 @@ class Scheduler:
                 new = [_due(rule, moment) for moment in in_spans if moment not in known]
                 if new:
                     connection.execute(sa.insert(windows_table), new)
+
+    def _counted_anew(self, rule: Rule, period: int | None, rows: Mapping[datetime, int]) -> bool:
+        """Keep the rule's period. Whether it was another: then these windows that are done have looked at so
+        many `rows`, since over the new one there may be more of them though none came late."""
+        c = windows_table.c
+        with self._store.engine.begin() as connection:
+            if period is None:
+                fresh = {"rule_id": rule.id, "period": micros(rule.period)}
+                known = connection.scalar(sa.select(_periods.c.period).where(_periods.c.rule_id == rule.id))
+                if known is None:
+                    connection.execute(sa.insert(_periods).values(fresh))
+                return False
+            connection.execute(
+                sa.update(_periods).where(_periods.c.rule_id == rule.id).values(period=micros(rule.period))
+            )
+            own = dict(
+                connection.execute(sa.select(c.at, c.state).where(c.rule_id == rule.id, c.at.in_(rows))).all()
+            )
+            for moment, count in rows.items():
+                if own.get(moment) == WindowState.DONE.value:
+                    connection.execute(
+                        sa.update(windows_table)
+                        .where(c.rule_id == rule.id, c.at == moment)
+                        .values(seen=count)
+                    )
+            # A window of a span gets a row of its own, which counts in place of the span's.
+            new = [_done(rule, moment, count) for moment, count in rows.items() if moment not in own]
+            if new:
+                connection.execute(sa.insert(windows_table), new)
+        return True
 
     # Windows are run
 
@@ -497,6 +540,10 @@ def _new(rule: Rule, next_at: datetime) -> dict[str, object]:
 def _due(rule: Rule, at: datetime) -> dict[str, object]:
     state = WindowState.DUE.value
     return {"rule_id": rule.id, "at": at, "state": state, "reason": "", "rows": 0, "seen": 0}
+
+
+def _done(rule: Rule, at: datetime, seen: int) -> dict[str, object]:
+    return {**_due(rule, at), "state": WindowState.DONE.value, "seen": seen}
 
 
 def _change(connection: sa.Connection, rule: Rule, **values: object) -> None:
