@@ -170,10 +170,15 @@ def _within(value: exp.Expr, of: KqlType, least: int, most: int) -> exp.Expr:
 
 
 def _cut(value: exp.Expr, to: KqlType) -> exp.Expr:
-    """The text of a dynamic value to a whole number: a number's fraction is cut off."""
-    whole = _whole(value, to)
-    cut = sql.try_cast(sql.call("trunc", sql.try_cast(value.copy(), KqlType.REAL)), to)
-    return sql.coalesce(whole, cut)
+    """The text of a dynamic value to a whole number: a number's fraction is cut off.
+
+    Where the engine reads the same as whole number and as real, that is it: half the time of looking first.
+    """
+    whole = sql.try_cast(value.copy(), to)
+    real = sql.try_cast(value.copy(), KqlType.REAL)
+    matches = sql.call("regexp_matches", value, _WHOLE)
+    cut = sql.try_cast(sql.call("trunc", real.copy()), to)
+    return sql.case((sql.binary(exp.EQ, whole, real), whole.copy()), (matches, whole.copy()), otherwise=cut)
 
 
 @scalar(internal=True)
