@@ -40,6 +40,8 @@ FOUND = (
     "print x = 1.0, y = 1.0 | evaluate geo_line_lookup((print l = dynamic({})), l, x, y, dynamic([1]))",
     "AWSCloudTrail | parse-kv EventName as (a: string) with (kv_delimiter=1)",
     "AWSCloudTrail | where EventName between (1 .. 2)",
+    'print extract_all("(a)", dynamic(["b"]), "a")',
+    'print extract_all("(a)", dynamic([2]), "a")',
 )
 """Inputs that once brought out other errors: all are refused."""
 SECONDS = 10

@@ -589,6 +589,15 @@ def _(regex: StringArg, groups: DynamicArg, source: String) -> Dynamic:
     return _all_matches(regex, groups, source)
 
 
+def _numbered(group: object, names: list[str]) -> int:
+    """The number of a capture group that is given by number or name."""
+    if isinstance(group, str) and group and group in names:
+        return names.index(group) + 1
+    if isinstance(group, int) and 1 <= group <= len(names):
+        return group
+    raise UnsupportedError(f"extract_all() of the capture group {group!r}, which the expression has not")
+
+
 def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sql:
     names = _groups(_constant(regex, "a regular expression of extract_all()"))
     if not names:
@@ -597,7 +606,7 @@ def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sq
     if groups is not None:
         if not isinstance(groups.value, list):
             raise UnsupportedError("capture groups of extract_all() that are not a constant")
-        wanted = [names.index(item) + 1 if item in names else int(item) for item in groups.value]
+        wanted = [_numbered(item, names) for item in groups.value]
     fields = exp.Array(expressions=[sql.literal(f"g{index + 1}") for index in range(len(names))])
     matches = sql.call("regexp_extract_all", source, expressions.regex(regex.sql), fields)
 
