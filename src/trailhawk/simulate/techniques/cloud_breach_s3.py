@@ -48,7 +48,7 @@ from ..world import (
     World,
 )
 from .attack import Attack, Expected, Variant
-from .steps import ATTACKER, CLI, copied, event_truth
+from .steps import ATTACKER, CLI, copied, event_truth, whole_bucket
 
 IN_AWS = "198.51.100.252"
 """An address of AWS, lent to somebody else's account."""
@@ -333,12 +333,7 @@ def _public(world: World, rng: Random) -> Attack:
         "account": bucket.account,
         "region": bucket.region,
         "attacker_address": ATTACKER,
-        "bucket": bucket.name,
-        "objects": [{"key": name, "bytes": size} for name, size in bucket.objects],
-        "bytes": sum(size for _, size in bucket.objects),
-        "first": iso(min(record.at for record in records)),
-        "last": iso(max(record.at for record in records)),
-        "events": [event_truth(record) for record in records],
+        **whole_bucket(bucket, records),
     }
     entities = {"AwsBucket": [bucket.name], "IP": [ATTACKER]}
     return Attack(tuple(records), truth, Expected(1, "High", entities), requests=requests)

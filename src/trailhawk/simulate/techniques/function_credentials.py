@@ -28,7 +28,7 @@ from ..record import (
 from ..text import iso
 from ..world import DAY, HOME_REGION, HOUR, MINUTE, PRODUCTION, World
 from .attack import Attack, Expected, Variant
-from .steps import ATTACKER, CLI, copied, event_truth
+from .steps import ATTACKER, CLI, copied, whole_bucket
 
 _FUNCTION = "thumbnailer"
 _TECHNIQUES = ("T1190", "T1552", "T1078.004", "T1580", "T1619", "T1530", "T1567")
@@ -81,12 +81,7 @@ def _theft(world: World, rng: Random, number: str, agent: str) -> Attack:
         "function": _FUNCTION,
         "function_address": home,
         "attacker_address": ATTACKER,
-        "bucket": bucket.name,
-        "objects": [{"key": name, "bytes": size} for name, size in bucket.objects],
-        "bytes": sum(size for _, size in bucket.objects),
-        "first": iso(min(record.at for record in records)),
-        "last": iso(max(record.at for record in records)),
-        "events": [event_truth(record) for record in records],
+        **whole_bucket(bucket, records),
     }
     entities = {
         "AwsSession": [f"{role.id}:{_FUNCTION}"],

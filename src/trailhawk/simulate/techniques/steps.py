@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 from ..benign.applications import PART_SIZE
 from ..record import GET_OBJECT, Caller, Json, Record, s3_object
+from ..text import iso
 from ..world import Bucket
 
 ATTACKER = "203.0.113.66"
@@ -37,3 +38,15 @@ def event_truth(record: Record) -> Json:
         "time": record.body["eventTime"],
     }
     return {**event, "object": object_key} if object_key else event
+
+
+def whole_bucket(bucket: Bucket, records: Sequence[Record]) -> Json:
+    """The end of an attack's truth where every object of a bucket was taken."""
+    return {
+        "bucket": bucket.name,
+        "objects": [{"key": name, "bytes": size} for name, size in bucket.objects],
+        "bytes": sum(size for _, size in bucket.objects),
+        "first": iso(min(record.at for record in records)),
+        "last": iso(max(record.at for record in records)),
+        "events": [event_truth(record) for record in records],
+    }
