@@ -198,7 +198,7 @@ def test_a_rule_is_loaded_by_its_file_too(tmp_path: Path) -> None:
 
 
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RuleError, match="no folder of rules"):
+    with pytest.raises(RuleError, match="no file or folder of rules"):
         load_rules([tmp_path / "none"])
 
 

@@ -503,7 +503,7 @@ def other_id(rule: Rule) -> str:
 def rule_files(folder: Path) -> list[Path]:
     """The files of a folder that may hold rules, at any depth. RuleError where there is no such folder."""
     if not folder.is_dir():
-        raise RuleError(f"no folder of rules at {folder}")
+        raise RuleError(f"no file or folder of rules at {folder}")
     return sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES and path.is_file())
 
 
