@@ -571,6 +571,27 @@ def test_a_correlation_tells_of_a_stretch_once(workspace: Workspace, tmp_path: P
     assert len(summary.alerts) <= 2
 
 
+@pytest.mark.parametrize("fields", [[], ["userIdentity.arn"]])
+def test_a_correlation_names_the_events_of_all_its_stretches(tmp_path: Path, fields: list[str]) -> None:
+    """Two stretches that fulfil the condition alike: both are told of, an event between them is not."""
+    names = {"first": 0, "second": 10, "alone": 120, "third": 200, "fourth": 210}
+    events = [
+        event(
+            name, eventName="StopLogging", eventTime=f"{NOW - timedelta(seconds=240 - at):%Y-%m-%dT%H:%M:%SZ}"
+        )
+        for name, at in names.items()
+    ]
+    (tmp_path / "log.json").write_text(json.dumps({"Records": events}))
+    workspace = Workspace.open(tmp_path / "home", clock=lambda: NOW)
+    workspace.ingest([tmp_path / "log.json"])
+    rule = correlation("event_count", {"gte": 2}, timespan="30s", **{"group-by": fields})
+    taken = take(workspace, tmp_path / "sigma", rule, BASE)[0].rule
+    assert taken is not None
+    (row,) = workspace.query(taken.query, now=NOW).rows()
+    assert set(row["EventIds"]) == {"first", "second", "third", "fourth"}  # type: ignore[arg-type]
+    assert (row["Events"], row["Count"]) == (4, 2)
+
+
 @pytest.mark.parametrize(
     ("rule", "reason"),
     [

@@ -1,7 +1,8 @@
 """Sigma correlations as one query: rows of some rules counted in every stretch of time, by what they share.
 
 A stretch slides in steps of a sixtieth of the timespan, and is one step longer, so that no stretch of the
-timespan is missed. Reference: https://sigmahq.io/docs/meta/correlations.html
+timespan is missed. The events told are those of all stretches that fulfil the condition, each once.
+Reference: https://sigmahq.io/docs/meta/correlations.html
 """
 
 from __future__ import annotations
@@ -70,25 +71,24 @@ def correlation_document(
     wanted = "| where isnotempty(Value)\n  " if rule.type is SigmaCorrelationType.VALUE_COUNT else ""
     listed = ", ".join(keys)
     by = f" by {listed}" if keys else ""
-    join = f"on {listed}" if keys else "on All"
-    always = [] if keys else ["All"]
-    marked = "" if keys else ", All = 1"
+    shared = ", ".join([*keys, "Step"])
     people = ", ".join(f"{name} = make_set({name}, 100)" for name in source.who)
     query = f"""let Found = materialize(union {", ".join(parts)}
-  {wanted}| extend Step = bin(TimeGenerated, {step}s){marked});
+  {wanted}| extend Step = bin(TimeGenerated, {step}s));
 let Full = Found
-  | summarize Rows = count() by {", ".join([*keys, *always, "Value", "Step"])}
+  | summarize Rows = count() by {", ".join([*keys, "Value", "Step"])}
   | mv-expand Later = range(0, {steps}, 1) to typeof(long)
   | extend Stretch = Step + Later * {step}s
   | where Stretch >= bin(ago({every}s), {step}s) and Stretch < now()
-  | summarize Count = {count} by {", ".join([*keys, *always, "Stretch"])}
+  | summarize Count = {count} by {", ".join([*keys, "Stretch"])}
   | where Count {operator} {condition.count}
-  | summarize arg_max(Count, Stretch) by {", ".join([*keys, *always])};
+  | mv-expand Earlier = range(0, {steps}, 1) to typeof(long)
+  | extend Step = Stretch - Earlier * {step}s
+  | summarize Count = max(Count) by {shared};
 Found
-| join kind=inner Full {join}
-| where Step between ((Stretch - {steps * step}s) .. Stretch)
+| join kind=inner Full on {shared}
 | summarize StartTime = min(TimeGenerated), EndTime = max(TimeGenerated), Events = count(),
-    Count = take_any(Count), {", ".join(source.summary)}, {people}{by}"""
+    Count = max(Count), {", ".join(source.summary)}, {people}{by}"""
     return {
         "queryFrequency": f"{every}s",
         "queryPeriod": f"{period}s",
