@@ -15,7 +15,7 @@ from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.folder import archive_at, log_objects
 from trailhawk.connectors.ledger import Taken, settle
 from trailhawk.connectors.objects import LogObject, Transform
-from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, recognised
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, failure, read_parts, recognised
 from trailhawk.connectors.quarantine import QUARANTINE, Quarantined, contents, quarantined
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
@@ -89,6 +89,9 @@ def retry(
             part = _read(bad, kept, sources, taken, clock, find)
         except _GoneError as error:
             run.told.append(Retried(bad.id, bad.location, "gone", reason=str(error)))
+        except (OSError, MemoryError) as error:
+            said = error.strerror if isinstance(error, OSError) and error.strerror else failure(error)
+            run.told.append(Retried(bad.id, bad.location, "bad", reason=said))
         else:
             run.add(bad, part)
     run.flush()

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.connectors.parts import Part
+from trailhawk.connectors.parts import Part, failure
 from trailhawk.kql.schema import Table
 from trailhawk.lake.table import fitted, picked, plain, stored_schema
-from trailhawk.sources import BadPart, Source
+from trailhawk.sources import BadPart, Rows, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -92,11 +92,12 @@ class Batch:
         self._waiting, self._waiting_records, self._waiting_bytes = [], 0, 0
         for source, places in _by_source(self.parts, waiting):
             before = sum(_bad_bytes(self.parts[place]) for place in places)
-            made = _decode(source, self.parts, places)
+            for made in _decode(source, self.parts, places):
+                if made.rows.num_rows:
+                    decoded = Decoded(fitted(made.rows, self._table), made.owner)
+                    self._decoded.append(decoded)
+                    self.bytes += int(decoded.rows.nbytes)
             self.bytes += sum(_bad_bytes(self.parts[place]) for place in places) - before
-            decoded = Decoded(fitted(made.rows, self._table), made.owner)
-            self._decoded.append(decoded)
-            self.bytes += int(decoded.rows.nbytes)
         self.bytes -= size
 
 
@@ -113,18 +114,44 @@ def _by_source(parts: Sequence[Part], places: Sequence[int]) -> Iterator[tuple[S
     return iter(groups.values())
 
 
-def _decode(source: Source, parts: Sequence[Part], places: list[int]) -> Decoded:
+def _decode(source: Source, parts: Sequence[Part], places: list[int]) -> Iterator[Decoded]:
     counts = [len(parts[place].texts) for place in places]
     texts = [text for place in places for text in parts[place].texts]
     owners = np.repeat(np.array(places, np.int64), counts)
-    made = source.rows(texts)
-    if made.bad:
-        starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
-        for index, reason in made.bad:
+    starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
+    for first, made in _rows(source, texts):
+        for place, reason in made.bad:
+            index = first + place
             part = parts[owners[index]]
             at = part.position(index - int(starts[index]))
             part.bad.append(BadPart.of(texts[index], at, reason))
             part.found -= 1
+        yield Decoded(made.table, owners[first + np.asarray(made.kept, np.int64)])
     for place in places:
         parts[place].texts, parts[place].position = (), int
-    return Decoded(made.table, owners[np.asarray(made.kept, np.int64)])
+
+
+def _rows(source: Source, texts: Sequence[bytes]) -> Iterator[tuple[int, Rows]]:
+    """Rows of the records, each with the place of its first record.
+
+    Where the source fails over some of them (a fault of its own, or they take too much memory at once), they
+    are read in halves; what it fails over alone is bad. An OSError is this machine's, and goes through.
+    """
+    if not texts:
+        return
+    try:
+        made = source.rows(texts)
+    except OSError:
+        raise
+    except Exception as error:
+        if len(texts) == 1:
+            bad = (0, f"{source.name} fails over it: {failure(error)}")
+            yield 0, Rows(stored_schema(source.table).empty_table(), (), (bad,))
+            return
+    else:
+        yield 0, made
+        return
+    half = len(texts) // 2
+    yield from _rows(source, texts[:half])
+    for first, made in _rows(source, texts[half:]):
+        yield half + first, made

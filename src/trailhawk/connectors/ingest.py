@@ -228,8 +228,8 @@ class Ingestor:
         `done` is called once, after the ledger's commit that holds the object: perhaps within this call,
         perhaps within a later `take` or `flush`. What `open` and reading raise goes through to the caller,
         and the object counts as not brought; an OSError of reading only where this machine lacks files
-        or memory. An OSError of the lake goes through, a full disk as any. NotFoundError for an unknown
-        source.
+        or memory. An object over which a source fails, or that takes more memory than there is, is set
+        aside. An OSError of the lake goes through, a full disk as any. NotFoundError for an unknown source.
         """
         source = self._named(item.source)
         self._phase("read")
@@ -239,7 +239,11 @@ class Ingestor:
             reading = _Reading()
             try:
                 for part in self._read(item, source, done, reading):
-                    self._add(part)
+                    try:
+                        self._add(part)
+                    except BaseException:
+                        self._abandon()
+                        raise
             except BaseException:
                 self._forget(reading.key)
                 raise
@@ -293,9 +297,9 @@ class Ingestor:
                 yield from read_parts(
                     item, opened, sources=self._sources, source=source, taken=self._taken, now=now
                 )
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self._forget(reading.key)
-            if error.errno in _OURS:
+            if isinstance(error, OSError) and error.errno in _OURS:
                 raise
             part = unreadable(item, now, error)
             if not self._known(part.key, item, done, state="unreadable"):
@@ -329,6 +333,18 @@ class Ingestor:
             batch.drop(key)
         self._since = self._since if self._pending else None
 
+    def _abandon(self) -> None:
+        """Drop the batch: what of it was being made rows is lost, and is to be brought again."""
+        waiting, self._batches = self._batches, {}
+        self._hand_back(waiting.values())
+
+    def _hand_back(self, batches: Iterable[Batch]) -> None:
+        """What was not stored is the caller's again."""
+        for part in (part for batch in batches for part in batch.parts):
+            self._pending.pop(part.key, None)
+        # An object of which more is to come stays in the next batch.
+        self._since = self._clock() if self._pending else None
+
     @property
     def _waiting_records(self) -> int:
         return sum(batch.records for batch in self._batches.values())
@@ -352,11 +368,7 @@ class Ingestor:
                 stored = self._store(name).store(waiting[name])
                 told += self._settled(waiting.pop(name).parts, stored)
         finally:
-            # What was not stored is the caller's again.
-            for part in (part for batch in waiting.values() for part in batch.parts):
-                self._pending.pop(part.key, None)
-            # An object of which more is to come stays in the next batch.
-            self._since = self._clock() if self._pending else None
+            self._hand_back(waiting.values())
             for done, outcome in told:
                 done(outcome)
 

@@ -24,6 +24,7 @@ _WHOLE_BYTES: Final = 16 * 1024 * 1024  # up to this an object is read once, and
 _RECOGNISE_BYTES: Final = 64 * 1024
 _COPY_BYTES: Final = 4 * 1024 * 1024
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_MAX_REASON: Final = 200
 
 
 @dataclass
@@ -128,11 +129,40 @@ def read_parts(
 
     `source` reads it where it is given, else the first of `sources` that knows it. Parts that the ledger
     holds are passed over; where they were cut at other places, by another version, what they held is left
-    out of the part that they end in.
+    out of the part that they end in. What reading the object raises goes through; an object over whose bytes
+    a source fails is an OSError.
     """
-    head = Part(opened.key, item, None, opened.size, opened.sha256, "stored", now)
     unpacked = Unpacked(opened.stream)
     counted = _Counted(iter(unpacked))
+    try:
+        yield from _parts(item, opened, unpacked, counted, sources, source, taken, now)
+    except OSError:
+        raise
+    except Exception as error:
+        if counted.error is not None:
+            raise counted.error from error
+        raise OSError(errno.EILSEQ, f"its log source fails over it: {failure(error)}") from error
+
+
+def failure(error: Exception) -> str:
+    """An error that nobody foresaw, on one line."""
+    said = " ".join(str(error).split())[:_MAX_REASON]
+    if isinstance(error, MemoryError):
+        return "it takes more memory than there is"
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _parts(
+    item: LogObject,
+    opened: Opened,
+    unpacked: Unpacked,
+    counted: _Counted,
+    sources: Sequence[Source],
+    source: Source | None,
+    taken: Taken,
+    now: dt.datetime,
+) -> Iterator[Part]:
+    head = Part(opened.key, item, None, opened.size, opened.sha256, "stored", now)
     start, blocks = known_by(counted)
     first = next(blocks, b"")
     if source is None or not first.strip():
@@ -175,8 +205,10 @@ def recognised(item: LogObject, sources: Sequence[Source]) -> bool:
     return any(source.recognises(item.location, start) for source in sources)
 
 
-def unreadable(item: LogObject, now: dt.datetime, error: OSError) -> Part:
+def unreadable(item: LogObject, now: dt.datetime, error: OSError | MemoryError) -> Part:
     """What stands in the ledger for an object whose bytes cannot be had."""
+    if isinstance(error, MemoryError):
+        error = OSError(errno.EFBIG, failure(error))
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
     where = f" in {tempfile.gettempdir()}, where it is unpacked" if error.errno in _FULL else ""
     bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}{where}")
@@ -184,17 +216,24 @@ def unreadable(item: LogObject, now: dt.datetime, error: OSError) -> Part:
 
 
 class _Counted:
-    """Blocks, with the sum of their sizes so far."""
+    """Blocks, with the sum of their sizes so far, and what ended them before their end."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self.size = 0
+        self.error: Exception | None = None
         self._blocks = blocks
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        block = next(self._blocks)
+        try:
+            block = next(self._blocks)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise
         self.size += len(block)
         return block
 
