@@ -1,28 +1,40 @@
-"""An object of S3 as an open file: read whole, checked, asked for again where the network broke."""
+"""An object of S3 as an open file: checked, asked for again where the network broke.
+
+It is read whole, into memory or a file without a name. A very large one, and one for which the folder of
+temporary files has no room, is read as the ingest asks for it, and needs no room at all.
+"""
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, cast
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, TypeVar, cast
 
 from botocore import exceptions as aws
 
 from trailhawk.connectors.connector import Taker
 from trailhawk.connectors.notices import Notice
-from trailhawk.connectors.objects import LogObject, Outcome
+from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.connectors.streamed import Ask, Streamed
 
 if TYPE_CHECKING:
+    from botocore.response import StreamingBody
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, GetObjectRequestTypeDef
 
+T = TypeVar("T")
+
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
+_ON_DISK_BYTES: Final = 8 * _IN_MEMORY_BYTES
+_SHARE: Final = 4  # of the free room one object takes at most: others are read at the same time
 _BLOCK: Final = 1024 * 1024
+_PARTIAL: Final = 206
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +58,15 @@ class RefusedError(OSError):
         return f"{self.fault}{_OURS.get(self.fault.code, '')}"
 
 
+class BrokenReadError(BrokenOffError):
+    """The reading of an object broke off, and going on was refused."""
+
+    def __init__(self, refused: RefusedError) -> None:
+        super().__init__(str(refused))
+        self.refused = refused
+
+
+_REFUSALS: Final = (aws.BotoCoreError, aws.ClientError)
 _OURS: Final = {
     "NoSuchKey": " (deleted after the notice of it was sent)",
     "AccessDenied": " (or it was deleted: without s3:ListBucket S3 says the same of both)",
@@ -73,10 +94,10 @@ class Fetcher:
         self._attempts = attempts
         self._max_bytes = max_bytes
         self._told = told
-        self._one_large = threading.Lock()  # large objects come one at a time: they take disk
 
     def fetch(self, notice: Notice) -> Fetched:
-        """The object of a notice; RefusedError where it cannot be had.
+        """The object of a notice; RefusedError where it cannot be had, BrokenReadError where that shows while
+        it is read.
 
         The very content that was announced is asked for (by etag, which needs no right beyond s3:GetObject).
         If it was overwritten meanwhile, the announced version is, where the bucket keeps versions; else the
@@ -85,17 +106,12 @@ class Fetcher:
         if notice.size is not None and notice.size > self._max_bytes:
             self._too_large(notice, notice.size)
         try:
-            if notice.size is not None and notice.size > 8 * _IN_MEMORY_BYTES:
-                with self._one_large:
-                    return self._retried(notice)
-            return self._retried(notice)
-        except (aws.BotoCoreError, aws.ClientError) as error:
+            return self._retried(lambda: self._fetch(notice))
+        except _REFUSALS as error:
             raise RefusedError(notice.location, fault_of(error)) from error
 
-    def _retried(self, notice: Notice) -> Fetched:
-        return retried(
-            lambda: self._fetch(notice), self._waits, self._stop, attempts=self._attempts, told=self._told
-        )
+    def _retried(self, ask: Callable[[], T]) -> T:
+        return retried(ask, self._waits, self._stop, attempts=self._attempts, told=self._told)
 
     def _fetch(self, notice: Notice) -> Fetched:
         try:
@@ -120,43 +136,106 @@ class Fetcher:
 
     def _read(self, notice: Notice, which: GetObjectRequestTypeDef | dict[str, str]) -> Fetched:
         answer = self._client.get_object(Bucket=notice.bucket, Key=notice.key, **which)
-        size = answer["ContentLength"]
-        if size > self._max_bytes:
+        size = answer.get("ContentLength")  # a store behind a proxy may not say
+        if size is not None and size > self._max_bytes:
             answer["Body"].close()
             self._too_large(notice, size)
-        return Fetched(
-            Notice(
-                bucket=notice.bucket,
-                key=notice.key,
-                version=notice.version or answer.get("VersionId", ""),
-                etag=answer.get("ETag", "").strip('"') or notice.etag,
-                size=size,
-            ),
-            _spooled(answer),
+        found = Notice(
+            bucket=notice.bucket,
+            key=notice.key,
+            version=notice.version or answer.get("VersionId", ""),
+            etag=answer.get("ETag", "").strip('"') or notice.etag,
+            size=size,
         )
+        if size is not None and (size > _ON_DISK_BYTES or not _has_room(size)):
+            return Fetched(found, self._streamed(found, which, answer["Body"]))
+        return Fetched(found, self._spooled(answer, found) or self._streamed(found, which, None))
+
+    def _spooled(self, answer: GetObjectOutputTypeDef, notice: Notice) -> BinaryIO | None:
+        """The body in memory, or in an unnamed file if it is large, None where there is no room for that;
+        botocore checks its length."""
+        # It is open when the ingest gets it, and closed by it.
+        file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115
+        size = 0
+        try:
+            # Not `with answer["Body"]`: that gives the stream below it, which does not miss an end cut off.
+            with closing(answer["Body"]) as body:
+                while block := body.read(_BLOCK):
+                    size += len(block)
+                    if size > self._max_bytes:
+                        self._too_large(notice, size)
+                    try:
+                        file.write(block)
+                    except OSError:
+                        _give_up(file)
+                        return None
+            file.seek(0)
+        except BaseException:
+            _give_up(file)
+            raise
+        return file
+
+    def _streamed(
+        self,
+        notice: Notice,
+        which: GetObjectRequestTypeDef | dict[str, str],
+        body: StreamingBody | None,
+    ) -> BinaryIO:
+        def broken(error: Exception) -> BrokenReadError:
+            return BrokenReadError(RefusedError(notice.location, fault_of(error)))
+
+        def retry(read: Callable[[], bytes]) -> bytes:
+            def once() -> bytes:
+                try:
+                    return read()
+                except aws.FlexibleChecksumError as error:  # some of what was given already is damaged
+                    raise broken(error) from error
+
+            try:
+                return self._retried(once)
+            except BrokenReadError:
+                raise
+            except (*_REFUSALS, OSError) as error:
+                raise broken(error) from error
+
+        stream = Streamed(body, self._rest(notice, which), retry, size=notice.size)
+        return io.BufferedReader(stream, _BLOCK)
+
+    def _rest(self, notice: Notice, which: GetObjectRequestTypeDef | dict[str, str]) -> Ask:
+        """Asks for the rest of an object that was begun: of this very content, or not at all."""
+        same = {"IfMatch": f'"{notice.etag}"'} if notice.etag else {}
+
+        def ask(place: int) -> tuple[StreamingBody, int]:
+            behind = {"Range": f"bytes={place}-"} if place and place != notice.size else {}
+            asked: dict[str, str] = {**which, **same, **behind}  # type: ignore[dict-item]  # texts, all of them
+            answer = self._client.get_object(Bucket=notice.bucket, Key=notice.key, **asked)  # type: ignore[arg-type]
+            partial = answer["ResponseMetadata"]["HTTPStatusCode"] == _PARTIAL
+            return answer["Body"], place if partial else 0
+
+        return ask
 
     def _too_large(self, notice: Notice, size: int) -> NoReturn:
         words = f"{size:,} bytes are more than max_object_mib allows"
         raise RefusedError(notice.location, Fault(Kind.OTHER, "TooLarge", words))
 
 
+def _has_room(size: int) -> bool:
+    """Whether an object may be put into memory, or into the folder of temporary files without filling it."""
+    if size <= _IN_MEMORY_BYTES:
+        return True
+    try:
+        return size * _SHARE <= shutil.disk_usage(tempfile.gettempdir()).free
+    except OSError:
+        return False  # there is no such folder
+
+
+def _give_up(file: BinaryIO) -> None:
+    with suppress(OSError):  # what could not be written is tried again by closing
+        file.close()
+
+
 def _was_replaced(error: aws.ClientError) -> bool:
     return fault_of(error).kind is Kind.GONE or fault_of(error).code in ("PreconditionFailed", "412")
-
-
-def _spooled(answer: GetObjectOutputTypeDef) -> BinaryIO:
-    """The body in memory, or in an unnamed file if it is large; botocore checks its length."""
-    # It is open when the ingest gets it, and closed by it.
-    file = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115
-    try:
-        # Not `with answer["Body"]`: that gives the stream below it, which does not miss an end cut off.
-        with closing(answer["Body"]) as body:
-            shutil.copyfileobj(body, file, _BLOCK)
-    except BaseException:
-        file.close()
-        raise
-    file.seek(0)
-    return file
 
 
 def identity(notice: Notice) -> str:

@@ -19,7 +19,7 @@ from typing import Final
 from trailhawk.connectors import folder
 from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import LEDGER, Taken, settle
-from trailhawk.connectors.objects import LogObject, Outcome, OutcomeState, Transform
+from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome, OutcomeState, Transform
 from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, recognised, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, followers
@@ -227,9 +227,10 @@ class Ingestor:
 
         `done` is called once, after the ledger's commit that holds the object: perhaps within this call,
         perhaps within a later `take` or `flush`. What `open` and reading raise goes through to the caller,
-        and the object counts as not brought; an OSError of reading only where this machine lacks files
-        or memory. An object over which a source fails, or that takes more memory than there is, is set
-        aside. An OSError of the lake goes through, a full disk as any. NotFoundError for an unknown source.
+        and the object counts as not brought; an OSError of reading only where it is a BrokenOffError, or
+        this machine lacks files or memory. An object over which a source fails, or that takes more memory
+        than there is, is set aside. An OSError of the lake goes through, a full disk as any. NotFoundError
+        for an unknown source.
         """
         source = self._named(item.source)
         self._phase("read")
@@ -299,7 +300,7 @@ class Ingestor:
                 )
         except (OSError, MemoryError) as error:
             self._forget(reading.key)
-            if isinstance(error, OSError) and error.errno in _OURS:
+            if isinstance(error, BrokenOffError) or (isinstance(error, OSError) and error.errno in _OURS):
                 raise
             part = unreadable(item, now, error)
             if not self._known(part.key, item, done, state="unreadable"):

@@ -17,9 +17,10 @@ class LogObject:
     """An object to take, wherever it lies.
 
     `location` is for people: a path or s3://bucket/key. `open` gives its bytes as delivered, and raises
-    OSError when it cannot be read. `size` is in bytes as delivered, if known. `source` names the log source
-    where the connector knows it; '' lets name and first bytes tell. `identity` is what the object is known
-    by in the ledger: 's3:bucket/key@version-or-etag' for S3; '' stands for 'sha256:...' of its bytes.
+    OSError when it cannot be read (BrokenOffError, as reading may, where that is not its own fault). `size`
+    is in bytes as delivered, if known. `source` names the log source where the connector knows it; '' lets
+    name and first bytes tell. `identity` is what the object is known by in the ledger:
+    's3:bucket/key@version-or-etag' for S3; '' stands for 'sha256:...' of its bytes.
     `stamp` changes when an object that could not be read is mended. `doubtful`: by its name it is no log;
     what no source knows is then passed over instead of quarantined.
     """
@@ -35,6 +36,10 @@ class LogObject:
     identity: str = ""
     stamp: str = ""
     doubtful: bool = False
+
+
+class BrokenOffError(OSError):
+    """The reading of an object broke off for a reason that is not the object's: it is to be brought again."""
 
 
 OutcomeState = Literal["stored", "skipped", "digest", "quarantined", "unreadable", "unrecognised"]

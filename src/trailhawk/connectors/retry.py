@@ -56,6 +56,7 @@ _BROKEN: Final = (
     aws.ReadTimeoutError,
     aws.ResponseStreamingError,
     aws.ChecksumError,
+    aws.FlexibleChecksumError,
     ConnectionError,
     TimeoutError,
 )

@@ -33,7 +33,15 @@ from botocore import exceptions as aws
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import ConnectorSettings, Location, S3Settings
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
-from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, refused_object, take
+from trailhawk.connectors.fetch import (
+    BrokenReadError,
+    Fetched,
+    Fetcher,
+    RefusedError,
+    identity,
+    refused_object,
+    take,
+)
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.prefetch import Prefetch
@@ -234,16 +242,28 @@ class S3Connector:
     ) -> None:
         """Bring to the ingest what was read by now."""
         for place, notice, answer in ahead.ready(wait=wait):
-            if isinstance(answer, Fetched):
+            if isinstance(answer, RefusedError):
+                refused: RefusedError | None = answer
+            else:
                 self._denied = 0
                 self._board.problem("")
-                take(taker, answer, self._ender(place, answer, count), source=self._settings.source)
-            elif not answer.fault.passes:
-                self._refused(answer)
-                taker.take(refused_object(notice, answer.reason), self._ender(place, None, count))
+                refused = self._took(taker, answer, self._ender(place, answer, count))
+            if refused is None:
+                continue
+            if not refused.fault.passes:
+                self._refused(refused)
+                taker.take(refused_object(notice, refused.reason), self._ender(place, None, count))
             elif not stop.is_set():
-                raise ConnectorError(f"{self.name}: {answer}", hint="the next run goes on here")
+                raise ConnectorError(f"{self.name}: {refused}", hint="the next run goes on here")
         self._board.flight(len(ahead))
+
+    def _took(self, taker: Taker, fetched: Fetched, done: Callable[[Outcome], None]) -> RefusedError | None:
+        """Bring an object to the ingest; why its reading broke off, if it did."""
+        try:
+            take(taker, fetched, done, source=self._settings.source)
+        except BrokenReadError as error:
+            return error.refused
+        return None
 
     def _refused(self, error: RefusedError) -> None:
         """One object that cannot be had is for the quarantine; many in a row are a fault of the set-up."""

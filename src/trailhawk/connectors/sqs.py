@@ -34,7 +34,15 @@ from botocore import exceptions as aws
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import ConnectorSettings, SqsSettings
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
-from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError, identity, refused_object, take
+from trailhawk.connectors.fetch import (
+    BrokenReadError,
+    Fetched,
+    Fetcher,
+    RefusedError,
+    identity,
+    refused_object,
+    take,
+)
 from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
@@ -268,10 +276,13 @@ class SqsConnector:
             self._refused(taker, message, notice, answer)
             return
         self._board.problem("")
-        if message.receives > self._settings.tries:
-            self._take_watched(taker, message, answer)
-        else:
-            take(taker, answer, self._ender(message, answer), source=self._settings.source)
+        try:
+            if message.receives > self._settings.tries:
+                self._take_watched(taker, message, answer)
+            else:
+                take(taker, answer, self._ender(message, answer), source=self._settings.source)
+        except BrokenReadError as error:
+            self._refused(taker, message, notice, error.refused)
 
     def _refused(self, taker: Taker, message: _Message, notice: Notice, error: RefusedError) -> None:
         kind = error.fault.kind
@@ -298,7 +309,12 @@ class SqsConnector:
             taker.flush()  # so that it harms no other
         tried.begin()
         self._watched.append(tried)
-        take(taker, answer, self._ender(message, answer, tried=tried), source=self._settings.source)
+        try:
+            take(taker, answer, self._ender(message, answer, tried=tried), source=self._settings.source)
+        except BrokenReadError:
+            self._watched.remove(tried)
+            tried.take_back()
+            raise
         if alone:
             taker.flush()
 
