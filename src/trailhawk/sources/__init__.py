@@ -11,8 +11,8 @@ from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
-from trailhawk.sources.envelope import Enveloped
 from trailhawk.sources.guardduty import GUARDDUTY
+from trailhawk.sources.held import Carried
 from trailhawk.sources.load_balancer import ALB, CLASSIC, CONNECTION, HEALTH, NLB
 from trailhawk.sources.logstash import LOGSTASH
 from trailhawk.sources.network_firewall import NETWORK_FIREWALL
@@ -53,7 +53,7 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         # Last, so that each table's own log comes first where a table is named.
         *SECURITY_LAKE,
     )
-    return (SsmOutput(), *map(Enveloped, told_by_their_start), CloudWatch(), SsmTranscript())
+    return (SsmOutput(), *map(Carried, told_by_their_start), CloudWatch(), SsmTranscript())
 
 
 SOURCES: tuple[Source, ...] = _ordered(VpcFlow())
@@ -68,7 +68,7 @@ def with_custom(folder: Path) -> tuple[Source, ...]:
     found = load(folder, taken=[name for each in SOURCES for name in (each.name, each.table.name)])
     if not found.sources and not found.flow_formats:
         return SOURCES
-    return (*map(Enveloped, found.sources), *_ordered(VpcFlow(found.flow_formats)))
+    return (*map(Carried, found.sources), *_ordered(VpcFlow(found.flow_formats)))
 
 
 def tables_of(sources: Iterable[Source]) -> tuple[Table, ...]:

@@ -25,10 +25,11 @@ from trailhawk.sources.envelope import (
     shape,
     with_fault,
 )
+from trailhawk.sources.held import Held, form_of
 from trailhawk.sources.json_text import signed
 from trailhawk.sources.lines import CHUNK_LINES, MAX_LINE_BYTES, lines_of
 from trailhawk.sources.moments import moment
-from trailhawk.sources.source import BadPart, Chunk, Rows
+from trailhawk.sources.source import HEAD_BYTES, BadPart, Chunk, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +56,7 @@ class _Record(msgspec.Struct, gc=False):
     """An event of a subscription with what its envelope says of it."""
 
     message: str
-    timestamp: int | None = None
+    timestamp: int | str | None = None
     id: str = ""
     logGroup: str = ""  # noqa: N815
     logStream: str = ""  # noqa: N815
@@ -78,8 +79,12 @@ def _packed(envelope: Envelope, event: bytes) -> bytes:
     )
 
 
+def _held(event: Held) -> bytes:
+    return msgspec.json.encode(_Record(event.text, event.at, event.id, event.group, event.stream))
+
+
 class CloudWatch:
-    """Events of a subscription or of an export to S3."""
+    """Events of a subscription, of an export to S3, of the API, of Logs Insights or of the console."""
 
     name = "cloudwatch"
     table = TABLE
@@ -88,7 +93,8 @@ class CloudWatch:
         self._shape = shape(_packed)
 
     def recognises(self, name: str, head: bytes) -> bool:
-        return is_envelope(head) or self.is_digest(head)
+        form = form_of(head)
+        return is_envelope(head) or (form is not None and form[0].of_log_group) or self.is_digest(head)
 
     def is_digest(self, head: bytes) -> bool:
         """The object that CloudWatch writes to see whether it may."""
@@ -96,6 +102,9 @@ class CloudWatch:
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first, blocks, unpacked = opened(blocks)
+        form = form_of(first[:HEAD_BYTES])
+        if form is not None:
+            return with_fault(form[0].chunks(blocks, _held), unpacked)
         if first.removeprefix(framing.BOM).lstrip()[:1] in (b"{", b"["):
             return with_fault(framing.chunks(blocks, self._shape), unpacked)
         return with_fault(_exported(blocks), unpacked)
@@ -128,7 +137,11 @@ def _row(record: bytes) -> _Row | str:
         return f"not a CloudWatch event: {error}"
     at = moment(found.timestamp)
     if at is None:
-        return "no timestamp" if found.timestamp is None else f"timestamp is no time: {found.timestamp}"
+        return (
+            "no timestamp"
+            if found.timestamp is None
+            else f"timestamp is no time: {str(found.timestamp)[:64]}"
+        )
     identity = (
         signed(
             xxhash.xxh3_64_intdigest(orjson.dumps([found.owner, found.logGroup, found.logStream, found.id]))

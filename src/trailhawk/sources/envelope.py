@@ -162,7 +162,7 @@ def messages(head: bytes) -> tuple[bytes, ...]:
         return tuple(EXPORTED.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
     if not is_envelope(head):
         return ()
-    texts = (_text(match[1]) for inner in _inner(head) for match in _MESSAGE.finditer(inner))
+    texts = (text_in(match[1]) for inner in _inner(head) for match in _MESSAGE.finditer(inner))
     # CloudWatch tries a new subscription with a message of its own, which stands before those that are sent.
     return tuple(islice((text for text in texts if text and not text.startswith(_CONTROL)), _SAMPLES))
 
@@ -198,7 +198,7 @@ def _opened(head: bytes) -> bytes:
         return b""
 
 
-def _text(escaped: bytes) -> bytes:
+def text_in(escaped: bytes) -> bytes:
     """A JSON string's text, without an escape that is cut off at its end."""
     for cut in range(12):
         try:

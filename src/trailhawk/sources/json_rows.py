@@ -326,7 +326,7 @@ def shape(lists: Sequence[str] = (), inner: Sequence[str] = (), starts: str = ""
     A record begins at `{` after a line break, and where one of the names in `starts` (apart by `|`) stands
     first, so that the next one is found after a broken one.
     """
-    names = [*lists, *inner]
+    names = list(dict.fromkeys((*lists, *inner)))
     members = msgspec.defstruct(
         "Wrapper",
         [(f"m{i}", Raw, msgspec.field(name=name, default=Raw(b""))) for i, name in enumerate(names)],

@@ -32,7 +32,7 @@ class Lines:
 
 def lines_of(blocks: Iterator[bytes]) -> Iterator[Lines]:
     """The lines of an object, at most CHUNK_LINES at a time. Same bytes, same lines, whatever the blocks."""
-    for base, text, bad in _pieces(blocks):
+    for base, text, bad in pieces(blocks):
         lines, starts = _cut(base, text)
         if not lines and bad:
             yield Lines(b"", [], [], bad)
@@ -54,7 +54,7 @@ def _cut(base: int, text: bytes) -> tuple[list[bytes], list[int]]:
     return [line for _, line in found if line], [start for start, line in found if line]
 
 
-def _pieces(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes, tuple[BadPart, ...]]]:
+def pieces(blocks: Iterator[bytes]) -> Iterator[tuple[int, bytes, tuple[BadPart, ...]]]:
     """Runs of whole lines with their place; a line over the limit is a bad part and in no run."""
     held, base = b"", 0
     small = _small(blocks)

@@ -1,0 +1,175 @@
+"""Answers of query services: tables whose rows are JSON lists, and lists of texts that are JSON themselves.
+
+A row is a list with no other list in it, so rows are found by that alone, one after the other, in blocks.
+One that is no JSON ends where the next one begins: it costs only itself, whatever the size of the answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from trailhawk.sources.framing import BOM, CHUNK_BYTES
+from trailhawk.sources.lines import CHUNK_LINES
+from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart
+
+_MAX_WASTE: Final = 64 * 1024 * 1024
+_RAW: Final = msgspec.json.Decoder(msgspec.Raw)
+_STRING: Final = msgspec.json.Decoder(str)
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Grammar:
+    """How items are told from what stands around them.
+
+    `whole` matches an item at its start, `begun` one whose end is not there yet; `opening` are its first
+    bytes, `next` stands before the next item. `check` raises for an item that is no JSON.
+    """
+
+    whole: re.Pattern[bytes]
+    begun: re.Pattern[bytes]
+    opening: bytes
+    next: re.Pattern[bytes]
+    check: Callable[[bytes], object]
+
+
+_QUOTED: Final = rb'"(?:[^"\\]++|\\.)*+'
+_FLAT: Final = rb'\[(?:[^"\[\]]++|%b")*+' % _QUOTED
+
+LISTS: Final = Grammar(
+    whole=re.compile(_FLAT + rb"\]", re.DOTALL),
+    begun=re.compile(_FLAT + rb"(?:%b\\?)?\Z" % _QUOTED, re.DOTALL),
+    opening=b"[",
+    next=re.compile(rb"\]\s*+,\s*+(?=\[)"),
+    check=_RAW.decode,
+)
+"""Lists that have no list in them."""
+
+TEXTS: Final = Grammar(
+    whole=re.compile(_QUOTED + rb'"', re.DOTALL),
+    begun=re.compile(_QUOTED + rb"\\?\Z", re.DOTALL),
+    opening=b'"{',
+    next=re.compile(rb'\s*+,\s*+(?="\{)'),
+    check=lambda text: _RAW.decode(_STRING.decode(text)),
+)
+"""Texts that are JSON objects."""
+
+# What stands around the items: brackets, names of members, and values of members that hold no items.
+_AROUND: Final = re.compile(
+    rb"(?:[\s,{}\[\]]++"
+    rb'|"(?!(?:field|value)")[A-Za-z_@-]{1,64}"\s*+:\s*+(?:%b"|[-+.\w]++|(?=[\[{]|\Z)))*+' % _QUOTED,
+    re.DOTALL,
+)
+
+
+@dataclass
+class Items:
+    """Items of an answer as they stand there, where each starts, and what is no item."""
+
+    texts: list[bytes] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    bad: list[BadPart] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def are_many(self) -> bool:
+        return max(len(self.texts), len(self.bad)) >= CHUNK_LINES or self.size >= CHUNK_BYTES
+
+    def refuse(self, text: bytes, start: int, reason: str) -> None:
+        self.bad.append(BadPart.of(text, start, reason))
+        self.size += len(self.bad[-1].head)
+
+
+def items(blocks: Iterator[bytes], grammar: Grammar) -> Iterator[Items]:
+    """The items of an answer, in parts of bounded size."""
+    cutter = _Cutter(grammar)
+    for block in blocks:
+        yield from cutter.take(block)
+    yield from cutter.end()
+
+
+class _Cutter:
+    """Walks bytes that come in blocks; what it holds begins `_base` bytes into them."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._grammar = grammar
+        self._found = Items()
+        self._held = b""
+        self._base = 0
+        self._wasted = 0
+
+    def take(self, block: bytes) -> Iterator[Items]:
+        if not self._base and not self._held and block.startswith(BOM):
+            block, self._base = block[len(BOM) :], len(BOM)
+        self._held += block
+        yield from self._settle(is_last=False)
+        if len(self._held) > MAX_RECORD_BYTES and self._held.find(self._grammar.opening) != 0:
+            self._around(len(self._held), 0)
+            self._base, self._held = self._base + len(self._held), b""
+
+    def end(self) -> Iterator[Items]:
+        yield from self._settle(is_last=True)
+        self._around(len(self._held), 0)
+        if self._found.texts or self._found.bad:
+            yield self._found
+
+    def _settle(self, *, is_last: bool) -> Iterator[Items]:
+        at = 0
+        while (step := self._step(at, is_last=is_last)) is not None:
+            start, end, reason = step
+            text = self._held[start:end]
+            self._around(start, at)
+            if reason:
+                self._found.refuse(text, self._base + start, reason)
+            elif text[1:-1].strip():
+                self._found.texts.append(text)
+                self._found.starts.append(self._base + start)
+                self._found.size += len(text)
+            at = end
+            if self._found.are_many:
+                yield self._found
+                self._found = Items()
+        self._base, self._held = self._base + at, self._held[at:]
+
+    def _step(self, at: int, *, is_last: bool) -> tuple[int, int, str] | None:
+        """Where the next item starts and ends, and why it is none; None where more bytes have to tell."""
+        grammar, held = self._grammar, self._held
+        while (at := held.find(grammar.opening, at)) >= 0:
+            until = len(held)
+            # After too much was looked at in vain, an item ends where the next one begins.
+            if self._wasted > _MAX_WASTE and (following := grammar.next.search(held, at + 1)):
+                until = following.end()
+            match = grammar.whole.match(held, at, until)
+            if match is not None:
+                return self._whole(at, match[0])
+            if grammar.begun.match(held, at, until) is not None:
+                if not is_last and len(held) - at <= MAX_RECORD_BYTES:
+                    return None
+                return self._broken(at, until)
+            at += 1
+        return None
+
+    def _whole(self, at: int, text: bytes) -> tuple[int, int, str]:
+        if len(text) > MAX_RECORD_BYTES:
+            return at, at + len(text), "record larger than 16 MB"
+        try:
+            self._grammar.check(text)
+        except _NOT_JSON:
+            return self._broken(at, at + len(text))
+        return at, at + len(text), ""
+
+    def _broken(self, at: int, end: int) -> tuple[int, int, str]:
+        following = self._grammar.next.search(self._held, at + 1, end)
+        self._wasted += end - at
+        return at, following.end() if following else end, "record cut off or not JSON"
+
+    def _around(self, end: int, at: int) -> None:
+        """Refuse what lies before an item, if it is not what stands around items."""
+        text = self._held[at:end]
+        if _AROUND.fullmatch(text) is None:
+            self._found.refuse(text, self._base + at, "record cut off or not JSON")
