@@ -1,10 +1,13 @@
 import datetime as dt
 import gzip
+import hashlib
 import io
 import json
+import os
 import random
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -79,7 +82,8 @@ def take(
 
 
 def reasons(lake: Lake) -> dict[str, str]:
-    return {Path(part.location).name: part.reason for part in quarantined(lake)}
+    told = ((part.location.partition("//"), part.reason) for part in quarantined(lake))
+    return {f"{Path(place).name}{inside}{name}": reason for (place, inside, name), reason in told}
 
 
 @pytest.mark.parametrize(
@@ -102,9 +106,9 @@ def test_an_archive_is_a_folder_of_logs(
     summary, told = take(lake, archive.parent, progress=steps.append)
     assert (summary.objects, summary.records, summary.rows, summary.unrecognised) == (3, 3, 3, 1)
     assert [outcome.location for outcome in told] == [
-        f"{archive}!{NAMES[2]}",
-        f"{archive}!{NAMES[0]}",
-        f"{archive}!{NAMES[1]}",
+        f"{archive}//{NAMES[2]}",
+        f"{archive}//{NAMES[0]}",
+        f"{archive}//{NAMES[1]}",
     ]
     done = [step.bytes for step in steps]
     assert done == sorted(done)
@@ -121,7 +125,7 @@ def test_the_ledger_tells_where_a_file_of_an_archive_lies(lake: Lake, tmp_path: 
     take(lake, archive)
     [file] = lake.snapshot(LEDGER.name).files()
     found = {row["Location"]: row["Size"] for row in pq.ParquetFile(file.path).read().to_pylist()}
-    assert found == {f"{archive}!{name}": len(FILES[name]) for name in NAMES[:2]}
+    assert found == {f"{archive}//{name}": len(FILES[name]) for name in NAMES[:2]}
 
 
 def test_what_is_set_aside_of_an_archive_is_found_again(lake: Lake, tmp_path: Path) -> None:
@@ -137,12 +141,76 @@ def test_what_is_set_aside_of_an_archive_is_found_again(lake: Lake, tmp_path: Pa
     assert [part.reason for part in quarantined(lake)] == ["not a log of a known kind"] * 2
     found = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
     assert [(each.state, each.rows) for each in found] == [("stored", 1)] * 2
+    for location in (f"{archives_[0]}//a!b.json", f"{archives_[1]}//c.json"):
+        with object_at({})(location).open() as file:
+            assert file.read() in (log(1), log(2))
+    # As ledgers of before have it.
     for location in (f"{archives_[0]}!a!b.json", f"{archives_[1]}!c.json"):
         with object_at({})(location).open() as file:
             assert file.read() in (log(1), log(2))
-    for location in (f"{archives_[0]}!none.json", f"{tmp_path}/none.zip!a.json"):
-        with pytest.raises(FileNotFoundError):
-            object_at({})(location).open()
+    for inside in ("//", "!"):
+        for location in (f"{archives_[0]}{inside}none.json", f"{tmp_path}/none.zip{inside}a.json"):
+            with pytest.raises(FileNotFoundError):
+                object_at({})(location).open()
+
+
+NAMED_ALIKE = ("a.json", "a.json", "2//a.json", "2/a.json", "/a.json", "\\x2fa.json", "d//a.json", "!a.json")
+
+
+@pytest.mark.parametrize("name", ["logs.zip", "logs.tar"])
+def test_each_file_has_a_location_of_its_own(name: str, lake: Lake, tmp_path: Path) -> None:
+    """Also of one name in an archive, and beside the archive; each can be tried again."""
+
+    class Deaf(CloudTrail):
+        def recognises(self, name: str, head: bytes) -> bool:
+            return False
+
+    pairs = [(name, log(number)) for number, name in enumerate(NAMED_ALIKE)]
+    folder = tmp_path / "logs"
+    archive = put(folder, name, (_zipped_pairs if name == "logs.zip" else _taped_pairs)(pairs))
+    put(folder, f"{name}!a.json", log(100))
+    put(folder, f"{name}!!a.json", log(101))
+    put(folder, "\\xff.json", log(102))
+    if (odd := _not_utf8(folder)) is not None:
+        odd.write_bytes(log(103))
+    _, told = take(lake, folder)
+    assert len({each.location for each in told}) == len(told) >= len(pairs) + 3
+    assert f"{archive}//2//a.json" in {each.location for each in told}
+    other = Lake(tmp_path / "other", [*SOURCE_TABLES, *TABLES])
+    ingest(other, [folder], clock=lambda: NOW, sources=(Deaf(),))
+    waiting = quarantined(other)
+    assert len({each.location for each in waiting}) == len(waiting) == len(told)
+    for each in waiting:
+        with object_at({})(each.location).open() as file:
+            assert hashlib.sha256(file.read()).hexdigest() == each.object.removeprefix("sha256:")
+
+
+def _not_utf8(folder: Path) -> Path | None:
+    path = folder / os.fsdecode(b"\xff.json")
+    try:
+        path.touch()
+    except OSError:
+        return None  # a file system of Unicode
+    return path
+
+
+def _zipped_pairs(pairs: list[tuple[str, bytes]]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there already
+        for name, content in pairs:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def _taped_pairs(pairs: list[tuple[str, bytes]]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(None, "w", packed) as archive:
+        for name, content in pairs:
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            archive.addfile(header, io.BytesIO(content))
+    return packed.getvalue()
 
 
 def test_a_damaged_archive_gives_what_it_holds_and_is_set_aside(lake: Lake, tmp_path: Path) -> None:
@@ -159,7 +227,7 @@ def test_a_damaged_archive_gives_what_it_holds_and_is_set_aside(lake: Lake, tmp_
     assert "the archive is damaged behind" in found["cut.tar"]
     assert "the archive is damaged behind" in found["cut.tar.gz"]
     assert "the archive is damaged behind 0 files" in found["cut.zip"]
-    assert "it cannot be unpacked" in found["broken.zip!e.json"]
+    assert "it cannot be unpacked" in found["broken.zip//e.json"]
     # It is tried again with the next ingest, and set aside once.
     assert take(lake, tmp_path / "logs")[0].quarantined == 0
     # Its mark goes when it is whole and its logs are stored.
@@ -201,9 +269,9 @@ def test_bombs_and_locked_files_are_set_aside(
     summary, _ = take(lake, tmp_path / "logs")
     assert summary.rows == 1
     assert reasons(lake) == {
-        "a.zip!locked.json": "cannot be read: it is encrypted: unpack the archive with its password first",
-        "b.zip!bomb.json": "cannot be read: it unpacks to more than 400 times its size",
-        "c.tar!holes.json": "cannot be read: it is stored with holes: unpack the archive first",
+        "a.zip//locked.json": "cannot be read: it is encrypted: unpack the archive with its password first",
+        "b.zip//bomb.json": "cannot be read: it unpacks to more than 400 times its size",
+        "c.tar//holes.json": "cannot be read: it is stored with holes: unpack the archive first",
     }
 
 
@@ -281,7 +349,7 @@ def test_names_that_climb_are_no_hidden_ones(lake: Lake, tmp_path: Path) -> None
     names = ("../a.json", "./b/c.json", "..\\..\\d.json", ".git/e.json", "f\\.g.json")
     archive = put(tmp_path, "a.tar", taped({name: log(place) for place, name in enumerate(names)}))
     _, told = take(lake, archive)
-    assert [each.location for each in told] == [f"{archive}!{name}" for name in names[:3]]
+    assert [each.location for each in told] == [f"{archive}//{name}" for name in names[:3]]
 
 
 def test_the_list_of_a_large_zip_is_measured_where_zipfile_reads_it(

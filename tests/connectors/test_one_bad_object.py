@@ -1,4 +1,4 @@
-"""An object over which a source fails, or that takes too much memory, is one bad object; the rest is stored."""
+"""An object over which a source fails, or that takes too much memory, is one bad one; the rest is stored."""
 
 import datetime as dt
 import io

@@ -22,14 +22,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
 
+import xxhash
+
 from trailhawk.connectors.objects import LogObject
 from trailhawk.sources import Readable, Unpacked
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-INSIDE: Final = "!"
-"""Stands between an archive and its member in a location: logs.zip!CloudTrail/a.json.gz"""
+INSIDE: Final = "//"
+"""Stands between an archive and its member in a location: logs.zip//CloudTrail/a.json.gz. No other location
+has it, as paths are told in their shortest form."""
+INSIDE_BEFORE: Final = "!"
+"""What stood there in older ledgers; also in names of files."""
 
 _ZIP: Final = re.compile(r"\.zip$", re.IGNORECASE)
 _TAR: Final = re.compile(r"\.(?:tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))$", re.IGNORECASE)
@@ -45,6 +50,8 @@ _MAX_RATIO: Final = 400
 """As for gzip: beyond this ratio, and beyond the free bytes, a member is a bomb."""
 _ENCRYPTED: Final = 1
 _PACKINGS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
+_LIKE_A_BYTE: Final = re.compile(rb"\\(?=x[0-9a-f]{2})")
+_SLASHES: Final = re.compile(r"(?:^|(?<=/))/")  # those that would look like INSIDE
 _FAULTS: Final = (
     *(zipfile.BadZipFile, tarfile.TarError, zlib.error, struct.error),
     *(EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError),
@@ -64,10 +71,11 @@ _LONG: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A member as an object, which can be opened until the next one is asked for. `bytes` of the archive lie
-    before its end."""
+    """A member as an object, which can be opened until the next one is asked for. `name` is as it stands in
+    the archive; `bytes` of the archive lie before its end."""
 
     item: LogObject
+    name: str
     bytes: int
 
 
@@ -88,28 +96,34 @@ def is_archive(path: Path) -> bool:
 def members(path: Path, location: str) -> Iterator[Member]:
     """The files of an archive in its order, hidden ones and links left out; `location` is the archive's.
 
+    Each has a location of its own: of several of one name the second is `logs.zip//2//a.json`.
     Where the archive is damaged the last object stands for the archive itself, and raises OSError when it is
     opened, as does a member that is encrypted, that is damaged or that unpacks to more than it may.
     """
-    status = path.stat()
     told = 0
+    met: dict[int, int] = {}
+    stamp, size = "", None
     try:
+        status = path.stat()
+        stamp, size = f"{status.st_size}:{status.st_mtime_ns}", status.st_size
         for item, position in _zipped(path) if _ZIP.search(path.name) else _taped(path):
-            yield Member(
-                dataclasses.replace(item, location=f"{location}{INSIDE}{_text(item.location)}"), position
-            )
+            name = item.location
+            hashed = xxhash.xxh3_64_intdigest(os.fsencode(name))  # names may be long, and millions
+            met[hashed] = met.get(hashed, 0) + 1
+            place = f"{location}{INSIDE}{_unambiguous(name, met[hashed])}"
+            yield Member(dataclasses.replace(item, location=place), name, position)
             told += 1
     except (OSError, *_FAULTS) as error:
         number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
         fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({said or error})")
-        stamp = f"{status.st_size}:{status.st_mtime_ns}"
-        yield Member(LogObject(location, _refused(fault), size=status.st_size, stamp=stamp), status.st_size)
+        yield Member(LogObject(location, _refused(fault), size=size, stamp=stamp), path.name, size or 0)
 
 
-def open_inside(path: Path, name: str) -> BinaryIO:
-    """A copy of the member of this name. FileNotFoundError if there is none."""
+def open_inside(path: Path, inner: str) -> BinaryIO:
+    """A copy of the member with a location that ends so, INSIDE or INSIDE_BEFORE (then the first of its name)
+    in front. FileNotFoundError if there is none."""
     for member in members(path, ""):
-        if member.item.location == INSIDE + name:
+        if inner in (member.item.location, INSIDE_BEFORE + text_of(member.name)):
             copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller's)
             try:
                 with member.item.open() as file:
@@ -120,7 +134,7 @@ def open_inside(path: Path, name: str) -> BinaryIO:
                 copy.close()
                 raise
             return copy
-    raise FileNotFoundError(errno.ENOENT, "no such file in the archive", f"{path}{INSIDE}{name}")
+    raise FileNotFoundError(errno.ENOENT, "no such file in the archive", f"{path}{inner}")
 
 
 def _zipped(path: Path) -> Iterator[tuple[LogObject, int]]:
@@ -295,6 +309,18 @@ def _is_hidden(name: str) -> bool:
     return any((part.startswith(".") and part.strip(".")) or part == "__MACOSX" for part in parts)
 
 
-def _text(name: str) -> str:
-    """A name as text that every table can hold."""
+def text_of(name: str) -> str:
+    r"""A name as text that every table can hold: a byte that is no UTF-8 becomes `\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def escaped(name: str) -> str:
+    r"""As `text_of`, and no two names give the same: a backslash that would be taken for the beginning of
+    `\xNN` becomes `\x5c`."""
+    return _LIKE_A_BYTE.sub(rb"\\x5c", os.fsencode(name)).decode("utf-8", "backslashreplace")
+
+
+def _unambiguous(name: str, number: int) -> str:
+    """What the member of this name, the so-manieth of it, is called; no two are called the same."""
+    text = _SLASHES.sub(r"\\x2f", escaped(name))
+    return text if number == 1 else f"{number}{INSIDE}{text}"

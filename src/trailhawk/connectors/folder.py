@@ -16,7 +16,7 @@ from trailhawk.errors import UsageError
 
 # What logs are called: an ending of theirs, or a day in the name, as S3 access logs have.
 _LOG = re.compile(r"\.(?:json|jsonl|ndjson|log|gz|bz2|xz|zst|parquet)$|20\d{2}-?\d{2}-?\d{2}", re.IGNORECASE)
-_BYTE = re.compile(rb"\\x([89a-f][0-9a-f])")
+_BYTE = re.compile(rb"\\x(5c|[89a-f][0-9a-f])")
 _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
 
 
@@ -55,8 +55,7 @@ def log_objects(path: Path, *, strict: bool = False, named: bool = True) -> Iter
     """
     if archives.is_archive(path):
         for member in archives.members(path, location_of(path)):
-            name = member.item.location.rpartition("/")[2]
-            doubtful = not (strict or _LOG.search(name))
+            doubtful = not (strict or _LOG.search(member.name.rpartition("/")[2]))
             yield dataclasses.replace(member.item, doubtful=doubtful), member.bytes
     else:
         item = _log_object(path, doubtful=not (strict or named or _LOG.search(path.name)))
@@ -83,8 +82,9 @@ def size_of(path: Path) -> int:
 
 
 def location_of(path: Path) -> str:
-    r"""The whole path as text that a table can hold: a byte of its name that is no UTF-8 becomes `\xNN`."""
-    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")
+    r"""The whole path as text that a table can hold, another one for each path: a byte of it that is no UTF-8
+    becomes `\xNN`, a backslash that looks like that becomes `\x5c`."""
+    return archives.escaped(os.path.abspath(path))
 
 
 def archive_at(location: str) -> Path | None:
@@ -95,20 +95,21 @@ def archive_at(location: str) -> Path | None:
 
 def open_at(location: str) -> BinaryIO:
     """The bytes of a location that `log_objects` gave. OSError where they cannot be had."""
+    inside = location.find(archives.INSIDE, 1)  # a path may begin with two
+    if inside > 0:
+        return archives.open_inside(_path_at(location[:inside]), location[inside:])
     path = _path_at(location)
     if not path.exists():
-        for found in re.finditer(re.escape(archives.INSIDE), location):
+        for found in re.finditer(re.escape(archives.INSIDE_BEFORE), location):
             if archive := archive_at(location[: found.start()]):
-                return archives.open_inside(archive, location[found.end() :])
+                return archives.open_inside(archive, location[found.start() :])
     return path.open("rb")
 
 
 def _path_at(location: str) -> Path:
-    """The file of a location."""
-    path = Path(location)
-    if path.exists():
-        return path
-    return Path(os.fsdecode(_BYTE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(location))))
+    """The file of a location; older ones had backslashes as they were."""
+    path = Path(os.fsdecode(_BYTE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(location))))
+    return path if os.path.lexists(path) else Path(location)
 
 
 class Watched:
