@@ -48,3 +48,35 @@ def test_null_times_come_last_and_null_values_stay(
     rows = engine.query(query, now=NOW).rows()
     assert [row["V"] or None for row in rows] == wanted
     assert [row["N"] for row in rows] == [2, None, 4]
+
+
+@pytest.mark.parametrize("function", ["arg_max", "arg_min"])
+@pytest.mark.parametrize(
+    "ordering",
+    [
+        "datetime(2026-01-01)",
+        "datetime(null)",
+        "x % 2",
+        "1.5",
+        "real(null)",
+        "'same'",
+        "1s * (x % 2)",
+        "true",
+    ],
+)
+@pytest.mark.parametrize("columns", ["A", "A, B", "*"])
+def test_among_equals_it_is_the_same_row_whatever_the_order_of_rows(
+    engine: DuckDBEngine, function: str, ordering: str, columns: str
+) -> None:
+    def rows(number: str) -> list[dict[str, object]]:
+        query = f"""
+        range n from 1 to 20000 step 1
+        | project x = {number}
+        | extend A = x % 5000, B = tostring(x), C = 1, D = 2, E = 3, F = 4, G = 5, H = 6, I = x % 7
+        | extend Rank = {ordering}, Group = x % 13
+        | summarize {function}(Rank, {columns}) by Group
+        | sort by Group asc
+        """
+        return engine.query(query, now=NOW).rows()
+
+    assert rows("n") == rows("20001 - n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from trailhawk.errors import BindingError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.dynamic import bag_of, entries
@@ -19,6 +20,7 @@ from trailhawk.kql.functions.registry import (
     MeanArg,
     Number,
     Real,
+    RealArg,
     Same,
     Scalar,
     SummableArg,
@@ -254,14 +256,17 @@ def binary_all_xor(value: Integer) -> Same:
     return sql.call("bit_xor", value)
 
 
-def _fraction(percent: exp.Expr) -> exp.Expr:
-    return sql.binary(exp.Div, sql.cast(percent, KqlType.REAL), sql.literal(100))
+def fraction(percent: Arg) -> exp.Expr:
+    """A percent as a fraction of 1."""
+    if isinstance(percent.value, int | float) and not 0 <= percent.value <= 100:
+        raise BindingError(f"a percent is from 0 to 100, this is {percent.value:g}")
+    return sql.binary(exp.Div, sql.cast(percent.sql, KqlType.REAL), sql.literal(100))
 
 
 @aggregate()
-def percentile(value: AnyArg, percent: Real) -> Arithmetic:
+def percentile(value: AnyArg, percent: RealArg) -> Arithmetic:
     """The nearest-rank percentile."""
-    return sql.call("quantile_disc", value.sql, _fraction(percent))
+    return sql.call("quantile_disc", value.sql, fraction(percent))
 
 
 def json_elements(value: Arg) -> exp.Expr:
@@ -377,34 +382,55 @@ def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
 
 _FEW = 8
 """Up to so many columns of a row are faster one by one than packed into a struct."""
+_AS_WHOLE = frozenset({KqlType.BOOL, KqlType.INT, KqlType.LONG, KqlType.TIMESPAN, KqlType.DATETIME})
+"""Types whose values are whole numbers of 64 bits."""
 
 
-def _extreme(function: str, place: exp.Expr, ordering: Arg, values: tuple[Arg, ...], beyond: str) -> exp.Expr:
-    """Value number `place` of the row with the extreme ordering, or of the first where all are null.
+def _extreme(function: str, place: exp.Expr, ordering: Arg, values: tuple[Arg, ...]) -> exp.Expr:
+    """Value number `place` of the row with the extreme ordering; a null one is beyond all others.
 
-    Of times the null ones count as `beyond` any other. All columns of a group see the same rows in the same
-    order, so that among equals they take the same row, packed together or not.
+    Among equals a hash of the values decides, so that it does not depend on the order in which threads meet
+    the rows, nor on how these are stored: two runs pick the same row, and all columns come from it.
     """
-    if ordering.type is KqlType.DATETIME and len(values) <= _FEW:
+    trees = tuple(value.sql for value in values)
+    known = ordering.type in _AS_WHOLE
+    rank = _whole_rank(function, ordering, trees) if known else _any_rank(function, ordering.sql, trees)
+    if known and len(values) <= _FEW:
         value = values[_number(place)]
-        never = exp.Cast(this=exp.Literal.string(beyond), to=exp.DataType.build("TIMESTAMP"))
-        picked = sql.call(f"{function}_null", value.sql, sql.coalesce(ordering.sql, never))
-        return _no_text_null(picked, value.type)
-    row = _row(tuple(value.sql for value in values))
-    found = sql.coalesce(sql.call(function, row, ordering.sql), sql.call("first", row.copy()))
-    return _field(found, place, values)
+        return _no_text_null(sql.call(f"{function}_null", value.sql, rank), value.type)
+    return _field(sql.call(function, _row(trees), rank), place, values)
+
+
+def _hash(values: tuple[exp.Expr, ...]) -> exp.Expr:
+    return sql.call("hash", *(value.copy() for value in values))
+
+
+def _whole_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
+    """The ordering above 63 bits of the hash, in one number of 128 bits, which is soon compared."""
+    number = sql.epoch_us(ordering.sql) if ordering.type is KqlType.DATETIME else ordering.sql
+    beyond = -(2**63) - 1 if function == "arg_max" else 2**63
+    number = sql.coalesce(sql.huge(number.copy()), sql.huge(sql.literal(beyond)))
+    upper = sql.binary(exp.Mul, number, sql.huge(sql.literal(2**63)))
+    half = sql.binary(exp.BitwiseRightShift, _hash(values), sql.literal(1))
+    return sql.binary(exp.Add, upper, sql.huge(half))
+
+
+def _any_rank(function: str, ordering: exp.Expr, values: tuple[exp.Expr, ...]) -> exp.Expr:
+    """Whether there is an ordering, it, and the hash: compared in this order."""
+    is_null = sql.is_null(ordering.copy())
+    return _row((sql.negate(is_null) if function == "arg_max" else is_null, ordering.copy(), _hash(values)))
 
 
 @aggregate("arg_max_field", internal=True)
 def arg_max_field(place: Long, ordering: AnyArg, *values: AnyArg) -> Same:
     """Value number `place` of the row with the largest `ordering`: a column of arg_max()."""
-    return _extreme("arg_max", place, ordering, values, "-infinity")
+    return _extreme("arg_max", place, ordering, values)
 
 
 @aggregate("arg_min_field", internal=True)
 def arg_min_field(place: Long, ordering: AnyArg, *values: AnyArg) -> Same:
     """Value number `place` of the row with the smallest `ordering`: a column of arg_min()."""
-    return _extreme("arg_min", place, ordering, values, "infinity")
+    return _extreme("arg_min", place, ordering, values)
 
 
 @aggregate("take_any_field", internal=True)
