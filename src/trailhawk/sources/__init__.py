@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trailhawk.kql.schema import Table
+from trailhawk.sources.athena import ATHENA
 from trailhawk.sources.cloudfront import CloudFront
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
+from trailhawk.sources.event_history import EVENT_HISTORY
 from trailhawk.sources.guardduty import GUARDDUTY
 from trailhawk.sources.held import Carried
 from trailhawk.sources.load_balancer import ALB, CLASSIC, CONNECTION, HEALTH, NLB
@@ -22,6 +24,7 @@ from trailhawk.sources.route53 import ROUTE53
 from trailhawk.sources.s3_access import S3_ACCESS
 from trailhawk.sources.security_hub import SECURITY_HUB
 from trailhawk.sources.security_lake import SECURITY_LAKE
+from trailhawk.sources.sentinel import exported
 from trailhawk.sources.source import BadPart, Chunk, Placed, Rows, Source
 from trailhawk.sources.ssm import SsmOutput, SsmTranscript
 from trailhawk.sources.unpack import Readable, Unpacked
@@ -53,7 +56,9 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         # Last, so that each table's own log comes first where a table is named.
         *SECURITY_LAKE,
     )
-    return (SsmOutput(), *map(Carried, told_by_their_start), CloudWatch(), SsmTranscript())
+    # Rows name the ARNs and ids by which logs are told; so what says that it is a table comes first.
+    tables: tuple[Source, ...] = (*exported((*told_by_their_start, CloudWatch())), EVENT_HISTORY, *ATHENA)
+    return (SsmOutput(), *tables, *map(Carried, told_by_their_start), CloudWatch(), SsmTranscript())
 
 
 SOURCES: tuple[Source, ...] = _ordered(VpcFlow())

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from trailhawk.kql.schema import Table
-from trailhawk.sources import framing, parquet
+from trailhawk.sources import converted, framing, parquet
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.json_rows import Record, at, shape, text_of
@@ -27,7 +27,7 @@ from trailhawk.sources.ocsf_cloudtrail import PRODUCT, as_cloudtrail
 from trailhawk.sources.ocsf_network import as_audit, as_flow, as_query, as_request
 from trailhawk.sources.route53 import ROUTE53
 from trailhawk.sources.security_hub import SECURITY_HUB
-from trailhawk.sources.source import MAX_RECORD_BYTES, Chunk, Rows, Source
+from trailhawk.sources.source import Chunk, Rows, Source
 from trailhawk.sources.vpc_flow import VpcFlow
 from trailhawk.sources.waf import WAF
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 _PRODUCT: Final = "metadata.product.name"
 _CLASS: Final = "class_uid"
 _SHOWN: Final = 64
-_DEEP: Final = 250
 # What says again, in words or as a list of values, what other members say.
 _REPEATED: Final = ("observables", "category_name", "category_uid", "class_name", "type_name", "type_uid")
 
@@ -106,36 +105,18 @@ class SecurityLake:
         return [orjson.dumps(event) for event in parquet.dicts(batch)]
 
     def rows(self, records: Sequence[bytes]) -> Rows:
-        made: list[bytes] = []
-        places: list[int] = []
-        bad: list[tuple[int, str]] = []
-        for place, text in enumerate(records):
-            try:
-                made.append(self._converted(text))
-                places.append(place)
-            except (ValueError, TypeError) as error:
-                bad.append((place, f"not an event of Security Lake's {self.name.partition('-')[2]}: {error}"))
-        rows = self._inner.rows(made)
-        bad += [(places[place], reason) for place, reason in rows.bad]
-        return Rows(rows.table, [places[place] for place in rows.kept], tuple(sorted(bad)))
+        what = f"an event of Security Lake's {self.name.partition('-')[2]}"
+        return converted.rows(records, self._inner, self._converted, what=what)
 
-    def _converted(self, text: bytes) -> bytes:
+    def _converted(self, text: bytes) -> Record | bytes:
         """The record in the words of the log; ValueError or TypeError where it is none."""
-        event = orjson.loads(text)
-        if not isinstance(event, dict):
-            raise ValueError("not a JSON object")
-        if text.count(b"{") + text.count(b"[") > _DEEP:
-            orjson.dumps(event)  # refuses what is nested more than 254 deep
+        event = converted.parsed(text)
         product, uid = (text_of(at(event, ("metadata", "product", name))) for name in ("name", "uid"))
         if self._hub not in uid if self._hub else product not in self._products:
             raise ValueError(f"of the product {(product or uid)[:_SHOWN]!r}")
         if event.get(_CLASS) not in self._classes:
             raise ValueError(f"of the class {str(event.get(_CLASS))[:_SHOWN]!r}")
-        made = self._convert(event)
-        record = made if isinstance(made, bytes) else orjson.dumps(made)
-        if len(record) > MAX_RECORD_BYTES:
-            raise ValueError(f"in the words of its log it is larger than {MAX_RECORD_BYTES // 2**20} MB")
-        return record
+        return self._convert(event)
 
 
 def _is_wanted(column: str) -> bool:

@@ -1,0 +1,144 @@
+"""Rows of a table as query services and portals export them: CSV, JSON objects, and JSON lists with a header.
+
+Each row becomes a record of its own, a JSON object by the names of the columns; CSV gives texts.
+
+    CSV                                  a header, rows
+    Azure CLI, Log Analytics' exports    [{"TimeGenerated": "..."}], or one object a line
+    Log Analytics' API                   {"tables": [{"columns": [{"name": ...}], "rows": [[...]]}]}
+    Athena's GetQueryResults             {"ResultSet": {"Rows": [{"Data": [{"VarCharValue": "..."}]}]}}
+    CloudTrail Lake's GetQueryResults    {"QueryResultRows": [[{"eventName": "..."}]]}
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from itertools import chain
+from typing import Final
+
+import orjson
+
+from trailhawk.sources import csv_text, framing
+from trailhawk.sources.json_lists import LISTS, items
+from trailhawk.sources.json_rows import Record, shape
+from trailhawk.sources.source import HEAD_BYTES, BadPart, Chunk
+
+_BLANK: Final = re.compile(rb"\s*+(?:\[\s*+)?")
+_ANSWER: Final = re.compile(
+    rb'\s*+\{[^\[\]]{0,4096}?"(?:tables|Rows|QueryResultRows)"\s*+:\s*+\['
+    rb'(?:\s*+\[|\s*+\{\s*+"(?:Data|name|columns|rows)"\s*+:)'
+)
+_OBJECTS: Final = shape(lists=("value",))
+_DECODER: Final = json.JSONDecoder()
+
+
+@lru_cache(maxsize=8)
+def first_record(head: bytes) -> Record:
+    """The first row of a table that begins so, by column; {} where there is none, or none that is whole."""
+    head = head.removeprefix(framing.BOM)
+    if _is_answer(head):
+        cut = _answered(iter((head,)))
+    elif head.lstrip()[:1] in (b"{", b"["):
+        return _first_object(head)
+    else:
+        names, rows = csv_text.header(head), csv_text.first_rows(head, 1)
+        return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names, "")
+    record = next((each for part in cut for each in part.records), b"{}")
+    found = orjson.loads(record)
+    return found if isinstance(found, dict) else {}
+
+
+def is_table(head: bytes) -> bool:
+    """Whether an object that begins so may be CSV or an answer, and is not JSON objects, as logs are."""
+    head = head.removeprefix(framing.BOM)
+    return _is_answer(head) or head.lstrip()[:1] not in (b"{", b"[")
+
+
+def chunks(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    """The rows of a table in any of the forms, each as a JSON object."""
+    first = next(blocks, b"")
+    whole = chain((first,), blocks)
+    head = first[:HEAD_BYTES].removeprefix(framing.BOM)
+    if _is_answer(head):
+        return _answered(whole)
+    if head.lstrip()[:1] in (b"{", b"["):
+        return framing.chunks(whole, _OBJECTS)
+    return _of_csv(whole)
+
+
+def _is_answer(head: bytes) -> bool:
+    return _ANSWER.match(head) is not None
+
+
+def _first_object(head: bytes) -> Record:
+    begin = _BLANK.match(head)
+    try:
+        text = head.decode("utf-8", "replace")[begin.end() if begin else 0 :]
+        found, _ = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of_csv(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    for cut in csv_text.rows_of(blocks):
+        records = [orjson.dumps(dict(zip(cut.names, row, strict=True))) for row in cut.rows]
+        yield Chunk(records, cut.bad, cut.starts.__getitem__)
+
+
+def _answered(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+    """The rows of an answer; the list of the columns stands before them, or is the first row."""
+    names: list[str] = []
+    for found in items(blocks, LISTS):
+        records: list[bytes] = []
+        starts: list[int] = []
+        bad = list(found.bad)
+        for text, start in zip(found.texts, found.starts, strict=True):
+            row = orjson.loads(text) if _is_shallow(text) else None
+            kind = _kind(row)
+            if kind in _ABOUT_COLUMNS:
+                names = [str(each.get("name")) for each in _objects(row)] if kind == "name" else names
+                continue
+            if kind == "VarCharValue" and not names:
+                names = [str(each.get(kind, "")) for each in _objects(row)]
+                continue
+            made = _row(row, kind, names)
+            if isinstance(made, str):
+                bad.append(BadPart.of(text, start, made))
+            else:
+                records.append(orjson.dumps(made))
+                starts.append(start)
+        yield Chunk(records, tuple(bad), starts.__getitem__)
+
+
+_ABOUT_COLUMNS: Final = ("name", "CatalogName")
+_DEEP: Final = 100_000
+
+
+def _is_shallow(text: bytes) -> bool:
+    """Whether a list of objects can be read without going deep: it has no lists in it."""
+    return text.count(b'{"') < _DEEP
+
+
+def _objects(row: object) -> list[Record]:
+    return [each for each in row if isinstance(each, dict)] if isinstance(row, list) else []
+
+
+def _kind(row: object) -> str:
+    """The first member of the objects in a row, '' for a row of values."""
+    first = next((each for each in _objects(row) if each), {})
+    return next(iter(first), "")
+
+
+def _row(row: object, kind: str, names: list[str]) -> Record | str:
+    """A row by column; why it is none."""
+    if not isinstance(row, list):
+        return "a row that is no list"
+    if kind in ("", "VarCharValue") and names:
+        values = [each.get("VarCharValue") if isinstance(each, dict) else each for each in row]
+        if len(values) != len(names):
+            return f"a row of {len(values)} values under {len(names)} columns"
+        return dict(zip(names, values, strict=True))
+    return {name: value for each in _objects(row) for name, value in each.items()}
