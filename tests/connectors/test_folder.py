@@ -1,9 +1,10 @@
+import datetime as dt
 import os
 from pathlib import Path
 
 import pytest
 
-from trailhawk.connectors.folder import files, log_objects, open_at
+from trailhawk.connectors.folder import Watched, files, log_objects, open_at
 from trailhawk.errors import UsageError
 
 
@@ -57,3 +58,67 @@ def test_a_name_that_is_no_utf8_has_a_location_that_leads_back(tmp_path: Path) -
     assert item.location.encode()
     with open_at(item.location) as found:
         assert found.read() == b"{}"
+
+
+def test_only_files_are_opened(tmp_path: Path) -> None:
+    """A pipe would be waited for without end, and a device read without end."""
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    os.mkfifo(logs / "pipe.json")
+    os.mkfifo(tmp_path / "pipe")
+    (logs / "link.json").symlink_to(tmp_path / "pipe")
+    (logs / "zero.json").symlink_to("/dev/zero")
+    (logs / "log.json").touch()
+    assert [path.name for path in files([logs])] == ["log.json"]
+    assert [path.name for path in files([logs / "pipe.json"])] == ["pipe.json"]
+
+
+def test_what_cannot_be_looked_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder that may not be listed, a path that is too long, links that lead round."""
+    logs = tmp_path / "logs"
+    closed = logs / "closed"
+    closed.mkdir(parents=True)
+    (closed / "log.json").touch()
+    (logs / "round.json").symlink_to("round.json")
+    (logs / "long.json").symlink_to("x" * 300)
+    (logs / "log.json").touch()
+    handle = os.open(logs, os.O_RDONLY)
+    for _ in range(25):
+        os.mkdir("x" * 200, dir_fd=handle)
+        inner = os.open("x" * 200, os.O_RDONLY, dir_fd=handle)
+        os.close(handle)
+        handle = inner
+    os.close(os.open("log.json", os.O_CREAT, dir_fd=handle))
+    os.close(handle)
+    scandir, listdir = os.scandir, os.listdir
+
+    def asked(path: str) -> str:
+        if str(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(path))
+        return path
+
+    monkeypatch.setattr(os, "scandir", lambda path: scandir(asked(path)))
+    monkeypatch.setattr(os, "listdir", lambda path: listdir(asked(path)))
+    told = {}
+    for path in files([logs]):
+        [(item, _)] = log_objects(path, named=False)
+        try:
+            item.open().close()
+        except OSError as error:
+            told[path.name[:9]] = error.strerror
+    assert told == {
+        "closed": "Permission denied",
+        "round.jso": "Too many levels of symbolic links",
+        "long.json": "File name too long",
+        "x" * 9: "File name too long",
+    }
+
+
+def test_a_file_that_is_opened_to_us_later_is_taken_then(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    file.touch(0o600)
+    watched = Watched([tmp_path], without=None, quiet=dt.timedelta())
+    now = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
+    assert [watched.look(now) for _ in range(3)] == [[], [file], []]
+    file.chmod(0o644)
+    assert [watched.look(now) for _ in range(3)] == [[], [file], []]

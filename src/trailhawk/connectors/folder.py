@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -23,15 +24,15 @@ _DAY = re.compile(r"[_/](20\d{2})/?(\d{2})/?(\d{2})(?:[T/]|$)")
 def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     """The regular files under the paths, those of one day together, oldest day first.
 
-    Hidden files and folders are passed over, links to folders are not followed, links to files are. A
-    path named by the caller is taken as it is; UsageError if it does not exist. What lies in the folder
-    `without` (the lake's own) is left out.
+    Hidden files and folders are passed over, links to folders are not followed, links to files are. Folders
+    and files that cannot be looked at are among them. A path named by the caller is taken as it is;
+    UsageError if it does not exist. What lies in the folder `without` (the lake's own) is left out.
     """
     found: dict[str, Path] = {}
     folders: dict[str, str] = {}
 
     def real(file: Path) -> str:
-        if file.is_symlink():
+        if os.path.islink(file):
             return os.path.realpath(file)
         above, name = os.path.split(file)
         if above not in folders:  # asked for once, as each step of a path costs a call
@@ -41,7 +42,9 @@ def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"no such file or folder: {path}")
-        for file in _walk(path, os.path.realpath(without) if without else None) if path.is_dir() else [path]:
+        for file in (
+            _walk(path, os.path.realpath(without) if without else None) if os.path.isdir(path) else [path]
+        ):
             found.setdefault(real(file), file)
     return sorted(found.values(), key=_order)
 
@@ -63,14 +66,19 @@ def log_objects(path: Path, *, strict: bool = False, named: bool = True) -> Iter
 
 
 def _log_object(path: Path, *, doubtful: bool) -> LogObject:
+    def opened() -> BinaryIO:
+        try:
+            return path.open("rb")
+        except IsADirectoryError:
+            os.listdir(path)  # a folder comes here only where this fails, and says why
+            raise
+
     try:
         status = path.stat()
     except OSError:
-        return LogObject(location_of(path), lambda: path.open("rb"), doubtful=doubtful)
+        return LogObject(location_of(path), opened, doubtful=doubtful)
     stamp = f"{status.st_size}:{status.st_mtime_ns}:{status.st_mode}"
-    return LogObject(
-        location_of(path), lambda: path.open("rb"), size=status.st_size, stamp=stamp, doubtful=doubtful
-    )
+    return LogObject(location_of(path), opened, size=status.st_size, stamp=stamp, doubtful=doubtful)
 
 
 def size_of(path: Path) -> int:
@@ -122,19 +130,19 @@ class Watched:
         self._paths = list(paths)
         self._without = without
         self._quiet = quiet.total_seconds()
-        self._last: dict[Path, tuple[int, int]] = {}
-        self._taken: dict[Path, tuple[int, int]] = {}
+        self._last: dict[Path, tuple[int, int, int]] = {}
+        self._taken: dict[Path, tuple[int, int, int]] = {}
 
     def look(self, now: dt.datetime) -> list[Path]:
         """The files to take now, oldest day first; each is named once for each of its states."""
         ready: list[Path] = []
-        seen: dict[Path, tuple[int, int]] = {}
-        for path in files([path for path in self._paths if path.exists()], without=self._without):
+        seen: dict[Path, tuple[int, int, int]] = {}
+        for path in files([path for path in self._paths if os.path.exists(path)], without=self._without):
             try:
                 status = path.stat()
             except OSError:
                 continue  # it went meanwhile, or is a link to nothing yet
-            state = (status.st_size, status.st_mtime_ns)
+            state = (status.st_size, status.st_mtime_ns, status.st_mode)  # it may be opened to us later
             seen[path] = state
             quiet = abs(now.timestamp() - status.st_mtime) >= self._quiet
             if quiet and self._last.get(path) == state != self._taken.get(path):
@@ -146,16 +154,33 @@ class Watched:
 
 
 def _walk(folder: Path, without: str | None) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder, followlinks=False):
+    """The files, and what cannot be looked at: that is worth a word in the quarantine."""
+    closed: list[Path] = []
+
+    def missed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):  # a folder that went meanwhile
+            closed.append(Path(error.filename))
+
+    for parent, folders, names in os.walk(folder, onerror=missed, followlinks=False):
         if os.path.realpath(parent) == without:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             path = Path(parent, name)
-            # A broken link stays: that it cannot be read is worth a word in the quarantine.
-            if not name.startswith(".") and (path.is_file() or path.is_symlink()):
+            if not name.startswith(".") and _is_file(path):
                 yield path
+    yield from closed
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is a file, a link to one or one that cannot be looked at; no pipe, no device."""
+    try:
+        return stat.S_ISREG(os.stat(path).st_mode)
+    except FileNotFoundError:
+        return os.path.islink(path)  # a link to nothing; else it went meanwhile
+    except OSError:
+        return True
 
 
 def _order(path: Path) -> tuple[str, str]:

@@ -7,11 +7,16 @@ import datetime as dt
 import errno
 import hashlib
 import io
+import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import BinaryIO, Final, TypeGuard
+
+import xxhash
 
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
@@ -86,6 +91,7 @@ class Opened:
         if len(start) == asked <= _WHOLE_BYTES:
             start += _read(file, _WHOLE_BYTES + 1 - asked)
         self._hashed: _Hashed | None = None
+        self._same: _Same | None = None
         if len(start) <= _WHOLE_BYTES:
             self.size = len(start)
             self.sha256 = hashlib.sha256(start).hexdigest()
@@ -95,13 +101,12 @@ class Opened:
             self.stream = self._hashed = _Hashed(start, file)
         else:
             if not file.seekable():
-                file = self._copy = _spooled(start, file)
-            whole = file
-            whole.seek(0)
-            self.sha256 = _file_digest(whole)
-            self.size = whole.tell()
-            whole.seek(0)
-            self.stream = whole
+                file = self._copy = _spooled(start, file, item.size)
+            file.seek(0)
+            self.sha256, mark = _file_digests(file)
+            self.size = file.tell()
+            file.seek(0)
+            self.stream = self._same = _Same(file, self.size, mark)
         self.key = item.identity or f"sha256:{self.sha256}"
 
     def close(self) -> None:
@@ -109,7 +114,11 @@ class Opened:
             self._copy.close()
 
     def finish(self) -> None:
-        """Read what the decompressor left, so that size and digest are those of the whole object."""
+        """Read what the decompressor left, so that size and digest are those of the whole object; OSError
+        where it was changed since its digest was made."""
+        if self._same is not None:
+            while self._same.read(_COPY_BYTES):
+                pass
         if self._hashed is not None:
             while self._hashed.read(_COPY_BYTES):
                 pass
@@ -210,9 +219,17 @@ def unreadable(item: LogObject, now: dt.datetime, error: OSError | MemoryError) 
     if isinstance(error, MemoryError):
         error = OSError(errno.EFBIG, failure(error))
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
-    where = f" in {tempfile.gettempdir()}, where it is unpacked" if error.errno in _FULL else ""
+    where = _temporary(item.size) if error.errno in _FULL else ""
     bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}{where}")
     return Part(f"{UNREADABLE}{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
+
+
+def _temporary(size: int | None) -> str:
+    """Where there was no room for a copy of an object, and how much it takes."""
+    folder = tempfile.gettempdir()
+    free = f"{shutil.disk_usage(folder).free:,} bytes are free"
+    needed = "" if size is None else f", it takes at least {size:,}"
+    return f" in {folder}, where it is unpacked: {free}{needed}; TMPDIR names another folder"
 
 
 class _Counted:
@@ -267,15 +284,39 @@ def _read(file: BinaryIO, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def _file_digest(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
+class _Same:
+    """A file read for the second time: as many bytes as the first time; at their end OSError if they are
+    others by now."""
+
+    def __init__(self, file: BinaryIO, size: int, mark: bytes) -> None:
+        self._file = file
+        self._left = size
+        self._mark = mark
+        self._hash = xxhash.xxh3_128()
+
+    def read(self, size: int, /) -> bytes:
+        data = self._file.read(min(size, self._left))
+        self._hash.update(data)
+        self._left -= len(data)
+        if not data and (self._left or self._hash.digest() != self._mark):
+            raise OSError(errno.EBUSY, "it was changed while it was read")
+        return data
+
+
+def _file_digests(file: BinaryIO) -> tuple[str, bytes]:
+    """The SHA-256 of the rest of a file, and a quicker digest to compare with."""
+    digest, mark = hashlib.sha256(), xxhash.xxh3_128()
     while piece := file.read(_COPY_BYTES):
         digest.update(piece)
-    return digest.hexdigest()
+        mark.update(piece)
+    return digest.hexdigest(), mark.digest()
 
 
-def _spooled(start: bytes, file: BinaryIO) -> BinaryIO:
-    """A copy on disk of a stream that cannot be read twice, gone when it is closed."""
+def _spooled(start: bytes, file: BinaryIO, size: int | None) -> BinaryIO:
+    """A copy on disk of a stream that cannot be read twice, gone when it is closed. A copy of so many bytes
+    is not begun where there is no room for it."""
+    if size is not None and shutil.disk_usage(tempfile.gettempdir()).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     copy = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the object is read)
     try:
         piece = start
@@ -284,7 +325,8 @@ def _spooled(start: bytes, file: BinaryIO) -> BinaryIO:
             piece = file.read(_COPY_BYTES)
         copy.flush()
     except BaseException:
-        copy.close()
+        with suppress(OSError):  # what could not be written is tried again by closing
+            copy.close()
         raise
     return copy
 
