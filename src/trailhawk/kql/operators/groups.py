@@ -9,6 +9,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES
 from trailhawk.kql.functions.aggregates import ROW_FUNCTIONS
 from trailhawk.kql.names import Names, aggregate_name, auto_name
+from trailhawk.kql.operators.apart import settled
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import (
     carried,
@@ -236,7 +237,8 @@ def top_hitters(binder: Binder, node: Node, operator: syntax.TopHitters, env: En
     weight = replace(collect.columns[0], name=f"{name}{auto_name(source) or ''}")
     keys = (key, *refs(carried(binder, node)))
     grouped = Aggregate((column, *key_parts(binder, node), weight), node, keys, tuple(collect.calls))
-    ordered = Sort(grouped.columns, grouped, (SortKey(total, descending=True, nulls_first=False),))
+    largest = SortKey(total, descending=True, nulls_first=False)
+    ordered = Sort(grouped.columns, grouped, settled(grouped, [largest]))
     return limited(binder, ordered, row_count(binder, operator.count, env))
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
+from trailhawk.kql.operators.apart import settled
 from trailhawk.kql.operators.columns import extend, keep, over, windows_over
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import limited, row_count, scope_of
@@ -96,7 +97,8 @@ def sample(binder: Binder, node: Node, operator: syntax.Sample, env: Env) -> Nod
 @step(syntax.Sort)
 def sort(binder: Binder, node: Node, operator: syntax.Sort, env: Env) -> Node:
     scope = scope_of(node, env)
-    return Sort(node.columns, node, tuple(sort_key(binder, key, scope) for key in operator.keys))
+    keys = [sort_key(binder, key, scope) for key in operator.keys]
+    return Sort(node.columns, node, settled(node, keys))
 
 
 def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
@@ -113,7 +115,7 @@ def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
 def top(binder: Binder, node: Node, operator: syntax.Top, env: Env) -> Node:
     key = sort_key(binder, operator.by, scope_of(node, env))
     count = row_count(binder, operator.count, env)
-    return limited(binder, Sort(node.columns, node, (key,)), count)
+    return limited(binder, Sort(node.columns, node, settled(node, [key])), count)
 
 
 @step(syntax.Serialize)
@@ -128,8 +130,19 @@ def consume(binder: Binder, node: Node, operator: syntax.Consume, env: Env) -> N
     return Limit(node.columns, node, 0)
 
 
+_CHARTS = tuple(
+    """
+    3Dchart anomalychart areachart barchart card columnchart graph ladderchart linechart list piechart
+    pivotchart plotly sankey scatterchart stackedareachart table timechart timeline timepivot treemap
+    """.split()  # noqa: SIM905  # A list of a word a line is no easier to read.
+)
+
+
 @step(syntax.Render)
 def render(binder: Binder, node: Node, operator: syntax.Render, env: Env) -> Node:
+    if operator.chart not in _CHARTS:
+        hint = suggestion(operator.chart, _CHARTS) or f"it is one of {', '.join(_CHARTS)}"
+        raise BindingError(f"there is no chart '{operator.chart}'", operator.span, hint=hint)
     properties = []
     for item in operator.properties:
         value = item.value
