@@ -58,7 +58,7 @@ RUNS = {
     ),
     "one over a column": (f"{GROWING} | where s matches regex strcat('(', s, '+)+$') | count", [(100,)]),
     "deep JSON": (f"{DEEP} | project isnull(array_length(d))", None),
-    "a step of nothing": ("range x from 1 to 10 step 0 | count", None),
+    "a step of nothing": ("range x from 1 to 10 step toscalar(datatable(n: long) [0]) | count", None),
 }
 
 # What ends Python code may land in a callback of the collector, which can only tell of it.

@@ -11,7 +11,8 @@ import msgspec
 
 from trailhawk.engine.watch import WATCHER
 from trailhawk.kql.functions.python import PythonFunction
-from trailhawk.kql.lower import column_name, json_text
+from trailhawk.kql.functions.sql import json_text
+from trailhawk.kql.lower import column_name
 from trailhawk.kql.plan import Apply, Frame, OutColumn
 from trailhawk.kql.types import KqlType
 

@@ -87,7 +87,7 @@ class Binder:
         self.probe = probe
         self.external = external
         self.parameters = dict(parameters or {})
-        self.scalars = ScalarBinder(self, now)
+        self.scalars = ScalarBinder(self, now, trial=found is not None)
         self.root = Env(StoredNames(functions))
         self.ids = 0
         self.nodes = 0
@@ -107,9 +107,11 @@ class Binder:
         env = self.root
         plans: list[list[tuple[str, Node]]] = []
         declared: set[str] = set()
+        lets: set[str] = set()
         for statement in query.statements:
             match statement:
                 case syntax.Let():
+                    _only_once(statement, lets)
                     env = env.with_({statement.name: self._let(statement, env)})
                 case syntax.SetOption():
                     self.scalars.options[statement.name] = statement.value
@@ -270,8 +272,10 @@ class Binder:
                     self.scalars.convert(value, parameter.type, given.span) if parameter.type else value
                 )
         env = function.env.with_(names)
+        declared = set(names)
         for statement in function.value.statements:
             if isinstance(statement, syntax.Let):
+                _only_once(statement, declared)
                 env = env.with_({statement.name: self._let(statement, env)})
         return env
 
@@ -377,6 +381,13 @@ class Binder:
         if bind is None:
             raise UnsupportedError(spelling(operator), operator.span)
         return bind(self, operator, env)
+
+
+def _only_once(let: syntax.Let, declared: set[str]) -> None:
+    """Note the name of a let; one that the query or the function has given already is refused."""
+    if let.name in declared:
+        raise BindingError(f"'{let.name}' is declared twice", let.name_span, hint="give it another name")
+    declared.add(let.name)
 
 
 def _before(pipe: syntax.Pipe, operator: syntax.Operator) -> syntax.Pipe:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 
 from trailhawk.errors import Span, UnsupportedError
-from trailhawk.kql.literals import format_datetime, format_timespan
+from trailhawk.kql.literals import DATETIME_MIN, format_datetime, format_timespan
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr, PathExpr
 from trailhawk.kql.types import KqlType
 
@@ -272,6 +272,16 @@ def _long_of_dynamic(value: object) -> object:
     return _long_of(_real_of(value)) if found is None and isinstance(value, str) else found
 
 
+def _counted(body: Body) -> Callable[[tuple[KqlType, ...], KqlType], Body]:
+    """A number of a value; a datetime's ticks are counted from the year 1, as Kusto does."""
+
+    def typed(types: tuple[KqlType, ...], result: KqlType) -> Body:
+        start = -DATETIME_MIN if types[0] is _T.DATETIME else 0
+        return lambda value: body(value + start) if start and isinstance(value, int) else body(value)
+
+    return typed
+
+
 def _real_of(value: object) -> object:
     if isinstance(value, str):
         try:
@@ -347,6 +357,8 @@ _TYPED: dict[str, Callable[[tuple[KqlType, ...], KqlType], Body]] = {
     "-": _arithmetic(lambda a, b: a - b),
     "*": _arithmetic(lambda a, b: a * b),
     "/": _divided,
+    "tolong": _counted(_long_of),
+    "todouble": _counted(_real_of),
     "strcat": _joined,
     "tostring": lambda types, result: lambda value: _text(value, types[0]),
     "todynamic": _dynamic,
@@ -402,11 +414,9 @@ _PLAIN: dict[str, Body] = {
     "strlen": len,
     "tolower": lambda text: text.lower(),
     "toupper": lambda text: text.upper(),
-    "tolong": _long_of,
     "toint": _int_of,
     "long_of_dynamic": _long_of_dynamic,
     "int_of_dynamic": lambda value: _as_int(_long_of_dynamic(value)),
-    "todouble": _real_of,
     "dynamic_at": lambda value, step: _at(value, (step,)),
     "dynamic_member": lambda value, step: _at(value, (step,)),
 }

@@ -9,9 +9,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 
-import msgspec
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
@@ -59,7 +57,6 @@ _ONCE, _AGAIN = "MATERIALIZED ", "NOT MATERIALIZED "
 """What DuckDB is told of a query with a name: to keep its rows, or to read them again for each use."""
 _T = KqlType
 _DIALECT = DuckDB()
-_EPOCH = datetime(1970, 1, 1)  # a plain offset for literals without zone
 
 
 def column_name(id_: int) -> str:
@@ -493,23 +490,7 @@ class _Lowering:
         return sql.call(name, self.expression(steps, columns), path)
 
     def constant(self, const: Const) -> exp.Expr:
-        """A constant as SQL; datetimes and timespans come in ticks."""
-        value = const.value
-        if value is None:
-            return sql.null(const.type)
-        match const.type:
-            case _T.BOOL:
-                return exp.Boolean(this=bool(value))
-            case _T.STRING | _T.GUID:
-                return exp.Literal.string(str(value))
-            case _T.DYNAMIC:
-                return sql.cast(exp.Literal.string(json_text(value)), _T.DYNAMIC)
-            case _T.DATETIME if isinstance(value, int):
-                return sql.cast(exp.Literal.string(_moment(value)), _T.DATETIME)
-            case _T.REAL if isinstance(value, int | float):
-                return sql.cast(exp.Literal.string(repr(float(value))), _T.REAL)
-            case _:
-                return sql.cast(exp.Literal.string(str(value)), const.type)
+        return sql.constant(const.value, const.type)
 
 
 def _is_promoted(item: exp.Expr) -> bool:
@@ -569,12 +550,3 @@ def _inner_windows(tree: exp.Expr) -> list[exp.Window]:
     windows = list(tree.find_all(exp.Window))
     outer = {id(window.find_ancestor(exp.Window)) for window in windows}
     return [window for window in windows if window.find_ancestor(exp.Window) and id(window) not in outer]
-
-
-def _moment(ticks: int) -> str:
-    return (_EPOCH + timedelta(microseconds=ticks // 10)).isoformat(sep=" ")
-
-
-def json_text(value: object) -> str:
-    """A dynamic constant as compact JSON."""
-    return msgspec.json.encode(value).decode()

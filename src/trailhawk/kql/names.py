@@ -8,12 +8,16 @@ from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
 from trailhawk.kql.functions.aggregates import ROW_FUNCTIONS
 
+_OWN_PREFIX = {"any": "any", "anyif": "anyif", "make_dictionary": "dictionary"}
+"""Older spellings that give their column another name than the newer ones."""
+
 
 class Names:
     """Names given so far in one list of columns."""
 
     def __init__(self, used: Iterable[str] = ()) -> None:
         self.used = set(used)
+        self.before = frozenset(self.used)
         self.counter = 0
 
     def unique(self, name: str) -> str:
@@ -26,9 +30,9 @@ class Names:
         return found
 
     def computed(self) -> str:
-        """Column1, Column2, ... for what has no name."""
+        """Column1, Column2, ... for what has no name; names that stood before the list are passed over."""
         self.counter += 1
-        while f"Column{self.counter}" in self.used:
+        while f"Column{self.counter}" in self.before:
             self.counter += 1
         return f"Column{self.counter}"
 
@@ -68,6 +72,13 @@ def auto_name(expr: syntax.Expr) -> str | None:
             return None
 
 
+def percentile_name(value: str | None, percent: object) -> str:
+    """percentile_x_50, percentile_x_12_5"""
+    if isinstance(percent, float) and percent.is_integer():
+        percent = int(percent)
+    return f"percentile_{value or ''}_{percent}".replace(".", "_")
+
+
 def aggregate_name(expr: syntax.Expr) -> str | None:
     """The name of an unnamed aggregate's column: count_, dcount_user, set_key."""
     if isinstance(expr, syntax.Index | syntax.Member):
@@ -77,9 +88,8 @@ def aggregate_name(expr: syntax.Expr) -> str | None:
     if isinstance(expr, syntax.Call) and (expr.name in AGGREGATES or expr.name in ROW_FUNCTIONS):
         first = auto_name(expr.args[0]) if expr.args else None
         if expr.name in ("percentile", "percentilew") and len(expr.args) > 1:
-            percent = getattr(expr.args[-1], "value", "")
-            return f"percentile_{first or ''}_{percent}".replace(".", "_")
-        prefix = expr.name if expr.name in ("any", "anyif") else AGGREGATES[expr.name].prefix
+            return percentile_name(first, getattr(expr.args[-1], "value", ""))
+        prefix = _OWN_PREFIX.get(expr.name, AGGREGATES[expr.name].prefix)
         if prefix == "":
             return first
         return f"{prefix}_{first or ''}"

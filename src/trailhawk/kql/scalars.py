@@ -8,12 +8,12 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, Protocol
 
-from trailhawk.errors import BindingError, LimitError, Span, UnsupportedError
+from trailhawk.errors import BindingError, LimitError, QueryError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
-from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS
-from trailhawk.kql.functions.registry import Aggregate, Overload, widest
+from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS, sql
+from trailhawk.kql.functions.registry import Aggregate, Arg, Overload, widest
 from trailhawk.kql.passes import is_random, outer_columns
 from trailhawk.kql.plan import Aggregate as Grouped
 from trailhawk.kql.plan import (
@@ -129,10 +129,15 @@ def too_few(shown: str, least: int, span: Span) -> BindingError:
 
 
 class ScalarBinder:
-    """Binds expressions. `now` is what now() and ago() mean, in ticks or as a column."""
+    """Binds expressions. `now` is what now() and ago() mean, in ticks or as a column.
 
-    def __init__(self, tables: TableBinder, now: int | ColumnRef) -> None:
+    With `trial` every function is asked for its SQL at once, so that what it has against its constants is
+    told with the place; else that is found where the plan is lowered, which knows no places.
+    """
+
+    def __init__(self, tables: TableBinder, now: int | ColumnRef, *, trial: bool = False) -> None:
         self.tables = tables
+        self.trial = trial
         self.now = Const(_T.DATETIME, now) if isinstance(now, int) else now
         self.sizes: dict[int, tuple[Expr, int]] = {}
         self.random: dict[tuple[int, int], tuple[Expr, Env]] = {}
@@ -515,6 +520,8 @@ class ScalarBinder:
             )
         converted = self._converted(function.overload, args, span)
         type_ = function.overload.result(tuple(arg.type for arg in converted))
+        if self.trial:
+            _try(function.overload, converted, span)
         call = AggregateCall(function, converted, type_, collect.partition)
         for known, column in zip(collect.calls, collect.columns, strict=True):
             if known == call:
@@ -546,6 +553,8 @@ class ScalarBinder:
         constants = tuple(arg for arg in converted if isinstance(arg, Const))
         if len(constants) == len(converted) and (folded := fold(function.name, constants, type_)) is not None:
             return folded
+        if self.trial:
+            _try(overload, converted, span)
         return Call(type_, overload, converted)
 
     def _converted(self, overload: Overload, args: Sequence[Expr], span: Span) -> tuple[Expr, ...]:
@@ -619,7 +628,7 @@ class ScalarBinder:
         return Call(last.type, FUNCTIONS["case"].overloads[0], (*args, last)) if args else last
 
     def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
-        typed = {value.type for value in values if not _is_null(value)}
+        typed = {value.type for value in values if not _is_null(value)} or {value.type for value in values}
         to = widest(typed) or _T.DYNAMIC
         if expr.name in _CHOICES:  # a dynamic beside values of a type is converted to it
             to = widest(typed - {_T.DYNAMIC}) or to
@@ -798,6 +807,20 @@ class ScalarBinder:
             raise BindingError("column_names_of() takes one table", expr.span)
         plan = self.tables.table(expr.args[0], scope.env)
         return Const(_T.DYNAMIC, [column.name for column in visible(plan.columns)])
+
+
+def _try(overload: Overload, args: Sequence[Expr], span: Span) -> None:
+    """Write the SQL of a call for nothing but its error, which gets the call's place."""
+    given = [
+        Arg(sql.constant(arg.value, arg.type), arg.type, arg.value)
+        if isinstance(arg, Const)
+        else Arg(sql.null(arg.type), arg.type)
+        for arg in args
+    ]
+    try:
+        overload.sql(given)
+    except QueryError as error:
+        raise error if error.span else error.again(span) from None
 
 
 def _is_null(expr: Expr) -> bool:

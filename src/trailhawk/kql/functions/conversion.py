@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.python import Moment, Text, python
+from trailhawk.kql.functions.python import Duration, Moment, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Bool,
@@ -24,7 +24,7 @@ from trailhawk.kql.functions.registry import (
     Timespan,
     scalar,
 )
-from trailhawk.kql.literals import datetime_ticks
+from trailhawk.kql.literals import datetime_ticks, timespan_ticks
 from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 
@@ -236,10 +236,13 @@ def _(value: Timespan) -> Long:
 
 @tolong.overload
 def _(value: Datetime) -> Long:
-    # Ticks since 0001-01-01, as Kusto counts them.
-    return sql.binary(
-        exp.Add, sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10)), sql.literal(621355968000000000)
-    )
+    return _ticks_since_year_1(value)
+
+
+def _ticks_since_year_1(value: exp.Expr) -> exp.Expr:
+    """A datetime as the number Kusto counts it by."""
+    ticks = sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10))
+    return sql.binary(exp.Add, ticks, sql.literal(621355968000000000))
 
 
 @scalar(name_after="")
@@ -296,6 +299,11 @@ def _(value: Bool) -> Real:
 @todouble.overload
 def _(value: Timespan) -> Real:
     return sql.cast(value, KqlType.REAL)
+
+
+@todouble.overload
+def _(value: Datetime) -> Real:
+    return sql.cast(_ticks_since_year_1(value), KqlType.REAL)
 
 
 @scalar(name_after="")
@@ -389,15 +397,18 @@ def _(value: Integer) -> Datetime:
     return sql.call("make_timestamp", sql.binary(exp.IntDiv, ticks, sql.literal(10)))
 
 
+_MAYBE_AMOUNT = r"^\s*[+-]?[0-9.]{1,40}(\s*[a-z]{1,12})?\s*$"
 _TIMESPAN = r"^\s*(-)?(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?\s*$"
 
 
 @scalar(aliases=("totime",), name_after="")
 def totimespan(value: String) -> Timespan:
-    """The text [-][d.]hh:mm[:ss[.fffffff]] as a timespan.
+    """The text [-][d.]hh:mm[:ss[.fffffff]], an amount with its unit or a number of days as a timespan.
 
     >>> totimespan("1.02:03:04")
     1.02:03:04
+    >>> totimespan("90m")
+    01:30:00
     >>> totimespan("later")
     null
     """
@@ -419,8 +430,19 @@ def totimespan(value: String) -> Timespan:
     )
     signed = sql.case((negative, exp.Neg(this=exp.Paren(this=total))), otherwise=total.copy())
     return sql.case(
-        (sql.call("regexp_matches", value, _TIMESPAN), signed), otherwise=sql.null(KqlType.TIMESPAN)
+        (sql.call("regexp_matches", value, _TIMESPAN), signed),
+        (
+            sql.call("regexp_matches", value.copy(), _MAYBE_AMOUNT),
+            timespan_of_text.overloads[0].build(value.copy()),
+        ),
+        otherwise=sql.null(KqlType.TIMESPAN),
     )
+
+
+@python("timespan_of_text", internal=True)
+def timespan_of_text(text: Text) -> Duration | None:
+    """The text as a timespan, by the rules for literals."""
+    return timespan_ticks(text)
 
 
 @totimespan.overload

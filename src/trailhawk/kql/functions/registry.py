@@ -72,6 +72,7 @@ Scalar = Annotated[Sql, _ANY]
 AnyArg = Annotated[Arg, _ANY]
 NumberArg = Annotated[Arg, _NUMBERS]
 IntegerArg = Annotated[Arg, _INTEGERS]
+RealArg = Annotated[Arg, frozenset({KqlType.REAL})]
 StringArg = Annotated[Arg, frozenset({KqlType.STRING})]
 DynamicArg = Annotated[Arg, frozenset({KqlType.DYNAMIC})]
 SummableArg = Annotated[Arg, _SUMMABLE]
@@ -135,6 +136,8 @@ class Param:
             wider = [to for to in _ORDER if to in self.types and _ORDER.index(to) > _ORDER.index(given)]
             if wider:
                 return 2 + _ORDER.index(wider[0]) - _ORDER.index(given)
+            if KqlType.REAL in self.types:
+                return 5
         return 6 if null else None
 
     def convert_to(self, given: KqlType) -> KqlType:
@@ -147,6 +150,8 @@ class Param:
             for to in _ORDER:
                 if to in self.types and _ORDER.index(to) > _ORDER.index(given):
                     return to
+            if KqlType.REAL in self.types:
+                return KqlType.REAL
         if self.types >= _NUMBERS:
             return KqlType.REAL
         if self.types >= _INTEGERS:

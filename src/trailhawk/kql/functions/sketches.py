@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.aggregates import json_elements
+from trailhawk.kql.functions.aggregates import fraction, json_elements
 from trailhawk.kql.functions.python import Float, Json, Value, Whole, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -336,12 +336,12 @@ def percentilew(value: AnyArg, weight: Real, percent: Real) -> Arithmetic:
     return _weighted(value, weight, percent)
 
 
-def _percents(given: tuple[Arg, ...], name: str) -> list[Sql]:
+def _percents(given: tuple[Arg, ...], name: str) -> list[Arg]:
     if len(given) == 1 and given[0].type is KqlType.DYNAMIC:
         if not isinstance(given[0].value, list):
             raise UnsupportedError(f"{name}() over an array that is no constant")
-        return [sql.literal(str(item)) for item in given[0].value]
-    return [item.sql for item in given]
+        return [Arg(sql.literal(str(item)), KqlType.REAL, item) for item in given[0].value]
+    return list(given)
 
 
 def _together(values: list[Sql], type_: KqlType) -> Sql:
@@ -351,10 +351,8 @@ def _together(values: list[Sql], type_: KqlType) -> Sql:
 @aggregate(prefix="percentiles")
 def percentiles_array(value: AnyArg, *percents: Percents) -> Dynamic:
     """An array of nearest-rank percentiles; the percents may be an array."""
-    found: list[Sql] = []
-    for percent in _percents(percents, "percentiles_array"):
-        fraction = sql.binary(exp.Div, sql.cast(percent, KqlType.REAL), sql.literal(100))
-        found.append(sql.call("quantile_disc", value.sql.copy(), fraction))
+    asked = _percents(percents, "percentiles_array")
+    found: list[Sql] = [sql.call("quantile_disc", value.sql.copy(), fraction(percent)) for percent in asked]
     return _together(found, value.type)
 
 
@@ -362,5 +360,5 @@ def percentiles_array(value: AnyArg, *percents: Percents) -> Dynamic:
 def percentilesw_array(value: AnyArg, weight: Number, *percents: Percents) -> Dynamic:
     """An array of nearest-rank percentiles of weighted values; the percents may be an array."""
     asked = _percents(percents, "percentilesw_array")
-    found = [_weighted(Arg(value.sql.copy(), value.type), weight.copy(), percent) for percent in asked]
+    found = [_weighted(Arg(value.sql.copy(), value.type), weight.copy(), percent.sql) for percent in asked]
     return _together(found, value.type)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
+import msgspec
 from sqlglot import exp
 
 from trailhawk.kql.functions.registry import Sql
 from trailhawk.kql.types import KqlType
 
+_EPOCH = datetime(1970, 1, 1)  # a plain offset for literals without zone
 SQL_TYPES = {
     KqlType.BOOL: "BOOLEAN",
     KqlType.INT: "INT",
@@ -31,6 +34,31 @@ _LISTS = {
 def call(name: str, *args: Sql | str | int) -> exp.Anonymous:
     """A function call written as it stands; plain str and int become literals."""
     return exp.Anonymous(this=name, expressions=[literal(arg) for arg in args])
+
+
+def json_text(value: object) -> str:
+    """A dynamic constant as compact JSON."""
+    return msgspec.json.encode(value).decode()
+
+
+def constant(value: object, type_: KqlType) -> exp.Expr:
+    """A constant as SQL; datetimes and timespans come in ticks."""
+    if value is None:
+        return null(type_)
+    match type_:
+        case KqlType.BOOL:
+            return exp.Boolean(this=bool(value))
+        case KqlType.STRING | KqlType.GUID:
+            return exp.Literal.string(str(value))
+        case KqlType.DYNAMIC:
+            return cast(exp.Literal.string(json_text(value)), type_)
+        case KqlType.DATETIME if isinstance(value, int):
+            moment = _EPOCH + timedelta(microseconds=value // 10)
+            return cast(exp.Literal.string(moment.isoformat(sep=" ")), type_)
+        case KqlType.REAL if isinstance(value, int | float):
+            return cast(exp.Literal.string(repr(float(value))), type_)
+        case _:
+            return cast(exp.Literal.string(str(value)), type_)
 
 
 def literal(value: Sql | str | int) -> Sql:

@@ -9,6 +9,7 @@ from sqlglot import exp
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import (
+    Arithmetic,
     Datetime,
     Int,
     Integer,
@@ -25,7 +26,7 @@ from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
 
 
 @scalar(aliases=("floor",), name_after="")
-def bin_(value: Integer, size: Integer) -> Same:
+def bin_(value: Integer, size: Integer) -> Arithmetic:
     """The value rounded down to a multiple of the size; days and hours count from the Unix epoch.
 
     >>> bin(7, 5)

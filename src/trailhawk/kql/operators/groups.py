@@ -8,7 +8,7 @@ from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES
 from trailhawk.kql.functions.aggregates import ROW_FUNCTIONS
-from trailhawk.kql.names import Names, aggregate_name, auto_name
+from trailhawk.kql.names import Names, aggregate_name, auto_name, percentile_name
 from trailhawk.kql.operators.apart import settled
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import (
@@ -209,13 +209,12 @@ def percentiles(
         raise BindingError(f"{call.name}() takes a value and percents", call.span)
     function = AGGREGATES["percentilew" if weighted else "percentile"]
     given = [binder.scalars.bind(arg, scope) for arg in call.args[:first]]
-    base = auto_name(call.args[0]) or ""
+    base = auto_name(call.args[0])
     found = []
     for percent in call.args[first:]:
         bound = binder.scalars.bind(percent, scope)
-        shown = f"{bound.value}".replace(".", "_") if isinstance(bound, Const) else ""
-        column = binder.scalars.collect(function, [*given, bound], call.span, collect)
-        found.append((f"percentile_{base}_{shown}", column))
+        column = binder.scalars.collect(function, [*given, bound], percent.span, collect)
+        found.append((percentile_name(base, bound.value if isinstance(bound, Const) else ""), column))
     return found
 
 

@@ -109,6 +109,13 @@ def _pattern(
     targets: list[tuple[str, KqlType]] = []
     for place, part in enumerate(operator.pattern):
         last = place == len(operator.pattern) - 1
+        before = operator.pattern[place - 1] if place else part
+        if place and before.text is part.text is None and (part.name or not before.name):
+            raise BindingError(
+                "nothing tells where this part of the pattern begins",
+                part.span,
+                hint="a text in quotes stands between two parts",
+            )
         if part.text is not None:
             text = str(binder.scalars.constant(part.text, env, "parse's text").value)
             pieces.append(_without_groups(text) if regex else re.escape(text).replace("\\ ", " "))

@@ -28,6 +28,7 @@ from trailhawk.kql.records import replace
 from trailhawk.kql.scope import (
     Env,
     Scope,
+    suggestion,
 )
 from trailhawk.kql.types import KqlType
 

@@ -226,6 +226,8 @@ def print_(binder: Binder, operator: syntax.Print, env: Env) -> Node:
         source = item.value if isinstance(item, syntax.Named) else item
         value = binder.scalars.bind(source, scope)
         several = columns_of(binder, source, value, given)[: len(given) or None]
+        if len(given) > 1 and not several:
+            raise BindingError("several names need a function that gives several columns", item.span)
         single = [(given[0] if given else f"print_{index}", bool(given), value)]
         if not given and len(several) == 1:
             several = single
@@ -247,6 +249,8 @@ def range_(binder: Binder, operator: syntax.RangeSource, env: Env) -> Node:
         type_ = _T.LONG if type_ is _T.INT else type_
     elif type_ not in (_T.DATETIME, _T.TIMESPAN):
         raise BindingError(f"range cannot count in {type_.value}", operator.span)
+    if isinstance(step, Const) and step.value == 0:
+        raise BindingError("a range does not end with a step of 0", operator.step.span)
     stop = binder.scalars.convert(stop, type_, operator.stop.span)
     span = operator.span
     # Counting is done in whole numbers: places 0..n, then start + place * step.

@@ -15,11 +15,13 @@ from trailhawk.kql.parser.values import (
     READERS,
     TYPED_NAMES,
     Json,
+    Moment,
     Value,
     json_number,
     json_value,
     long,
     packed,
+    time_of_day,
 )
 from trailhawk.kql.parser.words import (
     AFTER_STAR,
@@ -591,7 +593,7 @@ class Expressions(Cursor, ABC):
             raise self.unexpected("a constant")
         return found
 
-    def literal_token(self) -> syntax.Literal | syntax.Call:
+    def literal_token(self) -> syntax.Literal | Moment:
         kind, word = self.kinds[self.at], self.words[self.at]
         span = self.here()
         self.at += 1
@@ -608,7 +610,7 @@ class Expressions(Cursor, ABC):
         name, _, body = word[:-1].partition("(")
         return self.typed(name, body.strip(), span)
 
-    def typed(self, name: str, body: str, span: Span) -> syntax.Literal | syntax.Call:
+    def typed(self, name: str, body: str, span: Span) -> syntax.Literal | Moment:
         """`datetime(2020-01-01)` and its like; `datetime()` is the time of the query."""
         kind = TYPED_NAMES[name]
         if kind is KqlType.DATETIME and not body:
@@ -617,8 +619,10 @@ class Expressions(Cursor, ABC):
             body = body[1:-1]
         if body == "null":
             return syntax.Literal(span, None, kind)
-        value = self.known(READERS[kind](body), f"{name}({body})", span)
-        return syntax.Literal(span, value, kind)
+        value = READERS[kind](body)
+        if value is None and kind is KqlType.DATETIME and (moment := time_of_day(body, span)) is not None:
+            return moment
+        return syntax.Literal(span, self.known(value, f"{name}({body})", span), kind)
 
     def known(self, value: Value | None, text: str, span: Span) -> Value:
         if value is None:

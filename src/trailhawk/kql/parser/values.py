@@ -11,8 +11,10 @@ from trailhawk.kql import literals, syntax
 from trailhawk.kql.lexer import HEX, LONG, REAL, TIMESPAN, TYPED
 from trailhawk.kql.types import TYPE_NAMES, KqlType
 
-Json = str | int | float | bool | dict[str, object] | list[object] | syntax.Call | None
-"""What `dynamic(...)` holds; a call stands for a value that only the query's run knows."""
+Moment = syntax.Call | syntax.Binary
+"""`datetime()` and `datetime(8:30)`, which only the query's run knows."""
+Json = str | int | float | bool | dict[str, object] | list[object] | Moment | None
+"""What `dynamic(...)` holds."""
 Value = bool | int | float | Decimal | str
 
 LITERALS = frozenset({LONG, HEX, REAL, TIMESPAN, TYPED})
@@ -22,6 +24,7 @@ _GUID = re.compile(
     r"([0-9a-fA-F]{8})-?([0-9a-fA-F]{4})-?([0-9a-fA-F]{4})-?([0-9a-fA-F]{4})-?([0-9a-fA-F]{12})"
 )
 _REAL = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?|[+-]?\.[0-9]+([eE][+-]?[0-9]+)?")
+_TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d{1,7})?)?")
 TYPED_NAMES = TYPE_NAMES | {"int32": KqlType.INT, "int64": KqlType.LONG}
 
 
@@ -78,14 +81,23 @@ READERS: dict[KqlType, Callable[[str], Value | None]] = {
 """What the text of a typed literal stands for, None for what is none."""
 
 
+def time_of_day(text: str, span: Span) -> Moment | None:
+    """What `datetime(8:30)` stands for: that time of the query's day; None where the text is no time."""
+    ticks = literals.timespan_ticks(text) if _TIME_OF_DAY.fullmatch(text) else None
+    if ticks is None:
+        return None
+    today = syntax.Call(span, "startofday", (syntax.Call(span, "now", (), span),), span)
+    return syntax.Binary(span, "+", today, syntax.Literal(span, ticks, KqlType.TIMESPAN))
+
+
 def json_number(text: str) -> int | float:
     value = long(text)
     return float(text) if value is None else value
 
 
-def json_value(literal: syntax.Literal | syntax.Call) -> Json:
+def json_value(literal: syntax.Literal | Moment) -> Json:
     """A KQL literal inside a dynamic one, as JSON holds it; `datetime()` is a call still."""
-    if isinstance(literal, syntax.Call):
+    if not isinstance(literal, syntax.Literal):
         return literal
     value = literal.value
     if isinstance(value, Decimal):
@@ -100,7 +112,7 @@ def json_value(literal: syntax.Literal | syntax.Call) -> Json:
 def packed(value: object, span: Span) -> syntax.Expr:
     """The JSON value as `dynamic(value)`; where a call stands in it, as calls that pack the like when it is
     known."""
-    if isinstance(value, syntax.Call):
+    if isinstance(value, Moment):
         return syntax.Call(span, "todynamic", (value,), span)
     if isinstance(value, dict) and _holds_call(value):
         pairs = [
@@ -117,4 +129,4 @@ def packed(value: object, span: Span) -> syntax.Expr:
 
 def _holds_call(value: object) -> bool:
     items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return isinstance(value, syntax.Call) or any(map(_holds_call, items))
+    return isinstance(value, Moment) or any(map(_holds_call, items))
