@@ -7,7 +7,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -284,6 +284,51 @@ def test_a_batch_that_cannot_be_written_leaves_no_files(lake: Lake, monkeypatch:
     worker.take(put(trail(*days), "a"))
     worker.flush()
     assert lake.snapshot("AWSCloudTrail").rows == 4
+    assert_balanced(lake)
+
+
+def test_a_batch_that_cannot_be_committed_leaves_no_files(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that runs on tries again and again: what it left each time would fill the disk."""
+    from deltalake import DeltaTable
+
+    worker = ingestor(lake)
+    worker.take(put(trail(event(9)), "before"))
+    worker.take(put(b"\x89PNG", "bad"))
+    worker.flush()
+    before = sorted(path for path in lake.root.rglob("*") if path.is_file())
+    told: list[Outcome] = []
+    real, left = DeltaTable.create_write_transaction, [0]
+
+    def commit(*given: Any, **named: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError("Generic LocalFileSystem error\n No space left on device (os error 28)")
+        real(*given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DeltaTable, "create_write_transaction", commit)
+        for _ in range(3):
+            left[0] = 0
+            worker.take(put(trail(event(1), 7), "a"), told.append)
+            with pytest.raises(LakeError, match=r"AWSCloudTrail .* cannot be written: .*No space left"):
+                worker.flush()
+            assert sorted(path for path in lake.root.rglob("*") if path.is_file()) == before
+        for table in ("Quarantine", "IngestLedger"):  # they follow, whoever comes next
+            # The second finishes first what the first has left.
+            left[0] = 1 if table == "Quarantine" else 4
+            worker.take(put(trail(event(2), 7), table), told.append)
+            with pytest.raises(LakeError, match=rf"{table} .* cannot be written: .*No space left"):
+                worker.flush()
+    assert told == []
+    for key in ("a", "Quarantine", "IngestLedger"):
+        worker.take(put(trail(event(1 if key == "a" else 2), 7), key), told.append)
+    worker.flush()
+    assert sorted(outcome.state for outcome in told) == ["skipped", "skipped", "stored"]
+    assert lake.snapshot("AWSCloudTrail").rows == 3
+    assert lake.snapshot(QUARANTINE.name).rows == 4
+    assert len(rows(lake, LEDGER.name)) == 5
     assert_balanced(lake)
 
 

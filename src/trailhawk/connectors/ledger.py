@@ -15,7 +15,7 @@ import numpy as np
 
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction
+from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.compaction import COMPACT
 from trailhawk.lake.files import opened
 from trailhawk.lake.table import fitted
@@ -162,6 +162,9 @@ def _follow(table: Delta, data: Delta, version: int) -> int:
         except ConflictError:
             table.discard(rest)
             continue  # another process was faster; what is left to do shows in the new state
+        except UncommittedError:
+            table.discard(rest)
+            raise
         return len(named)
     return 0
 

@@ -21,7 +21,7 @@ from trailhawk.connectors.parts import Part
 from trailhawk.connectors.quarantine import QUARANTINE, encode
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME, Table
-from trailhawk.lake import ConflictError, Lake, Staged, Transaction
+from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
 from trailhawk.lake.table import (
     BATCH,
@@ -125,6 +125,9 @@ class Store:
                 break
             except ConflictError:
                 continue
+            except UncommittedError:
+                staged.discard()  # a full disk is not filled with what is tried again and again
+                raise
         self._phase("ledger")
         settle(self._lake, self._table.name, self._followers)
         self._taken.refresh()

@@ -1,7 +1,16 @@
 """Tables at rest: Delta Lake tables of Parquet files, written by several processes at once."""
 
 from trailhawk.lake.catalog import Lake, Snapshot
-from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
+from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
 from trailhawk.lake.table import DataFile
 
-__all__ = ["ConflictError", "DataFile", "Delta", "Lake", "Snapshot", "Staged", "Transaction"]
+__all__ = [
+    "ConflictError",
+    "DataFile",
+    "Delta",
+    "Lake",
+    "Snapshot",
+    "Staged",
+    "Transaction",
+    "UncommittedError",
+]

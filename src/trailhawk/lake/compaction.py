@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction
+from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
 from trailhawk.lake.files import opened
 from trailhawk.lake.table import DAY, fitted, picked
 
@@ -130,17 +130,24 @@ def compact(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int 
     staged: list[Staged] = []
     try:
         staged += (delta.stage_sorted(slices, day) for slices in _outputs(delta, paths, file_rows))
-        # Measured: delta-rs lets two commits retire the same files; a transaction of its own does not.
-        transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
-        delta.commit(staged, remove=paths, transaction=transaction)
-    except ConflictError:
-        delta.discard(staged)
-        return False
     except FileNotFoundError:
         # Another process retired the files, and cleaned them away, since the state was looked at.
         delta.discard(staged)
         delta.refresh()
         return False
+    except BaseException:
+        delta.discard(staged)
+        raise
+    # Measured: delta-rs lets two commits retire the same files; a transaction of its own does not.
+    transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
+    try:
+        delta.commit(staged, remove=paths, transaction=transaction)
+    except ConflictError:
+        delta.discard(staged)
+        return False
+    except UncommittedError:
+        delta.discard(staged)
+        raise
     return True
 
 

@@ -14,6 +14,7 @@ import re
 import threading
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -53,6 +54,10 @@ class ConflictError(LakeError):
     """Another writer committed since the version this commit was prepared from."""
 
     kind = "conflict"
+
+
+class UncommittedError(LakeError):
+    """A commit that could not be written, and that nobody has: its staged files may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,10 +311,11 @@ class Delta:
         return Staged(path, size, stats.rows, str(day), stats.to_json())
 
     def discard(self, staged: Iterable[Staged]) -> None:
-        """Remove staged files that will not be committed."""
+        """Remove staged files that will not be committed; what cannot be removed is left to `clean`."""
         for file in staged:
-            self.storage.remove(file.path)
-            terms_path(self.root, file.path).unlink(missing_ok=True)
+            with suppress(OSError, LakeError):
+                self.storage.remove(file.path)
+                terms_path(self.root, file.path).unlink(missing_ok=True)
 
     def commit(
         self,
@@ -324,12 +330,13 @@ class Delta:
 
         With both, the same rows are in other files from now on; `remove` alone takes rows away.
         ConflictError if another writer raised the same application's version meanwhile, or if a file to
-        remove is not live. Who removes files needs a transaction: two commits that retire the same file at
-        once are not told apart otherwise; `also` is one more.
+        remove is not live; UncommittedError where the log cannot be written to. After any other LakeError the
+        commit may have been done or not. Who removes files needs a transaction: two commits that retire the
+        same file at once are not told apart otherwise; `also` is one more.
         """
         from deltalake import CommitProperties
         from deltalake import Transaction as DeltaTransaction
-        from deltalake.exceptions import CommitFailedError
+        from deltalake.exceptions import CommitFailedError, DeltaError
         from deltalake.transaction import AddAction, RemoveAction
 
         with self._lock:
@@ -378,7 +385,18 @@ class Delta:
                 if self._is_committed(add, note, after=seen):
                     return self.version
                 raise ConflictError(f"table {self.table.name}: {error}") from error
-            self._delta.update_incremental()
+            except (DeltaError, OSError) as error:
+                seen = self.version
+                self._delta = None
+                self.refresh()
+                if self._is_committed(add, note, after=seen):
+                    return self.version
+                # A store may still carry out what it was asked for; a folder does not.
+                kind = UncommittedError if self.storage.is_local else LakeError
+                said = f"table {self.table.name} in {self.storage.uri} cannot be written: {_reason(error)}"
+                raise kind(said) from error
+            self.refresh()
+            self.storage.keep(self.version, [file.path for file in add])
             return self.version
 
     def clean(self, *, older_than: dt.timedelta) -> int:

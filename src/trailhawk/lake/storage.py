@@ -41,6 +41,10 @@ class Storage(Protocol):
     def options(self) -> dict[str, str] | None:
         """What delta-rs is told of the store."""
 
+    @property
+    def is_local(self) -> bool:
+        """Whether what could not be written is not written later either."""
+
     def has_log(self) -> bool:
         """Whether there may be a table."""
 
@@ -56,6 +60,9 @@ class Storage(Protocol):
     def remove(self, path: str) -> None:
         """Delete a file; it need not exist."""
 
+    def keep(self, version: int, paths: Iterable[str]) -> None:
+        """See to it that a commit and its files outlast a loss of power."""
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -70,6 +77,10 @@ class Folder:
     @property
     def options(self) -> None:
         return None
+
+    @property
+    def is_local(self) -> bool:
+        return True
 
     def has_log(self) -> bool:
         return (self.root / "_delta_log").is_dir()
@@ -87,6 +98,13 @@ class Folder:
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
+
+    def keep(self, version: int, paths: Iterable[str]) -> None:
+        # The files themselves were synced when they were written, their names and the log were not: delta-rs
+        # leaves that to the system.
+        log = self.root / "_delta_log"
+        for path in {log / f"{version:020}.json", log, *((self.root / path).parent for path in paths)}:
+            _sync(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +147,10 @@ class Bucket:
             options["AWS_ALLOW_HTTP"] = str(self.place.endpoint_url.startswith("http://")).lower()
         return options
 
+    @property
+    def is_local(self) -> bool:
+        return False
+
     def has_log(self) -> bool:
         return True  # a look would cost as much as opening the table
 
@@ -163,6 +185,9 @@ class Bucket:
             pass
         except OSError as error:
             raise self._fault("removed", path, error) from error
+
+    def keep(self, version: int, paths: Iterable[str]) -> None:
+        pass  # what a store has answered for is kept
 
     @property
     def _files(self) -> pyarrow.fs.FileSystem:
@@ -221,6 +246,20 @@ class Bucket:
     def _fault(self, what: str, path: str, error: OSError) -> LakeError:
         reason = " ".join(str(error).split())
         return LakeError(f"{self.uri}/{path} cannot be {what}: {reason}", hint="see [lake] in trailhawk.toml")
+
+
+def _sync(path: Path) -> None:
+    """Have a file or folder on the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return  # another process has committed since, and cleaned up
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        raise LakeError(f"{path} cannot be written to the disk: {error.strerror}") from error
+    finally:
+        os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)
