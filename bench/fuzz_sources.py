@@ -28,6 +28,8 @@ from typing import Final
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
+from trailhawk.kql.schema import Table
+from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, stored_schema
 from trailhawk.sources import SOURCES, Placed, Source
 
@@ -421,6 +423,106 @@ def _streamed(mark: str) -> bytes:
     )
 
 
+def _csv(*cells: str) -> bytes:
+    """A row of CSV with every cell in quotes."""
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells).encode()
+
+
+def _table(header: str) -> Callable[[Sequence[bytes]], bytes]:
+    return lambda records: header.encode() + b"\n" + _lines(records)
+
+
+def _answer(before: str, after: str) -> Callable[[Sequence[bytes]], bytes]:
+    return lambda records: before.encode() + b",".join(records) + after.encode()
+
+
+def _looked_up(mark: str) -> bytes:
+    return _json({"EventId": mark, "Resources": [{}], "CloudTrailEvent": _cloudtrail(mark).decode()})
+
+
+def _text(mark: str) -> bytes:
+    return _json(_cloudtrail(mark).decode())
+
+
+def _logged(mark: str) -> bytes:
+    return _json({"logStreamName": "s", "timestamp": 1772357400000, "message": mark, "eventId": mark})
+
+
+def _insight(mark: str) -> bytes:
+    return _json([{"field": "@timestamp", "value": _NOW.isoformat()}, {"field": "@message", "value": mark}])
+
+
+def _splunk(mark: str) -> bytes:
+    return _json({"preview": False, "offset": 1, "result": {"_raw": _cloudtrail(mark).decode()}})
+
+
+def _splunk_row(mark: str) -> bytes:
+    return _csv("2026-03-01", "host", "aws", _cloudtrail(mark).decode())
+
+
+def _elastic(mark: str) -> bytes:
+    return _json({"@timestamp": "2026-03-01T09:30:00Z", "event": {"original": _cloudtrail(mark).decode()}})
+
+
+def _console(mark: str) -> bytes:
+    return _csv("1772357400000", mark)
+
+
+def _history(mark: str) -> bytes:
+    return _csv(
+        "ann", "2026-03-01T09:30:00Z", "s3.amazonaws.com", "GetObject", mark, '[{"resourceName":"b"}]'
+    )
+
+
+def _athena(mark: str) -> bytes:
+    caller = "{type=IAMUser, arn=arn:aws:iam::1:user/ann, sessioncontext={attributes=null}}"
+    asked = '{"bucketName":"cards","key":"käse"}'
+    return _csv("2026-03-01T09:30:00Z", "s3.amazonaws.com", "GetObject", caller, asked, mark)
+
+
+def _athena_flow(mark: str) -> bytes:
+    return _csv("2", mark, "10.0.0.1", "10.0.0.2", "443", "1772357400", "1772357460")
+
+
+def _athena_access(mark: str) -> bytes:
+    front = ("owner", "cards", "01/Mar/2026:09:30:00 +0000", "203.0.113.9", "-", mark, "REST.GET.OBJECT", "k")
+    return _csv(*front, "GET /k HTTP/1.1", "200", "", "5", "5", "10", "9", "-", "curl", "-")
+
+
+_ACCESS_COLUMNS: Final = (
+    "bucketowner,bucket_name,requestdatetime,remoteip,requester,requestid,operation,key,request_uri,httpstatus,"
+    "errorcode,bytessent,objectsize,totaltime,turnaroundtime,referrer,useragent,versionid"
+)
+
+
+def _exported_row(table: Table) -> tuple[str, Callable[[str], bytes], str]:
+    """The header of a table that was exported from Sentinel, its rows, and the column with the mark."""
+    texts = [column.name for column in table.stored if column.type is KqlType.STRING]
+    times = [column.name for column in table.stored if column.type is KqlType.DATETIME]
+    header = ",".join(["TenantId", *(f"{name} [UTC]" for name in times), texts[-1], "Extra", "Type"])
+    at = ["3/1/2026, 9:30:00.123 AM"] * len(times)
+    return header, lambda mark: _csv("w", *at, mark, '{"a":[1]}', table.name), texts[-1]
+
+
+def _exported_object(mark: str) -> bytes:
+    row = {"TimeGenerated": "2026-03-01T09:30:00.1230000Z", "AwsEventId": mark, "ReadOnly": "True"}
+    return _json(row | {"RequestParameters": '{"bucketName":"b"}', "Type": "AWSCloudTrail"})
+
+
+def _exported_list(mark: str) -> bytes:
+    return _json(["2026-03-01T09:30:00Z", mark, True, '{"bucketName":"b [1],[2]"}', "AWSCloudTrail"])
+
+
+_API: Final = (
+    '{"tables":[{"name":"PrimaryResult","columns":['
+    + ",".join(
+        f'{{"name":"{name}","type":"string"}}'
+        for name in ("TimeGenerated", "AwsEventId", "ReadOnly", "RequestParameters", "Type")
+    )
+    + '],"rows":['
+)
+
+
 def _escaped(record: Callable[[str], bytes]) -> Callable[[str], bytes]:
     """The record as it stands in a JSON string."""
     return lambda mark: json.dumps(record(mark).decode())[1:-1].encode()
@@ -493,6 +595,33 @@ def _cases() -> Iterator[Case]:
     yield case("cloudwatch", "cloudwatch", _event, "Message", _subscription)
     yield case("cloudwatch-export", "cloudwatch", _exported, "Message", open_end=True, kept=exported)  # type: ignore[arg-type]
     yield case("ssm", "ssm", _escaped(_streamed), "SessionId", _subscription)
+    yield case("lookup-events", "cloudtrail", _looked_up, "AwsEventId", _answer('{"Events":[', "]}"))
+    yield case("lookup-texts", "cloudtrail", _text, "AwsEventId", _answer("[", "]"))
+    logged = _answer('{"events":[', '],"searchedLogStreams":[]}')
+    yield case("filter-log-events", "cloudwatch", _logged, "Message", logged)
+    yield case(
+        "insights", "cloudwatch", _insight, "Message", _answer('{"results":[', '],"status":"Complete"}')
+    )
+    yield case("console", "cloudwatch", _console, "Message", _table("timestamp,message"))
+    yield case("splunk", "cloudtrail", _splunk, "AwsEventId")
+    yield case("splunk-csv", "cloudtrail", _splunk_row, "AwsEventId", _table("_time,host,sourcetype,_raw"))
+    yield case("elastic", "cloudtrail", _elastic, "AwsEventId")
+    history = _table("User name,Event time,Event source,Event name,Event ID,Resources")
+    yield case("cloudtrail-history", "cloudtrail-history", _history, "AwsEventId", history)
+    athena = _table("eventtime,eventsource,eventname,useridentity,requestparameters,eventid")
+    yield case("athena-cloudtrail", "athena-cloudtrail", _athena, "AwsEventId", athena)
+    flows = _table("version,interface_id,srcaddr,dstaddr,dstport,start,end")
+    yield case(
+        "athena-vpcflow", "athena-vpcflow", _athena_flow, "InterfaceId", flows, names=interfaces, kept=ends
+    )
+    access = _table(_ACCESS_COLUMNS)
+    yield case("athena-s3access", "athena-s3access", _athena_access, "RequestId", access)
+    yield case("sentinel-objects", "sentinel-cloudtrail", _exported_object, "AwsEventId")
+    yield case("sentinel-lists", "sentinel-cloudtrail", _exported_list, "AwsEventId", _answer(_API, "]}]}"))
+    for name in by_name:
+        if name.startswith("sentinel-"):
+            header, record, column = _exported_row(by_name[name].table)
+            yield case(name, name, record, column, _table(header))
     transcript = tuple(f"{mark}\x1b[0m" for mark in (marks[0], marks[2]))
     yield case("ssm-transcript", "ssm-transcript", _transcript, "Output", path=session, kept=transcript)  # type: ignore[arg-type]
 

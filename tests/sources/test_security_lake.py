@@ -808,7 +808,7 @@ def test_a_record_too_large_for_its_log_is_a_bad_one(monkeypatch: pytest.MonkeyP
     source = BY_NAME["securitylake-cloudtrail"]
     event = WRITER.as_ocsf(EVENT, 1) | {"time_dt": None, "actor": {}}
     large = event | {"unmapped": {"requestParameters.a[].b": "," * 300}}
-    monkeypatch.setattr("trailhawk.sources.security_lake.MAX_RECORD_BYTES", 2_000)
+    monkeypatch.setattr("trailhawk.sources.converted.MAX_RECORD_BYTES", 2_000)
     rows = source.rows([json.dumps(each).encode() for each in (event, large, event)])
     assert (rows.table.num_rows, list(rows.kept)) == (2, [0, 2])
     assert "in the words of its log it is larger than" in rows.bad[0][1]

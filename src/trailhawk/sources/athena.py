@@ -220,13 +220,15 @@ def as_access(row: Record) -> bytes:
     by_name = {name.lower(): text_of(value) for name, value in row.items()}
     words: list[str] = []
     for place, name in enumerate(_ORDER):
-        if name not in by_name and place >= _NEEDED:
+        if name not in by_name:
+            if place < _NEEDED:
+                raise ValueError(f"no {name}")
             break
         text = by_name[name] or "-"
         if name == "requestdatetime":
             text = f"[{text.strip('[]')}]"
         elif name in _QUOTED:
-            text = '"' + text.removeprefix('"').removesuffix('"') + '"'
+            text = text if text == "-" or text[:1] == '"' else f'"{text}"'
         elif _BLANK.search(text):
             raise ValueError(f"{name} has a blank in it")
         words.append(text)

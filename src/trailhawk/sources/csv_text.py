@@ -45,11 +45,11 @@ def header(head: bytes) -> tuple[str, ...]:
     return _names(first)
 
 
-def first_rows(head: bytes, most: int) -> list[list[str]]:
-    """The first few rows of a CSV file that begins so, the last one perhaps cut off."""
-    found: list[list[str]] = []
+def first_rows(head: bytes, most: int) -> list[dict[str, str]]:
+    """The first few rows of a CSV file that begins so, by column."""
+    found: list[dict[str, str]] = []
     for cut in rows_of(iter((head,))):
-        found += cut.rows[: most - len(found)]
+        found += [dict(zip(cut.names, row, strict=True)) for row in cut.rows[: most - len(found)]]
         if len(found) >= most:
             break
     return found
@@ -109,7 +109,7 @@ _Line = tuple[int, bytes]
 class _Reader:
     """Rows under way; `_open` are the lines of one whose last quote has not closed."""
 
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
     rows: list[list[str]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     bad: list[BadPart] = field(default_factory=list)
@@ -133,7 +133,7 @@ class _Reader:
                 waiting.extendleft(reversed(self._broken([*self._open, (at, text)])))
             else:
                 self._open.append((at, text))
-                self._size += len(text)
+                self._size += len(text) + 1
 
     def end(self) -> None:
         """There are no more lines."""
@@ -142,18 +142,21 @@ class _Reader:
                 self.take(start, line)
 
     def taken(self) -> CsvRows:
-        found = CsvRows(self.names, self.rows, self.starts, tuple(self.bad))
+        found = CsvRows(self.names or (), self.rows, self.starts, tuple(self.bad))
         self.rows, self.starts, self.bad = [], [], []
         return found
 
     def _alone(self, start: int, line: bytes) -> None:
         """A line that no cell is open before."""
-        if not self.names:
+        if self.names is None:
             text = line.removeprefix(BOM) if start == 0 else line
             if text.strip() and not text.startswith(b"#"):
                 self.names = _names(text)
                 if not self.names:
                     self._refuse(start, line, "no header of a CSV file")
+        elif not self.names:
+            if line.strip():
+                self._refuse(start, line, "a row of a CSV file without a header that can be read")
         elif line.count(b'"') % 2:
             self._open = [(start, line)]
             self._size = len(line)
@@ -166,7 +169,7 @@ class _Reader:
             found = cells(b"\n".join(line for _, line in lines).removesuffix(b"\r"))
         except UnicodeDecodeError:
             return False
-        if found is None or len(found) != len(self.names):
+        if found is None or len(found) != len(self.names or ()):
             return False
         self.rows.append(found)
         self.starts.append(lines[0][0])
@@ -174,13 +177,14 @@ class _Reader:
 
     def _is_row(self, line: bytes) -> bool:
         """Whether a line within a row is surely one itself."""
-        if len(self.names) < _TELLING or line.count(b",") < len(self.names) - 1:
+        width = len(self.names or ())
+        if width < _TELLING or line.count(b",") < width - 1:
             return False
         try:
             found = cells(line.removesuffix(b"\r"))
         except UnicodeDecodeError:
             return False
-        return found is not None and len(found) == len(self.names)
+        return found is not None and len(found) == width
 
     def _broken(self, lines: list[_Line]) -> list[_Line]:
         """Refuse the first of lines that are no row; the others, to be looked at again."""
@@ -198,4 +202,4 @@ class _Reader:
             return "a row of a CSV file that is not UTF-8"
         if found is None:
             return "a row of a CSV file with quotes that do not close"
-        return f"a row of {len(found)} cells under a header of {len(self.names)}"
+        return f"a row of {len(found)} cells under a header of {len(self.names or ())}"

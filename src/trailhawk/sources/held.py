@@ -271,9 +271,9 @@ def _csv(name: str, wanted: Callable[[str], bool], *, of_log_group: bool = False
         if not column or not wanted(column):
             return []
         rows = csv_text.first_rows(head, _SAMPLES)
-        if column == "message" and not all(_MILLISECONDS.fullmatch(row[0]) for row in rows):
+        if column == "message" and not any(_MILLISECONDS.fullmatch(row["timestamp"]) for row in rows):
             return []
-        return [row[names.index(column)].encode() for row in rows]
+        return [row[column].encode() for row in rows]
 
     def chunks(blocks: Iterator[bytes], make: Make) -> Iterator[Chunk]:
         for cut in csv_text.rows_of(blocks):

@@ -45,7 +45,7 @@ LISTS: Final = Grammar(
     whole=re.compile(_FLAT + rb"\]", re.DOTALL),
     begun=re.compile(_FLAT + rb"(?:%b\\?)?\Z" % _QUOTED, re.DOTALL),
     opening=b"[",
-    next=re.compile(rb"\]\s*+,\s*+(?=\[)"),
+    next=re.compile(rb"\]?+\s*+,\s*+(?=\[)"),
     check=_RAW.decode,
 )
 """Lists that have no list in them."""
@@ -164,7 +164,7 @@ class _Cutter:
         return at, at + len(text), ""
 
     def _broken(self, at: int, end: int) -> tuple[int, int, str]:
-        following = self._grammar.next.search(self._held, at + 1, end)
+        following = self._grammar.next.search(self._held, at + 1, end + 1)
         self._wasted += end - at
         return at, following.end() if following else end, "record cut off or not JSON"
 

@@ -43,8 +43,8 @@ def first_record(head: bytes) -> Record:
     elif head.lstrip()[:1] in (b"{", b"["):
         return _first_object(head)
     else:
-        names, rows = csv_text.header(head), csv_text.first_rows(head, 1)
-        return dict(zip(names, rows[0], strict=True)) if rows else dict.fromkeys(names, "")
+        rows = csv_text.first_rows(head, 1)
+        return dict(rows[0]) if rows else dict.fromkeys(csv_text.header(head), "")
     record = next((each for part in cut for each in part.records), b"{}")
     found = orjson.loads(record)
     return found if isinstance(found, dict) else {}
@@ -96,10 +96,12 @@ def _answered(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         starts: list[int] = []
         bad = list(found.bad)
         for text, start in zip(found.texts, found.starts, strict=True):
-            row = orjson.loads(text) if _is_shallow(text) else None
+            row = _loaded(text)
             kind = _kind(row)
-            if kind in _ABOUT_COLUMNS:
-                names = [str(each.get("name")) for each in _objects(row)] if kind == "name" else names
+            if kind == "CatalogName":
+                continue
+            if columns := _columns(row):
+                names = columns
                 continue
             if kind == "VarCharValue" and not names:
                 names = [str(each.get(kind, "")) for each in _objects(row)]
@@ -113,13 +115,22 @@ def _answered(blocks: Iterator[bytes]) -> Iterator[Chunk]:
         yield Chunk(records, tuple(bad), starts.__getitem__)
 
 
-_ABOUT_COLUMNS: Final = ("name", "CatalogName")
-_DEEP: Final = 100_000
+def _columns(row: object) -> list[str]:
+    """The names of the columns, where a list describes columns."""
+    found = _objects(row)
+    is_all = isinstance(row, list) and len(found) == len(row) <= csv_text.MAX_COLUMNS
+    return [str(each["name"]) for each in found] if is_all and all(map(_DESCRIBES, found)) else []
 
 
-def _is_shallow(text: bytes) -> bool:
-    """Whether a list of objects can be read without going deep: it has no lists in it."""
-    return text.count(b'{"') < _DEEP
+_DESCRIBES: Final = {"name", "type"}.issubset
+
+
+def _loaded(text: bytes) -> object:
+    """The value of a list, None where it has half a character or goes too deep."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _objects(row: object) -> list[Record]:
@@ -135,7 +146,7 @@ def _kind(row: object) -> str:
 def _row(row: object, kind: str, names: list[str]) -> Record | str:
     """A row by column; why it is none."""
     if not isinstance(row, list):
-        return "a row that is no list"
+        return "a row that is no list of values"
     if kind in ("", "VarCharValue") and names:
         values = [each.get("VarCharValue") if isinstance(each, dict) else each for each in row]
         if len(values) != len(names):
