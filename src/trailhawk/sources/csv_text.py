@@ -38,21 +38,26 @@ class CsvRows:
 
 def header(head: bytes) -> tuple[str, ...]:
     """The names of the columns of a CSV file that begins so; () for another file."""
-    if head.removeprefix(BOM).lstrip()[:1] in (b"{", b"["):
-        return ()
-    lines = head[:_HEADER_BYTES].removeprefix(BOM).split(b"\n")
-    first = next((line for line in lines if line.strip() and not line.startswith(b"#")), b"")
-    return _names(first)
+    text = head.removeprefix(BOM)
+    end = 0
+    while end < min(len(text), _HEADER_BYTES):
+        start, end = end, text.find(b"\n", end) + 1 or len(text)
+        line = text[start:end]
+        if line.strip() and not line.startswith(b"#"):
+            return _names(line) if line[:1] not in (b"{", b"[") else ()
+    return ()
 
 
 def first_rows(head: bytes, most: int) -> list[dict[str, str]]:
     """The first few rows of a CSV file that begins so, by column."""
-    found: list[dict[str, str]] = []
-    for cut in rows_of(iter((head,))):
-        found += [dict(zip(cut.names, row, strict=True)) for row in cut.rows[: most - len(found)]]
-        if len(found) >= most:
-            break
-    return found
+    reader = _Reader()
+    start = 0
+    while len(reader.rows) < most and start < len(head):
+        end = head.find(b"\n", start)
+        end = len(head) if end < 0 else end
+        reader.take(start, head[start:end])
+        start = end + 1
+    return [dict(zip(reader.names or (), row, strict=True)) for row in reader.rows]
 
 
 def rows_of(blocks: Iterator[bytes]) -> Iterator[CsvRows]:

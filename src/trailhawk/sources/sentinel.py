@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -65,6 +66,7 @@ def time(value: object) -> int | None:
     return moment(value)
 
 
+@lru_cache(maxsize=8)
 def table_of(head: bytes) -> str:
     """The name of the table that an object beginning so was exported from, '' for any other object."""
     if b"TimeGenerated" not in head:

@@ -43,8 +43,9 @@ def first_record(head: bytes) -> Record:
     elif head.lstrip()[:1] in (b"{", b"["):
         return _first_object(head)
     else:
-        rows = csv_text.first_rows(head, 1)
-        return dict(rows[0]) if rows else dict.fromkeys(csv_text.header(head), "")
+        names = csv_text.header(head)
+        rows = csv_text.first_rows(head, 1) if len(names) > 1 else []
+        return dict(rows[0]) if rows else dict.fromkeys(names, "")
     record = next((each for part in cut for each in part.records), b"{}")
     found = orjson.loads(record)
     return found if isinstance(found, dict) else {}
