@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
 ROW_GROUP_ROWS = 122_880  # DuckDB reads row groups in parallel; this is its own size
 ZSTD_LEVEL = 1  # measured on sorted CloudTrail rows: a third faster than 3, and not larger
+_ENCODED_ROWS = 8_192  # at a time: a tenth faster than the usual 1,024, and a page stays about 1 MB
 _SAMPLE_ROWS = 2_000
 _MAX_TEXT_STATISTIC = 64
 _NOTE = "trailhawk"
@@ -297,6 +298,7 @@ class Delta:
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
                 use_dictionary=repetitive,
+                write_batch_size=_ENCODED_ROWS,
                 store_schema=False,  # else a reader of Arrow would see dictionaries where text is stored
             ) as writer:
                 for part in parts:

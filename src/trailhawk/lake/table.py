@@ -151,7 +151,11 @@ def picked(rows: pa.Table, places: NDArray[np.int64]) -> pa.Table:
     import pyarrow as pa
 
     at = pa.array(places)
-    return pa.table({name: whole(rows[name]).take(at) for name in rows.column_names})
+    columns: dict[str, pa.Array] = {}
+    for name in rows.column_names:
+        is_empty = rows[name].null_count == rows.num_rows  # most promoted paths
+        columns[name] = pa.nulls(len(at), rows[name].type) if is_empty else whole(rows[name]).take(at)
+    return pa.table(columns)
 
 
 def plain(rows: pa.Table) -> pa.Table:
