@@ -213,9 +213,14 @@ def test_details_of_operators() -> None:
         ),
         ("print 'abc", "a text that never ends on its line (no closing ')", (1, 7), ""),
         ("print datetime(2020", "expected ')' to end datetime(...) on its line", (1, 7), ""),
-        ("print datetime(xyz)", "'datetime(xyz)' is no valid value", (1, 7), ""),
+        (
+            "print datetime(xyz)",
+            "'datetime(xyz)' is no valid value",
+            (1, 7),
+            "a moment is written datetime(2024-01-31 10:00), ago(1d) or now()",
+        ),
         ("T | take", "expected an expression, found the end of the query", (1, 9), ""),
-        ("T | sort a", "expected 'by', found 'a'", (1, 10), ""),
+        ("T | sort a", "expected 'by', found 'a'", (1, 10), "write 'sort by Column desc'"),
         ("datatable(a:strin)[]", "expected a type, found 'strin'", (1, 13), "did you mean 'string'?"),
     ],
 )

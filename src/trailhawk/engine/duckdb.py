@@ -23,7 +23,7 @@ from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.reading import MANY, Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.engine.watch import WATCHER, Stopped, aside
-from trailhawk.errors import LakeError, LimitError, QueryError
+from trailhawk.errors import BindingError, LakeError, LimitError, QueryError, UnsupportedError
 from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
@@ -55,6 +55,11 @@ _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
 _FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files found", re.IGNORECASE)
 _DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
+_REGEX_REFUSED = re.compile(
+    r"Invalid Input Error: ((?:missing|unexpected|invalid|no argument|bad repetition|trailing)"
+    r"[^:]*(?:[)\]]|operator|escape sequence|class|range|size|group|\\))(?:: (.*))?"
+)
+"""What RE2 says of an expression that is none, and the piece that it is about."""
 _OVERFLOW = re.compile(
     r"Overflow (in \w+ of (INT|numeric value|-\d)|on abs)|Type INT128 with value -?\d+ can't be cast"
 )
@@ -165,11 +170,18 @@ class DuckDBEngine:
 
         Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
         """
-        return self._watched(
-            lambda: self._result(
-                self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
+        try:
+            return self._watched(
+                lambda: self._result(
+                    self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
+                )
             )
-        )
+        except (BindingError, UnsupportedError) as error:
+            if error.span is not None:
+                raise
+            # A plan knows no places in the text; a check does.
+            found = self.check(text, now=now, parameters=parameters).errors
+            raise next((placed for placed in found if placed.message == error.message), error) from None
 
     def _watched(self, body: Callable[[], _Done]) -> _Done:
         """The body's result, within the limits of time and memory; LimitError beyond them."""
@@ -523,6 +535,11 @@ def _refused(error: duckdb.Error, seconds: float) -> QueryError:
     said = str(error)
     if _OVERFLOW.search(said):
         return _TooLargeError("a number or timespan is too large for its type")
+    if wrong := _REGEX_REFUSED.search(said):
+        return QueryError(
+            f"{_quote(wrong[2]) if wrong[2] else 'this'} is no regular expression: {wrong[1]}",
+            hint="expressions are RE2's, without look-around and back-references",
+        )
     if _UDF_FAILED not in said:
         return QueryError(f"the engine refused: {said.splitlines()[0]}")
     if f"{Stopped.__name__}:" in said or said.rstrip().endswith(Stopped.__name__):

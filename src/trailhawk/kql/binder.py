@@ -87,7 +87,7 @@ class Binder:
         self.probe = probe
         self.external = external
         self.parameters = dict(parameters or {})
-        self.scalars = ScalarBinder(self, now, trial=found is not None)
+        self.scalars = ScalarBinder(self, now, found=found)
         self.root = Env(StoredNames(functions))
         self.ids = 0
         self.nodes = 0

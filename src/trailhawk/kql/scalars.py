@@ -14,6 +14,7 @@ from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS, sql
 from trailhawk.kql.functions.registry import Aggregate, Arg, Overload, widest
+from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.passes import is_random, outer_columns
 from trailhawk.kql.plan import Aggregate as Grouped
 from trailhawk.kql.plan import (
@@ -70,6 +71,8 @@ _NEGATED = {
     for base in ("has", "hasprefix", "hassuffix", "contains", "startswith", "endswith")
     for name in (base, f"{base}_cs")
 } | {"!in": "in", "!in~": "in~"}
+_NOTHINGS = frozenset({"null", "none", "nil"})
+_LENGTHS = "a length of time is written 1d, 12h, 30m or 10s"
 _TEXTS = frozenset({_T.STRING, _T.DYNAMIC})
 _SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
 """Bytes of a value, where they are not eight."""
@@ -131,13 +134,16 @@ def too_few(shown: str, least: int, span: Span) -> BindingError:
 class ScalarBinder:
     """Binds expressions. `now` is what now() and ago() mean, in ticks or as a column.
 
-    With `trial` every function is asked for its SQL at once, so that what it has against its constants is
-    told with the place; else that is found where the plan is lowered, which knows no places.
+    Where errors are gathered in `found`, what is wrong with one side of `and` and `or` goes there, and every
+    function is asked for its SQL at once, so that what it has against its constants is told with the place;
+    else that is found where the plan is lowered, which knows no places.
     """
 
-    def __init__(self, tables: TableBinder, now: int | ColumnRef, *, trial: bool = False) -> None:
+    def __init__(
+        self, tables: TableBinder, now: int | ColumnRef, *, found: list[QueryError] | None = None
+    ) -> None:
         self.tables = tables
-        self.trial = trial
+        self.found = found
         self.now = Const(_T.DATETIME, now) if isinstance(now, int) else now
         self.sizes: dict[int, tuple[Expr, int]] = {}
         self.random: dict[tuple[int, int], tuple[Expr, Env]] = {}
@@ -219,7 +225,11 @@ class ScalarBinder:
             return bound
         if bound.type is _T.DYNAMIC:
             return self.convert(bound, _T.BOOL, span)
-        raise BindingError(f"a bool is expected, this is a {bound.type.value}", span, code="wrong-type")
+        is_text = isinstance(bound, Const) and bound.type is _T.STRING
+        hint = "the comparison is written again for each, or as x in (one, other)" if is_text else ""
+        raise BindingError(
+            f"a bool is expected, this is a {bound.type.value}", span, hint=hint, code="wrong-type"
+        )
 
     def knows(self, name: str, env: Env) -> bool:
         """Is there a scalar function of this name?"""
@@ -275,12 +285,13 @@ class ScalarBinder:
                 raise BindingError(
                     f"'{expr.text}' is not a value", expr.span, hint="use toscalar(...) for a table"
                 )
-        known = [*scope.by_name, *scope.env.all_names()]
+        hint = suggestion(expr.text, [*scope.by_name, *scope.env.all_names()])
+        if expr.text.lower() in _NOTHINGS:
+            hint = "null is found with isnull(...), an empty text with isempty(...)"
+        elif expr.text in AGGREGATES or self.knows(expr.text, scope.env):
+            hint = f"it is a function: {expr.text}(...)"
         raise BindingError(
-            f"there is no column or variable '{expr.text}'",
-            expr.span,
-            hint=suggestion(expr.text, known),
-            code="unknown-column",
+            f"there is no column or variable '{expr.text}'", expr.span, hint=hint, code="unknown-column"
         )
 
     def _member(self, expr: syntax.Member, scope: Scope, collect: Collector | None) -> Expr:
@@ -320,13 +331,24 @@ class ScalarBinder:
 
     def _binary(self, expr: syntax.Binary, scope: Scope, collect: Collector | None) -> Expr:
         if expr.op in ("and", "or"):
-            left = self.predicate(expr.left, scope, collect)
-            right = self.predicate(expr.right, scope, collect)
+            left, right = (self._side(side, scope, collect) for side in (expr.left, expr.right))
             return either(expr.op, left, right) or self.call(expr.op, [left, right], expr.span)
         if isinstance(expr.left, syntax.Star):
             return self._any_column(expr, scope)
         left, right = self.bind(expr.left, scope, collect), self.bind(expr.right, scope, collect)
         return self.operate(expr.op, left, right, expr)
+
+    def _side(self, expr: syntax.Expr, scope: Scope, collect: Collector | None) -> Expr:
+        """One side of `and` or `or`; where errors are gathered, its own do not hide those of the other."""
+        if self.found is None:
+            return self.predicate(expr, scope, collect)
+        try:
+            return self.predicate(expr, scope, collect)
+        except BindingError as error:
+            if len(self.found) >= MAX_PROBLEMS - 1:
+                raise
+            self.found.append(error)
+            return Const(_T.BOOL, None)
 
     def operate(self, op: str, left: Expr, right: Expr, expr: syntax.Binary) -> Expr:
         """A comparison, arithmetic or text operator over bound operands."""
@@ -344,7 +366,11 @@ class ScalarBinder:
                         expr.span,
                         hint="use tostring(...)",
                     )
-        return self.call(op, [left, right], expr.span, spelling=f"'{op}'")
+        hint = ""
+        if op in ("+", "-"):
+            types = {left.type, right.type}
+            hint = "texts are joined with strcat(...)" if _T.STRING in types else _LENGTHS
+        return self.call(op, [left, right], expr.span, spelling=f"'{op}'", hint=hint)
 
     def _comparable(self, left: Expr, right: Expr, expr: syntax.Binary) -> tuple[Expr, Expr]:
         """Both sides in one type that can be compared."""
@@ -368,7 +394,14 @@ class ScalarBinder:
                 return self.convert(left, _T.STRING, expr.span), self.convert(right, _T.STRING, expr.span)
             if _T.GUID in (a, b) and _T.STRING in (a, b):
                 return self.convert(left, _T.GUID, expr.span), self.convert(right, _T.GUID, expr.span)
-        hint = "use todatetime(...)" if _T.DATETIME in (a, b) else ""
+        hint = ""
+        if _T.DATETIME in (a, b):
+            is_text = _T.STRING in (a, b)
+            hint = "use todatetime(...)" if is_text else "a moment is written datetime(2024-01-31) or ago(7d)"
+        elif _T.TIMESPAN in (a, b):
+            hint = _LENGTHS
+        elif _T.STRING in (a, b):
+            hint = "use tolong(...) or todouble(...)"
         raise BindingError(
             f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint, code="wrong-type"
         )
@@ -516,11 +549,12 @@ class ScalarBinder:
             raise BindingError(
                 f"{function.name}() does not take ({', '.join(type_.value for type_ in types)})",
                 span,
+                hint=f"it is {_usage(function.name, function.overload)}",
                 code="wrong-arguments",
             )
         converted = self._converted(function.overload, args, span)
         type_ = function.overload.result(tuple(arg.type for arg in converted))
-        if self.trial:
+        if self.found is not None:
             _try(function.overload, converted, span)
         call = AggregateCall(function, converted, type_, collect.partition)
         for known, column in zip(collect.calls, collect.columns, strict=True):
@@ -531,8 +565,12 @@ class ScalarBinder:
         collect.columns.append(column)
         return ColumnRef(column.type, column.id)
 
-    def call(self, name: str, args: Sequence[Expr], span: Span, *, spelling: str = "") -> Expr:
-        """A scalar function over bound arguments, converted to what its overload takes."""
+    def call(
+        self, name: str, args: Sequence[Expr], span: Span, *, spelling: str = "", hint: str = ""
+    ) -> Expr:
+        """A scalar function over bound arguments, converted to what its overload takes.
+
+        Where an operator calls it, its error shows the `spelling` and the `hint` in place of the usage."""
         if len(args) == 1 and args[0].type is _T.DYNAMIC:
             name = _OF_DYNAMIC.get(name, name)
         function = FUNCTIONS[name]
@@ -543,7 +581,7 @@ class ScalarBinder:
             raise BindingError(
                 f"{shown} does not take ({', '.join(type_.value for type_ in types)})",
                 span,
-                hint="" if spelling else f"it is {_usage(name, function.overloads[0])}",
+                hint=hint if spelling else f"it is {_usage(name, function.overloads[0])}",
                 code="wrong-arguments",
             )
         if len(args) < _LEAST.get(name, 0):
@@ -553,7 +591,7 @@ class ScalarBinder:
         constants = tuple(arg for arg in converted if isinstance(arg, Const))
         if len(constants) == len(converted) and (folded := fold(function.name, constants, type_)) is not None:
             return folded
-        if self.trial:
+        if self.found is not None:
             _try(overload, converted, span)
         return Call(type_, overload, converted)
 
@@ -592,13 +630,22 @@ class ScalarBinder:
     # --- functions that are not ordinary -------------------------------------------------------------------
 
     def _now(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
-        offset = self.bind(expr.args[0], scope, collect) if expr.args else Const(_T.TIMESPAN, 0)
-        return self.call("+", [self.now, offset], expr.span)
+        if not expr.args:
+            return self.now
+        return self.call("+", [self.now, self._length(expr, scope, collect)], expr.span)
 
     def _ago(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 1:
             raise BindingError("ago() takes one timespan", expr.span)
-        return self.call("-", [self.now, self.bind(expr.args[0], scope, collect)], expr.span)
+        return self.call("-", [self.now, self._length(expr, scope, collect)], expr.span)
+
+    def _length(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
+        """The one argument of now() or ago()."""
+        length = self.bind(expr.args[0], scope, collect)
+        if length.type not in (_T.TIMESPAN, _T.DYNAMIC):
+            message = f"{expr.name}() takes a timespan, this is a {length.type.value}"
+            raise BindingError(message, expr.args[0].span, hint=_LENGTHS, code="wrong-arguments")
+        return length
 
     def _iff(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:
         if len(expr.args) != 3:

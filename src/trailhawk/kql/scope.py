@@ -133,6 +133,8 @@ class Scope:
 
 def suggestion(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known word, '' if none is near."""
+    if len(name) < 2:
+        return ""
     names = sorted({item for item in known if not item.startswith(HIDDEN_PREFIX)})
     folded = {item.lower(): item for item in names}
     near = difflib.get_close_matches(name.lower(), list(folded), n=1, cutoff=0.6)

@@ -46,6 +46,14 @@ _JOIN_KINDS = {kind.value: kind for kind in JoinKind} | {
 }
 
 
+_KINDS_ELSEWHERE = {
+    "left": "did you mean 'leftouter'?",
+    "right": "did you mean 'rightouter'?",
+    "outer": "did you mean 'fullouter'?",
+    "full": "did you mean 'fullouter'?",
+    "cross": "for every pair give both sides a column of one value, and join on that",
+}
+_KEYS = "a join's key is a column or $left.a == $right.b"
 _WITH_RIGHT_ROWS = frozenset({JoinKind.RIGHT_OUTER, JoinKind.FULL_OUTER, JoinKind.RIGHT_ANTI})
 
 
@@ -104,7 +112,7 @@ def join_kind(operator: syntax.Join | syntax.Lookup, default: str) -> JoinKind:
         if item.name == "kind":
             text = item.value.text if isinstance(item.value, syntax.Name) else ""
             if text not in _JOIN_KINDS:
-                hint = suggestion(text, _JOIN_KINDS)
+                hint = _KINDS_ELSEWHERE.get(text.lower()) or suggestion(text, _JOIN_KINDS)
                 raise BindingError(f"there is no join kind '{text}'", item.span, hint=hint)
             return _JOIN_KINDS[text]
     return _JOIN_KINDS[default]
@@ -121,17 +129,19 @@ def join_keys(
             pending[:0] = [key.left, key.right]
             continue
         if isinstance(key, syntax.Name):
-            a = binder.scalars.bind(key, Scope(left.columns, env))
-            b = binder.scalars.bind(key, Scope(right.columns, env))
+            a = _key_of(binder, key, left, "left", env)
+            b = _key_of(binder, key, right, "right", env)
         elif isinstance(key, syntax.Binary) and key.op == "==":
             sides = (left.columns, right.columns)
             scope = Scope((), env, sides)
             one, other = key.left, key.right
+            if _side(one) is _side(other) is None:
+                raise BindingError(_KEYS, key.span, hint="write $left.a == $right.b")
             if _side(one) == "$right" or _side(other) == "$left":
                 one, other = other, one
             a, b = binder.scalars.bind(one, scope), binder.scalars.bind(other, scope)
         else:
-            raise BindingError("a join's key is a column or $left.a == $right.b", key.span)
+            raise BindingError(_KEYS, key.span)
         if _T.DYNAMIC in (a.type, b.type):
             raise BindingError("a dynamic value cannot be a join's key", key.span, hint="use tostring(...)")
         if a.type is not b.type and not (a.type.is_number and b.type.is_number):
@@ -140,6 +150,18 @@ def join_keys(
     if not found:
         raise BindingError("a join needs keys", operator.span, hint="write `on` and the columns that meet")
     return tuple(found)
+
+
+def _key_of(binder: Binder, key: syntax.Name, node: Node, side: str, env: Env) -> Expr:
+    """A key that is called the same on both sides, of one of them."""
+    try:
+        return binder.scalars.bind(key, Scope(node.columns, env))
+    except BindingError as error:
+        if error.code != "unknown-column":
+            raise
+        hint = error.hint or "keys of two names are $left.a == $right.b"
+        message = f"there is no column '{key.text}' on the {side} side"
+        raise BindingError(message, key.span, hint=hint, code=error.code) from None
 
 
 @step(syntax.Lookup)

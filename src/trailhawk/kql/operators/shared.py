@@ -84,7 +84,10 @@ def named_values(
             continue
         names = item.names if isinstance(item, syntax.Named) else ()
         value = item.value if isinstance(item, syntax.Named) else item
-        bound = binder.scalars.bind(value, scope, collect)
+        try:
+            bound = binder.scalars.bind(value, scope, collect)
+        except BindingError as error:
+            raise _named_with_equals(error, value) from None
         several = columns_of(binder, value, bound, names)
         if several:
             found += [(name, given, part, item.span) for name, given, part in several]
@@ -94,6 +97,16 @@ def named_values(
             name = names[0] if names else auto_name(_found(value, scope)) or ""
             found.append((name, bool(names), bound, item.span))
     return found
+
+
+def _named_with_equals(error: BindingError, value: syntax.Expr) -> BindingError:
+    """The error, with a hint where `x == 1` seems to name a column."""
+    match value:
+        case syntax.Binary(op="==", left=syntax.Name() as name) if (
+            error.code == "unknown-column" and error.span == name.span and not error.hint
+        ):
+            return BindingError(error.message, error.span, hint="a name is given with '='", code=error.code)
+    return error
 
 
 def _found(value: syntax.Expr, scope: Scope) -> syntax.Expr:

@@ -9,15 +9,8 @@ from typing import TypeVar
 from trailhawk.errors import KqlSyntaxError, LimitError, QueryError, Span
 from trailhawk.kql import lexer
 from trailhawk.kql.lexer import BAD, END, NAME
+from trailhawk.kql.parser.habits import habit, left_out
 
-_FOREIGN = {
-    "&": "'&&' is written 'and'",
-    "~": "without regard to case is '=~'",
-    "AND": "did you mean 'and'?",
-    "OR": "did you mean 'or'?",
-    "is": "use isnull() or isempty()",
-} | dict.fromkeys("“”‘’„«»", "a text stands in straight quotes")
-"""What is written in other languages or by word processors, with what KQL has."""
 OPENING = {"(": ")", "[": "]", "{": "}"}
 CLOSING = frozenset(OPENING.values())
 
@@ -67,28 +60,31 @@ class Cursor:
             return True
         return False
 
-    def need(self, *words: str) -> str:
-        """Read one of these words; anything else is an error."""
+    def need(self, *words: str, hint: str = "") -> str:
+        """Read one of these words; anything else is an error, which shows how it is written (`hint`)."""
         word = self.words[self.at]
         if word in words and self.kinds[self.at] != END:
             self.at += 1
             return word
         raise self.unexpected(
-            " or ".join(f"'{word}'" for word in words), near=words, hint=self.unclosed(words)
+            " or ".join(f"'{word}'" for word in words), near=words, hint=self.unclosed(words) or hint
         )
 
     def unexpected(self, wanted: str, *, near: Iterable[str] = (), hint: str = "") -> KqlSyntaxError:
         """The error for the token that comes next."""
         word, kind = self.words[self.at], self.kinds[self.at]
+        known = habit(self.words, self.kinds, self.at)
         if kind == BAD:
             found = lexer.bad_token(self.text, self.starts[self.at] - self.base)
-            return KqlSyntaxError(found, self.here(), hint=_FOREIGN.get(word, ""))
-        hint = hint or _FOREIGN.get(word, "")
+            return KqlSyntaxError(found, self.here(), hint=known)
+        hint = known or hint
         shown = (
             "the end of the query" if kind == END else f"'{word if len(word) < 60 else word[:57] + '...'}'"
         )
-        if not hint and kind == NAME and (close := get_close_matches(word[:60], list(near), n=1, cutoff=0.6)):
-            hint = f"did you mean '{close[0]}'?"
+        if not hint and kind == NAME and len(word) > 2:
+            close = get_close_matches(word[:60], list(near), n=1, cutoff=0.6)
+            hint = f"did you mean '{close[0]}'?" if close else ""
+        hint = hint or left_out(self.words, self.kinds, self.at)
         return KqlSyntaxError(f"expected {wanted}, found {shown}", self.here(), hint=hint)
 
     def unclosed(self, words: tuple[str, ...]) -> str:

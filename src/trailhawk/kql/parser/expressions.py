@@ -8,6 +8,7 @@ from trailhawk.errors import KqlSyntaxError, LimitError, Span, UnsupportedError
 from trailhawk.kql import lexer, literals, syntax
 from trailhawk.kql.lexer import HEX, LONG, NAME, REAL, STRING, TIMESPAN
 from trailhawk.kql.parser.cursor import Cursor
+from trailhawk.kql.parser.habits import habit
 from trailhawk.kql.parser.limits import MAX_HEIGHT
 from trailhawk.kql.parser.values import (
     AMOUNT,
@@ -318,7 +319,7 @@ class Expressions(Cursor, ABC):
             if op in ("between", "!between"):
                 return self.between(start, left, op)
         elif op == "matches regex":
-            self.need("regex")
+            self.need("regex", hint="write 'matches regex'")
         right = self.binary(level + 1) if level < TEXTUAL else self.unary()
         return syntax.Binary(self.span(start), op, left, right)
 
@@ -347,7 +348,7 @@ class Expressions(Cursor, ABC):
         return terms[0]
 
     def in_list(self, start: int, left: Expr, op: str) -> Expr:
-        self.need("(")
+        self.need("(", hint=f"write {op} (one, other, ...)")
         self.enter()
         items: list[Expr] = [self.pipe()]
         while self.take(","):
@@ -357,10 +358,10 @@ class Expressions(Cursor, ABC):
         return syntax.InList(self.span(start), op, left, tuple(items))
 
     def between(self, start: int, left: Expr, op: str) -> Expr:
-        self.need("(")
+        self.need("(", hint=f"write {op} (low .. high)")
         self.enter()
         low = self.expression()
-        self.need("..")
+        self.need("..", hint=f"write {op} (low .. high)")
         high = self.expression()
         self.leave()
         self.close()
@@ -493,10 +494,11 @@ class Expressions(Cursor, ABC):
 
     def keyword(self) -> KqlSyntaxError:
         word = self.words[self.at]
+        known = habit(self.words, self.kinds, self.at)
         return KqlSyntaxError(
             f"expected an expression, found the keyword '{word}'",
             self.here(),
-            hint=f"as a name write ['{word}']",
+            hint=known or f"as a name write ['{word}']",
         )
 
     def call(self, start: int, name: str) -> syntax.Call:
@@ -627,7 +629,9 @@ class Expressions(Cursor, ABC):
     def known(self, value: Value | None, text: str, span: Span) -> Value:
         if value is None:
             shown = text if len(text) < 60 else text[:57] + "..."
-            raise KqlSyntaxError(f"'{shown}' is no valid value", span)
+            is_moment = text.startswith("date")
+            hint = "a moment is written datetime(2024-01-31 10:00), ago(1d) or now()" if is_moment else ""
+            raise KqlSyntaxError(f"'{shown}' is no valid value", span, hint=hint)
         return value
 
     def dynamic(self) -> Expr:

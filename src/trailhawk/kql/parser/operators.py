@@ -13,6 +13,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.lexer import END, NAME, STRING
 from trailhawk.kql.parser.cursor import CLOSING, OPENING
 from trailhawk.kql.parser.expressions import Expressions
+from trailhawk.kql.parser.habits import OPERATORS_ELSEWHERE, habit
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.parser.words import FIND_TYPES, INFIX
 from trailhawk.kql.syntax import Expr
@@ -76,6 +77,8 @@ class Operators(Expressions):
         word = self.words[self.at]
         if word == "=":
             return self.unexpected("an operator, '|' or ';'", hint="did you mean '=='?")
+        if habit(self.words, self.kinds, self.at):
+            return self.unexpected("'|' or ';'")
         if word in CLOSING:
             return self.unexpected("'|' or ';'", hint=f"this '{word}' closes nothing")
         if word == "by" and self.is_word("count", -1):
@@ -163,14 +166,16 @@ class Operators(Expressions):
 
     def unknown_operator(self) -> KqlSyntaxError:
         if self.kinds[self.at] != NAME:
-            return self.unexpected("an operator", hint="'||' is written 'or'" if self.is_word("|") else "")
+            touching = self.is_word("|") and self.starts[self.at] == self.ends[self.at - 1]
+            hint = "'||' is written 'or'" if touching else "one '|' is enough" if self.is_word("|") else ""
+            return self.unexpected("an operator", hint=hint)
         word = self.text[self.starts[self.at] - self.base :][:40]
         word = (re.match(r"[\w-]+", word) or [self.words[self.at]])[0]
         close = get_close_matches(word.lower(), list(OPERATORS), n=1, cutoff=0.6)
         return KqlSyntaxError(
             f"unknown operator '{word}'",
             Span(self.starts[self.at], self.starts[self.at] + len(word)),
-            hint=f"did you mean '{close[0]}'?" if close else "",
+            hint=OPERATORS_ELSEWHERE.get(word.lower()) or (f"did you mean '{close[0]}'?" if close else ""),
             code="unknown-operator",
         )
 
@@ -685,7 +690,7 @@ class Operators(Expressions):
 
     def sort(self, start: int) -> syntax.Sort:
         self.properties()
-        self.need("by")
+        self.need("by", hint="write 'sort by Column desc'")
         keys = self.listed(self.ordering)
         return syntax.Sort(self.span(start), keys)
 
@@ -716,7 +721,7 @@ class Operators(Expressions):
     def top(self, start: int) -> syntax.Top:
         self.properties()
         count = self.expression()
-        self.need("by")
+        self.need("by", hint="write 'top 10 by Column'")
         by = self.ordering()
         return syntax.Top(self.span(start), count, by)
 

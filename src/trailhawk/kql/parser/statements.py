@@ -64,7 +64,7 @@ class Statements(Operators):
         place = self.at
         name = self.simple_name("a name")
         name_span = self.span(place)
-        self.need("=")
+        self.need("=", hint="write let name = value;")
         value = self.function() if self.is_function() else self.pipe()
         return syntax.Let(self.span(start), name, value, name_span)
 
