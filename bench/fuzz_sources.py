@@ -464,6 +464,12 @@ def _elastic(mark: str) -> bytes:
     return _json({"@timestamp": "2026-03-01T09:30:00Z", "event": {"original": _cloudtrail(mark).decode()}})
 
 
+def _document(mark: str) -> bytes:
+    told = {"flattened": {"request_parameters": {"key": "käse"}}, "user_identity": {"type": "IAMUser"}}
+    event = {"action": "GetObject", "provider": "s3.amazonaws.com", "id": mark}
+    return _json({"@timestamp": "2026-03-01T09:30:00.000Z", "aws": {"cloudtrail": told}, "event": event})
+
+
 def _console(mark: str) -> bytes:
     return _csv("1772357400000", mark)
 
@@ -606,6 +612,7 @@ def _cases() -> Iterator[Case]:
     yield case("splunk", "cloudtrail", _splunk, "AwsEventId")
     yield case("splunk-csv", "cloudtrail", _splunk_row, "AwsEventId", _table("_time,host,sourcetype,_raw"))
     yield case("elastic", "cloudtrail", _elastic, "AwsEventId")
+    yield case("elastic-cloudtrail", "elastic-cloudtrail", _document, "AwsEventId")
     history = _table("User name,Event time,Event source,Event name,Event ID,Resources")
     yield case("cloudtrail-history", "cloudtrail-history", _history, "AwsEventId", history)
     athena = _table("eventtime,eventsource,eventname,useridentity,requestparameters,eventid")

@@ -1,4 +1,4 @@
-"""Tables that other tools made of logs: Sentinel's exports, the event history's CSV, Athena's results."""
+"""What other tools made of logs: Sentinel's tables, the event history, Athena's results, documents."""
 
 from __future__ import annotations
 
@@ -218,6 +218,15 @@ def test_a_date_is_not_guessed(name: str, value: str, reason: str, read: Any) ->
     assert len(found.rows) == ("[UTC]" in name)
 
 
+def test_nothing_is_not_the_text_that_the_cli_writes_for_it(read: Any) -> None:
+    row = of_cli(stored(RECORDS)[0] | {"ErrorCode": None}, "AWSCloudTrail")
+    assert row["ErrorCode"] == "None"
+    (found,) = read(dump([row])).rows
+    assert "ErrorCode" not in found
+    (found,) = read(dump({name: value for name, value in row.items() if name != "TableName"})).rows
+    assert found["ErrorCode"] == "None"
+
+
 def test_what_no_column_holds_is_kept_beside_the_row(read: Any) -> None:
     row = of_api(stored(RECORDS)[0], "AWSCloudTrail") | {"Mine": "x", "ReadOnly": "perhaps"}
     (found,) = read(dump(row)).rows
@@ -422,8 +431,138 @@ def test_flow_logs_and_access_logs_come_back_out_of_athena(read: Any) -> None:
     assert (found.source, found.rows) == ("athena-s3access", read(line.encode()).rows)
 
 
+# Elastic
+
+
+def filled(value: Any) -> Any:
+    """A value without its empty members, as the integration stores it."""
+    if isinstance(value, dict):
+        return {
+            name: item for name, each in value.items() if (item := filled(each)) not in (None, "", {}, [])
+        }
+    return [filled(each) for each in value] if isinstance(value, list) else value
+
+
+def document(record: dict[str, Any]) -> dict[str, Any]:
+    """As Elastic's integration stores a record without its original."""
+    caller = record["userIdentity"]
+    session = caller.get("sessionContext", {})
+    issuer, attributes = session.get("sessionIssuer", {}), session.get("attributes", {})
+    tls = record.get("tlsDetails", {})
+    flattened = {
+        "request_parameters": record.get("requestParameters"),
+        "response_elements": record.get("responseElements"),
+        "additional_eventdata": record.get("additionalEventData"),
+        "service_event_details": record.get("serviceEventDetails"),
+    }
+    told = {
+        "event_version": record.get("eventVersion"),
+        "event_type": record.get("eventType"),
+        "event_category": record.get("eventCategory"),
+        "error_code": record.get("errorCode"),
+        "error_message": record.get("errorMessage"),
+        "request_id": record.get("requestID"),
+        "api_version": record.get("apiVersion"),
+        "management_event": record.get("managementEvent"),
+        "read_only": record.get("readOnly"),
+        "recipient_account_id": record.get("recipientAccountId"),
+        "vpc_endpoint_id": record.get("vpcEndpointId"),
+        "flattened": flattened,
+        **{name: str(value) for name, value in flattened.items() if value},
+        "resources": [
+            {{"ARN": "arn", "accountId": "account_id"}.get(name, name): item for name, item in each.items()}
+            for each in record.get("resources") or ()
+        ],
+        "user_identity": {
+            "type": caller.get("type"),
+            "arn": caller.get("arn"),
+            "access_key_id": caller.get("accessKeyId"),
+            "invoked_by": caller.get("invokedBy"),
+            "session_context": {
+                "mfa_authenticated": attributes.get("mfaAuthenticated"),
+                "creation_date": attributes.get("creationDate", "").replace("Z", ".000Z"),
+                "session_issuer": {
+                    "type": issuer.get("type"),
+                    "principal_id": issuer.get("principalId"),
+                    "arn": issuer.get("arn"),
+                    "account_id": issuer.get("accountId"),
+                },
+            },
+        },
+    }
+    made = {
+        "@timestamp": record["eventTime"].replace("Z", ".000Z"),
+        "aws": {"cloudtrail": told},
+        "cloud": {"account": {"id": caller.get("accountId")}, "region": record.get("awsRegion")},
+        "event": {"action": record["eventName"], "id": record["eventID"], "provider": record["eventSource"]},
+        "source": {"address": record.get("sourceIPAddress")},
+        "tags": ["forwarded"],
+        "tls": {
+            "cipher": tls.get("cipherSuite"),
+            "client": {"server_name": tls.get("clientProvidedHostHeader")},
+            "version": tls.get("tlsVersion", "").removeprefix("TLSv"),
+        },
+        "user": {
+            "id": caller.get("principalId"),
+            "name": issuer.get("userName") or caller.get("userName"),
+        },
+        "user_agent": {"original": record.get("userAgent")},
+    }
+    return filled(made)  # type: ignore[no-any-return]
+
+
+def hits(records: list[dict[str, Any]]) -> bytes:
+    found = [{"_index": "logs", "_id": "1", "_source": document(record)} for record in records]
+    return dump({"took": 1, "hits": {"total": {"value": 2}, "hits": found}}, 1)
+
+
+KEPT = [
+    record
+    | {
+        "userIdentity": {
+            **record["userIdentity"],
+            "sessionContext": {
+                name: value
+                for name, value in record["userIdentity"].get("sessionContext", {}).items()
+                if name != "ec2RoleDelivery"
+            },
+        }
+    }
+    for record in RECORDS
+]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda records: b"\n".join(dump(document(record)) for record in records),
+        lambda records: b"\n".join(dump({"_index": "x", "_source": document(record)}) for record in records),
+        lambda records: dump([document(record) for record in records]),
+        hits,
+    ],
+)
+@pytest.mark.parametrize("block", [1 << 25, 6000])
+def test_events_come_back_out_of_elastic(written: Any, block: int, read: Any) -> None:
+    found = read(written(KEPT * 5), block=block)
+    assert (found.source, found.reasons) == ("elastic-cloudtrail", [])
+    assert found.rows == read(b"\n".join(map(dump, KEPT * 5))).rows
+
+
+def test_documents_of_other_logs_are_bad_ones(read: Any) -> None:
+    good = document(RECORD)
+    long = document(RECORD)
+    del long["aws"]["cloudtrail"]["flattened"]["request_parameters"]
+    found = read(b"\n".join(map(dump, [good, {"@timestamp": "2026-03-01T09:30:00Z", "aws": {}}, long])))
+    assert (len(found.rows), found.reasons) == (
+        2,
+        ["not a document of aws.cloudtrail: no aws.cloudtrail, or no event.action"],
+    )
+    assert "RequestParameters" not in found.rows[1]
+    assert "requestParameters as text" in found.rows[1]["_th_rest"]
+
+
 def test_recorded_events_come_back(read: Any) -> None:
-    """Every recorded event by way of Sentinel and of Athena gives the row that the trail's own file gives."""
+    """Recorded events by way of the other tools give the rows that the trail's own files give."""
     if not RECORDED.exists():
         pytest.skip("no recordings beside the repository")
     files = sorted(RECORDED.glob("*.json"))[:20]
@@ -434,3 +573,9 @@ def test_recorded_events_come_back(read: Any) -> None:
         assert found.reasons == []
         rest = [{k: v for k, v in row.items() if k != "_th_rest"} for row in expected]
         assert [{k: v for k, v in row.items() if k != "_th_rest"} for row in found.rows] == rest
+    made = read(b"\n".join(dump(document(record)) for record in records)).rows
+    lost = {"_th_rest", "EC2RoleDelivery", "SharedEventId", "UserIdentityUserName"}
+    for column in (
+        expected[0].keys() - lost - {"RequestParameters", "ResponseElements", "AdditionalEventData"}
+    ):
+        assert [row.get(column) for row in made] == [row.get(column) for row in expected], column

@@ -262,6 +262,24 @@ def test_what_holds_no_record_is_nobodys(data: bytes, read: Any) -> None:
     assert read(data).rows == []
 
 
+@pytest.mark.parametrize(
+    ("data", "source"),
+    [
+        (dump({"Events": []}, 4), "cloudtrail"),
+        (dump({"events": [], "searchedLogStreams": []}, 4), "cloudwatch"),
+        (dump({"events": [], "nextForwardToken": "f/1"}), "cloudwatch"),
+        (
+            dump({"queryLanguage": "CWLI", "results": [], "statistics": {}, "status": "Complete"}),
+            "cloudwatch",
+        ),
+    ],
+)
+def test_an_answer_without_records_is_none_of_the_unknown(data: bytes, source: str, read: Any) -> None:
+    """Who asks each region for its events has mostly such files."""
+    found = read(data)
+    assert (found.source, found.records) == (source, 0)
+
+
 def test_a_log_is_not_taken_for_a_form_by_what_callers_wrote_in_it(read: Any) -> None:
     """Names of members in requests are the caller's choice: they must not hide the events of an object."""
     for name in ("CloudTrailEvent", "_raw", "original", "result", "@message", "TimeGenerated", "Type"):

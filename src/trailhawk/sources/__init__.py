@@ -12,6 +12,7 @@ from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
+from trailhawk.sources.elastic import Elastic
 from trailhawk.sources.event_history import EVENT_HISTORY
 from trailhawk.sources.guardduty import GUARDDUTY
 from trailhawk.sources.held import Carried
@@ -57,7 +58,12 @@ def _ordered(flow: VpcFlow) -> tuple[Source, ...]:
         *SECURITY_LAKE,
     )
     # Rows name the ARNs and ids by which logs are told; so what says that it is a table comes first.
-    tables: tuple[Source, ...] = (*exported((*told_by_their_start, CloudWatch())), EVENT_HISTORY, *ATHENA)
+    tables: tuple[Source, ...] = (
+        *exported((*told_by_their_start, CloudWatch())),
+        EVENT_HISTORY,
+        *ATHENA,
+        Elastic(),
+    )
     return (SsmOutput(), *tables, *map(Carried, told_by_their_start), CloudWatch(), SsmTranscript())
 
 

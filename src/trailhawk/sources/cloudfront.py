@@ -148,7 +148,7 @@ class CloudFront:
             return _is_ours(parquet.columns(head))
         start = head.removeprefix(framing.BOM).lstrip()
         if start[:1] in (b"{", b"["):
-            return all(mark.search(head) for mark in _MARKS) and not CLOUDTRAIL.search(head)
+            return not CLOUDTRAIL.search(head) and all(mark.search(head) for mark in _MARKS)
         return any(_header(line.rstrip(b"\r")) for line in start[:_HEADER_BYTES].split(b"\n", 3)[:3])
 
     def is_digest(self, head: bytes) -> bool:

@@ -375,6 +375,14 @@ _KNOWN_MEMBERS: Final = tree(
 )
 _OF_RECORDS: Final = frozenset(_MEMBERS.decode().split("|")) | {"eventType", "insightDetails"}
 
+_AS_DELIVERED: Final = (
+    *("eventVersion", "userIdentity", "eventTime", "eventSource", "eventName", "awsRegion"),
+    *("sourceIPAddress", "userAgent", "errorCode", "errorMessage", "requestParameters", "responseElements"),
+    *("additionalEventData", "requestID", "eventID", "readOnly", "resources", "eventType", "apiVersion"),
+    *("managementEvent", "recipientAccountId", "sharedEventID", "serviceEventDetails", "vpcEndpointId"),
+    *("vpcEndpointAccountId", "eventContext", "addendum", "eventCategory", "tlsDetails"),
+)
+
 
 def _layout() -> Layout:
     """Where the columns stand in a record as CloudTrail delivers it."""
@@ -398,6 +406,7 @@ def _layout() -> Layout:
         # Security group rules are spread over columns of their own.
         special={"EventName": "SecurityGroup"},
         repeated=frozenset(plain) - {"AwsEventId", "AwsRequestId_", "SharedEventId", *_JSON_COLUMNS},
+        order=_AS_DELIVERED,
     )
 
 

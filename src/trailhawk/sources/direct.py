@@ -57,7 +57,8 @@ class Layout:
     members whose values repeat from record to record (who called, with which protocol) to columns with
     their type and path below; `known` is the tree of these members, what is beyond goes into `_th_rest`,
     as `rest` members do. `identity` are the columns that make a record one and the same. A record with
-    one of `special` in the value of a text column is left over.
+    one of `special` in the value of a text column is left over. `order` are members as they usually come one
+    after the other: each is then known without a search.
 
     `repeated` are text columns with few values, kept as dictionaries as the inner ones are.
     """
@@ -73,6 +74,7 @@ class Layout:
     identity: tuple[str, str]
     special: Mapping[str, str]
     repeated: frozenset[str]
+    order: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,10 @@ class Direct:
         fields += [(member, str | None, "") for member in layout.text.values()]
         fields += [(member, bool | None, None) for member in layout.flags.values()]
         fields += [(member, Raw, _ABSENT) for member in (*layout.json.values(), *layout.inner, *layout.rest)]
+        places = {member: place for place, member in enumerate(layout.order)}
+        fields.sort(key=lambda field: places.get(field[0], len(places)))
         self._members = [field[0] for field in fields]
-        record = msgspec.defstruct("Record", fields, gc=False, forbid_unknown_fields=True)
+        record = msgspec.defstruct("Record", fields, gc=False, forbid_unknown_fields=True, kw_only=True)
         self._decode = msgspec.json.Decoder(record).decode
         self._inner = [_Inner(layout, member) for member in layout.inner]
         self._promoted: dict[str, list[Promoted]] = {}
@@ -214,8 +218,7 @@ class Direct:
         times, good = _times(pa.array(members[layout.time], pa.string()))
         columns: dict[str, Any] = {layout.table.time_column: times}
         for column, member in layout.text.items():
-            texts = _text(members[member])
-            columns[column] = texts.dictionary_encode() if column in layout.repeated else texts
+            columns[column] = _text(members[member], repeated=column in layout.repeated)
         for column, member in layout.flags.items():
             columns[column] = pa.array(members[member], pa.bool_())
         for column, member in layout.json.items():
@@ -242,17 +245,11 @@ class Direct:
         columns = dict(zip(table.column_names, table.columns, strict=True))
         none = pa.nulls(table.num_rows, pa.string())
         for column, promoted in paths.items():
-            filled = np.flatnonzero(pc.not_equal(table[column], "").to_numpy())
-            values = found[column].combine_chunks().flatten()
-            valid = values.is_valid().to_numpy(zero_copy_only=False).reshape(len(filled), len(promoted))
-            starts = np.arange(len(filled)) * len(promoted)
+            lists = whole(found[column])  # NULL for no JSON, else one of its values for each path
+            valid = lists.flatten().is_valid().to_numpy(zero_copy_only=False)
+            is_found = valid.reshape(-1, len(promoted)).any(axis=0)
             for place, path in enumerate(promoted):
-                made = none
-                if (has := valid[:, place]).any():
-                    at = np.full(table.num_rows, -1)
-                    at[filled[has]] = starts[has] + place
-                    made = values.take(pa.array(at, mask=at < 0)).cast(pa.string())
-                columns[path.hidden] = made
+                columns[path.hidden] = pc.list_element(lists, place) if is_found[place] else none
         return pa.table(columns)
 
 
@@ -414,6 +411,8 @@ def _json(values: Sequence[Raw]) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    if values[0] is _ABSENT and values.count(_ABSENT) == len(values):
+        return pa.repeat(pa.scalar(""), len(values))
     slices = _slices(values)
     _, places, text = slices.buffers()
     if not text:
@@ -479,14 +478,17 @@ def _rest(rests: Mapping[int, dict[str, object]], rows: int) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _text(values: Sequence[str | None]) -> pa.Array:
-    """Text, '' for null; many members have one value in all records of a piece."""
+def _text(values: Sequence[str | None], *, repeated: bool) -> pa.Array:
+    """Text, '' for null, as a dictionary where it repeats; many members have one value in all records of a
+    piece."""
     import pyarrow as pa
 
     if values[0] == values[-1] and values.count(values[0]) == len(values):
-        return pa.repeat(pa.scalar(values[0] or ""), len(values))
+        text = values[0] or ""
+        return _constant(text, len(values)) if repeated else pa.repeat(pa.scalar(text), len(values))
     texts = pa.array(values, pa.string())
-    return texts.fill_null("") if texts.null_count else texts
+    texts = texts.fill_null("") if texts.null_count else texts
+    return texts.dictionary_encode() if repeated else texts
 
 
 def _identities(events: pa.ChunkedArray, accounts: pa.Array) -> pa.Array:

@@ -62,13 +62,16 @@ Make = Callable[[Held], bytes]
 class Form:
     """A form that holds records: how an object of it is cut, and the first few texts in one that begins so.
 
-    `of_log_group` says that it is only used for CloudWatch Logs.
+    `of_log_group` says that it is only used for CloudWatch Logs. `empty` matches an answer without records,
+    which is then for the source `log`.
     """
 
     name: str
     samples: Callable[[bytes], list[bytes]]
     chunks: Callable[[Iterator[bytes], Make], Iterator[Chunk]]
     of_log_group: bool = False
+    empty: re.Pattern[bytes] = re.compile(rb"(?!)")
+    log: str = "cloudwatch"
 
 
 # Objects
@@ -147,46 +150,84 @@ _VALUE: Final = rb"(?:%b|[-+.\w]++|\[(?:[^\[\]\"]++|%b)*+\]|\{(?:[^{}\"]++|%b|\{
 )
 
 
-def _objects(
-    name: str,
-    take: Callable[[bytes], Held | None],
-    member: bytes,
+@dataclass(frozen=True)
+class Wrapped:
+    """JSON objects in lists, or one after the other: how they are cut, and what they begin with."""
+
+    shape: framing.Shape
+    first: re.Pattern[bytes]
+
+
+def wrapped(
     *,
     lists: Sequence[str],
     starts: str,
     inner: Sequence[str] = (),
     begins: str = "(?!)",
     around: str = "(?!)",
-    of_log_group: bool = False,
-) -> Form:
-    """A form of JSON objects, in lists of these names or one after the other.
+) -> Wrapped:
+    """Objects in lists of these names, perhaps each in a member of its own (`inner`).
 
-    `member` is the name before the texts, `starts` are those a record begins with, `begins` those of what it
-    is wrapped in, `around` those beside the lists, all apart by `|`. Where an answer is larger than a block,
-    what stands around is passed over.
+    `starts` are the names a record begins with, `begins` those of what it is wrapped in, `around` those
+    beside the lists, all apart by `|`. Where an answer is larger than a block, what stands around is passed
+    over.
     """
     plain = shape(lists=lists, inner=inner, starts=starts)
     beside = rb'"(?:%b)"\s*+:\s*+%b' % (around.encode(), _VALUE)
     named = rb'\{\s*+(?:%b\s*+,\s*+)*+"(?:%b)"\s*+:\s*+' % (beside, "|".join(lists).encode())
     front = rb"%b(?:%b)?+\[" % (named, named)
-    framed = dataclasses.replace(plain, opening=re.compile(rb"%b|%b" % (front, beside), re.DOTALL))
-    first = re.compile(
-        rb'\s*+\[?\s*+(?:%b\s*+\{\s*+"(?:%b)"|\{\s*+"(?:%b|%b)")\s*+:'
-        % (front, starts.encode(), starts.encode(), begins.encode()),
-        re.DOTALL,
+    first = rb'\s*+\[?\s*+(?:%b\s*+\{\s*+"(?:%b)"|\{\s*+"(?:%b|%b)")\s*+:' % (
+        front,
+        starts.encode(),
+        starts.encode(),
+        begins.encode(),
     )
-    texts = re.compile(rb'"%b"\s*+:\s*+\[?\s*+"((?:[^"\\]++|\\.)*+)' % member, re.DOTALL)
+    opening = re.compile(rb"%b|%b" % (front, beside), re.DOTALL)
+    return Wrapped(dataclasses.replace(plain, opening=opening), re.compile(first, re.DOTALL))
+
+
+def _objects(
+    name: str,
+    take: Callable[[bytes], Held | None],
+    member: bytes | None,
+    objects: Wrapped,
+    *,
+    of_log_group: bool = False,
+    empty: bytes = b"(?!)",
+    log: str = "cloudwatch",
+) -> Form:
+    """A form of JSON objects. `member` is the name before the texts, None for one that others have too: then
+    only whole records tell what they hold."""
+    texts = re.compile(rb'"%b"\s*+:\s*+"((?:[^"\\]++|\\.)*+)' % (member or b"(?!)"), re.DOTALL)
 
     def samples(head: bytes) -> list[bytes]:
-        if first.match(head) is None:
+        if objects.first.match(head) is None:
             return []
-        return [text_in(text[1]) for text in islice(texts.finditer(head), _SAMPLES)]
+        if member is not None:
+            return [text_in(text[1]) for text in islice(texts.finditer(head), _SAMPLES)]
+        found = framing.chunks(iter((head,)), objects.shape)
+        whole = (
+            _made(item, take, _as_text) for chunk in found for item in chunk.records if _held(item, take)
+        )
+        return list(islice(whole, _SAMPLES))
 
     def chunks(blocks: Iterator[bytes], make: Make) -> Iterator[Chunk]:
-        for chunk in framing.chunks(blocks, framed):
+        for chunk in framing.chunks(blocks, objects.shape):
             yield Chunk([_made(item, take, make) for item in chunk.records], chunk.bad, chunk.position)
 
-    return Form(name, samples, chunks, of_log_group)
+    return Form(name, samples, chunks, of_log_group, re.compile(empty), log)
+
+
+def _as_text(held: Held) -> bytes:
+    return held.text.encode()
+
+
+def _held(item: bytes, take: Callable[[bytes], Held | None]) -> bool:
+    """Whether an item holds a record."""
+    try:
+        return take(item) is not None
+    except _NOT_JSON:
+        return False
 
 
 def _made(item: bytes, take: Callable[[bytes], Held | None], make: Make) -> bytes:
@@ -231,6 +272,7 @@ def _lists(
     text: bytes,
     *,
     of_log_group: bool = False,
+    empty: bytes = b"(?!)",
 ) -> Form:
     """A form of lists or texts; `first` matches its start, `text` what stands before the quote of a text."""
     start, texts = re.compile(first), re.compile(text + rb'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
@@ -245,7 +287,7 @@ def _lists(
             records = [_made(item, take, make) for item in found.texts]
             yield Chunk(records, tuple(found.bad), found.starts.__getitem__)
 
-    return Form(name, samples, chunks, of_log_group)
+    return Form(name, samples, chunks, of_log_group, re.compile(empty))
 
 
 # CSV
@@ -289,24 +331,41 @@ def _of_row(row: Mapping[str, str]) -> Held:
     return held or Held(row.get(column, ""), row.get("timestamp"))
 
 
+DOCUMENTS: Final = wrapped(
+    lists=("hits",),
+    inner=("hits",),
+    starts="@timestamp|@metadata|@version|_index|_id|_type|_version|_score|_source|actor|agent|aws|cloud"
+    "|data_stream|ecs|elastic_agent|event|event\\.original|fields|input|log|message|related|source|tags|user",
+    around="took|timed_out|_shards|_scroll_id|total|max_score",
+)
+"""Elasticsearch's documents, as lines or as hits of a search."""
+
 FORMS: Final = (
     _objects(
         "lookup-events",
         _looked_up,
         b"CloudTrailEvent",
-        lists=("Events",),
-        starts="EventId|EventName|ReadOnly|AccessKeyId|EventTime|EventSource|Username|Resources|CloudTrailEvent",
-        around="NextToken|ResponseMetadata",
+        wrapped(
+            lists=("Events",),
+            starts="EventId|EventName|ReadOnly|AccessKeyId|EventTime|EventSource|Username|Resources"
+            "|CloudTrailEvent",
+            around="NextToken|ResponseMetadata",
+        ),
+        empty=rb'\s*+\{\s*+"Events"\s*+:\s*+\[\s*+\]',
+        log="cloudtrail",
     ),
     _lists("texts", lambda item: Held(_TEXT.decode(item)), TEXTS, rb"\s*+\[\s*+\"\{", rb"[\[,]\s*+"),
     _objects(
         "log-events",
         _logged,
         b"message",
-        lists=("events",),
-        starts="logStreamName|timestamp|message|ingestionTime|eventId",
-        around="searchedLogStreams|nextToken|nextForwardToken|nextBackwardToken|ResponseMetadata",
+        wrapped(
+            lists=("events",),
+            starts="logStreamName|timestamp|message|ingestionTime|eventId",
+            around="searchedLogStreams|nextToken|nextForwardToken|nextBackwardToken|ResponseMetadata",
+        ),
         of_log_group=True,
+        empty=rb'\s*+\{\s*+"events"\s*+:\s*+\[\s*+\]\s*+,\s*+"(?:searchedLogStreams|nextForwardToken)"',
     ),
     _lists(
         "insights",
@@ -315,27 +374,21 @@ FORMS: Final = (
         rb"\s*+\{[^\[\]]{0,1000}?\"results\"\s*+:\s*+\[\s*+\[\s*+\{\s*+\"(?:field|value)\"\s*+:",
         rb'"field"\s*+:\s*+"@message"\s*+,\s*+"value"\s*+:\s*+',
         of_log_group=True,
+        empty=rb'\s*+\{[^\[\]]{0,1000}?"results"\s*+:\s*+\[\s*+\]\s*+,\s*+"statistics"',
     ),
     _objects(
         "splunk",
         _searched,
         b"_raw",
-        lists=("results",),
-        inner=("result",),
-        begins="preview|offset|lastrow|result",
-        starts="_bkt|_cd|_indextime|_raw|_serial|_si|_sourcetype|_time",
-        around="preview|init_offset|post_process_count|messages|fields|highlighted",
+        wrapped(
+            lists=("results",),
+            inner=("result",),
+            begins="preview|offset|lastrow|result",
+            starts="_bkt|_cd|_indextime|_raw|_serial|_si|_sourcetype|_time",
+            around="preview|init_offset|post_process_count|messages|fields|highlighted",
+        ),
     ),
-    _objects(
-        "elastic",
-        _shipped,
-        rb"(?:original|event\.original)",
-        lists=("hits",),
-        inner=("hits",),
-        starts="@timestamp|@metadata|@version|_index|_id|_type|_version|_score|_source|agent|aws|cloud|data_stream"
-        "|ecs|elastic_agent|event|event\\.original|fields|input|log|message|related|source|tags|user",
-        around="took|timed_out|_shards|_scroll_id|total|max_score",
-    ),
+    _objects("elastic", _shipped, None, DOCUMENTS),
     _csv("csv", lambda column: column not in ("@message", "message")),
     _csv("csv of a log group", lambda column: column in ("@message", "message"), of_log_group=True),
 )
@@ -343,10 +396,14 @@ FORMS: Final = (
 
 @lru_cache(maxsize=8)
 def form_of(head: bytes) -> tuple[Form, bytes] | None:
-    """The form of an object that begins so, with its first few texts, a line each; None for any other."""
+    """The form of an object that begins so, with its first few texts, a line each; None for any other.
+
+    There are no texts where the object is an answer without records.
+    """
     head = head.removeprefix(framing.BOM)
     for form in FORMS:
-        if found := [text for text in form.samples(head) if text]:
+        found = [text for text in form.samples(head) if text]
+        if found or form.empty.match(head):
             return form, b"\n".join(found)
     return None
 
@@ -370,9 +427,10 @@ class Carried:
 
     def recognises(self, name: str, head: bytes) -> bool:
         found = form_of(head)
-        return (
-            self._source.recognises(name, head) if found is None else self._inner.recognises(name, found[1])
-        )
+        if found is None:
+            return self._source.recognises(name, head)
+        form, texts = found
+        return self._inner.recognises(name, texts) if texts else self.name == form.log
 
     def is_digest(self, head: bytes) -> bool:
         return form_of(head) is None and self._source.is_digest(head)
@@ -383,7 +441,7 @@ class Carried:
         whole = chain((first,), blocks)
         if found is None:
             return self._source.chunks(whole)
-        records = found[0].chunks(whole, lambda held: held.text.encode())
+        records = found[0].chunks(whole, _as_text)
         inner = self._inner
         return framing.unwrapped(records, inner.shape) if isinstance(inner, _Wrapping) else records
 

@@ -35,6 +35,7 @@ _UTC: Final = "UTC"
 _OF_PORTAL: Final = re.compile(
     r"\d{1,2}/\d{1,2}/\d{4}, \d{1,2}:\d\d:\d\d(?:\.\d{1,6})?[ \u202f][AP]M", re.ASCII
 )
+_OF_CLI: Final = "TableName"
 _NOTHING: Final = ("", "None", "null")
 _PARSED: Final = " as JSON"
 _DEEP: Final = 200
@@ -125,9 +126,12 @@ class Exported:
     def _prepared(self, record: Record) -> Record:
         """The row under its plain names. ValueError for times that do not say what they mean."""
         found: Record = {}
+        is_of_cli = record.get(_OF_CLI) == "PrimaryResult"
         for headed, value in record.items():
             name, zone = _plain(headed)
             kind = self._types.get(name, KqlType.STRING)
+            if is_of_cli and value == "None":
+                continue
             if zone and zone != _UTC:
                 raise ValueError(f"the times of {name} are in {zone[:64]!r}: export them in UTC")
             if value is None or (kind is not KqlType.STRING and value in _NOTHING):

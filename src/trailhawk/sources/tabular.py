@@ -39,16 +39,12 @@ def first_record(head: bytes) -> Record:
     """The first row of a table that begins so, by column; {} where there is none, or none that is whole."""
     head = head.removeprefix(framing.BOM)
     if _is_answer(head):
-        cut = _answered(iter((head,)))
-    elif head.lstrip()[:1] in (b"{", b"["):
+        return _first_answered(head)
+    if head.lstrip()[:1] in (b"{", b"["):
         return _first_object(head)
-    else:
-        names = csv_text.header(head)
-        rows = csv_text.first_rows(head, 1) if len(names) > 1 else []
-        return dict(rows[0]) if rows else dict.fromkeys(names, "")
-    record = next((each for part in cut for each in part.records), b"{}")
-    found = orjson.loads(record)
-    return found if isinstance(found, dict) else {}
+    names = csv_text.header(head)
+    rows = csv_text.first_rows(head, 1) if len(names) > 1 else []
+    return dict(rows[0]) if rows else dict.fromkeys(names, "")
 
 
 def is_table(head: bytes) -> bool:
@@ -71,6 +67,17 @@ def chunks(blocks: Iterator[bytes]) -> Iterator[Chunk]:
 
 def _is_answer(head: bytes) -> bool:
     return _ANSWER.match(head) is not None
+
+
+def _first_answered(head: bytes) -> Record:
+    """The first row of an answer; its columns without values where it has no rows."""
+    described: list[str] = []
+    for found in items(iter((head,)), LISTS):
+        for row in map(_loaded, found.texts):
+            described = described or _columns(row)
+    record = next((each for part in _answered(iter((head,))) for each in part.records), b"{}")
+    first = orjson.loads(record)
+    return first if isinstance(first, dict) and first else dict.fromkeys(described, "")
 
 
 def _first_object(head: bytes) -> Record:

@@ -158,6 +158,8 @@ class VpcFlow:
 
     def _configured(self, line: bytes) -> bool:
         """Whether a line has the shape of a format that the user named."""
+        if len(self._formats) == 1:
+            return False
         values = line.split()
         fields = self._formats.get(len(values))
         if fields is None or fields == DEFAULT:
