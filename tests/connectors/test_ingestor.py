@@ -161,6 +161,22 @@ def test_done_is_told_once_and_after_the_commit(lake: Lake) -> None:
     assert (worker.summary().objects, worker.summary().skipped) == (3, 2)
 
 
+def test_what_the_connector_does_not_want_to_hear_is_no_fault_of_the_object(lake: Lake) -> None:
+    def done(outcome: Outcome) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    worker = ingestor(lake)
+    item = put(trail(event(1)), identity="")
+    worker.take(item)
+    worker.flush()
+    with pytest.raises(OSError, match="Read-only"):
+        worker.take(item, done)
+    with pytest.raises(OSError, match="Read-only"):
+        worker.take(put(b"\x89PNG", "c.png", identity="", doubtful=True), done)
+    worker.flush()
+    assert (lake.snapshot(LEDGER.name).rows, lake.snapshot(QUARANTINE.name).rows) == (1, 0)
+
+
 def _never() -> BinaryIO:
     raise AssertionError("opened though it was taken")
 
@@ -172,6 +188,8 @@ def test_a_batch_knows_its_age(lake: Lake) -> None:
     moment[0] += dt.timedelta(seconds=7)
     worker.take(put(trail(event(2)), "b"))
     assert worker.age == dt.timedelta(seconds=7)
+    moment[0] -= dt.timedelta(hours=1)  # the clock was set back: nothing is to wait for that hour
+    assert worker.age > dt.timedelta(minutes=59)
     worker.flush()
     assert worker.age == dt.timedelta()
 

@@ -17,8 +17,8 @@ from trailhawk.sources import BadPart, Rows, Source
 if TYPE_CHECKING:
     import pyarrow as pa
 
-GROUP_RECORDS: Final = 8_000
-GROUP_BYTES: Final = 16 * 1024 * 1024
+GROUP_RECORDS: Final = 16_000
+GROUP_BYTES: Final = 32 * 1024 * 1024
 """Records of several small objects are decoded together: a call costs some milliseconds, and bytes that
 wait too long fall out of the processor's cache."""
 

@@ -215,8 +215,8 @@ class Ingestor:
     @property
     def age(self) -> dt.timedelta:
         """How long the oldest object of the batch waits; zero for an empty batch. Who wants rows to be seen
-        soon calls `flush` when it is too old."""
-        return self._clock() - self._since if self._since is not None else dt.timedelta()
+        soon calls `flush` when it is too old. A clock that was set back makes it old as well."""
+        return abs(self._clock() - self._since) if self._since is not None else dt.timedelta()
 
     def summary(self) -> Summary:
         """What was done since the start; the batch counts when it is stored."""
@@ -225,7 +225,7 @@ class Ingestor:
     def knows(self, identity: str) -> bool:
         """Whether an object is in the batch, or was in the ledger at the last look: its bytes are not
         needed."""
-        return identity in self._pending or identity in self._taken
+        return self._has(identity)
 
     def take(self, item: LogObject, done: Done = lambda _: None) -> None:
         """Read an object into the batch, and store the batch when it is full.
@@ -287,22 +287,19 @@ class Ingestor:
         now = self._clock()
         if item.identity and self._known(item.identity, item, done):
             return
+        passed_over = ""
         try:
             if item.doubtful and not recognised(item, self._sources):
-                self._totals = dataclasses.replace(
-                    self._totals,
-                    objects=self._totals.objects + 1,
-                    unrecognised=self._totals.unrecognised + 1,
-                )
-                done(Outcome("unrecognised", item.location))
-                return
-            with item.open() as file, closing(Opened(item, file)) as opened:
-                if not item.identity and self._known(opened.key, item, done):
-                    return
-                self._begin(opened.key, done, reading)
-                yield from read_parts(
-                    item, opened, sources=self._sources, source=source, taken=self._taken, now=now
-                )
+                passed_over = "unrecognised"
+            else:
+                with item.open() as file, closing(Opened(item, file)) as opened:
+                    if not item.identity and self._has(opened.key):
+                        passed_over = opened.key
+                    else:
+                        self._begin(opened.key, done, reading)
+                        yield from read_parts(
+                            item, opened, sources=self._sources, source=source, taken=self._taken, now=now
+                        )
         except (OSError, MemoryError) as error:
             self._forget(reading.key)
             if isinstance(error, BrokenOffError) or (isinstance(error, OSError) and error.errno in _OURS):
@@ -311,6 +308,19 @@ class Ingestor:
             if not self._known(part.key, item, done, state="unreadable"):
                 self._begin(part.key, done, reading)
                 yield part
+            return
+        # Here, since what `done` raises is no fault of the object.
+        if passed_over == "unrecognised":
+            self._totals = dataclasses.replace(
+                self._totals, objects=self._totals.objects + 1, unrecognised=self._totals.unrecognised + 1
+            )
+            done(Outcome("unrecognised", item.location))
+        elif passed_over:
+            self._known(passed_over, item, done)
+
+    def _has(self, key: str) -> bool:
+        """Whether an object is in the batch, or was in the ledger at the last look."""
+        return key in self._pending or key in self._taken
 
     def _known(self, key: str, item: LogObject, done: Done, *, state: OutcomeState = "skipped") -> bool:
         """Whether the object was taken already; one that was is counted as skipped."""

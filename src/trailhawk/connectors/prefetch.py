@@ -1,9 +1,11 @@
-"""Objects read ahead by threads while the ingest is busy, and given in the order they were asked for."""
+"""Objects read ahead by threads while the ingest is busy, about in the order they were asked for: one that is
+slow to come holds up no other."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,13 +20,13 @@ _AHEAD_BYTES: Final = 64 * 1024 * 1024
 _UNTOLD_BYTES: Final = 1024 * 1024  # what an object is taken for whose size nobody told
 
 
-@dataclass
+@dataclass(eq=False)
 class _Asked(Generic[Ticket]):
-    """An object asked for; `answer` is None until its reading was begun."""
+    """An object whose reading was begun."""
 
     notice: Notice
     ticket: Ticket
-    answer: Future[Fetched] | None = None
+    answer: Future[Fetched]
 
     @property
     def size(self) -> int:
@@ -38,8 +40,8 @@ class Prefetch(Generic[Ticket]):
     def __init__(self, fetcher: Fetcher, *, threads: int, most: int = 128) -> None:
         self._fetcher = fetcher
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="fetch")
-        self._begun: deque[_Asked[Ticket]] = deque()
-        self._asked: deque[_Asked[Ticket]] = deque()
+        self._begun: list[_Asked[Ticket]] = []
+        self._asked: deque[tuple[Notice, Ticket]] = deque()
         self._begun_bytes = 0
         self._most = most
 
@@ -53,7 +55,7 @@ class Prefetch(Generic[Ticket]):
         self._asked.clear()
         self._pool.shutdown(cancel_futures=True)
         for asked in self._begun:
-            if asked.answer and not asked.answer.cancelled() and not asked.answer.exception():
+            if not asked.answer.cancelled() and not asked.answer.exception():
                 asked.answer.result().file.close()
         self._begun.clear()
 
@@ -67,26 +69,32 @@ class Prefetch(Generic[Ticket]):
 
     def ask(self, notice: Notice, ticket: Ticket) -> None:
         """Read an object; `ticket` comes back with it."""
-        self._asked.append(_Asked(notice, ticket))
+        self._asked.append((notice, ticket))
         self._begin()
 
     def ready(self, *, wait: bool = False) -> Iterator[tuple[Ticket, Notice, Fetched | RefusedError]]:
         """The objects that are there, the oldest first; with `wait` at least one. The caller closes files."""
-        while self._begun and (answer := self._begun[0].answer) and (wait or answer.done()):
-            try:
-                found: Fetched | RefusedError = answer.result()
-            except RefusedError as error:
-                found = error
-            asked = self._begun.popleft()
+        while asked := self._next(wait=wait):
+            self._begun.remove(asked)
             self._begun_bytes -= asked.size
             self._begin()
             wait = False
+            try:
+                found: Fetched | RefusedError = asked.answer.result()
+            except RefusedError as error:
+                found = error
             yield asked.ticket, asked.notice, found
+
+    def _next(self, *, wait: bool) -> _Asked[Ticket] | None:
+        """The oldest object that is there."""
+        if wait and self._begun:
+            futures.wait([asked.answer for asked in self._begun], return_when=futures.FIRST_COMPLETED)
+        return next((asked for asked in self._begun if asked.answer.done()), None)
 
     def _begin(self) -> None:
         """Begin to read what there is room for."""
         while self._asked and not self.is_full:
-            asked = self._asked.popleft()
-            asked.answer = self._pool.submit(self._fetcher.fetch, asked.notice)
+            notice, ticket = self._asked.popleft()
+            asked = _Asked(notice, ticket, self._pool.submit(self._fetcher.fetch, notice))
             self._begun_bytes += asked.size
             self._begun.append(asked)
