@@ -18,7 +18,7 @@ from trailhawk.errors import QueryError, RuleError, TrailhawkError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import fitted, stored_schema
-from trailhawk.sources import SOURCES, Source
+from trailhawk.sources import SOURCES, Source, log_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -173,7 +173,7 @@ def _rows(test: RuleTest, tables: Mapping[str, Table], sources: Sequence[Source]
     parts: dict[str, list[pa.Table]] = {}
     logs = [(CLOUDTRAIL, _with_ids(test.events))] if test.events else []
     for name, entries in (*logs, *test.logs):
-        source = next((each for each in sources if each.table.name == name), None)
+        source = log_of(name, sources)
         if source is None:
             raise RuleError(f"the test '{test.name}' has logs of {name}, which no source reads")
         parts.setdefault(name, []).append(_read(source, entries, test))

@@ -10,6 +10,7 @@ from trailhawk.sources.athena import ATHENA
 from trailhawk.sources.cloudfront import CloudFront
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
+from trailhawk.sources.converted import TableSource
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.elastic import Elastic
@@ -25,7 +26,7 @@ from trailhawk.sources.route53 import ROUTE53
 from trailhawk.sources.s3_access import S3_ACCESS
 from trailhawk.sources.security_hub import SECURITY_HUB
 from trailhawk.sources.security_lake import SECURITY_LAKE
-from trailhawk.sources.sentinel import exported
+from trailhawk.sources.sentinel import Exported, exported
 from trailhawk.sources.source import BadPart, Chunk, Placed, Rows, Source
 from trailhawk.sources.ssm import SsmOutput, SsmTranscript
 from trailhawk.sources.unpack import Readable, Unpacked
@@ -82,6 +83,12 @@ def with_custom(folder: Path) -> tuple[Source, ...]:
     return (*map(Carried, found.sources), *_ordered(VpcFlow(found.flow_formats)))
 
 
+def log_of(table: str, sources: Iterable[Source]) -> Source | None:
+    """The source of the log that fills this table, not one of what other tools made of it."""
+    own = (source for source in sources if not isinstance(source, Exported | TableSource | Elastic))
+    return next((source for source in own if source.table.name == table), None)
+
+
 def tables_of(sources: Iterable[Source]) -> tuple[Table, ...]:
     """Their tables, each once."""
     return tuple({source.table.name: source.table for source in sources}.values())
@@ -100,6 +107,7 @@ __all__ = [
     "Source",
     "Unpacked",
     "known_by",
+    "log_of",
     "tables_of",
     "with_custom",
 ]
