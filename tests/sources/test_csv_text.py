@@ -103,6 +103,6 @@ def test_cells_are_those_of_csv() -> None:
 
 def test_quotes_without_end_take_no_more_than_twice_the_time() -> None:
     """Lines of an even number of quotes behind an odd one are looked at once more, not once for each."""
-    data = written([]) + b'"a\n' + b'"b"\n' * 200_000
+    data = written([]) + b'"a\n' + b'"b"\n' * 20_000
     rows, bad = read(data)
-    assert (rows, len(bad)) == ([], 200_001)
+    assert (rows, len(bad)) == ([], 20_001)

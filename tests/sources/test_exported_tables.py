@@ -198,6 +198,7 @@ def test_rows_of_other_tables_are_nobodys(read: Any) -> None:
     row = of_api(stored(RECORDS)[0], "SecurityEvent")
     assert read(dump([row])).source == ""
     assert read(answer([row])).source == ""
+    assert read(b'{"TimeGenerated":"2026-03-01","Type":{"a":"\\ud800"},"b":' + b"[" * 5000).source == ""
     assert read(b"TimeGenerated,Computer\n2026-03-01,a\n").source == ""
 
 

@@ -76,8 +76,8 @@ def table_of(head: bytes) -> str:
     names = {_plain(name)[0] for name in record}
     if "TimeGenerated" not in names:
         return ""
-    if kind := record.get("Type"):
-        return text_of(kind)
+    if (kind := record.get("Type")) and isinstance(kind, str):
+        return kind
     return next((table for table, (all_, one) in _TELLING.items() if all_ <= names and one & names), "")
 
 
