@@ -133,3 +133,14 @@ def test_places_count_in_the_text_as_it_was_written() -> None:
 @pytest.mark.parametrize("text", ["", "print " + "(" * 10_000, "Events" + " | where Size == 1" * 10_000])
 def test_hostile_texts_have_an_error(text: str) -> None:
     assert checked(text).errors
+
+
+def test_what_functions_have_against_constants_has_its_place() -> None:
+    text = "Events | extend month = format_datetime(TimeGenerated, 'MMM') | summarize percentile(Size, 200)"
+    assert [place for _, place, _ in told(text)] == ["format_datetime(TimeGenerated, 'MMM')"]
+    assert told("Events | extend bag = bag_pack('a')") == [("binding", "bag_pack('a')", "")]
+
+
+def test_a_constant_in_a_column_is_not_refused_before_it_is_known() -> None:
+    text = "Events | extend part = 'day' | extend day = datetime_part(part, TimeGenerated)"
+    assert not checked(text).errors

@@ -1,4 +1,4 @@
-"""What analysts write by a slip or out of the habit of other languages: the place, and what KQL has for it."""
+"""What analysts write by a slip or out of the habit of other languages: the place, and what KQL has."""
 
 from __future__ import annotations
 

@@ -292,10 +292,10 @@ def test_bounds(query: str) -> None:
     ids=lambda query: query[:24],
 )
 def test_linear_time(query: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     found = problems(query)[:1]
     assert all(len(str(error)) < 300 for error in found)
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_nesting_up_to_the_bound() -> None:

@@ -8,12 +8,14 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, Protocol
 
+from sqlglot import exp
+
 from trailhawk.errors import BindingError, LimitError, QueryError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS, sql
-from trailhawk.kql.functions.registry import Aggregate, Arg, Overload, widest
+from trailhawk.kql.functions.registry import Aggregate, Arg, NeedsConstantError, Overload, widest
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.passes import is_random, outer_columns
 from trailhawk.kql.plan import Aggregate as Grouped
@@ -857,15 +859,19 @@ class ScalarBinder:
 
 
 def _try(overload: Overload, args: Sequence[Expr], span: Span) -> None:
-    """Write the SQL of a call for nothing but its error, which gets the call's place."""
+    """Write the SQL of a call for nothing but its error about constants, which gets the call's place."""
+    if not any(isinstance(arg, Const) for arg in args):
+        return
     given = [
         Arg(sql.constant(arg.value, arg.type), arg.type, arg.value)
         if isinstance(arg, Const)
-        else Arg(sql.null(arg.type), arg.type)
+        else Arg(exp.column("any"), arg.type)
         for arg in args
     ]
     try:
         overload.sql(given)
+    except NeedsConstantError:
+        return
     except QueryError as error:
         raise error if error.span else error.again(span) from None
 

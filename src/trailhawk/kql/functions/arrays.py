@@ -348,9 +348,10 @@ def _rotated(items: Sql, count: Sql) -> Sql:
     """The items moved to the left; a negative count moves to the right."""
     size = sql.call("greatest", _size(items), 1)
     first = sql.floor_mod(count, size)
-    return sql.call(
+    rotated = sql.call(
         "list_concat", _slice(items, _plus(first, 1), _size(items)), _slice(items, 1, first.copy())
     )
+    return sql.case((sql.negate(sql.is_null(count.copy())), rotated), otherwise=exp.Null())
 
 
 @scalar()

@@ -9,7 +9,6 @@ from itertools import pairwise
 
 from sqlglot import exp
 
-from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.dynamic import struct, texts
 from trailhawk.kql.functions.registry import (
@@ -19,6 +18,7 @@ from trailhawk.kql.functions.registry import (
     DynamicArg,
     Integer,
     Long,
+    NeedsConstantError,
     Sql,
     String,
     StringArg,
@@ -496,7 +496,7 @@ def ipv4_range_to_cidr_list(start: StringArg, end: StringArg) -> Dynamic:
     ["1.1.128.0/21","1.1.136.0/22","1.1.140.0/24"]
     """
     if not isinstance(start.value, str) or not isinstance(end.value, str):
-        raise UnsupportedError("ipv4_range_to_cidr_list() of addresses that are not constants")
+        raise NeedsConstantError("ipv4_range_to_cidr_list() of addresses that are not constants")
     first, last = _range(start.value), _range(end.value)
     if first is None or last is None:
         return sql.null(KqlType.DYNAMIC)

@@ -18,10 +18,15 @@ from typing import Annotated, Any, Final, cast, get_args
 
 from sqlglot import exp
 
+from trailhawk.errors import UnsupportedError
 from trailhawk.kql.lazy import Registry
 from trailhawk.kql.types import KqlType
 
 Sql = exp.Expr
+
+
+class NeedsConstantError(UnsupportedError):
+    """An argument must be a constant and is none; it may be one when the plan has been optimized."""
 
 
 class _NotConstant:

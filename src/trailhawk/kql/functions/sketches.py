@@ -11,7 +11,6 @@ from typing import Annotated
 
 from sqlglot import exp
 
-from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.aggregates import fraction, json_elements
 from trailhawk.kql.functions.python import Float, Json, Value, Whole, python
@@ -22,6 +21,7 @@ from trailhawk.kql.functions.registry import (
     Bool,
     Dynamic,
     Long,
+    NeedsConstantError,
     Number,
     Real,
     Sql,
@@ -237,13 +237,13 @@ def _at(digest: object, percent: float) -> object:
 
 
 @python(name_after="percentile_tdigest")
-def percentile_tdigest(digest: Json, percent: Float) -> Json | None:
+def percentile_tdigest(digest: Json, percent: Float | None) -> Json | None:
     """The value at a percent of what a digest stands for; a third argument, typeof(...), converts it.
 
     >>> percentile_tdigest(dynamic([[0], [1, 2, 3], [1, 1, 2]]), 50)
     2
     """
-    return _at(digest, percent)
+    return None if percent is None else _at(digest, percent)
 
 
 @python("percentiles_array_digest", internal=True)
@@ -251,7 +251,7 @@ def percentiles_array_digest(digest: Json, percents: Json) -> Json | None:
     """The values at several percents."""
     if _parts(digest) is None or not isinstance(percents, list):
         return None
-    return [_at(digest, float(percent)) for percent in percents]
+    return [None if percent is None else _at(digest, float(percent)) for percent in percents]
 
 
 @scalar(name_after="percentile_tdigest")
@@ -339,7 +339,7 @@ def percentilew(value: AnyArg, weight: Real, percent: Real) -> Arithmetic:
 def _percents(given: tuple[Arg, ...], name: str) -> list[Arg]:
     if len(given) == 1 and given[0].type is KqlType.DYNAMIC:
         if not isinstance(given[0].value, list):
-            raise UnsupportedError(f"{name}() over an array that is no constant")
+            raise NeedsConstantError(f"{name}() over an array that is no constant")
         return [Arg(sql.literal(str(item)), KqlType.REAL, item) for item in given[0].value]
     return list(given)
 

@@ -22,6 +22,7 @@ from trailhawk.kql.functions.registry import (
     Integer,
     IntegerArg,
     Long,
+    NeedsConstantError,
     Number,
     NumberArg,
     Sql,
@@ -42,7 +43,7 @@ def _known(arg: Arg | None) -> int | None:
 def _constant(arg: Arg, what: str) -> str:
     """The text of an argument that has to be a constant."""
     if not isinstance(arg.value, str):
-        raise UnsupportedError(f"{what} that is not a constant")
+        raise NeedsConstantError(f"{what} that is not a constant")
     return arg.value
 
 
@@ -390,8 +391,12 @@ def strrep(value: Text, multiplier: Long, delimiter: Text | None = None) -> Stri
     ABCABC
     >>> strrep(123, 3, ".")
     123.123.123
+    >>> strlen(strrep("ABC", long(null)))
+    0
     """
-    times = sql.call("range", sql.call("least", multiplier, 1024))
+    # The engine's least() passes over nulls.
+    known = sql.coalesce(multiplier, sql.literal(0))
+    times = sql.call("range", sql.call("least", known, 1024))
     copies = sql.each(times, "th_time", lambda _: value)
     return sql.text(_joined(copies, delimiter if delimiter is not None else sql.literal("")))
 
@@ -566,7 +571,7 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     """
     number = _known(group)
     if number is None:
-        raise UnsupportedError("a capture group of extract() that is not a constant")
+        raise NeedsConstantError("a capture group of extract() that is not a constant")
     return sql.text(expressions.group(source, regex.sql, number))
 
 
@@ -605,7 +610,7 @@ def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sq
     wanted = list(range(1, len(names) + 1))
     if groups is not None:
         if not isinstance(groups.value, list):
-            raise UnsupportedError("capture groups of extract_all() that are not a constant")
+            raise NeedsConstantError("capture groups of extract_all() that are not a constant")
         wanted = [_numbered(item, names) for item in groups.value]
     fields = exp.Array(expressions=[sql.literal(f"g{index + 1}") for index in range(len(names))])
     matches = sql.call("regexp_extract_all", source, expressions.regex(regex.sql), fields)
@@ -1177,6 +1182,8 @@ def format_bytes(size: Number, precision: NumberArg | None = None, units: String
     10.1 KB
     >>> format_bytes(20010332, 0, "KB")
     19541 KB
+    >>> strlen(format_bytes(long(null), 0, "KB"))
+    0
     """
     value = sql.cast(size, KqlType.REAL)
     places = sql.literal(0) if precision is None else sql.try_cast(precision.sql, KqlType.INT)
@@ -1184,7 +1191,10 @@ def format_bytes(size: Number, precision: NumberArg | None = None, units: String
     def shown(power: int) -> Sql:
         scaled = sql.binary(exp.Div, value.copy(), sql.literal(1024**power))
         rounded = sql.cast(sql.call("round", scaled, places.copy()), KqlType.STRING)
-        return sql.joined(sql.call("regexp_replace", rounded, r"\.0$", ""), f" {_BYTE_UNITS[power]}")
+        return exp.DPipe(
+            this=sql.call("regexp_replace", rounded, r"\.0$", ""),
+            expression=sql.literal(f" {_BYTE_UNITS[power]}"),
+        )
 
     unit = "" if units is None else _constant(units, "units of format_bytes()")
     if unit:
@@ -1197,7 +1207,7 @@ def format_bytes(size: Number, precision: NumberArg | None = None, units: String
         (sql.binary(exp.GTE, exp.Abs(this=value.copy()), sql.literal(1024**power)), shown(power))
         for power in range(6, 0, -1)
     ]
-    return sql.case((sql.is_null(value.copy()), sql.literal("")), *enough, otherwise=shown(0))
+    return sql.text(sql.case(*enough, otherwise=shown(0)))
 
 
 _MOST_REPEATED = 1_048_576  # the values that an array of range() has at most

@@ -14,6 +14,7 @@ from trailhawk.kql.functions.registry import (
     Int,
     Integer,
     Long,
+    NeedsConstantError,
     Number,
     Real,
     Same,
@@ -186,7 +187,10 @@ def _moment(micros: Sql) -> Sql:
 
 def _part(part: Sql, known: Collection[str], function: str) -> str:
     """The name of a part of a datetime, which has to be a constant."""
-    name = (sql.string_value(part) or "").lower()
+    text = sql.string_value(part)
+    if text is None:
+        raise NeedsConstantError(f"a part of {function}() that is not a constant")
+    name = text.lower()
     if name not in known:
         raise UnsupportedError(f"the part '{name}' of {function}()", hint=f"take one of {', '.join(known)}")
     return name
