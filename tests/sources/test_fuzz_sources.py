@@ -51,6 +51,17 @@ def test_every_source_is_fuzzed() -> None:
     assert {case.source.name for case in FUZZ.CASES.values()} == set(BY_NAME)
 
 
+@pytest.mark.parametrize("name", FUZZ.CASES)
+def test_a_form_is_its_sources_and_nobody_elses(name: str) -> None:
+    """The first source that knows an object is its own, and the tables' sources know no log but theirs."""
+    case = FUZZ.CASES[name]
+    data = case.wrap([case.before, case.victim, case.after])
+    known = [source.name for source in SOURCES if source.recognises(case.path, data)]
+    assert known[:1] in ([case.source.name], []), "some are told by more than a few records"
+    made = ("sentinel-", "athena-", "elastic-", "cloudtrail-history")
+    assert [other for other in known[1:] if other.startswith(made)] == []
+
+
 @SLOW
 @given(st.sampled_from(sorted(FUZZ.CASES)), st.binary(max_size=300))
 def test_any_bytes_between_good_records(name: str, data: bytes) -> None:
