@@ -228,6 +228,31 @@ def test_nothing_is_not_the_text_that_the_cli_writes_for_it(read: Any) -> None:
     assert found["ErrorCode"] == "None"
 
 
+def test_long_names_of_columns_take_no_memory(read: Any) -> None:
+    """Each row as a record has the names of all columns: 200 kB of CSV would be 4 GB."""
+    names = [
+        "TimeGenerated",
+        "EventName",
+        "EventSource",
+        "AwsEventId",
+        *(f"{i:03}" + "x" * 900 for i in range(30)),
+    ]
+    row = ["2026-03-01T09:30:00Z", "GetObject", "s3", "e1", *("" for _ in range(30))]
+    source = BY_NAME["sentinel-cloudtrail"]
+    sizes = [
+        sum(map(len, chunk.records))
+        for chunk in source.chunks(iter([table(names, [row] * 3000, csv.QUOTE_MINIMAL)]))
+    ]
+    assert sum(sizes) > 80_000_000
+    assert max(sizes) < 40_000_000
+    assert read(table([*names, "y" * 30_000], [[*row, ""]])).source == ""
+    good = {"TimeGenerated": "2026-03-01T09:30:00Z", "Type": "AWSCloudTrail"}
+    assert len(read(dump(good) + b"\n" + dump(good | {" [" * 500_000: "x"})).rows) == 2
+    deep = {"name": json.loads('{"a":' * 300 + "1" + "}" * 300)}
+    answers = {"QueryResultRows": [[{"eventName": "x"}, {"eventSource": "y"}, {"eventTime": "z"}], [deep]]}
+    assert len(read(dump(answers)).bad) == 2
+
+
 def test_what_no_column_holds_is_kept_beside_the_row(read: Any) -> None:
     row = of_api(stored(RECORDS)[0], "AWSCloudTrail") | {"Mine": "x", "ReadOnly": "perhaps"}
     (found,) = read(dump(row)).rows

@@ -19,7 +19,9 @@ from trailhawk.sources.lines import CHUNK_LINES, MAX_LINE_BYTES, pieces
 from trailhawk.sources.source import BadPart
 
 MAX_COLUMNS: Final = 1000
-_HEADER_BYTES: Final = 64 * 1024
+MAX_HEADER: Final = 32 * 1024
+"""Of the names of all columns; AWS's and Sentinel's tables take some two thousand characters."""
+
 _TELLING: Final = 4
 """From so many cells on a line inside a cell is not by chance as wide as a row."""
 
@@ -40,7 +42,7 @@ def header(head: bytes) -> tuple[str, ...]:
     """The names of the columns of a CSV file that begins so; () for another file."""
     text = head.removeprefix(BOM)
     end = 0
-    while end < min(len(text), _HEADER_BYTES):
+    while end < len(text):
         start, end = end, text.find(b"\n", end) + 1 or len(text)
         line = text[start:end]
         if line.strip() and not line.startswith(b"#"):
@@ -99,6 +101,8 @@ def cells(row: bytes) -> list[str] | None:
 
 def _names(line: bytes) -> tuple[str, ...]:
     """The names in a header, each there and each once; () where it is none."""
+    if len(line) > MAX_HEADER:
+        return ()
     try:
         found = cells(line.rstrip())
     except UnicodeDecodeError:

@@ -30,7 +30,6 @@ _OF_WORKSPACE: Final = """
 TenantId SourceSystem Type OperationName MG ManagementGroupName _ResourceId _SubscriptionId _BilledSize
 _IsBillable _ItemId _TimeReceived _Internal_WorkspaceResourceId InternalWorkspaceResourceId TableName
 """
-_HEADED: Final = re.compile(r"(.+) \[(.+)\]", re.DOTALL)
 _UTC: Final = "UTC"
 _OF_PORTAL: Final = re.compile(
     r"\d{1,2}/\d{1,2}/\d{4}, \d{1,2}:\d\d:\d\d(?:\.\d{1,6})?[ \u202f][AP]M", re.ASCII
@@ -83,8 +82,8 @@ def table_of(head: bytes) -> str:
 
 def _plain(name: str) -> tuple[str, str]:
     """A column's name and the time zone behind it, '' for none."""
-    headed = _HEADED.fullmatch(name)
-    return (headed[1], headed[2]) if headed else (name, "")
+    plain, blank, zone = name[:-1].rpartition(" [")
+    return (plain, zone) if name.endswith("]") and blank else (name, "")
 
 
 class Exported:

@@ -59,10 +59,10 @@ def chunks(blocks: Iterator[bytes]) -> Iterator[Chunk]:
     whole = chain((first,), blocks)
     head = first[:HEAD_BYTES].removeprefix(framing.BOM)
     if _is_answer(head):
-        return _answered(whole)
+        return _chunked(_answered(whole))
     if head.lstrip()[:1] in (b"{", b"["):
         return framing.chunks(whole, _OBJECTS)
-    return _of_csv(whole)
+    return _chunked(_of_csv(whole))
 
 
 def _is_answer(head: bytes) -> bool:
@@ -75,8 +75,8 @@ def _first_answered(head: bytes) -> Record:
     for found in items(iter((head,)), LISTS):
         for row in map(_loaded, found.texts):
             described = described or _columns(row)
-    record = next((each for part in _answered(iter((head,))) for each in part.records), b"{}")
-    first = orjson.loads(record)
+    rows = (each for each in _answered(iter((head,))) if not isinstance(each, BadPart))
+    first = orjson.loads(next(rows, (0, b"{}"))[1])
     return first if isinstance(first, dict) and first else dict.fromkeys(described, "")
 
 
@@ -90,19 +90,43 @@ def _first_object(head: bytes) -> Record:
     return found if isinstance(found, dict) else {}
 
 
-def _of_csv(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+_Found = tuple[int, bytes] | BadPart
+"""A row with its start, or what is none."""
+
+
+def _chunked(found: Iterator[_Found]) -> Iterator[Chunk]:
+    """Rows in chunks of bounded size: each names all columns, which may be far more than its values."""
+    records: list[bytes] = []
+    starts: list[int] = []
+    bad: list[BadPart] = []
+    size = 0
+    for each in found:
+        if isinstance(each, BadPart):
+            bad.append(each)
+            size += len(each.head)
+        else:
+            starts.append(each[0])
+            records.append(each[1])
+            size += len(each[1])
+        if max(len(records), len(bad)) >= framing.CHUNK_RECORDS or size >= framing.CHUNK_BYTES:
+            yield Chunk(records, tuple(bad), starts.__getitem__)
+            records, starts, bad, size = [], [], [], 0
+    if records or bad:
+        yield Chunk(records, tuple(bad), starts.__getitem__)
+
+
+def _of_csv(blocks: Iterator[bytes]) -> Iterator[_Found]:
     for cut in csv_text.rows_of(blocks):
-        records = [orjson.dumps(dict(zip(cut.names, row, strict=True))) for row in cut.rows]
-        yield Chunk(records, cut.bad, cut.starts.__getitem__)
+        yield from cut.bad
+        for start, row in zip(cut.starts, cut.rows, strict=True):
+            yield start, orjson.dumps(dict(zip(cut.names, row, strict=True)))
 
 
-def _answered(blocks: Iterator[bytes]) -> Iterator[Chunk]:
+def _answered(blocks: Iterator[bytes]) -> Iterator[_Found]:
     """The rows of an answer; the list of the columns stands before them, or is the first row."""
     names: list[str] = []
     for found in items(blocks, LISTS):
-        records: list[bytes] = []
-        starts: list[int] = []
-        bad = list(found.bad)
+        yield from found.bad
         for text, start in zip(found.texts, found.starts, strict=True):
             row = _loaded(text)
             kind = _kind(row)
@@ -112,22 +136,26 @@ def _answered(blocks: Iterator[bytes]) -> Iterator[Chunk]:
                 names = columns
                 continue
             if kind == "VarCharValue" and not names:
-                names = [str(each.get(kind, "")) for each in _objects(row)]
+                names = _bounded([str(each.get(kind, "")) for each in _objects(row)])
                 continue
             made = _row(row, kind, names)
-            if isinstance(made, str):
-                bad.append(BadPart.of(text, start, made))
-            else:
-                records.append(orjson.dumps(made))
-                starts.append(start)
-        yield Chunk(records, tuple(bad), starts.__getitem__)
+            try:
+                yield (start, orjson.dumps(made)) if isinstance(made, dict) else BadPart.of(text, start, made)
+            except orjson.JSONEncodeError:
+                yield BadPart.of(text, start, "a row that is nested too deeply")
+
+
+def _bounded(names: list[str]) -> list[str]:
+    """Names of columns, none where they are too many or too long: each row has them all."""
+    is_small = len(names) <= csv_text.MAX_COLUMNS and sum(map(len, names)) <= csv_text.MAX_HEADER
+    return names if is_small else []
 
 
 def _columns(row: object) -> list[str]:
     """The names of the columns, where a list describes columns."""
     found = _objects(row)
-    is_all = isinstance(row, list) and len(found) == len(row) <= csv_text.MAX_COLUMNS
-    return [str(each["name"]) for each in found] if is_all and all(map(_DESCRIBES, found)) else []
+    is_all = isinstance(row, list) and len(found) == len(row) and all(map(_DESCRIBES, found))
+    return _bounded([str(each["name"]) for each in found]) if is_all else []
 
 
 _DESCRIBES: Final = {"name", "type"}.issubset
