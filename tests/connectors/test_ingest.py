@@ -327,6 +327,30 @@ def test_another_ingest_is_faster(lake: Lake, tmp_path: Path, step: str) -> None
     assert_balanced(lake)
 
 
+def test_another_ingest_brings_some_rows_first(lake: Lake, tmp_path: Path) -> None:
+    days = [f"2026-03-{day:02d}T09:30:00Z" for day in (1, 2, 3)]
+    mine = write(tmp_path / "mine.json", *(event(n, eventTime=days[n % 3]) for n in range(9)))
+    other = write(tmp_path / "other.json", event(1, eventTime=days[1]), event(4, eventTime=days[1]))
+    met = itertools.count()
+    written: list[set[Path]] = []
+
+    def phase(name: str) -> None:
+        if name == "commit":
+            written.append(set(lake.root.glob("AWSCloudTrail/*/*.parquet")))
+        if name == "commit" and next(met) == 0:
+            assert run(lake, other).rows == 2
+
+    summary = ingest(lake, [mine], clock=lambda: NOW, phase=phase)
+    assert (summary.rows, summary.duplicates) == (7, 2)
+    before, after = written
+    assert len(before) == len(before & after) + 1 == 3  # of three days only the second was written again
+    data = lake.delta("AWSCloudTrail")
+    data.refresh()
+    assert {data.file(path) for path in data.live()} == set(lake.root.glob("AWSCloudTrail/*/*.parquet"))
+    assert sorted(row["AwsEventId"] for row in stored(lake).to_pylist()) == [f"id-{n}" for n in range(9)]
+    assert_balanced(lake)
+
+
 def test_progress_goes_up_to_the_end(lake: Lake, tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / f"{number}.json", event(number))

@@ -6,7 +6,7 @@ import dataclasses
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,11 +57,12 @@ class _Plan:
     conflict: Mask
 
     def same(self, other: _Plan) -> bool:
-        return (
-            self.parts == other.parts
-            and np.array_equal(self.keep, other.keep)
-            and np.array_equal(self.conflict, other.conflict)
-        )
+        return self.parts == other.parts and not self.differs(other).any()
+
+    def differs(self, other: _Plan) -> Mask:
+        """The rows that are stored otherwise by the other plan, or by one only."""
+        differs: Mask = (self.keep != other.keep) | (self.conflict != other.conflict)
+        return differs
 
 
 class Store:
@@ -111,10 +112,8 @@ class Store:
                     staged.discard()
                 return []
             if staged is None or not staged.plan.same(plan):
-                if staged is not None:
-                    staged.discard()
                 self._phase("write")
-                staged = self._stage(parts, decoded, plan)
+                staged = self._stage(parts, decoded, plan, before=staged)
             self._phase("commit")
             try:
                 self._data.commit(
@@ -195,28 +194,47 @@ class Store:
                 keep[place] = conflict[place] = False
             known.add(value)
 
-    def _stage(self, batch: list[Part], decoded: Decoded, plan: _Plan) -> _Staging:
-        batch_id, now = uuid.uuid4().hex, self._clock()
+    def _stage(
+        self, batch: list[Part], decoded: Decoded, plan: _Plan, *, before: _Staging | None
+    ) -> _Staging:
+        """Write the files of a plan. Of what was written `before` for another one, the days stay that both
+        have alike: of a batch's rows other workers bring few."""
+        batch_id, now = (uuid.uuid4().hex, self._clock()) if before is None else (before.batch, before.at)
         parts = [dataclasses.replace(batch[place]) for place in plan.parts]
-        _count_rows(parts, plan, decoded.owner)
-        bad = _quarantine_rows(parts, batch_id, now)
-        of_table = {
-            QUARANTINE.name: bad,
-            LEDGER.name: _ledger_rows(parts, self._target, batch_id, now, self._worker),
-        }
-        rows = (
-            bad
-            if self._table.name == QUARANTINE.name
-            else _with_hidden(decoded, self._table, batch, plan, batch_id, now)
-        )
-        staging = _Staging(plan, parts, batch_id, self._lake, self._table.name, self._data.stage(rows), {})
+        kept, wanted = self._kept(decoded, plan, before)
+        staging = _Staging(plan, parts, batch_id, now, self._lake, self._table.name, kept, {})
         try:
+            _count_rows(parts, plan, decoded.owner)
+            bad = _quarantine_rows(parts, batch_id, now)
+            of_table = {
+                QUARANTINE.name: bad,
+                LEDGER.name: _ledger_rows(parts, self._target, batch_id, now, self._worker),
+            }
+            rows = (
+                bad
+                if self._table.name == QUARANTINE.name
+                else _with_hidden(decoded, self._table, batch, wanted, plan.conflict, batch_id, now)
+            )
+            staging.rows.extend(self._data.stage(rows))
             for name in self._followers:
                 staging.follow[name] = self._lake.delta(name).stage(of_table[name])
         except BaseException:
             staging.discard()
             raise
         return staging
+
+    def _kept(self, decoded: Decoded, plan: _Plan, before: _Staging | None) -> tuple[list[Staged], Mask]:
+        """The files of an earlier plan whose days are the same in this one, and the rows still to be written.
+        Its other files are removed."""
+        if before is None:
+            return [], plan.keep
+        days = decoded.rows[self._table.time_column].to_numpy().astype("datetime64[D]")
+        changed = np.unique(days[before.plan.differs(plan)])
+        kept: list[Staged] = []
+        if self._table.name != QUARANTINE.name:
+            kept = [file for file in before.rows if np.datetime64(file.day) not in changed]
+        before.discard(but=kept)
+        return kept, plan.keep & np.isin(days, changed)
 
     @property
     def _target(self) -> str:
@@ -230,9 +248,10 @@ class _Staging:
     plan: _Plan
     parts: list[Part]
     batch: str
+    at: dt.datetime
     lake: Lake
     table: str
-    rows: tuple[Staged, ...]
+    rows: list[Staged]
     follow: dict[str, tuple[Staged, ...]]
 
     @property
@@ -243,8 +262,8 @@ class _Staging:
         release = {"release": {QUARANTINE.name: released}} if released else {}
         return {"batch": self.batch, "follow": files, **release}
 
-    def discard(self) -> None:
-        self.lake.delta(self.table).discard(self.rows)
+    def discard(self, *, but: Sequence[Staged] = ()) -> None:
+        self.lake.delta(self.table).discard(file for file in self.rows if file not in but)
         for name, files in self.follow.items():
             self.lake.delta(name).discard(files)
 
@@ -331,12 +350,18 @@ def _count_rows(parts: list[Part], plan: _Plan, owner: NDArray[np.int64]) -> Non
 
 
 def _with_hidden(
-    decoded: Decoded, table: Table, batch: list[Part], plan: _Plan, batch_id: str, now: dt.datetime
+    decoded: Decoded,
+    table: Table,
+    batch: list[Part],
+    keep: Mask,
+    conflict: Mask,
+    batch_id: str,
+    now: dt.datetime,
 ) -> pa.Table:
-    """The kept rows with their hidden columns, by event time: sorted here, they are moved only once."""
+    """The rows to keep with their hidden columns, by event time: sorted here, they are moved only once."""
     import pyarrow as pa
 
-    kept = np.flatnonzero(plan.keep)
+    kept = np.flatnonzero(keep)
     kept = kept[np.argsort(decoded.rows[table.time_column].to_numpy()[kept], kind="stable")]
     rows = picked(decoded.rows, kept)
     objects = pa.array([part.key for part in batch], pa.string())
@@ -346,7 +371,7 @@ def _with_hidden(
         BATCH: pa.DictionaryArray.from_arrays(
             pa.array(np.zeros(rows.num_rows, np.int32)), pa.array([batch_id])
         ),
-        CONFLICT: pa.array(plan.conflict[kept]),
+        CONFLICT: pa.array(conflict[kept]),
     }
     for name, values in hidden.items():
         rows = _with(rows, name, values)
