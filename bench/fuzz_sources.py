@@ -603,6 +603,16 @@ def _cases() -> Iterator[Case]:
     yield case("ssm", "ssm", _escaped(_streamed), "SessionId", _subscription)
     yield case("lookup-events", "cloudtrail", _looked_up, "AwsEventId", _answer('{"Events":[', "]}"))
     yield case("lookup-texts", "cloudtrail", _text, "AwsEventId", _answer("[", "]"))
+    messages = _answer("[\n", "\n]")
+    yield case(
+        "messages",
+        "vpcflow",
+        lambda mark: _json(_flow(mark).decode()),
+        "InterfaceId",
+        messages,
+        names=interfaces,
+        kept=ends,
+    )
     logged = _answer('{"events":[', '],"searchedLogStreams":[]}')
     yield case("filter-log-events", "cloudwatch", _logged, "Message", logged)
     yield case(

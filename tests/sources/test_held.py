@@ -183,6 +183,7 @@ OF_ANY_LOG: dict[str, Form] = {
 OF_LOG_GROUPS: dict[str, Form] = {
     "filter-log-events": lambda texts: dump(logged(*texts, logStreamName="s", eventId="1"), 4),
     "get-log-events": lambda texts: dump(logged(*texts), 4),
+    "messages alone": lambda texts: dump(list(texts), 4),
     "get-query-results": lambda texts: dump(insights(*texts), 4),
     "Logs Insights' CSV": lambda texts: table(
         ["@timestamp", "@message"], [["2026-03-01 09:30:00.000", text] for text in texts]
@@ -195,7 +196,8 @@ FORMS = OF_CLOUDTRAIL | OF_ANY_LOG | OF_LOG_GROUPS
 CASES = [
     *((form, "cloudtrail") for form in FORMS),
     *((form, log) for form in OF_ANY_LOG for log in ("vpcflow", "s3access", "guardduty")),
-    *((form, log) for form in OF_LOG_GROUPS for log in ("vpcflow", "s3access", "guardduty", "cloudwatch")),
+    *((form, log) for form in OF_LOG_GROUPS for log in ("vpcflow", "s3access", "guardduty")),
+    *((form, "cloudwatch") for form in OF_LOG_GROUPS if form != "messages alone"),
 ]
 
 
@@ -226,6 +228,15 @@ def test_a_broken_record_costs_only_itself(form: str, read: Any) -> None:
     found = read(FORMS[form](texts))
     assert (len(found.rows), len(found.bad)) == (2, 1)
     assert found.rows[1]["AwsEventId"] == "e2"
+
+
+def test_a_broken_text_costs_only_itself(read: Any) -> None:
+    data = dump([FLOWS[0], "victim", FLOWS[1]], 4)
+    for damage in (b'victim",', b'"victim', b'vic"tim', b"vic\\tim", b"victim\n", b'"victim",', b"\\", b'"'):
+        broken = data.replace(b'"victim",', damage)
+        found = read(broken)
+        assert [row["InterfaceId"] for row in found.rows] == ["eni-0a", "eni-0b"], damage
+        assert found.bad
 
 
 def test_what_a_log_group_says_is_kept(read: Any) -> None:
@@ -295,9 +306,10 @@ def test_events_that_the_trail_brought_too_are_one_row(tmp_path: Path) -> None:
     workspace = Workspace.open(tmp_path / "home", clock=lambda: utc_now() + dt.timedelta(seconds=1))
     (tmp_path / "trail").write_bytes(dump({"Records": list(RECORDS)}, 1))
     assert workspace.ingest([tmp_path / "trail"], lambda _: None, strict=True).rows == 2
-    for number, form in enumerate(FORMS):
-        (tmp_path / f"held{number}").write_bytes(FORMS[form](CALLS))
-    held = [tmp_path / f"held{number}" for number in range(len(FORMS))]
+    objects = {written(CALLS) for written in FORMS.values()}
+    held = [tmp_path / f"held{number}" for number in range(len(objects))]
+    for path, data in zip(held, sorted(objects), strict=True):
+        path.write_bytes(data)
     done = workspace.ingest(held, lambda _: None, strict=True)
-    assert (done.objects, done.records) == (len(FORMS), 2 * len(FORMS))
-    assert (done.rows, done.duplicates, done.filtered, done.quarantined) == (0, 2 * len(FORMS), 0, 0)
+    assert (done.objects, done.records) == (len(held), 2 * len(held))
+    assert (done.rows, done.duplicates, done.filtered, done.quarantined) == (0, 2 * len(held), 0, 0)

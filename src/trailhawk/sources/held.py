@@ -5,7 +5,7 @@ event that the log brought too is known again. The form is told by how an object
 it has there; the log by the first records.
 
     aws cloudtrail lookup-events                     {"Events": [{"CloudTrailEvent": "..."}]}
-    ... --query 'Events[].CloudTrailEvent'           ["...", "..."]
+    ... --query 'Events[].CloudTrailEvent'           ["...", "..."], also of messages
     aws logs filter-log-events, get-log-events       {"events": [{"timestamp": 1, "message": "..."}]}
     aws logs get-query-results                       {"results": [[{"field": "@message", "value": "..."}]]}
     Splunk's export and search                       {"result": {"_raw": "..."}} and lists of them
@@ -34,7 +34,7 @@ from msgspec import Raw, Struct
 
 from trailhawk.sources import csv_text, framing
 from trailhawk.sources.envelope import Enveloped, text_in
-from trailhawk.sources.json_lists import LISTS, TEXTS, Grammar, items
+from trailhawk.sources.json_lists import LINES, LISTS, TEXTS, Grammar, items
 from trailhawk.sources.json_rows import shape
 from trailhawk.sources.source import HEAD_BYTES, Chunk, Rows, Source
 
@@ -334,8 +334,10 @@ def _of_row(row: Mapping[str, str]) -> Held:
 DOCUMENTS: Final = wrapped(
     lists=("hits",),
     inner=("hits",),
-    starts="@timestamp|@metadata|@version|_index|_id|_type|_version|_score|_source|actor|agent|aws|cloud"
-    "|data_stream|ecs|elastic_agent|event|event\\.original|fields|input|log|message|related|source|tags|user",
+    starts="@timestamp|@metadata|@version|_index|_id|_type|_version|_score|_source|actor|agent|aws|client|cloud"
+    "|container|data_stream|destination|dns|ecs|elastic_agent|error|event|event\\.original|fields|file|group"
+    "|host|http|input|labels|log|message|network|observer|organization|process|related|rule|service|source"
+    "|tags|target|tls|url|user|user_agent",
     around="took|timed_out|_shards|_scroll_id|total|max_score",
 )
 """Elasticsearch's documents, as lines or as hits of a search."""
@@ -355,6 +357,7 @@ FORMS: Final = (
         log="cloudtrail",
     ),
     _lists("texts", lambda item: Held(_TEXT.decode(item)), TEXTS, rb"\s*+\[\s*+\"\{", rb"[\[,]\s*+"),
+    _lists("lines", lambda item: Held(_TEXT.decode(item)), LINES, rb"\s*+\[\s*+\"[^{\"]", rb"[\[,]\s*+"),
     _objects(
         "log-events",
         _logged,
@@ -384,7 +387,8 @@ FORMS: Final = (
             lists=("results",),
             inner=("result",),
             begins="preview|offset|lastrow|result",
-            starts="_bkt|_cd|_indextime|_raw|_serial|_si|_sourcetype|_time",
+            starts="_bkt|_cd|_indextime|_raw|_serial|_si|_sourcetype|_time|host|index|linecount|source|sourcetype"
+            "|splunk_server",
             around="preview|init_offset|post_process_count|messages|fields|highlighted",
         ),
     ),

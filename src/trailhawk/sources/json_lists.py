@@ -59,6 +59,15 @@ TEXTS: Final = Grammar(
 )
 """Texts that are JSON objects."""
 
+LINES: Final = Grammar(
+    whole=re.compile(rb'%b"(?=\s*+(?:[,\]]|\Z))' % _QUOTED, re.DOTALL),
+    begun=TEXTS.begun,
+    opening=b'"',
+    next=re.compile(rb'(?:\s*+,\s*+|\n\s*+)(?=")'),
+    check=_STRING.decode,
+)
+"""Texts of any kind."""
+
 # What stands around the items: brackets, names of members, and values of members that hold no items.
 _AROUND: Final = re.compile(
     rb"(?:[\s,{}\[\]]++"
