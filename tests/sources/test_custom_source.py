@@ -82,6 +82,26 @@ def test_a_described_log_becomes_a_table(tmp_path: Path, read: Any) -> None:
     assert read(dump({"a": 1}), name="okta/one.json", sources=mine).source == ""
 
 
+def test_a_record_of_it_that_looks_like_what_another_tool_holds_is_its_own(tmp_path: Path, read: Any) -> None:
+    """A member `message` or `_raw` in front does not make it an answer of CloudWatch or Splunk."""
+    for member in ("message", "_raw", "timestamp"):
+        text = f"""
+name: linux
+table: Linux_CL
+objects: linux/
+records: [events]
+time: {{from: at, format: iso}}
+columns:
+  - {{name: Said, type: string, from: {member}}}
+"""
+        mine = sources(tmp_path, text, "linux.yaml")
+        events = [{member: said, "at": "2026-03-01T10:00:00Z", "host": "h"} for said in ("up", '{"a": 1}')]
+        for data in (dump(events), dump({"events": events}), b"\n".join(map(dump, events))):
+            found = read(data, name="linux/one", sources=mine)
+            assert (found.source, found.reasons) == ("linux", [])
+            assert [row["Said"] for row in found.rows] == ["up", '{"a": 1}']
+
+
 def test_a_bad_record_of_it_costs_only_itself(tmp_path: Path, read: Any) -> None:
     lines = [
         dump(EVENT),

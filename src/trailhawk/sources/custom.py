@@ -145,6 +145,11 @@ class CustomSource:
     def is_digest(self, head: bytes) -> bool:
         return False
 
+    def is_own(self, head: bytes) -> bool:
+        """Whether the first record of an object that begins so is this log's: it has its time."""
+        first = next((chunk.records[:1] for chunk in self.chunks(iter((head,))) if chunk.records), ())
+        return bool(first) and not self.rows(first).bad
+
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         return framing.chunks(blocks, self.shape)
 

@@ -420,6 +420,15 @@ class _Wrapping(Protocol):
     def shape(self) -> framing.Shape: ...
 
 
+@runtime_checkable
+class _Described(Protocol):
+    """A source that the user described: what it reads is a record of it, whatever else it looks like."""
+
+    def is_own(self, head: bytes) -> bool:
+        """Whether the first record of an object that begins so is this log's."""
+        ...
+
+
 class Carried:
     """A source that is also read out of what other tools hold, and out of CloudWatch Logs' envelopes."""
 
@@ -429,19 +438,24 @@ class Carried:
         self._inner = source
         self._source = Enveloped(source)
 
-    def recognises(self, name: str, head: bytes) -> bool:
+    def _form_of(self, head: bytes) -> tuple[Form, bytes] | None:
         found = form_of(head)
+        is_own = found is not None and isinstance(self._inner, _Described) and self._inner.is_own(head)
+        return None if is_own else found
+
+    def recognises(self, name: str, head: bytes) -> bool:
+        found = self._form_of(head)
         if found is None:
             return self._source.recognises(name, head)
         form, texts = found
         return self._inner.recognises(name, texts) if texts else self.name == form.log
 
     def is_digest(self, head: bytes) -> bool:
-        return form_of(head) is None and self._source.is_digest(head)
+        return self._form_of(head) is None and self._source.is_digest(head)
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first = next(blocks, b"")
-        found = form_of(first[:HEAD_BYTES])
+        found = self._form_of(first[:HEAD_BYTES])
         whole = chain((first,), blocks)
         if found is None:
             return self._source.chunks(whole)
