@@ -678,7 +678,13 @@ class ScalarBinder:
 
     def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
         typed = {value.type for value in values if not _is_null(value)} or {value.type for value in values}
-        to = widest(typed) or _T.DYNAMIC
+        to = widest(typed)
+        if to is None and expr.name not in _CHOICES:
+            shown = ", ".join(sorted(type_.value for type_ in typed))
+            raise BindingError(
+                f"{expr.name}() takes values of one type, these are {shown}", expr.span, code="wrong-type"
+            )
+        to = to or _T.DYNAMIC
         if expr.name in _CHOICES:  # a dynamic beside values of a type is converted to it
             to = widest(typed - {_T.DYNAMIC}) or to
         return [

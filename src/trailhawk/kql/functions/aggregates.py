@@ -342,22 +342,25 @@ def make_list_with_nulls(value: AnyArg) -> Dynamic:
     return _array(exp.Anonymous(this="list", expressions=[json_elements(value)]), None)
 
 
-def _bag(value: exp.Expr, predicate: exp.Expr | None) -> exp.Expr:
+def _bag(value: exp.Expr, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
     test = _not_null(value) if predicate is None else sql.all_of(_not_null(value), predicate)
     bags = _filter(exp.Anonymous(this="list", expressions=[entries(value)]), test)
-    return bag_of(sql.coalesce(sql.call("flatten", bags), exp.Array()))
+    return bag_of(sql.coalesce(sql.call("flatten", bags), exp.Array()), size)
 
 
 @aggregate(aliases=("make_dictionary",), prefix="bag", keeps_order=True)
 def make_bag(value: Dynamic, size: Long | None = None) -> Dynamic:
-    """One property bag of the group's bags; of a name that comes twice the first value stays."""
-    return _bag(value, None)
+    """One property bag of the group's bags; of a name that comes twice the first value stays.
+
+    At most `size` names are kept, the first ones.
+    """
+    return _bag(value, None, size)
 
 
 @aggregate(prefix="bag", keeps_order=True)
 def make_bag_if(value: Dynamic, predicate: Bool, size: Long | None = None) -> Dynamic:
     """One property bag of the bags of the rows for which the predicate is true."""
-    return _bag(value, predicate)
+    return _bag(value, predicate, size)
 
 
 def _row(values: tuple[exp.Expr, ...]) -> exp.Expr:

@@ -349,8 +349,10 @@ def entries(bag: exp.Expr) -> exp.Expr:
     )
 
 
-def bag_of(pairs: exp.Expr) -> exp.Expr:
-    """The property bag of a list of structs of `k` and `v`; of a name that comes twice the first stays."""
+def bag_of(pairs: exp.Expr, most: exp.Expr | None = None) -> exp.Expr:
+    """The property bag of a list of structs of `k` and `v`; of a name that comes twice the first stays.
+
+    At most so many names are taken, the first ones."""
 
     def part(item: exp.Expr, name: str) -> exp.Expr:
         return sql.field(item.copy(), name)
@@ -374,7 +376,9 @@ def bag_of(pairs: exp.Expr) -> exp.Expr:
         value = sql.coalesce(sql.cast(part(item, "v"), KqlType.STRING), sql.literal("null"))
         return sql.call("concat", sql.cast(sql.call("to_json", part(item, "k")), KqlType.STRING), ":", value)
 
-    members = sql.call("array_to_string", sql.each(sql.call("list_sort", by_place), "th_entry", text), ",")
+    ordered = sql.call("list_sort", by_place)
+    kept = ordered if most is None else sql.call("list_slice", ordered, 1, most)
+    members = sql.call("array_to_string", sql.each(kept, "th_entry", text), ",")
     whole = sql.call("concat", "{", members, "}")
     return sql.cast(whole, KqlType.DYNAMIC)
 

@@ -552,7 +552,7 @@ def trim_end(regex: String, source: String) -> String:
     return sql.call("regexp_replace", source, _ends(regex, start=False, end=True), "")
 
 
-def _groups(regex: str) -> list[str]:
+def capture_groups(regex: str) -> list[str]:
     """The capture groups of a regular expression: their names, or '' for one without."""
     outside = re.sub(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]|\\Q.*?(?:\\E|$)|\\.", "", regex, flags=re.DOTALL)
     return [found[1] or "" for found in re.finditer(r"\((?:(?!\?)|\?P?<(\w+)>)", outside)]
@@ -604,7 +604,7 @@ def _numbered(group: object, names: list[str]) -> int:
 
 
 def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sql:
-    names = _groups(_constant(regex, "a regular expression of extract_all()"))
+    names = capture_groups(_constant(regex, "a regular expression of extract_all()"))
     if not names:
         raise UnsupportedError("extract_all() with a regular expression without a capture group")
     wanted = list(range(1, len(names) + 1))

@@ -14,6 +14,7 @@ from trailhawk.kql.names import Names, auto_name
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import (
     carried,
+    one_of,
     property_text,
     refs,
     rider_name,
@@ -67,7 +68,7 @@ def mv_expand(binder: Binder, node: Node, operator: syntax.MvExpand, env: Env) -
 
 def _expanded(binder: Binder, node: Node, operator: syntax.MvExpand | syntax.MvApply, env: Env) -> Node:
     """A row for each element; an element takes the place of a column of its name."""
-    as_arrays = "array" in (property_text(operator, "bagexpansion"), property_text(operator, "kind"))
+    as_arrays = "array" in [one_of(operator, name, ("bag", "array")) for name in ("bagexpansion", "kind")]
     function = FUNCTIONS["expand_bag_arrays" if as_arrays else "expand_list"].overloads[0]
     index = property_text(operator, "with_itemindex")
     scope = scope_of(node, env)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trailhawk.errors import BindingError
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import FUNCTIONS
+from trailhawk.kql.functions.text import capture_groups
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import property_text, refs, scope_of
 from trailhawk.kql.plan import (
@@ -161,6 +162,11 @@ def parse_kv(binder: Binder, node: Node, operator: syntax.ParseKv, env: Env) -> 
     unknown = options.keys() - {"regex", "pair_delimiter", "kv_delimiter", "quote", "escape", "greedy"}
     if unknown:
         raise BindingError(f"parse-kv has no option '{min(unknown)}'", span)
+    for regex in options.get("regex", []):
+        if len(capture_groups(str(regex))) < 2:
+            raise BindingError(
+                "parse-kv's regular expression has a group for the key and a group for the value", span
+            )
 
     def text(name: str) -> Const:
         return Const(_T.STRING, str(options.get(name, [""])[0]))

@@ -15,7 +15,15 @@ from trailhawk.kql.literals import format_datetime, format_timespan
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.groups import aggregate_item, fresh_riders, key_parts, no_dynamic_key
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import carried, named_values, property_text, refs, riding_calls, scope_of
+from trailhawk.kql.operators.shared import (
+    carried,
+    named_values,
+    one_of,
+    property_text,
+    refs,
+    riding_calls,
+    scope_of,
+)
 from trailhawk.kql.operators.tables import one_row
 from trailhawk.kql.plan import (
     Aggregate,
@@ -94,7 +102,8 @@ def make_series(binder: Binder, node: Node, operator: syntax.MakeSeries, env: En
     kept = tuple(replace(column, id=binder.new_id()) for column in (*key_columns, *parts, *along))
     series = [OutColumn(binder.new_id(), name, _T.DYNAMIC) for name, _ in outputs]
     series.append(OutColumn(binder.new_id(), names.unique(axis.name), _T.DYNAMIC))
-    nonempty = property_text(operator, "kind") == "nonempty" and not keys and not parts
+    is_kept = property_text(operator, "kind") is not None and one_of(operator, "kind", ("nonempty",))
+    nonempty = bool(is_kept) and not keys and not parts
 
     def put(frames: tuple[Frame, ...]) -> Sequence[Sequence[object]]:
         return _side_by_side(frames[0], frames[1], len(kept), tuple(defaults), axis, nonempty=nonempty)

@@ -28,6 +28,7 @@ from trailhawk.kql.schema import HIDDEN_PREFIX
 from trailhawk.kql.scope import (
     Env,
     Scope,
+    suggestion,
     visible,
 )
 from trailhawk.kql.types import KqlType
@@ -168,6 +169,16 @@ class HasProperties(Protocol):
 
     @property
     def properties(self) -> tuple[syntax.Property, ...]: ...
+
+
+def one_of(operator: HasProperties, name: str, choices: Sequence[str]) -> str:
+    """The property's value, the first choice where it is not given; BindingError for any other."""
+    given = property_text(operator, name)
+    if given is not None and given not in choices:
+        span = next(item.span for item in operator.properties if item.name.lower() == name)
+        hint = suggestion(given, choices) or f"it is {' or '.join(choices)}"
+        raise BindingError(f"there is no {name} '{given}'", span, hint=hint)
+    return given or choices[0]
 
 
 def property_text(operator: HasProperties, name: str) -> str | None:

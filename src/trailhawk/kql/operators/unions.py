@@ -12,7 +12,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.functions.operators import TERM_END, TERM_START
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import source, step
-from trailhawk.kql.operators.shared import carried, property_text
+from trailhawk.kql.operators.shared import carried, one_of, property_text
 from trailhawk.kql.operators.tables import table_name
 from trailhawk.kql.plan import (
     ColumnRef,
@@ -106,15 +106,22 @@ def _union(binder: Binder, node: Node | None, operator: syntax.Union, env: Env) 
     label = binder.label or "union_arg0"
     if node is not None and carried(binder, node):
         raise UnsupportedError("union inside a sub-pipe", operator.span)
-    tables = tables_of(
-        binder, operator.tables, env, fuzzy=(property_text(operator, "isfuzzy") or "").lower() == "true"
-    )
+    kind = one_of(operator, "kind", ("outer", "inner"))
+    fuzzy = (property_text(operator, "isfuzzy") or "").lower() == "true" or _best_effort(binder)
+    tables = tables_of(binder, operator.tables, env, fuzzy=fuzzy)
     if node is not None:
         tables.insert(0, (label, node))
     if not tables:
         raise BindingError("the union has no table", operator.span)
-    inner = property_text(operator, "kind") == "inner"
-    return united(binder, tables, property_text(operator, "withsource"), inner=inner)
+    return united(binder, tables, property_text(operator, "withsource"), inner=kind == "inner")
+
+
+def _best_effort(binder: Binder) -> bool:
+    """Does `set best_effort = true` say that tables which are not there are passed over?"""
+    if "best_effort" not in binder.scalars.options:
+        return False
+    value = binder.scalars.options["best_effort"]
+    return value is None or (isinstance(value, syntax.Literal) and value.value is True)
 
 
 def united(
@@ -166,7 +173,7 @@ def search(binder: Binder, node: Node, operator: syntax.Search, env: Env) -> Nod
 def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env) -> Node:
     label = binder.label or "search_arg0"
     sought = operator.predicate
-    if property_text(operator, "kind") == "case_sensitive":
+    if one_of(operator, "kind", ("default", "case_insensitive", "case_sensitive")) == "case_sensitive":
         sought = _with_case(sought)
     if node is not None:
         branches = [(label, node)]
@@ -186,6 +193,8 @@ def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env
 def search_predicate(binder: Binder, expr: syntax.Expr, scope: Scope) -> Expr | None:
     """The predicate over one table's columns; None if it names a column the table lacks."""
     span = expr.span
+    if isinstance(expr, syntax.Star):
+        return Const(_T.BOOL, True)
     if isinstance(expr, syntax.Binary) and expr.op in ("and", "or"):
         left, right = search_predicate(binder, expr.left, scope), search_predicate(binder, expr.right, scope)
         if expr.op == "or":
