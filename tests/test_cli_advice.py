@@ -156,7 +156,7 @@ if not child:
     from trailhawk.render import console
     console._SOON = float(sys.argv[1])
     with console.working("slow thing"):
-        time.sleep(0.4)
+        time.sleep(float(sys.argv[2]))
     os._exit(0)
 seen = b""
 while True:
@@ -170,8 +170,9 @@ while True:
 os.waitpid(child, 0)
 print(seen.count(b"slow thing") > 0)
 """
-    for soon, shown in (("0.05", "True"), ("30", "False")):
-        done = subprocess.run([sys.executable, "-c", code, soon], capture_output=True, text=True, check=True)
+    for soon, seconds, shown in (("0.05", "1.5", "True"), ("30", "0.1", "False")):
+        line = [sys.executable, "-c", code, soon, seconds]
+        done = subprocess.run(line, capture_output=True, text=True, check=True)
         assert done.stdout.split() == [shown]
 
 

@@ -117,7 +117,7 @@ def running(web: HttpConnector) -> Iterator[httpx.Client]:
         thread.join()
 
 
-def wait(ready: Callable[[], object], seconds: float = 30) -> None:
+def wait(ready: Callable[[], object], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < end, "not in time"
@@ -482,7 +482,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 def test_who_sends_no_request_does_not_stay_connected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.4)
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 1.0)
     refused = b"POST /ingest/x HTTP/1.1\r\nHost: h\r\nContent-Length: 9000\r\n\r\n"
     with listening(home(tmp_path / "home")) as client:
         for begin in (b"", b"POST /ingest/Linux_CL HT", refused):

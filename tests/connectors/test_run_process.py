@@ -64,7 +64,7 @@ def test_a_job_that_does_not_end_is_named_after_the_time() -> None:
     left = runner([Job("stubborn", stubborn), Job("ready", ready)], told).run(stop, drain_seconds=0.1)
     free.set()
     assert left == ["stubborn"]
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 25  # on a busy machine too
 
 
 def test_a_signal_that_reaches_another_thread_stops_the_process() -> None:

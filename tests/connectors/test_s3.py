@@ -222,7 +222,7 @@ def test_a_location_that_names_a_day_stays_there(aws: Aws, store: Store) -> None
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(400):
+    for _ in range(1200):
         if condition():
             return
         threading.Event().wait(0.05)

@@ -59,7 +59,7 @@ def test_files_that_come_while_it_runs(store: Store, tmp_path: Path, monkeypatch
     try:
         for number in ("1", "2"):
             write(logs / f"{number}.json", number)
-            for _ in range(500):
+            for _ in range(3000):
                 if made.state().rows >= int(number):
                     break
                 threading.Event().wait(0.02)

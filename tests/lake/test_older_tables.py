@@ -193,7 +193,7 @@ def test_two_processes_open_an_older_ledger_at_once(tmp_path: Path) -> None:
         assert [writer.poll() for writer in writers] == [None, None]
         time.sleep(0.001)
     (tmp_path / "begin").touch()
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert [writer.wait(180) for writer in writers] == [0, 0]
     found = DeltaTable(tmp_path / LEDGER.name).to_pyarrow_table().select(["Worker", "Records"]).to_pylist()
     count = {worker: sorted(row["Records"] for row in found if row["Worker"] == worker) for worker in "ab"}
     assert count == {"a": list(range(6)), "b": list(range(6))}

@@ -383,7 +383,7 @@ def test_the_one_process_runs_them(home: Home) -> None:
     stop = threading.Event()
     thread = threading.Thread(target=job.work, args=(stop,))
     thread.start()
-    for _ in range(200):
+    for _ in range(1200):
         if "'mine' ran" in told:
             break
         stop.wait(0.05)
