@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from trailhawk.engine.result import Engine
 
 Record = Mapping[str, object]
+
+# A test gives the same each time, on a slow machine too. New examples: pytest --hypothesis-profile default
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 @pytest.fixture
