@@ -445,7 +445,10 @@ def _text(mark: str) -> bytes:
 
 
 def _logged(mark: str) -> bytes:
-    return _json({"logStreamName": "s", "timestamp": 1772357400000, "message": mark, "eventId": mark})
+    at = 1772357400000
+    return _json(
+        {"logStreamName": "s", "timestamp": at, "message": mark, "ingestionTime": at, "eventId": mark}
+    )
 
 
 def _insight(mark: str) -> bytes:

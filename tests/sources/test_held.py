@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from trailhawk.sources import with_custom
 from trailhawk.workspace import Workspace, utc_now
 
 RECORD = {
@@ -266,11 +267,24 @@ def test_what_a_log_group_says_is_kept(read: Any) -> None:
         dump({"results": [[{"field": "count", "value": "3"}]], "status": "Complete"}),
         dump({"Events": [{"EventId": "x", "EventName": "y"}]}),
         dump(["{}", "{}"]),
+        lines([{"timestamp": 1772357400000, "message": "a line of some application"}]),
+        dump({"events": [{"timestamp": 1772357400000, "message": "an event of some application"}]}),
     ],
 )
 def test_what_holds_no_record_is_nobodys(data: bytes, read: Any) -> None:
     assert read(data).source in ("", "cloudtrail")
     assert read(data).rows == []
+
+
+def test_a_table_of_the_homes_own_is_not_taken_from_it(tmp_path: Path, read: Any) -> None:
+    (tmp_path / "app.yaml").write_text(
+        "name: app\ntable: App_CL\nobjects: app/\nrecords: [events]\ntime: timestamp\n"
+        "columns: [{name: Text, type: string, from: message}]\n"
+    )
+    event = {"timestamp": 1772357400000, "message": CALLS[0], "ingestionTime": 1772357400000}
+    for data in (dump({"events": [event]}), lines([event])):
+        found = read(data, name="app/1.json", sources=with_custom(tmp_path))
+        assert (found.source, found.rows[0]["Text"]) == ("app", CALLS[0])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from trailhawk.sources.converted import TableSource
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.elastic import Elastic
+from trailhawk.sources.envelope import Enveloped
 from trailhawk.sources.event_history import EVENT_HISTORY
 from trailhawk.sources.guardduty import GUARDDUTY
 from trailhawk.sources.held import Carried
@@ -80,7 +81,7 @@ def with_custom(folder: Path) -> tuple[Source, ...]:
     found = load(folder, taken=[name for each in SOURCES for name in (each.name, each.table.name)])
     if not found.sources and not found.flow_formats:
         return SOURCES
-    return (*map(Carried, found.sources), *_ordered(VpcFlow(found.flow_formats)))
+    return (*map(Enveloped, found.sources), *_ordered(VpcFlow(found.flow_formats)))
 
 
 def log_of(table: str, sources: Iterable[Source]) -> Source | None:

@@ -193,15 +193,17 @@ def _objects(
     objects: Wrapped,
     *,
     of_log_group: bool = False,
+    mark: bytes = b"",
     empty: bytes = b"(?!)",
     log: str = "cloudwatch",
 ) -> Form:
     """A form of JSON objects. `member` is the name before the texts, None for one that others have too: then
-    only whole records tell what they hold."""
+    only whole records tell what they hold. `mark` must stand somewhere in the first bytes."""
+    marked = re.compile(mark)
     texts = re.compile(rb'"%b"\s*+:\s*+"((?:[^"\\]++|\\.)*+)' % (member or b"(?!)"), re.DOTALL)
 
     def samples(head: bytes) -> list[bytes]:
-        if objects.first.match(head) is None:
+        if objects.first.match(head) is None or marked.search(head) is None:
             return []
         if member is not None:
             return [text_in(text[1]) for text in islice(texts.finditer(head), _SAMPLES)]
@@ -368,6 +370,8 @@ FORMS: Final = (
             around="searchedLogStreams|nextToken|nextForwardToken|nextBackwardToken|ResponseMetadata",
         ),
         of_log_group=True,
+        # A timestamp and a message have many logs; only CloudWatch says when it took them.
+        mark=rb'"ingestionTime"\s*+:\s*+\d{12}',
         empty=rb'\s*+\{\s*+"events"\s*+:\s*+\[\s*+\]\s*+,\s*+"(?:searchedLogStreams|nextForwardToken)"',
     ),
     _lists(
