@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.storage import S3
+from trailhawk.sources.cloudtrail import CloudTrail
 
 if TYPE_CHECKING:
     from conftest import Aws
@@ -61,7 +63,18 @@ import http.client
 import http.server
 import sys
 
-host, port = sys.argv[1:]
+host, port, plan = sys.argv[1:]
+asked = {}
+
+
+def refused():
+    # Whether this request comes behind those that the plan lets through.
+    if not plan:
+        return False
+    with open(plan) as file:
+        text = file.read()
+    asked[text] = asked.get(text, 0) + 1
+    return asked[text] > int(text.split()[1])
 
 
 class Deaf(http.server.BaseHTTPRequestHandler):
@@ -78,6 +91,14 @@ class Deaf(http.server.BaseHTTPRequestHandler):
         return b"".join(pieces)
 
     def pass_on(self):
+        if refused():
+            self.body()
+            body = b"<Error><Code>AccessDenied</Code><Message>not any more</Message></Error>"
+            self.send_response(403)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body * (self.command != "HEAD"))
+            return
         left_out = ("expect", "transfer-encoding")
         headers = {name: value for name, value in self.headers.items() if name.lower() not in left_out}
         behind = http.client.HTTPConnection(host, int(port))
@@ -85,7 +106,7 @@ class Deaf(http.server.BaseHTTPRequestHandler):
         answer = behind.getresponse()
         body = answer.read()
         status = answer.status
-        if self.command == "PUT" and "/_delta_log/" in self.path and status == 200:
+        if not plan and self.command == "PUT" and "/_delta_log/" in self.path and status == 200:
             status, body = 500, b""  # done, and not said so
         self.send_response(status)
         for name, value in answer.getheaders():
@@ -113,12 +134,20 @@ server.serve_forever()
 @pytest.fixture
 def deaf(aws_server: str) -> Iterator[str]:
     """The server behind one that carries out every commit and then answers 500."""
-    host, _, port = aws_server.removeprefix("http://").partition(":")
-    command = [sys.executable, "-c", _DEAF, host, port]
+    with _behind(aws_server) as url:
+        yield url
+
+
+@contextmanager
+def _behind(server: str, plan: str = "") -> Iterator[str]:
+    host, _, port = server.removeprefix("http://").partition(":")
+    command = [sys.executable, "-c", _DEAF, host, port, plan]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout
-        yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
-        process.terminate()
+        try:
+            yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
+        finally:
+            process.terminate()
 
 
 NOW = dt.datetime(2026, 3, 9, 12, tzinfo=dt.UTC)
@@ -186,6 +215,44 @@ def test_a_commit_that_was_done_and_answered_with_an_error_loses_nothing(
     for name, count in (("AWSCloudTrail", 5), ("IngestLedger", 2)):
         files = far.snapshot(name).files()
         assert sum(pa.parquet.read_metadata(file.path).num_rows for file in files) == count
+
+
+def test_rights_that_end_in_the_middle_lose_and_double_nothing(
+    aws: Aws, aws_server: str, tmp_path: Path
+) -> None:
+    """At whatever request: it is told, and the next ingest has all of it."""
+    aws.bucket("lake")
+    plan = tmp_path / "plan"
+    plan.write_text("0 1000000")
+    step = int(os.environ.get("TRAILHAWK_REFUSALS_STEP", "40"))
+    faults: list[str] = []
+    files = 0
+    with _behind(aws_server, str(plan)) as url:
+        reached = dataclasses.replace(place(aws, tmp_path / "cache"), endpoint_url=url)
+        for number, allowed in enumerate(range(20, 75, step)):
+            folder = logs(tmp_path / f"logs-{number}", files=2)
+            files += 2
+            plan.write_text(f"{number} {allowed}")
+            try:
+                ingest(Lake(reached, TABLES), [folder], clock=clock, sources=(CloudTrail(),), batch_records=3)
+            except LakeError as error:
+                faults.append(str(error))
+            plan.write_text(f"again-{number} 1000000")
+            ingest(Lake(reached, TABLES), [folder], clock=clock, sources=(CloudTrail(),), batch_records=3)
+        lake = Lake(reached, TABLES)
+        assert lake.snapshot("AWSCloudTrail").rows == files // 2 * 5
+        ledger = [
+            row
+            for file in lake.snapshot("IngestLedger").files()
+            for row in pa.parquet.read_table(file.path, partitioning=None).to_pylist()
+        ]
+    assert len(ledger) == len({row["Object"] for row in ledger}) == files
+    for row in ledger:
+        assert row["Records"] == row["Rows"] + row["Duplicates"] + row["Filtered"] + row["Quarantined"]
+    assert faults
+    for fault in faults:
+        assert "AccessDenied" in fault or "ACCESS_DENIED" in fault
+        assert "\n" not in fault
 
 
 def test_compaction_and_clearing_away(aws: Aws, tmp_path: Path) -> None:

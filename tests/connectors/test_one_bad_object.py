@@ -14,9 +14,11 @@ import pytest
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
 from trailhawk.connectors.again import retry
 from trailhawk.connectors.ingest import Ingestor, ingest
+from trailhawk.connectors.ledger import Taken
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.quarantine import quarantined
 from trailhawk.connectors.reopen import object_at
+from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
 from trailhawk.sources import SOURCES, Chunk, Rows, promote
 from trailhawk.sources import TABLES as SOURCE_TABLES
@@ -151,6 +153,26 @@ def test_an_object_that_takes_more_memory_than_there_is(lake: Lake) -> None:
     [bad] = quarantined(lake)
     assert bad.reason == "cannot be read: it takes more memory than there is"
     assert_balanced(lake)
+
+
+def test_a_lake_that_cannot_be_read_is_no_fault_of_the_object_at_hand(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lost(self: Taken, key: str) -> bool:
+        if "#" in key:  # where the parts of the object are asked for, while it is read
+            raise LakeError("the file x cannot be read")
+        return False
+
+    took = Ingestor(lake, clock=lambda: NOW)
+    item = LogObject("s3://logs/a", lambda: io.BytesIO(log("1")), identity="a")
+    told: list[Outcome] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Taken, "__contains__", lost)
+        with pytest.raises(LakeError, match="the file x cannot be read"):
+            took.take(item, told.append)
+    took.take(item, told.append)
+    took.flush()
+    assert [each.state for each in told] == ["stored"]
 
 
 def test_a_batch_that_this_machine_cannot_decode_is_brought_again_whole(lake: Lake) -> None:

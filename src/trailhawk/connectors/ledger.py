@@ -17,7 +17,7 @@ from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.compaction import COMPACT
-from trailhawk.lake.files import opened
+from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.table import fitted
 
 if TYPE_CHECKING:
@@ -127,7 +127,11 @@ class Taken:
         """How many records of an unfinished object are stored."""
         found = 0
         for path in self._files:
-            with opened(self._delta.file(path)) as file:
+            try:
+                place = self._delta.file(path)
+            except FileNotFoundError as error:  # no fault of the object that is read at the moment
+                raise DamagedFileError(path, error) from error
+            with opened(place) as file:
                 rows = file.read(columns=["Object", "State", "Records"]).to_pylist()
             found += sum(row["Records"] for row in rows if row["Object"] == key and row["State"] == "part")
         return found

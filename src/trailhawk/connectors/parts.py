@@ -20,6 +20,7 @@ import xxhash
 
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
+from trailhawk.errors import TrailhawkError
 from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by
 
 UNREADABLE: Final = "unreadable:"
@@ -145,7 +146,7 @@ def read_parts(
     counted = _Counted(iter(unpacked))
     try:
         yield from _parts(item, opened, unpacked, counted, sources, source, taken, now)
-    except OSError:
+    except (OSError, TrailhawkError):  # the lake's, where it is asked for the parts it has
         raise
     except Exception as error:
         if counted.error is not None:

@@ -13,8 +13,8 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -110,18 +110,11 @@ class Delta:
 
     def refresh(self) -> int:
         """Look at the newest state of the table; its version, or -1 where there is no table yet."""
-        from deltalake.exceptions import DeltaError
-
-        with self._lock:
-            try:
-                if self._delta is None:
-                    self._delta = self._open()
-                elif not self.storage.is_newest(self.version) and self.storage.has_log():
-                    self._delta.update_incremental()
-            except (DeltaError, OSError) as error:
-                raise LakeError(
-                    f"the log of table {self.table.name} cannot be read: {_reason(error)}"
-                ) from error
+        with self._lock, self._reading():
+            if self._delta is None:
+                self._delta = self._open()
+            elif not self.storage.is_newest(self.version) and self.storage.has_log():
+                self._delta.update_incremental()
             return self.version
 
     @property
@@ -131,13 +124,14 @@ class Delta:
 
     def transaction(self, application: str) -> int:
         """The application's version in the state last looked at, 0 if it never committed."""
-        return 0 if self._delta is None else self._delta.transaction_version(application) or 0
+        with self._reading():
+            return 0 if self._delta is None else self._delta.transaction_version(application) or 0
 
     def actions(self) -> pa.Table | None:
         """The live files of the state last looked at, one a row, with flat statistics columns."""
         import pyarrow as pa
 
-        with self._lock:
+        with self._lock, self._reading():
             if self._delta is None:
                 return None
             # Not `pa.table`, which asks first whether it is a pandas frame and for that loads pandas.
@@ -168,7 +162,8 @@ class Delta:
             if self._delta is None or self.version <= after:
                 return []
             last = self.version
-            history = self._delta.history(last - after)
+            with self._reading():
+                history = self._delta.history(last - after)
         # Newest first, from the log as it is by now: it may hold commits we have not looked at, and then the
         # numbers that delta-rs gives the entries are wrong. The oldest entry is that after `after`.
         numbers = range(after + 1, after + 1 + len(history))
@@ -406,15 +401,33 @@ class Delta:
 
         Also those that a killed process left. Followers of another table are to be settled first.
         """
+        from deltalake.exceptions import DeltaError
+
         with self._lock:
             if self.refresh() < 0 or self._delta is None:
                 return 0
             hours = max(24, int(older_than.total_seconds() // 3600))
-            removed = self._delta.vacuum(hours, dry_run=False, enforce_retention_duration=False, full=True)
+            try:
+                removed = self._delta.vacuum(
+                    hours, dry_run=False, enforce_retention_duration=False, full=True
+                )
+            except (DeltaError, OSError) as error:
+                said = f"table {self.table.name} in {self.storage.uri} cannot be cleared: {_reason(error)}"
+                raise LakeError(said) from error
             clean_terms(self.root)
             return len(removed)
 
     # Parts
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Where delta-rs cannot read the log, which it does piece by piece, LakeError says why."""
+        from deltalake.exceptions import DeltaError
+
+        try:
+            yield
+        except (DeltaError, OSError) as error:
+            raise LakeError(f"the log of table {self.table.name} cannot be read: {_reason(error)}") from error
 
     def _is_committed(self, add: Sequence[Staged], note: Mapping[str, Any] | None, *, after: int) -> bool:
         """Whether a commit after a version has this note, or these files are live: neither is another's."""
