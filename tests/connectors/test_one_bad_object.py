@@ -13,6 +13,7 @@ import pytest
 
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
 from trailhawk.connectors.again import retry
+from trailhawk.connectors.batch import GROUP_RECORDS
 from trailhawk.connectors.ingest import Ingestor, ingest
 from trailhawk.connectors.ledger import Taken
 from trailhawk.connectors.objects import LogObject, Outcome
@@ -188,7 +189,7 @@ def test_a_batch_that_this_machine_cannot_decode_is_brought_again_whole(lake: La
     took = Ingestor(lake, clock=lambda: NOW, sources=(Short(),))
     told: list[Outcome] = []
     small = LogObject("s3://logs/a", lambda: io.BytesIO(log("1")), identity="a")
-    many = log(*(f"id-{number}" for number in range(9000)))
+    many = log(*(f"id-{number}" for number in range(GROUP_RECORDS)))
     large = LogObject("s3://logs/b", lambda: io.BytesIO(many), identity="b")
     took.take(small, told.append)
     with pytest.raises(OSError, match="Too many open files"):
@@ -200,7 +201,7 @@ def test_a_batch_that_this_machine_cannot_decode_is_brought_again_whole(lake: La
     for item in (small, large):
         took.take(item, told.append)
     took.flush()
-    assert [(each.state, each.rows) for each in told] == [("stored", 1), ("stored", 9000)]
+    assert [(each.state, each.rows) for each in told] == [("stored", 1), ("stored", GROUP_RECORDS)]
     assert_balanced(lake)
 
 
