@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from trailhawk.engine.result import as_json
 from trailhawk.errors import QueryError, TrailhawkError, UsageError
 from trailhawk.kql import syntax
 from trailhawk.kql.literals import format_timespan
@@ -97,7 +98,7 @@ def _json_value(value: object, kind: KqlType) -> object:
         case int() if kind is KqlType.TIMESPAN:
             return format_timespan(value)
         case str() if kind is KqlType.DYNAMIC:
-            return json.loads(value, parse_constant=str)
+            return as_json(value, constant=str)
         case float() if math.isnan(value):
             return "NaN"
         case float() if math.isinf(value):

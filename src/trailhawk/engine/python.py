@@ -67,10 +67,19 @@ def _values(array: pa.ChunkedArray, type_: KqlType) -> list[object]:
     for start in range(0, len(array), _PART):
         values += array.slice(start, _PART).to_pylist()
     if type_ is KqlType.DYNAMIC:
-        return [None if value is None else msgspec.json.decode(str(value)) for value in values]
+        return [None if value is None else _decoded(str(value)) for value in values]
     if type_ is KqlType.STRING:
         return ["" if value is None else value for value in values]
     return values
+
+
+def _decoded(text: str) -> object:
+    """What a dynamic value's text says, the text itself where only the engine takes it for JSON (`[1,]`)."""
+    try:
+        value: object = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return value
 
 
 def _array(values: Sequence[object], type_: KqlType) -> pa.Array:

@@ -101,12 +101,25 @@ _BESIDE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^"\[\]{}]++', re.DOTALL)
 
 
 def _json(text: str) -> object:
-    """A dynamic value; its JSON text where it is nested too deep, as only hostile text is."""
+    """A dynamic value; its JSON text where it is nested too deep, as only hostile text is, or where only the
+    engine takes it for JSON (`[1,]`)."""
     if text.count("[") + text.count("{") > _DEEPEST:
         brackets = _BESIDE.sub("", text)
         if max(accumulate(1 if each in "[{" else -1 for each in brackets), default=0) > _DEEPEST:
             return text
-    return json.loads(text)
+    return as_json(text)
+
+
+def as_json(text: str, *, constant: Callable[[str], object] | None = None) -> object:
+    """What the text of a dynamic value says, the text itself where only the engine takes it for JSON.
+
+    `constant` gives what stands for NaN and the infinities.
+    """
+    try:
+        value: object = json.loads(text, parse_constant=constant)
+    except ValueError:
+        return text
+    return value
 
 
 _CONVERT: dict[KqlType, Callable[[Any], object]] = {
