@@ -6,6 +6,7 @@ import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -128,4 +129,31 @@ def test_a_disk_that_is_full_loses_nothing_that_was_written(address: str) -> Non
 def test_a_file_has_the_time_of_this_machine(address: str) -> None:
     engine = open_state(address)
     assert server_time(engine) is None
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("free", "told"), [(4096, "make room"), (1 << 40, "a home belongs on a local disk"), (None, "local disk")]
+)
+def test_an_error_of_a_full_disk_is_told_as_such(
+    free: int | None, told: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says that reading failed: it could not make its index, for which a little room is needed."""
+    engine = open_state(address)
+    AlertStore(engine)
+
+    def usage(folder: Path) -> object:
+        if free is None:
+            raise PermissionError
+        return SimpleNamespace(free=free)
+
+    def fail(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr("trailhawk.detect.store.shutil.disk_usage", usage)
+    with engine.connect() as connection:
+        monkeypatch.setattr(engine.dialect, "do_execute", fail)
+        with pytest.raises(StateError, match=f"state.db: disk I/O error; .*{told}"):
+            connection.exec_driver_sql("SELECT 1")
+        monkeypatch.undo()
     engine.dispose()

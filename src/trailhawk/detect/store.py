@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import atexit
 import os
+import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -325,10 +326,23 @@ def _refused(context: sa.ExceptionContext) -> None:
         return  # an interrupt stays what it is; a connection that is gone is opened again
     where = context.engine.url.database if context.engine else None
     reason = " ".join(str(error).split())
-    hint = next((hint for sign, hint in _HINTS.items() if sign in reason), "")
-    raise StateError(f"the state database {where or ''}: {reason}", hint=hint) from error
+    raise StateError(
+        f"the state database {where or ''}: {reason}", hint=_hint(reason, where or "")
+    ) from error
 
 
+def _hint(reason: str, where: str) -> str:
+    """What to do about a refusal. On a full disk SQLite often says no more than that reading or writing
+    failed: it needs a little room even to read."""
+    sign = next((sign for sign in _HINTS if sign in reason), "")
+    if sign == "disk I/O error":
+        with suppress(OSError):
+            if shutil.disk_usage(Path(where).parent).free < _LITTLE_ROOM:
+                sign = "is full"
+    return _HINTS.get(sign, "")
+
+
+_LITTLE_ROOM = 1 << 20
 _OTHERS = "another process has been writing to it for long; try again"
 _HINTS = {
     "database is locked": _OTHERS,
