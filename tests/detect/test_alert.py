@@ -95,6 +95,14 @@ def test_ids_do_not_depend_on_the_order_of_rows_or_sets() -> None:
     assert {a.id for a in alerts(RULE, WINDOW, one)}.isdisjoint(a.id for a in alerts(RULE, later, one))
 
 
+def test_ids_do_not_depend_on_the_order_in_which_numbers_were_added() -> None:
+    def id_of(spread: float) -> str:
+        return alerts(RULE, WINDOW, [{"Address": "192.0.2.1", "Spread": spread}])[0].id
+
+    assert id_of(0.1 + 0.2 + 0.3) == id_of(0.3 + 0.2 + 0.1)
+    assert len({id_of(0.6), id_of(0.61), id_of(float("nan")), id_of(float("inf"))}) == 4
+
+
 def test_details_come_from_the_row_and_fall_back_to_the_rule() -> None:
     details = AlertDetails("{{What}} from {{Address}}", "Text {{What}}", "Severity", "Tactics")
     rule = replace(RULE, details=details, tactics=("Collection",))

@@ -171,7 +171,7 @@ def _text(value: object) -> str:
 
 
 def _canonical(row: Row) -> str:
-    """A row as text that does not depend on the order in which a set was gathered."""
+    """A row as text that does not depend on the order in which a set was gathered or numbers were added."""
     return json.dumps(_ordered(dict(row)), sort_keys=True, separators=(",", ":"))
 
 
@@ -184,4 +184,6 @@ def _ordered(value: object) -> object:
         return value.astimezone(UTC).isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()
-    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+    if isinstance(value, float):
+        return float(f"{value:.12g}")  # the last digits of a sum or deviation are others in another order
+    return value if isinstance(value, str | int | bool) or value is None else str(value)
