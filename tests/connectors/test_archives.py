@@ -244,6 +244,23 @@ def test_a_damaged_archive_gives_what_it_holds_and_is_set_aside(lake: Lake, tmp_
     assert mark not in {part.id for part in quarantined(lake)}
 
 
+@pytest.mark.parametrize("error", [MemoryError(), AttributeError("no such"), AssertionError()])
+def test_an_archive_over_which_the_library_fails_ends_nothing(
+    error: Exception, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "logs", "a.zip", zipped(FILES))
+    put(tmp_path / "logs", "b.tar", taped({"b.json": log(8)}))
+    put(tmp_path / "logs", "c.json", log(9))
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipFile, "infolist", fail)
+    summary, _ = take(lake, tmp_path / "logs")
+    assert summary.rows == 2
+    assert f"behind 0 files ({str(error) or type(error).__name__})" in reasons(lake)["a.zip"]
+
+
 def test_an_archive_that_is_none_is_a_file(lake: Lake, tmp_path: Path) -> None:
     put(tmp_path / "logs", "events.zip", log(1))
     put(tmp_path / "logs", "events.tar.gz", gzip.compress(log(2)))

@@ -113,9 +113,10 @@ def members(path: Path, location: str) -> Iterator[Member]:
             place = f"{location}{INSIDE}{_unambiguous(name, met[hashed])}"
             yield Member(dataclasses.replace(item, location=place), name, position)
             told += 1
-    except (OSError, *_FAULTS) as error:
+    except Exception as error:  # whatever the library raises, and a list of files that takes too much memory
         number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
-        fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({said or error})")
+        reason = said or str(error) or type(error).__name__
+        fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({reason})")
         yield Member(LogObject(location, _refused(fault), size=size, stamp=stamp), path.name, size or 0)
 
 
