@@ -147,6 +147,18 @@ def test_bounds(desk: Any, raised: Raised) -> None:
         desk.incidents.comment(1, "one more", by="ana", now=NOW)
 
 
+def test_tasks_of_merged_incidents_that_differ_in_what_was_done_have_one_order(
+    desk: Any, raised: Raised
+) -> None:
+    for number, name in enumerate("abc", 1):
+        desk.raise_(raised(name, key(number)))
+        desk.incidents.add_task(number, "look", by="ana", now=NOW)
+        if number > 1:
+            desk.incidents.set_task(number, 1, by=f"bo {number}", now=NOW)
+    desk.incidents.merge(1, [3, 2], by="ana", now=NOW)
+    assert [task.done_by for task in desk.incidents.incident(1).tasks] == ["", "bo 2", "bo 3"]
+
+
 def test_merged_by_hand(desk: Any, raised: Raised) -> None:
     desk.raise_(raised("a", key(1)))
     desk.raise_(raised("b", key(2), severity=Severity.HIGH))

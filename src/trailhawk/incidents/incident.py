@@ -336,7 +336,7 @@ def merged(into: Incident, others: Sequence[Incident], facts: Facts) -> Incident
     every = (into, *others)
     comments = sorted({(c.at, c.by, c.text) for each in every for c in each.comments})
     tasks = {replace(task, id=0) for each in every for task in each.tasks}
-    in_time = sorted(tasks, key=lambda task: (task.at, task.title, task.by, task.description))
+    in_time = sorted(tasks, key=_in_time)
     touched = [each.first_modified_at for each in every if each.first_modified_at]
     found = replace(
         found,
@@ -353,6 +353,10 @@ def merged(into: Incident, others: Sequence[Incident], facts: Facts) -> Incident
     elif states != {Status.NEW} and states != {Status.CLOSED}:
         found = replace(found, status=Status.ACTIVE)
     return found.with_facts(facts)
+
+
+def _in_time(task: Task) -> tuple[datetime, str, str, str, datetime, str]:
+    return task.at, task.title, task.by, task.description, task.done_at or task.at, task.done_by
 
 
 def reopened(incident: Incident) -> Incident:
