@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -153,6 +154,25 @@ def test_an_object_that_takes_more_memory_than_there_is(lake: Lake) -> None:
     }
     [bad] = quarantined(lake)
     assert bad.reason == "cannot be read: it takes more memory than there is"
+    assert_balanced(lake)
+
+
+def test_reasons_that_are_no_unicode_can_be_stored(lake: Lake) -> None:
+    """Errors quote names of files and members, which may be any bytes."""
+
+    def refuse() -> BinaryIO:
+        raise OSError(5, "no item named 'caf\udce9'")
+
+    took = Ingestor(lake, clock=lambda: NOW, sources=(Failing(lambda: ValueError("caf\udce9")),))
+    took.take(LogObject("s3://logs/a", refuse, identity="a"))
+    took.take(LogObject("s3://logs/b", lambda: io.BytesIO(log("1", "POISON")), identity="b"))
+    took.take(LogObject("s3://logs/c", lambda: io.BytesIO(log("1", "VENOM")), identity="c"))
+    took.flush()
+    assert sorted(each.reason for each in quarantined(lake)) == [
+        "cannot be read: its log source fails over it: ValueError: caf\\udce9",
+        "cannot be read: no item named 'caf\\udce9'",
+        "cloudtrail fails over it: ValueError: caf\\udce9",
+    ]
     assert_balanced(lake)
 
 

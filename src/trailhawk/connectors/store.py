@@ -417,11 +417,12 @@ def _ledger_rows(parts: Iterable[Part], table: str, batch_id: str, now: dt.datet
 def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> pa.Table:
     def row(part: Part, bad: BadPart) -> dict[str, object]:
         content, encoding = encode(bad.head)
-        place = f"{part.key}:{bad.start}:{bad.size}:{bad.reason}"
+        reason = bad.reason.encode("utf-8", "backslashreplace").decode()  # it may quote any bytes
+        place = f"{part.key}:{bad.start}:{bad.size}:{reason}"
         return {
             "TimeGenerated": as_stored(now),
             "Id": hashlib.sha256(place.encode()).hexdigest()[:12],
-            "Reason": bad.reason,
+            "Reason": reason,
             "Location": part.item.location,
             "Object": part.key,
             "Source": _source(part),
