@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from trailhawk.sources import with_custom
+from trailhawk.sources.json_lists import LINES, LISTS, TEXTS, items
 from trailhawk.workspace import Workspace, utc_now
 
 RECORD = {
@@ -238,6 +240,21 @@ def test_a_broken_text_costs_only_itself(read: Any) -> None:
         found = read(broken)
         assert [row["InterfaceId"] for row in found.rows] == ["eni-0a", "eni-0b"], damage
         assert found.bad
+
+
+@pytest.mark.parametrize(
+    ("grammar", "data"),
+    [
+        (LINES, b'["' + b'\\"' * 20_000),
+        (LISTS, b'["' + b'[\\"' * 20_000 + b'"['),
+        (TEXTS, b'["{' + b'\\"{' * 20_000 + b'"x'),
+    ],
+)
+def test_items_without_end_are_looked_at_in_bounded_time(grammar: Any, data: bytes) -> None:
+    started = time.process_time()
+    found = list(items(iter([data * 5]), grammar))
+    assert sum(len(part.texts) + len(part.bad) for part in found) < 100
+    assert time.process_time() - started < 10
 
 
 def test_what_a_log_group_says_is_kept(read: Any) -> None:

@@ -17,7 +17,8 @@ from trailhawk.sources.framing import BOM, CHUNK_BYTES
 from trailhawk.sources.lines import CHUNK_LINES
 from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart
 
-_MAX_WASTE: Final = 64 * 1024 * 1024
+_MAX_WASTE: Final = 64 * 1024 * 1024  # bytes looked at in vain
+_NO_ITEM: Final = "record cut off or not JSON"
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _STRING: Final = msgspec.json.Decoder(str)
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -27,12 +28,14 @@ _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 class Grammar:
     """How items are told from what stands around them.
 
-    `whole` matches an item at its start, `begun` one whose end is not there yet; `opening` are its first
-    bytes, `next` stands before the next item. `check` raises for an item that is no JSON.
+    `whole` matches an item at its start, `begun` one whose end is not there yet, `stretch` as much as looks
+    like one; `opening` are its first bytes, `next` stands before the next item. `check` raises for an item
+    that is no JSON.
     """
 
     whole: re.Pattern[bytes]
     begun: re.Pattern[bytes]
+    stretch: re.Pattern[bytes]
     opening: bytes
     next: re.Pattern[bytes]
     check: Callable[[bytes], object]
@@ -44,6 +47,7 @@ _FLAT: Final = rb'\[(?:[^"\[\]]++|%b")*+' % _QUOTED
 LISTS: Final = Grammar(
     whole=re.compile(_FLAT + rb"\]", re.DOTALL),
     begun=re.compile(_FLAT + rb"(?:%b\\?)?\Z" % _QUOTED, re.DOTALL),
+    stretch=re.compile(_FLAT, re.DOTALL),
     opening=b"[",
     next=re.compile(rb"\]?+\s*+,\s*+(?=\[)"),
     check=_RAW.decode,
@@ -53,6 +57,7 @@ LISTS: Final = Grammar(
 TEXTS: Final = Grammar(
     whole=re.compile(_QUOTED + rb'"', re.DOTALL),
     begun=re.compile(_QUOTED + rb"\\?\Z", re.DOTALL),
+    stretch=re.compile(_QUOTED, re.DOTALL),
     opening=b'"{',
     next=re.compile(rb'\s*+,\s*+(?="\{)'),
     check=lambda text: _RAW.decode(_STRING.decode(text)),
@@ -62,6 +67,7 @@ TEXTS: Final = Grammar(
 LINES: Final = Grammar(
     whole=re.compile(rb'%b"(?=\s*+(?:[,\]]|\Z))' % _QUOTED, re.DOTALL),
     begun=TEXTS.begun,
+    stretch=TEXTS.stretch,
     opening=b'"',
     next=re.compile(rb'(?:\s*+,\s*+|\n\s*+)(?=")'),
     check=_STRING.decode,
@@ -160,6 +166,11 @@ class _Cutter:
                 if not is_last and len(held) - at <= MAX_RECORD_BYTES:
                     return None
                 return self._broken(at, until)
+            stretch = grammar.stretch.match(held, at)
+            end = stretch.end() if stretch else at + 1
+            self._wasted += end - at
+            if self._wasted > _MAX_WASTE:
+                return at, end, _NO_ITEM
             at += 1
         return None
 
@@ -175,10 +186,10 @@ class _Cutter:
     def _broken(self, at: int, end: int) -> tuple[int, int, str]:
         following = self._grammar.next.search(self._held, at + 1, end + 1)
         self._wasted += end - at
-        return at, following.end() if following else end, "record cut off or not JSON"
+        return at, following.end() if following else end, _NO_ITEM
 
     def _around(self, end: int, at: int) -> None:
         """Refuse what lies before an item, if it is not what stands around items."""
         text = self._held[at:end]
         if _AROUND.fullmatch(text) is None:
-            self._found.refuse(text, self._base + at, "record cut off or not JSON")
+            self._found.refuse(text, self._base + at, _NO_ITEM)
