@@ -17,7 +17,7 @@ from trailhawk.sources.framing import BOM, CHUNK_BYTES
 from trailhawk.sources.lines import CHUNK_LINES
 from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart
 
-_MAX_WASTE: Final = 64 * 1024 * 1024  # bytes looked at in vain
+_MAX_WASTE: Final = 16 * 1024 * 1024  # bytes looked at in vain
 _NO_ITEM: Final = "record cut off or not JSON"
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _STRING: Final = msgspec.json.Decoder(str)
