@@ -154,6 +154,12 @@ def test_balanced_nests_of_starts_take_no_square_of_the_time(monkeypatch: pytest
     assert time.process_time() - started < 20
 
 
+def test_short_lines_that_are_no_json_take_no_square_of_the_time() -> None:
+    started = time.process_time()
+    assert _counted(iter([b"x\n" * 400_000 + GOOD])) == (1, 400_000)
+    assert time.process_time() - started < 20
+
+
 def test_many_tiny_values_are_streamed() -> None:
     data = b'{"Records":[' + b"{}," * 600_000 + GOOD + b"]}"
     records, _ = _counted(iter([data]))

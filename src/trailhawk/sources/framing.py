@@ -211,6 +211,7 @@ class _Scanner:
         self._shape = shape
         self._held = b""  # bytes from `_base` on that are not settled yet
         self._base = base
+        self._sought: tuple[bytes, int, int | None] = (b"", 0, None)  # see _next_start
         self._records: list[bytes] = []
         self._starts: list[int] = []
         self._bad: list[BadPart] = []
@@ -257,6 +258,7 @@ class _Scanner:
                 yield self._take()
         self._base += at
         self._held = self._held[at:]
+        self._sought = (b"", 0, None)
 
     def _skip(self, at: int) -> int:
         """Past blanks, commas, the opening of a wrapper and the closing of one."""
@@ -298,13 +300,13 @@ class _Scanner:
         """The end of the balanced value that starts at `at`, None if it is not complete."""
         held = self._held
         until = len(held)
-        if nearby and (following := self._shape.record_start.search(held, at + 1)):
-            until = following.start()
+        if nearby and (following := self._next_start(at + 1)) is not None:
+            until = following
         if held[at] != 0x7B:
             # Not an object: it reaches to the next line or the next record.
             line = held.find(b"\n", at)
-            following = self._shape.record_start.search(held, at)
-            ends = [place for place in (line, following.start() if following else -1) if place > at]
+            following = self._next_start(at)
+            ends = [place for place in (line, -1 if following is None else following) if place > at]
             return min(ends) if ends else None
         depth = 0
         place = at
@@ -353,8 +355,17 @@ class _Scanner:
 
     def _resync(self, at: int) -> int | None:
         """After an unbalanced record: the next place where a record starts, None if none is in sight."""
-        following = self._shape.record_start.search(self._held, at + 1)
-        return None if following is None else self._cut(at, following.start())
+        following = self._next_start(at + 1)
+        return None if following is None else self._cut(at, following)
+
+    def _next_start(self, at: int) -> int | None:
+        """Where a record starts, at `at` or behind; sought once for all places before it."""
+        held, since, found = self._sought
+        if held is not self._held or at < since or (found is not None and at > found):
+            match = self._shape.record_start.search(self._held, at)
+            found = match.start() if match else None
+            self._sought = (self._held, at, found)
+        return found
 
     def _oversized(self, blocks: Iterator[bytes]) -> None:
         """Pass over a record that is larger than the limit, holding only its head and a running digest."""
