@@ -156,8 +156,8 @@ def test_balanced_nests_of_starts_take_no_square_of_the_time(monkeypatch: pytest
 
 def test_short_lines_that_are_no_json_take_no_square_of_the_time() -> None:
     started = time.process_time()
-    assert _counted(iter([b"x\n" * 400_000 + GOOD])) == (1, 400_000)
-    assert time.process_time() - started < 20
+    assert _counted(iter([b"x\n" * 250_000 + GOOD])) == (1, 250_000)
+    assert time.process_time() - started < 10
 
 
 def test_many_tiny_values_are_streamed() -> None:
