@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from trailhawk.engine.duckdb import DuckDBEngine, Limits
+from trailhawk.kql.plan import Node, Sort
 from trailhawk.lake.catalog import Lake
 from trailhawk.sources import TABLES
 
@@ -18,6 +20,14 @@ GROUPS = "range n from 1 to 60000 step 1 | extend Key = n % 3000 | summarize Cou
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> DuckDBEngine:
     return DuckDBEngine(Lake(Path(tmp_path_factory.mktemp("lake")), TABLES), limits=Limits(threads=8))
+
+
+def nodes(plan: Node) -> Iterator[Node]:
+    """The plan and the nodes that it is made of, down its only inputs."""
+    yield plan
+    below = getattr(plan, "input", None)
+    if below is not None:
+        yield from nodes(below)
 
 
 def keys(engine: DuckDBEngine, query: str) -> list[object]:
@@ -31,6 +41,9 @@ def keys(engine: DuckDBEngine, query: str) -> list[object]:
         f"{GROUPS} | sort by Count desc | take 5",
         f"{GROUPS} | where Key < 9999 | extend Twice = Count * 2 | sort by Twice asc | take 5",
         f"let Groups = materialize({GROUPS}); Groups | top 5 by Count",
+        f"{GROUPS} | sort by Count desc, Count asc | where Key < 9999 | sort by Count asc | limit 5",
+        f"{GROUPS} | project Key = toreal(Key), Count | top 5 by Count",
+        f"{GROUPS} | extend Half = Key / 2.0 | project Key = Half * 2, Count | top 5 by Count",
         f"{GROUPS} | join kind=inner ({GROUPS}) on Key | top 5 by Count1",
         f"{GROUPS} | join kind=leftsemi ({GROUPS}) on Key | top 5 by Count",
         f"{GROUPS} | union (print Key = -1, Count = 0) | top 5 by Count",
@@ -43,9 +56,10 @@ def test_groups_that_are_equal_follow_by_their_keys(engine: DuckDBEngine, query:
     assert keys(engine, query) == [0, 1, 2, 3, 4]
 
 
-def test_what_is_gathered_in_the_order_of_a_sort(engine: DuckDBEngine) -> None:
-    query = f"{GROUPS} | sort by Count desc | summarize Key = make_list(Key, 5)"
-    assert keys(engine, query) == [[0, 1, 2, 3, 4]]
+@pytest.mark.parametrize("more", ["", " | project Key, Count", " | where Count > 1 | take 5"])
+def test_a_sort_of_all_rows_compares_no_more_than_it_is_told(engine: DuckDBEngine, more: str) -> None:
+    plan = engine.compiled(f"{GROUPS} | sort by Count desc{more}", now=NOW).plan
+    assert [len(node.keys) for node in nodes(plan) if isinstance(node, Sort)] == [1]
 
 
 def test_a_key_that_the_sort_names_keeps_its_direction(engine: DuckDBEngine) -> None:

@@ -84,6 +84,8 @@ def _conjuncts(predicate: Expr) -> list[Expr]:
 
 @step(syntax.Take)
 def take(binder: Binder, node: Node, operator: syntax.Take, env: Env) -> Node:
+    if isinstance(node, Sort):
+        node = replace(node, keys=settled(node.input, node.keys))
     return limited(binder, node, row_count(binder, operator.count, env))
 
 
@@ -98,8 +100,7 @@ def sample(binder: Binder, node: Node, operator: syntax.Sample, env: Env) -> Nod
 @step(syntax.Sort)
 def sort(binder: Binder, node: Node, operator: syntax.Sort, env: Env) -> Node:
     scope = scope_of(node, env)
-    keys = [sort_key(binder, key, scope) for key in operator.keys]
-    return Sort(node.columns, node, settled(node, keys))
+    return Sort(node.columns, node, tuple(sort_key(binder, key, scope) for key in operator.keys))
 
 
 def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
