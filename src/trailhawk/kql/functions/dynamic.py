@@ -38,6 +38,8 @@ def json_value(arg: Arg) -> exp.Expr:
         return sql.call("to_json", iso(arg.sql))
     if arg.type is KqlType.TIMESPAN:
         return sql.call("to_json", timespan_parts(arg.sql))
+    if arg.type is KqlType.DECIMAL:  # the engine would write all its places: 0.1 would not be 0.1
+        return sql.call("to_json", sql.cast(arg.sql, KqlType.REAL))
     return sql.call("to_json", arg.sql)
 
 

@@ -14,8 +14,8 @@ from sqlglot import exp
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.python import (
     Duration,
+    ExactFloat,
     Flag,
-    Float,
     Json,
     Moment,
     Text,
@@ -65,7 +65,7 @@ def _(source: Whole, modulus: Whole | None = None) -> Whole | None:
 
 
 @python_overload(hash_)
-def _(source: Float, modulus: Whole | None = None) -> Whole | None:
+def _(source: ExactFloat, modulus: Whole | None = None) -> Whole | None:
     return None if source is None else _hash(struct.pack("<d", source), modulus)
 
 

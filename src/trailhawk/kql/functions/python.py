@@ -25,6 +25,8 @@ from trailhawk.kql.types import KqlType
 Text = Annotated[str, frozenset({KqlType.STRING})]
 Whole = Annotated[int, frozenset({KqlType.LONG})]
 Float = Annotated[float, frozenset({KqlType.REAL})]
+ExactFloat = Annotated[float, frozenset({KqlType.REAL}), KqlType.REAL]
+"""A real, and no decimal made one: where the nearest real gives quite another result."""
 Flag = Annotated[bool, frozenset({KqlType.BOOL})]
 Json = Annotated[object, frozenset({KqlType.DYNAMIC})]
 Moment = Annotated[int, frozenset({KqlType.DATETIME})]

@@ -141,7 +141,7 @@ class Param:
             wider = [to for to in _ORDER if to in self.types and _ORDER.index(to) > _ORDER.index(given)]
             if wider:
                 return 2 + _ORDER.index(wider[0]) - _ORDER.index(given)
-            if KqlType.REAL in self.types:
+            if KqlType.REAL in self.types and self.to is None:
                 return 5
         return 6 if null else None
 
