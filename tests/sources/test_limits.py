@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from trailhawk.sources import Unpacked, envelope, framing, unpack
+from trailhawk.sources import SOURCES, Unpacked, envelope, framing, unpack
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
 from trailhawk.workspace import Workspace, utc_now
@@ -152,6 +152,22 @@ def test_balanced_nests_of_starts_take_no_square_of_the_time(monkeypatch: pytest
     started = time.process_time()
     _counted(iter([b'{"eventVersion":' * 30_000 + b"1" + b"}" * 30_000]))
     assert time.process_time() - started < 20
+
+
+@pytest.mark.parametrize("unit", [b'{"eventVersion":{', b'{"eventVersion":"', b"{}x,"])
+def test_what_is_cut_off_comes_in_chunks_of_bounded_size(unit: bytes) -> None:
+    data = b'{"Records":[' + GOOD + b"," + unit * 50_000
+    sizes = [len(chunk.bad) for chunk in SOURCE.chunks(iter([data]))]
+    assert max(sizes) <= framing.CHUNK_RECORDS
+
+
+def test_braces_without_ends_take_no_square_of_the_time() -> None:
+    source = next(each for each in SOURCES if each.name == "guardduty")
+    finding = b'{"schemaVersion":"2.0","accountId":"1","region":"x","id":"a","type":"b","service":{}}\n'
+    started = time.process_time()
+    chunks = list(source.chunks(iter([finding + b"{\n" * 500_000])))
+    assert time.process_time() - started < 20
+    assert (sum(len(each.records) for each in chunks), sum(len(each.bad) for each in chunks)) == (1, 500_000)
 
 
 def test_short_lines_that_are_no_json_take_no_square_of_the_time() -> None:

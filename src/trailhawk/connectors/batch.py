@@ -21,6 +21,8 @@ GROUP_RECORDS: Final = 16_000
 GROUP_BYTES: Final = 32 * 1024 * 1024
 """Records of several small objects are decoded together: a call costs some milliseconds, and bytes that
 wait too long fall out of the processor's cache."""
+_BAD_BYTES: Final = 500
+"""Of a bad part, beside its text."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class Batch:
 
 
 def _bad_bytes(part: Part) -> int:
-    return sum(len(bad.head) for bad in part.bad)
+    return sum(_BAD_BYTES + len(bad.head) for bad in part.bad)
 
 
 def _by_source(parts: Sequence[Part], places: Sequence[int]) -> Iterator[tuple[Source, list[int]]]:

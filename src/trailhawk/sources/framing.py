@@ -31,7 +31,9 @@ _RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _MAX_GROWN = 64 * 1024 * 1024
 """Bytes of the records of one block, which are more than the block where they were packed in it. Beyond this
 its values are taken one after the other."""
-_MAX_WASTE = 64 * 1024 * 1024  # bytes of a block looked at in vain
+_MAX_WASTE = 64 * 1024 * 1024
+_BRACE_BYTES = 32
+"""Bytes of an object looked at in vain, beyond the good ones; a brace takes as long as so many bytes."""
 _STRING_REST = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 
 
@@ -212,6 +214,8 @@ class _Scanner:
         self._held = b""  # bytes from `_base` on that are not settled yet
         self._base = base
         self._sought: tuple[bytes, int, int | None] = (b"", 0, None)  # see _next_start
+        self._wasted = 0
+        self._braces = 0  # of the last value walked through
         self._records: list[bytes] = []
         self._starts: list[int] = []
         self._bad: list[BadPart] = []
@@ -227,17 +231,18 @@ class _Scanner:
             yield self._take()
 
     def _settle(self, *, final: bool, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        at = 0
-        wasted = 0
-        at = self._skip(at)
+        at = self._skip(0)
         at = yield from self._at_once(at)
         while True:
+            if max(len(self._records), len(self._bad)) >= CHUNK_RECORDS or self._bytes >= CHUNK_BYTES:
+                yield self._take()
             at = self._skip(at)
             if at >= len(self._held):
                 break
             # After too many records without an end, an end is sought only up to where the next one starts.
-            end = self._value_end(at, nearby=wasted > _MAX_WASTE)
-            wasted += len(self._held) - at if end is None else 0
+            end = self._value_end(at, nearby=self._wasted > _MAX_WASTE)
+            if end is None:
+                self._wasted += len(self._held) - at + self._braces * _BRACE_BYTES
             if end is None and not final and len(self._held) - at <= MAX_RECORD_BYTES:
                 break
             if end is None and not final:
@@ -252,10 +257,9 @@ class _Scanner:
                 at = self._cut(at, len(self._held)) if following is None else following
                 continue
             after = self._record(at, end)
-            wasted += end - at if after < end else 0
+            walked = end - at + self._braces * _BRACE_BYTES
+            self._wasted = self._wasted + walked if after < end else max(0, self._wasted - walked)
             at = after
-            if max(len(self._records), len(self._bad)) >= CHUNK_RECORDS or self._bytes >= CHUNK_BYTES:
-                yield self._take()
         self._base += at
         self._held = self._held[at:]
         self._sought = (b"", 0, None)
@@ -300,6 +304,7 @@ class _Scanner:
         """The end of the balanced value that starts at `at`, None if it is not complete."""
         held = self._held
         until = len(held)
+        self._braces = 0
         if nearby and (following := self._next_start(at + 1)) is not None:
             until = following
         if held[at] != 0x7B:
@@ -314,6 +319,7 @@ class _Scanner:
             step = _TO_BRACE.match(held, place, until)
             if step is None:
                 return None
+            self._braces += 1
             place = step.end()
             depth += 1 if held[place - 1] == 0x7B else -1
             if depth == 0:
