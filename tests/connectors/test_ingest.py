@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
 from trailhawk.connectors.ingest import Progress, Summary, ingest
 from trailhawk.connectors.quarantine import quarantined, show
+from trailhawk.connectors.store import KEPT_FOR
 from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.lake import Lake
@@ -348,6 +349,23 @@ def test_another_ingest_brings_some_rows_first(lake: Lake, tmp_path: Path) -> No
     data.refresh()
     assert {data.file(path) for path in data.live()} == set(lake.root.glob("AWSCloudTrail/*/*.parquet"))
     assert sorted(row["AwsEventId"] for row in stored(lake).to_pylist()) == [f"id-{n}" for n in range(9)]
+    assert_balanced(lake)
+
+
+def test_rows_that_wait_long_for_their_commit_have_a_new_time(lake: Lake, tmp_path: Path) -> None:
+    mine = write(tmp_path / "mine.json", event(1))
+    other = write(tmp_path / "other.json", event(2))
+    now = [NOW]
+
+    def phase(name: str) -> None:
+        if name == "commit" and now[0] == NOW:
+            now[0] += KEPT_FOR + dt.timedelta(seconds=1)
+            run(lake, other)
+
+    ingest(lake, [mine], clock=lambda: now[0], phase=phase)
+    times = {row["AwsEventId"]: row[INGESTION_TIME] for row in stored(lake).to_pylist()}
+    assert times["id-1"].replace(tzinfo=dt.UTC) == now[0] > NOW
+    assert len(list(lake.root.glob("AWSCloudTrail/*/*.parquet"))) == 2
     assert_balanced(lake)
 
 

@@ -8,7 +8,7 @@ import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import orjson
@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 Mask = NDArray[np.bool_]
 Clock = Callable[[], dt.datetime]
+KEPT_FOR: Final = dt.timedelta(minutes=1)
+"""After so long what was written for a commit is written anew: rows have its time as that of their ingestion,
+and who asks for what came since the last look must find them."""
 Phase = Callable[[str], None]
 """Told what is about to be done: read, decode, write, commit, ledger, compact."""
 
@@ -111,6 +114,9 @@ class Store:
                 if staged is not None:
                     staged.discard()
                 return []
+            if staged is not None and self._clock() - staged.at > KEPT_FOR:
+                staged.discard()
+                staged = None
             if staged is None or not staged.plan.same(plan):
                 self._phase("write")
                 staged = self._stage(parts, decoded, plan, before=staged)
