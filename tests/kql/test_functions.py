@@ -13,8 +13,10 @@ from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Result
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import AGGREGATES, WINDOWS
+from trailhawk.kql.functions.python import PREFIX
 from trailhawk.kql.functions.reference import Example, documented, examples, pages
 from trailhawk.kql.literals import format_datetime, format_timespan
+from trailhawk.kql.lower import lower
 from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 
@@ -186,3 +188,10 @@ def test_over_columns(engine: DuckDBEngine, expression: str, value: list[object]
 def test_what_is_not_exact_is_refused(engine: DuckDBEngine, expression: str) -> None:
     with pytest.raises(UnsupportedError):
         engine.query(f"print x = {expression}", now=NOW)
+
+
+def test_a_text_is_made_a_timespan_without_a_call_of_python_for_each_row(engine: DuckDBEngine) -> None:
+    plan = engine.compiled('datatable(s: string) ["1d", "7"] | project t = totimespan(s)', now=NOW).plan
+    written = lower(plan, lambda scan: "", lambda node, inputs: "")
+    assert "regexp" in written
+    assert PREFIX not in written

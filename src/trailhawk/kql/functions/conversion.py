@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.python import Duration, Moment, Text, python
+from trailhawk.kql.functions.python import Moment, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Bool,
@@ -24,7 +24,7 @@ from trailhawk.kql.functions.registry import (
     Timespan,
     scalar,
 )
-from trailhawk.kql.literals import datetime_ticks, timespan_ticks
+from trailhawk.kql.literals import TIMESPAN_MAX, TIMESPAN_UNITS, datetime_ticks
 from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 
@@ -397,7 +397,7 @@ def _(value: Integer) -> Datetime:
     return sql.call("make_timestamp", sql.binary(exp.IntDiv, ticks, sql.literal(10)))
 
 
-_MAYBE_AMOUNT = r"^\s*[+-]?[0-9.]{1,40}(\s*[a-z]{1,12})?\s*$"
+_AMOUNT = r"^\s*([+-]?)(\d{0,19})((?:\.\d{0,40})?)\s*([a-z]{0,12})\s*$"
 _TIMESPAN = r"^\s*(-)?(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?\s*$"
 
 
@@ -430,19 +430,50 @@ def totimespan(value: String) -> Timespan:
     )
     signed = sql.case((negative, exp.Neg(this=exp.Paren(this=total))), otherwise=total.copy())
     return sql.case(
+        (sql.call("regexp_matches", value.copy(), r"^[+-]?\d+$"), _days(value.copy())),
         (sql.call("regexp_matches", value, _TIMESPAN), signed),
-        (
-            sql.call("regexp_matches", value.copy(), _MAYBE_AMOUNT),
-            timespan_of_text.overloads[0].build(value.copy()),
-        ),
+        (sql.call("regexp_matches", value.copy(), _AMOUNT), _amount(value.copy())),
         otherwise=sql.null(KqlType.TIMESPAN),
     )
 
 
-@python("timespan_of_text", internal=True)
-def timespan_of_text(text: Text) -> Duration | None:
-    """The text as a timespan, by the rules for literals."""
-    return timespan_ticks(text)
+def _days(text: exp.Expr) -> exp.Expr:
+    """The ticks of a number of days, which is told sooner than an amount."""
+    days = sql.try_cast(text, KqlType.LONG)
+    most = TIMESPAN_MAX // TICKS_PER_DAY
+    within = exp.Between(this=days, low=sql.literal(-most), high=sql.literal(most))
+    ticks = sql.binary(exp.Mul, days.copy(), sql.literal(TICKS_PER_DAY))
+    return sql.case((within, ticks), otherwise=exp.Null())
+
+
+def _amount(text: exp.Expr) -> exp.Expr:
+    """The ticks of an amount with its unit, or of a whole number of days, as of a literal; else null."""
+    groups = ("sign", "whole", "point", "unit")
+    names = exp.Array(expressions=[sql.literal(name) for name in groups])
+    return sql.let(sql.call("regexp_extract", text, _AMOUNT, names), "th_amount", _ticks_of_amount)
+
+
+def _ticks_of_amount(parts: exp.Expr) -> exp.Expr:
+    sign, whole, point, unit = (sql.field(parts.copy(), name) for name in ("sign", "whole", "point", "unit"))
+    by_size: dict[int, list[exp.Expr]] = {}
+    for name, ticks in TIMESPAN_UNITS.items():
+        by_size.setdefault(int(ticks * 100), []).append(sql.literal(name))
+    sizes = [
+        (exp.In(this=unit.copy(), expressions=names), sql.literal(size)) for size, names in by_size.items()
+    ]
+    is_plain = sql.binary(exp.EQ, sql.call("concat", point, unit), sql.literal(""))
+    size = sql.huge(sql.case(*sizes, (is_plain, sql.literal(TICKS_PER_DAY * 100)), otherwise=exp.Null()))
+    # A text without a digit is no number: '0' stands before the point only where digits follow it.
+    has_digits = sql.binary(exp.GT, sql.call("length", point.copy()), sql.literal(1))
+    zero = sql.case((has_digits, sql.literal("0")), otherwise=exp.Null())
+    ones = sql.huge(sql.coalesce(sql.call("nullif", whole, ""), zero))
+    digits = sql.huge(sql.call("rpad", sql.call("substr", point.copy(), 2), 18, "0"))
+    below = sql.binary(exp.IntDiv, sql.binary(exp.Mul, digits, size.copy()), sql.huge(sql.literal(10**18)))
+    hundredths = sql.binary(exp.Add, sql.binary(exp.Mul, ones, size), below)
+    found = sql.binary(exp.IntDiv, hundredths, sql.literal(100))
+    is_negative = sql.binary(exp.EQ, sign, sql.literal("-"))
+    direction = sql.case((is_negative, sql.literal(-1)), otherwise=sql.literal(1))
+    return sql.try_cast(sql.binary(exp.Mul, found, direction), KqlType.LONG)
 
 
 @totimespan.overload
