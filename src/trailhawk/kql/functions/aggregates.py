@@ -9,6 +9,7 @@ from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.dynamic import bag_of, entries
 from trailhawk.kql.functions.registry import (
+    NOT_CONSTANT,
     AnyArg,
     Arg,
     Arithmetic,
@@ -16,8 +17,10 @@ from trailhawk.kql.functions.registry import (
     Dynamic,
     Integer,
     Long,
+    LongArg,
     Mean,
     MeanArg,
+    NeedsConstantError,
     Number,
     Real,
     RealArg,
@@ -260,6 +263,8 @@ def fraction(percent: Arg) -> exp.Expr:
     """A percent as a fraction of 1."""
     if isinstance(percent.value, int | float) and not 0 <= percent.value <= 100:
         raise BindingError(f"a percent is from 0 to 100, this is {percent.value:g}")
+    if percent.sql.find(exp.Column, exp.Subquery) is not None:
+        raise NeedsConstantError("a percent that is not a constant")
     return sql.binary(exp.Div, sql.cast(percent.sql, KqlType.REAL), sql.literal(100))
 
 
@@ -278,12 +283,24 @@ def json_elements(value: Arg) -> exp.Expr:
     return value.sql
 
 
-def _array(elements: exp.Expr, size: exp.Expr | None) -> exp.Expr:
-    kept = elements if size is None else sql.call("list_slice", elements, 1, size)
+def _most(size: Arg) -> exp.Expr:
+    """How many values are kept at most: a constant from 0 up, or what a query in its place gives."""
+    if size.value is NOT_CONSTANT and (size.sql.find(exp.Subquery) or not size.sql.find(exp.Column)):
+        return sql.call("greatest", size.sql, 0)
+    if size.value is NOT_CONSTANT:
+        raise NeedsConstantError("a size that is not a constant")
+    if not isinstance(size.value, int) or size.value < 0:
+        shown = "null" if size.value is None else size.value
+        raise BindingError(f"a size is a whole number from 0 up, this is {shown}")
+    return size.sql
+
+
+def _array(elements: exp.Expr, size: Arg | None) -> exp.Expr:
+    kept = elements if size is None else sql.call("list_slice", elements, 1, _most(size))
     return sql.coalesce(sql.call("to_json", kept), sql.cast(sql.literal("[]"), KqlType.DYNAMIC))
 
 
-def _list(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
+def _list(value: Arg, predicate: exp.Expr | None, size: Arg | None) -> exp.Expr:
     element = json_elements(value)
     test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
     if value.type is KqlType.DYNAMIC:
@@ -301,7 +318,7 @@ def _elements_of_arrays(element: exp.Expr, test: exp.Expr) -> exp.Expr:
     return sql.call("flatten", _filter(exp.Anonymous(this="list", expressions=[elements]), test))
 
 
-def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
+def _set(value: Arg, predicate: exp.Expr | None, size: Arg | None) -> exp.Expr:
     """Distinct values in order, so that two runs give the same text."""
     element = json_elements(value)
     test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
@@ -313,25 +330,25 @@ def _set(value: Arg, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.E
 
 
 @aggregate(aliases=("makelist",), prefix="list", keeps_order=True)
-def make_list(value: AnyArg, size: Long | None = None) -> Dynamic:
+def make_list(value: AnyArg, size: LongArg | None = None) -> Dynamic:
     """An array of the group's values, in the input's order; nulls are left out, arrays are joined."""
     return _list(value, None, size)
 
 
 @aggregate(prefix="list", keeps_order=True)
-def make_list_if(value: AnyArg, predicate: Bool, size: Long | None = None) -> Dynamic:
+def make_list_if(value: AnyArg, predicate: Bool, size: LongArg | None = None) -> Dynamic:
     """An array of the values of the rows for which the predicate is true."""
     return _list(value, predicate, size)
 
 
 @aggregate(aliases=("makeset",), prefix="set")
-def make_set(value: AnyArg, size: Long | None = None) -> Dynamic:
+def make_set(value: AnyArg, size: LongArg | None = None) -> Dynamic:
     """An array of the group's different values; nulls are left out."""
     return _set(value, None, size)
 
 
 @aggregate(prefix="set")
-def make_set_if(value: AnyArg, predicate: Bool, size: Long | None = None) -> Dynamic:
+def make_set_if(value: AnyArg, predicate: Bool, size: LongArg | None = None) -> Dynamic:
     """An array of the different values of the rows for which the predicate is true."""
     return _set(value, predicate, size)
 
@@ -342,14 +359,15 @@ def make_list_with_nulls(value: AnyArg) -> Dynamic:
     return _array(exp.Anonymous(this="list", expressions=[json_elements(value)]), None)
 
 
-def _bag(value: exp.Expr, predicate: exp.Expr | None, size: exp.Expr | None) -> exp.Expr:
+def _bag(value: exp.Expr, predicate: exp.Expr | None, size: Arg | None) -> exp.Expr:
     test = _not_null(value) if predicate is None else sql.all_of(_not_null(value), predicate)
     bags = _filter(exp.Anonymous(this="list", expressions=[entries(value)]), test)
-    return bag_of(sql.coalesce(sql.call("flatten", bags), exp.Array()), size)
+    whole = sql.coalesce(sql.call("flatten", bags), exp.Array())
+    return bag_of(whole, None if size is None else _most(size))
 
 
 @aggregate(aliases=("make_dictionary",), prefix="bag", keeps_order=True)
-def make_bag(value: Dynamic, size: Long | None = None) -> Dynamic:
+def make_bag(value: Dynamic, size: LongArg | None = None) -> Dynamic:
     """One property bag of the group's bags; of a name that comes twice the first value stays.
 
     At most `size` names are kept, the first ones.
@@ -358,7 +376,7 @@ def make_bag(value: Dynamic, size: Long | None = None) -> Dynamic:
 
 
 @aggregate(prefix="bag", keeps_order=True)
-def make_bag_if(value: Dynamic, predicate: Bool, size: Long | None = None) -> Dynamic:
+def make_bag_if(value: Dynamic, predicate: Bool, size: LongArg | None = None) -> Dynamic:
     """One property bag of the bags of the rows for which the predicate is true."""
     return _bag(value, predicate, size)
 
