@@ -144,3 +144,38 @@ def test_what_functions_have_against_constants_has_its_place() -> None:
 def test_a_constant_in_a_column_is_not_refused_before_it_is_known() -> None:
     text = "Events | extend part = 'day' | extend day = datetime_part(part, TimeGenerated)"
     assert not checked(text).errors
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("Events | extend x = extract_all(EventName, 'x')", "extract_all(EventName, 'x')"),
+        (
+            "Events | extend x = datetime_part(EventName, TimeGenerated)",
+            "datetime_part(EventName, TimeGenerated)",
+        ),
+        (
+            "Events | extend p = 'day' | extend a = datetime_part(p, TimeGenerated), "
+            "b = datetime_part(EventName, TimeGenerated)",
+            "datetime_part(EventName, TimeGenerated)",
+        ),
+        ("Events | summarize percentile(Size, Size) by EventName", "percentile(Size, Size)"),
+        ("Events | summarize make_list(EventName, Size)", "make_list(EventName, Size)"),
+        (
+            "Events | summarize make_bag(bag_pack(EventName, 1), Size)",
+            "make_bag(bag_pack(EventName, 1), Size)",
+        ),
+        ("let f = (p: string) { Events | extend x = datetime_part(p, TimeGenerated) }; f('day')", None),
+        ("Events | extend n = int(2) | summarize make_set(EventName, n)", None),
+        ("Events | summarize make_set_if(Size, true, toscalar(Events | count))", None),
+        ("let p = 50; Events | summarize percentile(Size, p)", None),
+    ],
+)
+def test_what_wants_a_constant_has_its_place_unless_it_has_one_at_last(text: str, place: str | None) -> None:
+    assert [found for _, found, _ in told(text)] == ([] if place is None else [place])
+
+
+@pytest.mark.parametrize("call", ["make_list(Size, -2)", "make_set(Size, long(null))", "make_bag(d, -1)"])
+def test_a_size_is_from_0_up(call: str) -> None:
+    text = f"Events | extend d = bag_pack('a', 1) | summarize {call}"
+    assert told(text) == [("binding", call, "")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -11,12 +11,14 @@ from trailhawk.errors import BindingError, LimitError, QueryError
 from trailhawk.kql import syntax
 from trailhawk.kql.binder import Binder
 from trailhawk.kql.functions import FUNCTIONS
+from trailhawk.kql.functions.registry import NeedsConstantError
+from trailhawk.kql.lower import lower
 from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.parser import parse, problems
-from trailhawk.kql.passes import optimize
+from trailhawk.kql.passes import nodes, optimize
 from trailhawk.kql.placeholders import fill
-from trailhawk.kql.plan import NOW, Call, Chart, Const, Frame, Node, OutColumn
-from trailhawk.kql.scalars import ticks_of
+from trailhawk.kql.plan import NOW, Call, Chart, Const, Expr, Frame, Node, OutColumn, Project
+from trailhawk.kql.scalars import Wanting, ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
@@ -158,6 +160,8 @@ def check(
             query = _parsed(filled.text)
             binder = Binder(catalog, ticks_of(now), stored, probe=probe, parameters=parameters, found=found)
             bound = binder.query(query)
+            if not found and binder.scalars.wanting:
+                found += _still_wanting(binder.scalars.wanting, (bound.plan, *bound.others))
             if not found:
                 plans = zip(bound.names, (bound.plan, *bound.others), strict=True)
                 return Checked((), tuple((name, plan.columns) for name, plan in plans))
@@ -172,6 +176,25 @@ def check(
     return Checked(
         tuple(sorted(told.values(), key=lambda error: -1 if error.span is None else error.span.start))
     )
+
+
+def _still_wanting(wanting: Sequence[Wanting], plans: Sequence[Node]) -> list[QueryError]:
+    """What is told of the first call that wants a constant still where the plans are lowered."""
+    for plan in plans:
+        try:
+            lower(optimize(plan), lambda scan: "", lambda node, inputs: "")
+        except NeedsConstantError as error:
+            known = _constants(plan)
+            like = [each for each in wanting if each.error.message == error.message]
+            return [each.error for each in like if each.still(known)][:1] or [error]
+    return []
+
+
+def _constants(plan: Node) -> dict[int, Expr]:
+    """The constants that columns of a plan are."""
+    projects = [node for node in nodes(plan) if isinstance(node, Project)]
+    pairs = [pair for node in projects for pair in zip(node.columns, node.values, strict=True)]
+    return {column.id: value for column, value in pairs if isinstance(value, Const)}
 
 
 def _too_deep() -> LimitError:

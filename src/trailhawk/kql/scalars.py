@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -34,6 +34,7 @@ from trailhawk.kql.plan import (
     Shared,
     Values,
     references,
+    substitute,
 )
 from trailhawk.kql.records import replace
 from trailhawk.kql.schema import INGESTION_TIME, LOG_OBJECT
@@ -127,6 +128,35 @@ _LEAST: Final = {
 """How many arguments functions need at least that take any number of them."""
 
 
+@dataclass(frozen=True)
+class Wanting:
+    """A call that wants a constant: what is told of it unless the optimized plan has one there."""
+
+    error: QueryError
+    overload: Overload
+    args: tuple[Expr, ...]
+
+    def still(self, known: Mapping[int, Expr]) -> bool:
+        """Whether it wants one also where these columns are known."""
+        try:
+            _written(self.overload, [substitute(arg, dict(known)) for arg in self.args])
+        except NeedsConstantError:
+            return True
+        return False
+
+
+def _written(overload: Overload, args: Sequence[Expr]) -> exp.Expr:
+    """The SQL of a call over columns of any name."""
+    return overload.sql(
+        [
+            Arg(sql.constant(arg.value, arg.type), arg.type, arg.value)
+            if isinstance(arg, Const)
+            else Arg(exp.column("any"), arg.type)
+            for arg in args
+        ]
+    )
+
+
 def too_few(shown: str, least: int, span: Span) -> BindingError:
     """The error for a call with fewer arguments than the function needs."""
     noun = "argument" if least == 1 else "arguments"
@@ -138,7 +168,8 @@ class ScalarBinder:
 
     Where errors are gathered in `found`, what is wrong with one side of `and` and `or` goes there, and every
     function is asked for its SQL at once, so that what it has against its constants is told with the place;
-    else that is found where the plan is lowered, which knows no places.
+    else that is found where the plan is lowered, which knows no places. What wants a constant, and may have
+    one when the plan is optimized, goes to `wanting`.
     """
 
     def __init__(
@@ -146,6 +177,7 @@ class ScalarBinder:
     ) -> None:
         self.tables = tables
         self.found = found
+        self.wanting: list[Wanting] = []
         self.now = Const(_T.DATETIME, now) if isinstance(now, int) else now
         self.sizes: dict[int, tuple[Expr, int]] = {}
         self.random: dict[tuple[int, int], tuple[Expr, Env]] = {}
@@ -557,7 +589,7 @@ class ScalarBinder:
         converted = self._converted(function.overload, args, span)
         type_ = function.overload.result(tuple(arg.type for arg in converted))
         if self.found is not None:
-            _try(function.overload, converted, span)
+            self._try(function.overload, converted, span)
         call = AggregateCall(function, converted, type_, collect.partition)
         for known, column in zip(collect.calls, collect.columns, strict=True):
             if known == call:
@@ -594,8 +626,17 @@ class ScalarBinder:
         if len(constants) == len(converted) and (folded := fold(function.name, constants, type_)) is not None:
             return folded
         if self.found is not None:
-            _try(overload, converted, span)
+            self._try(overload, converted, span)
         return Call(type_, overload, converted)
+
+    def _try(self, overload: Overload, args: tuple[Expr, ...], span: Span) -> None:
+        """Write the SQL of a call for nothing but its error, which gets the call's place."""
+        try:
+            _written(overload, args)
+        except NeedsConstantError as error:
+            self.wanting.append(Wanting(error.again(span), overload, args))
+        except QueryError as error:
+            raise error if error.span else error.again(span) from None
 
     def _converted(self, overload: Overload, args: Sequence[Expr], span: Span) -> tuple[Expr, ...]:
         return tuple(
@@ -862,24 +903,6 @@ class ScalarBinder:
             raise BindingError("column_names_of() takes one table", expr.span)
         plan = self.tables.table(expr.args[0], scope.env)
         return Const(_T.DYNAMIC, [column.name for column in visible(plan.columns)])
-
-
-def _try(overload: Overload, args: Sequence[Expr], span: Span) -> None:
-    """Write the SQL of a call for nothing but its error about constants, which gets the call's place."""
-    if not any(isinstance(arg, Const) for arg in args):
-        return
-    given = [
-        Arg(sql.constant(arg.value, arg.type), arg.type, arg.value)
-        if isinstance(arg, Const)
-        else Arg(exp.column("any"), arg.type)
-        for arg in args
-    ]
-    try:
-        overload.sql(given)
-    except NeedsConstantError:
-        return
-    except QueryError as error:
-        raise error if error.span else error.again(span) from None
 
 
 def _is_null(expr: Expr) -> bool:
