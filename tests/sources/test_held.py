@@ -6,6 +6,8 @@ import csv
 import datetime as dt
 import io
 import json
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -251,6 +253,35 @@ def test_a_broken_text_costs_only_itself(read: Any) -> None:
 def test_items_without_end_are_looked_at_a_bounded_number_of_times(grammar: Any, data: bytes) -> None:
     found = list(json_lists.items(iter([data * 9]), grammar))
     assert 0 < sum(len(part.texts) + len(part.bad) for part in found) < 100
+
+
+@pytest.mark.parametrize(
+    ("grammar", "start", "unit", "end"),
+    [
+        (json_lists.LISTS, b'{"results":[[{"field":"@message","value":"x"}],', b"[", b""),
+        (json_lists.LISTS, b"[", b'["', b""),
+        (json_lists.LISTS, b"[", b'[",', b""),
+        (json_lists.LISTS, b"[", b"[x],", b""),
+        (json_lists.LISTS, b"[" + b'[\\"' * 20_000, b" ", b""),
+        (json_lists.TEXTS, b"[", b'"{', b""),
+        (json_lists.LINES, b"[", b'"', b""),
+        (json_lists.LINES, b'["' + b'\\"' * 4_000 + b'"', b" ", b"x"),
+        (json_lists.LINES, b'["' + b'\\"' * 20_000, b"\n", b"x"),
+    ],
+)
+def test_what_is_no_item_takes_no_square_of_the_time(
+    grammar: Any, start: bytes, unit: bytes, end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TRAILHAWK_HOSTILE_BYTES=40000000 for the real thing."""
+    size = int(os.environ.get("TRAILHAWK_HOSTILE_BYTES", 1_000_000))
+    monkeypatch.setattr(json_lists, "_MAX_WASTE", min(json_lists._MAX_WASTE, size // 2))
+    data = start + unit * (size // len(unit)) + end
+    block = max(size // 5, 1)
+    began = time.process_time()
+    found = list(json_lists.items((data[at : at + block] for at in range(0, len(data), block)), grammar))
+    assert time.process_time() - began < 2 + size / 1_500_000
+    assert all(len(part.bad) <= 20_002 for part in found)
+    assert sum(map(len, (part.bad for part in found))) < 40_000 + size // 8
 
 
 def test_what_a_log_group_says_is_kept(read: Any) -> None:

@@ -17,7 +17,8 @@ from trailhawk.sources.framing import BOM, CHUNK_BYTES
 from trailhawk.sources.lines import CHUNK_LINES
 from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart
 
-_MAX_WASTE: Final = 16 * 1024 * 1024  # bytes looked at in vain
+_MAX_WASTE: Final = 16 * 1024 * 1024  # bytes of what is held looked at in vain
+_STEP: Final = 64  # bytes that are looked at in the time of one look
 _NO_ITEM: Final = "record cut off or not JSON"
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _STRING: Final = msgspec.json.Decoder(str)
@@ -29,8 +30,8 @@ class Grammar:
     """How items are told from what stands around them.
 
     `whole` matches an item at its start, `begun` one whose end is not there yet, `stretch` as much as looks
-    like one; `opening` are its first bytes, `next` stands before the next item. `check` raises for an item
-    that is no JSON.
+    like one; `opening` are its first bytes, `next` stands before the next item. `idle` matches, from an
+    opening on, what holds no item for sure, in one pass. `check` raises for an item that is no JSON.
     """
 
     whole: re.Pattern[bytes]
@@ -38,6 +39,7 @@ class Grammar:
     stretch: re.Pattern[bytes]
     opening: bytes
     next: re.Pattern[bytes]
+    idle: re.Pattern[bytes]
     check: Callable[[bytes], object]
 
 
@@ -49,7 +51,8 @@ LISTS: Final = Grammar(
     begun=re.compile(_FLAT + rb"(?:%b\\?)?\Z" % _QUOTED, re.DOTALL),
     stretch=re.compile(_FLAT, re.DOTALL),
     opening=b"[",
-    next=re.compile(rb"\]?+\s*+,\s*+(?=\[)"),
+    next=re.compile(rb",\s*+(?=\[)"),
+    idle=re.compile(rb'(?:\[[^"\[\]]*+(?=\[)|\[\s*+\][^"\[]*+)*+'),
     check=_RAW.decode,
 )
 """Lists that have no list in them."""
@@ -59,17 +62,19 @@ TEXTS: Final = Grammar(
     begun=re.compile(_QUOTED + rb"\\?\Z", re.DOTALL),
     stretch=re.compile(_QUOTED, re.DOTALL),
     opening=b'"{',
-    next=re.compile(rb'\s*+,\s*+(?="\{)'),
+    next=re.compile(rb',\s*+(?="\{)'),
+    idle=re.compile(b""),
     check=lambda text: _RAW.decode(_STRING.decode(text)),
 )
 """Texts that are JSON objects."""
 
 LINES: Final = Grammar(
-    whole=re.compile(rb'%b"(?=\s*+(?:[,\]]|\Z))' % _QUOTED, re.DOTALL),
+    whole=re.compile(rb'%b"(?=\s{0,999}+(?:[,\]]|\Z))' % _QUOTED, re.DOTALL),
     begun=TEXTS.begun,
     stretch=TEXTS.stretch,
     opening=b'"',
-    next=re.compile(rb'(?:\s*+,\s*+|\n\s*+)(?=")'),
+    next=re.compile(rb'(?:,\s*+|\n[^\S\n]*+)(?=")'),
+    idle=re.compile(rb'(?:"\s*+"\s*+,[\s,]*+)*+'),
     check=_STRING.decode,
 )
 """Texts of any kind."""
@@ -109,23 +114,30 @@ def items(blocks: Iterator[bytes], grammar: Grammar) -> Iterator[Items]:
 
 
 class _Cutter:
-    """Walks bytes that come in blocks; what it holds begins `_base` bytes into them."""
+    """Walks bytes that come in blocks; what it holds begins `_base` bytes into them.
+
+    No item begins in the first `_past` of the bytes that it holds. A look at what proves to be no item is
+    counted: after too many, an item ends where the next one begins, and where none begins, or after twice as
+    many, all that is held is one bad part. So each block takes a bounded time.
+    """
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
         self._found = Items()
         self._held = b""
         self._base = 0
+        self._past = 0
         self._wasted = 0
+        self._sought: tuple[bytes, int, re.Match[bytes] | None] = (b"", 0, None)  # see _following
 
     def take(self, block: bytes) -> Iterator[Items]:
         if not self._base and not self._held and block.startswith(BOM):
             block, self._base = block[len(BOM) :], len(BOM)
         self._held += block
         yield from self._settle(is_last=False)
-        if len(self._held) > MAX_RECORD_BYTES and self._held.find(self._grammar.opening) != 0:
-            self._around(len(self._held), 0)
-            self._base, self._held = self._base + len(self._held), b""
+        if len(self._held) > MAX_RECORD_BYTES:
+            self._around(self._past, 0)
+            self._drop(self._past)
 
     def end(self) -> Iterator[Items]:
         yield from self._settle(is_last=True)
@@ -134,8 +146,9 @@ class _Cutter:
             yield self._found
 
     def _settle(self, *, is_last: bool) -> Iterator[Items]:
+        self._wasted = 0
         at = 0
-        while (step := self._step(at, is_last=is_last)) is not None:
+        while (step := self._step(max(at, self._past), is_last=is_last)) is not None:
             start, end, reason = step
             text = self._held[start:end]
             self._around(start, at)
@@ -149,30 +162,56 @@ class _Cutter:
             if self._found.are_many:
                 yield self._found
                 self._found = Items()
-        self._base, self._held = self._base + at, self._held[at:]
+        self._drop(at)
+
+    def _drop(self, end: int) -> None:
+        self._base, self._past, self._held = self._base + end, max(0, self._past - end), self._held[end:]
+        self._sought = (b"", 0, None)
 
     def _step(self, at: int, *, is_last: bool) -> tuple[int, int, str] | None:
         """Where the next item starts and ends, and why it is none; None where more bytes have to tell."""
         grammar, held = self._grammar, self._held
-        while (at := held.find(grammar.opening, at)) >= 0:
+        while (at := self._opening(at)) >= 0:
             until = len(held)
-            # After too much was looked at in vain, an item ends where the next one begins.
-            if self._wasted > _MAX_WASTE and (following := grammar.next.search(held, at + 1)):
-                until = following.end()
+            if self._wasted > _MAX_WASTE and (following := self._following(at + 1)) is not None:
+                until = following
             match = grammar.whole.match(held, at, until)
             if match is not None:
                 return self._whole(at, match[0])
             if grammar.begun.match(held, at, until) is not None:
-                if not is_last and len(held) - at <= MAX_RECORD_BYTES:
+                if until == len(held) and not is_last and until - at <= MAX_RECORD_BYTES:
+                    self._past = at
                     return None
                 return self._broken(at, until)
             stretch = grammar.stretch.match(held, at)
-            end = stretch.end() if stretch else at + 1
-            self._wasted += end - at
-            if self._wasted > _MAX_WASTE:
-                return at, end, _NO_ITEM
-            at += 1
+            self._waste((stretch.end() if stretch else at) - at)
+            at = self._resumed(at, at + 1)
+        self._past = max(0, len(held) - len(grammar.opening) + 1)
         return None
+
+    def _opening(self, at: int) -> int:
+        """Where the next item may start, -1 for nowhere."""
+        at = self._held.find(self._grammar.opening, at)
+        idle = self._grammar.idle.match(self._held, at) if at >= 0 else None
+        return self._held.find(self._grammar.opening, idle.end()) if idle else at
+
+    def _following(self, at: int) -> int | None:
+        """Where the item behind this place begins; sought once for all places before it."""
+        held, since, match = self._sought
+        if held is not self._held or at < since or (match is not None and at > match.start()):
+            match = self._grammar.next.search(self._held, at)
+            self._sought = (self._held, at, match)
+        return None if match is None else match.end()
+
+    def _waste(self, size: int) -> None:
+        self._wasted += size + _STEP
+
+    def _resumed(self, at: int, usual: int) -> int:
+        """Where to go on behind what is no item: at the usual place, unless there were too many."""
+        if self._wasted <= _MAX_WASTE:
+            return usual
+        following = self._following(at + 1) if self._wasted <= 2 * _MAX_WASTE else None
+        return len(self._held) if following is None else following
 
     def _whole(self, at: int, text: bytes) -> tuple[int, int, str]:
         if len(text) > MAX_RECORD_BYTES:
@@ -184,9 +223,10 @@ class _Cutter:
         return at, at + len(text), ""
 
     def _broken(self, at: int, end: int) -> tuple[int, int, str]:
-        following = self._grammar.next.search(self._held, at + 1, end + 1)
-        self._wasted += end - at
-        return at, following.end() if following else end, _NO_ITEM
+        self._waste(end - at)
+        following = self._following(at + 1)
+        usual = end if following is None or following > end else following
+        return at, self._resumed(at, usual), _NO_ITEM
 
     def _around(self, end: int, at: int) -> None:
         """Refuse what lies before an item, if it is not what stands around items."""
