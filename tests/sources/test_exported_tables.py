@@ -202,6 +202,32 @@ def test_rows_of_other_tables_are_nobodys(read: Any) -> None:
     assert read(b"TimeGenerated,Computer\n2026-03-01,a\n").source == ""
 
 
+@pytest.mark.parametrize("form", range(6))
+def test_rows_of_other_tables_among_them_are_set_aside(form: int, read: Any) -> None:
+    """As unions and searches give them: each row has the columns of all tables."""
+    (event,) = stored([RECORD])
+    others = ("AWSGuardDuty", "SigninLogs")
+    rows = [event, *(dict.fromkeys(event) | {"TimeGenerated": event["TimeGenerated"]} for _ in others), event]
+    kinds = ["AWSCloudTrail", *others, "AWSCloudTrail"]
+    for drop in (False, True):
+        data = _named(list(exports(rows, "TheTable"))[form], kinds, drop=drop)
+        found = read(data)
+        assert found.source == "sentinel-cloudtrail"
+        assert [row["AwsEventId"] for row in found.rows] == ["e1", "e1"]
+        what = ["neither Type nor a column that tells its table"] * 2
+        assert found.reasons == [
+            f"not a row of AWSCloudTrail: {reason}"
+            for reason in (what if drop else [f"a row of {other}" for other in others])
+        ]
+
+
+def _named(data: bytes, kinds: list[str], *, drop: bool) -> bytes:
+    """An export with the names of its rows' tables, or without."""
+    for kind in kinds:
+        data = data.replace(b"TheTable", b"" if drop else kind.encode(), 1)
+    return data
+
+
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [

@@ -4,7 +4,7 @@ They come from the portal (Export to CSV), the Azure CLI (`az monitor log-analyt
 the continuous export of a workspace. The columns are those of our tables, so a row goes in as it is. The CLI
 writes every value as text and nothing as `None`; the portal writes `TimeGenerated [UTC]` over its times, in
 the spelling of the browser: only that of the United States (`3/1/2026, 9:30:00.123 AM`) and ISO 8601 say for
-sure which day they mean.
+sure which day they mean. A search or union gives rows of several tables: those of others are bad ones.
 Tables: https://learn.microsoft.com/azure/azure-monitor/reference/tables-category ,
 https://learn.microsoft.com/azure/azure-monitor/logs/logs-data-export
 """
@@ -34,6 +34,7 @@ _UTC: Final = "UTC"
 _OF_PORTAL: Final = re.compile(
     r"\d{1,2}/\d{1,2}/\d{4}, \d{1,2}:\d\d:\d\d(?:\.\d{1,6})?[ \u202f][AP]M", re.ASCII
 )
+_TYPE: Final = "Type"
 _OF_CLI: Final = "TableName"
 _NOTHING: Final = ("", "None", "null")
 _PARSED: Final = " as JSON"
@@ -75,7 +76,7 @@ def table_of(head: bytes) -> str:
     names = {_plain(name)[0] for name in record}
     if "TimeGenerated" not in names:
         return ""
-    if (kind := record.get("Type")) and isinstance(kind, str):
+    if (kind := record.get(_TYPE)) and isinstance(kind, str):
         return kind
     return next((table for table, (all_, one) in _TELLING.items() if all_ <= names and one & names), "")
 
@@ -93,6 +94,7 @@ class Exported:
         self.name = name
         self.table = table
         self._types = {column.name: column.type for column in table.stored}
+        self._telling = frozenset().union(*_TELLING.get(table.name, ()))
         self._read = {item.column for item in table.promoted}
         fields = [Field(name, kind, self._places(name), time) for name, kind in self._types.items()]
         ignored = [(name,) for name in (*_OF_WORKSPACE.split(), *table.constants)]
@@ -123,8 +125,10 @@ class Exported:
         return self._mapping.rows(records)
 
     def _prepared(self, record: Record) -> Record:
-        """The row under its plain names. ValueError for times that do not say what they mean."""
+        """The row under its plain names. ValueError for a row of another table, and for times that do not say
+        what they mean."""
         found: Record = {}
+        table: object = None
         is_of_cli = record.get(_OF_CLI) == "PrimaryResult"
         for headed, value in record.items():
             name, zone = _plain(headed)
@@ -133,6 +137,8 @@ class Exported:
                 continue
             if zone and zone != _UTC:
                 raise ValueError(f"the times of {name} are in {zone[:64]!r}: export them in UTC")
+            if name == _TYPE:
+                table = value
             if value is None or (kind is not KqlType.STRING and value in _NOTHING):
                 continue
             if kind is KqlType.DATETIME and time(value) is None:
@@ -140,7 +146,16 @@ class Exported:
             found[name] = _read(value) if kind is KqlType.DYNAMIC else value
             if name in self._read and kind is KqlType.STRING and isinstance(inner := _read(value), dict):
                 found[name + _PARSED] = inner
+        self._check(found, table)
         return found
+
+    def _check(self, row: Record, table: object) -> None:
+        """ValueError where a row is another table's, by its name or, without one, by its columns."""
+        if isinstance(table, str) and table:
+            if table != self.table.name:
+                raise ValueError(f"a row of {table[:64]}")
+        elif not any(row.get(name) not in (None, "") for name in self._telling):
+            raise ValueError("neither Type nor a column that tells its table")
 
 
 def _read(value: object) -> object:
