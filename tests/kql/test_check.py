@@ -155,9 +155,8 @@ def test_a_constant_in_a_column_is_not_refused_before_it_is_known() -> None:
             "datetime_part(EventName, TimeGenerated)",
         ),
         (
-            "Events | extend p = 'day' | extend a = datetime_part(p, TimeGenerated), "
-            "b = datetime_part(EventName, TimeGenerated)",
-            "datetime_part(EventName, TimeGenerated)",
+            "Events | extend p = 'day' | extend datetime_part(p, now()), datetime_part(EventName, now())",
+            "datetime_part(EventName, now())",
         ),
         ("Events | summarize percentile(Size, Size) by EventName", "percentile(Size, Size)"),
         ("Events | summarize make_list(EventName, Size)", "make_list(EventName, Size)"),

@@ -128,6 +128,7 @@ class Binder:
                         for p in statement.parameters
                     }
                     declared |= set(given)
+                    lets |= set(given)
                     env = env.with_(given)
         for name in self.parameters.keys() - declared:
             raise BindingError(f"the query declares no parameter '{name}'", query.span)

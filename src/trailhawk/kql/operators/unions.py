@@ -182,7 +182,7 @@ def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env
         branches = tables_of(binder, tables, env, fuzzy=False, lets_named=True)
     filtered: list[tuple[str, Node]] = []
     for name, branch in branches:
-        predicate = search_predicate(binder, sought, Scope(branch.columns, env))
+        predicate = _sought(binder, sought, Scope(branch.columns, env))
         if predicate is not None:
             filtered.append((name, Filter(branch.columns, branch, predicate)))
     if not filtered:
@@ -190,11 +190,16 @@ def _search(binder: Binder, node: Node | None, operator: syntax.Search, env: Env
     return united(binder, filtered, "$table")
 
 
+def _sought(binder: Binder, expr: syntax.Expr, scope: Scope) -> Expr | None:
+    """The predicate of a search: `search *` finds every row."""
+    return Const(_T.BOOL, True) if isinstance(expr, syntax.Star) else search_predicate(binder, expr, scope)
+
+
 def search_predicate(binder: Binder, expr: syntax.Expr, scope: Scope) -> Expr | None:
     """The predicate over one table's columns; None if it names a column the table lacks."""
     span = expr.span
     if isinstance(expr, syntax.Star):
-        return Const(_T.BOOL, True)
+        raise BindingError("'*' is a condition only alone", span, hint="leave it out beside others")
     if isinstance(expr, syntax.Binary) and expr.op in ("and", "or"):
         left, right = search_predicate(binder, expr.left, scope), search_predicate(binder, expr.right, scope)
         if expr.op == "or":
