@@ -80,3 +80,45 @@ def test_among_equals_it_is_the_same_row_whatever_the_order_of_rows(
         return engine.query(query, now=NOW).rows()
 
     assert rows("n") == rows("20001 - n")
+
+
+LEAST, MOST = -(2**63), 2**63 - 1
+MANY = ", " + ", ".join(f"C{place} = {place}" for place in range(8))
+"""More columns than are taken one by one."""
+
+
+@pytest.mark.parametrize("more", ["", MANY])
+@pytest.mark.parametrize(
+    ("function", "ordering", "other"),
+    [
+        ("arg_max", f"long({LEAST})", "long(null)"),
+        ("arg_max", f"long({MOST})", f"long({MOST - 1})"),
+        ("arg_max", f"long({MOST})", "long(null)"),
+        ("arg_min", f"long({MOST})", "long(null)"),
+        ("arg_min", f"long({LEAST})", f"long({LEAST + 1})"),
+        ("arg_min", f"long({LEAST})", "long(null)"),
+        ("arg_max", "timespan(-10675199.02:48:05.4775807)", "timespan(null)"),
+        ("arg_min", "datetime(9999-12-31 23:59:59.999999)", "datetime(null)"),
+        ("arg_max", "datetime(0001-01-01)", "datetime(null)"),
+        ("arg_max", "false", "bool(null)"),
+        ("arg_min", "true", "bool(null)"),
+        ("arg_max", "1.5", "1.25"),
+        ("arg_min", "1.25", "1.5"),
+        ("arg_max", "real(-inf)", "real(null)"),
+        ("arg_min", "real(+inf)", "real(null)"),
+        ("arg_max", "decimal(0.00000000000000002)", "decimal(0.00000000000000001)"),
+        ("arg_min", "'a'", "'b'"),
+        ("arg_max", "'b'", "''"),
+    ],
+)
+def test_the_nearest_values_and_null_are_not_taken_for_equals(
+    engine: DuckDBEngine, function: str, ordering: str, other: str, more: str
+) -> None:
+    """In so many groups that a hash, which decides among equals, would choose wrongly in one of them."""
+    query = f"""
+    let Groups = range G from 1 to 40 step 1 | extend V = G;
+    union (Groups | extend Rank = {ordering}, Is = 'taken'), (Groups | extend Rank = {other}, Is = 'other')
+    | extend Z = 1{more}
+    | summarize {function}(Rank, *) by G | summarize n = count() by Is
+    """
+    assert engine.query(query, now=NOW).rows() == [{"Is": "taken", "n": 40}]
