@@ -263,7 +263,7 @@ def test_long_names_of_columns_take_no_memory(read: Any) -> None:
         "AwsEventId",
         *(f"{i:03}" + "x" * 900 for i in range(30)),
     ]
-    row = ["2026-03-01T09:30:00Z", "GetObject", "s3", "e1", *("" for _ in range(30))]
+    row = ["2026-03-01T09:30:00Z", "GetObject", "s3", "e1", *("x" for _ in range(30))]
     source = BY_NAME["sentinel-cloudtrail"]
     sizes = [
         sum(map(len, chunk.records))
@@ -272,6 +272,15 @@ def test_long_names_of_columns_take_no_memory(read: Any) -> None:
     assert sum(sizes) > 80_000_000
     assert max(sizes) < 40_000_000
     assert read(table([*names, "y" * 30_000], [[*row, ""]])).source == ""
+    # A row of a wide table fills a few of its columns.
+    wide = ["TimeGenerated", "EventName", "EventSource", "AwsEventId", *(f"column{i}" for i in range(990))]
+    data = table(wide, [[*row[:4], *[""] * 990]] * 500)
+    assert sum(len(each) for chunk in source.chunks(iter([data])) for each in chunk.records) < len(data)
+    assert {tuple(sorted(each)) for each in read(data).rows} == {
+        tuple(sorted(read(table(names[:4], [row[:4]])).rows[0]))
+    }
+    empty = answer([dict.fromkeys(wide) | dict(zip(wide, row[:4], strict=False))] * 500)
+    assert sum(len(each) for chunk in source.chunks(iter([empty])) for each in chunk.records) < len(empty)
     good = {"TimeGenerated": "2026-03-01T09:30:00Z", "Type": "AWSCloudTrail"}
     assert len(read(dump(good) + b"\n" + dump(good | {" [" * 500_000: "x"})).rows) == 2
     deep = {"name": json.loads('{"a":' * 300 + "1" + "}" * 300)}

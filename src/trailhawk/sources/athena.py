@@ -250,8 +250,20 @@ ATHENA: Final = (
         convert=as_cloudtrail,
         what="a row of CloudTrail's events",
     ),
-    TableSource("athena-vpcflow", VpcFlow(), known=_is_flow, convert=as_flow, what="a row of flow logs"),
     TableSource(
-        "athena-s3access", S3_ACCESS, known=_is_access, convert=as_access, what="a row of access logs"
+        "athena-vpcflow",
+        VpcFlow(),
+        known=_is_flow,
+        convert=as_flow,
+        what="a row of flow logs",
+        is_kept=lambda name: _field(name).encode() in FIELDS,
+    ),
+    TableSource(
+        "athena-s3access",
+        S3_ACCESS,
+        known=_is_access,
+        convert=as_access,
+        what="a row of access logs",
+        is_kept=lambda name: name.lower() in _ORDER,
     ),
 )

@@ -50,7 +50,10 @@ def _bounded(made: Record | bytes) -> bytes:
 
 
 class TableSource:
-    """The rows of a table that another tool made of a log. `known` tells it by its first row."""
+    """The rows of a table that another tool made of a log.
+
+    `known` tells it by its first row, `is_kept` the columns that `convert` has to have where they are empty.
+    """
 
     def __init__(
         self,
@@ -60,6 +63,7 @@ class TableSource:
         known: Callable[[Record], bool],
         convert: Callable[[Record], Record | bytes],
         what: str,
+        is_kept: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self.name = name
         self.table = inner.table
@@ -67,6 +71,7 @@ class TableSource:
         self._known = known
         self._convert = convert
         self._what = what
+        self._is_kept = is_kept
 
     def recognises(self, name: str, head: bytes) -> bool:
         return tabular.is_table(head) and self._known(tabular.first_record(head))
@@ -75,7 +80,7 @@ class TableSource:
         return False
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        return tabular.chunks(blocks)
+        return tabular.chunks(blocks, self._is_kept)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         return rows(records, self._inner, lambda text: self._convert(parsed(text)), what=self._what)

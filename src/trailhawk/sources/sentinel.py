@@ -119,7 +119,7 @@ class Exported:
         return False
 
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
-        return tabular.chunks(blocks)
+        return tabular.chunks(blocks, lambda name: _plain(name)[0] in self._types)
 
     def rows(self, records: Sequence[bytes]) -> Rows:
         return self._mapping.rows(records)

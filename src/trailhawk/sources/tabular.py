@@ -1,6 +1,7 @@
 """Rows of a table as query services and portals export them: CSV, JSON objects, and JSON lists with a header.
 
-Each row becomes a record of its own, a JSON object by the names of the columns; CSV gives texts.
+Each row becomes a record of its own, a JSON object by the names of the columns; CSV gives texts. Of the
+hundreds of columns of a wide table a row fills a few: only those of the log are named where they are empty.
 
     CSV                                  a header, rows
     Azure CLI, Log Analytics' exports    [{"TimeGenerated": "..."}], or one object a line
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Final
@@ -53,16 +54,16 @@ def is_table(head: bytes) -> bool:
     return _is_answer(head) or head.lstrip()[:1] not in (b"{", b"[")
 
 
-def chunks(blocks: Iterator[bytes]) -> Iterator[Chunk]:
-    """The rows of a table in any of the forms, each as a JSON object."""
+def chunks(blocks: Iterator[bytes], is_kept: Callable[[str], bool]) -> Iterator[Chunk]:
+    """The rows of a table in any of the forms, each as a JSON object, with the empty cells that are kept."""
     first = next(blocks, b"")
     whole = chain((first,), blocks)
     head = first[:HEAD_BYTES].removeprefix(framing.BOM)
     if _is_answer(head):
-        return _chunked(_answered(whole))
+        return _chunked(_answered(whole, is_kept))
     if head.lstrip()[:1] in (b"{", b"["):
         return framing.chunks(whole, _OBJECTS)
-    return _chunked(_of_csv(whole))
+    return _chunked(_of_csv(whole, is_kept))
 
 
 def _is_answer(head: bytes) -> bool:
@@ -75,7 +76,7 @@ def _first_answered(head: bytes) -> Record:
     for found in items(iter((head,)), LISTS):
         for row in map(_loaded, found.texts):
             described = described or _columns(row)
-    rows = (each for each in _answered(iter((head,))) if not isinstance(each, BadPart))
+    rows = (each for each in _answered(iter((head,)), lambda _: True) if not isinstance(each, BadPart))
     first = orjson.loads(next(rows, (0, b"{}"))[1])
     return first if isinstance(first, dict) and first else dict.fromkeys(described, "")
 
@@ -115,16 +116,27 @@ def _chunked(found: Iterator[_Found]) -> Iterator[Chunk]:
         yield Chunk(records, tuple(bad), starts.__getitem__)
 
 
-def _of_csv(blocks: Iterator[bytes]) -> Iterator[_Found]:
+def _of_csv(blocks: Iterator[bytes], is_kept: Callable[[str], bool]) -> Iterator[_Found]:
     for cut in csv_text.rows_of(blocks):
         yield from cut.bad
+        kept = frozenset(filter(is_kept, cut.names))
         for start, row in zip(cut.starts, cut.rows, strict=True):
-            yield start, orjson.dumps(dict(zip(cut.names, row, strict=True)))
+            yield start, orjson.dumps(_filled(cut.names, row, kept))
 
 
-def _answered(blocks: Iterator[bytes]) -> Iterator[_Found]:
+def _filled(names: Sequence[str], values: Sequence[object], kept: frozenset[str]) -> Record:
+    """A row without the columns that have no value, but for those that are kept."""
+    return {
+        name: value
+        for name, value in zip(names, values, strict=True)
+        if value not in (None, "") or name in kept
+    }
+
+
+def _answered(blocks: Iterator[bytes], is_kept: Callable[[str], bool]) -> Iterator[_Found]:
     """The rows of an answer; the list of the columns stands before them, or is the first row."""
     names: list[str] = []
+    kept: frozenset[str] = frozenset()
     for found in items(blocks, LISTS):
         yield from found.bad
         for text, start in zip(found.texts, found.starts, strict=True):
@@ -133,12 +145,13 @@ def _answered(blocks: Iterator[bytes]) -> Iterator[_Found]:
             if kind == "CatalogName":
                 continue
             if columns := _columns(row):
-                names = columns
+                names, kept = columns, frozenset(filter(is_kept, columns))
                 continue
             if kind == "VarCharValue" and not names:
                 names = _bounded([str(each.get(kind, "")) for each in _objects(row)])
+                kept = frozenset(filter(is_kept, names))
                 continue
-            made = _row(row, kind, names)
+            made = _row(row, kind, names, kept)
             try:
                 yield (start, orjson.dumps(made)) if isinstance(made, dict) else BadPart.of(text, start, made)
             except orjson.JSONEncodeError:
@@ -179,7 +192,7 @@ def _kind(row: object) -> str:
     return next(iter(first), "")
 
 
-def _row(row: object, kind: str, names: list[str]) -> Record | str:
+def _row(row: object, kind: str, names: list[str], kept: frozenset[str]) -> Record | str:
     """A row by column; why it is none."""
     if not isinstance(row, list):
         return "a row that is no list of values"
@@ -187,5 +200,5 @@ def _row(row: object, kind: str, names: list[str]) -> Record | str:
         values = [each.get("VarCharValue") if isinstance(each, dict) else each for each in row]
         if len(values) != len(names):
             return f"a row of {len(values)} values under {len(names)} columns"
-        return dict(zip(names, values, strict=True))
+        return _filled(names, values, kept)
     return {name: value for each in _objects(row) for name, value in each.items()}
