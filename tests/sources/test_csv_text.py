@@ -95,6 +95,18 @@ def test_without_a_header_there_are_no_rows() -> None:
     assert header(b'{"a":1}\n') == ()
 
 
+@pytest.mark.parametrize("separator", [";", "\t"])
+@pytest.mark.parametrize("said", [False, True])
+def test_the_header_tells_what_stands_between_cells(separator: str, said: bool) -> None:
+    between = separator.encode()
+    start = b"\xef\xbb\xbf" + (b"sep=" + between + b"\r\n" if said else b"")
+    data = start + between.join([b"a", b"b c", b"d", b"e"]) + b"\r\n"
+    assert header(data) == HEAD
+    data += between.join([b"1", b'"x;\ty"', b"1,5", b""]) + b"\r\n" + b"1,2,3,4\r\n"
+    assert read(data) == ([["1", "x;\ty", "1,5", ""]], ["a row of 1 cells under a header of 4"])
+    assert header(b"sep=,\na,b;c\td\n") == ("a", "b;c\td")
+
+
 def test_cells_are_those_of_csv() -> None:
     assert cells(b'"",a,""""') == ["", "a", '"']
     assert cells(b"") == [""]

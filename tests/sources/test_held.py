@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import gzip
 import io
 import json
 import os
@@ -231,6 +232,30 @@ def test_a_broken_record_costs_only_itself(form: str, read: Any) -> None:
     found = read(FORMS[form](texts))
     assert (len(found.rows), len(found.bad)) == (2, 1)
     assert found.rows[1]["AwsEventId"] == "e2"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+@pytest.mark.parametrize("form", ["lookup-events", "Kibana's CSV"])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_utf_16_is_read_as_powershell_and_spreadsheets_write_it(
+    encoding: str, form: str, pack: Callable[[bytes], bytes], read: Any
+) -> None:
+    text = FORMS[form](CALLS).decode()
+    expected = read(text.encode())
+    data = ("" if encoding == "utf-16" else "\ufeff") + text
+    found = read(pack(data.encode(encoding)))
+    assert (found.source, found.rows) == ("cloudtrail", expected.rows)
+    assert "😀" in json.loads(found.rows[0]["RequestParameters"])["key"]
+    cut = read(data.encode(encoding)[:-5] + b"\x00\xd8")
+    assert len(cut.rows) + len(cut.bad) >= 2
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_spreadsheets_csv_is_read(separator: str, read: Any) -> None:
+    file = io.StringIO()
+    csv.writer(file, delimiter=separator).writerows([["time", "_raw"], *(["t", text] for text in CALLS)])
+    found = read(file.getvalue().encode())
+    assert (found.source, [row["AwsEventId"] for row in found.rows]) == ("cloudtrail", ["e1", "e2"])
 
 
 def test_a_broken_text_costs_only_itself(read: Any) -> None:

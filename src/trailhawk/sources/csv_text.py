@@ -3,6 +3,9 @@
 It is read line by line. A quote too many opens a cell that would take in all that follows; so a row of
 several lines counts only if it has as many cells as the header, and if no line inside it is a whole row
 itself. Else its first line is bad, and the next line starts a row.
+
+Cells are apart by commas, or by semicolons or tabs where the header is, as spreadsheets write them. A first
+line that says so (`sep=;`) is passed over.
 Format: https://www.rfc-editor.org/rfc/rfc4180
 """
 
@@ -25,7 +28,12 @@ MAX_HEADER: Final = 32 * 1024
 _TELLING: Final = 4
 """From so many cells on a line inside a cell is not by chance as wide as a row."""
 
-_CELL: Final = re.compile(r'(?:"((?:[^"]++|"")*+)"|([^",]*+))(?=,|\Z)')
+_SEPARATORS: Final = (",", ";", "\t")
+_SAID: Final = re.compile(rb"sep=([,;\t])\s*", re.IGNORECASE)
+_CELLS: Final = {
+    separator: re.compile(rf'(?:"((?:[^"]++|"")*+)"|([^"{separator}]*+))(?={separator}|\Z)')
+    for separator in _SEPARATORS
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,8 @@ def header(head: bytes) -> tuple[str, ...]:
     while end < len(text):
         start, end = end, text.find(b"\n", end) + 1 or len(text)
         line = text[start:end]
-        if line.strip() and not line.startswith(b"#"):
-            return _names(line) if line[:1] not in (b"{", b"[") else ()
+        if line.strip() and not line.startswith(b"#") and not _SAID.fullmatch(line):
+            return _told(line)[0] if line[:1] not in (b"{", b"[") else ()
     return ()
 
 
@@ -80,17 +88,18 @@ def rows_of(blocks: Iterator[bytes]) -> Iterator[CsvRows]:
         yield reader.taken()
 
 
-def cells(row: bytes) -> list[str] | None:
+def cells(row: bytes, separator: str = ",") -> list[str] | None:
     """The cells of a row, None where its quotes are not those of CSV. UnicodeDecodeError.
 
     >>> cells(b'a,"b ""c"", d",'), cells(b'a,"b'), cells(b'a,"b"c')
     (['a', 'b "c", d', ''], None, None)
     """
     text = row.decode()
+    pattern = _CELLS[separator]
     found: list[str] = []
     at = 0
     while True:
-        cell = _CELL.match(text, at)
+        cell = pattern.match(text, at)
         if cell is None:
             return None
         found.append(cell[2] if cell[1] is None else cell[1].replace('""', '"'))
@@ -99,12 +108,20 @@ def cells(row: bytes) -> list[str] | None:
             return found
 
 
-def _names(line: bytes) -> tuple[str, ...]:
+def _told(line: bytes) -> tuple[tuple[str, ...], str]:
+    """The names in a header and what stands between them: the first that makes several of it."""
+    for separator in _SEPARATORS:
+        if len(names := _names(line, separator)) > 1:
+            return names, separator
+    return _names(line, ","), ","
+
+
+def _names(line: bytes, separator: str) -> tuple[str, ...]:
     """The names in a header, each there and each once; () where it is none."""
     if len(line) > MAX_HEADER:
         return ()
     try:
-        found = cells(line.rstrip())
+        found = cells(line.rstrip(), separator)
     except UnicodeDecodeError:
         return ()
     names = tuple(name.strip() for name in found or ())
@@ -119,6 +136,7 @@ class _Reader:
     """Rows under way; `_open` are the lines of one whose last quote has not closed."""
 
     names: tuple[str, ...] | None = None
+    separator: str = ","
     rows: list[list[str]] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     bad: list[BadPart] = field(default_factory=list)
@@ -159,8 +177,8 @@ class _Reader:
         """A line that no cell is open before."""
         if self.names is None:
             text = line.removeprefix(BOM) if start == 0 else line
-            if text.strip() and not text.startswith(b"#"):
-                self.names = _names(text)
+            if text.strip() and not text.startswith(b"#") and not _SAID.fullmatch(text):
+                self.names, self.separator = _told(text)
                 if not self.names:
                     self._refuse(start, line, "no header of a CSV file")
         elif not self.names:
@@ -175,7 +193,7 @@ class _Reader:
     def _row(self, lines: list[_Line]) -> bool:
         """Take lines as a row, if they are one."""
         try:
-            found = cells(b"\n".join(line for _, line in lines).removesuffix(b"\r"))
+            found = cells(b"\n".join(line for _, line in lines).removesuffix(b"\r"), self.separator)
         except UnicodeDecodeError:
             return False
         if found is None or len(found) != len(self.names or ()):
@@ -187,10 +205,10 @@ class _Reader:
     def _is_row(self, line: bytes) -> bool:
         """Whether a line within a row is surely one itself."""
         width = len(self.names or ())
-        if width < _TELLING or line.count(b",") < width - 1:
+        if width < _TELLING or line.count(self.separator.encode()) < width - 1:
             return False
         try:
-            found = cells(line.removesuffix(b"\r"))
+            found = cells(line.removesuffix(b"\r"), self.separator)
         except UnicodeDecodeError:
             return False
         return found is not None and len(found) == width
@@ -206,7 +224,7 @@ class _Reader:
 
     def _why(self, line: bytes) -> str:
         try:
-            found = cells(line.removesuffix(b"\r"))
+            found = cells(line.removesuffix(b"\r"), self.separator)
         except UnicodeDecodeError:
             return "a row of a CSV file that is not UTF-8"
         if found is None:

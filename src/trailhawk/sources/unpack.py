@@ -1,14 +1,17 @@
 """An object's uncompressed bytes, block by block.
 
-How it is packed (gzip, bzip2, xz, Zstandard) its bytes tell, not its name.
+How it is packed (gzip, bzip2, xz, Zstandard) its bytes tell, not its name. Text in UTF-16, as spreadsheets
+and PowerShell write it, is put into UTF-8.
 """
 
 from __future__ import annotations
 
+import codecs
 import io
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol, cast
 
 BLOCK_BYTES = 8 * 1024 * 1024
@@ -102,7 +105,7 @@ class Unpacked:
         """Pieces joined into full blocks, the last one shorter."""
         held: list[bytes] = []
         size = 0
-        for piece in pieces:
+        for piece in _in_utf8(pieces):
             while piece:
                 part = piece[: self._block - size]
                 held.append(part)
@@ -240,6 +243,20 @@ class Unpacked:
                 return
             yield piece[given:]
             given -= min(given, len(piece))
+
+
+def _in_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Pieces in UTF-8, where the first begins with the mark of UTF-16; what is no character is replaced."""
+    first = next(filter(None, pieces), b"")
+    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield first
+        yield from pieces
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    for piece in chain((first,), pieces):
+        for start in range(0, len(piece), _PIECE_BYTES):
+            yield decoder.decode(piece[start : start + _PIECE_BYTES]).encode()
+    yield decoder.decode(b"", final=True).encode()
 
 
 class _Rest:
