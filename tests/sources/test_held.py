@@ -258,6 +258,17 @@ def test_spreadsheets_csv_is_read(separator: str, read: Any) -> None:
     assert (found.source, [row["AwsEventId"] for row in found.rows]) == ("cloudtrail", ["e1", "e2"])
 
 
+@pytest.mark.parametrize("form", OF_LOG_GROUPS)
+def test_a_word_before_the_log_does_not_hide_it(form: str, read: Any) -> None:
+    found = read(OF_LOG_GROUPS[form](("started", *CALLS)))
+    assert (found.source, [row["AwsEventId"] for row in found.rows]) == ("cloudtrail", ["e1", "e2"])
+    assert len(found.bad) == 1
+    if form != "messages alone":
+        assert read(OF_LOG_GROUPS[form](("a", "b", "c", CALLS[0]))).source == "cloudwatch"
+        assert read(OF_LOG_GROUPS[form]((FLOWS[0], FINDINGS[0]))).source == "vpcflow"
+        assert read(OF_LOG_GROUPS[form](("started", '{"level":"info"}'))).source == "cloudwatch"
+
+
 def test_a_broken_text_costs_only_itself(read: Any) -> None:
     data = dump([FLOWS[0], "victim", FLOWS[1]], 4)
     for damage in (b'victim",', b'"victim', b'vic"tim', b"vic\\tim", b"victim\n", b'"victim",', b"\\", b'"'):

@@ -433,6 +433,14 @@ class _Described(Protocol):
         ...
 
 
+def _objects_first(texts: bytes) -> bytes:
+    """The texts from the first JSON object on, where one that is none stands before it, and at least as many
+    are; none otherwise. An application may say hello before it writes its log."""
+    lines = texts.split(b"\n")
+    place = next((place for place, line in enumerate(lines) if line.lstrip().startswith(b"{")), 0)
+    return b"\n".join(lines[place:]) if 0 < place <= len(lines) - place else b""
+
+
 class Carried:
     """A source that is also read out of what other tools hold, and out of CloudWatch Logs' envelopes."""
 
@@ -452,7 +460,9 @@ class Carried:
         if found is None:
             return self._source.recognises(name, head)
         form, texts = found
-        return self._inner.recognises(name, texts) if texts else self.name == form.log
+        if not texts:
+            return self.name == form.log
+        return any(self._inner.recognises(name, each) for each in (texts, _objects_first(texts)) if each)
 
     def is_digest(self, head: bytes) -> bool:
         return self._form_of(head) is None and self._source.is_digest(head)
