@@ -18,7 +18,7 @@ from trailhawk.sources.lines import CHUNK_LINES
 from trailhawk.sources.source import MAX_RECORD_BYTES, BadPart
 
 _MAX_WASTE: Final = 16 * 1024 * 1024  # bytes of what is held looked at in vain
-_STEP: Final = 64  # bytes that are looked at in the time of one look
+_STEP: Final = 256  # bytes that a look costs too: of time, and of memory for what is refused
 _NO_ITEM: Final = "record cut off or not JSON"
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _STRING: Final = msgspec.json.Decoder(str)
