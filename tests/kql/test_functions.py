@@ -11,7 +11,7 @@ import pytest
 
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Result
-from trailhawk.errors import UnsupportedError
+from trailhawk.errors import QueryError, UnsupportedError
 from trailhawk.kql.functions import AGGREGATES, WINDOWS
 from trailhawk.kql.functions.python import PREFIX
 from trailhawk.kql.functions.reference import Example, documented, examples, pages
@@ -195,3 +195,10 @@ def test_a_text_is_made_a_timespan_without_a_call_of_python_for_each_row(engine:
     written = lower(plan, lambda scan: "", lambda node, inputs: "")
     assert "REGEXP_MATCHES(" in written
     assert PREFIX not in written
+
+
+@pytest.mark.parametrize("percent", ["-1", "101", "0.5 - 20", "p"])
+def test_a_percent_outside_is_refused_however_it_is_written(engine: DuckDBEngine, percent: str) -> None:
+    query = f"range n from 1 to 5 step 1 | extend p = -1 | summarize percentile(n, {percent})"
+    with pytest.raises(QueryError):
+        engine.query(query, now=NOW)

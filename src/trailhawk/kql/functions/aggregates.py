@@ -265,7 +265,12 @@ def fraction(percent: Arg) -> exp.Expr:
         raise BindingError(f"a percent is from 0 to 100, this is {percent.value:g}")
     if percent.sql.find(exp.Column, exp.Subquery) is not None:
         raise NeedsConstantError("a percent that is not a constant")
-    return sql.binary(exp.Div, sql.cast(percent.sql, KqlType.REAL), sql.literal(100))
+    found = sql.binary(exp.Div, sql.cast(percent.sql, KqlType.REAL), sql.literal(100))
+    if percent.value is not NOT_CONSTANT:
+        return found
+    # The engine counts a negative one from the other end; a null it refuses.
+    within = exp.Between(this=found, low=sql.literal(0), high=sql.literal(1))
+    return sql.case((within, found.copy()), otherwise=exp.Null())
 
 
 @aggregate()
