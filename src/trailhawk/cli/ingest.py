@@ -97,6 +97,6 @@ def ingest(
     if len(strange) > _LISTED:
         tell(f"and {len(strange) - _LISTED:,} more; --strict puts them into quarantine")
     if any(location.lower().endswith((".csv", ".tsv", ".xlsx")) for location in strange):
-        tell("tables exported as CSV are not read: take the logs as AWS writes them (docs/sources.md)")
+        tell("a table is read as CSV with the columns of a log or of a tool's export: docs/sources.md")
     if summary.quarantined:
         tell(f"{summary.quarantined:,} parts could not be stored: 'trailhawk quarantine list' shows them")
