@@ -154,6 +154,15 @@ def test_balanced_nests_of_starts_take_no_square_of_the_time(monkeypatch: pytest
     assert time.process_time() - started < 20
 
 
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 50, 10_000])
+def test_the_end_of_an_oversized_record_is_found_however_its_bytes_come(size: int) -> None:
+    record = json.dumps({"a{": 'b"}\\', "c": [{"d": "{" * 9}, "}\\\\"] * 700, "e": {}}).encode()
+    walk = framing._Walk()
+    data = record + b',{"f":1}'
+    ends = ((start, walk.feed(data[start : start + size])) for start in range(0, len(data), size))
+    assert next(start + end for start, end in ends if end is not None) == len(record)
+
+
 @pytest.mark.parametrize("unit", [b'{"eventVersion":{', b'{"eventVersion":"', b"{}x,"])
 def test_what_is_cut_off_comes_in_chunks_of_bounded_size(unit: bytes) -> None:
     data = b'{"Records":[' + GOOD + b"," + unit * 50_000

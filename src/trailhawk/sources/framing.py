@@ -25,7 +25,8 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BETWEEN = re.compile(rb"[\s,\[\]}]*+")
 # One step of a walk through JSON text: everything up to and with the next brace outside of a string.
 _TO_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+([{}])', re.DOTALL)
-_PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+', re.DOTALL)
+# Bounded, not possessive: Python before 3.11.5 keeps what such a group took of a string without an end.
+_PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+"){0,999}', re.DOTALL)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _RECORDS = msgspec.json.Decoder(list[msgspec.Raw])
 _MAX_GROWN = 64 * 1024 * 1024
@@ -439,6 +440,8 @@ class _Walk:
                 return None
             if piece[at] == 0x22:
                 self._in_string = True
+            elif piece[at] not in b"{}":
+                continue
             else:
                 self._depth += 1 if piece[at] == 0x7B else -1
                 if self._depth == 0:

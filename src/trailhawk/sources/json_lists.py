@@ -31,7 +31,9 @@ class Grammar:
 
     `whole` matches an item at its start, `begun` one whose end is not there yet, `stretch` as much as looks
     like one; `opening` are its first bytes, `next` stands before the next item. `idle` matches, from an
-    opening on, what holds no item for sure, in one pass. `check` raises for an item that is no JSON.
+    opening on, what holds no item for sure, a bounded part of it (a possessive group would take all, but
+    Python before 3.11.5 keeps what such a group took before it failed). `check` raises for an item that is
+    no JSON.
     """
 
     whole: re.Pattern[bytes]
@@ -48,11 +50,11 @@ _FLAT: Final = rb'\[(?:[^"\[\]]++|%b")*+' % _QUOTED
 
 LISTS: Final = Grammar(
     whole=re.compile(_FLAT + rb"\]", re.DOTALL),
-    begun=re.compile(_FLAT + rb"(?:%b\\?)?\Z" % _QUOTED, re.DOTALL),
+    begun=re.compile(_FLAT + rb"(?:%b)?\\?\Z" % _QUOTED, re.DOTALL),
     stretch=re.compile(_FLAT, re.DOTALL),
     opening=b"[",
     next=re.compile(rb",\s*+(?=\[)"),
-    idle=re.compile(rb'(?:\[[^"\[\]]*+(?=\[)|\[\s*+\][^"\[]*+)*+'),
+    idle=re.compile(rb'(?:\[[^"\[\]]*+(?=\[)|\[\s*+\][^"\[]*+){0,999}'),
     check=_RAW.decode,
 )
 """Lists that have no list in them."""
@@ -74,7 +76,7 @@ LINES: Final = Grammar(
     stretch=TEXTS.stretch,
     opening=b'"',
     next=re.compile(rb'(?:,\s*+|\n[^\S\n]*+)(?=")'),
-    idle=re.compile(rb'(?:"\s*+"\s*+,[\s,]*+)*+'),
+    idle=re.compile(rb'(?:"\s*+"\s*+,[\s,]*+){0,999}'),
     check=_STRING.decode,
 )
 """Texts of any kind."""
@@ -191,9 +193,11 @@ class _Cutter:
 
     def _opening(self, at: int) -> int:
         """Where the next item may start, -1 for nowhere."""
-        at = self._held.find(self._grammar.opening, at)
-        idle = self._grammar.idle.match(self._held, at) if at >= 0 else None
-        return self._held.find(self._grammar.opening, idle.end()) if idle else at
+        grammar, held = self._grammar, self._held
+        at = held.find(grammar.opening, at)
+        while at >= 0 and (idle := grammar.idle.match(held, at)) and idle.end() > at:
+            at = held.find(grammar.opening, idle.end())
+        return at
 
     def _following(self, at: int) -> int | None:
         """Where the item behind this place begins; sought once for all places before it."""
