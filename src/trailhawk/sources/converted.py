@@ -7,23 +7,11 @@ from collections.abc import Callable, Iterator, Sequence
 import orjson
 
 from trailhawk.sources import tabular
-from trailhawk.sources.json_rows import Record
+from trailhawk.sources.json_rows import Record, parsed
 from trailhawk.sources.source import MAX_RECORD_BYTES, Chunk, Rows, Source
 
 Convert = Callable[[bytes], Record | bytes]
 """A record in the words of its log; ValueError or TypeError with what is wrong where it is none."""
-
-_DEEP = 250
-
-
-def parsed(text: bytes) -> Record:
-    """A record's value. ValueError or TypeError for what is no JSON object, or is nested too deeply."""
-    value = orjson.loads(text)
-    if not isinstance(value, dict):
-        raise ValueError("not a JSON object")
-    if text.count(b"{") + text.count(b"[") > _DEEP:
-        orjson.dumps(value)  # refuses what is nested more than 254 deep
-    return value
 
 
 def rows(records: Sequence[bytes], inner: Source, convert: Convert, *, what: str) -> Rows:

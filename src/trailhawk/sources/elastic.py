@@ -16,7 +16,7 @@ from typing import Final
 from trailhawk.sources import converted, framing
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.held import DOCUMENTS, form_of
-from trailhawk.sources.json_rows import Record, at, paths
+from trailhawk.sources.json_rows import Record, at, parsed, paths
 from trailhawk.sources.source import Chunk, Rows
 
 _OURS: Final = re.compile(
@@ -159,6 +159,6 @@ class Elastic:
         return converted.rows(
             records,
             self._inner,
-            lambda text: as_cloudtrail(converted.parsed(text)),
+            lambda text: as_cloudtrail(parsed(text)),
             what="a document of aws.cloudtrail",
         )

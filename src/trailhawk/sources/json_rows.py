@@ -228,7 +228,7 @@ class JsonRows:
         payload = signed(hashed(text))
         original = text
         try:
-            value = _object(text)
+            value = parsed(text)
             prepared = self._prepare(value)
             if prepared is not None:
                 text = orjson.dumps(prepared)
@@ -289,7 +289,7 @@ class JsonRows:
         return None
 
 
-def _object(text: bytes) -> Record:
+def parsed(text: bytes) -> Record:
     """A record's value. ValueError or TypeError for what is no JSON object, or is nested too deeply."""
     value = orjson.loads(text)
     if not isinstance(value, dict):

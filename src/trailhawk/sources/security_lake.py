@@ -22,7 +22,7 @@ from trailhawk.kql.schema import Table
 from trailhawk.sources import converted, framing, parquet
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.eks import EKS
-from trailhawk.sources.json_rows import Record, at, shape, text_of
+from trailhawk.sources.json_rows import Record, at, parsed, shape, text_of
 from trailhawk.sources.ocsf_cloudtrail import PRODUCT, as_cloudtrail
 from trailhawk.sources.ocsf_network import as_audit, as_flow, as_query, as_request
 from trailhawk.sources.route53 import ROUTE53
@@ -110,7 +110,7 @@ class SecurityLake:
 
     def _converted(self, text: bytes) -> Record | bytes:
         """The record in the words of the log; ValueError or TypeError where it is none."""
-        event = converted.parsed(text)
+        event = parsed(text)
         product, uid = (text_of(at(event, ("metadata", "product", name))) for name in ("name", "uid"))
         if self._hub not in uid if self._hub else product not in self._products:
             raise ValueError(f"of the product {(product or uid)[:_SHOWN]!r}")
