@@ -225,7 +225,7 @@ class Ingestor:
     def knows(self, identity: str) -> bool:
         """Whether an object is in the batch, or was in the ledger at the last look: its bytes are not
         needed."""
-        return self._has(identity)
+        return identity in self._pending or identity in self._taken
 
     def take(self, item: LogObject, done: Done = lambda _: None) -> None:
         """Read an object into the batch, and store the batch when it is full.
@@ -287,14 +287,14 @@ class Ingestor:
         now = self._clock()
         if item.identity and self._known(item.identity, item, done):
             return
-        passed_over = ""
+        strange, known = False, ""
         try:
             if item.doubtful and not recognised(item, self._sources):
-                passed_over = "unrecognised"
+                strange = True
             else:
                 with item.open() as file, closing(Opened(item, file)) as opened:
-                    if not item.identity and self._has(opened.key):
-                        passed_over = opened.key
+                    if not item.identity and self.knows(opened.key):
+                        known = opened.key
                     else:
                         self._begin(opened.key, done, reading)
                         yield from read_parts(
@@ -310,17 +310,13 @@ class Ingestor:
                 yield part
             return
         # Here, since what `done` raises is no fault of the object.
-        if passed_over == "unrecognised":
+        if strange:
             self._totals = dataclasses.replace(
                 self._totals, objects=self._totals.objects + 1, unrecognised=self._totals.unrecognised + 1
             )
             done(Outcome("unrecognised", item.location))
-        elif passed_over:
-            self._known(passed_over, item, done)
-
-    def _has(self, key: str) -> bool:
-        """Whether an object is in the batch, or was in the ledger at the last look."""
-        return key in self._pending or key in self._taken
+        elif known:
+            self._known(known, item, done)
 
     def _known(self, key: str, item: LogObject, done: Done, *, state: OutcomeState = "skipped") -> bool:
         """Whether the object was taken already; one that was is counted as skipped."""
