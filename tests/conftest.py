@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, object]
 
+# So that an assertion there tells as much as one in a test.
+pytest.register_assert_rewrite("support")
+
 # A test gives the same each time, on a slow machine too. New examples: pytest --hypothesis-profile default
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")

@@ -14,24 +14,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.download import AllowedHosts, Bounds, Origin
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.external import External
 from trailhawk.errors import LimitError, NotAllowedError, QueryError
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
-
-
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
 
 
 def zipped() -> bytes:
@@ -133,7 +122,7 @@ def read(port: int) -> Read:
     ) -> list[tuple[object, ...]]:
         hosts = AllowedHosts.of([allow.format(port=port)], private=private)
         engine = DuckDBEngine(
-            NoTables(),  # type: ignore[arg-type]  # snapshot() is never called
+            NoTables(),
             external=External(hosts=hosts, bounds=bounds or Bounds(1 << 20, 5, 3)),
         )
         try:
@@ -228,7 +217,7 @@ def test_nobody_listens(read: Read) -> None:
     with socket.create_server(("127.0.0.1", 0)) as closed:
         free = closed.getsockname()[1]
     engine = DuckDBEngine(
-        NoTables(),  # type: ignore[arg-type]  # snapshot() is never called
+        NoTables(),
         external=External(hosts=AllowedHosts.of([f"http://127.0.0.1:{free}"])),
     )
     with pytest.raises(QueryError, match=r"127\.0\.0\.1 cannot be read"):

@@ -9,31 +9,20 @@ from pathlib import Path
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine import external
 from trailhawk.engine.download import AllowedHosts, Bounds
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.external import External
 from trailhawk.errors import LimitError, NotAllowedError, QueryError, Span, UnsupportedError
 from trailhawk.kql.operators.external import ExternalFile
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
 
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
-
-
 def rows(folder: Path | None, text: str, max_bytes: int = 1 << 20) -> list[tuple[object, ...]]:
     reader = External(() if folder is None else (folder,), bounds=Bounds(max_bytes))
-    engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
+    engine = DuckDBEngine(NoTables(), external=reader)
     try:
         return engine.query(text, now=NOW).tuples()
     finally:
@@ -154,7 +143,7 @@ def test_more_values_than_memory_is_kept_for(tmp_path: Path, monkeypatch: pytest
 def test_a_file_is_read_again_only_after_a_while(tmp_path: Path) -> None:
     path, moment = tmp_path / "a.csv", 0.0
     reader = External([tmp_path], keep=300, clock=lambda: moment)
-    engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
+    engine = DuckDBEngine(NoTables(), external=reader)
 
     def read() -> list[tuple[object, ...]]:
         return engine.query(f'externaldata(s: string)["{path}"]', now=NOW).tuples()
@@ -185,7 +174,7 @@ def test_what_is_kept_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(external._READERS, "txt", counted)
     for name in ("a", "b"):
         (tmp_path / f"{name}.txt").write_text("x\n" * 6)
-    engine = DuckDBEngine(NoTables(), external=reader)  # type: ignore[arg-type]  # snapshot() is never called
+    engine = DuckDBEngine(NoTables(), external=reader)
     for name in ("a", "a", "b", "a"):
         uri = tmp_path / f"{name}.txt"
         assert len(engine.query(f'externaldata(s: string)["{uri}"]', now=NOW).tuples()) == 6

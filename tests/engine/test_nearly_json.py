@@ -8,23 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.batch import run_batch
 from trailhawk.engine.duckdb import DuckDBEngine
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ROWS = """datatable(s: string) ['[1,]', '{"a": 1}'] | extend d = parse_json(s)"""
-
-
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
 
 
 @pytest.fixture

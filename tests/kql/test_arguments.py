@@ -6,27 +6,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from trailhawk.engine.reading import Files
+from support.catalog import NoTables
 from trailhawk.errors import TrailhawkError
 from trailhawk.kql.compiler import compile_query
 from trailhawk.kql.functions import FUNCTIONS
 from trailhawk.kql.lower import lower
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class NoTables:
-    """A catalog without tables."""
-
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> Files:
-        raise KeyError(name)
 
 
 @pytest.mark.parametrize("argument", ["", "1", '"a"', "dynamic([1])"])

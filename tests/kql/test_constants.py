@@ -10,28 +10,17 @@ from decimal import Decimal
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.errors import TrailhawkError
 from trailhawk.kql import syntax
 from trailhawk.kql.functions.reference import examples
 from trailhawk.kql.parser import parse
 from trailhawk.kql.records import field_names
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2024, 5, 17, 12, tzinfo=UTC)
 EVERY = int(os.environ.get("TRAILHAWK_EVERY_EXAMPLE", "4"))
 """Of so many examples one is compared; 1 for all of them."""
-
-
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> None:
-        raise KeyError(name)
 
 
 def literals(node: object) -> Iterator[syntax.Literal]:
@@ -88,7 +77,7 @@ def plain(value: object) -> str:
 
 
 def test_a_column_gives_what_a_constant_gives() -> None:
-    engine = DuckDBEngine(NoTables())  # type: ignore[arg-type]  # has no table to read
+    engine = DuckDBEngine(NoTables())
     given = pairs()[::EVERY]
     waiting = [given[start : start + 24] for start in range(0, len(given), 24)]
     compared = 0
@@ -122,7 +111,7 @@ def test_a_column_gives_what_a_constant_gives() -> None:
     ],
 )
 def test_paths_in_columns(call: str, expected: dict[str, object]) -> None:
-    engine = DuckDBEngine(NoTables())  # type: ignore[arg-type]  # has no table to read
+    engine = DuckDBEngine(NoTables())
     bag = 'dynamic({"a": {"b": 1, "c": 2}, "n": 1})'
     table = f'datatable(bag: dynamic, key: string, path: string)[{bag}, "n", "$.a.b"]'
     assert engine.query(f"{table} | project {call}", now=NOW).tuples() == [(expected,)]

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 COLUMNS = "n: long, m: long, r: real, s: string, u: string, t: datetime, d: timespan, b: bool, j: dynamic"
@@ -123,20 +123,9 @@ EXPRESSIONS = [
 CASES = [(kind, text) for kind, texts in EXPRESSIONS for text in texts]
 
 
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
-
-
 @pytest.fixture(scope="module")
 def engine() -> DuckDBEngine:
-    return DuckDBEngine(NoTables())  # type: ignore[arg-type]  # snapshot() is never called
+    return DuckDBEngine(NoTables())
 
 
 def over_state(text: str) -> str:

@@ -7,26 +7,15 @@ from datetime import UTC, datetime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 Row = tuple[int | None, float | None, str]
 Truth = bool | None
 
 
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
-
-
-ENGINE = DuckDBEngine(NoTables())  # type: ignore[arg-type]  # snapshot() is never called
+ENGINE = DuckDBEngine(NoTables())
 
 numbers = st.one_of(st.none(), st.integers(-3, 3))
 reals = st.one_of(st.none(), st.sampled_from([-1.5, 0.0, 1.0, 2.5]))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Result
 from trailhawk.errors import QueryError, UnsupportedError
@@ -17,26 +18,12 @@ from trailhawk.kql.functions.python import PREFIX
 from trailhawk.kql.functions.reference import Example, documented, examples, pages
 from trailhawk.kql.literals import format_datetime, format_timespan
 from trailhawk.kql.lower import lower
-from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 
 PAGES = Path(__file__).parents[2] / "docs" / "functions"
 NOW = datetime(2024, 5, 17, 12, tzinfo=UTC)
 NEW_YEAR_1970 = datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class NoTables:
-    """A catalog without tables: the examples need none."""
-
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> None:
-        raise KeyError(name)
 
 
 @pytest.fixture(scope="module")

@@ -6,28 +6,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import spherical
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2024, 5, 17, tzinfo=UTC)
 SQUARE = '{"type":"Polygon","coordinates":[[[0,0],[1,0],[1,1],[0,1],[0,0]]]}'
 LINE = '{"type":"LineString","coordinates":[[0,0],[1,0]]}'
 PLACES = "datatable(n: long, lng: real, lat: real) [1, 0.5, 0.5, 2, 0.5, -0.001, 3, 9.0, 9.0, 4, 300.0, 0.0]"
-
-
-class NoTables:
-    """A catalog without tables."""
-
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> None:
-        raise KeyError(name)
 
 
 @pytest.fixture(scope="module")

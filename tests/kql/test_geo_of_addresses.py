@@ -11,11 +11,10 @@ import pytest
 from mmdb_writer import MMDBWriter
 from netaddr import IPSet
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
-from trailhawk.engine.reading import Files
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions.geo_ip import DATABASE
-from trailhawk.kql.schema import Table
 
 CITY = {
     "country": {"iso_code": "NO", "names": {"en": "Norway"}},
@@ -23,19 +22,6 @@ CITY = {
     "city": {"names": {"en": "Bergen"}},
     "location": {"latitude": 60.4, "longitude": 5.3},
 }
-
-
-class NoTables:
-    """A catalog without tables."""
-
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> Files:
-        raise KeyError(name)
 
 
 @pytest.fixture

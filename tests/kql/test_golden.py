@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Result
 from trailhawk.errors import QueryError
 from trailhawk.kql.literals import format_datetime, format_timespan
-from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 
 FOLDER = Path(__file__).parent / "golden"
@@ -32,19 +32,6 @@ class Case:
     query: str
     mark: str
     expected: str
-
-
-class NoTables:
-    """A lake without tables: golden queries bring their rows as datatables."""
-
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
 
 
 def cases() -> list[Case]:
@@ -63,7 +50,7 @@ CASES = cases()
 
 @pytest.fixture(scope="module")
 def engine() -> DuckDBEngine:
-    return DuckDBEngine(NoTables())  # type: ignore[arg-type]  # snapshot() is never called
+    return DuckDBEngine(NoTables())
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.kql.operators import graph
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 PATTERNS = [
@@ -24,20 +24,9 @@ PATTERNS = [
 ]
 
 
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
-
-
 @pytest.fixture(scope="module")
 def engine() -> DuckDBEngine:
-    return DuckDBEngine(NoTables())  # type: ignore[arg-type]  # snapshot() is never called
+    return DuckDBEngine(NoTables())
 
 
 @pytest.mark.parametrize("cycles", ["all", "none", "unique_edges"])

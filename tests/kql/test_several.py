@@ -8,29 +8,18 @@ from uuid import UUID
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Result
 from trailhawk.errors import BindingError, UnsupportedError
-from trailhawk.kql.schema import Table
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 ROWS = 'datatable(s: string, n: long) ["a", 1, "b", 2, "a", 3]'
 
 
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
-
-
 @pytest.fixture(scope="module")
 def engine() -> DuckDBEngine:
-    return DuckDBEngine(NoTables())  # type: ignore[arg-type]  # snapshot() is never called
+    return DuckDBEngine(NoTables())
 
 
 def shown(result: Result) -> list[list[tuple[object, ...]]]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import TimeRange
 from trailhawk.errors import BindingError, KqlSyntaxError, NotFoundError, QueryError
-from trailhawk.kql.schema import Table
 from trailhawk.kql.stored import Functions, read_functions
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -29,17 +29,6 @@ FILES = {
 }
 
 
-class NoTables:
-    def table(self, name: str) -> Table | None:
-        return None
-
-    def table_names(self) -> tuple[str, ...]:
-        return ()
-
-    def snapshot(self, name: str) -> object:
-        raise AssertionError(name)
-
-
 @pytest.fixture
 def functions(tmp_path: Path) -> Functions:
     for name, text in FILES.items():
@@ -49,7 +38,7 @@ def functions(tmp_path: Path) -> Functions:
 
 @pytest.fixture
 def engine(functions: Functions) -> DuckDBEngine:
-    return DuckDBEngine(NoTables(), functions=functions)  # type: ignore[arg-type]  # has no table to read
+    return DuckDBEngine(NoTables(), functions=functions)
 
 
 def rows(engine: DuckDBEngine, query: str, window: TimeRange | None = None) -> list[list[object]]:
@@ -147,7 +136,7 @@ def test_a_later_function_replaces_one_of_its_name(tmp_path: Path, functions: Fu
     own.mkdir()
     (own / "Numbers.kql").write_text("\ufeffrange n from 7 to 7 step 1")
     both = Functions([*functions.all(), *read_functions(own)])
-    engine = DuckDBEngine(NoTables(), functions=both)  # type: ignore[arg-type]  # as above
+    engine = DuckDBEngine(NoTables(), functions=both)
     assert rows(engine, "Above(0)") == [[7]]
 
 
@@ -159,7 +148,7 @@ def test_a_file_that_cannot_be_called_costs_nobody_else(tmp_path: Path) -> None:
     (tmp_path / "Broken.kql").write_text("(a: long) { print a")
     (tmp_path / "Good.kql").write_text("print 1")
     functions = Functions(read_functions(tmp_path))
-    engine = DuckDBEngine(NoTables(), functions=functions)  # type: ignore[arg-type]  # as above
+    engine = DuckDBEngine(NoTables(), functions=functions)
     assert rows(engine, "Good") == [[1]]
     assert rows(engine, "['two words']") == [[7]]
     faults = {function.name: function.fault.rpartition("/")[2] for function in functions.all()}
