@@ -1,10 +1,11 @@
-"""What several rooms' tests need: an engine over CloudTrail records written in the test."""
+"""What several rooms' tests need: an engine over CloudTrail records written in the test, and an AWS."""
 
 from __future__ import annotations
 
+import functools
 import json
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,3 +57,63 @@ def engine_of(tmp_path: Path) -> Callable[[Iterable[Record]], Engine]:
         return engine
 
     return store
+
+
+@pytest.fixture(scope="session")
+def aws_models_read_once() -> Iterator[None]:
+    """What botocore knows of the services is kept between sessions, of which each test makes several: reading
+    it is half of the time that tests with AWS take."""
+    from botocore.loaders import JSONFileLoader
+
+    with pytest.MonkeyPatch.context() as patch:
+        kept = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
+        patch.setattr(JSONFileLoader, "load_file", lambda _, file_path: kept(file_path))
+        yield
+
+
+@pytest.fixture(scope="session")
+def aws_server(aws_models_read_once: None) -> Iterator[str]:
+    """The address of a server that speaks S3, SQS, STS, IAM, EC2 and more."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws_account(aws_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The server's address: it holds nothing, and the environment has credentials for it and no others."""
+    from support.aws import tell_moto
+
+    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    tell_moto(aws_server, "reset")
+    return aws_server
+
+
+@pytest.fixture
+def aws_rights(aws_account: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, object], None]]:
+    """A function that signs in a new user with this policy; from then on moto checks rights."""
+    import boto3
+
+    from support.aws import tell_moto
+
+    def sign_in(user: str, policy: object) -> None:
+        iam = boto3.client("iam", endpoint_url=aws_account, region_name="eu-west-1")
+        iam.create_user(UserName=user)
+        iam.put_user_policy(UserName=user, PolicyName="p", PolicyDocument=json.dumps(policy))
+        key = iam.create_access_key(UserName=user)["AccessKey"]
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
+        tell_moto(aws_account, "reset-auth", "0")
+
+    yield sign_in
+    tell_moto(aws_account, "reset-auth", "inf")

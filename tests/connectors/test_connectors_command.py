@@ -18,7 +18,7 @@ from trailhawk.cli import run
 from trailhawk.connectors import sqs
 
 if TYPE_CHECKING:
-    from conftest import Aws
+    from support.aws import Aws
 
 
 @pytest.fixture

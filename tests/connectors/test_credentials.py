@@ -17,7 +17,7 @@ from trailhawk.connectors.retry import Kind, fault_of
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
-    from conftest import Aws
+    from support.aws import Aws
 
 ROLE = "arn:aws:iam::123456789012:role/reader"
 

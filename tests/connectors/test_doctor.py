@@ -25,7 +25,7 @@ from trailhawk.connectors.patterns import fits
 from trailhawk.connectors.policy import denials, like, may_send, sources
 
 if TYPE_CHECKING:
-    from conftest import Aws
+    from support.aws import Aws
     from trailhawk.connectors.config import ConnectorSettings
 
 KEY = "AWSLogs/111122223333/CloudTrail/eu-west-1/2026/03/01/a.json.gz"

@@ -38,7 +38,7 @@ from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
 from trailhawk.errors import LakeError, StateError
 
 if TYPE_CHECKING:
-    from conftest import Aws, Store
+    from support.aws import Aws, Store
 
 Answer = tuple[int, bytes, dict[str, str]]
 

@@ -245,7 +245,7 @@ def test_small_batches_and_a_large_object_in_parts(
     assert run(lake, tmp_path, batch_records=10).skipped == 2
 
 
-class StopError(Exception):
+class StopError(BaseException):
     """Stands for a crash at a certain step."""
 
 

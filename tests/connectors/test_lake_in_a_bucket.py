@@ -29,7 +29,7 @@ from trailhawk.lake.storage import S3
 from trailhawk.sources.cloudtrail import CloudTrail
 
 if TYPE_CHECKING:
-    from conftest import Aws
+    from support.aws import Aws
 
 _SERVER = """
 import sys

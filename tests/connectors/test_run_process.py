@@ -23,7 +23,7 @@ from trailhawk.run import Event, Job, Runner, every
 from trailhawk.workspace import Workspace
 
 if TYPE_CHECKING:
-    from conftest import Aws
+    from support.aws import Aws
 
 NOW = datetime(2026, 3, 3, tzinfo=UTC)
 

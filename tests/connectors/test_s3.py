@@ -17,7 +17,7 @@ from trailhawk.connectors.objects import LogObject
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from conftest import Aws, Store
+    from support.aws import Aws, Store
     from trailhawk.connectors.objects import Outcome
 
 TREE = "AWSLogs/111122223333/CloudTrail/eu-west-1"

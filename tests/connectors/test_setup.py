@@ -20,7 +20,7 @@ from trailhawk.connectors.setup import ConnectorType, Trust, policies, stack, te
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
-    from conftest import Aws, Store
+    from support.aws import Aws, Store
 
 BY_ID = Trust()
 BY_TOKEN = Trust("https://sts.windows.net/tenant/", "api://trailhawk", "object-id")

@@ -18,7 +18,7 @@ from trailhawk.connectors.connector import ConnectorError, State
 from trailhawk.connectors.ingest import Ingestor
 
 if TYPE_CHECKING:
-    from conftest import Aws, Store
+    from support.aws import Aws, Store
 
 
 NOW = dt.datetime(2026, 3, 3, 12, tzinfo=dt.UTC)

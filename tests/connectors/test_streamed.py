@@ -24,7 +24,7 @@ from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.retry import Kind, Waits
 
 if TYPE_CHECKING:
-    from conftest import Aws, Store
+    from support.aws import Aws, Store
 
 NOTICE = Notice("logs", "a.json", etag="abc")
 BODY = random.Random(5).randbytes(500_000)

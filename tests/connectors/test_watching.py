@@ -14,7 +14,7 @@ from trailhawk.connectors.connector import ConnectorError, State
 from trailhawk.connectors.watching import FolderSettings
 
 if TYPE_CHECKING:
-    from conftest import Store
+    from support.aws import Store
 
 
 def write(path: Path, number: str) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import boto3
 import pytest
@@ -38,29 +37,11 @@ from trailhawk.respond.containment import (
 )
 from trailhawk.settings import Section, SettingsError
 
-pytest.importorskip("moto.server")
-
 AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 REGION = "eu-west-1"
+Rights = Callable[[str, object], None]
 ACCOUNT = "123456789012"
 """The account of moto."""
-
-
-def post(address: str, content: str = "") -> None:
-    kind = {"Content-Type": "text/plain"}
-    with urlopen(Request(address, content.encode(), kind, method="POST")):
-        pass
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
 
 
 class Cloud:
@@ -100,33 +81,8 @@ class Cloud:
 
 
 @pytest.fixture
-def aws(server: str, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    post(f"{server}/moto-api/reset")
-    return Cloud(server)
-
-
-@pytest.fixture
-def limited(server: str, aws: Cloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[object], None]]:
-    """Signs in a user with this policy; from then on moto checks rights."""
-
-    def sign_in(policy: object) -> None:
-        aws.iam.create_user(UserName="responder")
-        document = json.dumps(policy)
-        aws.iam.put_user_policy(UserName="responder", PolicyName="p", PolicyDocument=document)
-        key = aws.iam.create_access_key(UserName="responder")["AccessKey"]
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", key["AccessKeyId"])
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", key["SecretAccessKey"])
-        post(f"{server}/moto-api/reset-auth", "0")
-
-    yield sign_in
-    post(f"{server}/moto-api/reset-auth", "inf")
+def aws(aws_account: str) -> Cloud:
+    return Cloud(aws_account)
 
 
 def policies(aws: Cloud, role: str) -> dict[str, Any]:
@@ -408,8 +364,9 @@ def test_a_thing_of_another_account_is_left_alone(aws: Cloud) -> None:
         aws.containment().plan("revoke-role-sessions", Target("app", "999988887777"))
 
 
-def test_nobody_locks_himself_out(aws: Cloud, limited: Callable[[object], None]) -> None:
-    limited({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]})
+def test_nobody_locks_himself_out(aws: Cloud, aws_rights: Rights) -> None:
+    everything = {"Effect": "Allow", "Action": "*", "Resource": "*"}
+    aws_rights("responder", {"Version": "2012-10-17", "Statement": [everything]})
     key = os.environ["AWS_ACCESS_KEY_ID"]
     for action, name in (("deny-user", "responder"), ("deactivate-access-key", key)):
         with pytest.raises(ContainmentError, match="is who we are ourselves"):
@@ -544,7 +501,7 @@ def test_a_target_may_be_named_by_its_arn() -> None:
 
 
 @pytest.mark.parametrize("action", ["revoke-role-sessions", "deactivate-access-key", "deny-user"])
-def test_the_printed_policy_is_enough(aws: Cloud, limited: Callable[[object], None], action: str) -> None:
+def test_the_printed_policy_is_enough(aws: Cloud, aws_rights: Rights, action: str) -> None:
     aws.role("app")
     aws.iam.create_user(UserName="ann")
     key = aws.iam.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"]
@@ -553,15 +510,15 @@ def test_the_printed_policy_is_enough(aws: Cloud, limited: Callable[[object], No
     if action != "revoke-role-sessions":
         for statement in policy["Statement"]:
             statement["Resource"] = "*"  # moto knows the ARN of a role, not of a user
-    limited(policy)
+    aws_rights("responder", policy)
     containment = aws.containment()
     done = do(containment, action, name)
     assert "as it was" in containment.undo(done)
 
 
-def test_without_the_rights_aws_says_which(aws: Cloud, limited: Callable[[object], None]) -> None:
+def test_without_the_rights_aws_says_which(aws: Cloud, aws_rights: Rights) -> None:
     aws.role("app")
-    limited(permissions(["deny-user"]))
+    aws_rights("responder", permissions(["deny-user"]))
     with pytest.raises(ContainmentError, match=r"AccessDenied.*iam:GetRole"):
         aws.containment().plan("revoke-role-sessions", Target("app"))
 

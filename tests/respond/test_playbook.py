@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -243,31 +241,11 @@ def test_one_origin_is_one_run(home: Home) -> None:
 # --- in AWS ------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    pytest.importorskip("moto.server")
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    running.start()
-    host, port = running.get_host_and_port()
-    yield f"http://{host}:{port}"
-    running.stop()
-
-
 @pytest.fixture
-def cloud(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+def cloud(aws_account: str) -> Any:
     import boto3
 
-    for name in ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_DEFAULT_REGION", "AWS_REGION", "AWS_ROLE_ARN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
-    with urlopen(Request(f"{server}/moto-api/reset", method="POST")):
-        pass
-    return boto3.client("iam", endpoint_url=server, region_name="eu-west-1")
+    return boto3.client("iam", endpoint_url=aws_account, region_name="eu-west-1")
 
 
 def aws_home(folder: Path, server: str, more: str = "") -> Home:
@@ -292,9 +270,9 @@ KEYS = "steps: [{aws: {action: deactivate-access-key, approval: %s}}, {comment: 
 
 
 def test_what_is_done_in_aws_waits_for_approval_and_is_taken_back(
-    tmp_path: Path, server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, aws_server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server), a_key(cloud)
     home.now = datetime.now(UTC)  # the clock of the shell below
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
@@ -321,8 +299,8 @@ def test_what_is_done_in_aws_waits_for_approval_and_is_taken_back(
     assert typed([*shell, "undo", str(run.id)]) == 2
 
 
-def test_a_run_may_be_rejected(tmp_path: Path, server: str, cloud: Any) -> None:
-    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+def test_a_run_may_be_rejected(tmp_path: Path, aws_server: str, cloud: Any) -> None:
+    home, key = aws_home(tmp_path / "home", aws_server), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
     assert home.workspace.response.player.reject(run.id, by="ben").state is RunState.REJECTED
@@ -332,9 +310,9 @@ def test_a_run_may_be_rejected(tmp_path: Path, server: str, cloud: Any) -> None:
 
 
 def test_a_run_waits_for_a_day(
-    tmp_path: Path, server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, aws_server: str, cloud: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
     player = home.workspace.response.player
@@ -361,8 +339,8 @@ def test_a_run_waits_for_a_day(
     assert player.reject(run.id, by="ben").state is RunState.REJECTED
 
 
-def test_how_long_a_run_waits_is_set(tmp_path: Path, server: str, cloud: Any) -> None:
-    home, key = aws_home(tmp_path / "home", server, "approval_hours = 2\n"), a_key(cloud)
+def test_how_long_a_run_waits_is_set(tmp_path: Path, aws_server: str, cloud: Any) -> None:
+    home, key = aws_home(tmp_path / "home", aws_server, "approval_hours = 2\n"), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
     home.now += timedelta(hours=2, minutes=1)
@@ -378,9 +356,9 @@ ALLOW = 'allow_without_approval = ["deactivate-access-key"]\n'
     [("", "false", True), (ALLOW, "true", True), (ALLOW, "false", False)],
 )
 def test_both_playbook_and_settings_must_let_it_go_without(
-    tmp_path: Path, server: str, cloud: Any, settings: str, approval: str, waits: bool
+    tmp_path: Path, aws_server: str, cloud: Any, settings: str, approval: str, waits: bool
 ) -> None:
-    home, key = aws_home(tmp_path / "home", server, settings), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server, settings), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % approval, number)
     assert run.state is (RunState.WAITING if waits else RunState.DONE)
@@ -388,9 +366,9 @@ def test_both_playbook_and_settings_must_let_it_go_without(
 
 
 def test_what_was_approved_is_done_and_nothing_that_came_since(
-    tmp_path: Path, server: str, cloud: Any
+    tmp_path: Path, aws_server: str, cloud: Any
 ) -> None:
-    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     run = home.play(KEYS % "true", number)
     other = str(cloud.create_access_key(UserName="ann")["AccessKey"]["AccessKeyId"])
@@ -420,9 +398,9 @@ def dies_after_the_call(home: Home, key: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_crash_in_aws_keeps_what_puts_it_back(
-    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, aws_server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server, ALLOW), a_key(cloud)
     run_id = dies_after_the_call(home, key, monkeypatch)
     assert status_of(cloud, key) == "Inactive"
     home.now += CLAIM + timedelta(seconds=1)
@@ -442,10 +420,10 @@ steps:
 
 @pytest.mark.parametrize("writes", range(1, 4))
 def test_a_crash_while_it_is_planned_leaves_it_to_wait(
-    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch, writes: int
+    tmp_path: Path, aws_server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
     """What waits is not passed over by the process that takes the run up again."""
-    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server), a_key(cloud)
     number = home.raise_("Key read", entity(AWS_ACCESS_KEY, Id=key))
     player = home.workspace.response.player
     run_id = player.start(parse_playbook(TWICE, name="k"), origin="x", by="ana", number=number)
@@ -477,11 +455,11 @@ def test_a_crash_while_it_is_planned_leaves_it_to_wait(
 
 
 def test_approval_that_is_asked_for_since_a_crash_keeps_what_puts_it_back(
-    tmp_path: Path, server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, aws_server: str, cloud: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server, ALLOW), a_key(cloud)
     run_id = dies_after_the_call(home, key, monkeypatch)
-    home = aws_home(home.folder, server)
+    home = aws_home(home.folder, aws_server)
     home.now += CLAIM + timedelta(seconds=1)
     player = home.workspace.response.player
     player.resume()
@@ -491,8 +469,8 @@ def test_approval_that_is_asked_for_since_a_crash_keeps_what_puts_it_back(
     assert status_of(cloud, key) == "Active"
 
 
-def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, server: str, cloud: Any) -> None:
-    home, key = aws_home(tmp_path / "home", server, ALLOW), a_key(cloud)
+def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, aws_server: str, cloud: Any) -> None:
+    home, key = aws_home(tmp_path / "home", aws_server, ALLOW), a_key(cloud)
     found = (entity(AWS_ACCESS_KEY, Id="AKIAGONEGONEGONEGONE"), entity(AWS_ACCESS_KEY, Id=key))
     number = home.raise_("Key read", *found)
     run = home.play(KEYS % "false", number)
@@ -504,10 +482,10 @@ def test_one_target_that_fails_does_not_stop_the_others(tmp_path: Path, server: 
 
 
 def test_one_target_that_cannot_be_planned_does_not_stop_the_others(
-    tmp_path: Path, server: str, cloud: Any
+    tmp_path: Path, aws_server: str, cloud: Any
 ) -> None:
     """Such as a role of the thief's own account; who approves sees why it is left out."""
-    home, key = aws_home(tmp_path / "home", server), a_key(cloud)
+    home, key = aws_home(tmp_path / "home", aws_server), a_key(cloud)
     found = (entity(AWS_ACCESS_KEY, Id="AKIAGONEGONEGONEGONE"), entity(AWS_ACCESS_KEY, Id=key))
     number = home.raise_("Key read", *found)
     player = home.workspace.response.player
@@ -528,13 +506,13 @@ def test_one_target_that_cannot_be_planned_does_not_stop_the_others(
 
 @pytest.mark.parametrize("is_ours", [False, True])
 def test_what_an_automatic_step_could_not_contain_fails_it_unless_it_is_of_others(
-    tmp_path: Path, server: str, cloud: Any, is_ours: bool
+    tmp_path: Path, aws_server: str, cloud: Any, is_ours: bool
 ) -> None:
     import boto3
 
-    ec2 = boto3.client("ec2", endpoint_url=server, region_name="eu-west-1")
+    ec2 = boto3.client("ec2", endpoint_url=aws_server, region_name="eu-west-1")
     instance = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
-    home = aws_home(tmp_path / "home", server, 'allow_without_approval = ["require-imdsv2"]\n')
+    home = aws_home(tmp_path / "home", aws_server, 'allow_without_approval = ["require-imdsv2"]\n')
     whose = "123456789012" if is_ours else "999988887777"
     other = f"arn:aws:ec2:eu-west-1:{whose}:instance/i-0123456789abcdef0"
     number = home.raise_("Stolen", entity(AWS_INSTANCE, Id=other), entity(AWS_INSTANCE, Id=instance))
@@ -553,8 +531,8 @@ def test_what_an_automatic_step_could_not_contain_fails_it_unless_it_is_of_other
     assert tokens() == "optional"
 
 
-def test_the_shipped_playbooks_can_be_run(tmp_path: Path, server: str, cloud: Any) -> None:
-    home = aws_home(tmp_path / "home", server)
+def test_the_shipped_playbooks_can_be_run(tmp_path: Path, aws_server: str, cloud: Any) -> None:
+    home = aws_home(tmp_path / "home", aws_server)
     cloud.create_role(RoleName="app", AssumeRolePolicyDocument="{}")
     found = (
         entity(AWS_PRINCIPAL, Arn="arn:aws:iam::123456789012:role/app"),
@@ -594,13 +572,13 @@ def call(number: int, region: str, source: str = "ec2.amazonaws.com", **more: ob
 
 @pytest.mark.parametrize("settings", ['region = "eu-west-1"\n', ""])
 def test_an_instance_is_contained_in_the_region_that_the_logs_name(
-    tmp_path: Path, server: str, cloud: Any, settings: str
+    tmp_path: Path, aws_server: str, cloud: Any, settings: str
 ) -> None:
     import boto3
 
-    ec2 = boto3.client("ec2", endpoint_url=server, region_name="us-west-2")
+    ec2 = boto3.client("ec2", endpoint_url=aws_server, region_name="us-west-2")
     instance = ec2.run_instances(ImageId="ami-12c6146b", MinCount=1, MaxCount=1)["Instances"][0]["InstanceId"]
-    home = Home(tmp_path / "home", f'[respond.aws]\nendpoint_url = "{server}"\n{settings}')
+    home = Home(tmp_path / "home", f'[respond.aws]\nendpoint_url = "{aws_server}"\n{settings}')
     stolen = {"type": "AssumedRole", "principalId": f"AROAEXAMPLE:{instance}"}
     records = [
         *(call(place, "ap-southeast-1", "s3.amazonaws.com", userIdentity=stolen) for place in range(9)),
@@ -635,16 +613,18 @@ def test_an_instance_is_contained_in_the_region_that_the_logs_name(
 IMDS = "steps: [{aws: {action: require-imdsv2}}]"
 
 
-def test_an_instance_whose_region_is_not_known_is_left_alone(tmp_path: Path, server: str, cloud: Any) -> None:
-    home = Home(tmp_path / "home", f'[respond.aws]\nendpoint_url = "{server}"\n')
+def test_an_instance_whose_region_is_not_known_is_left_alone(
+    tmp_path: Path, aws_server: str, cloud: Any
+) -> None:
+    home = Home(tmp_path / "home", f'[respond.aws]\nendpoint_url = "{aws_server}"\n')
     number = home.raise_("Stolen", entity(AWS_INSTANCE, Id="i-0123456789abcdef0"))
     run = home.play(IMDS, number)
     assert run.state is RunState.FAILED
     assert "region of i-0123456789abcdef0 is not known: the logs do not tell" in run.steps[0].detail
 
 
-def test_who_approves_sees_every_call(tmp_path: Path, server: str, cloud: Any) -> None:
-    home = aws_home(tmp_path / "home", server)
+def test_who_approves_sees_every_call(tmp_path: Path, aws_server: str, cloud: Any) -> None:
+    home = aws_home(tmp_path / "home", aws_server)
     names = [f"a-role-with-a-rather-long-name-{place:02}" for place in range(20)]
     for name in names:
         cloud.create_role(RoleName=name, AssumeRolePolicyDocument="{}")
