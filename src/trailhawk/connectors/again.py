@@ -154,7 +154,7 @@ class _Run:
 
 def _told(part: Part, stored: Part | None) -> Retried:
     if stored is None and part.dropped:
-        return Retried(part.released, part.item.location, "bad", reason=part.bad[0].reason)
+        return Retried(part.released, part.item.location, "bad", reason=part.failure or part.bad[0].reason)
     if stored is None:
         return Retried(part.released, part.item.location, "left")
     return Retried(

@@ -235,7 +235,7 @@ class Ingestor:
         and the object counts as not brought; an OSError of reading only where it is a BrokenOffError, or
         this machine lacks files or memory. An object over which a source fails, or that takes more memory
         than there is, is set aside. An OSError of the lake goes through, a full disk as any. NotFoundError
-        for an unknown source.
+        for an unknown source. An object that cannot be stored while others can is set aside as well.
         """
         source = self._named(item.source)
         self._phase("read")
@@ -250,6 +250,8 @@ class Ingestor:
                     except BaseException:
                         self._abandon()
                         raise
+                    if part.state == "part" and part.key not in self._pending:
+                        break  # what was stored of it just now could not be: it was set aside
             except BaseException:
                 self._forget(reading.key)
                 raise
@@ -257,7 +259,8 @@ class Ingestor:
     def flush(self) -> None:
         """Store the batch."""
         with _no_collection():
-            self._flush()
+            while self._batches:
+                self._flush()
 
     def compact(self) -> None:
         """Rewrite the days of the tables written to that hold many small files, and clear away what no
@@ -378,11 +381,26 @@ class Ingestor:
         try:
             for name in list(waiting):
                 stored = self._store(name).store(waiting[name])
-                told += self._settled(waiting.pop(name).parts, stored)
+                parts = waiting.pop(name).parts
+                told += self._settled(parts, stored)
+                self._set_aside(part for part in parts if part.failure)
+        except BaseException:
+            self._abandon()
+            raise
         finally:
             self._hand_back(waiting.values())
             for done, outcome in told:
                 done(outcome)
+
+    def _set_aside(self, parts: Iterable[Part]) -> None:
+        """Let the next batch mark objects that cannot be stored in the quarantine."""
+        for part in parts:
+            error = OSError(errno.EFBIG, part.failure)
+            mark = unreadable(part.item, self._clock(), error, what="cannot be stored")
+            self._pending[mark.key] = self._pending.pop(part.key)
+            if QUARANTINE.name not in self._batches:
+                self._batches[QUARANTINE.name] = Batch(self._table(QUARANTINE.name), self._phase)
+            self._batches[QUARANTINE.name].add(mark)
 
     def _table(self, name: str) -> Table:
         table = self._lake.table(name)

@@ -55,6 +55,7 @@ class Part:
     first_event: dt.datetime | None = None
     last_event: dt.datetime | None = None
     dropped: bool = False
+    failure: str = ""  # why it could not be stored, where that is a fault of its own
     released: str = ""  # the part in quarantine that leaves with this one
     arrived: bool = False  # an object that could not be read before
 
@@ -215,13 +216,15 @@ def recognised(item: LogObject, sources: Sequence[Source]) -> bool:
     return any(source.recognises(item.location, start) for source in sources)
 
 
-def unreadable(item: LogObject, now: dt.datetime, error: OSError | MemoryError) -> Part:
-    """What stands in the ledger for an object whose bytes cannot be had."""
+def unreadable(
+    item: LogObject, now: dt.datetime, error: OSError | MemoryError, *, what: str = "cannot be read"
+) -> Part:
+    """What stands in the ledger for an object whose bytes cannot be had, or cannot be stored."""
     if isinstance(error, MemoryError):
         error = OSError(errno.EFBIG, failure(error))
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
     where = _temporary(item.size) if error.errno in _FULL else ""
-    bad = BadPart(0, 0, "", b"", f"cannot be read: {error.strerror or error}{where}")
+    bad = BadPart(0, 0, "", b"", f"{what}: {error.strerror or error}{where}")
     return Part(f"{UNREADABLE}{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
 
 

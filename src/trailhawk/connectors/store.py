@@ -7,7 +7,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from trailhawk.connectors.batch import Batch, Decoded
 from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, object_hash, settle
 from trailhawk.connectors.objects import Transform
-from trailhawk.connectors.parts import Part
+from trailhawk.connectors.parts import Part, failure
 from trailhawk.connectors.quarantine import QUARANTINE, encode
-from trailhawk.errors import LakeError
+from trailhawk.errors import LakeError, LimitError, TrailhawkError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
@@ -47,6 +47,8 @@ Clock = Callable[[], dt.datetime]
 KEPT_FOR: Final = dt.timedelta(minutes=1)
 """After so long what was written for a commit is written anew: rows have its time as that of their ingestion,
 and who asks for what came since the last look must find them."""
+MOST_FAILED: Final = 20
+"""So many objects of a batch that cannot be stored, and none that can: the fault is with none of them."""
 Phase = Callable[[str], None]
 """Told what is about to be done: read, decode, write, commit, ledger, compact."""
 
@@ -94,17 +96,58 @@ class Store:
         self._followers = followers(table.name)
 
     def store(self, batch: Batch) -> list[Part]:
-        """Commit a batch; the parts that this process stored (others may have been faster with some)."""
+        """Commit a batch; the parts that this process stored (others may have been faster with some).
+
+        Where it fails for a reason that is neither the lake's nor this machine's, it is stored in halves.
+        A part that fails alone is dropped and says so in `failure`, and so are those of its object that come
+        behind it. Where this many fail and nothing can be stored it is no fault of theirs: LakeError.
+        """
         parts = batch.parts
         rows = batch.rows()
         for part in parts:
             # What was taken out of quarantine and is as bad as before stays there.
             part.dropped = part.dropped or bool(part.released and not part.found and not part.arrived)
         _date(parts, rows.rows[self._table.time_column].to_numpy(), rows.owner)
+        return self._in_halves(parts, rows, _Halving())
+
+    def _in_halves(self, parts: list[Part], rows: Decoded, halving: _Halving) -> list[Part]:
+        for part in parts:
+            part.dropped = part.dropped or part.key in halving.failed
+        try:
+            stored = self._stored(parts, rows, halving)
+            halving.is_useful |= any(not part.dropped for part in parts)
+            return stored
+        except Exception as error:
+            if halving.is_committing or self._table.name == QUARANTINE.name or _is_ours(error):
+                raise
+            reason = failure(error)  # what else the error holds is as much memory as the batch
+        left = [part for part in parts if not part.dropped]
+        if len(left) > 1:
+            half = (len(parts) + 1) // 2
+            low = int(np.searchsorted(rows.owner, half))
+            first = Decoded(rows.rows.slice(0, low), rows.owner[:low])
+            second = Decoded(rows.rows.slice(low), rows.owner[low:] - half)
+            return [
+                *self._in_halves(parts[:half], first, halving),
+                *self._in_halves(parts[half:], second, halving),
+            ]
+        for part in left:
+            halving.failed.add(part.key)
+            part.dropped, part.failure = True, f"{self._table.name}: {reason}"
+        if len(halving.failed) >= MOST_FAILED and not halving.is_useful:
+            raise LakeError(
+                f"nothing can be stored in {self._table.name}: {reason}",
+                hint="nothing is set aside for it, and what was read is brought again",
+            )
+        return []
+
+    def _stored(self, parts: list[Part], rows: Decoded, halving: _Halving) -> list[Part]:
+        halving.is_committing = False
         decoded = self._after_transform(parts, rows)
         self._data.create()
         staged: _Staging | None = None
         while True:
+            halving.is_committing = False
             # The ledger is brought up to the data table's version from which this commit is prepared, so
             # that an object and a row can only be missed if the commit itself fails and is tried again.
             settle(self._lake, self._table.name, self._followers)
@@ -120,6 +163,7 @@ class Store:
             if staged is None or not staged.plan.same(plan):
                 self._phase("write")
                 staged = self._stage(parts, decoded, plan, before=staged)
+            halving.is_committing = True
             self._phase("commit")
             try:
                 self._data.commit(
@@ -142,6 +186,8 @@ class Store:
         """The rows that the table's transform makes of these, if it has one; what it left out is counted."""
         if self._transform is None or not decoded.rows.num_rows:
             return decoded
+        for part in parts:
+            part.filtered = 0
         rows, kept = _transformed(plain(decoded.rows), self._table, self._transform)
         for place, count in zip(*np.unique(decoded.owner[~kept], return_counts=True), strict=True):
             parts[place].filtered = int(count)
@@ -245,6 +291,25 @@ class Store:
     @property
     def _target(self) -> str:
         return "" if self._table.name == QUARANTINE.name else self._table.name
+
+
+@dataclass
+class _Halving:
+    """What became of a batch so far that could not be stored at once: the objects that failed alone, and
+    whether anything was stored. From its commit on, what fails is no fault of an object."""
+
+    failed: set[str] = field(default_factory=set)
+    is_useful: bool = False
+    is_committing: bool = False
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether the lake, the state database, a setting or this machine is at fault, whatever is stored."""
+    import duckdb
+
+    if isinstance(error, TrailhawkError):
+        return not isinstance(error, LimitError)
+    return isinstance(error, OSError | duckdb.IOException)
 
 
 @dataclass(frozen=True)
