@@ -537,8 +537,12 @@ class Reduce(Operator, frozen=True):
     properties: tuple[Property, ...] = ()
 
 
+TITLES = frozenset({"title", "xtitle", "ytitle"})
+"""Properties of `render` whose value is an expression."""
+
+
 class Render(Operator, frozen=True):
-    """`render chart [with (properties)]`"""
+    """`render chart [properties] [with (properties)]`"""
 
     chart: str
     properties: tuple[Property, ...] = ()

@@ -18,7 +18,7 @@ from trailhawk.kql.operators.registry import SOURCES, STEPS
 # The rarer ones, imported when an operator is not among those above.
 _FURTHER = [
     f"{__name__}.{module}"
-    for module in ("evaluate", "finding", "graph", "nested", "scan", "series", "similar")
+    for module in ("charts", "evaluate", "finding", "graph", "nested", "scan", "series", "similar")
 ]
 for _registry in (SOURCES, STEPS):
     _registry.later(*_FURTHER)

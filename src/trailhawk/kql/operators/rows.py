@@ -1,4 +1,4 @@
-"""Operators over rows whose columns stay: where, take, sort, top, serialize, render."""
+"""Operators over rows whose columns stay: where, take, sort, top, serialize."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import limited, row_count, scope_of
 from trailhawk.kql.plan import (
     Call,
-    Chart,
     Expr,
     Filter,
     Join,
@@ -28,7 +27,6 @@ from trailhawk.kql.records import replace
 from trailhawk.kql.scope import (
     Env,
     Scope,
-    suggestion,
 )
 from trailhawk.kql.types import KqlType
 
@@ -130,25 +128,3 @@ def serialize(binder: Binder, node: Node, operator: syntax.Serialize, env: Env) 
 @step(syntax.Consume)
 def consume(binder: Binder, node: Node, operator: syntax.Consume, env: Env) -> Node:
     return Limit(node.columns, node, 0)
-
-
-_CHARTS = tuple(
-    """
-    3Dchart anomalychart areachart barchart card columnchart graph ladderchart linechart list piechart
-    pivotchart plotly sankey scatterchart stackedareachart table timechart timeline timepivot treemap
-    """.split()  # noqa: SIM905  # A list of a word a line is no easier to read.
-)
-
-
-@step(syntax.Render)
-def render(binder: Binder, node: Node, operator: syntax.Render, env: Env) -> Node:
-    if operator.chart not in _CHARTS:
-        hint = suggestion(operator.chart, _CHARTS) or f"it is one of {', '.join(_CHARTS)}"
-        raise BindingError(f"there is no chart '{operator.chart}'", operator.span, hint=hint)
-    properties = []
-    for item in operator.properties:
-        value = item.value
-        shown = value.text if isinstance(value, syntax.Name) else str(getattr(value, "value", ""))
-        properties.append((item.name, shown))
-    binder.chart = Chart(operator.chart, tuple(properties))
-    return node

@@ -583,29 +583,26 @@ class Operators(Expressions):
         chart = self.words[self.at]
         self.at += 1
         properties: list[syntax.Property] = []
+        while self.kinds[self.at] == NAME and (self.is_word("=", 1) or self.words[self.at] == "by"):
+            properties += self.render_property()
         if self.take("with"):
             self.need("(")
-            while not self.is_word(")"):
+            if not self.is_word(")"):
                 properties += self.render_property()
-                if not self.take(","):
-                    break
+            while self.take(","):
+                properties += self.render_property()
             self.need(")")
-        else:
-            while self.kinds[self.at] == NAME and (
-                self.is_word("=", 1) or self.words[self.at] in ("by", "with")
-            ):
-                properties += self.render_property()
         return syntax.Render(self.span(start), chart, tuple(properties))
 
     def render_property(self) -> list[syntax.Property]:
         """`ycolumns=a,b` gives one property for each value."""
         start = self.at
         name = self.any_word("a property")
-        if name not in ("by", "with"):
+        if name != "by":
             self.need("=")
         found = []
         while True:
-            value = self.render_value()
+            value = self.expression() if name in syntax.TITLES else self.render_value()
             found.append(syntax.Property(self.span(start), name, value))
             if not (self.is_word(",") and self.starts_name(1) and not self.is_word("=", 2)):
                 return found
