@@ -31,6 +31,7 @@ from trailhawk.kql.plan import (
     Const,
     ConstValue,
     Expr,
+    Filter,
     Limit,
     Node,
     OutColumn,
@@ -90,7 +91,14 @@ def _expanded(binder: Binder, node: Node, operator: syntax.MvExpand | syntax.MvA
     place = [OutColumn(binder.new_id(), index, _T.LONG)] if index else []
     most = None if operator.limit is None else row_count(binder, operator.limit, env)
     fresh = [item.column for item in items.values()]
-    unnest = Unnest((*node.columns, *fresh, *place), node, tuple(lists), bool(place), most)
+    unnest: Node
+    if most is None or isinstance(most, int):
+        unnest = Unnest((*node.columns, *fresh, *place), node, tuple(lists), bool(place), most)
+    else:
+        number = place[0] if place else OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}place", _T.LONG)
+        unnest = Unnest((*node.columns, *fresh, number), node, tuple(lists), index=True)
+        within = binder.scalars.call("<", [ColumnRef(_T.LONG, number.id), most], operator.span)
+        unnest = Filter(unnest.columns, unnest, within)
     pairs: list[tuple[OutColumn, Expr]] = []
     for column in node.columns:
         taken = items.pop(column.name, None)

@@ -53,7 +53,7 @@ class _Level:
     collect: Collector
     total: Expr
     total_name: str
-    count: int | None
+    count: int | Expr | None
     descending: bool
     others: Const | None
     span: Span

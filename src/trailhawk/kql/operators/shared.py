@@ -150,17 +150,16 @@ def columns_of(
     return found
 
 
-def limited(binder: Binder, node: Node, count: int) -> Node:
+def limited(binder: Binder, node: Node, count: int | Expr) -> Node:
     """The first rows, of each part where the rows are parted."""
     parts = carried(binder, node)
-    if not parts:
+    if not parts and isinstance(count, int):
         return Limit(node.columns, node, count)
+    most = Const(KqlType.LONG, count) if isinstance(count, int) else count
     number = OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}row", KqlType.LONG)
     call = AggregateCall(WINDOWS["row_number"], (), KqlType.LONG, refs(parts))
     numbered = Window((*node.columns, number), node, (call,))
-    test = binder.scalars.call(
-        "<=", [ColumnRef(KqlType.LONG, number.id), Const(KqlType.LONG, count)], Span(0, 0)
-    )
+    test = binder.scalars.call("<=", [ColumnRef(KqlType.LONG, number.id), most], Span(0, 0))
     return Project(node.columns, Filter(numbered.columns, numbered, test), refs(node.columns))
 
 
@@ -191,8 +190,13 @@ def property_text(operator: HasProperties, name: str) -> str | None:
     return None
 
 
-def row_count(binder: Binder, expr: syntax.Expr, env: Env) -> int:
-    count = binder.scalars.constant(expr, env, "the number of rows")
+def row_count(binder: Binder, expr: syntax.Expr, env: Env) -> int | Expr:
+    """A number of rows: known now, or what an expression without columns gives, as `toscalar(...)`."""
+    count = binder.scalars.bind(expr, Scope((), env))
+    if not isinstance(count, Const) and count.type in (_T.INT, _T.LONG):
+        return count
+    if not isinstance(count, Const):
+        raise BindingError("the number of rows must be a whole number", expr.span)
     if count.type is KqlType.REAL and isinstance(count.value, float) and count.value.is_integer():
         count = Const(KqlType.LONG, int(count.value))
     if not isinstance(count.value, int) or isinstance(count.value, bool):
