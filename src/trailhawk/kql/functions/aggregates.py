@@ -334,10 +334,21 @@ def _set(value: Arg, predicate: exp.Expr | None, size: Arg | None) -> exp.Expr:
     return _array(sql.call("list_sort", distinct), size)
 
 
-@aggregate(aliases=("makelist",), prefix="list", keeps_order=True)
+def _as_of_old(size: Arg | None) -> Arg:
+    """How many values the old spellings keep where they say no size."""
+    return size or Arg(sql.literal(128), KqlType.LONG, 128)
+
+
+@aggregate(prefix="list", keeps_order=True)
 def make_list(value: AnyArg, size: LongArg | None = None) -> Dynamic:
     """An array of the group's values, in the input's order; nulls are left out, arrays are joined."""
     return _list(value, None, size)
+
+
+@aggregate(prefix="list", keeps_order=True)
+def makelist(value: AnyArg, size: LongArg | None = None) -> Dynamic:
+    """The old make_list(): without a size it keeps 128 values."""
+    return _list(value, None, _as_of_old(size))
 
 
 @aggregate(prefix="list", keeps_order=True)
@@ -346,10 +357,16 @@ def make_list_if(value: AnyArg, predicate: Bool, size: LongArg | None = None) ->
     return _list(value, predicate, size)
 
 
-@aggregate(aliases=("makeset",), prefix="set")
+@aggregate(prefix="set")
 def make_set(value: AnyArg, size: LongArg | None = None) -> Dynamic:
     """An array of the group's different values; nulls are left out."""
     return _set(value, None, size)
+
+
+@aggregate(prefix="set")
+def makeset(value: AnyArg, size: LongArg | None = None) -> Dynamic:
+    """The old make_set(): without a size it keeps 128 values, here the smallest ones."""
+    return _set(value, None, _as_of_old(size))
 
 
 @aggregate(prefix="set")
@@ -371,13 +388,19 @@ def _bag(value: exp.Expr, predicate: exp.Expr | None, size: Arg | None) -> exp.E
     return bag_of(whole, None if size is None else _most(size))
 
 
-@aggregate(aliases=("make_dictionary",), prefix="bag", keeps_order=True)
+@aggregate(prefix="bag", keeps_order=True)
 def make_bag(value: Dynamic, size: LongArg | None = None) -> Dynamic:
     """One property bag of the group's bags; of a name that comes twice the first value stays.
 
     At most `size` names are kept, the first ones.
     """
     return _bag(value, None, size)
+
+
+@aggregate(prefix="bag", keeps_order=True)
+def make_dictionary(value: Dynamic, size: LongArg | None = None) -> Dynamic:
+    """The old make_bag(): without a size it keeps 128 names."""
+    return _bag(value, None, _as_of_old(size))
 
 
 @aggregate(prefix="bag", keeps_order=True)
