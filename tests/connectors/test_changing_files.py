@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import pyarrow.parquet as pq
 import pytest
 
+from support.lakes import rows
 from trailhawk.connectors import LEDGER, TABLES, archives, parts
 from trailhawk.connectors.ingest import ingest
 from trailhawk.connectors.quarantine import quarantined
@@ -33,11 +33,6 @@ def lines(first: int, last: int) -> bytes:
         f"2 111122223333 eni-{number:04} 1772357400 1772357460 {number}\n" for number in range(first, last)
     )
     return (head + "".join(rows)).encode()
-
-
-def rows(lake: Lake, table: str) -> list[dict[str, object]]:
-    files = lake.snapshot(table).files()
-    return [row for file in files for row in pq.ParquetFile(file.path).read().to_pylist()]
 
 
 def changed_between(
@@ -101,7 +96,7 @@ def test_a_file_that_shrinks_or_is_overwritten_is_set_aside_and_taken_as_it_is_l
     assert lake.snapshot("AWSCloudTrail").rows == 1
     for row in rows(lake, LEDGER.name):
         counts = [row[name] for name in ("Rows", "Duplicates", "Filtered", "Quarantined")]
-        assert row["Records"] == sum(counts)  # type: ignore[arg-type]
+        assert row["Records"] == sum(counts)
 
 
 def _shorten(path: Path) -> None:

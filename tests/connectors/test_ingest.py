@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.lakes import assert_balanced
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
 from trailhawk.connectors.ingest import Progress, Summary, ingest
 from trailhawk.connectors.quarantine import quarantined, show
@@ -69,16 +70,6 @@ def write(path: Path, *events: object) -> Path:
 
 def counts(summary: Summary) -> tuple[int, int, int, int, int]:
     return summary.objects, summary.records, summary.rows, summary.duplicates, summary.quarantined
-
-
-def assert_balanced(lake: Lake) -> None:
-    ledger = stored(lake, LEDGER.name).to_pylist()
-    for row in ledger:
-        assert row["Records"] == row["Rows"] + row["Duplicates"] + row["Filtered"] + row["Quarantined"]
-    assert sum(row["Rows"] for row in ledger) == lake.snapshot("AWSCloudTrail").rows
-    assert sum(row["Quarantined"] for row in ledger) == lake.snapshot(QUARANTINE.name).rows
-    objects = collections.Counter(row["Object"] for row in ledger if row["State"] != "part")
-    assert set(objects.values()) <= {1}
 
 
 @pytest.mark.skipif(not REAL.exists(), reason="no real logs beside the repository")

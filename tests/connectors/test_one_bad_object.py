@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 import duckdb
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
+from support.lakes import assert_balanced, rows
+from trailhawk.connectors import QUARANTINE, TABLES
 from trailhawk.connectors.again import retry
 from trailhawk.connectors.batch import GROUP_RECORDS
 from trailhawk.connectors.ingest import Ingestor, ingest
@@ -58,17 +58,6 @@ def lake(tmp_path: Path) -> Lake:
 def log(*ids: str) -> bytes:
     events = [{"eventTime": "2026-03-01T00:00:00Z", "eventID": each} for each in ids]
     return json.dumps({"Records": events}).encode()
-
-
-def rows(lake: Lake, table: str) -> list[dict[str, object]]:
-    files = lake.snapshot(table).files()
-    return [row for file in files for row in pq.ParquetFile(file.path).read().to_pylist()]
-
-
-def assert_balanced(lake: Lake) -> None:
-    for row in rows(lake, LEDGER.name):
-        parts = [row[name] for name in ("Rows", "Duplicates", "Filtered", "Quarantined")]
-        assert row["Records"] == sum(parts)  # type: ignore[arg-type]
 
 
 FAULTS = (
