@@ -166,3 +166,8 @@ class Board:
             self._state = dataclasses.replace(
                 self._state, problem=what, problem_since=(since or self._clock()) if what else None
             )
+
+    def over(self, what: str) -> None:
+        """Say that this problem is over; another one that was told since stays."""
+        if what and self._state.problem == what:
+            self.problem("")

@@ -8,6 +8,7 @@ latest), by botocore's refreshing credentials; the token file is read anew each 
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,15 +22,20 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 
 from trailhawk import __version__
 from trailhawk.connectors.config import Access
+from trailhawk.connectors.retry import ForeignAnswerError
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
+    from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, CredentialsTypeDef
 
 _MAX_TOKEN_BYTES: Final = 64 * 1024
+_PAGE: Final = re.compile(rb"<!doctype html|<html", re.IGNORECASE)
+_PAGE_BEGINS: Final = 1024
 _HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """Where STS is asked for roles of other partitions than AWS's first."""
 
@@ -67,15 +73,17 @@ def config(access: Access, *, connections: int = 10) -> Config:
 
 def s3_client(signed_in: boto3.Session, access: Access, *, connections: int = 10) -> S3Client:
     """A client for S3, with so many connections at once. It follows buckets to their regions by itself."""
-    return signed_in.client(
+    client = signed_in.client(
         "s3", endpoint_url=access.endpoint_url or None, config=config(access, connections=connections)
     )
+    client.meta.events.register("after-call", _is_of_aws)
+    return client
 
 
 def sqs_client(signed_in: boto3.Session, access: Access, *, region: str = "") -> SQSClient:
     """A client for SQS in `region`, by default the session's; UsageError where none is known."""
     try:
-        return signed_in.client(
+        client = signed_in.client(
             "sqs",
             region_name=region or None,
             endpoint_url=access.endpoint_url or None,
@@ -83,18 +91,33 @@ def sqs_client(signed_in: boto3.Session, access: Access, *, region: str = "") ->
         )
     except aws.NoRegionError:
         raise UsageError("no region for the queue", hint='write region = "..." in the section') from None
+    client.meta.events.register("after-call", _is_of_aws)
+    return client
 
 
 def sts_client(signed_in: boto3.Session, access: Access, *, signed: bool = True) -> STSClient:
     """A client for STS; without a region one that serves every account of the role's partition."""
     settings = config(access)
     partition = access.role_arn.split(":")[1] if access.role_arn else "aws"
-    return signed_in.client(
+    client = signed_in.client(
         "sts",
         region_name=signed_in.region_name or _HOME_REGIONS.get(partition, "us-east-1"),
         endpoint_url=access.endpoint_url or None,
         config=settings if signed else settings.merge(Config(signature_version=UNSIGNED)),
     )
+    client.meta.events.register("after-call", _is_of_aws)
+    return client
+
+
+def _is_of_aws(http_response: AWSResponse, model: OperationModel, **_: object) -> None:
+    """ForeignAnswerError for a page in the place of an answer: it would be a refusal of the object, or an
+    empty queue or bucket. An object may be a page itself, but S3 always tells its etag."""
+    if model.name == "GetObject" and http_response.status_code < 300:
+        if "ETag" not in http_response.headers:
+            raise ForeignAnswerError(operation=model.name, why="it has no ETag")
+    elif _PAGE.search(http_response.content[:_PAGE_BEGINS]):
+        why = f"{http_response.status_code} with a page in HTML"
+        raise ForeignAnswerError(operation=model.name, why=why)
 
 
 def assume(access: Access, base: boto3.Session) -> CredentialsTypeDef:

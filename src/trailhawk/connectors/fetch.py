@@ -20,7 +20,8 @@ from botocore import exceptions as aws
 from trailhawk.connectors.connector import Taker
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome
-from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.connectors.pace import Pace
+from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
 from trailhawk.connectors.streamed import Ask, Streamed
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ class BrokenReadError(BrokenOffError):
         self.refused = refused
 
 
-_REFUSALS: Final = (aws.BotoCoreError, aws.ClientError)
 _OURS: Final = {
     "NoSuchKey": " (deleted after the notice of it was sent)",
     "AccessDenied": " (or it was deleted: without s3:ListBucket S3 says the same of both)",
@@ -87,8 +87,10 @@ class Fetcher:
         attempts: int | None,
         max_bytes: int,
         told: Callable[[Fault], None] = lambda _: None,
+        pace: Pace | None = None,
     ) -> None:
         self._client = client
+        self._pace = pace or Pace()
         self._waits = waits
         self._stop = stop
         self._attempts = attempts
@@ -107,7 +109,7 @@ class Fetcher:
             self._too_large(notice, notice.size)
         try:
             return self._retried(lambda: self._fetch(notice))
-        except _REFUSALS as error:
+        except REFUSALS as error:
             raise RefusedError(notice.location, fault_of(error)) from error
 
     def _retried(self, ask: Callable[[], T]) -> T:
@@ -160,7 +162,7 @@ class Fetcher:
         try:
             # Not `with answer["Body"]`: that gives the stream below it, which does not miss an end cut off.
             with closing(answer["Body"]) as body:
-                while block := body.read(_BLOCK):
+                while block := self._pace.read(body, _BLOCK):
                     size += len(block)
                     if size > self._max_bytes:
                         self._too_large(notice, size)
@@ -195,10 +197,10 @@ class Fetcher:
                 return self._retried(once)
             except BrokenReadError:
                 raise
-            except (*_REFUSALS, OSError) as error:
+            except (*REFUSALS, OSError) as error:
                 raise broken(error) from error
 
-        stream = Streamed(body, self._rest(notice, which), retry, size=notice.size)
+        stream = Streamed(body, self._rest(notice, which), retry, self._pace, size=notice.size)
         return io.BufferedReader(stream, _BLOCK)
 
     def _rest(self, notice: Notice, which: GetObjectRequestTypeDef | dict[str, str]) -> Ask:

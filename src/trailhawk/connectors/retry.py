@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from botocore import exceptions as aws
+from botocore.parsers import ResponseParserError
+from urllib3.exceptions import HTTPError
+
+from trailhawk.connectors.pace import SlowBodyError
 
 T = TypeVar("T")
 
@@ -57,9 +61,22 @@ _BROKEN: Final = (
     aws.ResponseStreamingError,
     aws.ChecksumError,
     aws.FlexibleChecksumError,
+    ResponseParserError,
+    HTTPError,
+    SlowBodyError,
     ConnectionError,
     TimeoutError,
 )
+
+REFUSALS: Final = (aws.BotoCoreError, aws.ClientError, ResponseParserError, HTTPError)
+"""What the client raises where a service, or what stands before it, does not give what was asked for: also an
+answer that is none of AWS's, and an end of the encryption in the midst of a body."""
+
+
+class ForeignAnswerError(aws.BotoCoreError):
+    """An answer that a proxy or a page to sign in at gave in the service's place."""
+
+    fmt = "the answer to {operation} is none of AWS's: {why}; a proxy or a login page may stand before it"
 
 
 class Kind(enum.Enum):
@@ -99,7 +116,7 @@ def fault_of(error: Exception) -> Fault:
         return Fault(kind, code, said.get("Message", ""))
     if isinstance(error, _UNSIGNED):
         return Fault(Kind.CREDENTIALS, type(error).__name__, str(error))
-    kind = Kind.PASSING if isinstance(error, _BROKEN) else Kind.OTHER
+    kind = Kind.PASSING if isinstance(error, (*_BROKEN, ForeignAnswerError)) else Kind.OTHER
     return Fault(kind, type(error).__name__, str(error))
 
 
@@ -150,7 +167,7 @@ def retried(
     while True:
         try:
             return ask()
-        except (aws.BotoCoreError, aws.ClientError, OSError) as error:
+        except (*REFUSALS, OSError) as error:
             fault = fault_of(error)
             attempt += 1
             if not fault.passes or attempt == attempts:

@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
-from botocore import exceptions as aws
 
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import ConnectorSettings, Location, S3Settings
@@ -45,7 +44,7 @@ from trailhawk.connectors.fetch import (
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.prefetch import Prefetch
-from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
 from trailhawk.files import write_whole
 
 if TYPE_CHECKING:
@@ -344,7 +343,7 @@ class S3Connector:
     def _page(self, location: Location, ask: Callable[[], T], stop: threading.Event) -> T:
         try:
             return retried(ask, self._waits, stop, attempts=_LISTING_ATTEMPTS, told=self._told)
-        except (aws.BotoCoreError, aws.ClientError) as error:
+        except REFUSALS as error:
             raise ConnectorError(
                 f"{self.name}: {location} cannot be listed: {fault_of(error)}",
                 hint=f"`trailhawk connectors doctor {self.name}` says what is missing",

@@ -29,8 +29,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, TypeVar
 from urllib.parse import urlsplit
 
-from botocore import exceptions as aws
-
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import ConnectorSettings, SqsSettings
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
@@ -46,7 +44,7 @@ from trailhawk.connectors.fetch import (
 from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
-from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
+from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
 from trailhawk.errors import LakeError, StateError
 from trailhawk.files import write_whole
 
@@ -123,6 +121,7 @@ class SqsConnector:
         self._held: dict[str, _Message] = {}
         self._lock = threading.Lock()  # the heartbeat reads what is held
         self._settled: list[_Message] = []
+        self._unheard = ""  # what hindered the last request about messages
         self._watched: list[_Tries] = []
 
     @property
@@ -189,7 +188,7 @@ class SqsConnector:
             try:
                 messages = self._ask(_BUSY_POLL_SECONDS if busy or once else _POLL_SECONDS)
                 break
-            except (aws.BotoCoreError, aws.ClientError) as error:
+            except REFUSALS as error:
                 fault = fault_of(error)
                 if once and fault.kind is not Kind.PASSING:
                     raise ConnectorError(
@@ -383,10 +382,17 @@ class SqsConnector:
 
     def _request(self, ask: Callable[[], None], stop: threading.Event) -> None:
         """Ask the queue for something that may fail: then the messages come back, and are known."""
+
+        def told(fault: Fault) -> None:
+            self._unheard = str(fault)
+            self._told(fault)
+
         try:
-            retried(ask, self._waits, stop, attempts=4, told=self._told)
-        except (aws.BotoCoreError, aws.ClientError) as error:
-            self._told(fault_of(error))
+            retried(ask, self._waits, stop, attempts=4, told=told)
+        except REFUSALS as error:
+            told(fault_of(error))
+        else:
+            self._board.over(self._unheard)
 
     def _beat(self, ended: threading.Event) -> None:
         """Keep the messages in flight invisible until `ended`."""

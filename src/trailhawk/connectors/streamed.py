@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from botocore import exceptions as aws
 
+from trailhawk.connectors.pace import Pace
+from trailhawk.connectors.retry import REFUSALS
+
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
     from botocore.response import StreamingBody
@@ -30,11 +33,14 @@ class Streamed(io.RawIOBase):
     known. What `retry` gives up with comes from reading.
     """
 
-    def __init__(self, body: StreamingBody | None, ask: Ask, retry: Retry, *, size: int | None) -> None:
+    def __init__(
+        self, body: StreamingBody | None, ask: Ask, retry: Retry, pace: Pace, *, size: int | None
+    ) -> None:
         super().__init__()
         self._body = body
         self._ask = ask
         self._retry = retry
+        self._pace = pace
         self._size = size
         self._at = 0
 
@@ -57,18 +63,17 @@ class Streamed(io.RawIOBase):
             if self._body is None:
                 self._body, place = self._ask(self._at)
                 self._pass_over(self._body, self._at - place)
-            data: bytes = self._body.read(size)
+            data = self._pace.read(self._body, size)
             if not data and size and self._size not in (None, self._at):
                 raise aws.IncompleteReadError(actual_bytes=self._at, expected_bytes=self._size)
-        except (aws.BotoCoreError, aws.ClientError, OSError):
+        except (*REFUSALS, OSError):
             self._leave()
             raise
         self._at += len(data)
         return data
 
-    @staticmethod
-    def _pass_over(body: StreamingBody, count: int) -> None:
-        while count > 0 and (data := body.read(min(count, READ_BYTES))):
+    def _pass_over(self, body: StreamingBody, count: int) -> None:
+        while count > 0 and (data := self._pace.read(body, min(count, READ_BYTES))):
             count -= len(data)
 
     def _leave(self) -> None:

@@ -1,0 +1,243 @@
+"""Answers that trickle, break off or are none of AWS's: asked again in bounded time, and told as over."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+from urllib3.exceptions import SSLError
+
+from trailhawk.connectors import credentials, sqs
+from trailhawk.connectors.config import Access, SqsSettings
+from trailhawk.connectors.fetch import Fetcher
+from trailhawk.connectors.notices import Notice
+from trailhawk.connectors.pace import Pace
+from trailhawk.connectors.retry import Fault, ForeignAnswerError, Kind, Waits, fault_of
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+    from support.aws import Store
+
+Give = Callable[[socket.socket], None]
+
+
+class Wire:
+    """A server that answers each request with the bytes that the test gives, in its own time; the last
+    answer stays."""
+
+    def __init__(self) -> None:
+        self.answers: list[Give] = []
+        self.asked: list[bytes] = []
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def end(self) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return
+            with connection:
+                head = b""
+                while b"\r\n\r\n" not in head and (data := connection.recv(65_536)):
+                    head += data
+                if not head:
+                    continue
+                self.asked.append(head)
+                give = self.answers.pop(0) if self.answers[1:] else self.answers[0]
+                try:
+                    give(connection)
+                except OSError:
+                    continue  # who asked has gone
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    made = Wire()
+    yield made
+    made.end()
+
+
+def answer(body: bytes, *, length: int | None = None, kind: str = "application/octet-stream") -> bytes:
+    size = len(body) if length is None else length
+    head = f'HTTP/1.1 200 OK\r\nETag: "abc"\r\nContent-Type: {kind}\r\nContent-Length: {size}\r\n\r\n'
+    return head.encode() + body
+
+
+def whole(body: bytes) -> Give:
+    return lambda connection: connection.sendall(answer(body))
+
+
+def trickling(size: int) -> Give:
+    """One byte after the other, each well within what a client waits for one."""
+
+    def give(connection: socket.socket) -> None:
+        connection.sendall(answer(b"", length=size))
+        for _ in range(size):
+            connection.sendall(b"x")
+            time.sleep(0.02)
+
+    return give
+
+
+def access(url: str) -> Access:
+    return Access(region="eu-west-1", endpoint_url=url)
+
+
+@pytest.fixture(autouse=True)
+def _signed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+
+
+def client(url: str) -> S3Client:
+    return credentials.s3_client(credentials.session(access(url)), access(url))
+
+
+def fetcher(url: str, told: list[Fault]) -> Fetcher:
+    return Fetcher(
+        client(url),
+        waits=Waits(random.Random(1), first=0.001, longest=0.01),
+        stop=threading.Event(),
+        attempts=4,
+        max_bytes=100 << 20,
+        told=told.append,
+        pace=Pace(seconds=0.3),
+    )
+
+
+def test_a_body_that_trickles_is_given_up_and_asked_for_again(wire: Wire) -> None:
+    told: list[Fault] = []
+    wire.answers = [trickling(5000), whole(b"x" * 5000)]
+    started = time.monotonic()
+    with fetcher(wire.url, told).fetch(Notice("logs", "a.json", etag="abc")).file as file:
+        assert file.read() == b"x" * 5000
+    assert time.monotonic() - started < 20  # its 5,000 bytes would have taken 100 s
+    assert [(fault.kind, fault.words) for fault in told] == [
+        (Kind.PASSING, "less than 65,536 bytes of the object came in 0.3 s")
+    ]
+
+
+def test_a_large_body_that_trickles_goes_on_where_it_was(wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = random.Random(3).randbytes(300_000)
+
+    def begun(connection: socket.socket) -> None:
+        connection.sendall(answer(content[:200_000], length=len(content)))
+        time.sleep(1)
+
+    def rest(connection: socket.socket) -> None:
+        start = int(wire.asked[-1].lower().partition(b"range: bytes=")[2].partition(b"-")[0])
+        left = content[start:]
+        head = answer(left).replace(b"200 OK", b"206 Partial Content")
+        connection.sendall(head)
+
+    told: list[Fault] = []
+    monkeypatch.setattr("trailhawk.connectors.fetch._ON_DISK_BYTES", 100_000)
+    wire.answers = [begun, rest]
+    with fetcher(wire.url, told).fetch(Notice("logs", "a.json", etag="abc")).file as file:
+        assert file.read() == content
+    assert [fault.code for fault in told] == ["SlowBodyError"]
+
+
+def test_a_slow_but_steady_body_is_read(wire: Wire) -> None:
+    content = bytes(400_000)
+
+    def steady(connection: socket.socket) -> None:
+        data = answer(content)
+        for start in range(0, len(data), 50_000):
+            connection.sendall(data[start : start + 50_000])
+            time.sleep(0.1)
+
+    told: list[Fault] = []
+    wire.answers = [steady]
+    with fetcher(wire.url, told).fetch(Notice("logs", "a.json", etag="abc")).file as file:
+        assert file.read() == content
+    assert told == []
+
+
+def test_a_broken_encryption_passes() -> None:
+    assert fault_of(SSLError("bad record mac")).passes
+
+
+def page(status: str) -> Give:
+    """What a proxy or a login page answers in the service's place."""
+    body = b"<!DOCTYPE html>\n<html><body>Please sign in</body></html>"
+    head = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n"
+    return lambda connection: connection.sendall(head.encode() + body)
+
+
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden"])
+def test_a_page_in_the_place_of_an_object_is_not_taken_for_it(wire: Wire, status: str) -> None:
+    told: list[Fault] = []
+    wire.answers = [page(status), whole(b"body")]
+    with fetcher(wire.url, told).fetch(Notice("logs", "a.json", etag="abc")).file as file:
+        assert file.read() == b"body"
+    (fault,) = told
+    assert fault.passes
+    assert "the answer to GetObject is none of AWS's" in fault.words
+
+
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden"])
+def test_a_page_in_the_place_of_a_listing_is_no_empty_bucket(wire: Wire, status: str) -> None:
+    wire.answers = [page(status)]
+    with pytest.raises(ForeignAnswerError, match="ListObjectsV2 is none of AWS's"):
+        client(wire.url).list_objects_v2(Bucket="logs")
+
+
+def test_a_queue_that_a_page_answers_for_is_no_empty_one(wire: Wire, store: Store) -> None:
+    """And its trouble is over when the queue answers again, though nothing comes."""
+    wire.answers = [page("200 OK"), nothing_waits]
+    settings = SqsSettings("main", f"{wire.url}/1/news", access(wire.url))
+    made = sqs.connector(settings, store.intake())
+    made._waits = Waits(random.Random(1), first=0.3, longest=0.3)
+    stop = threading.Event()
+    thread = threading.Thread(target=made.run, args=(stop,))
+    thread.start()
+    until(lambda: "the answer to ReceiveMessage is none of AWS's" in made.state().problem)
+    until(lambda: not made.state().problem)
+    stop.set()
+    thread.join()
+
+
+def test_messages_that_could_not_be_deleted_at_once_are_no_trouble_for_ever(wire: Wire, store: Store) -> None:
+    """The queue's trouble was told until the next object came, though it had long been over."""
+    settings = SqsSettings("main", f"{wire.url}/1/news", access(wire.url))
+    made = sqs.connector(settings, store.intake())
+    made._waits = Waits(random.Random(1), first=0.01, longest=0.01)
+    refusal = json.dumps({"__type": "com.amazonaws.sqs#ServiceUnavailable", "message": "not now"}).encode()
+    busy = answer(refusal).replace(b"200 OK", b"503 Service Unavailable")
+    wire.answers = [lambda connection: connection.sendall(busy)]
+    made._request(lambda: made._delete_group([]), threading.Event())
+    assert made.state().problem == "ServiceUnavailable: not now"
+    wire.answers = [nothing_waits]
+    made._request(lambda: made._delete_group([]), threading.Event())
+    assert made.state().problem == ""
+    made._board.problem("s3://logs/a.json: AccessDenied")
+    made._request(lambda: made._delete_group([]), threading.Event())
+    assert made.state().problem == "s3://logs/a.json: AccessDenied", "this is another one's"
+
+
+def nothing_waits(connection: socket.socket) -> None:
+    connection.sendall(answer(b"{}", kind="application/x-amz-json-1.0"))
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
