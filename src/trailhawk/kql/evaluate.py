@@ -257,7 +257,7 @@ def _long_of(value: object) -> object:
 def _int_of(value: object) -> object:
     if isinstance(value, float) and math.isfinite(value):
         return max(-(2**31), min(int(value), 2**31 - 1))
-    if isinstance(value, int):
+    if isinstance(value, int) and not isinstance(value, bool):
         return (value + 2**31) % 2**32 - 2**31
     return _as_int(_long_of(value))
 
@@ -266,10 +266,9 @@ def _as_int(found: object) -> object:
     return found if isinstance(found, int) and -(2**31) <= found < 2**31 else None
 
 
-def _long_of_dynamic(value: object) -> object:
-    """The whole number of a dynamic value's text; a fraction is cut off."""
-    found = _long_of(value)
-    return _long_of(_real_of(value)) if found is None and isinstance(value, str) else found
+def _int_of_dynamic(text: object, value: object) -> object:
+    """A number gives its lower 32 bits, a text beyond them none."""
+    return _as_int(_long_of(value)) if isinstance(value, str) else _int_of(value)
 
 
 def _counted(body: Body) -> Callable[[tuple[KqlType, ...], KqlType], Body]:
@@ -358,6 +357,7 @@ _TYPED: dict[str, Callable[[tuple[KqlType, ...], KqlType], Body]] = {
     "*": _arithmetic(lambda a, b: a * b),
     "/": _divided,
     "tolong": _counted(_long_of),
+    "toint": _counted(_int_of),
     "todouble": _counted(_real_of),
     "strcat": _joined,
     "tostring": lambda types, result: lambda value: _text(value, types[0]),
@@ -414,9 +414,9 @@ _PLAIN: dict[str, Body] = {
     "strlen": len,
     "tolower": lambda text: text.lower(),
     "toupper": lambda text: text.upper(),
-    "toint": _int_of,
-    "long_of_dynamic": _long_of_dynamic,
-    "int_of_dynamic": lambda value: _as_int(_long_of_dynamic(value)),
+    "long_of_dynamic": lambda text, value: _long_of(value),
+    "int_of_dynamic": _int_of_dynamic,
+    "real_of_dynamic": lambda text, value: _real_of(value),
     "dynamic_at": lambda value, step: _at(value, (step,)),
     "dynamic_member": lambda value, step: _at(value, (step,)),
 }

@@ -66,8 +66,13 @@ _CONVERSIONS = {
     _T.GUID: "toguid",
     _T.DYNAMIC: "todynamic",
 }
-_OF_DYNAMIC = {"tolong": "long_of_dynamic", "toint": "int_of_dynamic"}
-"""Conversions that read a dynamic number otherwise than a text: its fraction is cut off."""
+_OF_DYNAMIC = {
+    "tolong": "long_of_dynamic",
+    "toint": "int_of_dynamic",
+    "todouble": "real_of_dynamic",
+    "toreal": "real_of_dynamic",
+}
+"""Conversions that read a dynamic number or bool otherwise than a text."""
 # Negated operators: the plain one inside a not().
 _NEGATED = {
     f"!{name}": name
@@ -605,8 +610,8 @@ class ScalarBinder:
         """A scalar function over bound arguments, converted to what its overload takes.
 
         Where an operator calls it, its error shows the `spelling` and the `hint` in place of the usage."""
-        if len(args) == 1 and args[0].type is _T.DYNAMIC:
-            name = _OF_DYNAMIC.get(name, name)
+        if len(args) == 1 and args[0].type is _T.DYNAMIC and name in _OF_DYNAMIC:
+            name, args = _OF_DYNAMIC[name], [args[0], args[0]]
         function = FUNCTIONS[name]
         types = tuple(arg.type for arg in args)
         overload = function.resolve(types, tuple(_is_null(arg) for arg in args))
@@ -654,7 +659,9 @@ class ScalarBinder:
                 return constant
         name = _CONVERSIONS[to]
         if expr.type is _T.DYNAMIC and to is not _T.STRING:
-            expr, name = self.convert(expr, _T.STRING, span), _OF_DYNAMIC.get(name, name)
+            if name in _OF_DYNAMIC:
+                return self.call(name, [expr], span)
+            expr = self.convert(expr, _T.STRING, span)
         return self.call(name, [expr], span)
 
     def _convert_for(self, expr: Expr, to: KqlType, span: Span) -> Expr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
@@ -20,6 +22,7 @@ from trailhawk.kql.functions.registry import (
     Number,
     NumberArg,
     Real,
+    Sql,
     String,
     Timespan,
     scalar,
@@ -146,6 +149,8 @@ def dynamic_text(value: Dynamic) -> String:
 
 DYNAMIC_TEXT = tostring.overloads[-1]
 """tostring(dynamic): the passes look for it to read promoted columns."""
+OF_DYNAMIC = frozenset({"long_of_dynamic", "int_of_dynamic", "real_of_dynamic"})
+"""Conversions that take a dynamic value's text and itself; where the text is promoted, null in its place."""
 
 _WHOLE = r"^\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*$"
 
@@ -169,28 +174,69 @@ def _within(value: exp.Expr, of: KqlType, least: int, most: int) -> exp.Expr:
     return sql.case((sql.call("isfinite", real.copy()), bounded), otherwise=exp.Null())
 
 
-def _cut(value: exp.Expr, to: KqlType) -> exp.Expr:
-    """The text of a dynamic value to a whole number: a number's fraction is cut off.
+_KINDS_OF_WHOLE = ("BIGINT", "UBIGINT", "HUGEINT")
 
-    Where the engine reads the same as whole number and as real, that is it: half the time of looking first.
+
+def _kind(value: exp.Expr) -> exp.Expr:
+    """What a dynamic value holds; 'unknown' where only its text is there, or where it is null."""
+    return sql.coalesce(sql.call("json_type", value), sql.literal("unknown"))
+
+
+def _of_dynamic(text: exp.Expr, value: exp.Expr, whole: exp.Expr, cut: Callable[[exp.Expr], Sql]) -> Sql:
+    """A dynamic value as a whole number: that of its text, of a number without its fraction, 1 of true.
+
+    A text with a point is none. Of a promoted path the text alone is known: that it is one, is not.
     """
-    whole = sql.try_cast(value.copy(), to)
-    real = sql.try_cast(value.copy(), KqlType.REAL)
-    matches = sql.call("regexp_matches", value, _WHOLE)
-    cut = sql.try_cast(sql.call("trunc", real.copy()), to)
-    return sql.case((sql.binary(exp.EQ, whole, real), whole.copy()), (matches, whole.copy()), otherwise=cut)
+    rest = sql.call("translate", text.copy(), "+-0123456789", "")
+    plain = sql.binary(exp.EQ, rest, sql.literal(""))
+    matches = sql.call("regexp_matches", text.copy(), _WHOLE)
+    real = cut(sql.try_cast(text.copy(), KqlType.REAL))
+    held = sql.call("replace", _kind(value), "DOUBLE", "unknown")
+    other = sql.case((sql.binary(exp.EQ, held, sql.literal("unknown")), real), otherwise=exp.Null())
+    return sql.case(
+        (plain, whole),
+        (_is_true(text, value, "true"), sql.literal(1)),
+        (_is_true(text, value, "false"), sql.literal(0)),
+        (matches, sql.try_cast(sql.call("trim", text.copy()), KqlType.LONG)),
+        otherwise=other,
+    )
+
+
+def _is_true(text: exp.Expr, value: exp.Expr, word: str) -> exp.Expr:
+    """Is it JSON's true (or false), and no text of that word?"""
+    is_word = sql.binary(exp.EQ, text.copy(), sql.literal(word))
+    kinds = [sql.literal("BOOLEAN"), sql.literal("unknown")]
+    return sql.all_of(is_word, exp.In(this=_kind(value.copy()), expressions=kinds))
 
 
 @scalar(internal=True)
-def long_of_dynamic(value: String) -> Long:
-    """tolong() of a dynamic value, given as its text."""
-    return _cut(value, KqlType.LONG)
+def long_of_dynamic(text: String, value: Dynamic) -> Long:
+    """tolong() of a dynamic value, given as its text and itself."""
+    whole = sql.try_cast(text.copy(), KqlType.LONG)
+    return _of_dynamic(text, value, whole, lambda real: _long_of_real(real))
 
 
 @scalar(internal=True)
-def int_of_dynamic(value: String) -> Int:
-    """toint() of a dynamic value, given as its text."""
-    return _cut(value, KqlType.INT)
+def int_of_dynamic(text: String, value: Dynamic) -> Int:
+    """toint() of a dynamic value, given as its text and itself; a number gives its lower 32 bits."""
+    kinds = [sql.literal(kind) for kind in _KINDS_OF_WHOLE]
+    is_number = exp.In(this=_kind(value.copy()), expressions=kinds)
+    as_int = sql.try_cast(text.copy(), KqlType.INT)
+    low = _low_bits(sql.try_cast(text.copy(), KqlType.LONG))
+    whole = sql.coalesce(as_int, sql.case((is_number, low), otherwise=exp.Null()))
+    ends = (-(2**31), 2**31 - 1)
+    found = _of_dynamic(text, value, whole, lambda real: _within(real, KqlType.REAL, *ends))
+    return sql.try_cast(found, KqlType.INT)
+
+
+@scalar(internal=True)
+def real_of_dynamic(text: String, value: Dynamic) -> Real:
+    """todouble() of a dynamic value, given as its text and itself."""
+    one, zero = (sql.cast(sql.literal(number), KqlType.REAL) for number in (1, 0))
+    number = sql.try_cast(text.copy(), KqlType.REAL)
+    return sql.case(
+        (_is_true(text, value, "true"), one), (_is_true(text, value, "false"), zero), otherwise=number
+    )
 
 
 @scalar(name_after="")
@@ -215,6 +261,10 @@ def _(value: Integer) -> Long:
 @tolong.overload
 def _(value: Number) -> Long:
     """A real beyond 64 bits gives the nearest long."""
+    return _long_of_real(value)
+
+
+def _long_of_real(value: exp.Expr) -> exp.Expr:
     found = sql.try_cast(sql.call("trunc", value), KqlType.LONG)
     finite = sql.call("isfinite", sql.cast(value.copy(), KqlType.REAL))
     end = sql.case(
@@ -258,9 +308,11 @@ def toint(value: String) -> Int:
 @toint.overload
 def _(value: IntegerArg) -> Int:
     """A long gives its lower 32 bits."""
-    if value.type is KqlType.INT:
-        return value.sql
-    low = sql.binary(exp.BitwiseAnd, value.sql, sql.literal(2**32 - 1))
+    return value.sql if value.type is KqlType.INT else _low_bits(value.sql)
+
+
+def _low_bits(value: exp.Expr) -> exp.Expr:
+    low = sql.binary(exp.BitwiseAnd, value, sql.literal(2**32 - 1))
     upper = sql.binary(exp.GTE, low, sql.literal(2**31))
     wrapped = sql.case((upper, sql.binary(exp.Sub, low.copy(), sql.literal(2**32))), otherwise=low.copy())
     return sql.cast(wrapped, KqlType.INT)
@@ -274,6 +326,17 @@ def _(value: Number) -> Int:
 @toint.overload
 def _(value: Bool) -> Int:
     return sql.cast(value, KqlType.INT)
+
+
+@toint.overload
+def _(value: Timespan) -> Int:
+    """The lower 32 bits of its ticks."""
+    return _low_bits(value)
+
+
+@toint.overload
+def _(value: Datetime) -> Int:
+    return _low_bits(_ticks_since_year_1(value))
 
 
 @scalar(aliases=("toreal",), name_after="")
@@ -323,17 +386,25 @@ def _(value: Number) -> Decimal:
 
 @scalar(aliases=("toboolean",), name_after="")
 def tobool(value: String) -> Bool:
-    """The value as a bool: text true and false in any case, numbers by being other than 0.
+    """The value as a bool: text true and false in any case, whole numbers by being other than 0.
 
     >>> tobool("True")
     True
+    >>> tobool(" 2 ")
+    True
+    >>> tobool("1.5")
+    null
     >>> tobool("yes")
     null
     """
-    folded = sql.lower(value)
+    bare = sql.lower(sql.call("regexp_replace", value, r"^\s+|\s+$", "", "g"))
+    number = sql.binary(exp.NEQ, sql.try_cast(bare.copy(), KqlType.LONG), sql.literal(0))
     return sql.case(
-        (exp.In(this=folded, expressions=[sql.literal("true"), sql.literal("1")]), exp.true()),
-        (exp.In(this=folded.copy(), expressions=[sql.literal("false"), sql.literal("0")]), exp.false()),
+        (exp.In(this=value.copy(), expressions=[sql.literal("true"), sql.literal("True")]), exp.true()),
+        (exp.In(this=value.copy(), expressions=[sql.literal("false"), sql.literal("False")]), exp.false()),
+        (sql.binary(exp.EQ, bare, sql.literal("true")), exp.true()),
+        (sql.binary(exp.EQ, bare.copy(), sql.literal("false")), exp.false()),
+        (sql.call("regexp_matches", bare.copy(), r"^[+-]?\d+$"), number),
         otherwise=sql.null(KqlType.BOOL),
     )
 

@@ -48,7 +48,12 @@ if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _T = KqlType
-_OF_NUMBERS = frozenset({_T.INT, _T.LONG, _T.REAL, _T.DECIMAL})
+_CASTS = {
+    **dict.fromkeys((_T.INT, _T.LONG, _T.REAL, _T.DECIMAL), "if_number"),
+    **dict.fromkeys((_T.DATETIME, _T.GUID), "if_text"),
+    _T.BOOL: "if_truth",
+}
+"""What an element must be so that `to typeof(...)` gives a value: a cast, no conversion of texts."""
 MAX_QUERIES = 64
 """Values that `partition by column {query}` runs its query for."""
 
@@ -113,8 +118,8 @@ def _element(binder: Binder, item: _Item) -> tuple[OutColumn, Expr]:
     value: Expr = ColumnRef(_T.DYNAMIC, item.column.id)
     if item.to is None or item.to is _T.DYNAMIC:
         return item.column, value
-    if item.to in _OF_NUMBERS:
-        value = Call(_T.DYNAMIC, FUNCTIONS["if_number"].overloads[0], (value,))
+    if item.to in _CASTS:
+        value = Call(_T.DYNAMIC, FUNCTIONS[_CASTS[item.to]].overloads[0], (value,))
     converted = binder.scalars.convert(value, item.to, item.span_of.span)
     return OutColumn(binder.new_id(), item.column.name, converted.type), converted
 
