@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from trailhawk.engine.duckdb import DuckDBEngine, Limits
+from trailhawk.kql.passes import scans
 from trailhawk.lake.catalog import Lake
 from trailhawk.sources import TABLES
 
@@ -122,3 +123,71 @@ def test_the_nearest_values_and_null_are_not_taken_for_equals(
     | summarize {function}(Rank, *) by G | summarize n = count() by Is
     """
     assert engine.query(query, now=NOW).rows() == [{"Is": "taken", "n": 40}]
+
+
+WIDE = (
+    "| extend A = x % 5000, B = x % 777, C = 1, D = 2, E = 3, F = 4, G = 5, H = x % 3, I = x % 7, J = x "
+    "| extend Group = x % 13, Rank = x % 2"
+)
+TAKEN = ["arg_max(Rank, *)", "arg_min(Rank, *)", "take_any(*)", "arg_max(strcat('r', Rank), *)"]
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize("more", ["", " | project Group, A", " | where I > 2 | project Group, A, H"])
+def test_a_wide_row_of_which_little_is_read_is_the_same_whatever_the_order_of_rows(
+    engine: DuckDBEngine, taken: str, more: str
+) -> None:
+    def rows(number: str) -> list[dict[str, object]]:
+        query = f"range n from 1 to 20000 step 1 | project x = {number} {WIDE} | summarize {taken} by Group"
+        return engine.query(f"{query}{more} | sort by Group asc", now=NOW).rows()
+
+    found = rows("n")
+    assert found == rows("20001 - n")
+    assert found
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+@pytest.mark.parametrize(
+    "use",
+    [
+        "Last | project Group, A",
+        "Last | project Group, A | where A in ((Last | project A))",
+        "let Kept = materialize(Last); Kept | project Group, A",
+    ],
+)
+def test_uses_that_read_other_columns_see_the_same_rows(engine: DuckDBEngine, taken: str, use: str) -> None:
+    query = f"""
+    let Last = range x from 1 to 20000 step 1 {WIDE} | summarize {taken} by Group;
+    {use}
+    | join kind=inner (Last | project Group, J) on Group
+    | where J % 5000 == A
+    """
+    assert engine.query(query, now=NOW).table.num_rows == 13
+
+
+def test_parts_of_a_query_that_read_other_columns_see_the_same_rows(engine: DuckDBEngine) -> None:
+    query = f"""
+    range x from 1 to 20000 step 1 {WIDE} | summarize arg_max(Rank, *) by Group
+    | fork (project Group, A) (project Group, J)
+    """
+    first, second = engine.query(query, now=NOW).all()
+    of_a = {row["Group"]: row["A"] for row in first.rows()}
+    assert of_a == {row["Group"]: int(str(row["J"])) % 5000 for row in second.rows()}
+    assert len(of_a) == 13
+
+
+def test_of_a_wide_row_no_more_is_read_than_later_operators_use(engine: DuckDBEngine) -> None:
+    query = (
+        "AWSCloudTrail | summarize arg_max(TimeGenerated, *) by UserIdentityArn | project UserIdentityArn, "
+    )
+    plan = engine.compiled(f"{query}EventName", now=NOW).plan
+    (scan,) = scans(plan)
+    assert set(scan.stored) == {"TimeGenerated", "UserIdentityArn", "EventName"}
+
+
+def test_no_rows_give_one_row_of_nothing(engine: DuckDBEngine) -> None:
+    rows = engine.query(
+        f"range x from 1 to 0 step 1 {WIDE} | extend T = 'x' | summarize arg_max(x, *)", now=NOW
+    )
+    assert [row["T"] for row in rows.rows()] == [""]
+    assert [row["J"] for row in rows.rows()] == [None]

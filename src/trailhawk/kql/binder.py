@@ -97,6 +97,10 @@ class Binder:
         """Names of the hidden columns by which mv-apply and partition tell their parts apart."""
         self.label: str | None = None
         """What the rows before the operator being bound are called: a table's name, or `as`."""
+        self.has_wide_rows = False
+        """Whether one column holds a row of many values, of which not all may be read."""
+        self.has_looked = False
+        """Whether rows were asked for while binding."""
         self.shared: dict[tuple[int, int], tuple[int, Node]] = {}
         self.kept: list[Env] = []
         """What `shared` knows by id: an id is another's once its object is gone."""
@@ -171,6 +175,7 @@ class Binder:
         """The rows of a plan, run now: for what cannot name its columns before it has seen the data."""
         if self.probe is None:
             raise UnsupportedError(f"{what} without a schema, where no query can be run", span)
+        self.has_looked = True
         return self.probe(plan)
 
     # --- what the scalar binder asks -----------------------------------------------------------------------

@@ -18,6 +18,7 @@ from trailhawk.kql.parser import parse, problems
 from trailhawk.kql.passes import nodes, optimize
 from trailhawk.kql.placeholders import fill
 from trailhawk.kql.plan import NOW, Call, Chart, Const, Expr, Frame, Node, OutColumn, Project
+from trailhawk.kql.rows import narrowed
 from trailhawk.kql.scalars import Wanting, ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
@@ -93,11 +94,14 @@ def compile_query(
     except RecursionError:
         raise _too_deep() from None
     try:
+        plans = (bound.plan, *bound.others)
+        if binder.has_wide_rows and not binder.has_looked:  # else the rows are to be those that were seen
+            plans = narrowed(plans)
         others = tuple(
             Compiled(optimize(plan), plan.columns, None, name=name)
-            for plan, name in zip(bound.others, bound.names[1:], strict=True)
+            for plan, name in zip(plans[1:], bound.names[1:], strict=True)
         )
-        return Compiled(optimize(bound.plan), bound.plan.columns, bound.chart, others, bound.names[0])
+        return Compiled(optimize(plans[0]), bound.plan.columns, bound.chart, others, bound.names[0])
     except RecursionError:
         raise _too_deep() from None
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from sqlglot import exp
 
 from trailhawk.errors import BindingError
@@ -15,6 +17,7 @@ from trailhawk.kql.functions.registry import (
     Arithmetic,
     Bool,
     Dynamic,
+    DynamicArg,
     Integer,
     Long,
     LongArg,
@@ -28,6 +31,7 @@ from trailhawk.kql.functions.registry import (
     Scalar,
     SummableArg,
     aggregate,
+    scalar,
 )
 from trailhawk.kql.types import KqlType
 
@@ -411,10 +415,14 @@ def make_bag_if(value: Dynamic, predicate: Bool, size: LongArg | None = None) ->
 
 def _row(values: tuple[exp.Expr, ...]) -> exp.Expr:
     """The values as one struct, so that all come from the same row."""
+    return _struct([f"f{i}" for i in range(len(values))], values)
+
+
+def _struct(names: Iterable[str], values: Iterable[exp.Expr]) -> exp.Expr:
     return exp.Struct(
         expressions=[
-            exp.PropertyEQ(this=exp.to_identifier(f"f{i}"), expression=value)
-            for i, value in enumerate(values)
+            exp.PropertyEQ(this=exp.to_identifier(name), expression=value)
+            for name, value in zip(names, values, strict=True)
         ]
     )
 
@@ -429,7 +437,7 @@ def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
     return _no_text_null(found, values[number].type)
 
 
-_FEW = 8
+FEW = 8
 """Up to so many columns of a row are faster one by one than packed into a struct."""
 _AS_WHOLE = frozenset({KqlType.BOOL, KqlType.INT, KqlType.LONG, KqlType.TIMESPAN, KqlType.DATETIME})
 """Types whose values are whole numbers of 64 bits."""
@@ -442,16 +450,27 @@ def _extreme(function: str, place: exp.Expr, ordering: Arg, values: tuple[Arg, .
     the rows, nor on how these are stored: two runs pick the same row, and all columns come from it.
     """
     trees = tuple(value.sql for value in values)
-    known = ordering.type in _AS_WHOLE
-    rank = _whole_rank(function, ordering, trees) if known else _any_rank(function, ordering.sql, trees)
-    if known and len(values) <= _FEW:
+    rank = _rank(function, ordering, trees)
+    if ordering.type in _AS_WHOLE:
         value = values[_number(place)]
         return _no_text_null(sql.call(f"{function}_null", value.sql, rank), value.type)
     return _field(sql.call(function, _row(trees), rank), place, values)
 
 
+def _extreme_row(function: str, ordering: Arg, row: exp.Expr) -> exp.Expr:
+    """The struct of the row with the extreme ordering, chosen as `_extreme` chooses."""
+    values = tuple(field.expression for field in row.expressions)
+    return sql.call(function, row, _rank(function, ordering, values))
+
+
 def _hash(values: tuple[exp.Expr, ...]) -> exp.Expr:
     return sql.call("hash", *(value.copy() for value in values))
+
+
+def _rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
+    if ordering.type in _AS_WHOLE:
+        return _whole_rank(function, ordering, values)
+    return _any_rank(function, ordering.sql, values)
 
 
 def _whole_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
@@ -489,6 +508,43 @@ def take_any_field(place: Long, *values: AnyArg) -> Same:
     return _field(row, place, values)
 
 
+@aggregate("arg_max_row", internal=True)
+def arg_max_row(ordering: AnyArg, row: Dynamic) -> Dynamic:
+    """The row with the largest `ordering`: all columns of a wide arg_max()."""
+    return _extreme_row("arg_max", ordering, row)
+
+
+@aggregate("arg_min_row", internal=True)
+def arg_min_row(ordering: AnyArg, row: Dynamic) -> Dynamic:
+    """The row with the smallest `ordering`: all columns of a wide arg_min()."""
+    return _extreme_row("arg_min", ordering, row)
+
+
+@aggregate("take_any_row", internal=True)
+def take_any_row(row: Dynamic) -> Dynamic:
+    """One row of the group: all columns of a wide take_any()."""
+    return exp.Min(this=row)
+
+
+@scalar(internal=True)
+def row_of(number: Long, places: DynamicArg, *values: Scalar) -> Dynamic:
+    """Values of a row as one struct, so that all come from the same row; `places` tells which they are.
+
+    `number` is that of the aggregate which takes a row of the group.
+    """
+    assert isinstance(places.value, list)
+    return _struct([f"f{place}" for place in places.value], values)
+
+
+@scalar(internal=True)
+def row_field(number: Long, place: Long, row: Dynamic, otherwise: AnyArg) -> Same:
+    """The value at a place of the row that the aggregate of this number took; `otherwise` has its type."""
+    return _no_text_null(sql.call("struct_extract", row, f"f{_number(place)}"), otherwise.type)
+
+
+ROW_OF = row_of.overloads[0]
+ROW_FIELD = row_field.overloads[0]
+
 ROW_FUNCTIONS = {
     "arg_max": arg_max_field,
     "argmax": arg_max_field,
@@ -498,3 +554,5 @@ ROW_FUNCTIONS = {
     "any": take_any_field,
 }
 """Aggregates that give several columns of one row, by their KQL names."""
+ROWS = {arg_max_field: arg_max_row, arg_min_field: arg_min_row, take_any_field: take_any_row}
+"""What takes the place of each for more than a FEW columns."""

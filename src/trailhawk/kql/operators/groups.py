@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES
-from trailhawk.kql.functions.aggregates import ROW_FUNCTIONS
+from trailhawk.kql.functions.aggregates import FEW, ROW_FIELD, ROW_FUNCTIONS, ROW_OF, ROWS
 from trailhawk.kql.names import Names, aggregate_name, auto_name, percentile_name
 from trailhawk.kql.operators.apart import settled
 from trailhawk.kql.operators.registry import step
@@ -24,6 +25,7 @@ from trailhawk.kql.operators.shared import (
 from trailhawk.kql.plan import (
     Aggregate,
     AggregateCall,
+    Call,
     ColumnRef,
     Const,
     Expr,
@@ -189,6 +191,8 @@ def row_aggregate(
         return [
             (name or "", binder.scalars.collect(AGGREGATES["take_any"], [values[0][1]], call.span, collect))
         ]
+    if len(values) > FEW:
+        return found + wide_row(binder, call, collect, ordering, values)
     row = tuple(value for _, value in values)
     for place, (name, value) in enumerate(values):
         aggregate = AggregateCall(function, (Const(_T.LONG, place), *ordering, *row), value.type)
@@ -197,6 +201,28 @@ def row_aggregate(
         collect.columns.append(column)
         found.append((name, ColumnRef(value.type, column.id)))
     return found
+
+
+def wide_row(
+    binder: Binder,
+    call: syntax.Call,
+    collect: Collector,
+    ordering: Sequence[Expr],
+    values: Sequence[tuple[str, Expr]],
+) -> list[tuple[str, Expr]]:
+    """The row as one column, and each of its values read from that; see `kql/rows.py`."""
+    binder.has_wide_rows = True
+    number = Const(_T.LONG, call.span.start)
+    places = Const(_T.DYNAMIC, list(range(len(values))))
+    row = Call(_T.DYNAMIC, ROW_OF, (number, places, *(value for _, value in values)))
+    column = OutColumn(binder.new_id(), "", _T.DYNAMIC)
+    collect.calls.append(AggregateCall(ROWS[ROW_FUNCTIONS[call.name]], (*ordering, row), _T.DYNAMIC))
+    collect.columns.append(column)
+    taken = ColumnRef(_T.DYNAMIC, column.id)
+    return [
+        (name, Call(value.type, ROW_FIELD, (number, Const(_T.LONG, place), taken, Const(value.type, None))))
+        for place, (name, value) in enumerate(values)
+    ]
 
 
 def percentiles(
