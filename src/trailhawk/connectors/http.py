@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Self
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
 from trailhawk.connectors.objects import LogObject, Outcome
+from trailhawk.connectors.parts import failure
 from trailhawk.connectors.spool import Spool, Spooled
 from trailhawk.errors import TrailhawkError
 from trailhawk.sources import Source
@@ -183,6 +184,8 @@ class HttpConnector:
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         server: _Server | None = None
         tried = -_RETRY_SECONDS
+        hindered = ""
+        self._in_flight.clear()  # of a run that ended with an error
         try:
             while not stop.is_set():
                 if not once and server is None and time.monotonic() - tried >= _RETRY_SECONDS:
@@ -194,9 +197,11 @@ class HttpConnector:
                     if once:
                         raise ConnectorError(str(error)) from error
                     self._in_flight.clear()  # what was not told as done is brought again
-                    self._board.problem(str(error))
+                    hindered = str(error)
+                    self._board.problem(hindered)
                     stop.wait(_RETRY_SECONDS)
                     continue
+                self._board.over(hindered)
                 if once and not took:
                     return
                 if not took:
@@ -313,13 +318,20 @@ class HttpConnector:
                 kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 key = request.headers.get("idempotency-key", "")
                 count, body_id = await asyncio.to_thread(self._keep, table, body, encoding, kind, key)
-        except BodyError as error:
+        except Exception as error:
+            if not isinstance(error, BodyError):
+                # Told here, as the server's own log is not: who sends nonsense is not to fill ours.
+                said = f"a body could not be taken: {failure(error)}"
+                self._board.problem(said)
+                error = BodyError(500, said)
             headers = {401: {"WWW-Authenticate": "Bearer"}, 429: _LATER, 503: _LATER}.get(error.status, {})
             return JSONResponse({"error": error.reason}, error.status, headers)
         self._fresh.set()
         return JSONResponse({"accepted": count, "id": body_id})
 
     async def _body(self, request: Request) -> bytes:
+        from starlette.requests import ClientDisconnect
+
         most = self._settings.bounds.body_bytes
         too_large = BodyError(413, f"the body is larger than {most:,} bytes")
         length = request.headers.get("content-length", "0")
@@ -334,6 +346,8 @@ class HttpConnector:
                     if size > most:
                         raise too_large
                     pieces.append(piece)
+        except ClientDisconnect:
+            raise BodyError(400, "the connection ended before the body did") from None
         except TimeoutError:
             raise BodyError(408, f"the body took longer than {self._settings.read_seconds} s") from None
         return b"".join(pieces)
@@ -415,6 +429,7 @@ class _Server:
             app,
             http=Patience,
             log_config=None,
+            log_level="critical",
             access_log=False,
             lifespan="off",
             server_header=False,

@@ -1,0 +1,130 @@
+"""HTTP: shippers that go in the midst of a body, and trouble of the lake that passes."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+
+from trailhawk.connectors import http
+from trailhawk.connectors.ingest import Ingestor
+from trailhawk.errors import StateError
+
+if TYPE_CHECKING:
+    from support.aws import Store
+
+TOKEN = "t" * 32
+EVENT = json.dumps({"eventVersion": "1.11", "eventID": "1", "eventTime": "2026-03-01T09:30:00Z"}).encode()
+SETTINGS = http.HttpSettings(
+    "web", "127.0.0.1", 0, token_sha256=(hashlib.sha256(TOKEN.encode()).hexdigest(),), flush_seconds=0
+)
+
+
+def until(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+@contextmanager
+def running(web: http.HttpConnector) -> Iterator[httpx.Client]:
+    stop = threading.Event()
+    thread = threading.Thread(target=web.run, args=(stop,))
+    thread.start()
+    try:
+        until(lambda: web.port)
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        with httpx.Client(base_url=f"http://127.0.0.1:{web.port}", headers=headers) as client:
+            yield client
+    finally:
+        stop.set()
+        thread.join()
+
+
+def post(client: httpx.Client) -> int:
+    return client.post("/ingest/AWSCloudTrail", content=EVENT).status_code
+
+
+def test_who_goes_in_the_midst_of_a_body_leaves_nothing_and_is_no_error(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of them was a traceback among the lines that `trailhawk run` tells."""
+    web = http.HttpConnector(SETTINGS, store.intake())
+    head = f"POST /ingest/AWSCloudTrail HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+    begun = [f"{head}Content-Length: 500\r\n\r\n{{", f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\n{{"]
+    with running(web) as client:
+        for sent in [*begun, "no request at all\r\n\r\n"]:
+            with socket.create_connection(("127.0.0.1", web.port)) as gone:
+                gone.sendall(sent.encode())
+        assert post(client) == 200
+        until(lambda: web.state().rows)
+        assert web.state().problem == ""
+    assert store.events() == ["1"]
+    assert [record for record in caplog.records if record.name.startswith("uvicorn")] == []
+
+
+def test_an_outage_is_told_and_is_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it said was told until the process ended, though all was stored."""
+    monkeypatch.setattr(http, "_RETRY_SECONDS", 0.05)
+    away = threading.Event()
+    away.set()
+
+    class Away(Ingestor):
+        def flush(self) -> None:
+            if away.is_set():
+                self._abandon()
+                raise StateError("the state database is away")
+            super().flush()
+
+    web = http.HttpConnector(SETTINGS, intake(store, Away))
+    with running(web) as client:
+        assert post(client) == 200
+        until(lambda: web.state().problem)
+        assert web.state().problem == "the state database is away"
+        away.clear()
+        until(lambda: web.state().rows)
+        until(lambda: not web.state().problem)
+    assert store.events() == ["1"]
+
+
+def test_what_an_error_that_nobody_foresaw_left_is_taken_when_it_is_started_again(store: Store) -> None:
+    class Broken(Ingestor):
+        def flush(self) -> None:
+            self._abandon()
+            raise RuntimeError
+
+    web = http.HttpConnector(SETTINGS, intake(store, Broken))
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            web.run(threading.Event())
+        except RuntimeError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    until(lambda: web.port)
+    url = f"http://127.0.0.1:{web.port}/ingest/AWSCloudTrail"
+    assert httpx.post(url, content=EVENT, headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 200
+    thread.join()
+    assert failed
+    web._intake = store.intake()
+    with running(web):
+        until(lambda: web.state().rows)
+    assert store.events() == ["1"]
+
+
+def intake(store: Store, kind: type[Ingestor]) -> Any:
+    made = store.intake()
+    return dataclasses.replace(made, taker=lambda worker: kind(store.lake, clock=made.clock, worker=worker))
