@@ -34,7 +34,7 @@ from trailhawk.lake.table import ID, PAYLOAD, REST, stored_schema
 from trailhawk.sources import SOURCES, Placed, Source
 
 SLOWEST = 2.0
-BATCH = 64
+BATCH = 256
 _NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 _NASTY = (
     *(rb'"', rb"\"", rb"\\", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"  ", b" ", b"-"),
@@ -752,9 +752,11 @@ class Fuzz:
         texts: dict[int, list[str]] = {}
         for place, text in zip(made.kept, made.table[case.column].to_pylist(), strict=True):
             texts.setdefault(owners[place], []).append(text)
+        of: dict[int, list[bytes]] = {}
+        for owner, record in zip(owners, records, strict=True):
+            of.setdefault(owner, []).append(record)
         for index, (data, strict) in enumerate(inputs):
-            here = [record for owner, record in zip(owners, records, strict=True) if owner == index]
-            if strict and (lost := self._lost(texts.get(index, []), here)):
+            if strict and (lost := self._lost(texts.get(index, []), of.get(index, []))):
                 raise FuzzError(f"the row of {lost!r} is lost: {data!r}")
 
     def _lost(self, texts: list[str], records: list[bytes]) -> str:
