@@ -148,6 +148,25 @@ def test_a_bad_member_is_told_by_its_path(old: str, new: str, message: str) -> N
         parse_rule(PUBLISHED.replace(old, new), source="a.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("id: a\nname: A\nquery: T\nseverity: Grave\n", "at `$.severity`, line 4"),
+        ("id: a\nname: A\nquery: T\ntests:\n  - name: x\n    expect: {alert: 1}\n", "expect`, line 6"),
+        ("id: a\nname: A\nquery: T\nentityMappings:\n  - type: IP\n", "entityMappings[0]`, line 4"),
+        (
+            "id: a\nname: A\n kind: B\n",
+            "a.yaml: not YAML: mapping values are not allowed in this context at line 3",
+        ),
+        ("id: a\nname: A\n", "missing required field `query`"),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_line(text: str, told: str) -> None:
+    with pytest.raises(RuleError) as caught:
+        parse_rule(text, source="a.yaml")
+    assert told in caught.value.message
+
+
 def test_a_list_is_no_rule() -> None:
     with pytest.raises(RuleError, match="a rule is a mapping, found list"):
         parse_rule("- a", source="a.yaml")

@@ -61,7 +61,8 @@ def test_what_is_shipped_has_no_findings(rule: Rule, find: Find) -> None:
 @pytest.mark.parametrize(
     ("change", "member", "part"),
     [
-        (("EventName", "EventNam"), "query", "EventNam"),
+        (("EventName", "EventNam"), "query", "'EventNam' at 1:23, line 11 of the file\n"),
+        (("|\n  AWSC", ">\n  AWSc"), "query", "'AWScloudTrail' at 1:1\n"),
         (("AWSCloudTrail", "AWSCloudtrail"), "query", "AWSCloudtrail"),
     ],
 )

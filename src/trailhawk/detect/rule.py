@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 
@@ -173,6 +173,8 @@ class Rule:
     tests: tuple[RuleTest, ...] = ()
     extra: tuple[tuple[str, object], ...] = ()
     source: str = ""
+    query_line: int = field(default=0, compare=False)
+    """The line of the file that the query begins on; 0 where it stands otherwise than as a block."""
 
     @property
     def history_needed(self) -> timedelta:

@@ -237,7 +237,8 @@ def _connector(value: object) -> object:
 
 def parse_rule(text: str | bytes, *, source: str) -> Rule:
     """The rule in this YAML text; RuleError names the source and the bad member."""
-    return _typed(_read_yaml(text, source), source)
+    rule = _typed(_read_yaml(text, source), source, text)
+    return replace(rule, query_line=_query_line(text))
 
 
 def parse_rules(text: str | bytes, *, source: str) -> tuple[Rule, ...]:
@@ -262,10 +263,17 @@ def _read_yaml(text: str | bytes, source: str) -> Mapping[str, object]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         document = _with_tabs(text)
         if document is None:
-            raise RuleError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+            raise RuleError(f"{source}: not YAML: {_told(error)}") from None
     if not isinstance(document, dict):
         raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
     return document
+
+
+def _told(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong with a text that is no YAML, and on which line."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem and (mark := error.problem_mark):
+        return f"{error.problem} at line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(str(error).split())
 
 
 def _with_tabs(text: str | bytes) -> object:
@@ -281,15 +289,50 @@ def _with_tabs(text: str | bytes) -> object:
 _INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
 
 
-def _typed(document: Mapping[str, object], source: str) -> Rule:
+_BLOCK: re.Pattern[str] = re.compile(r"^query:[ \t]*\|[-+\d]*[ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_STEP: re.Pattern[str] = re.compile(r"\.(\w+)|\[(\d+)\]")
+
+
+def _query_line(text: str | bytes) -> int:
+    """The line that the text of the query begins on; 0 where it is no block of lines as they are."""
+    lines = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    found = _BLOCK.search(lines)
+    return lines.count("\n", 0, found.end()) + 2 if found else 0
+
+
+def _place(text: str | bytes, path: str) -> str:
+    """`, line 4` of the member at such a path, `$.tests[0].expect`, as far as the file has it; or nothing.
+
+    Lists are gone into where they are read as they stand: those of tests.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return ""
+    line = None
+    for name, index in _STEP.findall(path):
+        if name and isinstance(node, yaml.MappingNode):
+            key, node = next(((k, v) for k, v in node.value if k.value == name), (None, None))
+            line = key.start_mark.line if key else line
+        elif index and isinstance(node, yaml.SequenceNode) and path.startswith("$.tests["):
+            node = node.value[int(index)]
+            line = node.start_mark.line
+        else:
+            break
+    return "" if line is None else f", line {line + 1}"
+
+
+def _typed(document: Mapping[str, object], source: str, text: str | bytes = "") -> Rule:
     document = _tidied(document)
     try:
         file = msgspec.convert(document, _File, strict=False)
         return _rule(file, {str(key): value for key, value in document.items()}, source)
     except msgspec.ValidationError as error:
-        raise RuleError(f"{source}: {error}") from None
+        path = str(error).partition(" - at `")[2]
+        raise RuleError(f"{source}: {error}{_place(text, path)}") from None
     except _BadMemberError as error:
-        raise RuleError(f"{source}: {error.reason} - at `$.{error.member}`") from None
+        path = f"$.{error.member}"
+        raise RuleError(f"{source}: {error.reason} - at `{path}`{_place(text, path)}") from None
 
 
 class _BadMemberError(Exception):

@@ -124,7 +124,7 @@ def _of_query(rule: Rule, compile_: Compile, now: datetime, allows: Allows) -> I
         if missing := absent(rule, error, is_there):
             yield _warning("query", f"{reason(missing)}: skipped until it has")
         else:
-            yield _error("query", error.render(rule.query))
+            yield _error("query", _placed(rule, error))
         return
     if missing := needed(rule, is_there):
         yield _warning("query", f"{reason(missing)}: it runs over the rest")
@@ -136,6 +136,16 @@ def _of_query(rule: Rule, compile_: Compile, now: datetime, allows: Allows) -> I
     yield from _outside(compiled, allows)
     if rule.kind is not RuleKind.HUNTING:
         yield from _look_back(rule, compiled, now)
+
+
+def _placed(rule: Rule, error: QueryError) -> str:
+    """The error with its place in the query, and the line of the rule's file where that is known."""
+    told = error.render(rule.query)
+    if error.span is None or not rule.query_line:
+        return told
+    first, *drawn = told.split("\n")
+    line, _ = error.span.position(rule.query)
+    return "\n".join([f"{first}, line {rule.query_line + line - 1} of the file", *drawn])
 
 
 def _wanted(rule: Rule) -> Iterator[tuple[str, str]]:
