@@ -100,6 +100,10 @@ def test_wrong_use_is_one_line_and_code_2(arguments: list[str], capsys: pytest.C
         (["rules", "list", "--json"], "usage: No such option: --json; write '--format json'"),
         (["query", "print 1", "--csv"], "usage: No such option: --csv; write '--format csv'"),
         (["ingest"], "usage: Missing argument 'PATH...'; try 'trailhawk ingest --help'"),
+        (
+            ["quarantine"],
+            "usage: Missing command; there is list, show, retry; try 'trailhawk quarantine --help'",
+        ),
     ],
 )
 def test_wrong_use_is_told_what_to_write(
@@ -107,6 +111,30 @@ def test_wrong_use_is_told_what_to_write(
 ) -> None:
     assert run(arguments) == 2
     assert capsys.readouterr().err == f"{advice}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "options"),
+    [
+        (["help"], ["--help"]),
+        (["help", "quarantine", "list"], ["quarantine", "list", "--help"]),
+        (["help", "ingest", "--home", "x"], ["ingest", "--help"]),
+        (["version"], ["--version"]),
+        (["--home=x", "version"], ["--version"]),
+    ],
+)
+def test_help_and_version_are_words_too(
+    words: list[str], options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(words) == 0
+    shown = capsys.readouterr().out
+    assert run(options) == 0
+    assert shown == capsys.readouterr().out
+
+
+def test_what_stands_in_brackets_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["notify", "--help"]) == 0
+    assert "`[notify.channels.NAME]`" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("words", [["incidents", "list"], ["detect"]], ids=" ".join)

@@ -135,3 +135,12 @@ def test_a_query_that_fails_tells_all_errors(home: list[str], capsys: pytest.Cap
 def test_a_batch_has_its_parameters_in_its_lines(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*home, "query", "--batch", "-p", "a=1"]) == 2
     assert "standard input" in capsys.readouterr().err
+
+
+def test_a_file_given_as_the_query_is_told(
+    home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "hunt.kql"
+    file.write_text("print 1")
+    assert run([*home, "query", str(file)]) == 2
+    assert capsys.readouterr().err == f"usage: {file} is a file; write -f FILE to read the query from it\n"

@@ -103,6 +103,8 @@ def test_the_list_and_its_filters(shell: Shell) -> None:
     assert found("--since", "2026-03-01T12:03:00Z") == [3, 4]
     assert found("--until", "2026-03-01T12:03:00Z") == [1, 2]
     assert found("--limit", "2") == [3, 4]
+    assert found("--sort", "severity")[0] == 1
+    assert found("--sort", "severity", "--limit", "1") == [1]
     assert "the newest 2 of 4 incidents; --limit 0 shows all" in shell("incidents", "list", "--limit", "2")
     assert "Closed: FalsePositive" in shell("incidents", "list")
     shell("incidents", "list", "--status", "open", code=2)

@@ -153,7 +153,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command line; the exit code: 0, 1 for failure, 2 for wrong use, 130 interrupted."""
     try:
         command = typer.main.get_command(app)
-        outcome = command.main(_home_first(arguments), prog_name="trailhawk", standalone_mode=False)
+        words = _asked(_home_first(arguments))
+        outcome = command.main(words, prog_name="trailhawk", standalone_mode=False)
         sys.stdout.flush()
         if outcome == EXIT_INTERRUPTED:  # typer has caught Ctrl-C, and said nothing
             return fail("interrupted", EXIT_INTERRUPTED)
@@ -190,6 +191,15 @@ def _home_first(arguments: Sequence[str]) -> list[str]:
     return words[place : place + length] + words[:place] + words[place + length :] if place else words
 
 
+def _asked(words: list[str]) -> list[str]:
+    """`help COMMAND` and `version`, as other tools have them, as the options they are here."""
+    home = 0 if not words or words[0].split("=")[0] != "--home" else 1 if "=" in words[0] else 2
+    front, typed = words[:home], words[home:]
+    if typed[:1] == ["help"]:
+        return [*front, *typed[1:], "--help"]
+    return [*front, "--version"] if typed == ["version"] else words
+
+
 def _one_line(error: Exception) -> str:
     return str(error).strip().partition("\n")[0]
 
@@ -204,4 +214,6 @@ def _advised(error: typer.TyperException) -> str:
         if typed in getattr(option.type, "choices", ()):
             return f"{told.partition(' (')[0]}; write '{option.opts[0]} {typed}'"
     command = getattr(context, "command_path", "trailhawk")
+    if told == "Missing command":
+        told += f"; there is {', '.join(getattr(getattr(context, 'command', None), 'commands', ()))}"
     return f"{told}{' Try' if told.endswith('?') else '; try'} '{command} --help'"

@@ -31,7 +31,9 @@ def entity(
     ],
     timespan: Annotated[
         str,
-        typer.Option("--timespan", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."),
+        typer.Option(
+            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."
+        ),
     ] = "30d",
     form: FormatOption = Format.TABLE,
 ) -> None:

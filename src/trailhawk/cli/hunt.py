@@ -84,7 +84,9 @@ def hunt_run(
     every: Annotated[bool, typer.Option("--all", help="Run all hunts, and count what they find.")] = False,
     timespan: Annotated[
         str,
-        typer.Option("--timespan", metavar="SPAN", help="What {{StartTimeISO}} and {{EndTimeISO}} mean: 7d."),
+        typer.Option(
+            "--timespan", "--last", metavar="SPAN", help="What {{StartTimeISO}} and {{EndTimeISO}} mean: 7d."
+        ),
     ] = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
     folders: HuntsOption = None,
@@ -315,7 +317,10 @@ def bookmark_add(
         typer.Option("--entity", metavar="TYPE.ID=VALUE", help="An entity by its value; may be repeated."),
     ] = None,
     timespan: Annotated[
-        str, typer.Option("--timespan", metavar="SPAN", help="Only rows of this time: 7d, or start/end.")
+        str,
+        typer.Option(
+            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 7d, or start/end."
+        ),
     ] = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
     folders: HuntsOption = None,

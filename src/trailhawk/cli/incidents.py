@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -24,6 +24,13 @@ E = TypeVar("E", bound=Enum)
 app = group("What the alerts add up to.")
 
 
+class Order(StrEnum):
+    """What the list of incidents goes by."""
+
+    NUMBER = "number"
+    SEVERITY = "severity"
+
+
 Number = Annotated[
     int, typer.Argument(metavar="N", help="Its number in the list.", autocompletion=offered("incidents"))
 ]
@@ -40,6 +47,7 @@ By = Annotated[
     epilog=examples(
         "trailhawk incidents list",
         "trailhawk incidents list --status new --severity high",
+        "trailhawk incidents list --sort severity --limit 10",
         "trailhawk incidents list --entity 203.0.113.66 --since 7d",
         "trailhawk incidents list --format json",
     ),
@@ -82,12 +90,15 @@ def incidents_list(
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", metavar="N", min=0, help="The newest so many, 0 for all; 100 in a table unless given."
+            "--limit", metavar="N", min=0, help="The first so many, 0 for all; 100 in a table unless given."
         ),
     ] = None,
+    order: Annotated[
+        Order, typer.Option("--sort", help="By number, the newest at the end; or the gravest first.")
+    ] = Order.NUMBER,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List the incidents by number."""
+    """List the incidents: by number, or the gravest first."""
     from trailhawk.incidents.incident import Classification, Status
     from trailhawk.incidents.store import Wanted
     from trailhawk.render.incident import show_incidents
@@ -106,9 +117,10 @@ def incidents_list(
         until=_ago(until, workspace) if until else None,
     )
     most = limit if limit is not None else 100 if form is Format.TABLE else 0
-    found = workspace.incidents.found(wanted, limit=most or None)
+    gravest = order is Order.SEVERITY
+    found = workspace.incidents.found(wanted, limit=most or None, gravest=gravest)
     total = workspace.incidents.count(wanted) if most and len(found) == most else len(found)
-    show_incidents(found, form, total=total)
+    show_incidents(found, form, total=total, gravest=gravest)
     nothing = form is Format.TABLE and not found and wanted == Wanted()
     if nothing and not is_bare(context, workspace) and not workspace.alerts.has_windows():
         tell("no rule has run yet: 'trailhawk detect' looks for incidents")
@@ -541,11 +553,14 @@ def incidents_manifest(
     import hashlib
 
     from trailhawk.cli.options import has_place, save, tell
+    from trailhawk.errors import UsageError
     from trailhawk.render.console import working
     from trailhawk.render.page import manifest_csv
 
     if out is not None:
         has_place(out)
+        if out.suffix.lower() not in ("", ".csv", ".txt"):
+            raise UsageError(f"{out} does not end in .csv", hint="a manifest is written as CSV")
     with working(f"incident {number}"):
         found = workspace_of(context).report(number).manifest
     text = manifest_csv(found)

@@ -28,7 +28,9 @@ def lineage(
     ],
     timespan: Annotated[
         str,
-        typer.Option("--timespan", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."),
+        typer.Option(
+            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."
+        ),
     ] = "",
     form: FormatOption = Format.TABLE,
 ) -> int:

@@ -45,7 +45,12 @@ def offered(names: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]
 
 def examples(*lines: str) -> str:
     """The closing part of a command's help; typer keeps the line ends after \\b."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines).replace("[", "\\[")
+    return "\b\nExamples:\n" + _literal("\n".join(f"  {line}" for line in lines))
+
+
+def _literal(text: str) -> str:
+    """The text of a help without markup: what stands in brackets would be left out as a style."""
+    return text.replace("[", "\\[")
 
 
 def single() -> typer.Typer:
@@ -55,7 +60,7 @@ def single() -> typer.Typer:
 
 def group(about: str) -> typer.Typer:
     """The `app` of a module with commands below its own name."""
-    app = typer.Typer(add_completion=False, rich_markup_mode="rich", help=about)
+    app = typer.Typer(add_completion=False, rich_markup_mode="rich", help=_literal(about))
     app.callback()(_nothing)  # with a callback typer keeps a group of one command a group
     return app
 

@@ -24,7 +24,9 @@ def posture(
     context: typer.Context,
     timespan: Annotated[
         str,
-        typer.Option("--timespan", metavar="SPAN", help="Only rows of this time: 30d or DATE/DATE."),
+        typer.Option(
+            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 30d or DATE/DATE."
+        ),
     ] = "",
     check: Annotated[
         list[str] | None, typer.Option("--check", metavar="ID", help="Only this one; may be repeated.")

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -64,7 +65,10 @@ def query(
     timespan: Annotated[
         str,
         typer.Option(
-            "--timespan", metavar="SPAN", help="Only rows of this time: 7d, 12h or 2023-07-01/2023-07-02."
+            "--timespan",
+            "--last",
+            metavar="SPAN",
+            help="Only rows of this time: 7d, 12h or 2023-07-01/2023-07-02.",
         ),
     ] = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
@@ -132,6 +136,8 @@ def query(
         with working("query"):
             result = workspace.query(text, now=at, window=window, parameters=values)
     except QueryError as error:
+        if isfile(kql):
+            raise UsageError(f"{kql} is a file", hint="write -f FILE to read the query from it") from None
         errors: tuple[QueryError, ...] = (error,)
         if error.kind in ("syntax", "binding", "unsupported"):
             # More may be wrong than the first thing; what was found by running is told as it is.

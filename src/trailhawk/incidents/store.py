@@ -100,12 +100,17 @@ class IncidentStore:
         """Every incident as it stands, by number; those that were merged into another are left out."""
         return self.found(EVERYTHING)
 
-    def found(self, wanted: Wanted, *, limit: int | None = None) -> tuple[Incident, ...]:
-        """The incidents that are wanted, by number; with `limit` the newest of them."""
+    def found(
+        self, wanted: Wanted, *, limit: int | None = None, gravest: bool = False
+    ) -> tuple[Incident, ...]:
+        """The incidents that are wanted, by number; with `limit` the newest of them. The gravest first, of
+        equals the newest, if asked for so."""
+        table = log.incidents.c
         query = _found(sa.select(log.incidents.c.body), wanted)
-        query = query.order_by(log.incidents.c.number.desc()).limit(limit)
+        order = (table.severity.desc(), table.number.desc()) if gravest else (table.number.desc(),)
         with self._reading() as connection:
-            return tuple(log.decoded(body) for body in reversed(connection.scalars(query).all()))
+            bodies = connection.scalars(query.order_by(*order).limit(limit)).all()
+        return tuple(log.decoded(body) for body in (bodies if gravest else reversed(bodies)))
 
     def count(self, wanted: Wanted = EVERYTHING) -> int:
         """How many incidents are wanted."""

@@ -71,7 +71,9 @@ def _entity(entity: Entity) -> dict[str, object]:
     return {"type": entity.type, "name": entity.name, **dict(entity.identifiers)}
 
 
-def show_incidents(incidents: Sequence[Incident], form: Format, *, total: int = 0) -> None:
+def show_incidents(
+    incidents: Sequence[Incident], form: Format, *, total: int = 0, gravest: bool = False
+) -> None:
     """Print the list of incidents, and how many more there are than these if the `total` is larger."""
     if form is Format.JSON:
         _print_incidents_json(incidents)
@@ -101,7 +103,8 @@ def show_incidents(incidents: Sequence[Incident], form: Format, *, total: int = 
         columns.insert(4, Shown("owner", "owner"))
     show_list(rows, columns, form, empty="no incidents")
     if total > len(incidents):
-        print(f"the newest {len(incidents):,} of {total:,} incidents; --limit 0 shows all")
+        which = "gravest" if gravest else "newest"
+        print(f"the {which} {len(incidents):,} of {total:,} incidents; --limit 0 shows all")
 
 
 def _print_incidents_json(incidents: Sequence[Incident]) -> None:
