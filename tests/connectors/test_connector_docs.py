@@ -10,7 +10,7 @@ from trailhawk.connectors.config import KINDS
 from trailhawk.settings import Section
 
 PAGE = (Path(__file__).parents[2] / "docs" / "connectors.md").read_text()
-NEEDED = {
+NEEDED: dict[str, dict[str, object]] = {
     "sqs": {"queue_url": "https://sqs.eu-west-1.amazonaws.com/1/q"},
     "s3": {"locations": ["s3://logs"]},
     "folder": {"paths": ["."]},

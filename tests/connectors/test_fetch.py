@@ -28,7 +28,7 @@ from botocore.exceptions import (
 )
 
 from trailhawk.connectors import s3, sqs
-from trailhawk.connectors.config import Access, Location, Reading, S3Settings, SqsSettings
+from trailhawk.connectors.config import Access, ConnectorSettings, Location, Reading, S3Settings, SqsSettings
 from trailhawk.connectors.connector import ConnectorError
 from trailhawk.connectors.credentials import config
 from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
@@ -488,7 +488,7 @@ def test_whose_rights_read_a_bucket() -> None:
     from trailhawk.connectors.reopen import access_for
 
     one, two, three = (Access(profile=name) for name in ("one", "two", "three"))
-    connectors = {
+    connectors: dict[str, ConnectorSettings] = {
         "any": SqsSettings("any", "https://q", one),
         "named": SqsSettings("named", "https://q", two, buckets=("logs",)),
         "old": S3Settings("old", (Location("older", "x/"),), three),

@@ -18,7 +18,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from typing import cast
@@ -311,10 +311,10 @@ def test_bodies_land_in_their_tables(tmp_path: Path) -> None:
     assert count(workspace, "AWSVPCFlow") == 2
     found = workspace.query("Linux_CL | project TimeGenerated, Host, Message", now=DAY).tuples()
     assert found == [(datetime(2026, 3, 1, 10, tzinfo=UTC), "web-1", "hello")]
-    found = workspace.query(
+    raws = workspace.query(
         "AwsRaw_CL | project Records_eventName_s, Records_requestParameters_bucketName_s", now=DAY
     )
-    assert found.tuples() == [("GetObject", "payroll")]
+    assert raws.tuples() == [("GetObject", "payroll")]
     ledger = "IngestLedger | where Object startswith 'http:' | summarize count(), sum(Records), sum(Rows)"
     assert workspace.query(ledger, now=DAY).tuples() == [(6, 11, 11)]
 
@@ -382,6 +382,10 @@ class Stuck:
 
     def flush(self) -> None:
         pass
+
+    @property
+    def age(self) -> timedelta:
+        return timedelta()
 
     def knows(self, identity: str) -> bool:
         return False

@@ -154,9 +154,8 @@ NOW = dt.datetime(2026, 3, 9, 12, tzinfo=dt.UTC)
 TABLES = [*sources.TABLES, *connectors.TABLES]
 
 
-def place(aws: Aws, cache: Path, **changes: int) -> S3:
-    whole = S3("s3://lake/one", cache, 1 << 30, endpoint_url=aws.url, region=aws.access.region)
-    return dataclasses.replace(whole, **changes)
+def place(aws: Aws, cache: Path, *, cache_bytes: int = 1 << 30) -> S3:
+    return S3("s3://lake/one", cache, cache_bytes, endpoint_url=aws.url, region=aws.access.region)
 
 
 def logs(folder: Path, *, files: int, each: int = 3) -> Path:

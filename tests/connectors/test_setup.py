@@ -20,6 +20,8 @@ from trailhawk.connectors.setup import ConnectorType, Trust, policies, stack, te
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3.type_defs import FilterRuleTypeDef
+
     from support.aws import Aws, Store
 
 BY_ID = Trust()
@@ -175,7 +177,10 @@ def test_moto_makes_the_stack_and_logs_arrive_by_it(aws: Aws, store: Store, trus
         given |= {"TrustedPrincipal": "arn:aws:iam::123456789012:root", "ExternalId": "a-secret-word"}
     outputs = deployed(aws, trust, given)
     (told,) = stack("sqs", trust)["Resources"]["Bucket"]["Properties"]["NotificationConfiguration"].values()  # type: ignore[index]
-    rules = [{"Name": "prefix", "Value": "AWSLogs/"}, {"Name": "suffix", "Value": ".gz"}]
+    rules: list[FilterRuleTypeDef] = [
+        {"Name": "prefix", "Value": "AWSLogs/"},
+        {"Name": "suffix", "Value": ".gz"},
+    ]
     condition, filters, _ = told[0]["Filter"]["Fn::If"]
     assert condition == "HasFilter"
     assert [rule["Fn::If"][1]["Name"] for rule in filters["S3Key"]["Rules"]] == ["prefix", "suffix"]
@@ -186,7 +191,7 @@ def test_moto_makes_the_stack_and_logs_arrive_by_it(aws: Aws, store: Store, trus
                 {
                     "QueueArn": outputs["QueueArn"],
                     "Events": [told[0]["Event"]],
-                    "Filter": {"Key": {"FilterRules": rules}},  # type: ignore[typeddict-item]
+                    "Filter": {"Key": {"FilterRules": rules}},
                 }
             ]
         },

@@ -13,7 +13,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 from urllib.request import Request, urlopen
 
 import pytest
@@ -35,7 +35,8 @@ from trailhawk.sources import SOURCES, TABLES
 
 START = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
 HOURS = 6
-ACCOUNT, REGION, BUCKET = "111122223333", "eu-west-1", "trail-of-the-test"
+REGION: Final = "eu-west-1"
+ACCOUNT, BUCKET = "111122223333", "trail-of-the-test"
 NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 

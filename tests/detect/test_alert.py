@@ -138,7 +138,7 @@ def test_entities_of_another_alert_are_taken_over() -> None:
     rule = replace(RULE, aggregation=Aggregation.SINGLE, **taken)  # type: ignore[arg-type]
     before = as_json([Entity("IP", (("Address", "192.0.2.1"),)), Entity("AwsBucket", (("Name", "a"),))])
     cloud = {"$id": "7", "Type": "cloud-application", "AppId": 3, "Name": "Box", "Host": {"$ref": "1"}}
-    rows = [
+    rows: list[dict[str, object]] = [
         {"Entities": json.dumps(before), "Other": [cloud, {"Name": "no type"}, "text"]},
         {"Entities": "[" * 9_000, "Other": None},
         {"Entities": json.dumps(before[0]), "Other": {"Type": "Toaster", "Id": "t"}},

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_more_than_a_predicate_is_refused_with_its_place(where: str, told: str) 
         ({"until": NOW}, "is past"),
     ],
 )
-def test_what_is_missing_is_told(members: dict[str, object], told: str) -> None:
+def test_what_is_missing_is_told(members: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match=told):
         drafted("true", **members)
 

@@ -432,9 +432,11 @@ def test_objects_of_one_minute_are_fetched_again_together(
     compiled, moments = list[str](), list[datetime]()
     transform, at = workspace.transform, RowTransform.at
     monkeypatch.setattr(
-        workspace, "transform", lambda table, text: compiled.append(text) or transform(table, text)
+        workspace,
+        "transform",
+        lambda table, text: compiled.append(text) or transform(table, text),  # type: ignore[func-returns-value]
     )
-    monkeypatch.setattr(RowTransform, "at", lambda self, moment: moments.append(moment) or at(self, moment))
+    monkeypatch.setattr(RowTransform, "at", lambda self, moment: moments.append(moment) or at(self, moment))  # type: ignore[func-returns-value]
     done = workspace.refetch("AWSVPCFlow", from_disk)
     assert (done.objects, done.rows) == (3, 15)
     assert compiled == [used]
@@ -464,7 +466,9 @@ def test_now_in_a_filter_of_a_young_table(
     compiled: list[datetime] = []
     made = RowTransform.at
     monkeypatch.setattr(
-        RowTransform, "at", lambda self, moment: compiled.append(moment) or made(self, moment)
+        RowTransform,
+        "at",
+        lambda self, moment: compiled.append(moment) or made(self, moment),  # type: ignore[func-returns-value]
     )
     kept = "source | where TimeGenerated > ago(3h) and SrcPort > 4"
     found = try_it(workspace, kept, table="AWSVPCFlow")
@@ -596,7 +600,9 @@ def test_only_what_is_reached_is_run_and_the_answer_is_the_same(
     run: list[str] = []
     query = DuckDBEngine.query
     monkeypatch.setattr(
-        DuckDBEngine, "query", lambda *args, **named: run.append(args[1]) or query(*args, **named)
+        DuckDBEngine,
+        "query",
+        lambda *args, **named: run.append(args[1]) or query(*args, **named),  # type: ignore[func-returns-value]
     )
     found, few = try_it(many_kinds, text), len(run)
     monkeypatch.setattr("trailhawk.detect.trial.reach", lambda *_, **__: Everywhere())

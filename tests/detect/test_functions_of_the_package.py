@@ -398,7 +398,7 @@ def test_both_names_have_both_spellings(buckets: Engine, name: str, call: str) -
 def test_both_names_have_the_same_columns_with_the_types_of_the_schema(buckets: Engine) -> None:
     schemas = [
         {
-            (row["ColumnName"], row["ColumnType"])
+            (str(row["ColumnName"]), row["ColumnType"])
             for row in buckets.query(f"{name} | getschema", now=NOW).rows()
         }
         for name in ("AWSS3BucketAPILogParsed", "AwsBucketAPILogs_CL")

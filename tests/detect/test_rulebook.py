@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -64,10 +65,8 @@ TEMPLATE = {
 
 
 def rule(name: str = "A trail is stopped", **members: object) -> Rule:
-    return Rule(
-        **{"id": name, "name": name, "query": "", "kind": RuleKind.SCHEDULED, "severity": Severity.LOW}
-        | members
-    )  # type: ignore[arg-type]
+    made = Rule(name, name, "", RuleKind.SCHEDULED, Severity.LOW)
+    return replace(made, **members)  # type: ignore[arg-type]  # members by name
 
 
 def sound(_: Rule) -> tuple[Finding, ...]:
@@ -97,7 +96,7 @@ def test_sub_techniques_stand_for_their_techniques() -> None:
         "techniques": ["T1078", "T1589", "T1589"],
         "subTechniques": ["T1589.002", "T1589.003", "T1562.008"],
     }
-    properties = {**resource["properties"], **told}  # type: ignore[index, dict-item]
+    properties = {**resource["properties"], **told}  # type: ignore[index]
     text = json.dumps({"resources": [{**resource, "properties": properties}]})  # type: ignore[dict-item]
     (found,) = parse_rules(text, source="a.json")
     assert found.techniques == ("T1078", "T1589.002", "T1589.003", "T1562.008")

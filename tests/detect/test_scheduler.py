@@ -166,7 +166,7 @@ def test_after_an_outage_windows_that_cannot_have_a_result_are_not_run(world: Wo
     world.round(scheduler, rule)
     world.now += 48 * HOUR
     asked.clear()
-    done = world.round(scheduler, rule, engine=Counting())  # type: ignore[arg-type]
+    done = world.round(scheduler, rule, engine=Counting())
     assert [each.window.at for each in done.runs] == [START + n * HOUR for n in range(48)]
     assert {each.state for each in done.runs} == {WindowState.DONE}
     assert [alert.at for alert in done.alerts] == [START + 21 * HOUR]
@@ -280,7 +280,7 @@ def test_a_late_row_in_the_look_back_counts(world: World) -> None:
     )
     at = START + HOUR / 2
     world.events = [Stop("in time", at + 2 * HOUR, START), Stop("late", at, START + 8 * HOUR)]
-    scheduler, alerts = world.scheduler(), []
+    scheduler, alerts = world.scheduler(), list[Alert]()
     for _ in range(10):
         alerts += world.round(scheduler, rule).alerts
         world.now += HOUR
@@ -288,7 +288,7 @@ def test_a_late_row_in_the_look_back_counts(world: World) -> None:
 
 
 def test_a_row_that_comes_late_in_a_long_outage_counts(world: World) -> None:
-    scheduler, alerts = world.scheduler(), []
+    scheduler, alerts = world.scheduler(), list[Alert]()
     world.events = [Stop("late", START + HOUR / 2, START + 10 * HOUR)]
     for _ in range(3):
         alerts += world.round(scheduler, scheduled()).alerts
@@ -307,7 +307,7 @@ def test_an_alert_on_the_same_events_is_raised_once(world: World) -> None:
     rule = scheduled(query, period=3 * HOUR, custom_details=(("EventIds", "Ids"),))
     at = START + HOUR / 2
     world.events = [Stop("found", at + HOUR, START), Stop("late", at, START + 4 * HOUR)]
-    scheduler, alerts, runs = world.scheduler(), [], 0
+    scheduler, alerts, runs = world.scheduler(), list[Alert](), 0
     for _ in range(6):
         done = world.round(scheduler, rule)
         alerts += done.alerts
@@ -349,7 +349,7 @@ def test_a_rule_that_another_holds_is_left_to_it_until_its_lease_ends(world: Wor
     one, two = world.scheduler("one"), world.scheduler("two")
     one._release = lambda rule: None  # type: ignore[method-assign]  # as a killed process leaves it
     with pytest.raises(KeyboardInterrupt):
-        world.round(one, scheduled(), engine=Breaking())  # type: ignore[arg-type]
+        world.round(one, scheduled(), engine=Breaking())
     assert world.round(two, scheduled()).runs == ()
     world.now += timedelta(minutes=16)
     assert [run.window.at for run in world.round(two, scheduled()).runs] == [START - HOUR, START]
@@ -410,7 +410,7 @@ def test_a_passing_failure_is_tried_again_later_and_later_and_loses_no_window(wo
     tried = []
     while True:
         before = engine.times
-        found = world.round(scheduler, rule, engine=engine)  # type: ignore[arg-type]
+        found = world.round(scheduler, rule, engine=engine)
         if engine.times < before or found.runs:
             tried.append(world.now)
         if found.runs:
@@ -426,7 +426,7 @@ def test_a_passing_failure_is_tried_again_later_and_later_and_loses_no_window(wo
 def test_a_rule_that_always_stops_at_a_limit_is_disabled(world: World) -> None:
     rule, scheduler = scheduled(), world.scheduler()
     engine = Failing(world, 1_000, LimitError("the query ran longer than 600 s"))
-    while not (found := world.round(scheduler, rule, engine=engine)).disabled:  # type: ignore[arg-type]
+    while not (found := world.round(scheduler, rule, engine=engine)).disabled:
         world.now += 10 * MINUTE
         assert world.now < START + 48 * HOUR
     assert found.disabled == (rule,)
@@ -436,9 +436,9 @@ def test_a_rule_that_always_stops_at_a_limit_is_disabled(world: World) -> None:
     assert state.reason == "stopped 24 times in a row: limit: the query ran longer than 600 s"
     world.states.set(rule, enabled=True, reason="", now=world.now, by="ann")
     engine.times = 1
-    assert world.round(scheduler, rule, engine=engine).disabled == ()  # type: ignore[arg-type]
+    assert world.round(scheduler, rule, engine=engine).disabled == ()
     world.now += HOUR
-    assert world.round(scheduler, rule, engine=engine).runs  # type: ignore[arg-type]
+    assert world.round(scheduler, rule, engine=engine).runs
 
 
 def test_a_rule_without_history_enough_is_learning(world: World) -> None:
@@ -476,7 +476,7 @@ def test_the_schedule_can_be_looked_at(world: World) -> None:
     assert scheduler.scheduled() == (Scheduled("stop", START, 0, 0, "", None),)
     engine = Failing(world, 1, LimitError("too long"))
     world.now += HOUR
-    world.round(scheduler, scheduled(), engine=engine)  # type: ignore[arg-type]
+    world.round(scheduler, scheduled(), engine=engine)
     (found,) = scheduler.scheduled()
     assert (found.due, found.failures, found.retry_at) == (1, 1, world.now + MINUTE)
     assert "too long" in found.reason

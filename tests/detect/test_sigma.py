@@ -588,7 +588,8 @@ def test_a_correlation_names_the_events_of_all_its_stretches(tmp_path: Path, fie
     taken = take(workspace, tmp_path / "sigma", rule, BASE)[0].rule
     assert taken is not None
     (row,) = workspace.query(taken.query, now=NOW).rows()
-    assert set(row["EventIds"]) == {"first", "second", "third", "fourth"}  # type: ignore[arg-type]
+    assert isinstance(row["EventIds"], list)
+    assert set(row["EventIds"]) == {"first", "second", "third", "fourth"}
     assert (row["Events"], row["Count"]) == (4, 2)
 
 

@@ -70,7 +70,7 @@ class Log:
             wanted = "forbidden rows" if rule.query == "forbidden" else rule.query
             return not any(row.name == wanted for row in near) and not (near and at.hour % 2)
 
-        return lambda moments: np.array([one(moment_at(each)) for each in moments], bool)
+        return lambda moments: np.array([one(moment_at(each)) for each in moments.tolist()], np.bool_)
 
 
 @dataclass
@@ -235,7 +235,7 @@ def test_spans_change_nothing_that_is_told(rules: list[Rule], steps: list[Any]) 
         log.rows += rows
         held = {"Events": log.held()}
         found = detect(
-            log,
+            log,  # type: ignore[arg-type]  # is asked with a window alone
             store,
             rules,
             tables=["Events"],
@@ -268,7 +268,7 @@ def _places(*hours: int) -> Moments:
 
 
 def _hours(places: Moments) -> list[int]:
-    return [(moment_at(each) - START) // HOUR for each in places]
+    return [(moment_at(each) - START) // HOUR for each in places.tolist()]
 
 
 SIZE = place(START + HOUR) - place(START)
@@ -277,7 +277,8 @@ SIZE = place(START + HOUR) - place(START)
 def _span(
     first: int, last: int, seen: int, state: WindowState = DONE, reason: str = "", step: int = 1
 ) -> Span:
-    return Span(step * SIZE, *_places(first, last).tolist(), state, reason, seen)
+    start, end = _places(first, last).tolist()
+    return Span(step * SIZE, start, end, state, reason, seen)
 
 
 def test_windows_that_ended_alike_become_one_span() -> None:
@@ -329,8 +330,8 @@ def test_a_row_counts_before_a_span_and_a_span_takes_only_rows_that_saw_less() -
     record(5, WindowState.DUE, 0)
     with store.engine.begin() as connection:
         assert known(connection, "r", _places(4, 5, 6)).tolist() == [4, -1, 4]
-        at, seen = done_since(connection, "r", place(START + 3 * HOUR))
-        assert (_hours(at), seen.tolist()) == ([4, 6], [4, 4])
+        found, counts = done_since(connection, "r", place(START + 3 * HOUR))
+        assert (_hours(found), counts.tolist()) == ([4, 6], [4, 4])
         write(connection, "r", [_span(4, 5, 0, SKIPPED, LEARNING)])
         assert known(connection, "r", _places(3, 4, 5, 6)).tolist() == [4, -1, -1, 4]
         assert _hours(done_since(connection, "r", place(START))[0]) == [2, 3, 6]

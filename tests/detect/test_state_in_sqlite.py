@@ -89,7 +89,7 @@ def test_more_threads_than_connections(address: str) -> None:
 def test_threads_that_get_no_connection_are_told(address: str) -> None:
     engine = open_state(address)
     pool = type(engine.pool)(
-        lambda: sqlite3.connect(":memory:"),
+        lambda: sqlite3.connect(":memory:"),  # type: ignore[arg-type]  # of any driver
         pool_size=1,
         max_overflow=0,
         timeout=0.01,  # type: ignore[call-arg]

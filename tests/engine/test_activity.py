@@ -71,7 +71,7 @@ STORED = Functions(
 @pytest.fixture(scope="module")
 def engine() -> DuckDBEngine:
     rows = events()
-    return DuckDBEngine(_Memory(), functions=STORED, relations={"Events": lambda _: rows})
+    return DuckDBEngine(_Memory(), functions=STORED, relations={"Events": lambda _: rows})  # type: ignore[arg-type]  # has no files
 
 
 def places(moments: Sequence[datetime]) -> Ticks:

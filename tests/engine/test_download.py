@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 
 import pytest
 
@@ -35,7 +36,7 @@ class Site(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        port = self.server.server_address[1]
+        port = cast(ThreadingHTTPServer, self.server).server_port
         match path:
             case "/lists/a.csv":
                 self.answer(b"x,1\n")

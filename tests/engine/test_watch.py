@@ -150,7 +150,7 @@ def test_a_run_inside_another_is_part_of_it() -> None:
 
     def outer(query: Watched) -> int:
         seen.append(query)
-        return watcher.run(lambda inner: (seen.append(inner), 7)[1], seconds=0.001, growth=1)
+        return watcher.run(lambda inner: (seen.append(inner), 7)[1], seconds=0.001, growth=1)  # type: ignore[func-returns-value]
 
     assert watcher.run(outer, seconds=60, growth=1 << 40) == 7
     assert seen[0] is seen[1]

@@ -143,8 +143,10 @@ def test_an_older_version_reads_and_writes_beside_a_newer(tmp_path: Path) -> Non
 def test_who_widens_at_the_same_moment_finds_it_done(tmp_path: Path) -> None:
     wrote(tmp_path, ONCE, 1)
     one, two = Delta(tmp_path / "Events", TODAY), Delta(tmp_path / "Events", TODAY)
-    one.refresh(), two.refresh()
-    one.widen(), two.widen()
+    for each in (one, two):
+        each.refresh()
+    for each in (one, two):
+        each.widen()
     assert one.version == two.version == 2
     two.commit(two.stage(rows(TODAY, 2, Worker="b")))
     one.commit(one.stage(rows(TODAY, 3, Worker="a")))

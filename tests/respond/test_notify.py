@@ -348,7 +348,9 @@ def test_a_mail_has_no_character_that_an_old_server_need_not_take(tmp_path: Path
         desk.raise_("Schlüssel gelesen", "ASIAEXAMPLE000000001")
         desk.tell()
     (mail,) = box.mails
-    assert "Schlüssel" in mail.get_body(("plain",)).get_content()
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert "Schlüssel" in body.get_content()
     assert {part["Content-Transfer-Encoding"] for part in mail.walk()} <= {
         None,
         "7bit",

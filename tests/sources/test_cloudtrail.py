@@ -8,12 +8,13 @@ import pytest
 
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import REST
-from trailhawk.sources import SOURCES, BadPart, Unpacked, framing
+from trailhawk.sources import SOURCES, BadPart, Unpacked
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
+from trailhawk.sources.source import MAX_RECORD_BYTES
 
 SOURCE = CloudTrail()
 
-RECORD = {
+RECORD: dict[str, object] = {
     "eventVersion": "1.11",
     "userIdentity": {
         "type": "AssumedRole",
@@ -331,7 +332,7 @@ def test_invalid_text_costs_its_record() -> None:
 @pytest.mark.parametrize("block", [1 << 25, 1 << 22])
 def test_a_record_over_the_limit_is_set_aside(block: int) -> None:
     huge = _dump(record(1, requestParameters={"text": 'quote " and brace } ' * 850_000}))
-    assert len(huge) > framing.MAX_RECORD_BYTES
+    assert len(huge) > MAX_RECORD_BYTES
     for between in (b",", b"\n"):
         opening, closing = (b'{"Records":[', b"]}") if between == b"," else (b"", b"")
         data = opening + between.join([LINES[0], huge, LINES[2]]) + closing

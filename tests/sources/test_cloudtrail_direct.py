@@ -96,7 +96,8 @@ _RECORD = st.fixed_dictionaries(
 
 def _rows(table: pa.Table) -> list[dict[str, object]]:
     names = sorted(table.column_names)
-    return table.select(names).to_pylist()
+    rows: list[dict[str, object]] = table.select(names).to_pylist()
+    return rows
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from support.text import dump
 from trailhawk.workspace import Workspace, utc_now
 
 RECORD = {
@@ -28,10 +29,6 @@ RECORD = {
     "recipientAccountId": "011122223333",
 }
 TEXT = json.dumps(RECORD, ensure_ascii=False)
-
-
-def dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def result(*rows: dict[str, str], comment: str = "") -> bytes:

@@ -181,7 +181,11 @@ def test_a_damaged_gzip_inside_is_told(read: Any) -> None:
 
 
 def test_somebodys_text_does_not_make_an_envelope(read: Any) -> None:
-    hostile = TRAIL | {"userAgent": 'x", "logEvents": [{"message": "y"}]', "logEvents": [], "Events": None}
+    hostile: dict[str, object] = TRAIL | {
+        "userAgent": 'x", "logEvents": [{"message": "y"}]',
+        "logEvents": [],
+        "Events": None,
+    }
     assert read(b'{"Records":[' + dump(hostile) + b"]}").source == "cloudtrail"
 
 

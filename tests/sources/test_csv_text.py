@@ -1,24 +1,20 @@
 """CSV by the row: what the csv module writes comes back, and damage costs the damaged row."""
 
 import csv
-import io
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from support.text import Quoting, table
 from trailhawk.sources import csv_text
 from trailhawk.sources.csv_text import cells, header, rows_of
 
 HEAD = ("a", "b c", "d", "e")
 
 
-def written(rows: list[list[str]], end: str = "\n", quoting: int = csv.QUOTE_MINIMAL) -> bytes:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator=end, quoting=quoting)
-    writer.writerow(HEAD)
-    writer.writerows(rows)
-    return file.getvalue().encode()
+def written(rows: list[list[str]], end: str = "\n", quoting: Quoting = csv.QUOTE_MINIMAL) -> bytes:
+    return table(HEAD, rows, quoting, end=end)
 
 
 def read(data: bytes, block: int = 1 << 20) -> tuple[list[list[str]], list[str]]:
@@ -45,7 +41,7 @@ _CELL = _TEXT.filter(lambda text: "\n" not in text or "," not in text)
     st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
     st.sampled_from([1, 7, 4096]),
 )
-def test_what_was_written_comes_back(rows: list[list[str]], end: str, quoting: int, block: int) -> None:
+def test_what_was_written_comes_back(rows: list[list[str]], end: str, quoting: Quoting, block: int) -> None:
     rows = [[f"x{row[0]}", *row[1:]] for row in rows]  # a blank line and a line of blanks are no rows
     assert read(written(rows, end, quoting), block) == (rows, [])
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.text import dump, table
 from trailhawk.sources import SOURCES
 from trailhawk.sources.athena import struct
 from trailhawk.sources.sentinel import time
@@ -60,18 +60,6 @@ RECORD: dict[str, Any] = {
     "tlsDetails": {"tlsVersion": "TLSv1.3", "cipherSuite": "c", "clientProvidedHostHeader": "b.s3"},
 }
 RECORDS = [RECORD, RECORD | {"eventID": "e2", "errorCode": "AccessDenied", "userIdentity": {"type": "Root"}}]
-
-
-def dump(value: object, indent: int | None = None) -> bytes:
-    return json.dumps(value, ensure_ascii=False, indent=indent).encode()
-
-
-def table(names: Sequence[str], rows: Sequence[Sequence[str]], quoting: int = csv.QUOTE_MINIMAL) -> bytes:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\r\n", quoting=quoting)
-    writer.writerow(names)
-    writer.writerows(rows)
-    return file.getvalue().encode()
 
 
 def answer(rows: list[dict[str, Any]], indent: int | None = None) -> bytes:
@@ -463,8 +451,8 @@ def test_what_cannot_be_told_apart_is_refused_or_kept_as_text(read: Any) -> None
     assert json.loads(found.rows[0]["_th_rest"]) == {
         "resources as text": "[{arn=arn:aws:s3:::b/{x}, type=y}]"
     }
-    row = [{name: text} for name, text in zip(names, rows[1], strict=True)]
-    answers = {"QueryStatus": "FINISHED", "QueryResultRows": [row]}
+    fields = [{name: text} for name, text in zip(names, rows[1], strict=True)]
+    answers = {"QueryStatus": "FINISHED", "QueryResultRows": [fields]}
     assert read(dump(answers)).rows == found.rows
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.text import dump
 from trailhawk.sources.guardduty import GUARDDUTY, camel
 
 FINDING = {
@@ -65,10 +66,6 @@ def snake(value: Any) -> Any:
             for name, item in value.items()
         }
     return [snake(item) for item in value] if isinstance(value, list) else value
-
-
-def dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def event(detail: object) -> dict[str, object]:

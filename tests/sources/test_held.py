@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from support.text import dump, table
 from trailhawk.sources import json_lists, with_custom
 from trailhawk.workspace import Workspace, utc_now
 
@@ -65,18 +66,6 @@ LOGS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     "guardduty": (FINDINGS, "Id", ("f1", "f2")),
     "cloudwatch": (NOTES, "Message", NOTES),
 }
-
-
-def dump(value: object, indent: int | None = None) -> bytes:
-    return json.dumps(value, ensure_ascii=False, indent=indent).encode()
-
-
-def table(names: list[str], rows: list[list[str]], quoting: int = csv.QUOTE_MINIMAL) -> bytes:
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\r\n", quoting=quoting)
-    writer.writerow(names)
-    writer.writerows(rows)
-    return file.getvalue().encode()
 
 
 def lines(values: list[object]) -> bytes:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.text import dump
 from trailhawk.sources import SOURCES
 
 AT = dt.datetime(2026, 3, 1, 9, 30)
@@ -84,10 +85,6 @@ FLOW = FIREWALL | {
     }
 }
 TLS = FIREWALL | {"event": EVENT | {"event_type": "tls", "sni": "x", "tls_error": {"error_message": "e"}}}
-
-
-def dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from support.text import dump
 from trailhawk.sources.ocsf import asff_type
 
 FINDING = {
@@ -54,10 +55,6 @@ FINDING = {
     "status_id": 2,
     "time_dt": "2026-03-01T09:31:00.000Z",
 }
-
-
-def dump(value: object) -> bytes:
-    return json.dumps(value, ensure_ascii=False).encode()
 
 
 def event(*findings: object) -> dict[str, object]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, stored_schema
 from trailhawk.sources import SOURCES, TABLES
@@ -30,8 +31,7 @@ TABLES_OF_OURS = {
 
 
 @pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
-def test_a_table_is_that_of_log_analytics(table: object) -> None:
-    assert hasattr(table, "name")
+def test_a_table_is_that_of_log_analytics(table: Table) -> None:
     path = SCHEMAS / f"{table.name}.json"
     if table.name in TABLES_OF_OURS:
         assert not path.exists()
@@ -48,12 +48,13 @@ def test_a_table_is_that_of_log_analytics(table: object) -> None:
 
 
 @pytest.mark.parametrize("table", TABLES, ids=[table.name for table in TABLES])
-def test_a_table_can_be_stored(table: object) -> None:
-    assert hasattr(table, "columns")
+def test_a_table_can_be_stored(table: Table) -> None:
     names = [name.lower() for name in stored_schema(table).names]
     assert len(set(names)) == len(names), "DuckDB and Delta fold case"
     assert all(column.description.endswith(".") for column in table.columns)
-    assert table.column(table.time_column).type is KqlType.DATETIME
+    time = table.column(table.time_column)
+    assert time is not None
+    assert time.type is KqlType.DATETIME
     assert {item.column for item in table.promoted} <= {column.name for column in table.stored}
     assert {"Type", "TenantId", "SourceSystem"} <= table.constants.keys()
     assert set(table.statistics) <= {column.name for column in table.stored}

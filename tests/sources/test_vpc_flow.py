@@ -4,7 +4,7 @@ import datetime as dt
 import gzip
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -225,7 +225,7 @@ def test_an_object_larger_than_a_block_is_streamed(block: int, read: Any) -> Non
     assert found.rows == [ROW] * 300
 
 
-def parquet(columns: dict[str, Sequence[Any]]) -> bytes:
+def parquet(columns: Mapping[str, object]) -> bytes:
     file = io.BytesIO()
     pq.write_table(pa.table(columns), file, compression="snappy", row_group_size=2)
     return file.getvalue()
