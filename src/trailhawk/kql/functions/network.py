@@ -28,7 +28,7 @@ from trailhawk.kql.types import KqlType
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _WHOLE = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
-_PARTS = rf"^({_OCTET})\.({_OCTET})\.({_OCTET})\.({_OCTET})(?:/(3[0-2]|[12]?[0-9]))?$"
+_PARTS = rf"^\s*({_OCTET})\.({_OCTET})\.({_OCTET})\.({_OCTET})(?:/(3[0-2]|[12]?[0-9]))?\s*$"
 _NAMES = ("a", "b", "c", "d", "prefix")
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
@@ -104,6 +104,8 @@ def parse_ipv4(ip: String) -> Long:
     3232235777
     >>> parse_ipv4("192.168.1.1/24")
     3232235776
+    >>> parse_ipv4(" 192.168.1.1")
+    3232235777
     >>> parse_ipv4("06.237.252.245")
     null
     """
@@ -121,7 +123,7 @@ def _value(ip: Sql) -> Sql:
         number = octet if place == 1 else sql.binary(exp.Add, shifted, octet)
     return sql.case(
         (sql.call("regexp_matches", ip, _WHOLE), number),
-        (sql.call("contains", ip.copy(), "/"), _with_address(ip.copy(), "th_ip", _masked)),
+        (sql.call("regexp_matches", ip.copy(), r"/|^\s|\s$"), _with_address(ip.copy(), "th_ip", _masked)),
         otherwise=sql.null(KqlType.LONG),
     )
 
@@ -507,7 +509,7 @@ def ipv4_range_to_cidr_list(start: StringArg, end: StringArg) -> Dynamic:
 # --- IPv6 --------------------------------------------------------------------------------------------------
 
 _GROUPS = r"^(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?(?:::(?:[0-9a-f]{1,4}(?::[0-9a-f]{1,4})*)?)?$"
-_IPV6_PARTS = r"^([0-9a-f:.]+)(?:/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?$"
+_IPV6_PARTS = r"^([0-9a-f:.]+)(?:%[0-9a-z_.~-]+)?(?:/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))?$"
 
 
 def _groups_of(text: Sql) -> Sql:
@@ -548,7 +550,8 @@ def _bits(address: Sql) -> Sql:
 def _ipv6_parsed(text: Sql) -> Sql:
     """A struct of the address's `bits` and its `prefix` length.
 
-    An IPv4 address counts as ::ffff:a.b.c.d, with two colons before it too, and its prefix as that of IPv4.
+    An IPv4 address counts as ::ffff:a.b.c.d, with two colons before it too. A prefix of what ends in an IPv4
+    address is one of IPv4. A zone (`%eth0`) is left out.
     """
     names = exp.Array(expressions=[sql.literal("address"), sql.literal("prefix")])
     match = sql.call("regexp_extract", sql.lower(text), _IPV6_PARTS, names)
@@ -571,10 +574,12 @@ def _ipv6_parsed(text: Sql) -> Sql:
         no_tail = _operation(exp.EQ, tail, "")
         known = sql.negate(sql.is_null(number.copy()))
         plain = sql.case((no_tail, address.copy()), (known, mixed), otherwise=sql.literal("-"))
-        shift = sql.case((is_ipv4.copy(), sql.literal(96)), otherwise=sql.literal(0))
+        shift = sql.case((no_tail.copy(), sql.literal(0)), otherwise=sql.literal(96))
         length = sql.coalesce(sql.binary(exp.Add, sql.try_cast(given, KqlType.INT), shift), sql.literal(128))
+        too_long = _operation(exp.GT, length, 128)
+        known_or_none = sql.case((too_long, sql.literal("-")), otherwise=plain)
         return sql.let(
-            plain, "th_plain", lambda value: struct(bits=_bits(value), prefix=sql.call("least", length, 128))
+            known_or_none, "th_plain", lambda value: struct(bits=_bits(value), prefix=length.copy())
         )
 
     return sql.let(match, "th_ipv6", parts)
@@ -697,6 +702,10 @@ def parse_ipv6(ip: String) -> String:
     0000:0000:0000:0000:0000:ffff:7f00:0001
     >>> parse_ipv6("::127.0.0.1/24")
     0000:0000:0000:0000:0000:ffff:7f00:0000
+    >>> parse_ipv6("fe80::1%eth0")
+    fe80:0000:0000:0000:0000:0000:0000:0001
+    >>> parse_ipv6("127.0.0.1/33") == ""
+    True
     """
     return _with_ipv6(ip, "th_ip", _canonical)
 

@@ -10,6 +10,8 @@ from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import expressions, sql
 from trailhawk.kql.functions.dynamic import bag_of, elements, json_pointer, json_value, struct, texts
 from trailhawk.kql.functions.operators import has
+from trailhawk.kql.functions.python import Json, python
+from trailhawk.kql.functions.python import Text as PlainText
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
@@ -336,8 +338,12 @@ def _overlaps_itself(text: str) -> bool:
 def countof(source: String, search: StringArg, kind: StringArg | None = None) -> Long:
     """How often a text stands in the source, overlaps counted; with kind "regex" how often it matches.
 
+    An empty text stands nowhere.
+
     >>> countof("aaaa", "aa")
     3
+    >>> countof("abc", "")
+    0
     >>> countof("ababa", "ab")
     2
     >>> countof("ababa", "aba", "regex")
@@ -348,7 +354,12 @@ def countof(source: String, search: StringArg, kind: StringArg | None = None) ->
             sql.call("len", sql.call("regexp_extract_all", source, expressions.regex(search.sql))),
             KqlType.LONG,
         )
-    if not isinstance(search.value, str) or not search.value or _overlaps_itself(search.value):
+    if search.value == "":
+        return sql.case((sql.is_null(source), exp.Null()), otherwise=sql.cast(sql.literal(0), KqlType.LONG))
+    if not isinstance(search.value, str):
+        found = sql.call("len", _places(source, search.sql))
+        return sql.cast(sql.case((_is(search.sql.copy(), ""), sql.literal(0)), otherwise=found), KqlType.LONG)
+    if _overlaps_itself(search.value):
         return sql.cast(sql.call("len", _places(source, search.sql)), KqlType.LONG)
     without = sql.call("replace", source.copy(), search.sql, "")
     gone = sql.binary(exp.Sub, _length(source), _length(without))
@@ -575,14 +586,21 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     return sql.text(expressions.group(source, regex.sql, number))
 
 
+_MOST_GROUPS = 16
+
+
 @scalar(aliases=("extractall",))
 def extract_all(regex: StringArg, source: String) -> Dynamic:
     """All matches of a regular expression's group; with several groups an array of each match; null if none.
+
+    Groups can be chosen, by number or name; of a number that there is none the others count, or all groups.
 
     >>> extract_all("([0-9]+)", "a1b22")
     ["1","22"]
     >>> extract_all("([a-z])([0-9])", "a1b2")
     [["a","1"],["b","2"]]
+    >>> extract_all("([a-z])([0-9])", dynamic([2, 5]), "a1b2")
+    ["1","2"]
     >>> isnull(extract_all("([0-9]+)", "abc"))
     True
     """
@@ -595,11 +613,11 @@ def _(regex: StringArg, groups: DynamicArg, source: String) -> Dynamic:
 
 
 def _numbered(group: object, names: list[str]) -> int:
-    """The number of a capture group that is given by number or name."""
+    """The number of a capture group that is given by number or name; 0 of a number that it has not."""
     if isinstance(group, str) and group and group in names:
         return names.index(group) + 1
-    if isinstance(group, int) and 1 <= group <= len(names):
-        return group
+    if isinstance(group, int):
+        return group if 1 <= group <= len(names) else 0
     raise UnsupportedError(f"extract_all() of the capture group {group!r}, which the expression has not")
 
 
@@ -607,11 +625,13 @@ def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sq
     names = capture_groups(_constant(regex, "a regular expression of extract_all()"))
     if not names:
         raise UnsupportedError("extract_all() with a regular expression without a capture group")
+    if len(names) > _MOST_GROUPS:
+        raise UnsupportedError(f"extract_all() with more than {_MOST_GROUPS} capture groups")
     wanted = list(range(1, len(names) + 1))
     if groups is not None:
         if not isinstance(groups.value, list):
             raise NeedsConstantError("capture groups of extract_all() that are not a constant")
-        wanted = [_numbered(item, names) for item in groups.value]
+        wanted = [number for item in groups.value if (number := _numbered(item, names))] or wanted
     fields = exp.Array(expressions=[sql.literal(f"g{index + 1}") for index in range(len(names))])
     matches = sql.call("regexp_extract_all", source, expressions.regex(regex.sql), fields)
 
@@ -918,34 +938,58 @@ def unicode_codepoints_to_string(*values: AnyArg) -> String:
 # --- taking apart ------------------------------------------------------------------------------------------
 
 _URL = (
-    r"^(?:([A-Za-z][A-Za-z0-9+.\-]*)://(?:([^:@/?#]*):([^@/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(?::(\d*))?)?"
-    r"([^?#]*)(?:\?([^#]*))?(?:#(.*))?$"
+    r"^([A-Za-z][A-Za-z0-9+.\-]*)://(?:([^:@/?#]*):([^@/?#]*)@)?(\[[^\]]*\]|[^:/?#]*)(?::(\d*))?"
+    r"(?:/$|([^?#]*)(?:\?([^#]*))?(?:#(.*))?$)"
 )
 _URL_PARTS = ("Scheme", "Username", "Password", "Host", "Port", "Path", "Query Parameters", "Fragment")
 
 
 def _query_parameters(query: Sql) -> Sql:
-    """The bag of `a=1&b=2`; of a name that comes twice the first value counts."""
+    """The bag of `a=1&b=2`, names in order; one that comes twice has an array, one without a value none."""
     pairs = sql.keep(
         sql.call("string_split", query, "&"),
         "th_pair",
-        lambda pair: sql.binary(exp.NEQ, pair, sql.literal("")),
+        lambda pair: sql.call("regexp_matches", pair, "^[^=]+=[\\s\\S]"),
     )
 
     def entry(pair: Sql) -> Sql:
         name = sql.call("regexp_extract", pair, "^([^=]*)", 1)
-        value = sql.call("regexp_extract", pair.copy(), "=(.*)$", 1)
+        value = sql.call("regexp_extract", pair.copy(), "(?s)=(.*)$", 1)
         return struct(k=name, v=sql.call("to_json", value))
 
-    return bag_of(sql.each(pairs, "th_pair", entry))
+    def bag(entries: Sql) -> Sql:
+        names = sql.each(entries, "th_pair", lambda pair: sql.field(pair, "k"))
+        several = sql.binary(exp.LT, sql.call("list_unique", names), sql.call("len", entries.copy()))
+        return sql.case(
+            (several, query_parameters.overloads[0].build(query.copy())),
+            otherwise=bag_of(sql.call("list_sort", entries.copy())),
+        )
+
+    return sql.let(sql.each(pairs, "th_pair", entry), "th_entries", bag)
+
+
+@python("query_parameters", internal=True)
+def query_parameters(query: PlainText) -> Json:
+    """The bag of a query part of which a parameter comes more than once."""
+    found: dict[str, list[str]] = {}
+    for name, _, value in (pair.partition("=") for pair in query.split("&")):
+        if name and value:
+            found.setdefault(name, []).append(value)
+    return {name: values[0] if len(values) == 1 else values for name, values in sorted(found.items())}
 
 
 @scalar(aliases=("parseurl",))
 def parse_url(url: String) -> Dynamic:
     """The parts of a URL: Scheme, Host, Port, Path, Username, Password, Query Parameters and Fragment.
 
+    A slash that ends the URL behind the host is no path. All parts of what is no URL are empty.
+
     >>> parse_url("https://u:p@host:80/a/b?k1=v1&k2=v2#here")["Query Parameters"].k2
     v2
+    >>> parse_url("https://host/a?k=1&b=2&k=3&c=")["Query Parameters"]
+    {"b":"2","k":["1","3"]}
+    >>> parse_url("host/a").Path == ""
+    True
     >>> strcat(parse_url("https://host/a/b").Host, " ", parse_url("https://host/a/b").Path)
     host /a/b
     """
