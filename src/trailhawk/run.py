@@ -109,7 +109,9 @@ class Runner:
             started = time.monotonic()
             try:
                 job.work(stop)
-            except Exception as error:  # the border: one job's fault must not end the others
+            except BaseException as error:  # the border: one job's fault, or a library's panic, ends no other
+                if isinstance(error, SystemExit | KeyboardInterrupt):
+                    raise
                 if time.monotonic() - started > _GOOD_WHILE:
                     wait = FIRST_WAIT
                 self._say("error", job.name, f"failed: {_reason(error)}", again_in_seconds=wait)
@@ -317,7 +319,7 @@ class _Bringing:
         self._running_since = time.monotonic()
         try:
             self._connector.run(stop)
-        except Exception as error:
+        except BaseException as error:
             self._failure = _reason(error)
             raise
         finally:
@@ -337,7 +339,7 @@ class _Bringing:
         return replace(state, problem=self._failure)
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
 
 

@@ -150,6 +150,20 @@ def test_a_damaged_log_is_told_with_its_table(tmp_path: Path) -> None:
         Lake(tmp_path, [EVENTS]).snapshot("Events")
 
 
+def test_a_hint_that_leads_nowhere_is_told_with_what_to_do(tmp_path: Path) -> None:
+    table = delta(tmp_path)
+    table.commit(table.stage(rows(DAY)))
+    DeltaTable(tmp_path / "Events").create_checkpoint()
+    hint = tmp_path / "Events/_delta_log/_last_checkpoint"
+    hint.write_text('{"version": 999999, "size": 3}')
+    with pytest.raises(LakeError, match="log of table Events cannot be read") as caught:
+        Lake(tmp_path, [EVENTS]).snapshot("Events")
+    assert f"{hint} only says where to begin" in caught.value.hint
+    table.commit(table.stage(rows(DAY)))  # who has the table open goes on
+    hint.unlink()
+    assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 2
+
+
 def test_a_row_without_time_is_refused(tmp_path: Path) -> None:
     table = delta(tmp_path)
     timeless = rows(DAY).set_column(0, "TimeGenerated", pa.array([None], pa.timestamp("us")))

@@ -71,6 +71,8 @@ _OURS: Final = {
     "NoSuchKey": " (deleted after the notice of it was sent)",
     "AccessDenied": " (or it was deleted: without s3:ListBucket S3 says the same of both)",
     "InvalidObjectState": " (archived: restore it, then list the bucket again)",
+    "PermanentRedirect": " (the bucket is in another region than region or endpoint_url say)",
+    "AuthorizationHeaderMalformed": " (the bucket is in another region than region or endpoint_url say)",
     "PreconditionFailed": " (overwritten after the notice of it was sent)",
 }
 

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _GONE: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"}
 _DENIED: Final = {
-    "AccessDenied", "AccessDeniedException", "AllAccessDisabled", "403", "Forbidden", "UnauthorizedOperation",
+    "AccessDenied", "AccessDeniedException", "403", "Forbidden", "UnauthorizedOperation",
     "AuthorizationError", "AWS.SimpleQueueService.AccessDenied", "KmsAccessDenied", "KmsDisabled",
     "KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException",
     "KMS.AccessDeniedException",
@@ -36,6 +36,13 @@ _PASSING: Final = {
     "OverLimit",
     "KMS.ThrottlingException", "KmsThrottled", "OperationAborted", "PriorRequestNotComplete",
     "TransactionInProgressException",
+}  # fmt: skip
+# A bucket asked for in another region than its own, where an endpoint keeps the client from following it, or
+# an account that may not use the service: no object is at fault, and no waiting helps.
+_SETUP: Final = {
+    "PermanentRedirect", "AuthorizationHeaderMalformed", "Redirect", "TemporaryRedirect", "301", "307",
+    "IllegalLocationConstraintException", "AccountProblem", "NotSignedUp", "OptInRequired",
+    "AllAccessDisabled",
 }  # fmt: skip
 # What a profile's credentials are made with, on the way to the call that needs them.
 _SIGNING_IN: Final = {
@@ -85,6 +92,7 @@ class Kind(enum.Enum):
     GONE = "gone"
     DENIED = "denied"
     CREDENTIALS = "credentials"
+    SETUP = "setup"
     PASSING = "passing"
     OTHER = "other"
 
@@ -103,7 +111,7 @@ class Fault:
     @property
     def passes(self) -> bool:
         """Whether to ask again later: the object is not at fault."""
-        return self.kind in (Kind.PASSING, Kind.CREDENTIALS)
+        return self.kind in (Kind.PASSING, Kind.CREDENTIALS, Kind.SETUP)
 
 
 def fault_of(error: Exception) -> Fault:
@@ -125,6 +133,7 @@ def _kind(code: str, status: int) -> Kind:
         (_GONE, Kind.GONE),
         (_CREDENTIALS, Kind.CREDENTIALS),
         (_PASSING, Kind.PASSING),
+        (_SETUP, Kind.SETUP),
         (_DENIED, Kind.DENIED),
     ):
         if code in codes:
@@ -160,8 +169,8 @@ def retried(
 ) -> T:
     """The answer to `ask`, asked again after each refusal that passes.
 
-    Gives up after `attempts` (None: never) or when `stop` is set, with the last error. `told` hears every
-    refusal that is waited out.
+    Gives up after `attempts` (None: never) or when `stop` is set, with the last error, and at once where the
+    set-up is at fault. `told` hears every refusal that is waited out.
     """
     attempt = 0
     while True:
@@ -170,7 +179,7 @@ def retried(
         except (*REFUSALS, OSError) as error:
             fault = fault_of(error)
             attempt += 1
-            if not fault.passes or attempt == attempts:
+            if not fault.passes or fault.kind is Kind.SETUP or attempt == attempts:
                 raise
             told(fault)
             if stop.wait(waits.wait(attempt - 1)):

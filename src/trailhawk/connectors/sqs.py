@@ -291,6 +291,8 @@ class SqsConnector:
                 taker.take(refused_object(notice, error.reason), self._ender(message))
                 return
             self._board.problem(f"{notice.location}: {error.reason}")
+        elif kind is Kind.SETUP:
+            self._board.problem(f"{notice.location}: {error.reason}")
         # It comes back after a wait, and the others of its message with it; those will be known by then.
         message.kept = True
         self._end(message)

@@ -49,6 +49,10 @@ _NOTE = "trailhawk"
 _COMMIT_RETRIES = 50
 _COLOURS = re.compile("\x1b\\[[0-9;]*m")
 _MAX_REASON = 400
+_CHECKPOINT = (
+    "_last_checkpoint only says where to begin to read: move it away, and the checkpoint if that is damaged,"
+    " and the log is read from its commits, where they are all there"
+)
 
 
 class ConflictError(LakeError):
@@ -427,7 +431,11 @@ class Delta:
         try:
             yield
         except (DeltaError, OSError) as error:
-            raise LakeError(f"the log of table {self.table.name} cannot be read: {_reason(error)}") from error
+            reason = _reason(error)
+            raise LakeError(
+                f"the log of table {self.table.name} cannot be read: {reason}",
+                hint=f"{self.storage.uri}/_delta_log/{_CHECKPOINT}" if "heckpoint" in reason else "",
+            ) from error
 
     def _is_committed(self, add: Sequence[Staged], note: Mapping[str, Any] | None, *, after: int) -> bool:
         """Whether a commit after a version has this note, or these files are live: neither is another's."""

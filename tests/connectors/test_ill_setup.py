@@ -1,0 +1,82 @@
+"""A wrong set-up sets no object aside, and what a library does in a panic ends no other job."""
+
+from __future__ import annotations
+
+import random
+import threading
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+
+from trailhawk.connectors import s3, sqs
+from trailhawk.connectors.config import Location, Reading, S3Settings, SqsSettings
+from trailhawk.connectors.connector import ConnectorError
+from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
+from trailhawk.connectors.notices import Notice
+from trailhawk.connectors.retry import Kind, fault_of
+from trailhawk.run import Event, Job, Runner
+
+if TYPE_CHECKING:
+    from support.aws import Aws, Store
+
+REDIRECT = ClientError({"Error": {"Code": "PermanentRedirect", "Message": "elsewhere"}}, "GetObject")
+
+
+def elsewhere(self: Fetcher, notice: Notice) -> Fetched:
+    raise RefusedError(notice.location, fault_of(REDIRECT))
+
+
+def test_a_bucket_in_another_region_sets_nothing_aside(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often the messages come: the objects are well, and are taken when the address is mended."""
+    assert fault_of(REDIRECT).kind is Kind.SETUP
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "1.json")
+    given = SqsSettings("main", queue, aws.access, tries=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Fetcher, "fetch", elsewhere)
+        stop, made = threading.Event(), sqs.connector(given, store.intake())
+        thread = threading.Thread(target=made.run, args=(stop,))
+        thread.start()
+        while "s3://logs/1.json: PermanentRedirect: elsewhere (the bucket is in" not in made.state().problem:
+            assert thread.is_alive()
+            stop.wait(0.05)
+        stop.set()
+        thread.join()
+        old = S3Settings("old", (Location("logs"),), aws.access, reading=Reading(threads=1))
+        with pytest.raises(ConnectorError, match="PermanentRedirect"):
+            s3.connector(old, store.intake()).run(threading.Event(), once=True)
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert store.events() == ["0"]
+    assert not store.reasons()
+
+
+class Panic(BaseException):
+    """As libraries in Rust raise it."""
+
+
+def test_a_job_in_a_panic_is_told_and_started_again() -> None:
+    stop, told, runs = threading.Event(), list[Event](), list[int]()
+
+    def work(stop: threading.Event) -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            raise Panic("index out of bounds")
+        stop.set()
+
+    runner = Runner(
+        [Job("files", work)],
+        tell=told.append,
+        clock=lambda: datetime(2026, 3, 3, tzinfo=UTC),
+        rng=random.Random(1),
+    )
+    assert runner.run(stop, drain_seconds=30) == []
+    assert len(runs) == 2
+    assert [(each.level, each.message) for each in told if each.job == "files"] == [
+        ("error", "failed: Panic: index out of bounds")
+    ]
