@@ -95,7 +95,13 @@ class Search:
         forward = edge.left in match.nodes
         start, other = (edge.left, edge.right) if forward else (edge.right, edge.left)
         allowed, known = self.node_allowed.get(other), match.nodes.get(other)
-        for path, ends in self._paths(edge, match.nodes[start], forward):
+        closing = self.cycles == "none" and known is not None and edge.low == edge.high == 1
+        walks = (
+            self._closing(edge, match.nodes[start], forward)
+            if closing
+            else self._paths(edge, match.nodes[start], forward)
+        )
+        for path, ends in walks:
             end = ends[-1] if ends else match.nodes[start]
             if (known is not None and known != end) or (allowed is not None and not allowed[end]):
                 continue
@@ -109,6 +115,14 @@ class Search:
                 {**match.inner, edge.name: inner},
             )
             yield from self._extend(order, at + 1, grown)
+
+    def _closing(self, edge: EdgePattern, start: int, forward: bool) -> Iterator[tuple[list[int], list[int]]]:
+        """Edges to other nodes, for a pattern that comes back to a variable: its own node is no cycle."""
+        allowed = self.edge_allowed.get(edge.name)
+        for at, node in self._steps_of(edge, forward)(start):
+            self._count_step()
+            if node != start and (allowed is None or allowed[at]):
+                yield [at], [node]
 
     def _paths(self, edge: EdgePattern, start: int, forward: bool) -> Iterator[tuple[list[int], list[int]]]:
         """Edges and the nodes they lead to, of every walk from a node; both lists change afterwards."""
@@ -246,8 +260,7 @@ class _Steps:
     def __call__(self, node: int) -> list[tuple[int, int]]:
         if self.against is None:
             return self.along[node]
-        # An edge from a node to itself is one step, not two.
-        return self.along[node] + [step for step in self.against[node] if step[1] != node]
+        return self.along[node] + self.against[node]
 
 
 def in_order(edges: Sequence[EdgePattern], first: str) -> list[EdgePattern]:

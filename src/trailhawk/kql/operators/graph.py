@@ -487,8 +487,23 @@ class _Pattern:
         if is_labels and len(self._variables(part)) == 1:
             return syntax.Literal(part.span, [], _T.DYNAMIC)
         if isinstance(part, syntax.Name) and part.text in {*self.nodes, *self.edge_names}:
-            raise UnsupportedError(f"all properties of '{part.text}' as one value", part.span)
+            return self._whole(part)
         return None
+
+    def _whole(self, part: syntax.Name) -> syntax.Name:
+        """A node, an edge or each edge of a path as a bag of the properties that it has."""
+        if self.in_where:
+            raise UnsupportedError(f"a condition on all properties of '{part.text}'", part.span)
+        every = (syntax.Literal(part.span, True, _T.BOOL),)
+        bag = syntax.Call(part.span, "pack_all", every, part.span)
+        if part.text in self.paths:
+            return self._over_path(syntax.Call(part.span, "map", (part, bag), part.span))
+        of_node = part.text in self.nodes
+        table = self.graph.nodes if of_node else self.graph.edges
+        bound = self.binder.scalars.bind(bag, Scope(visible(table.columns), self.env))
+        place = self._side(of_node).place(bound)
+        of = "node" if of_node else "edge"
+        return self._give(part.span, _Output(self._column(_T.DYNAMIC), of, part.text, place))
 
     def _path_property(self, part: syntax.Expr) -> syntax.Call | None:
         """`path.property`, or a step into one, as map() over the path's edges."""
@@ -644,14 +659,12 @@ class _Pattern:
         return Window((*edges.columns, number), edges, (AggregateCall(WINDOWS["row_number"], (), _T.LONG),))
 
     def _either_way(self, use: Callable[[], Shared], width: int) -> Node:
-        """Each edge and, where its ends differ, the edge turned round."""
+        """Each edge, and the edge turned round: one from a node to itself stands twice, as in Kusto."""
         along, against = use(), use()
         source, target = against.columns[:width], against.columns[width : 2 * width]
-        differ = self.binder.scalars.call("!=", list(refs((source[0], target[0]))), Span(0, 0))
-        turned = Filter(against.columns, against, differ)
         columns = tuple(replace(column, id=self.binder.new_id()) for column in along.columns)
         rest = refs(against.columns[2 * width :])
-        return Union(columns, (along, turned), (refs(along.columns), (*refs(target), *refs(source), *rest)))
+        return Union(columns, (along, against), (refs(along.columns), (*refs(target), *refs(source), *rest)))
 
     def _tested(self, rows: Node, tests: Sequence[int], start: int) -> Node:
         """The rows for which the computed conditions are true."""
