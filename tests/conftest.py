@@ -8,7 +8,8 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
@@ -24,6 +25,28 @@ pytest.register_assert_rewrite("support")
 # A test gives the same each time, on a slow machine too. New examples: pytest --hypothesis-profile default
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def simulated_primes_found_once() -> Iterator[None]:
+    """A simulation's key follows from its seed, and most tests take the same; to find its primes is most of
+    the time of a small simulation."""
+    from trailhawk.simulate import digest
+
+    found: dict[object, tuple[int, tuple[Any, ...]]] = {}
+    find = digest._prime
+
+    def prime(rng: Random, bits: int) -> int:
+        start = rng.getstate(), bits
+        if start not in found:
+            found[start] = find(rng, bits), rng.getstate()
+        number, end = found[start]
+        rng.setstate(end)
+        return number
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digest, "_prime", prime)
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ import pytest
 from trailhawk.cli import run
 
 DAYS, RATE, LAST = 18, 300, "2026-03-18"
+WATCHED = "2026-03-16"
+"""Rules run from here on: each has the history it wants, and the days before cost two thirds of the time."""
 
 
 class Shell:
@@ -36,7 +38,7 @@ class Shell:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the logs of an attack taken in and all rules run."""
+    """A home with the logs of an attack taken in and all rules run over the last days."""
     folder = tmp_path_factory.mktemp("road")
     simulate = [
         "simulate",
@@ -50,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     assert run([*simulate, "--events-per-day", str(RATE), "--seed", "7", "--quiet"]) == 0
     assert run(["--home", str(folder / "home"), "ingest", str(folder / "sim" / "logs"), "--quiet"]) == 0
-    assert run(["--home", str(folder / "home"), "detect", "--quiet"]) == 0
+    assert run(["--home", str(folder / "home"), "detect", "--from", WATCHED, "--quiet"]) == 0
     return folder / "home"
 
 
@@ -70,7 +72,7 @@ def test_ingest_again_stores_nothing(shell: Shell) -> None:
 
 
 def test_detect_again_raises_nothing(shell: Shell) -> None:
-    again = shell.json("detect")
+    again = shell.json("detect", "--from", WATCHED)
     assert again["alerts"] == []
     assert all(rule["run"] == 0 for rule in again["rules"])
     assert len(again["incidents"]) >= 1
@@ -190,6 +192,9 @@ def test_bad_input_is_kept_and_told(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert shell.json("ingest", str(tmp_path / "bad.json"))["quarantined"] == 1
     assert "quarantine list" in shell.err
     [part] = shell.json("quarantine", "list")
+    assert shell.json("quarantine", "list", "--summary") == [
+        {"parts": 1, "reason": "not a log of a known kind", "location": str(tmp_path / "bad.json")}
+    ]
     page = shell("quarantine", "show", part["id"])
     assert "\\x1b[2Jno log" in page
     assert "\x1b" not in page
