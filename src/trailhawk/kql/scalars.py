@@ -418,7 +418,8 @@ class ScalarBinder:
             return self.convert(left, _T.STRING, expr.span), self.convert(right, _T.STRING, expr.span)
         if a is b or (a.is_number and b.is_number):
             return left, right
-        if _T.DYNAMIC in (a, b):
+        is_order = expr.op in ("<", "<=", ">", ">=")
+        if _T.DYNAMIC in (a, b) and not (is_order and _T.STRING in (a, b)):
             other = b if a is _T.DYNAMIC else a
             to = _T.REAL if other.is_number else other
             return self.convert(left, to, expr.span), self.convert(right, to, expr.span)
@@ -440,7 +441,7 @@ class ScalarBinder:
         elif _T.TIMESPAN in (a, b):
             hint = _LENGTHS
         elif _T.STRING in (a, b):
-            hint = "use tolong(...) or todouble(...)"
+            hint = "use tostring(...)" if _T.DYNAMIC in (a, b) else "use tolong(...) or todouble(...)"
         raise BindingError(
             f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint, code="wrong-type"
         )

@@ -117,11 +117,20 @@ def _pattern(
                 part.span,
                 hint="a text in quotes stands between two parts",
             )
+        is_text = before.name is not None and (before.type or _T.STRING) is _T.STRING
+        if place and is_text and part.name is part.text is None:
+            raise BindingError(
+                f"nothing tells where '{before.name}' ends before '*'",
+                part.span,
+                hint="a text in quotes stands between them",
+            )
         if part.text is not None:
             text = str(binder.scalars.constant(part.text, env, "parse's text").value)
             pieces.append(_without_groups(text) if regex else re.escape(text).replace("\\ ", " "))
         elif part.name is not None:
             type_ = part.type or _T.STRING
+            if any(name == part.name for name, _ in targets):
+                raise BindingError(f"the pattern reads '{part.name}' twice", part.span)
             targets.append((part.name, type_))
             untyped = "(.*)" if last or regex else "(.*?)"
             following = None if last else operator.pattern[place + 1]
