@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -144,3 +146,25 @@ def test_a_file_given_as_the_query_is_told(
     file.write_text("print 1")
     assert run([*home, "query", str(file)]) == 2
     assert capsys.readouterr().err == f"usage: {file} is a file; write -f FILE to read the query from it\n"
+
+
+def test_what_an_encoding_lacks_is_printed_by_its_number(home: list[str]) -> None:
+    """Also where the output's errors are strict, as they are in a locale that is neither C nor UTF-8."""
+    command = [
+        sys.executable,
+        "-m",
+        "trailhawk",
+        *home,
+        "query",
+        "print x='Gr\u00fc\u00dfe'",
+        "--format",
+        "csv",
+    ]
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True
+    )
+    assert ended.stdout == "x\nGr\u00fc\u00dfe\n".encode("latin-1")
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
+    )
+    assert ended.stdout == b"x\nGr\\xfc\\xdfe\n"

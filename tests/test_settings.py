@@ -89,6 +89,7 @@ def test_sections_of_lake_state_and_run(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('[lake]\nurl = "gs://b"\n', "lake.url is 'gs://b'; write a folder or s3://bucket/prefix"),
+        ('[lake]\nurl = "s3:/b"\n', "lake.url is 's3:/b'; write a folder or s3://bucket/prefix"),
         ("[lake.retention]\nIngestLedger = 1\n", "lake.retention.IngestLedger is not shortened"),
         ("[lake.retention]\nEvents = -1\n", "lake.retention.Events is -1"),
         ("[lake.s3]\nregoin = 'x'\n", "lake.s3.regoin is no setting; did you mean region?"),

@@ -6,6 +6,7 @@ A section is a dataclass here with a `read` of its own, a member of `Settings`, 
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from typing import Self
 from trailhawk.errors import UsageError
 
 FILE_NAME = "trailhawk.toml"
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # longer than the letter of a drive
 
 
 class SettingsError(UsageError):
@@ -144,7 +147,7 @@ class LakeSettings:
     @classmethod
     def read(cls, section: Section) -> Self:
         url = section.text("url", "")
-        if "://" in url and not url.startswith("s3://"):
+        if _SCHEME.match(url) and not url.startswith("s3://"):
             raise section.wrong("url", f"is '{url}'", hint="write a folder or s3://bucket/prefix")
         days = section.section("retention")
         retention = {key: days.number(key, 0, most=36_500) for key in days.names()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import io
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,10 +117,17 @@ def trailhawk(
 def main() -> None:
     """Run the command line of this process and end it."""
     _collect_garbage_seldom()
+    _print_whatever_is_told()
     code: list[int] = []
     atexit.register(_leave, code)  # registered first, it is called last
     code.append(run(sys.argv[1:]))
     sys.exit(code[0])
+
+
+def _print_whatever_is_told() -> None:
+    """What the terminal's encoding lacks is printed by its number; it would end the command else."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 _AT_START, _LATER = (500_000, 20, 50), (50_000, 20, 50)
