@@ -386,3 +386,14 @@ def test_zstandard_leaves_no_word_on_the_terminal(capfd: pytest.CaptureFixture[s
     packed = pa.compress(taped(FILES), codec="zstd", asbytes=True)
     _swallowed(put(tmp_path, "a.tar.zst", packed))
     assert capfd.readouterr() == ("", "")
+
+
+def test_an_archive_in_an_archive_is_told_and_set_aside(lake: Lake, tmp_path: Path) -> None:
+    inner = {"inner.zip": zipped(FILES), "inner.tar.gz": taped(FILES, "gz"), "notes.txt": b"hello"}
+    summary, told = take(lake, put(tmp_path, "outer.zip", zipped(inner)))
+    assert (summary.rows, summary.quarantined) == (0, 2)
+    reason = "an archive that is not opened where it lies: unpack it first"
+    assert reasons(lake) == {"outer.zip//inner.zip": reason, "outer.zip//inner.tar.gz": reason}
+    assert [each.location for each in told if each.state == "unrecognised"] == [
+        f"{tmp_path / 'outer.zip'}//notes.txt"
+    ]

@@ -99,4 +99,5 @@ def ingest(
     if any(location.lower().endswith((".csv", ".tsv", ".xlsx")) for location in strange):
         tell("a table is read as CSV with the columns of a log or of a tool's export: docs/sources.md")
     if summary.quarantined:
-        tell(f"{summary.quarantined:,} parts could not be stored: 'trailhawk quarantine list' shows them")
+        why = "'trailhawk quarantine list --summary' says why"
+        tell(f"{summary.quarantined:,} parts could not be stored: {why}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated
 
 import typer
@@ -14,10 +15,33 @@ from trailhawk.render.text import members
 app = group("What could not be stored, with place and reason.")
 
 
-@app.command("list", epilog=examples("trailhawk quarantine list", "trailhawk quarantine list --format json"))
-def quarantine_list(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
+@app.command(
+    "list",
+    epilog=examples(
+        "trailhawk quarantine list",
+        "trailhawk quarantine list --summary",
+        "trailhawk quarantine list --format json",
+    ),
+)
+def quarantine_list(
+    context: typer.Context,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="How many for each object and reason, the most first.")
+    ] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
     """List all parts in quarantine, the oldest first."""
-    parts = [members(part) for part in workspace_of(context).quarantine()]
+    found = workspace_of(context).quarantine()
+    if summary:
+        sums = Counter((part.reason, part.location) for part in found)
+        rows = [
+            {"parts": count, "reason": reason, "location": location}
+            for (reason, location), count in sums.most_common()
+        ]
+        shown = [Shown("parts", "parts", right=True), Shown("reason", "reason"), Shown("location", "object")]
+        show_list(rows, shown, form, empty="nothing in quarantine")
+        return
+    parts = [members(part) for part in found]
     columns = [
         Shown("id", "id"),
         Shown("at", "put here", extra=True),

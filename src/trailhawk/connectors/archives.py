@@ -79,6 +79,16 @@ class Member:
     bytes: int
 
 
+def is_named_so(name: str) -> bool:
+    """Whether a file of this name says that it is an archive."""
+    return bool(_ZIP.search(name) or _TAR.search(name))
+
+
+def begins(first: bytes) -> bool:
+    """Whether bytes that an object begins with, unpacked, are those of an archive."""
+    return first.startswith(_ZIP_STARTS) or first[257:262] == b"ustar"
+
+
 def is_archive(path: Path) -> bool:
     """Whether a file is an archive, by its name and by its first bytes."""
     try:

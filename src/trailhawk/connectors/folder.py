@@ -58,7 +58,8 @@ def log_objects(path: Path, *, strict: bool = False, named: bool = True) -> Iter
     """
     if archives.is_archive(path):
         for member in archives.members(path, location_of(path)):
-            doubtful = not (strict or _LOG.search(member.name.rpartition("/")[2]))
+            name = member.name.rpartition("/")[2]
+            doubtful = not (strict or _LOG.search(name) or archives.is_named_so(name))
             yield dataclasses.replace(member.item, doubtful=doubtful), member.bytes
     else:
         item = _log_object(path, doubtful=not (strict or named or _LOG.search(path.name)))

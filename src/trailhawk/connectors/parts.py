@@ -18,6 +18,7 @@ from typing import BinaryIO, Final, TypeGuard
 
 import xxhash
 
+from trailhawk.connectors import archives
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import TrailhawkError
@@ -163,6 +164,13 @@ def failure(error: Exception) -> str:
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
+def _unknown(first: bytes) -> str:
+    """Why an object that begins so is nobody's."""
+    if archives.begins(first):
+        return "an archive that is not opened where it lies: unpack it first"
+    return "not a log of a known kind" if first.strip() else "empty file"
+
+
 def _parts(
     item: LogObject,
     opened: Opened,
@@ -179,7 +187,7 @@ def _parts(
     if source is None or not first.strip():
         source = next((each for each in sources if each.recognises(item.location, start)), None)
     if source is None:
-        reason = unpacked.fault or ("not a log of a known kind" if first.strip() else "empty file")
+        reason = unpacked.fault or _unknown(first)
         bad = [_all(first, blocks, reason)]
         yield _sealed(dataclasses.replace(head, state="quarantined", bad=bad), opened)
         return
