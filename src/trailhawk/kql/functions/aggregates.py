@@ -119,10 +119,19 @@ def min_(value: AnyArg) -> Same:
     return _no_text_null(exp.Min(this=value.sql), value.type)
 
 
+def _largest(value: Arg, predicate: exp.Expr | None) -> exp.Expr:
+    """The largest value; as `sort` places it, NaN is below all numbers."""
+    found = _where(exp.Max(this=value.sql), predicate)
+    if value.type is not KqlType.REAL:
+        return _no_text_null(found, value.type)
+    number = sql.case((sql.call("isnan", value.sql.copy()), exp.Null()), otherwise=value.sql.copy())
+    return sql.coalesce(_where(exp.Max(this=number), predicate), found)
+
+
 @aggregate("max")
 def max_(value: AnyArg) -> Same:
-    """The largest value."""
-    return _no_text_null(exp.Max(this=value.sql), value.type)
+    """The largest value; NaN where there is no number."""
+    return _largest(value, None)
 
 
 @aggregate()
@@ -134,7 +143,7 @@ def minif(value: AnyArg, predicate: Bool) -> Same:
 @aggregate()
 def maxif(value: AnyArg, predicate: Bool) -> Same:
     """The largest value over the rows for which the predicate is true."""
-    return _no_text_null(_filter(exp.Max(this=value.sql), predicate), value.type)
+    return _largest(value, predicate)
 
 
 @aggregate()
@@ -470,7 +479,7 @@ def _hash(values: tuple[exp.Expr, ...]) -> exp.Expr:
 def _rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
     if ordering.type in _AS_WHOLE:
         return _whole_rank(function, ordering, values)
-    return _any_rank(function, ordering.sql, values)
+    return _any_rank(function, ordering, values)
 
 
 def _whole_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
@@ -483,10 +492,14 @@ def _whole_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> e
     return sql.binary(exp.Add, upper, sql.huge(half))
 
 
-def _any_rank(function: str, ordering: exp.Expr, values: tuple[exp.Expr, ...]) -> exp.Expr:
-    """Whether there is an ordering, it, and the hash: compared in this order."""
-    is_null = sql.is_null(ordering.copy())
-    return _row((sql.negate(is_null) if function == "arg_max" else is_null, ordering.copy(), _hash(values)))
+def _any_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
+    """Whether there is an ordering, it, and the hash: compared in this order; NaN is no extreme."""
+    is_null = sql.is_null(ordering.sql.copy())
+    known = sql.negate(is_null) if function == "arg_max" else is_null
+    if ordering.type is not KqlType.REAL or function == "arg_min":
+        return _row((known, ordering.sql.copy(), _hash(values)))
+    is_number = sql.negate(sql.call("isnan", ordering.sql.copy()))
+    return _row((known, is_number, ordering.sql.copy(), _hash(values)))
 
 
 @aggregate("arg_max_field", internal=True)

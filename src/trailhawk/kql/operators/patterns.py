@@ -118,7 +118,7 @@ def _pattern(
                 hint="a text in quotes stands between two parts",
             )
         is_text = before.name is not None and (before.type or _T.STRING) is _T.STRING
-        if place and is_text and part.name is part.text is None:
+        if place and is_text and part.name is None and part.text is None:
             raise BindingError(
                 f"nothing tells where '{before.name}' ends before '*'",
                 part.span,
