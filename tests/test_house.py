@@ -144,10 +144,36 @@ def test_decisions_have_a_number_each() -> None:
     assert len(numbers) == len(set(numbers))
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = re.sub(r"(?ms)^```.*?^```", "", page.read_text())
+    return {
+        re.sub(r"[^\w -]", "", line).strip().replace(" ", "-").lower()
+        for line in re.findall(r"(?m)^#+ (.+)$", text)
+    }
+
+
 def test_links_between_pages_lead_somewhere() -> None:
     for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text()):
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+        for target in re.findall(r"\]\((?!https?:)([^)]+)", page.read_text()):
+            path, _, anchor = target.partition("#")
+            other = page.parent / path if path else page
+            assert other.exists(), f"{page.name}: {target}"
+            assert not anchor or anchor in headings(other), f"{page.name}: {target}"
+
+
+def test_decisions_that_are_named_are_there() -> None:
+    there = {int(page.name[:4]) for page in decisions()}
+    for path in tree():
+        if path.suffix in (".md", ".py"):
+            for numbers in re.findall(r"\b[Dd]ecisions? (\d+(?:(?:, | and )\d+)*)", text_of(path)):
+                assert {int(number) for number in re.findall(r"\d+", numbers)} <= there, f"{path}: {numbers}"
+
+
+def test_a_page_names_modules_that_are_there() -> None:
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]:
+        for name in re.findall(r"`((?:[a-z_]+/)*[a-z_0-9]+\.py)`", page.read_text()):
+            assert any(path.as_posix().endswith(f"/{name}") for path in tree()), f"{page.name}: {name}"
 
 
 def test_licence_is_the_full_apache_text() -> None:

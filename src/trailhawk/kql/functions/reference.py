@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -155,10 +156,16 @@ def _page(room: str, entries: list[Entry]) -> str:
     return "\n\n".join([f"# {title}", *([text] if text else []), _MADE, *map(_section, names)]) + "\n"
 
 
+def _link(page: str, name: str) -> str:
+    """A link to the section of this name: its anchor has no signs, so a name of signs alone has none."""
+    anchor = re.sub(r"[^\w-]", "", name.replace(" ", "-")).lower()
+    return f"[{name}]({page}#{anchor})" if anchor else f"[{name}]({page})"
+
+
 def _index(rooms: dict[str, list[Entry]]) -> str:
     parts = ["# KQL functions", _MADE]
     for room, entries in rooms.items():
-        names = ", ".join(f"[{entry.name}]({room}.md#{entry.name})" for entry in entries)
+        names = ", ".join(_link(f"{room}.md", entry.name) for entry in entries)
         parts += [f"## [{_heading(room)[0]}]({room}.md)", names]
     return "\n\n".join(parts) + "\n"
 
@@ -176,7 +183,7 @@ def _plugin_page() -> str:
 
 
 def _plugin_index() -> str:
-    names = ", ".join(f"[{name}](plugins.md#{name})" for name in _plugins())
+    names = ", ".join(_link("plugins.md", name) for name in _plugins())
     return f"\n## [Plugins of evaluate](plugins.md)\n\n{names}\n"
 
 
