@@ -7,6 +7,7 @@ an object is stored once whoever takes it, and only one at a time compacts.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import random
 import threading
@@ -339,7 +340,13 @@ class _Bringing:
         return replace(state, problem=self._failure)
 
 
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+
+
 def _reason(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in _FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; make room, nothing is lost: what was begun is brought again"
     return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
 
 

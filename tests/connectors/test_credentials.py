@@ -93,7 +93,7 @@ def test_credentials_are_renewed_before_they_end(
     assert tokens == ["first", "second"]
 
 
-@pytest.mark.parametrize("text", [None, "", " \n", "x" * 70_000, "é"])
+@pytest.mark.parametrize("text", [None, "", " \n", "abc", "x" * 70_000, "é"])
 def test_a_token_file_without_a_token(aws: Aws, tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "token"
     if text is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import shutil
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,10 +14,11 @@ from botocore.exceptions import ClientError
 
 from trailhawk.connectors import s3, sqs
 from trailhawk.connectors.config import Location, Reading, S3Settings, SqsSettings
-from trailhawk.connectors.connector import ConnectorError
+from trailhawk.connectors.connector import ConnectorError, State
 from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.retry import Kind, fault_of
+from trailhawk.connectors.running import Running
 from trailhawk.run import Event, Job, Runner
 
 if TYPE_CHECKING:
@@ -80,3 +83,19 @@ def test_a_job_in_a_panic_is_told_and_started_again() -> None:
     assert [(each.level, each.message) for each in told if each.job == "files"] == [
         ("error", "failed: Panic: index out of bounds")
     ]
+
+
+def test_a_full_disk_is_no_idle_connector(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process told last stands there for ever: it can tell nothing new."""
+    running, now = Running(tmp_path / "health", "one"), datetime(2026, 3, 3, tzinfo=UTC)
+    running.write(
+        [State("main", "sqs", doing="waiting for messages", idle_since=now)],
+        now=now,
+        every=timedelta(seconds=60),
+    )
+    assert running.health({"name": "main"}, now=now)["state"] == "idle"
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
+    told = running.health({"name": "main"}, now=now)
+    assert told["state"] == "failing"
+    assert f"no room is left on the disk of {tmp_path / 'health'}" in str(told["reason"])

@@ -260,3 +260,21 @@ def test_a_commit_that_was_done_and_not_said_so_is_done(
     table.commit(table.stage(rows(DAY)), transaction=Transaction("ingest", 3), note=note)
     with pytest.raises(ConflictError):
         other.commit(other.stage(rows(DAY)), transaction=Transaction("ingest", 3), note={"batch": "b3"})
+
+
+def test_a_lake_that_goes_away_is_not_begun_anew_in_its_place(tmp_path: Path) -> None:
+    """On a disk that is not mounted any more: what came meanwhile would be hidden by the disk's return."""
+    lake = Lake(tmp_path / "lake", [EVENTS])
+    table = lake.delta("Events")
+    table.create()
+    table.commit(table.stage(rows(DAY)))
+    (tmp_path / "lake").rename(tmp_path / "away")
+    for each in (lake, lake.apart()):
+        with pytest.raises(LakeError, match=r"table Events in .* has gone; see whether its disk is mounted"):
+            each.delta("Events").create()
+    assert not (tmp_path / "lake").exists()
+    (tmp_path / "away").rename(tmp_path / "lake")
+    later = lake.apart().delta("Events")
+    later.create()
+    later.commit(later.stage(rows(DAY)))
+    assert lake.snapshot("Events").rows == 2

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, CredentialsTypeDef
 
+_MIN_TOKEN_BYTES: Final = 4  # STS takes no shorter one; a file half written has
 _MAX_TOKEN_BYTES: Final = 64 * 1024
 _PAGE: Final = re.compile(rb"<!doctype html|<html", re.IGNORECASE)
 _PAGE_BEGINS: Final = 1024
@@ -148,7 +149,7 @@ def token(file: Path) -> str:
         raise aws.CredentialRetrievalError(
             provider="web identity", error_msg=f"{file}: {error.strerror}"
         ) from None
-    if not text.strip() or len(text) > _MAX_TOKEN_BYTES or not text.isascii():
+    if len(text.strip()) < _MIN_TOKEN_BYTES or len(text) > _MAX_TOKEN_BYTES or not text.isascii():
         raise aws.CredentialRetrievalError(provider="web identity", error_msg=f"{file} holds no token")
     return text.decode().strip()
 
@@ -170,7 +171,7 @@ class _Role(CredentialProvider):
     def _fetch(self) -> dict[str, str]:
         try:
             made = assume(self._access, self._base)
-        except aws.ClientError as error:
+        except (aws.ClientError, aws.ParamValidationError) as error:
             # Told apart from a refusal of the call that needed the credentials: no object is at fault.
             raise aws.CredentialRetrievalError(provider=self.METHOD, error_msg=str(error)) from error
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import os
+import shutil
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import msgspec
 from trailhawk.connectors.connector import State
 from trailhawk.files import write_whole
 
+_LEAST_ROOM: Final = 64 * 1024
 _MISSED: Final = 3
 _SLACK: Final = dt.timedelta(minutes=1)
 """A process that has missed so many times, and this, to say how it fares does not run any more."""
@@ -65,10 +67,18 @@ class Running:
         told, state = max(found, key=lambda each: (each[0].runs(now), each[0].at))
         received = _newest(state.last_object_at for _, state in found)
         runs = told.runs(now)
+        if runs and (full := self._is_full()):
+            state = dataclasses.replace(state, problem=full, problem_since=None)
         return {
             "idle_since": state.idle_since if runs else None,
             "last_received": received,
         } | (_at_work(state, received) if runs else _stopped(told, state))
+
+    def _is_full(self) -> str:
+        """Where there is no room a process can tell nothing any more, and what it told last is no news."""
+        free = shutil.disk_usage(self._folder).free
+        full = f"no room is left on the disk of {self._folder}: 'trailhawk run' cannot tell how it fares"
+        return full if free < _LEAST_ROOM else ""
 
     def _write(self, states: Sequence[State], told: _Told, now: dt.datetime) -> None:
         before = self._read()

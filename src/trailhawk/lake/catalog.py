@@ -143,6 +143,7 @@ class Lake:
         self.root = root = place if isinstance(place, Path) else place.cache
         self._tables = {table.name: table for table in tables}
         self._deltas: dict[str, Delta] = {}
+        self._met: set[str] = set()
         self._snapshots: dict[str, Snapshot] = {}
         self._marks = {name: _Marks(table) for name, table in self._tables.items()}
         self._indexes = {name: _Indexes(root / name) for name in self._tables}
@@ -163,13 +164,15 @@ class Lake:
                     f"no table {name!r} in the lake", hint=f"there is {', '.join(self._tables)}"
                 )
             if name not in self._deltas:
-                self._deltas[name] = Delta(storage(self._place, name), self._tables[name])
+                self._deltas[name] = Delta(storage(self._place, name), self._tables[name], met=self._met)
             return self._deltas[name]
 
     def apart(self) -> Lake:
         """The same lake with a view of its own: a writer commits from the state it has checked, which a
         reader in another thread must not move on."""
-        return Lake(self._place, self._tables.values())
+        lake = Lake(self._place, self._tables.values())
+        lake._met = self._met
+        return lake
 
     def snapshot(self, name: str) -> Snapshot:
         """The state of the table now; empty where nothing was stored yet."""

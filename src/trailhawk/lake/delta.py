@@ -98,13 +98,15 @@ class Commit:
 class Delta:
     """The Delta table of one `Table` in one place. Safe to use from several threads.
 
-    `root` is the folder of its files or of their copies; `file` gives one that can be read.
+    `root` is the folder of its files or of their copies; `file` gives one that can be read. `met` has the
+    names of the tables of this place that were seen: such a one is not made anew.
     """
 
-    def __init__(self, place: Path | Storage, table: Table) -> None:
+    def __init__(self, place: Path | Storage, table: Table, *, met: set[str] | None = None) -> None:
         self.storage: Storage = Folder(place) if isinstance(place, Path) else place
         self.root = self.storage.root
         self.table = table
+        self._met: set[str] = set() if met is None else met
         self._delta: DeltaTable | None = None
         self._is_whole = False
         """Whether the table is known to have all columns."""
@@ -119,6 +121,8 @@ class Delta:
                 self._delta = self._open()
             elif not self.storage.is_newest(self.version) and self.storage.has_log():
                 self._delta.update_incremental()
+            if self._delta is not None:
+                self._met.add(self.table.name)
             return self.version
 
     @property
@@ -183,12 +187,22 @@ class Delta:
     # Writing
 
     def create(self) -> None:
-        """Make the table if there is none, give it the columns that it lacks, and look at it."""
+        """Make the table if there is none, give it the columns that it lacks, and look at it.
+
+        LakeError where there was one and it has gone: on a disk that is not mounted any more, say, a second
+        lake would begin below its place, and hide in its turn.
+        """
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError
 
         with self._lock:
-            if self.refresh() >= 0:
+            is_there = self.refresh() >= 0
+            if self.table.name in self._met and not (is_there and self._has_stayed()):
+                raise LakeError(
+                    f"table {self.table.name} in {self.storage.uri} has gone",
+                    hint="see whether its disk is mounted; a process that is started again begins a new one",
+                )
+            if is_there:
                 self.widen()
                 return
             import pyarrow as pa
@@ -436,6 +450,9 @@ class Delta:
                 f"the log of table {self.table.name} cannot be read: {reason}",
                 hint=f"{self.storage.uri}/_delta_log/{_CHECKPOINT}" if "heckpoint" in reason else "",
             ) from error
+
+    def _has_stayed(self) -> bool:
+        return not self.storage.is_local or self.storage.has_log()
 
     def _is_committed(self, add: Sequence[Staged], note: Mapping[str, Any] | None, *, after: int) -> bool:
         """Whether a commit after a version has this note, or these files are live: neither is another's."""
