@@ -1,16 +1,14 @@
 """An attack that Security Lake's Parquet alone tells: rules fire, and the trail brings nothing new."""
 
 import datetime as dt
-import importlib.util
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from support.programs import program
 from trailhawk.simulate.run import simulate
 from trailhawk.workspace import Workspace
 
-ROOT = Path(__file__).parents[1]
 LAST = dt.date(2026, 3, 18)
 NOW = dt.datetime(2026, 3, 19, tzinfo=dt.UTC)
 FIRING = {
@@ -19,15 +17,6 @@ FIRING = {
     "instance-session-by-hand-from-new-address.yaml",
     "metadata-version-one-used.yaml",
 }
-
-
-def _writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("security_lake_writer", ROOT / "bench" / "security_lake.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +28,7 @@ def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("version", [1, 2])
 def test_rules_fire_on_security_lake_alone(logs: Path, tmp_path: Path, version: int) -> None:
-    _writer().write(logs, tmp_path / "parquet", version)
+    program("bench/security_lake.py").write(logs, tmp_path / "parquet", version)
     workspace = Workspace.open(tmp_path / "home", clock=lambda: NOW)
     lake = workspace.ingest([tmp_path / "parquet"], lambda _: None)
     assert (lake.quarantined, lake.rows > 900) == (0, True)

@@ -7,11 +7,9 @@ whole.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import shutil
-import sys
 from datetime import UTC, datetime, time
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +18,7 @@ from typing import Any
 import orjson
 import pytest
 
+from support.programs import program
 from trailhawk.simulate.run import simulate
 from trailhawk.simulate.techniques import SCENARIOS
 from trailhawk.workspace import Workspace
@@ -42,14 +41,7 @@ LIKE_THE_ORDINARY = ("plain", "from-aws", "forged", "hidden")
 
 @pytest.fixture(scope="module")
 def bench() -> ModuleType:
-    path = Path(__file__).parents[2] / "bench" / "variants.py"
-    spec = importlib.util.spec_from_file_location("bench_variants", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
+    return program("bench/variants.py")
 
 
 def simulated(folder: Path, scenario: str, variant: str, bench: ModuleType) -> Any:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from support.postgresql import INSTALLED, running
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import entity
 from trailhawk.detect.rule import Grouping, Matching, Rule, RuleKind, Severity
@@ -24,7 +18,7 @@ from trailhawk.incidents.incident import Classification, Closing, Incident
 from trailhawk.incidents.store import Wanted
 
 pytest.importorskip("psycopg")
-if shutil.which("initdb") is None or shutil.which("postgres") is None:
+if not INSTALLED:
     pytest.skip("PostgreSQL is not installed", allow_module_level=True)
 
 Raised = Callable[..., Alert]
@@ -41,31 +35,10 @@ ANY = Rule(
 
 @pytest.fixture(scope="module")
 def database() -> Iterator[sa.Engine]:
-    """A cluster of this test's own, which listens to a socket in its folder alone."""
-    # PostgreSQL refuses to run as root, and others cannot look into pytest's folders.
-    user = "nobody" if os.getuid() == 0 else None
-    with tempfile.TemporaryDirectory(prefix="th-pg-") as name:
-        folder = Path(name)
-        if user:
-            shutil.chown(folder, user)
-        options = ["-A", "trust", "-U", "hunter", "--no-sync", "--locale=C", "--encoding=UTF8"]
-        subprocess.run(
-            ["initdb", "-D", str(folder / "data"), *options], user=user, check=True, capture_output=True
-        )
-        command = ["postgres", "-D", str(folder / "data"), "-c", "listen_addresses=", "-k", str(folder)]
-        server = subprocess.Popen([*command, "-F"], user=user, stderr=subprocess.PIPE, text=True)
-        assert server.stderr
-        while "ready to accept connections" not in (line := server.stderr.readline()):
-            assert line, "the server has ended"
-        drain = threading.Thread(target=server.stderr.read, daemon=True)
-        drain.start()
-        engine = open_state(f"postgresql://hunter@/postgres?host={folder}")
+    with running() as server:
+        engine = open_state(server.address)
         yield engine
         engine.dispose()
-        server.send_signal(signal.SIGINT)  # a fast end: whoever is connected is sent away
-        server.wait(30)
-        drain.join()
-        server.stderr.close()
 
 
 def work(desk: Any, raised: Raised) -> tuple[tuple[Incident, ...], list[Any]]:

@@ -4,37 +4,23 @@ TRAILHAWK_FUZZ sets the number of inputs a source (5,000 in CI).
 """
 
 import datetime as dt
-import importlib.util
 import json
 import os
-import sys
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from support.programs import program
 from trailhawk.sources import SOURCES
 from trailhawk.sources.moments import clf, moment
 
 INPUTS = int(os.environ.get("TRAILHAWK_FUZZ", "300"))
 SEED = 20260301
-PATH = Path(__file__).parents[2] / "bench" / "fuzz_sources.py"
 
 
-def _module() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("fuzz_sources", PATH)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_sources"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-FUZZ = _module()
+FUZZ = program("bench/fuzz_sources.py")
 BY_NAME = {source.name: source for source in SOURCES}
 SLOW = settings(max_examples=max(50, INPUTS // 10), deadline=None, suppress_health_check=list(HealthCheck))
 

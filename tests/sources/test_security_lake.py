@@ -1,7 +1,6 @@
 """Security Lake: OCSF in Parquet and JSON back into AWS's own words, in bounded memory."""
 
 import datetime as dt
-import importlib.util
 import io
 import json
 import os
@@ -9,13 +8,13 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support.programs import program
 from trailhawk.connectors.store import comparable
 from trailhawk.sources import SOURCES, known_by, parquet
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
@@ -29,16 +28,7 @@ DATA = ROOT.parent / "shared" / "data"
 BY_NAME = {source.name: source for source in SECURITY_LAKE}
 
 
-def _writer() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("security_lake_writer", ROOT / "bench" / "security_lake.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-WRITER = _writer()
+WRITER = program("bench/security_lake.py")
 EVENT = {
     "eventVersion": "1.11",
     "userIdentity": {
