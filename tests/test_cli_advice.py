@@ -92,6 +92,20 @@ def test_detect_lists_only_what_has_something_to_say(
     assert shown[1:] == ["no new alerts", "no incidents"]
 
 
+def test_detect_over_the_last_days_of_what_is_stored(
+    home: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    event = {**EVENT, "eventTime": "2026-01-09T10:00:00Z", "eventID": "6f6dd2b8-7b9e-4f6d-9a54-6a2f0c1f0002"}
+    (tmp_path / "two.json").write_text(json.dumps({"Records": [event]}))
+    assert run([*home, "ingest", str(tmp_path / "two.json"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert run([*home, "detect", "--last", "2d", "--quiet", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["start"] == "2026-01-07T10:00:00Z"
+    for wrong in (["--last", "soon"], ["--last", "2d", "--from", "2026-01-01"]):
+        assert run([*home, "detect", *wrong]) == 2
+        assert capsys.readouterr().err.startswith("usage: --")
+
+
 def test_the_columns_of_a_table(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run([*home, "tables", "AWSCloudTrail", "--format", "json"]) == 0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,9 +21,12 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
-from trailhawk.cli.times import moment
+from trailhawk.cli.times import duration, moment
 from trailhawk.errors import UsageError
 from trailhawk.render.output import Format
+
+if TYPE_CHECKING:
+    from trailhawk.workspace import Workspace
 
 app = single()
 
@@ -30,6 +34,7 @@ app = single()
 @app.command(
     epilog=examples(
         "trailhawk detect",
+        "trailhawk detect --last 7d",
         "trailhawk detect --from 2023-07-01 --to 2023-07-15 --rules my-rules",
     )
 )
@@ -39,6 +44,10 @@ def detect(
         str, typer.Option("--from", metavar="TIME", help="First moment; all that is stored unless given.")
     ] = "",
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="Moment before which it ends.")] = "",
+    back: Annotated[
+        str,
+        typer.Option("--last", metavar="SPAN", help="The last so much of what is stored, instead of --from."),
+    ] = "",
     folders: RulesOption = None,
     form: FormatOption = Format.TABLE,
     quiet: QuietOption = False,
@@ -53,6 +62,10 @@ def detect(
 
     workspace = workspace_of(context)
     first, last = moment(start) if start else None, moment(end) if end else None
+    if back:
+        if first:
+            raise UsageError("--from and --last both say where it begins", hint="give one of them")
+        first = _before_end(workspace, back, last)
     if first and last and first >= last:
         raise UsageError(f"--from {start} is not before --to {end}")
     rules = workspace.content.rules(map(Path, folders or ()), fault=left_out)
@@ -69,3 +82,13 @@ def detect(
         tell(f"the gravest in full: trailhawk incidents show {gravest.number}")
     if any(rule.failed for rule in summary.rules):
         raise typer.Exit(EXIT_FAILURE)
+
+
+def _before_end(workspace: Workspace, back: str, end: datetime | None) -> datetime | None:
+    """So long before the newest event, or before `end` or now if that is earlier; None without events."""
+    span = duration(back)
+    if not span:
+        raise UsageError(f"--last '{back}' is no timespan", hint="write 7d or 12h")
+    held = (workspace.table_state(name).last for name in workspace.history_tables())
+    newest = max((last for last in held if last), default=None)
+    return None if newest is None else min(newest, end or newest, workspace.clock()) - span
