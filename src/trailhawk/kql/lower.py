@@ -79,6 +79,10 @@ def lower(
         raise LimitError("the query nests too deep", hint="split it with let statements") from None
 
 
+def _from(source: str) -> exp.From:
+    return exp.From(this=exp.Table(this=exp.to_identifier(source)))  # to_table() would parse the name
+
+
 def _text(tree: exp.Expr) -> str:
     return str(_DIALECT.generate(tree, copy=False))
 
@@ -188,16 +192,16 @@ class _Lowering:
         """The SELECT of a relation with these columns, in this order; those in `as_text` as text."""
         items: list[exp.Expr] = []
         for id_ in ids:
-            value = relation.columns[id_].copy()
+            value = sql.copied(relation.columns[id_])
             if id_ in as_text:
                 value = sql.cast(value, _T.STRING)
             items.append(exp.alias_(value, column_name(id_), copy=False))
         select = exp.Select(expressions=items or [exp.Literal.number(1)])
-        select.set("from_", exp.From(this=exp.to_table(relation.source)))
+        select.set("from_", _from(relation.source))
         if relation.where:
-            select.set("where", exp.Where(this=sql.all_of(*[item.copy() for item in relation.where])))
+            select.set("where", exp.Where(this=sql.all_of(*map(sql.copied, relation.where))))
         if relation.order:
-            select.set("order", exp.Order(expressions=[item.copy() for item in relation.order]))
+            select.set("order", exp.Order(expressions=[*map(sql.copied, relation.order)]))
         if relation.limit is not None:
             select.set("limit", exp.Limit(expression=exp.Literal.number(relation.limit)))
         return select
@@ -264,7 +268,7 @@ class _Lowering:
             items.append(exp.alias_(value, column_name(column.id), copy=False))
         # One row without keys, even where no aggregate is read.
         select = exp.Select(expressions=items or [exp.Count(this=exp.Star())])
-        select.set("from_", exp.From(this=exp.to_table(below.source)))
+        select.set("from_", _from(below.source))
         if below.where:
             select.set("where", exp.Where(this=sql.all_of(*below.where)))
         if groups:
@@ -329,7 +333,7 @@ class _Lowering:
     def _first_rows(self, relation: _Relation, keys: list[exp.Expr]) -> str:
         """The first row of each key, in the rows' order or as they are stored: two runs keep the same row."""
         ordered = sql.call("row_number")
-        over = exp.Order(expressions=[item.copy() for item in relation.order]) if relation.order else None
+        over = exp.Order(expressions=[*map(sql.copied, relation.order)]) if relation.order else None
         place = _text(exp.Window(this=ordered, order=over))
         numbered = self._cte(f"SELECT *, {place} AS th_place FROM {relation.source}")
         parts = ", ".join(map(_text, keys))
@@ -426,7 +430,7 @@ class _Lowering:
         """The SQL of an expression over these columns."""
         match expr:
             case ColumnRef():
-                return columns[expr.id].copy()
+                return sql.copied(columns[expr.id])
             case Const():
                 return self.constant(expr)
             case Call(overload=overload, args=(PathExpr() as path,)) if overload is DYNAMIC_TEXT:
@@ -474,7 +478,7 @@ class _Lowering:
         item = sql.lower(column.copy()) if expr.fold_case else column.copy()
         value = self.expression(expr.value, columns)
         query = exp.Select(expressions=[item])
-        query.set("from_", exp.From(this=exp.to_table(below.source)))
+        query.set("from_", _from(below.source))
         query.set("where", exp.Where(this=sql.negate(sql.is_null(column.copy()))))
         found = exp.In(this=sql.lower(value) if expr.fold_case else value, query=exp.Subquery(this=query))
         total = sql.coalesce(found, exp.false())

@@ -3,7 +3,7 @@ columns pruned."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -166,9 +166,10 @@ def _uses(node: Node) -> Iterator[Shared]:
 
 def nodes(node: Node) -> Iterator[Node]:
     """A node and all below it, those of queries inside expressions too; a shared query is not entered."""
-    yield node
-    for each in below(node):
-        yield from nodes(each)
+    pending = [node]
+    while pending:
+        yield (current := pending.pop())
+        pending += reversed([*below(current)])
 
 
 def below(node: Node) -> Iterator[Node]:
@@ -180,16 +181,32 @@ def below(node: Node) -> Iterator[Node]:
     yield from _inputs(node)
 
 
-def _own_expressions(node: Node) -> list[Expr]:
+def _own_expressions(node: Node) -> Iterable[Expr]:
     """The expressions of a node itself."""
-    found: list[Expr] = []
+    match node:
+        case Filter():
+            return (node.predicate,)
+        case Project():
+            return node.values
+        case Aggregate():
+            return (*node.keys, *_of_calls(node.aggregates))
+        case Sort():
+            return [key.value for key in node.keys]
+        case Join():
+            return [key for pair in node.keys for key in pair]
+        case Union():
+            return [value for row in node.values for value in row]
+        case Unnest():
+            return node.lists
+        case Window():
+            return _of_calls(node.calls)
+        case Scan() | Values() | Limit() | Shared() | Apply():
+            return ()
+    raise AssertionError(type(node))
 
-    def note(expr: Expr) -> Expr:
-        found.append(expr)
-        return expr
 
-    _expressions(node, note, deep=False)
-    return found
+def _of_calls(calls: Sequence[AggregateCall]) -> list[Expr]:
+    return [expr for call in calls for expr in (*call.args, *call.partition)]
 
 
 # --- expressions inside nodes ------------------------------------------------------------------------------

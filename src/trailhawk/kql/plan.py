@@ -324,6 +324,8 @@ def walk(expr: Expr) -> Iterator[Expr]:
 
 def references(expr: Expr) -> set[int]:
     """Ids of the columns an expression reads."""
+    if isinstance(expr, ColumnRef):
+        return {expr.id}
     return {part.id for part in walk(expr) if isinstance(part, ColumnRef)}
 
 

@@ -36,6 +36,11 @@ def call(name: str, *args: Sql | str | int) -> exp.Anonymous:
     return exp.Anonymous(this=name, expressions=[literal(arg) for arg in args])
 
 
+def copied(tree: Sql) -> Sql:
+    """A copy of a tree; `copy()` goes by way of `copy.deepcopy`, which takes twice as long."""
+    return tree.__deepcopy__(None)
+
+
 def json_text(value: object) -> str:
     """A dynamic constant as compact JSON."""
     return msgspec.json.encode(value).decode()
