@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from support.calls import DAY, call
 from trailhawk.cli import run
 from trailhawk.detect.backtest import Backtest, backtest, compare, preview, same
 from trailhawk.detect.exceptions import Exceptions, RuleException
@@ -21,7 +22,6 @@ from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.incidents.incident import Classification, Closing, Reason
 from trailhawk.workspace import Workspace
 
-DAY = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = DAY + timedelta(days=60)
 HOUR = timedelta(hours=1)
 LATER = datetime(2100, 1, 1, tzinfo=UTC)
@@ -41,17 +41,6 @@ RULE = Rule(
 )
 
 EngineOf = Callable[[Sequence[dict[str, object]]], DuckDBEngine]
-
-
-def call(hours: float, address: str, name: str = "DeleteBucket") -> dict[str, object]:
-    return {
-        "eventTime": (DAY + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "eventSource": "s3.amazonaws.com",
-        "eventName": name,
-        "sourceIPAddress": address,
-        "recipientAccountId": "111122223333",
-        "userIdentity": {"type": "Root", "arn": "arn:aws:iam::111122223333:root"},
-    }
 
 
 CALLS = [

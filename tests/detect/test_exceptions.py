@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.calls import DAY, call
 from trailhawk.detect.exceptions import (
     EVERY_RULE,
     Exceptions,
@@ -29,7 +30,6 @@ from trailhawk.errors import NotFoundError, QueryError, TrailhawkError, UsageErr
 from trailhawk.kql.schema import Column
 from trailhawk.kql.types import KqlType
 
-DAY = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = DAY + timedelta(days=2)
 UNTIL = DAY + timedelta(days=30)
 HOUR = timedelta(hours=1)
@@ -55,17 +55,6 @@ RULE = Rule(
 )
 
 EngineOf = Callable[[Sequence[dict[str, object]]], DuckDBEngine]
-
-
-def call(hours: float, address: str, name: str = "DeleteBucket") -> dict[str, object]:
-    return {
-        "eventTime": (DAY + timedelta(hours=hours)).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "eventSource": "s3.amazonaws.com",
-        "eventName": name,
-        "sourceIPAddress": address,
-        "recipientAccountId": "111122223333",
-        "userIdentity": {"type": "Root", "arn": "arn:aws:iam::111122223333:root"},
-    }
 
 
 CALLS = [
