@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
+from support.alerts import alert
 from trailhawk.detect.alert import Alert
-from trailhawk.detect.entities import Entity
-from trailhawk.detect.rule import Rule, Severity
+from trailhawk.detect.rule import Rule
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.incidents.grouping import linked
 from trailhawk.incidents.lineage import Issue
 from trailhawk.incidents.store import IncidentStore
-
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class Desk:
@@ -37,36 +34,6 @@ class Desk:
     def together(self) -> set[frozenset[str]]:
         """The alerts of each incident."""
         return {frozenset(incident.alert_ids) for incident in self.incidents.all()}
-
-
-def alert(
-    name: str,
-    *named: Entity,
-    minutes: int = 0,
-    severity: Severity = Severity.LOW,
-    rule: str = "r",
-    details: tuple[tuple[str, tuple[str, ...]], ...] = (),
-) -> Alert:
-    """An alert of the half hour before its run."""
-    at = AT + timedelta(minutes=minutes)
-    return Alert(
-        id=name,
-        rule_id=rule,
-        rule_name=f"The rule {rule}",
-        at=at,
-        started_at=at - timedelta(minutes=30),
-        ended_at=at,
-        name=f"Alert {name}",
-        description=f"About {name}",
-        severity=severity,
-        tactics=("Collection",),
-        techniques=("T1530",),
-        entities=named,
-        custom_details=details,
-        properties=(),
-        query="T",
-        rows=1,
-    )
 
 
 @pytest.fixture

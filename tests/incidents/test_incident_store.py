@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 
 import pytest
 
+from support.alerts import AT, alert
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import Entity, entity
 from trailhawk.detect.rule import Severity
@@ -17,33 +17,9 @@ from trailhawk.incidents.grouping import linked
 from trailhawk.incidents.incident import Status
 from trailhawk.incidents.store import IncidentStore
 
-AT = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
 
 def key(number: int) -> Entity:
     return entity("AwsAccessKey", Id=f"ASIA{number}")
-
-
-def alert(name: str, *named: Entity, hour: int = 0, severity: Severity = Severity.LOW) -> Alert:
-    at = AT + timedelta(hours=hour)
-    return Alert(
-        id=name,
-        rule_id="r",
-        rule_name="The rule",
-        at=at,
-        started_at=at - timedelta(minutes=30),
-        ended_at=at,
-        name=f"Alert {name}",
-        description=f"About {name}",
-        severity=severity,
-        tactics=("Collection",),
-        techniques=("T1530",),
-        entities=named,
-        custom_details=(),
-        properties=(),
-        query="T",
-        rows=1,
-    )
 
 
 @pytest.fixture
@@ -73,7 +49,7 @@ def test_an_alert_becomes_an_incident(alerts: AlertStore) -> None:
 
 def test_a_graver_alert_gives_the_incident_its_title(alerts: AlertStore) -> None:
     incidents = IncidentStore(alerts)
-    raise_all(alerts, incidents, alert("a", key(1)), alert("b", key(1), hour=1, severity=Severity.HIGH))
+    raise_all(alerts, incidents, alert("a", key(1)), alert("b", key(1), minutes=60, severity=Severity.HIGH))
     (incident,) = incidents.all()
     assert (incident.title, incident.severity) == ("Alert b", Severity.HIGH)
     assert incident.alert_ids == ("a", "b")
@@ -99,8 +75,8 @@ def test_an_alert_between_two_incidents_makes_them_one(alerts: AlertStore) -> No
 def test_the_order_of_alerts_does_not_change_what_is_together(tmp_path: Path) -> None:
     chain = [
         alert("a", key(1)),
-        alert("b", key(1), key(2), hour=2),
-        alert("c", key(2), hour=4),
+        alert("b", key(1), key(2), minutes=120),
+        alert("c", key(2), minutes=240),
         alert("d", key(9)),
     ]
     for number, order in enumerate(permutations(chain)):
