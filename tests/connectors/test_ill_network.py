@@ -15,10 +15,10 @@ from urllib3.exceptions import SSLError
 
 from trailhawk.connectors import credentials, sqs
 from trailhawk.connectors.config import Access, SqsSettings
-from trailhawk.connectors.fetch import Fetcher
+from trailhawk.connectors.fetch import Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.pace import Pace
-from trailhawk.connectors.retry import Fault, ForeignAnswerError, Kind, Waits, fault_of
+from trailhawk.connectors.retry import Fault, ForeignAnswerError, Kind, RedirectedError, Waits, fault_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -241,3 +241,19 @@ def until(true: Callable[[], bool]) -> None:
     while not true():
         assert time.monotonic() < deadline, "it takes too long"
         time.sleep(0.02)
+
+
+def test_a_redirect_without_an_end_is_told(wire: Wire) -> None:
+    """Each look for the bucket's region was redirected as well, until Python's stack was full."""
+    head = (
+        "HTTP/1.1 301 Moved Permanently\r\nLocation: https://minio.example/logs\r\nContent-Length: 0\r\n\r\n"
+    )
+    wire.answers = [lambda connection: connection.sendall(head.encode())]
+    told: list[Fault] = []
+    with pytest.raises(RefusedError) as caught:
+        fetcher(wire.url, told).fetch(Notice("logs", "a.json", etag="abc"))
+    assert caught.value.fault.kind is Kind.SETUP
+    assert "redirect to https://minio.example/logs; see endpoint_url" in caught.value.fault.words
+    with pytest.raises(RedirectedError):
+        client(wire.url).list_objects_v2(Bucket="logs")
+    assert len(wire.asked) == 2

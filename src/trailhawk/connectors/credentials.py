@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import boto3
 import botocore.session
@@ -22,7 +22,7 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Deferre
 
 from trailhawk import __version__
 from trailhawk.connectors.config import Access
-from trailhawk.connectors.retry import ForeignAnswerError
+from trailhawk.connectors.retry import ForeignAnswerError, RedirectedError
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ _MIN_TOKEN_BYTES: Final = 4  # STS takes no shorter one; a file half written has
 _MAX_TOKEN_BYTES: Final = 64 * 1024
 _PAGE: Final = re.compile(rb"<!doctype html|<html", re.IGNORECASE)
 _PAGE_BEGINS: Final = 1024
+_REDIRECTS: Final = (301, 302, 307, 308)
+_LONGEST_PLACE: Final = 200
 _HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """Where STS is asked for roles of other partitions than AWS's first."""
 
@@ -77,6 +79,9 @@ def s3_client(signed_in: boto3.Session, access: Access, *, connections: int = 10
     client = signed_in.client(
         "s3", endpoint_url=access.endpoint_url or None, config=config(access, connections=connections)
     )
+    # Before the client looks for the bucket's region: without an end where each look is redirected, too.
+    lost = "response-received.s3" if access.endpoint_url else "response-received.s3.HeadBucket"
+    client.meta.events.register(lost, _is_no_redirect)
     client.meta.events.register("after-call", _is_of_aws)
     return client
 
@@ -108,6 +113,15 @@ def sts_client(signed_in: boto3.Session, access: Access, *, signed: bool = True)
     )
     client.meta.events.register("after-call", _is_of_aws)
     return client
+
+
+def _is_no_redirect(event_name: str, response_dict: Mapping[str, Any] | None, **_: object) -> None:
+    """RedirectedError for a redirect that says no region."""
+    if response_dict is None or response_dict["status_code"] not in _REDIRECTS:
+        return
+    if "x-amz-bucket-region" not in (headers := response_dict["headers"]):
+        operation, place = event_name.rpartition(".")[2], headers.get("Location", "another region")
+        raise RedirectedError(operation=operation, place=place[:_LONGEST_PLACE])
 
 
 def _is_of_aws(http_response: AWSResponse, model: OperationModel, **_: object) -> None:

@@ -86,6 +86,12 @@ class ForeignAnswerError(aws.BotoCoreError):
     fmt = "the answer to {operation} is none of AWS's: {why}; a proxy or a login page may stand before it"
 
 
+class RedirectedError(aws.BotoCoreError):
+    """A redirect that says no region, so that the client finds no way: one to HTTPS, say."""
+
+    fmt = "{operation} is answered with a redirect to {place}; see endpoint_url and region"
+
+
 class Kind(enum.Enum):
     """What a refusal means to whoever asked."""
 
@@ -124,6 +130,8 @@ def fault_of(error: Exception) -> Fault:
         return Fault(kind, code, said.get("Message", ""))
     if isinstance(error, _UNSIGNED):
         return Fault(Kind.CREDENTIALS, type(error).__name__, str(error))
+    if isinstance(error, RedirectedError):
+        return Fault(Kind.SETUP, type(error).__name__, str(error))
     kind = Kind.PASSING if isinstance(error, (*_BROKEN, ForeignAnswerError)) else Kind.OTHER
     return Fault(kind, type(error).__name__, str(error))
 
