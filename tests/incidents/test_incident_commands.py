@@ -186,3 +186,18 @@ def test_the_list_in_json_is_what_show_has(shell: Shell) -> None:
     assert listed["entities"] == shown["entities"]
     (from_detect,) = (each for each in shell.json("detect", "--quiet")["incidents"] if each["number"] == 1)
     assert listed == from_detect
+
+
+def test_indicators_are_written_as_the_ending_says(shell: Shell) -> None:
+    rows = shell.json("incidents", "indicators", "1")
+    assert {row["type"] for row in rows} <= {"access key", "address", "client", "session"}
+    assert rows
+    shell("incidents", "indicators", "1", "--out", str(shell.home / "found.json"))
+    assert json.loads((shell.home / "found.json").read_text()) == rows
+    shell("incidents", "indicators", "1", "--out", str(shell.home / "found.csv"))
+    written = (shell.home / "found.csv").read_text().splitlines()
+    assert (written[0], len(written)) == ("type,value,events,first,last", 1 + len(rows))
+    shell("incidents", "indicators", "1", "--out", "found.xlsx", code=2)
+    assert shell.err.startswith("usage: found.xlsx ends in none of .csv, .json")
+    shell("incidents", "manifest", "1", "--out", "found.xlsx", code=2)
+    assert shell.err.startswith("usage: found.xlsx does not end in .csv")

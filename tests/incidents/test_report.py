@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from trailhawk.detect import content
+from trailhawk.detect.entities import IP, entity
 from trailhawk.detect.history import detect
 from trailhawk.detect.rule import Severity
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
 from trailhawk.engine.result import Engine
+from trailhawk.incidents.indicators import indicators
 from trailhawk.incidents.lineage import issues, lineage
 from trailhawk.incidents.report import Report, report
 from trailhawk.incidents.store import IncidentStore
@@ -157,6 +160,27 @@ def test_the_timeline_holds_the_thiefs_calls_and_no_other(told: Report) -> None:
     assert told.timeline[0].event_id == "list"
     assert told.timeline[0].client == "aws-cli/2.17.20 md/command#s3.ls"
     assert told.timeline[-1].target == "arn:aws:iam::111122223333:role/admin"
+
+
+def test_what_to_look_for_elsewhere(told: Report) -> None:
+    found = indicators(told)
+    assert {each.type for each in found} == {"access key", "address", "client", "session"}
+    (address,) = (each for each in found if each.type == "address")
+    times = [event.at for event in told.timeline]
+    assert (address.value, address.events) == (THIEF, len(times))
+    assert (address.first, address.last) == (min(times), max(times))
+    assert STOLEN in {each.value for each in found if each.events}
+    assert AGENT_KEY not in {each.value for each in found if each.events}
+
+
+def test_a_service_is_no_address_and_what_an_alert_names_has_no_events(told: Report) -> None:
+    by_service = dataclasses.replace(told.timeline[0], address="athena.amazonaws.com", client="")
+    bare = dataclasses.replace(told, timeline=(by_service,), entities=(entity(IP, Address="192.0.2.1"),))
+    assert [(each.type, each.value, each.events, each.last) for each in indicators(bare)] == [
+        ("access key", STOLEN, 1, by_service.at),
+        ("address", "192.0.2.1", 0, None),
+        ("session", by_service.session, 1, by_service.at),
+    ]
 
 
 def test_the_manifest_counts_bytes_and_calls(told: Report) -> None:

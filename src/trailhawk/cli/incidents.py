@@ -534,6 +534,60 @@ def incidents_timeline(context: typer.Context, number: Number, form: FormatOptio
 
 
 @app.command(
+    "indicators",
+    epilog=examples(
+        "trailhawk incidents indicators 1",
+        "trailhawk incidents indicators 1 --out indicators.csv",
+        "trailhawk incidents indicators 1 --format json",
+    ),
+)
+def incidents_indicators(
+    context: typer.Context,
+    number: Number,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there: .csv or .json.")
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show what to look for elsewhere: addresses, clients, access keys and sessions.
+
+    Each with the incident's events that have it, first and last. What is only
+    named by an alert, or was issued together with a key of it, has none.
+    """
+    from trailhawk.cli.options import has_place, save
+    from trailhawk.errors import UsageError
+    from trailhawk.incidents.indicators import indicators
+    from trailhawk.render.console import working
+    from trailhawk.render.output import Shown, show_list
+    from trailhawk.render.text import csv_lines, members, to_json
+
+    if out is not None:
+        has_place(out)
+        if out.suffix.lower() not in (".csv", ".json"):
+            raise UsageError(f"{out} ends in none of .csv, .json", hint="the ending says the form")
+    with working(f"incident {number}"):
+        found = indicators(workspace_of(context).report(number))
+    rows = [members(each) for each in found]
+    if out is None:
+        columns = [
+            Shown("type", "type"),
+            Shown("value", "value"),
+            Shown("events", "events", right=True),
+            Shown("first", "first", extra=True),
+            Shown("last", "last", extra=True),
+        ]
+        show_list(rows, columns, form, empty="nothing")
+        return
+    if out.suffix.lower() == ".json":
+        save(out, f"{to_json(rows)}\n")
+    else:
+        names = ["type", "value", "events", "first", "last"]
+        lines = csv_lines(names, ([row[name] for name in names] for row in rows))
+        save(out, "\r\n".join([*lines, ""]))
+    tell(f"{out} written")
+
+
+@app.command(
     "manifest",
     epilog=examples("trailhawk incidents manifest 1", "trailhawk incidents manifest 1 --out stolen.csv"),
 )
