@@ -19,7 +19,15 @@ from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, object_hash, sett
 from trailhawk.connectors.objects import Transform
 from trailhawk.connectors.parts import Part, failure
 from trailhawk.connectors.quarantine import QUARANTINE, encode
-from trailhawk.errors import LakeError, LimitError, TrailhawkError
+from trailhawk.errors import (
+    BindingError,
+    KqlSyntaxError,
+    LakeError,
+    NotAllowedError,
+    QueryError,
+    TrailhawkError,
+    UnsupportedError,
+)
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
@@ -305,11 +313,9 @@ class _Halving:
 
 def _is_ours(error: Exception) -> bool:
     """Whether the lake, the state database, a setting or this machine is at fault, whatever is stored."""
-    import duckdb
-
-    if isinstance(error, TrailhawkError):
-        return not isinstance(error, LimitError)
-    return isinstance(error, OSError | duckdb.IOException)
+    if isinstance(error, QueryError):  # of a transform: over these values, or one that cannot run at all
+        return isinstance(error, KqlSyntaxError | BindingError | UnsupportedError | NotAllowedError)
+    return isinstance(error, TrailhawkError | OSError)
 
 
 @dataclass(frozen=True)
