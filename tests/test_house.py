@@ -11,6 +11,8 @@ import pytest
 import typer
 
 from trailhawk.cli import app
+from trailhawk.detect import content
+from trailhawk.detect.rulebook import named
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "trailhawk"
@@ -98,9 +100,9 @@ def make_targets() -> set[str]:
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
 def test_make_commands_of_the_pages_exist(page: str) -> None:
-    named = set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", (ROOT / page).read_text()))
-    assert named
-    assert named <= make_targets()
+    found = set(re.findall(r"(?m)(?:^|`)make ([a-z]+)", (ROOT / page).read_text()))
+    assert found
+    assert found <= make_targets()
 
 
 def test_trailhawk_commands_of_the_pages_exist() -> None:
@@ -113,6 +115,15 @@ def test_trailhawk_commands_of_the_pages_exist() -> None:
                     break
                 command = command.commands[word]
             assert not getattr(command, "commands", {}), f"{page}: trailhawk {words}"
+
+
+def test_rules_that_the_pages_name_are_there() -> None:
+    rules = content.rules()
+    verbs = "except|propose|show|enable|backtest|precision"
+    command = re.compile(rf"(?m)^ *trailhawk rules (?:{verbs}) ([a-z][a-z-]+[a-z])(?= |$)")
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in command.findall(page.read_text()):
+            assert named(rules, name), f"{page.name}: {name}"
 
 
 @pytest.mark.parametrize("kind", ["rules", "hunts"])

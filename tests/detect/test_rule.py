@@ -159,6 +159,7 @@ def test_a_bad_member_is_told_by_its_path(old: str, new: str, message: str) -> N
             "a.yaml: not YAML: mapping values are not allowed in this context at line 3",
         ),
         ("id: a\nname: A\n", "missing required field `query`"),
+        ("title: A\ndetection: {condition: x}\n", "a.yaml: a Sigma rule"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, told: str) -> None:

@@ -148,6 +148,9 @@ def test_a_rule_is_found_by_a_part_that_only_it_has() -> None:
         named(rules, "ed")
     with pytest.raises(NotFoundError, match="no rule 'x'"):
         named(rules, "x")
+    with pytest.raises(NotFoundError) as caught:
+        named([rule("A trail", id="4", source="trails/trail-stopped.yaml")], "trail-stoped")
+    assert caught.value.hint == "did you mean 'trail-stopped'? see 'trailhawk rules list'"
     twins = [rule("A trail", id="4", source="a.yaml"), rule("A trail", id="5", source="b.yaml")]
     with pytest.raises(NotFoundError, match=r"what 2 rules are called: 4 \(a\.yaml\), 5 \(b\.yaml\)"):
         named(twins, "a trail")

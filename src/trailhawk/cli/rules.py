@@ -41,7 +41,7 @@ app.add_typer(exceptions.app, name="exceptions")
 app.command(
     "except",
     epilog=examples(
-        "trailhawk rules except access-keys --where \"Principal has 'deployer'\" --until 2027-06-30 "
+        "trailhawk rules except key-for-another-user --where \"Principal has 'deployer'\" --until 2027-06-30 "
         "--reason 'makes keys for customers, agreed with Ada'",
         "trailhawk rules except '*' --where \"SourceIpAddress == '203.0.113.9'\" --until 2027-01-31 "
         "--reason 'penetration test' --dry-run --last 30d",

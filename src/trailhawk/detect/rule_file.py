@@ -266,6 +266,8 @@ def _read_yaml(text: str | bytes, source: str) -> Mapping[str, object]:
             raise RuleError(f"{source}: not YAML: {_told(error)}") from None
     if not isinstance(document, dict):
         raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
+    if "query" not in document and "detection" in document:
+        raise RuleError(f"{source}: a Sigma rule", hint="'trailhawk rules import-sigma' makes it one of ours")
     return document
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from difflib import get_close_matches
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import sqlalchemy as sa
 
@@ -92,6 +92,7 @@ def named(rules: Iterable[Rule], text: str) -> Rule:
 def _no_such(rules: Sequence[Rule], text: str) -> NotFoundError:
     """That none of the rules is called so, with the nearest name and the command that lists them."""
     names = {name.lower(): rule.name for rule in rules for name in (rule.name, rule.id)}
+    names |= {stem.lower(): stem for rule in rules if (stem := PurePosixPath(rule.source).stem)}
     near = get_close_matches(text.strip().lower(), names, n=1)
     meant = f"did you mean '{names[near[0]]}'? " if near else ""
     are_hunts = {rule.kind is RuleKind.HUNTING for rule in rules}
@@ -174,7 +175,7 @@ class _Intake:
         try:
             rules = parse_rules(content, source=source)
         except RuleError as error:
-            yield Imported(source, None, (Finding(Level.ERROR, "file", error.message),))
+            yield Imported(source, None, (Finding(Level.ERROR, "file", str(error)),))
             return
         if all(self._came(rule) for rule in rules):
             for rule in rules:

@@ -335,7 +335,7 @@ class Content:
 
         faults: list[RuleError] = []
         rules = read(paths, faults.append) if paths else [*self.rules(fault=faults.append), *self.hunts()]
-        broken = [("", "", (Finding(Level.ERROR, "file", error.message),)) for error in faults]
+        broken = [("", "", (Finding(Level.ERROR, "file", str(error)),)) for error in faults]
         return [*broken, *((rule.source, rule.name, self._findings(rule)) for rule in rules)]
 
     def _findings(self, rule: Rule) -> tuple[Finding, ...]:
