@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from trailhawk.kql.schema import Table
@@ -14,10 +15,10 @@ from trailhawk.sources.converted import TableSource
 from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.elastic import Elastic
-from trailhawk.sources.envelope import Enveloped
+from trailhawk.sources.envelope import Enveloped, is_envelope
 from trailhawk.sources.event_history import EVENT_HISTORY
 from trailhawk.sources.guardduty import GUARDDUTY
-from trailhawk.sources.held import Carried
+from trailhawk.sources.held import Carried, form_of
 from trailhawk.sources.load_balancer import ALB, CLASSIC, CONNECTION, HEALTH, NLB
 from trailhawk.sources.logstash import LOGSTASH
 from trailhawk.sources.network_firewall import NETWORK_FIREWALL
@@ -27,7 +28,7 @@ from trailhawk.sources.route53 import ROUTE53
 from trailhawk.sources.s3_access import S3_ACCESS
 from trailhawk.sources.security_hub import SECURITY_HUB
 from trailhawk.sources.security_lake import SECURITY_LAKE
-from trailhawk.sources.sentinel import Exported, exported
+from trailhawk.sources.sentinel import Exported, exported, table_of
 from trailhawk.sources.source import BadPart, Chunk, Placed, Rows, Source
 from trailhawk.sources.ssm import SsmOutput, SsmTranscript
 from trailhawk.sources.unpack import Readable, Unpacked
@@ -95,6 +96,27 @@ def tables_of(sources: Iterable[Source]) -> tuple[Table, ...]:
     return tuple({source.table.name: source.table for source in sources}.values())
 
 
+def source_of(sources: Iterable[Source], name: str, head: bytes) -> Source | None:
+    """The first of the sources that knows an object of this name that begins so."""
+    if form_of(head) is not None or is_envelope(head) or table_of(head):
+        return next((each for each in sources if each.recognises(name, head)), None)
+    # Most objects: what would come to the same for each source was asked once.
+    for source, bare in _plain(tuple(sources)):
+        if bare.recognises(name, head):
+            return source
+    return None
+
+
+@lru_cache(maxsize=4)
+def _plain(sources: tuple[Source, ...]) -> tuple[tuple[Source, Source], ...]:
+    """The sources to ask about an object around whose records nothing is, each with what is to be asked."""
+    return tuple((each, _bare(each)) for each in sources if not isinstance(each, Exported))
+
+
+def _bare(source: Source) -> Source:
+    return _bare(source.inner) if isinstance(source, Carried | Enveloped) else source
+
+
 TABLES = tables_of(SOURCES)
 
 __all__ = [
@@ -109,6 +131,7 @@ __all__ = [
     "Unpacked",
     "known_by",
     "log_of",
+    "source_of",
     "tables_of",
     "with_custom",
 ]

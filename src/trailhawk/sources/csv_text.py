@@ -49,6 +49,8 @@ class CsvRows:
 def header(head: bytes) -> tuple[str, ...]:
     """The names of the columns of a CSV file that begins so; () for another file."""
     text = head.removeprefix(BOM)
+    if text[:1] in (b"{", b"["):
+        return ()  # at once: a file of JSON may be one line
     end = 0
     while end < len(text):
         start, end = end, text.find(b"\n", end) + 1 or len(text)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -23,6 +22,7 @@ from trailhawk.kql.types import KqlType
 from trailhawk.sources import tabular
 from trailhawk.sources.json_rows import Field, JsonRows, Record, text_of
 from trailhawk.sources.moments import formatted, moment
+from trailhawk.sources.once import once
 from trailhawk.sources.source import Chunk, Rows, Source
 
 # Columns of the workspace and of the tools, not of the event.
@@ -67,10 +67,10 @@ def time(value: object) -> int | None:
     return moment(value)
 
 
-@lru_cache(maxsize=8)
+@once
 def table_of(head: bytes) -> str:
     """The name of the table that an object beginning so was exported from, '' for any other object."""
-    if b"TimeGenerated" not in head:
+    if head.rfind(b"TimeGenerated") < 0:  # in half the time of `in`, and every object is asked
         return ""
     record = tabular.first_record(head)
     names = {_plain(name)[0] for name in record}

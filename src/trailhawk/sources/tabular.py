@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache
 from itertools import chain
 from typing import Final
 
@@ -24,6 +23,7 @@ import orjson
 from trailhawk.sources import csv_text, framing
 from trailhawk.sources.json_lists import LISTS, items
 from trailhawk.sources.json_rows import Record, shape
+from trailhawk.sources.once import once
 from trailhawk.sources.source import HEAD_BYTES, BadPart, Chunk
 
 _BLANK: Final = re.compile(rb"\s*+(?:\[\s*+)?")
@@ -35,7 +35,7 @@ _OBJECTS: Final = shape(lists=("value",))
 _DECODER: Final = json.JSONDecoder()
 
 
-@lru_cache(maxsize=8)
+@once
 def first_record(head: bytes) -> Record:
     """The first row of a table that begins so, by column; {} where there is none, or none that is whole."""
     head = head.removeprefix(framing.BOM)

@@ -14,7 +14,11 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Protocol, cast
 
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
+
 BLOCK_BYTES = 8 * 1024 * 1024
+_GZIP_FAULTS = (cast("type[Exception]", IsalError), zlib.error)  # isal's stub calls the class an instance
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ_BYTES = 4 * 1024 * 1024
@@ -183,12 +187,6 @@ class Unpacked:
 
     def _members(self, first: bytes) -> Iterator[bytes]:
         """The members of a gzip stream one after the other."""
-        from isal import isal_zlib
-        from isal.igzip_lib import IsalError
-
-        # isal's stub calls the class an instance.
-        faults = (cast("type[Exception]", IsalError), zlib.error)
-
         packed = _Packed(self._file, first)
         feed = _READ_BYTES
         free, ratio = _FREE_BYTES, _MAX_RATIO
@@ -209,7 +207,7 @@ class Unpacked:
                     given += len(found)
                     self._given += len(found)
                     yield found
-                except faults as error:
+                except _GZIP_FAULTS as error:
                     yield from self._careful(packed.begun, given)
                     self.fault = f"gzip stream is damaged ({error})"
                     return
