@@ -328,6 +328,8 @@ def text_of(name: str) -> str:
 def escaped(name: str) -> str:
     r"""As `text_of`, and no two names give the same: a backslash that would be taken for the beginning of
     `\xNN` becomes `\x5c`."""
+    if name.isascii() and "\\" not in name:
+        return name
     return _LIKE_A_BYTE.sub(rb"\\x5c", os.fsencode(name)).decode("utf-8", "backslashreplace")
 
 

@@ -156,30 +156,40 @@ class Watched:
 
 def _walk(folder: Path, without: str | None) -> Iterator[Path]:
     """The files, and what cannot be looked at: that is worth a word in the quarantine."""
-    closed: list[Path] = []
-
-    def missed(error: OSError) -> None:
-        if not isinstance(error, FileNotFoundError):  # a folder that went meanwhile
-            closed.append(Path(error.filename))
-
-    for parent, folders, names in os.walk(folder, onerror=missed, followlinks=False):
+    folders, closed = [os.fspath(folder)], []
+    while folders:
+        parent = folders.pop()
         if os.path.realpath(parent) == without:
-            folders.clear()
             continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            path = Path(parent, name)
-            if not name.startswith(".") and _is_file(path):
-                yield path
+        try:
+            with os.scandir(parent) as entries:
+                found = sorted(entries, key=lambda entry: entry.name, reverse=True)
+        except FileNotFoundError:
+            continue  # it went meanwhile
+        except OSError:
+            closed.append(Path(parent))
+            continue
+        shown = [entry for entry in found if not entry.name.startswith(".")]
+        folders += [entry.path for entry in shown if _is_folder(entry)]
+        for entry in reversed(shown):
+            if _is_file(entry):
+                yield Path(entry.path)
     yield from closed
 
 
-def _is_file(path: Path) -> bool:
-    """Whether this is a file, a link to one or one that cannot be looked at; no pipe, no device."""
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
-        return stat.S_ISREG(os.stat(path).st_mode)
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether this is a file, a link to one or one that cannot be looked at; no folder, pipe or device."""
+    try:
+        return entry.is_file(follow_symlinks=False) or stat.S_ISREG(entry.stat().st_mode)
     except FileNotFoundError:
-        return os.path.islink(path)  # a link to nothing; else it went meanwhile
+        return entry.is_symlink()  # a link to nothing; else it went meanwhile
     except OSError:
         return True
 

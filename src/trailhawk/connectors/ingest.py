@@ -107,6 +107,7 @@ def ingest(
     named = set(paths)
     files = folder.files(named, without=lake.root)
     sizes = [folder.size_of(path) for path in files]
+    all_bytes = sum(sizes)
     ingestor = Ingestor(
         lake, clock=clock, sources=sources, transforms=transforms, phase=phase, batch_records=batch_records
     )
@@ -114,7 +115,7 @@ def ingest(
     for index, (path, size) in enumerate(zip(files, sizes, strict=True), 1):
         for item, before_end in folder.log_objects(path, strict=strict, named=path in named):
             ingestor.take(item, told)
-            progress(Progress(index, len(files), done + before_end, sum(sizes), ingestor.records))
+            progress(Progress(index, len(files), done + before_end, all_bytes, ingestor.records))
         done += size
     ingestor.flush()
     phase("compact")
@@ -201,7 +202,7 @@ class Ingestor:
         self._full_records = batch_records
         self._pending: dict[str, _Pending] = {}
         self._since: dt.datetime | None = None
-        self._totals = Summary(0, 0, 0, 0, 0, 0, 0, 0, 0, 0.0)
+        self._totals = _Totals()
         phase("ledger")
         for name in self._tables():
             settle(self._lake, name, followers(name))
@@ -220,7 +221,7 @@ class Ingestor:
 
     def summary(self) -> Summary:
         """What was done since the start; the batch counts when it is stored."""
-        return self._totals
+        return Summary(**dataclasses.asdict(self._totals), seconds=0.0)
 
     def knows(self, identity: str) -> bool:
         """Whether an object is in the batch, or was in the ledger at the last look: its bytes are not
@@ -314,9 +315,8 @@ class Ingestor:
             return
         # Here, since what `done` raises is no fault of the object.
         if strange:
-            self._totals = dataclasses.replace(
-                self._totals, objects=self._totals.objects + 1, unrecognised=self._totals.unrecognised + 1
-            )
+            self._totals.objects += 1
+            self._totals.unrecognised += 1
             done(Outcome("unrecognised", item.location))
         elif known:
             self._known(known, item, done)
@@ -326,9 +326,8 @@ class Ingestor:
         pending = self._pending.get(key)
         if pending is None and key not in self._taken:
             return False
-        self._totals = dataclasses.replace(
-            self._totals, objects=self._totals.objects + 1, skipped=self._totals.skipped + 1
-        )
+        self._totals.objects += 1
+        self._totals.skipped += 1
         outcome = Outcome(state, item.location)
         if pending is None:
             done(outcome)
@@ -423,26 +422,22 @@ class Ingestor:
 
     def _settled(self, batch: list[Part], stored: list[Part]) -> Iterator[tuple[Done, Outcome]]:
         """Count what became of a table's parts; who is to be told what of the objects that are complete."""
-        by_identity = {part.identity: part for part in stored}
+        mine = set(map(id, stored))
         for part in (part for part in batch if not part.dropped):
-            mine = by_identity.get(part.identity)
+            is_mine = id(part) in mine
             pending = self._pending.get(part.key)
-            if mine is not None:
-                self._totals = _plus(self._totals, mine)
+            if is_mine:
+                self._totals.add(part)
                 if pending is not None:
-                    pending.parts.append(mine)
+                    pending.parts.append(part)
             if part.state == "part":
                 continue
-            skipped = mine is None
-            self._totals = dataclasses.replace(
-                self._totals,
-                objects=self._totals.objects + 1,
-                skipped=self._totals.skipped + skipped,
-                digests=self._totals.digests + (not skipped and part.state == "digest"),
-            )
+            self._totals.objects += 1
+            self._totals.skipped += not is_mine
+            self._totals.digests += is_mine and part.state == "digest"
             if pending is not None:
                 del self._pending[part.key]
-                yield pending.done, _outcome(part, () if skipped else pending.parts)
+                yield pending.done, _outcome(part, pending.parts if is_mine else ())
                 yield from pending.again
 
 
@@ -462,15 +457,27 @@ class _Pending:
     again: list[tuple[Done, Outcome]] = field(default_factory=list)
 
 
-def _plus(totals: Summary, part: Part) -> Summary:
-    return dataclasses.replace(
-        totals,
-        records=totals.records + part.records,
-        rows=totals.rows + part.rows,
-        duplicates=totals.duplicates + part.duplicates,
-        filtered=totals.filtered + part.filtered,
-        quarantined=totals.quarantined + part.quarantined,
-    )
+@dataclass(slots=True)
+class _Totals:
+    """What a Summary says, counted object by object."""
+
+    objects: int = 0
+    records: int = 0
+    rows: int = 0
+    duplicates: int = 0
+    filtered: int = 0
+    quarantined: int = 0
+    skipped: int = 0
+    digests: int = 0
+    unrecognised: int = 0
+
+    def add(self, part: Part) -> None:
+        """Count what became of a part's records."""
+        self.records += part.records
+        self.rows += part.rows
+        self.duplicates += part.duplicates
+        self.filtered += part.filtered
+        self.quarantined += part.quarantined
 
 
 def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:

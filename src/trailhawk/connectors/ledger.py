@@ -119,8 +119,10 @@ class Taken:
         identity, payload = object_hash(key)
         if (identity, payload) in self._recent:
             return True
-        low = int(np.searchsorted(self._ids, identity, "left"))
-        high = int(np.searchsorted(self._ids, identity, "right"))
+        low = int(self._ids.searchsorted(identity))
+        high = low
+        while high < len(self._ids) and self._ids[high] == identity:
+            high += 1
         return payload in self._keys[low:high].tolist()
 
     def records_of_parts(self, key: str) -> int:

@@ -22,7 +22,7 @@ from trailhawk.connectors import archives
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import TrailhawkError
-from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by
+from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by, source_of
 
 UNREADABLE: Final = "unreadable:"
 """How the keys of objects begin whose bytes cannot be had."""
@@ -34,7 +34,7 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MAX_REASON: Final = 200
 
 
-@dataclass
+@dataclass(slots=True)
 class Part:
     """An object, or a part of a very large one, on its way into the lake; becomes one row of the ledger."""
 
@@ -185,17 +185,18 @@ def _parts(
     start, blocks = known_by(counted)
     first = next(blocks, b"")
     if source is None or not first.strip():
-        source = next((each for each in sources if each.recognises(item.location, start)), None)
+        source = source_of(sources, item.location, start)
     if source is None:
         reason = unpacked.fault or _unknown(first)
-        bad = [_all(first, blocks, reason)]
-        yield _sealed(dataclasses.replace(head, state="quarantined", bad=bad), opened)
+        head.state, head.bad = "quarantined", [_all(first, blocks, reason)]
+        yield _sealed(head, opened)
         return
-    head = dataclasses.replace(head, source=source)
+    head.source = source
     if source.is_digest(start):
         for _ in blocks:
             pass
-        yield _sealed(dataclasses.replace(head, state="digest"), opened)
+        head.state = "digest"
+        yield _sealed(head, opened)
         return
     stored = taken.records_of_parts(head.key) if part_key(head.key, 0) in taken else 0
     position = 0
@@ -203,12 +204,14 @@ def _parts(
     reader = source.placed(item.location, now) if _is_placed(source) else source
     for chunk in reader.chunks(chain((first,), blocks)):
         if waiting is not None and position > stored:
-            yield dataclasses.replace(_behind(waiting, stored), state="part")
+            waiting = _behind(waiting, stored)
+            waiting.state = "part"
+            yield waiting
         waiting = _part(head, chunk, position)
         position += waiting.records
     last = _behind(waiting or head, stored)
     if unpacked.fault:
-        last = dataclasses.replace(last, bad=_with_fault(last.bad, counted.size, unpacked.fault))
+        last.bad = _with_fault(last.bad, counted.size, unpacked.fault)
     yield _sealed(last, opened)
 
 
@@ -221,7 +224,7 @@ def recognised(item: LogObject, sources: Sequence[Source]) -> bool:
     """Whether a source knows the object by its name and first bytes. OSError where it cannot be read."""
     with item.open() as file:
         start = next(iter(Unpacked(file, block=_RECOGNISE_BYTES)), b"")
-    return any(source.recognises(item.location, start) for source in sources)
+    return source_of(sources, item.location, start) is not None
 
 
 def unreadable(
@@ -344,9 +347,15 @@ def _spooled(start: bytes, file: BinaryIO, size: int | None) -> BinaryIO:
 
 
 def _part(head: Part, chunk: Chunk, first_record: int) -> Part:
-    return dataclasses.replace(
-        head,
-        first_record=first_record,
+    return Part(
+        head.key,
+        head.item,
+        head.source,
+        head.size,
+        head.sha256,
+        head.state,
+        head.read_at,
+        first_record,
         texts=chunk.records,
         position=chunk.position,
         bad=list(chunk.bad),
@@ -376,7 +385,8 @@ def _behind(part: Part, stored: int) -> Part:
 def _sealed(part: Part, opened: Opened) -> Part:
     """The last part, with the size and the digest of the object."""
     opened.finish()
-    return dataclasses.replace(part, size=opened.size, sha256=opened.sha256)
+    part.size, part.sha256 = opened.size, opened.sha256
+    return part
 
 
 def _all(first: bytes, rest: Iterator[bytes], reason: str) -> BadPart:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import hashlib
 import uuid
@@ -260,7 +259,7 @@ class Store:
         """Write the files of a plan. Of what was written `before` for another one, the days stay that both
         have alike: of a batch's rows other workers bring few."""
         batch_id, now = (uuid.uuid4().hex, self._clock()) if before is None else (before.batch, before.at)
-        parts = [dataclasses.replace(batch[place]) for place in plan.parts]
+        parts = [batch[place] for place in plan.parts]
         kept, wanted = self._kept(decoded, plan, before)
         staging = _Staging(plan, parts, batch_id, now, self._lake, self._table.name, kept, {})
         try:
@@ -412,18 +411,21 @@ def _canonical(value: object) -> object:
 def _date(parts: list[Part], times: NDArray[np.datetime64], owner: NDArray[np.int64]) -> None:
     """Write the range of event times into the parts: of all that was read, so that a stream of which a
     filter keeps nothing is not taken for a silent one."""
-    for place, part in enumerate(parts):
-        low, high = np.searchsorted(owner, (place, place + 1))
-        if low < high:
-            part.first_event, part.last_event = times[low:high].min().item(), times[low:high].max().item()
+    if not len(owner):
+        return
+    places, starts = np.unique(owner, return_index=True)
+    first, last = np.minimum.reduceat(times, starts), np.maximum.reduceat(times, starts)
+    for place, low, high in zip(places.tolist(), first.tolist(), last.tolist(), strict=True):
+        parts[place].first_event, parts[place].last_event = low, high
 
 
 def _count_rows(parts: list[Part], plan: _Plan, owner: NDArray[np.int64]) -> None:
     """Write rows and duplicates into the parts of a plan."""
+    most = max(plan.parts, default=0) + 1
+    found = np.bincount(owner, minlength=most).tolist()
+    rows = np.bincount(owner[plan.keep], minlength=most).tolist()
     for place, part in zip(plan.parts, parts, strict=True):
-        low, high = np.searchsorted(owner, (place, place + 1))
-        part.rows = int(plan.keep[low:high].sum())
-        part.duplicates = int(high - low) - part.rows
+        part.rows, part.duplicates = rows[place], found[place] - rows[place]
 
 
 def _with_hidden(
@@ -455,40 +457,50 @@ def _with_hidden(
     return rows
 
 
-def _ledger_rows(parts: Iterable[Part], table: str, batch_id: str, now: dt.datetime, worker: str) -> pa.Table:
-    def row(part: Part) -> dict[str, object]:
-        identity, payload = object_hash(part.identity)
-        return {
-            "TimeGenerated": as_stored(now),
-            "Object": part.key,
-            "Location": part.item.location,
-            "Bucket": part.item.bucket,
-            "Key": part.item.key,
-            "Version": part.item.version or part.item.etag,
-            "Size": part.size,
-            "Sha256": part.sha256,
-            "Source": _source(part),
-            "TargetTable": table,
-            "State": part.state,
-            "FirstRecord": part.first_record,
-            "Records": part.records,
-            "Rows": part.rows,
-            "Duplicates": part.duplicates,
-            "Filtered": part.filtered,
-            "Quarantined": part.quarantined,
-            "FirstEvent": part.first_event,
-            "LastEvent": part.last_event,
-            "ReadTime": as_stored(part.read_at),
-            "Worker": worker,
-            "Batch": batch_id,
-            **_hidden(part, batch_id, now),
-            ID: identity,
-            PAYLOAD: payload,
-        }
-
+def _ledger_rows(parts: Sequence[Part], table: str, batch_id: str, now: dt.datetime, worker: str) -> pa.Table:
     import pyarrow as pa
 
-    return pa.Table.from_pylist([row(part) for part in parts], stored_schema(LEDGER))
+    hashes = [object_hash(part.identity) for part in parts]
+    values = {
+        "Object": [part.key for part in parts],
+        "Location": [part.item.location for part in parts],
+        "Bucket": [part.item.bucket for part in parts],
+        "Key": [part.item.key for part in parts],
+        "Version": [part.item.version or part.item.etag for part in parts],
+        "Size": [part.size for part in parts],
+        "Sha256": [part.sha256 for part in parts],
+        "Source": [_source(part) for part in parts],
+        "State": [part.state for part in parts],
+        "FirstRecord": [part.first_record for part in parts],
+        "Records": [part.records for part in parts],
+        "Rows": [part.rows for part in parts],
+        "Duplicates": [part.duplicates for part in parts],
+        "Filtered": [part.filtered for part in parts],
+        "Quarantined": [part.quarantined for part in parts],
+        "FirstEvent": [part.first_event for part in parts],
+        "LastEvent": [part.last_event for part in parts],
+        "ReadTime": [as_stored(part.read_at) for part in parts],
+        OBJECT: [part.key for part in parts],
+        ID: [identity for identity, _ in hashes],
+        PAYLOAD: [payload for _, payload in hashes],
+    }
+    alike = {
+        "TimeGenerated": as_stored(now),
+        "TargetTable": table,
+        "Worker": worker,
+        "Batch": batch_id,
+        INGESTION_TIME: as_stored(now),
+        BATCH: batch_id,
+        CONFLICT: False,
+        REST: None,
+    }
+    columns = [
+        pa.array(values[field.name], field.type)
+        if field.name in values
+        else pa.repeat(pa.scalar(alike[field.name], field.type), len(parts))
+        for field in stored_schema(LEDGER)
+    ]
+    return pa.Table.from_arrays(columns, schema=stored_schema(LEDGER))
 
 
 def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> pa.Table:
