@@ -23,7 +23,7 @@ from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.reading import MANY, Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
 from trailhawk.engine.watch import WATCHER, Stopped, aside
-from trailhawk.errors import BindingError, LakeError, LimitError, QueryError, UnsupportedError
+from trailhawk.errors import LakeError, LimitError, QueryError
 from trailhawk.kql.compiler import Checked, Compiled, check, compile_query
 from trailhawk.kql.functions.python import PREFIX, PYTHON
 from trailhawk.kql.functions.sql import SQL_TYPES
@@ -115,6 +115,16 @@ def _table(cursor: duckdb.DuckDBPyConnection, sql: str, few: bool) -> pa.Table:
     return (cursor.execute(sql) if few else cursor.sql(sql)).to_arrow_table()
 
 
+def _placed(body: Callable[[], _Done], compiled: Compiled) -> _Done:
+    """The body's result; an error of the plan is told with its place in the query's text."""
+    try:
+        return body()
+    except QueryError as error:
+        if error.span is None:
+            raise
+        raise compiled.explained(error) from None
+
+
 class DuckDBEngine:
     """Runs KQL over a lake. Safe to use from several threads: each query has a cursor of its own.
 
@@ -172,18 +182,11 @@ class DuckDBEngine:
 
         Raises QueryError: syntax, binding, unsupported, or LimitError where memory or time ran out.
         """
-        try:
-            return self._watched(
-                lambda: self._result(
-                    self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
-                )
+        return self._watched(
+            lambda: self._result(
+                self.compiled(text, now=now, window=window, parameters=parameters, picked=picked)
             )
-        except (BindingError, UnsupportedError) as error:
-            if error.span is not None:
-                raise
-            # A plan knows no places in the text; a check does.
-            found = self.check(text, now=now, parameters=parameters).errors
-            raise next((placed for placed in found if placed.message == error.message), error) from None
+        )
 
     def _watched(self, body: Callable[[], _Done]) -> _Done:
         """The body's result, within the limits of time and memory; LimitError beyond them."""
@@ -221,7 +224,7 @@ class DuckDBEngine:
         )
 
     def _result(self, compiled: Compiled) -> Result:
-        table = self._rows(compiled.plan)
+        table = _placed(lambda: self._rows(compiled.plan), compiled)
         columns = tuple(Column(column.name, column.type) for column in compiled.columns)
         wanted = [column_name(column.id) for column in compiled.columns]
         others = tuple(self._result(other) for other in compiled.others)
@@ -303,14 +306,14 @@ class DuckDBEngine:
             for each in (compiled, *compiled.others):
                 plan = reading.settled(each.plan, but=self.relations.__contains__)
                 plans.append(outline(plan))
-                statements.append(
-                    lower(
-                        plan,
-                        lambda scan: self._selects(scan, reading),
-                        _applied_later,
-                        is_large=lambda scan: reading.rows(scan) >= MANY,
-                    )
+                sql = partial(
+                    lower,
+                    plan,
+                    lambda scan: self._selects(scan, reading),
+                    _applied_later,
+                    is_large=lambda scan: reading.rows(scan) >= MANY,
                 )
+                statements.append(_placed(sql, each))
             return Explained(
                 "\n".join(plans), ";\n".join(statements), tuple(read(one) for one in reading.chosen)
             )

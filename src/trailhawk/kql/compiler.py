@@ -15,11 +15,11 @@ from trailhawk.kql.functions.registry import NeedsConstantError
 from trailhawk.kql.lower import lower
 from trailhawk.kql.operators.external import ReadExternal, refuse
 from trailhawk.kql.parser import parse, problems
-from trailhawk.kql.passes import nodes, optimize
+from trailhawk.kql.passes import optimize
 from trailhawk.kql.placeholders import fill
-from trailhawk.kql.plan import NOW, Call, Chart, Const, Expr, Frame, Node, OutColumn, Project
+from trailhawk.kql.plan import NOW, Call, Chart, Const, Frame, Node, OutColumn
 from trailhawk.kql.rows import narrowed
-from trailhawk.kql.scalars import Wanting, ticks_of
+from trailhawk.kql.scalars import ticks_of
 from trailhawk.kql.schema import Catalog
 from trailhawk.kql.stored import Functions
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
@@ -44,6 +44,8 @@ class Compiled:
     """The query's other results: of earlier statements, and of fork and facet after their first."""
     name: str = ""
     """What the query calls this result, '' where it does not say."""
+    explained: Callable[[QueryError], QueryError] = lambda error: error
+    """An error of the plan, whose place may be one in a stored function, as one of the query's own text."""
 
 
 def compile_query(
@@ -77,6 +79,10 @@ def compile_query(
         query = _parsed(filled.text)
     except QueryError as error:
         raise filled.explained(error) from None
+
+    def explained(error: QueryError) -> QueryError:
+        return filled.explained(stored.explained(error, query))
+
     try:
         binder = Binder(
             catalog,
@@ -90,7 +96,7 @@ def compile_query(
         )
         bound = binder.query(query)
     except QueryError as error:
-        raise filled.explained(stored.explained(error, query)) from None
+        raise explained(error) from None
     except RecursionError:
         raise _too_deep() from None
     try:
@@ -98,10 +104,11 @@ def compile_query(
         if binder.has_wide_rows and not binder.has_looked:  # else the rows are to be those that were seen
             plans = narrowed(plans)
         others = tuple(
-            Compiled(optimize(plan), plan.columns, None, name=name)
+            Compiled(optimize(plan), plan.columns, None, (), name, explained)
             for plan, name in zip(plans[1:], bound.names[1:], strict=True)
         )
-        return Compiled(optimize(plans[0]), bound.plan.columns, bound.chart, others, bound.names[0])
+        plan = optimize(plans[0])
+        return Compiled(plan, bound.plan.columns, bound.chart, others, bound.names[0], explained)
     except RecursionError:
         raise _too_deep() from None
 
@@ -164,8 +171,8 @@ def check(
             query = _parsed(filled.text)
             binder = Binder(catalog, ticks_of(now), stored, probe=probe, parameters=parameters, found=found)
             bound = binder.query(query)
-            if not found and binder.scalars.wanting:
-                found += _still_wanting(binder.scalars.wanting, (bound.plan, *bound.others))
+            if not found and binder.scalars.is_wanting:
+                found += _still_wanting((bound.plan, *bound.others))
             if not found:
                 plans = zip(bound.names, (bound.plan, *bound.others), strict=True)
                 return Checked((), tuple((name, plan.columns) for name, plan in plans))
@@ -182,23 +189,14 @@ def check(
     )
 
 
-def _still_wanting(wanting: Sequence[Wanting], plans: Sequence[Node]) -> list[QueryError]:
+def _still_wanting(plans: Sequence[Node]) -> list[QueryError]:
     """What is told of the first call that wants a constant still where the plans are lowered."""
     for plan in plans:
         try:
             lower(optimize(plan), lambda scan: "", lambda node, inputs: "")
         except NeedsConstantError as error:
-            known = _constants(plan)
-            like = [each for each in wanting if each.error.message == error.message]
-            return [each.error for each in like if each.still(known)][:1] or [error]
+            return [error]
     return []
-
-
-def _constants(plan: Node) -> dict[int, Expr]:
-    """The constants that columns of a plan are."""
-    projects = [node for node in nodes(plan) if isinstance(node, Project)]
-    pairs = [pair for node in projects for pair in zip(node.columns, node.values, strict=True)]
-    return {column.id: value for column, value in pairs if isinstance(value, Const)}
 
 
 def _too_deep() -> LimitError:

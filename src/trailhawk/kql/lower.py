@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 from sqlglot.dialects.duckdb import DuckDB
 
-from trailhawk.errors import LimitError
+from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON, range_places
-from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg
+from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg, Overload
 from trailhawk.kql.passes import read_apart, shared_plans
 from trailhawk.kql.plan import (
     Aggregate,
@@ -35,6 +35,7 @@ from trailhawk.kql.plan import (
     Node,
     OutColumn,
     PathExpr,
+    Place,
     Project,
     ScalarQuery,
     Scan,
@@ -276,7 +277,8 @@ class _Lowering:
         return self._table(self._cte(_text(select)), [column.id for column in node.columns])
 
     def aggregate(self, call: AggregateCall, below: _Relation) -> exp.Expr:
-        tree = call.function.overload.sql([self._arg(arg, below.columns) for arg in call.args])
+        args = [self._arg(arg, below.columns) for arg in call.args]
+        tree = _written(call.function.overload, args, call.place)
         if call.function.keeps_order and below.order:
             for gathered in list(tree.find_all(exp.Anonymous)):
                 if gathered.name == "list":
@@ -391,7 +393,8 @@ class _Lowering:
         for id_, call in zip(fresh, node.calls, strict=True):
             if waiting & {read for arg in call.args for read in references(arg)}:
                 rows, waiting = self._stage(rows), set()
-            tree = call.function.overload.sql([self._arg(arg, rows.columns) for arg in call.args])
+            args = [self._arg(arg, rows.columns) for arg in call.args]
+            tree = _written(call.function.overload, args, call.place)
             partition = [self.expression(key, rows.columns) for key in call.partition]
             while inner := _inner_windows(tree):
                 names = [next(extra) for _ in inner]
@@ -438,7 +441,7 @@ class _Lowering:
             case Call():
                 queries = self.queries
                 args = [self._arg(arg, columns) for arg in expr.args]
-                tree = expr.overload.sql(args)
+                tree = _written(expr.overload, args, expr.place)
                 if self.queries > queries and _has_query_in_function(tree):
                     return _with_queries_outside(expr, args)
                 return tree
@@ -495,6 +498,16 @@ class _Lowering:
 
     def constant(self, const: Const) -> exp.Expr:
         return sql.constant(const.value, const.type)
+
+
+def _written(overload: Overload, args: list[Arg], place: Place) -> exp.Expr:
+    """The SQL of a call; what the function has against its arguments is told with the call's place."""
+    try:
+        return overload.sql(args)
+    except QueryError as error:
+        if error.span is None:
+            raise error.again(place.span) from None
+        raise
 
 
 def _is_promoted(item: exp.Expr) -> bool:

@@ -12,6 +12,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Final
 
+from trailhawk.errors import Span
 from trailhawk.kql.records import Record, replace
 from trailhawk.kql.schema import Path, Table
 from trailhawk.kql.types import KqlType
@@ -52,11 +53,27 @@ NOW: Final = ColumnRef(KqlType.DATETIME, 0)
 """Stands for now() in a plan that is bound for no one moment: no column has this id."""
 
 
+class Place(Record, frozen=True):
+    """Where in the query's text a call stands, for its errors; as for what it gives all places are equal."""
+
+    span: Span | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Place)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+NOWHERE: Final = Place()
+
+
 class Call(Expr, frozen=True):
     """A scalar function or operator applied; the overload knows how to write itself in SQL."""
 
     overload: Overload
     args: tuple[Expr, ...]
+    place: Place = NOWHERE
 
 
 class PathExpr(Expr, frozen=True):
@@ -88,6 +105,7 @@ class AggregateCall(Record, frozen=True):
     args: tuple[Expr, ...]
     type: KqlType
     partition: tuple[Expr, ...] = ()
+    place: Place = NOWHERE
 
 
 # --- nodes -------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -29,12 +29,12 @@ from trailhawk.kql.plan import (
     Node,
     OutColumn,
     PathExpr,
+    Place,
     Project,
     ScalarQuery,
     Shared,
     Values,
     references,
-    substitute,
 )
 from trailhawk.kql.records import replace
 from trailhawk.kql.schema import INGESTION_TIME, LOG_OBJECT
@@ -133,23 +133,6 @@ _LEAST: Final = {
 """How many arguments functions need at least that take any number of them."""
 
 
-@dataclass(frozen=True)
-class Wanting:
-    """A call that wants a constant: what is told of it unless the optimized plan has one there."""
-
-    error: QueryError
-    overload: Overload
-    args: tuple[Expr, ...]
-
-    def still(self, known: Mapping[int, Expr]) -> bool:
-        """Whether it wants one also where these columns are known."""
-        try:
-            _written(self.overload, [substitute(arg, dict(known)) for arg in self.args])
-        except NeedsConstantError:
-            return True
-        return False
-
-
 def _written(overload: Overload, args: Sequence[Expr]) -> exp.Expr:
     """The SQL of a call over columns of any name."""
     return overload.sql(
@@ -173,8 +156,8 @@ class ScalarBinder:
 
     Where errors are gathered in `found`, what is wrong with one side of `and` and `or` goes there, and every
     function is asked for its SQL at once, so that what it has against its constants is told with the place;
-    else that is found where the plan is lowered, which knows no places. What wants a constant, and may have
-    one when the plan is optimized, goes to `wanting`.
+    else that is found where the plan is lowered, if what is wrong is needed at all. What wants a constant may
+    have one when the plan is optimized: `is_wanting` then says that it is to be lowered.
     """
 
     def __init__(
@@ -182,7 +165,7 @@ class ScalarBinder:
     ) -> None:
         self.tables = tables
         self.found = found
-        self.wanting: list[Wanting] = []
+        self.is_wanting = False
         self.now = Const(_T.DATETIME, now) if isinstance(now, int) else now
         self.sizes: dict[int, tuple[Expr, int]] = {}
         self.random: dict[tuple[int, int], tuple[Expr, Env]] = {}
@@ -596,7 +579,7 @@ class ScalarBinder:
         type_ = function.overload.result(tuple(arg.type for arg in converted))
         if self.found is not None:
             self._try(function.overload, converted, span)
-        call = AggregateCall(function, converted, type_, collect.partition)
+        call = AggregateCall(function, converted, type_, collect.partition, Place(span))
         for known, column in zip(collect.calls, collect.columns, strict=True):
             if known == call:
                 return ColumnRef(column.type, column.id)
@@ -633,14 +616,14 @@ class ScalarBinder:
             return folded
         if self.found is not None:
             self._try(overload, converted, span)
-        return Call(type_, overload, converted)
+        return Call(type_, overload, converted, Place(span))
 
     def _try(self, overload: Overload, args: tuple[Expr, ...], span: Span) -> None:
         """Write the SQL of a call for nothing but its error, which gets the call's place."""
         try:
             _written(overload, args)
-        except NeedsConstantError as error:
-            self.wanting.append(Wanting(error.again(span), overload, args))
+        except NeedsConstantError:
+            self.is_wanting = True
         except QueryError as error:
             raise error if error.span else error.again(span) from None
 
