@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from trailhawk import __version__
-from trailhawk.cli.options import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, fail
+from trailhawk.cli.options import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, examples, fail
 from trailhawk.errors import TrailhawkError, UsageError
 
 COMMANDS = (
@@ -85,6 +85,13 @@ app = typer.Typer(
     name="trailhawk",
     cls=_Commands,
     help="Hunt threats in AWS logs on your own machine: take logs in, ask in KQL, detect, explain incidents.",
+    epilog=examples(
+        "trailhawk demo",
+        "trailhawk ingest ~/logs/cloudtrail",
+        "trailhawk detect --last 7d",
+        "trailhawk incidents list --sort severity",
+        "trailhawk help incidents report",
+    ),
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
