@@ -41,7 +41,7 @@ FOUND = (
     "AWSCloudTrail | parse-kv EventName as (a: string) with (kv_delimiter=1)",
     "AWSCloudTrail | where EventName between (1 .. 2)",
     'print extract_all("(a)", dynamic(["b"]), "a")',
-    'print extract_all("(a)", dynamic(["b"]), "a")',
+    'print extract_all("(a)", dynamic([1.5]), "a")',
 )
 """Inputs that once brought out other errors: all are refused."""
 SECONDS = 10
