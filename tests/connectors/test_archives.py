@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import struct
 import tarfile
 import warnings
@@ -12,6 +13,7 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -388,12 +390,156 @@ def test_zstandard_leaves_no_word_on_the_terminal(capfd: pytest.CaptureFixture[s
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_archive_in_an_archive_is_told_and_set_aside(lake: Lake, tmp_path: Path) -> None:
-    inner = {"inner.zip": zipped(FILES), "inner.tar.gz": taped(FILES, "gz"), "notes.txt": b"hello"}
-    summary, told = take(lake, put(tmp_path, "outer.zip", zipped(inner)))
-    assert (summary.rows, summary.quarantined) == (0, 2)
-    reason = "an archive that is not opened where it lies: unpack it first"
-    assert reasons(lake) == {"outer.zip//inner.zip": reason, "outer.zip//inner.tar.gz": reason}
-    assert [each.location for each in told if each.state == "unrecognised"] == [
-        f"{tmp_path / 'outer.zip'}//notes.txt"
+TWO_DAYS = {"b.zip": zipped({"a.json": log(1), "c/a.json.gz": gzip.compress(log(2))}), "n.json": log(3)}
+
+
+@pytest.mark.parametrize("outer", [zipped, taped, lambda files: taped(files, "gz")])
+@pytest.mark.parametrize("packing", ["zip", "tar", "tgz"])
+def test_an_archive_in_an_archive_is_opened(
+    outer: Callable[[dict[str, bytes]], bytes], packing: str, lake: Lake, tmp_path: Path
+) -> None:
+    files = {"a.json": log(1), "c/a.json.gz": gzip.compress(log(2)), "README.md": b"# logs"}
+    inner = zipped(files) if packing == "zip" else taped(files, "gz" if packing == "tgz" else "")
+    name = "x.zip" if outer is zipped else "x.tar"
+    held = {f"day.{packing}": inner, "n.json": log(3), "none.zip": log(4)}
+    archive = put(tmp_path / "logs", name, outer(held))
+    steps: list[Progress] = []
+    summary, told = take(lake, archive.parent, progress=steps.append)
+    assert (summary.rows, summary.quarantined, summary.unrecognised) == (4, 0, 1)
+    assert {each.location for each in told} == {
+        f"{archive}//{inside}"
+        for inside in (*(f"day.{packing}//{name}" for name in files), "n.json", "none.zip")
+    }
+    done = [step.bytes for step in steps]
+    assert done == sorted(done)
+    assert done[-1] <= steps[-1].all_bytes
+    for each in told:
+        with object_at({})(each.location).open() as file:
+            name = each.location.removeprefix(f"{archive}//")
+            assert file.read() == (held | {f"day.{packing}//{name}": files[name] for name in files})[name]
+    # Again, and lying beside it: nothing is taken twice.
+    put(archive.parent, f"day.{packing}", inner)
+    summary, _ = take(lake, archive.parent)
+    assert (summary.rows, summary.skipped, summary.quarantined) == (0, 6, 0)
+    balanced(lake)
+
+
+def balanced(lake: Lake) -> None:
+    counted = ("Rows", "Duplicates", "Filtered", "Quarantined")
+    rows = [
+        row
+        for file in lake.snapshot(LEDGER.name).files()
+        for row in pq.ParquetFile(file.path).read().to_pylist()
     ]
+    assert rows
+    assert all(row["Records"] == sum(row[name] for name in counted) for row in rows)
+
+
+def test_archives_in_archives_of_archives_are_told_and_set_aside(lake: Lake, tmp_path: Path) -> None:
+    inner = zipped({"deep.zip": zipped(FILES), "deep.tar.gz": taped(FILES, "gz"), "a.json": log(9)})
+    archive = put(tmp_path, "outer.zip", zipped({"inner.zip": inner}))
+    summary, _ = take(lake, archive)
+    assert (summary.rows, summary.quarantined) == (1, 2)
+    reason = "an archive that is not opened where it lies: unpack it first"
+    assert reasons(lake) == {f"outer.zip//inner.zip//deep.{end}": reason for end in ("zip", "tar.gz")}
+    found = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+    assert [(each.state, each.reason) for each in found] == [("bad", reason)] * 2
+    assert take(lake, archive)[0].quarantined == 0
+    balanced(lake)
+
+
+def test_archives_of_one_name_and_files_of_one_name_in_them(lake: Lake, tmp_path: Path) -> None:
+    inner = _zipped_pairs([("a.json", log(1)), ("a.json", log(2))])
+    other = _zipped_pairs([("a.json", log(3)), ("/a.json", log(4))])
+    archive = put(tmp_path, "x.zip", _zipped_pairs([("b.zip", inner), ("b.zip", other)]))
+    _, told = take(lake, archive)
+    names = ("b.zip//a.json", "b.zip//2//a.json", "2//b.zip//a.json", "2//b.zip//\\x2fa.json")
+    assert [each.location for each in told] == [f"{archive}//{name}" for name in names]
+    for number, each in enumerate(told, 1):
+        with object_at({})(each.location).open() as file:
+            assert file.read() == log(number)
+
+
+def test_the_mark_of_an_archive_that_was_not_opened_before_goes_when_its_logs_are_taken(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = put(tmp_path, "x.zip", zipped({"b.zip": TWO_DAYS["b.zip"]}))
+    with monkeypatch.context() as before:
+        before.setattr(archives, "_is_one", lambda name, _: name == "x.zip")
+        assert take(lake, archive)[0].quarantined == 1
+
+    def again() -> tuple[str, str]:
+        [found] = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+        return found.state, found.reason
+
+    assert again() == ("gone", "the archive can be read now: ingest it")
+    assert take(lake, archive)[0].rows == 2
+    whole = archive.read_bytes()
+    archive.write_bytes(zipped({"b.zip": zipped({"a.json": log(1)})}))
+    assert again() == ("gone", "its object is another one by now")
+    archive.write_bytes(whole)
+    assert again() == ("stored", "")
+    assert quarantined(lake) == []
+    balanced(lake)
+
+
+@pytest.mark.parametrize("outer", ["x.zip", "x.tar"])
+def test_a_damaged_archive_in_an_archive_gives_what_it_holds(outer: str, lake: Lake, tmp_path: Path) -> None:
+    pack = zipped if outer == "x.zip" else taped
+    tape = taped({"a.json": log(1), "b.json": log(2)})
+    damaged = {"cut.tar": tape[:1200], "cut.zip": TWO_DAYS["b.zip"][:-40], "c.json": log(3)}
+    archive = put(tmp_path, outer, pack(damaged))
+    summary, _ = take(lake, archive)
+    assert (summary.rows, summary.quarantined) == (2, 2)
+    found = reasons(lake)
+    assert "the archive is damaged behind 1 files" in found[f"{outer}//cut.tar"]
+    assert "the archive is damaged behind 0 files" in found[f"{outer}//cut.zip"]
+    assert take(lake, archive)[0].quarantined == 0
+    states = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+    assert {each.state for each in states} == {"bad", "gone"}
+    put(tmp_path, outer, pack(damaged | {"cut.tar": tape, "cut.zip": TWO_DAYS["b.zip"]}))
+    take(lake, archive)
+    states = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+    assert [each.state for each in states] == ["stored", "stored"]
+    assert quarantined(lake) == []
+    balanced(lake)
+
+
+@pytest.mark.parametrize("outer", ["x.zip", "x.tar", "x.tar.gz"])
+@pytest.mark.parametrize("inner", ["b.zip", "b.tar.gz", "b.tar"])
+def test_what_archives_in_an_archive_unpack_to_is_bounded(
+    outer: str, inner: str, lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of ten members, each of which may unpack to what it does, some come, and then no more."""
+    monkeypatch.setattr(archives, "_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(archives, "_MAX_RATIO", 1)
+    monkeypatch.setattr(archives, "_COPY_BYTES", 1 << 16)
+    spaces = b" " * 300_000
+    bombs = {f"{number}.json": log(number) + spaces for number in range(10)}
+    held = {"a.json": log(98)}
+    held[inner] = zipped(bombs) if inner == "b.zip" else taped(bombs, "gz" if inner.endswith("gz") else "")
+    held["good.zip"] = zipped({"good.json": log(99)})
+    packed = zipped(held) if outer == "x.zip" else taped(held, "gz" if outer.endswith("gz") else "")
+    summary, _ = take(lake, put(tmp_path, outer, packed))
+    found = reasons(lake)
+    if outer == "x.tar" and inner == "b.tar":  # nothing is packed
+        assert (summary.rows, found) == (12, {})
+        return
+    assert 2 <= summary.rows < 12
+    assert summary.quarantined >= 1
+    assert f"{outer}//good.zip//good.json" not in found
+    assert all("unpack" in reason for reason in found.values())
+    balanced(lake)
+
+
+def test_a_zip_in_an_archive_needs_room_for_its_copy(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "_HELD_BYTES", 100)
+    archive = put(tmp_path, "x.zip", zipped(TWO_DAYS))
+    with monkeypatch.context() as full:
+        full.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=7))
+        summary, _ = take(lake, archive)
+    assert (summary.rows, summary.quarantined) == (1, 1)
+    assert "7 bytes are free" in reasons(lake)["x.zip//b.zip"]
+    assert take(lake, archive)[0].rows == 2  # the copy is on disk

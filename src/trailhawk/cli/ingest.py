@@ -60,7 +60,7 @@ def ingest(
     """Take logs into the lake.
 
     As AWS writes them, packed or not; CloudTrail also as JSON array or lines.
-    Zip and tar archives are read like folders.
+    Zip and tar archives are read like folders, and so are those in them.
     What was taken before is skipped, an event that was stored before is not
     stored again, and what cannot be read is kept in quarantine. A file in a
     folder that is no log, by its name and its content, is passed over.

@@ -8,11 +8,11 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
+from trailhawk.connectors import archives
 from trailhawk.connectors.batch import Batch
-from trailhawk.connectors.folder import archive_at, log_objects
+from trailhawk.connectors.folder import archive_at, objects_of, open_at
 from trailhawk.connectors.ledger import Taken, settle
 from trailhawk.connectors.objects import LogObject, Transform
 from trailhawk.connectors.parts import UNREADABLE, Opened, Part, failure, read_parts, recognised
@@ -174,7 +174,10 @@ def _read(
     """The part's records as today's sources read them, as one part that leaves the quarantine."""
     source = next((each for each in sources if each.name == bad.source), None)
     if bad.object.startswith(UNREADABLE):
-        return _arrived(bad, sources, taken, clock, find)
+        return _whole(bad, sources, taken, clock) or _arrived(bad, sources, taken, clock, find)
+    if archives.begins(kept) and (opened_since := _whole(bad, sources, taken, clock)) is not None:
+        _check(bad, find)
+        return opened_since
     item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, kept, find)), identity=bad.object)
     with item.open() as file, closing(Opened(item, file)) as opened:
         parts = _bounded(
@@ -186,8 +189,6 @@ def _read(
 def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:
     """An object that could not be read and now can: it is taken as any other, and its mark goes."""
     try:
-        if archive := archive_at(bad.location):
-            return _whole(bad, archive, sources, taken, clock)
         item = find(bad.location)
         with item.open() as file, closing(Opened(item, file)) as opened:
             parts = _bounded(
@@ -201,15 +202,23 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
     return part
 
 
-def _whole(bad: Quarantined, archive: Path, sources: Sequence[Source], taken: Taken, clock: Clock) -> Part:
-    """The mark of an archive that was damaged: it goes when the ledger has all logs of the archive."""
-    for item, _ in log_objects(archive):
-        if item.doubtful and not recognised(item, sources):
-            continue
-        with item.open() as file, closing(Opened(item, file)) as opened:
-            if opened.key not in taken:
-                raise _GoneError("the archive can be read now: ingest it")
-    item = LogObject(bad.location, lambda: archive.open("rb"))
+def _whole(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock) -> Part | None:
+    """The mark of an archive that was damaged, or that lies in another and was not opened before. It goes
+    when the ledger has all logs of the archive. None where it is no mark of one."""
+    found = archive_at(bad.location) is not None
+    try:
+        for item in objects_of(bad.location):
+            found = True
+            if item.doubtful and not recognised(item, sources):
+                continue
+            with item.open() as file, closing(Opened(item, file)) as opened:
+                if opened.key not in taken:
+                    raise _GoneError("the archive can be read now: ingest it")
+    except OSError as error:
+        raise _GoneError(f"cannot be read: {error.strerror or error}") from None
+    if not found:
+        return None
+    item = LogObject(bad.location, lambda: open_at(bad.location))
     return Part(bad.object, item, sources[0], 0, "", "retried", clock(), released=bad.id, arrived=True)
 
 
@@ -268,6 +277,19 @@ def _bytes(bad: Quarantined, kept: bytes, find: Find) -> bytes:
     if hashlib.sha256(content).hexdigest() != bad.sha256:
         raise _GoneError("its object is another one by now")
     return content
+
+
+def _check(bad: Quarantined, find: Find) -> None:
+    """That the object at a location is still the one of which this is the mark."""
+    digest = hashlib.sha256()
+    try:
+        with find(bad.location).open() as file:
+            for block in Unpacked(file):
+                digest.update(block)
+    except OSError as error:
+        raise _GoneError(f"cannot be read: {error.strerror or error}") from None
+    if digest.hexdigest() != bad.sha256:
+        raise _GoneError("its object is another one by now")
 
 
 def _cut(blocks: Iterable[bytes], start: int, size: int) -> bytes:

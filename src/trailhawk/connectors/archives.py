@@ -1,4 +1,5 @@
-"""Log files in archives: the members of zip and tar files as objects, one after the other, never put on disk.
+"""Log files in archives: the members of zip and tar files as objects, one after the other; an archive in an
+archive is opened too, one in that is not. Nothing is put on disk but a zip in an archive, while it is read.
 
 Formats: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT ,
 https://pubs.opengroup.org/onlinepubs/9699919799/utilities/pax.html
@@ -11,16 +12,18 @@ import errno
 import io
 import os
 import re
+import shutil
 import struct
 import tarfile
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn
+from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, cast
 
 import xxhash
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 INSIDE: Final = "//"
 """Stands between an archive and its member in a location: logs.zip//CloudTrail/a.json.gz. No other location
-has it, as paths are told in their shortest form."""
+has it, as paths are told in their shortest form. In an archive in an archive: logs.zip//day.zip//a.json."""
 INSIDE_BEFORE: Final = "!"
 """What stood there in older ledgers; also in names of files."""
 
@@ -47,7 +50,8 @@ _LONG_HEADERS: Final = 4  # one behind the other, before a member
 _READS_AT_END: Final = 100
 _FREE_BYTES: Final = 256 * 1024 * 1024
 _MAX_RATIO: Final = 400
-"""As for gzip: beyond this ratio, and beyond the free bytes, a member is a bomb."""
+"""As for gzip: beyond this ratio, and beyond the free bytes, a member is a bomb. So are the archives in an
+archive, all together; each of them has the free bytes."""
 _ENCRYPTED: Final = 1
 _PACKINGS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _LIKE_A_BYTE: Final = re.compile(rb"\\(?=x[0-9a-f]{2})")
@@ -67,6 +71,12 @@ _LONG: Final = (
     *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
 )
+
+
+Position = Callable[[], int]
+"""How many bytes of an archive lie before the end of the member at hand; of a tar, how many were read."""
+Given = Callable[[int], None]
+"""Is told how many bytes were unpacked; OSError where they are too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,77 +101,157 @@ def begins(first: bytes) -> bool:
 
 def is_archive(path: Path) -> bool:
     """Whether a file is an archive, by its name and by its first bytes."""
+    return _is_one(path.name, lambda: path.open("rb"))
+
+
+def members(path: Path, location: str) -> Iterator[Member]:
+    """The files of an archive in its order, hidden ones and links left out, and in the place of an archive in
+    it the files of that; `location` is the archive's.
+
+    Each has a location of its own: of several of one name the second is `logs.zip//2//a.json`.
+    Where an archive is damaged the last object stands for the archive itself, and raises OSError when it is
+    opened, as does a member that is encrypted, that is damaged or that unpacks to more than it may.
+    """
+    allowed = _Allowed()
+    for member, position in _outer(path, location):
+        if _is_one(member.name, member.item.open):
+            yield from _inner(member, position, allowed)
+        else:
+            yield member
+
+
+def open_inside(path: Path, inner: str) -> BinaryIO:
+    """A copy of the member with a location that ends so, INSIDE or INSIDE_BEFORE (then the first of its name)
+    in front; an archive in the archive as a whole, too. FileNotFoundError if there is none."""
+    for member, position in _outer(path, ""):
+        if inner in (member.item.location, INSIDE_BEFORE + text_of(member.name)):
+            return _copied(member.item, tempfile.TemporaryFile())
+        if inner.startswith(member.item.location + INSIDE) and _is_one(member.name, member.item.open):
+            for found in _inner(member, position, _Allowed()):
+                if found.item.location == inner:
+                    return _copied(found.item, tempfile.TemporaryFile())
+    raise FileNotFoundError(errno.ENOENT, "no such file in the archive", f"{path}{inner}")
+
+
+def _is_one(name: str, opens: Callable[[], BinaryIO]) -> bool:
+    """Whether a file of this name that opens so is an archive; False where it cannot be read."""
     try:
-        if _ZIP.search(path.name):
-            with path.open("rb") as file:
+        if _ZIP.search(name):
+            with opens() as file:
                 return file.read(4) in _ZIP_STARTS
-        if _TAR.search(path.name):
-            with path.open("rb") as file:
+        if _TAR.search(name):
+            with opens() as file:
                 return next(iter(Unpacked(file, block=512)), b"")[257:262] == b"ustar"
     except OSError:
         return False  # whoever reads it will tell
     return False
 
 
-def members(path: Path, location: str) -> Iterator[Member]:
-    """The files of an archive in its order, hidden ones and links left out; `location` is the archive's.
+def _outer(path: Path, location: str) -> Iterator[tuple[Member, Position]]:
+    """The members of an archive that is a file."""
+    whole = LogObject(location, lambda: path.open("rb"))
+    with suppress(OSError):
+        status = path.stat()
+        stamp = f"{status.st_size}:{status.st_mtime_ns}"
+        whole = dataclasses.replace(whole, size=status.st_size, stamp=stamp)
+    for name, item, position in _files(whole, path.name, lambda _: None):
+        yield Member(item, name, position()), position
 
-    Each has a location of its own: of several of one name the second is `logs.zip//2//a.json`.
-    Where the archive is damaged the last object stands for the archive itself, and raises OSError when it is
-    opened, as does a member that is encrypted, that is damaged or that unpacks to more than it may.
-    """
+
+def _inner(archive: Member, position: Position, allowed: _Allowed) -> Iterator[Member]:
+    """The members of an archive that is a member."""
+    allowed.begin(position)
+    with ExitStack() as stack:
+        whole = archive.item
+        if _ZIP.search(archive.name):
+            held = stack.enter_context(tempfile.SpooledTemporaryFile(_HELD_BYTES))
+            try:
+                _make_room(whole.size)
+                copy = _copied(whole, cast(BinaryIO, held))
+            except OSError as error:
+                yield dataclasses.replace(archive, item=dataclasses.replace(whole, open=_refused(error)))
+                return
+            whole = dataclasses.replace(whole, open=lambda: copy)
+        for name, item, _ in _files(whole, archive.name, allowed.give):
+            yield Member(item, name, archive.bytes)
+
+
+def _files(whole: LogObject, named: str, given: Given) -> Iterator[tuple[str, LogObject, Position]]:
+    """The members of an archive of this name, each with its own; last what stands for it if it is damaged."""
     told = 0
     met: dict[int, int] = {}
-    stamp, size = "", None
     try:
-        status = path.stat()
-        stamp, size = f"{status.st_size}:{status.st_mtime_ns}", status.st_size
-        for item, position in _zipped(path) if _ZIP.search(path.name) else _taped(path):
-            name = item.location
-            hashed = xxhash.xxh3_64_intdigest(os.fsencode(name))  # names may be long, and millions
-            met[hashed] = met.get(hashed, 0) + 1
-            place = f"{location}{INSIDE}{_unambiguous(name, met[hashed])}"
-            yield Member(dataclasses.replace(item, location=place), name, position)
-            told += 1
+        with whole.open() as file:
+            for item, position in (_zipped if _ZIP.search(named) else _taped)(file, given):
+                name = item.location
+                hashed = xxhash.xxh3_64_intdigest(os.fsencode(name))  # names may be long, and millions
+                met[hashed] = met.get(hashed, 0) + 1
+                place = f"{whole.location}{INSIDE}{_unambiguous(name, met[hashed])}"
+                yield name, dataclasses.replace(item, location=place), position
+                told += 1
     except Exception as error:  # whatever the library raises, and a list of files that takes too much memory
         number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
         reason = said or str(error) or type(error).__name__
         fault = OSError(number or errno.EIO, f"the archive is damaged behind {told} files ({reason})")
-        yield Member(LogObject(location, _refused(fault), size=size, stamp=stamp), path.name, size or 0)
+        yield named, dataclasses.replace(whole, open=_refused(fault)), partial(int, whole.size or 0)
 
 
-def open_inside(path: Path, inner: str) -> BinaryIO:
-    """A copy of the member with a location that ends so, INSIDE or INSIDE_BEFORE (then the first of its name)
-    in front. FileNotFoundError if there is none."""
-    for member in members(path, ""):
-        if inner in (member.item.location, INSIDE_BEFORE + text_of(member.name)):
-            copy = tempfile.TemporaryFile()  # noqa: SIM115 (the caller's)
-            try:
-                with member.item.open() as file:
-                    while piece := file.read(_COPY_BYTES):
-                        copy.write(piece)
-                copy.seek(0)
-            except BaseException:
-                copy.close()
-                raise
-            return copy
-    raise FileNotFoundError(errno.ENOENT, "no such file in the archive", f"{path}{inner}")
+class _Allowed:
+    """How much the archives in an archive unpack to, and may: each the free bytes, or all together so many
+    times what the archive has up to there."""
+
+    def __init__(self) -> None:
+        self._given = 0
+        self._free = 0
+        self._position: Position = int
+
+    def begin(self, position: Position) -> None:
+        """With the next one."""
+        self._free = self._given + _FREE_BYTES
+        self._position = position
+
+    def give(self, size: int) -> None:
+        self._given += size
+        if self._given > max(self._free, _MAX_RATIO * self._position()):
+            reason = f"the archives in the archive unpack to more than {_MAX_RATIO} times its size"
+            raise OSError(errno.EFBIG, reason)
 
 
-def _zipped(path: Path) -> Iterator[tuple[LogObject, int]]:
-    with path.open("rb") as file:
-        if _directory_bytes(file) > _DIRECTORY_BYTES:
-            raise zipfile.BadZipFile(f"its list of files is larger than {_DIRECTORY_BYTES:,} bytes")
-        file.seek(0)
-        with zipfile.ZipFile(file) as archive:
-            position = 0
-            for info in archive.infolist():
-                position += info.compress_size
-                if not info.is_dir() and not _is_hidden(info.filename):
-                    yield LogObject(info.filename, _opens(archive, info), size=info.file_size), position
+def _make_room(size: int | None) -> None:
+    """OSError where there is no room for a copy of so many bytes."""
+    if size is not None and size > _HELD_BYTES and shutil.disk_usage(tempfile.gettempdir()).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], BinaryIO]:
+def _copied(item: LogObject, copy: BinaryIO) -> BinaryIO:
+    """The copy, filled; it is closed where that fails."""
+    try:
+        with item.open() as file:
+            while piece := file.read(_COPY_BYTES):
+                copy.write(piece)
+        copy.seek(0)
+    except BaseException:
+        with suppress(OSError):  # what could not be written is tried again by closing
+            copy.close()
+        raise
+    return copy
+
+
+def _zipped(file: BinaryIO, given: Given) -> Iterator[tuple[LogObject, Position]]:
+    if _directory_bytes(file) > _DIRECTORY_BYTES:
+        raise zipfile.BadZipFile(f"its list of files is larger than {_DIRECTORY_BYTES:,} bytes")
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    with zipfile.ZipFile(file) as archive:
+        position = 0
+        for info in archive.infolist():
+            position = min(position + info.compress_size, size)
+            if not info.is_dir() and not _is_hidden(info.filename):
+                found = LogObject(info.filename, _opens(archive, info, given), size=info.file_size)
+                yield found, partial(int, position)
+
+
+def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo, given: Given) -> Callable[[], BinaryIO]:
     if info.compress_type not in _PACKINGS:
         return _refused(OSError(errno.EINVAL, "it is packed in a rare way: unpack the archive first"))
     if info.flag_bits & _ENCRYPTED:
@@ -171,9 +261,15 @@ def _opens(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Callable[[], Bina
 
     def opened() -> BinaryIO:
         with _as_oserror():
-            return io.BufferedReader(_Checked(archive.open(info).read), _COPY_BYTES)
+            file = archive.open(info)
+        return io.BufferedReader(_Checked(lambda size: _told(file.read(size), given)), _COPY_BYTES)
 
     return opened
+
+
+def _told(data: bytes, given: Given) -> bytes:
+    given(len(data))
+    return data
 
 
 def _directory_bytes(file: BinaryIO) -> int:
@@ -196,7 +292,8 @@ def _directory_bytes(file: BinaryIO) -> int:
 class _Blocks:
     """Unpacked blocks to read from."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, given: Given) -> None:
+        self._given = given
         self._unpacked = Unpacked(file)
         self._blocks = iter(self._unpacked)
         self._held = b""
@@ -209,6 +306,7 @@ class _Blocks:
         """
         if self._at == len(self._held):
             self._held, self._at = next(self._blocks, b""), 0
+            self._given(len(self._held))
             self._reads_at_end += not self._held
             if not self._held and (self._unpacked.fault or self._reads_at_end > _READS_AT_END):
                 raise OSError(errno.EIO, self._unpacked.fault or "a file is longer than the archive")
@@ -217,7 +315,7 @@ class _Blocks:
         return piece
 
 
-def _taped(path: Path) -> Iterator[tuple[LogObject, int]]:
+def _taped(file: BinaryIO, given: Given) -> Iterator[tuple[LogObject, Position]]:
     has_end, long_headers = False, 0
 
     class Header(tarfile.TarInfo):
@@ -238,18 +336,16 @@ def _taped(path: Path) -> Iterator[tuple[LogObject, int]]:
                 raise tarfile.HeaderError("a file with too many names")
             return header
 
-    with path.open("rb") as file:
-        stream = io.BufferedReader(_Checked(_Blocks(file).read), _COPY_BYTES)
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as tar:
-            while (info := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # each header would be kept
-                if not info.isfile() or _is_hidden(info.name):
-                    continue
-                if info.issparse():
-                    refused = OSError(errno.EFBIG, "it is stored with holes: unpack the archive first")
-                    yield LogObject(info.name, _refused(refused), size=max(0, info.size)), file.tell()
-                else:
-                    yield LogObject(info.name, _Taped(tar, info).open, size=max(0, info.size)), file.tell()
+    stream = io.BufferedReader(_Checked(_Blocks(file, given).read), _COPY_BYTES)
+    with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as tar:
+        while (info := tar.next()) is not None:
+            tar.members.clear()  # type: ignore[attr-defined]  # each header would be kept
+            if not info.isfile() or _is_hidden(info.name):
+                continue
+            opens = _Taped(tar, info).open
+            if info.issparse():
+                opens = _refused(OSError(errno.EFBIG, "it is stored with holes: unpack the archive first"))
+            yield LogObject(info.name, opens, size=max(0, info.size)), file.tell
     if not has_end:
         raise tarfile.ReadError("its end is missing")
 

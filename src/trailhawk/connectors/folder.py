@@ -102,6 +102,21 @@ def archive_at(location: str) -> Path | None:
     return path if path.is_file() and archives.is_archive(path) else None
 
 
+def objects_of(location: str) -> Iterator[LogObject]:
+    """What `log_objects` takes of the archive at this location, which may lie in another; nothing where there
+    is none that is opened."""
+    inside = location.find(archives.INSIDE, 1)
+    if inside < 0 and (archive := archive_at(location)):
+        yield from (item for item, _ in log_objects(archive))
+    elif inside > 0 and archives.is_named_so(location) and (archive := archive_at(location[:inside])):
+        is_opened = False
+        for item, _ in log_objects(archive):
+            is_inside = item.location.startswith(location + archives.INSIDE)
+            is_opened = is_opened or is_inside
+            if is_inside or (is_opened and item.location == location):  # that is its damage
+                yield item
+
+
 def open_at(location: str) -> BinaryIO:
     """The bytes of a location that `log_objects` gave. OSError where they cannot be had."""
     inside = location.find(archives.INSIDE, 1)  # a path may begin with two
