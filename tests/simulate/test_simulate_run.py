@@ -334,9 +334,29 @@ def test_progress_hears_every_day(tmp_path: Path) -> None:
 
 def test_refuses_a_folder_in_use(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
-    (tmp_path / "logs" / "something.json").touch()
-    with pytest.raises(UsageError, match="already holds"):
+    log = tmp_path / "logs" / "something.json"
+    log.touch()
+    with pytest.raises(UsageError, match="already holds files") as refused:
         simulate("cloud-breach-s3", tmp_path, seed=1, end=END)
+    assert f"remove {tmp_path / 'logs'}" in str(refused.value)
+    assert log.exists()
+    (tmp_path / "truth.json").touch()
+    with pytest.raises(UsageError, match="already holds a simulation"):
+        simulate("cloud-breach-s3", tmp_path, seed=1, end=END)
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_one_that_is_interrupted_leaves_room_for_the_next(last: int, tmp_path: Path) -> None:
+    def ctrl_c(done: int, _: int) -> None:
+        assert any((tmp_path / "sim" / "logs").rglob("*.json.gz"))
+        if done == last:
+            raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"seed": 1, "days": 2, "events_per_day": 300, "end": END}
+    with pytest.raises(KeyboardInterrupt):
+        simulate("cloud-breach-s3", tmp_path / "sim", progress=ctrl_c, **settings)
+    assert not list((tmp_path / "sim").iterdir())
+    assert simulate("cloud-breach-s3", tmp_path / "sim", **settings).events
 
 
 def test_unknown_scenario_names_those_that_exist(tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -70,6 +72,7 @@ def simulate(
     same days, with about `flows_per_day` flow records besides those of the calls; 0 leaves all of them out.
     `variant` is the name or number of a variant, the scenario's first unless given; it says how many events
     there are unless `events_per_day` does.
+    One that fails or is interrupted leaves no files.
     Raises NotFoundError for an unknown scenario or variant and UsageError for sizes out of range or a folder
     in use.
     """
@@ -91,38 +94,39 @@ def simulate(
     logs, truth_file = _room(out)
     first_day = end - timedelta(days=days - 1)
     start = int(datetime(first_day.year, first_day.month, first_day.day, tzinfo=UTC).timestamp())
-    world = build(seed=seed, start=start, days=days, events_per_day=events_per_day, setting=told.setting)
-    attack = told.attack(world, world.rng("attack", scenario))
-    digests = trail_digests(world.rng("digest key"))
-    delivery = Delivery(logs, world.rng("delivery"), digests)
-    others = OtherLogs(world, logs, flows_per_day=flows_per_day) if flows_per_day else None
-    marked: dict[str, list[str]] = defaultdict(list)
-    for number in range(1, days + 1):
-        for record, mark in ordinary_day(world, number):
-            if record.at >= world.end:
-                continue
-            delivery.add(record)
-            if others:
-                others.add(record)
-            if mark:
-                marked[mark].append(record.event_id)
-        if number == days:
-            for record in (*attack.records, *attack.background):
+    with _whole_or_none(logs, truth_file, out / DIGEST_KEYS):
+        world = build(seed=seed, start=start, days=days, events_per_day=events_per_day, setting=told.setting)
+        attack = told.attack(world, world.rng("attack", scenario))
+        digests = trail_digests(world.rng("digest key"))
+        delivery = Delivery(logs, world.rng("delivery"), digests)
+        others = OtherLogs(world, logs, flows_per_day=flows_per_day) if flows_per_day else None
+        marked: dict[str, list[str]] = defaultdict(list)
+        for number in range(1, days + 1):
+            for record, mark in ordinary_day(world, number):
+                if record.at >= world.end:
+                    continue
                 delivery.add(record)
                 if others:
                     others.add(record)
+                if mark:
+                    marked[mark].append(record.event_id)
+            if number == days:
+                for record in (*attack.records, *attack.background):
+                    delivery.add(record)
+                    if others:
+                        others.add(record)
+                if others:
+                    others.add_attack(attack)
+            delivery.flush(start + number * DAY, last=number == days)
             if others:
-                others.add_attack(attack)
-        delivery.flush(start + number * DAY, last=number == days)
+                others.end_day(number)
+            if progress:
+                progress(number, days)
+        truth = _truth(chosen, told, world, attack, marked, delivery.tally)
         if others:
-            others.end_day(number)
-        if progress:
-            progress(number, days)
-    truth = _truth(chosen, told, world, attack, marked, delivery.tally)
-    if others:
-        truth["other_logs"] = others.truth(attack)
-    truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
-    (out / DIGEST_KEYS).write_bytes(digests.signer.key_list(world.start, world.end + DAY))
+            truth["other_logs"] = others.truth(attack)
+        truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
+        (out / DIGEST_KEYS).write_bytes(digests.signer.key_list(world.start, world.end + DAY))
     tally = delivery.tally
     return Summary(
         scenario=scenario,
@@ -171,10 +175,28 @@ def _variant(scenario: Scenario, name: str) -> Variant:
 def _room(out: Path) -> tuple[Path, Path]:
     """The log folder and the truth file of a simulation, neither of them there yet."""
     logs, truth = out / "logs", out / "truth.json"
-    if truth.exists() or (logs.exists() and any(logs.iterdir())):
+    if truth.exists():
         raise UsageError(f"{out} already holds a simulation", hint="choose another folder or remove it")
+    if logs.exists() and any(logs.iterdir()):
+        raise UsageError(
+            f"{logs} already holds files, and {truth} is not there: a simulation that was ended in between, "
+            "or other logs",
+            hint=f"choose another folder, or remove {logs} if it is the first",
+        )
     logs.mkdir(parents=True, exist_ok=True)
     return logs, truth
+
+
+@contextmanager
+def _whole_or_none(logs: Path, *files: Path) -> Iterator[None]:
+    """Where the simulation does not come to its end, as by Ctrl-C, what it wrote is removed."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(logs, ignore_errors=True)  # what stays is told by the next one
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise
 
 
 def _truth(
