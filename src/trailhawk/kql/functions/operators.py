@@ -1,10 +1,12 @@
 """KQL's operators, registered under the way they are written.
 
 Equality and the text operators are total: they give true or false for a null beside a value, null only
-for two nulls. Ordering is three-valued. Strings are never null.
+for two nulls. Ordering is three-valued. Strings are never null. NaN equals nothing and has no order.
 """
 
 from __future__ import annotations
+
+import math
 
 from sqlglot import exp
 
@@ -59,7 +61,19 @@ def _never_null(arg: Arg) -> bool:
     return arg.type is KqlType.STRING or isinstance(arg.value, bool | int | float | str)
 
 
+def _may_be_nan(arg: Arg) -> bool:
+    return arg.type is KqlType.REAL and (not isinstance(arg.value, int | float) or math.isnan(arg.value))
+
+
 def _equal(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
+    found = _equal_or_nan(left, right, kind)
+    if not (_may_be_nan(left) and _may_be_nan(right)):
+        return found
+    is_nan = sql.call("isnan", left.sql.copy())
+    return sql.any_of(found, is_nan) if kind is exp.NEQ else sql.all_of(found, sql.negate(is_nan))
+
+
+def _equal_or_nan(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
     plain = sql.binary(kind, left.sql, right.sql)
     certain = [_never_null(left), _never_null(right)]
     if all(certain):
@@ -75,7 +89,7 @@ def _equal(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
 
 @scalar("==", internal=True)
 def equal(left: AnyArg, right: AnyArg) -> Bool:
-    """Equal, case-sensitive; a null equals no value."""
+    """Equal, case-sensitive; a null equals no value, NaN not even NaN."""
     return _equal(left, right, exp.EQ)
 
 
@@ -85,28 +99,35 @@ def not_equal(left: AnyArg, right: AnyArg) -> Bool:
     return _equal(left, right, exp.NEQ)
 
 
+def _ordered(kind: type[exp.Binary], left: Arg, right: Arg) -> exp.Expr:
+    """The comparison; false with NaN, which the engine has above all numbers."""
+    plain = sql.binary(kind, left.sql, right.sql)
+    most = left if kind in (exp.GT, exp.GTE) else right
+    return sql.all_of(plain, sql.negate(sql.call("isnan", most.sql.copy()))) if _may_be_nan(most) else plain
+
+
 @scalar("<", internal=True)
-def less(left: Scalar, right: Scalar) -> Bool:
-    """Less than; null if one is null."""
-    return sql.binary(exp.LT, left, right)
+def less(left: AnyArg, right: AnyArg) -> Bool:
+    """Less than; null if one is null, false if one is NaN."""
+    return _ordered(exp.LT, left, right)
 
 
 @scalar("<=", internal=True)
-def less_or_equal(left: Scalar, right: Scalar) -> Bool:
-    """At most; null if one is null."""
-    return sql.binary(exp.LTE, left, right)
+def less_or_equal(left: AnyArg, right: AnyArg) -> Bool:
+    """At most; null if one is null, false if one is NaN."""
+    return _ordered(exp.LTE, left, right)
 
 
 @scalar(">", internal=True)
-def greater(left: Scalar, right: Scalar) -> Bool:
-    """Greater than; null if one is null."""
-    return sql.binary(exp.GT, left, right)
+def greater(left: AnyArg, right: AnyArg) -> Bool:
+    """Greater than; null if one is null, false if one is NaN."""
+    return _ordered(exp.GT, left, right)
 
 
 @scalar(">=", internal=True)
-def greater_or_equal(left: Scalar, right: Scalar) -> Bool:
-    """At least; null if one is null."""
-    return sql.binary(exp.GTE, left, right)
+def greater_or_equal(left: AnyArg, right: AnyArg) -> Bool:
+    """At least; null if one is null, false if one is NaN."""
+    return _ordered(exp.GTE, left, right)
 
 
 @scalar("=~", internal=True)
