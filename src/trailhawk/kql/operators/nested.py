@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from trailhawk.errors import BindingError, Span, UnsupportedError
+from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS
 from trailhawk.kql.names import Names, auto_name
@@ -59,26 +59,35 @@ class _Level:
     span: Span
 
 
+class _Lost(Enum):
+    """What becomes of the rows that are not in the top of a level."""
+
+    LEAVE = auto()
+    STAY = auto()
+    STAY_AMONG = auto()
+    """They stay if they are among the others of a level above."""
+
+
 @step(syntax.TopNested)
 def top_nested(binder: Binder, node: Node, operator: syntax.TopNested, env: Env) -> Node:
     """Two columns for each level: the value and its aggregate, the best rows of each level first.
 
     With others, what did not make it to the top is one more row, and stays one through the levels below;
-    it stands last.
+    it stands last. Of a level without, what a level below has others for stays too, as does what is among
+    the others of one above: with no value and no aggregate there.
     """
     if len(operator.levels) > MAX_LEVELS:
         raise BindingError(f"top-nested takes at most {MAX_LEVELS} levels", operator.span)
     names = Names()
     levels = [_level(binder, node, level, names, env) for level in operator.levels]
-    for outer, inner in pairwise(levels):
-        if outer.others is not None and inner.others is None:
-            raise UnsupportedError("top-nested with others above a level without", inner.span)
+    last_others = max((place for place, level in enumerate(levels) if level.others is not None), default=-1)
     parts = carried(binder, node)
     # The rows, the columns that tell their groups so far, and whether they are among the others.
     rows, groups = node, list(parts)
     among: OutColumn | None = None
-    for level in levels:
-        rows, groups, among = _descend(binder, rows, groups, among, level)
+    for place, level in enumerate(levels):
+        lost = _Lost.LEAVE if last_others < 0 else _Lost.STAY if place <= last_others else _Lost.STAY_AMONG
+        rows, groups, among = _descend(binder, rows, groups, among, level, lost)
     shown = [column for column in groups if not column.name.startswith(HIDDEN_PREFIX)]
     hidden = tuple(column for column in groups if column.name in binder.partitions)
     last = Aggregate(tuple(replace(column, id=binder.new_id()) for column in groups), rows, refs(groups), ())
@@ -128,9 +137,14 @@ def _level(binder: Binder, node: Node, level: syntax.TopNestedLevel, names: Name
 
 
 def _descend(
-    binder: Binder, rows: Node, groups: list[OutColumn], among: OutColumn | None, level: _Level
+    binder: Binder,
+    rows: Node,
+    groups: list[OutColumn],
+    among: OutColumn | None,
+    level: _Level,
+    lost_rows: _Lost,
 ) -> tuple[Node, list[OutColumn], OutColumn]:
-    """The rows that are in the level's top (all of them with others), with its value and aggregate."""
+    """The rows that are in the level's top, and the lost ones that stay, with its value and aggregate."""
     key = OutColumn(binder.new_id(), level.key_name, level.key.type)
     keyed = once(binder, Project((*rows.columns, key), rows, (*refs(rows.columns), level.key)))
     use = keyed()
@@ -152,13 +166,17 @@ def _descend(
     pairs = _pairs(binder, [at(left, c) for c in (*groups, key)], right, level.span)
     found_flag = OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}found", _T.BOOL)
     marked = Project((*right, top_total, found_flag), top, (*refs((*right, top_total)), Const(_T.BOOL, True)))
-    kind = JoinKind.INNER if level.others is None else JoinKind.LEFT_OUTER
-    joined = Join((*left.columns, top_total, found_flag), left, marked, kind, pairs)
+    kind = JoinKind.INNER if lost_rows is _Lost.LEAVE else JoinKind.LEFT_OUTER
+    joined: Node = Join((*left.columns, top_total, found_flag), left, marked, kind, pairs)
     lost = binder.scalars.call("isnull", list(refs([found_flag])), level.span)
-    choose = FUNCTIONS["case"].overloads[0]
+    if lost_rows is _Lost.STAY_AMONG and among is not None:
+        found = binder.scalars.call("isnotnull", list(refs([found_flag])), level.span)
+        stays = binder.scalars.call("or", [found, *refs([at(left, among)])], level.span)
+        joined = Filter(joined.columns, joined, stays)
     value: Expr = ColumnRef(key.type, at(left, key).id)
-    if level.others is not None:
-        value = Call(key.type, choose, (lost, level.others, value))
+    if lost_rows is not _Lost.LEAVE:
+        nothing = Const(key.type, "" if key.type is _T.STRING else None)
+        value = Call(key.type, FUNCTIONS["case"].overloads[0], (lost, level.others or nothing, value))
     key_now = OutColumn(binder.new_id(), level.key_name, key.type)
     flag_now = OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}others", _T.BOOL)
     # Columns go on under their old ids, so that the next levels' expressions hold.
