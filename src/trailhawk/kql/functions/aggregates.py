@@ -272,11 +272,16 @@ def binary_all_xor(value: Integer) -> Same:
     return sql.call("bit_xor", value)
 
 
-def fraction(percent: Arg) -> exp.Expr:
+def _reads_rows(value: exp.Expr) -> bool:
+    """Whether a value is taken from the rows themselves, not from a query of its own (`toscalar`)."""
+    return any(column.find_ancestor(exp.Subquery) is None for column in value.find_all(exp.Column))
+
+
+def _fraction(percent: Arg) -> exp.Expr:
     """A percent as a fraction of 1."""
     if isinstance(percent.value, int | float) and not 0 <= percent.value <= 100:
         raise BindingError(f"a percent is from 0 to 100, this is {percent.value:g}")
-    if percent.sql.find(exp.Column, exp.Subquery) is not None:
+    if percent.value is NOT_CONSTANT and _reads_rows(percent.sql):
         raise NeedsConstantError("a percent that is not a constant")
     found = sql.binary(exp.Div, sql.cast(percent.sql, KqlType.REAL), sql.literal(100))
     if percent.value is not NOT_CONSTANT:
@@ -286,10 +291,24 @@ def fraction(percent: Arg) -> exp.Expr:
     return sql.case((within, found.copy()), otherwise=exp.Null())
 
 
+def nearest_rank(value: exp.Expr, percent: Arg) -> exp.Expr:
+    """The value at a percentile of the group; null of a percent that is none."""
+    share = _fraction(percent)
+    if percent.value is not NOT_CONSTANT or percent.sql.find(exp.Subquery) is None:
+        return sql.call("quantile_disc", value, share)
+    # The engine's own takes no percent that a query gives: the same rank in the sorted values.
+    values = sql.call("list_sort", _filter(sql.call("list", value.copy()), _not_null(value)))
+    count = sql.call("count", value.copy())
+    above = sql.call("floor", sql.binary(exp.Sub, count, sql.binary(exp.Mul, share, count.copy())))
+    rank = sql.call("greatest", 1, sql.binary(exp.Sub, count.copy(), above))
+    place = sql.case((_not_null(share), sql.cast(rank, KqlType.LONG)), otherwise=exp.Null())
+    return sql.call("list_extract", values, place)
+
+
 @aggregate()
 def percentile(value: AnyArg, percent: RealArg) -> Arithmetic:
     """The nearest-rank percentile."""
-    return sql.call("quantile_disc", value.sql, fraction(percent))
+    return nearest_rank(value.sql, percent)
 
 
 def json_elements(value: Arg) -> exp.Expr:
@@ -303,7 +322,7 @@ def json_elements(value: Arg) -> exp.Expr:
 
 def _most(size: Arg) -> exp.Expr:
     """How many values are kept at most: a constant from 0 up, or what a query in its place gives."""
-    if size.value is NOT_CONSTANT and (size.sql.find(exp.Subquery) or not size.sql.find(exp.Column)):
+    if size.value is NOT_CONSTANT and not _reads_rows(size.sql):
         return sql.call("greatest", size.sql, 0)
     if size.value is NOT_CONSTANT:
         raise NeedsConstantError("a size that is not a constant")

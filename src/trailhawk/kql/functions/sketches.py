@@ -12,7 +12,7 @@ from typing import Annotated
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.aggregates import fraction, json_elements
+from trailhawk.kql.functions.aggregates import json_elements, nearest_rank
 from trailhawk.kql.functions.python import Float, Json, Value, Whole, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -352,7 +352,7 @@ def _together(values: list[Sql], type_: KqlType) -> Sql:
 def percentiles_array(value: AnyArg, *percents: Percents) -> Dynamic:
     """An array of nearest-rank percentiles; the percents may be an array."""
     asked = _percents(percents, "percentiles_array")
-    found: list[Sql] = [sql.call("quantile_disc", value.sql.copy(), fraction(percent)) for percent in asked]
+    found: list[Sql] = [nearest_rank(value.sql.copy(), percent) for percent in asked]
     return _together(found, value.type)
 
 
