@@ -56,9 +56,11 @@ class SourceError(TrailhawkError):
 
 
 class RuleError(TrailhawkError):
-    """A rule file that cannot be loaded, or a rule that cannot run."""
+    """A rule file that cannot be loaded, or a rule that cannot run. `source` is the file, where files of a
+    folder are read one after the other."""
 
     kind = "rule"
+    source = ""
 
 
 class LakeError(TrailhawkError):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from getpass import getuser
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -25,14 +26,14 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
-from trailhawk.errors import NotFoundError
+from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
 from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.detect.exceptions import RuleException
-    from trailhawk.detect.rule import Rule
+    from trailhawk.detect.rule import Rule, Severity
     from trailhawk.detect.rulebook import RuleState
     from trailhawk.detect.validate import Finding
 
@@ -76,6 +77,7 @@ app.command(
 
 
 SIGMA_STATES = ("imported", "skipped", "failed")
+_TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?", re.IGNORECASE)
 
 RuleArgument = Annotated[
     str,
@@ -87,35 +89,110 @@ RuleArgument = Annotated[
 ]
 
 
-@app.command("list", epilog=examples("trailhawk rules list", "trailhawk rules list --rules my-rules"))
+@app.command(
+    "list",
+    epilog=examples(
+        "trailhawk rules list",
+        "trailhawk rules list --severity High --tactic Exfiltration",
+        "trailhawk rules list --technique T1562 --only trail",
+        "trailhawk rules list --rules my-rules",
+    ),
+)
 def rules_list(
     context: typer.Context,
+    severity: Annotated[
+        list[str] | None,
+        typer.Option("--severity", help="Informational, Low, Medium or High; may be repeated."),
+    ] = None,
+    tactic: Annotated[
+        list[str] | None,
+        typer.Option("--tactic", metavar="NAME", help="As DefenseEvasion or TA0005; may be repeated."),
+    ] = None,
+    technique: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--technique", metavar="ID", help="As T1562, with those below it, or T1562.008; may be repeated."
+        ),
+    ] = None,
+    only: Annotated[
+        str, typer.Option("--only", metavar="TEXT", help="Only rules whose file or name holds this text.")
+    ] = "",
     folders: RulesOption = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """List the rules with severity, frequency, period and techniques."""
+    """List the rules with file, severity, tactics, techniques, frequency and period.
+
+    The file's name, without its ending, is what other commands and the docs
+    call a rule by. Options of several kinds narrow the list together.
+    """
     workspace = workspace_of(context)
+    severities = [_severity(name) for name in severity or ()]
+    tactics = set().union(*(_tactics(name) for name in tactic or ()))
+    techniques = [_technique(number) for number in technique or ()]
     rules = workspace.content.rules(map(Path, folders or ()), fault=left_out)
     states = workspace.content.rule_states.of(rules)
     excepted = workspace.content.exceptions.all()
-    found = [_listed(rule, states[rule.id], excepted) for rule in rules]
+    found = [
+        _listed(rule, states[rule.id], excepted)
+        for rule in rules
+        if (not severities or rule.severity in severities)
+        and (not tactics or not tactics.isdisjoint(rule.tactics))
+        and (not techniques or any(_is_below(each, techniques) for each in rule.techniques))
+        and only.lower() in f"{rule.source} {rule.name}".lower()
+    ]
     columns = [
         Shown("name", "rule"),
+        Shown("file", "file"),
         Shown("severity", "severity"),
         Shown("state", "state"),
+        Shown("tactics", "tactics", extra=True),
+        Shown("techniques", "techniques", extra=True),
         Shown("frequency", "every", right=True, extra=True),
         Shown("period", "looks back", right=True, extra=True),
-        Shown("techniques", "techniques", extra=True),
         Shown("exceptions", "exceptions", right=True, extra=True),
-        Shown("source", "file", extra=True),
     ]
-    show_list(found, columns, form, empty="no rules")
+    show_list(found, columns, form, empty=f"none of {len(rules):,} rules is so" if rules else "no rules")
+
+
+def _severity(name: str) -> Severity:
+    from trailhawk.detect.rule import Severity
+
+    if (found := Severity.named(name)) is None:
+        names = ", ".join(each.value for each in Severity)
+        raise UsageError(f"no severity '{name}'", hint=f"there are {names}")
+    return found
+
+
+def _tactics(name: str) -> set[str]:
+    """What rules call the tactics of this name, written in any way, or of this id in any version."""
+    from trailhawk.detect.attack_table import attack_table
+
+    table = attack_table()
+    wanted = "".join(filter(str.isalnum, name)).lower()
+    found = {tactic.name for tactic in table.all_tactics if tactic.id.lower() == wanted}
+    if wanted in table.tactic_names:
+        found.add(table.tactic_names[wanted])
+    if not found:
+        names = ", ".join(dict.fromkeys(tactic.name for tactic in table.all_tactics))
+        raise UsageError(f"no tactic '{name}'", hint=f"there are {names}")
+    return found
+
+
+def _technique(number: str) -> str:
+    if not _TECHNIQUE.fullmatch(number.strip()):
+        raise UsageError(f"no technique '{number}'", hint="they are T1562, T1562.008, ...")
+    return number.strip().upper()
+
+
+def _is_below(technique: str, others: Sequence[str]) -> bool:
+    return any(technique == other or technique.startswith(f"{other}.") for other in others)
 
 
 def _listed(rule: Rule, state: RuleState, excepted: Sequence[RuleException]) -> dict[str, object]:
     return {
         "id": rule.id,
         "name": rule.name,
+        "file": PurePosixPath(rule.source).stem,
         "severity": rule.severity.value,
         "kind": rule.kind.value,
         "state": "enabled" if state.enabled else "disabled",

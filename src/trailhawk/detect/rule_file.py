@@ -570,6 +570,7 @@ def _folder(folder: Path, fault: Callable[[RuleError], None] | None) -> dict[str
                     rule = replace(rule, id=other_id(rule))
                 found[rule.id] = rule
         except RuleError as error:
+            error.source = name.as_posix()
             if fault is None:
                 raise
             fault(error)

@@ -143,6 +143,7 @@ def read(paths: Sequence[Path], fault: Callable[[RuleError], None]) -> list[Rule
             try:
                 found += parse_rules(file.read_bytes(), source=name.as_posix())
             except RuleError as error:
+                error.source = name.as_posix()
                 fault(error)
     return found
 

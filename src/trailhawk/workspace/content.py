@@ -334,8 +334,11 @@ class Content:
         from trailhawk.detect.validate import Finding, Level
 
         faults: list[RuleError] = []
-        rules = read(paths, faults.append) if paths else [*self.rules(fault=faults.append), *self.hunts()]
-        broken = [("", "", (Finding(Level.ERROR, "file", str(error)),)) for error in faults]
+        if paths:
+            rules = read(paths, faults.append)
+        else:
+            rules = [*self.rules(fault=faults.append), *self.hunts(fault=faults.append)]
+        broken = [(error.source, "", (Finding(Level.ERROR, "file", str(error)),)) for error in faults]
         return [*broken, *((rule.source, rule.name, self._findings(rule)) for rule in rules)]
 
     def _findings(self, rule: Rule) -> tuple[Finding, ...]:

@@ -1,0 +1,97 @@
+"""The lists that commands make of rules."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from trailhawk.cli import run
+
+
+class Shell:
+    """Commands with their output, in a home of their own."""
+
+    def __init__(self, home: Path, output: pytest.CaptureFixture[str]) -> None:
+        self._home = ["--home", str(home)]
+        self._output = output
+
+    def __call__(self, *words: str, code: int = 0) -> str:
+        assert run([*self._home, *words]) == code
+        told = self._output.readouterr()
+        return told.out if code in (0, 1) and told.out else told.err
+
+    def listed(self, *words: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(self("rules", "list", "--format", "json", *words))
+        return found
+
+
+@pytest.fixture
+def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(tmp_path / "home", capsys)
+
+
+def test_rules_are_listed_with_the_file_they_are_called_by(shell: Shell) -> None:
+    every = shell.listed()
+    assert all(each["file"] == PurePosixPath(each["source"]).stem for each in every)
+    old = {"id", "name", "severity", "kind", "state", "frequency", "period", "tactics", "techniques"}
+    assert set(every[0]) == old | {"exceptions", "source", "file"}
+    table = shell("rules", "list", "--only", "trail-stopped")
+    assert "trail-stopped-or-narrowed" in table
+    assert "DefenseEvasion" in table
+    assert shell("rules", "show", "trail-stopped-or-narrowed")
+
+
+def test_rules_are_listed_by_severity_tactic_technique_and_file(shell: Shell) -> None:
+    every = shell.listed()
+
+    def those(*words: str) -> list[str]:
+        return [each["id"] for each in shell.listed(*words)]
+
+    grave = [each["id"] for each in every if each["severity"] == "High"]
+    assert 0 < len(grave) < len(every)
+    assert those("--severity", "high") == grave
+    both = [each["id"] for each in every if each["severity"] in ("High", "Low")]
+    assert those("--severity", "High", "--severity", "low") == both
+    evading = [each["id"] for each in every if "DefenseEvasion" in each["tactics"]]
+    for name in ("DefenseEvasion", "defense evasion", "defense-evasion", "TA0005", "ta0005"):
+        assert those("--tactic", name) == evading
+    assert those("--tactic", "DefenseEvasion", "--severity", "High") == [
+        number for number in grave if number in evading
+    ]
+    whole = [each["id"] for each in every if any(one[:5] == "T1562" for one in each["techniques"])]
+    assert those("--technique", "t1562") == whole
+    part = [each["id"] for each in every if "T1562.008" in each["techniques"]]
+    assert 0 < len(part) < len(whole)
+    assert those("--technique", "T1562.008") == part
+    assert [each["file"] for each in shell.listed("--only", "TRAIL-STOPPED")] == ["trail-stopped-or-narrowed"]
+    assert f"none of {len(every)} rules is so" in shell("rules", "list", "--only", "no such rule")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--severity", "Grave"), "no severity 'Grave'; there are Informational, Low, Medium, High"),
+        (("--tactic", "Evasion"), "no tactic 'Evasion'; there are Reconnaissance, "),
+        (("--technique", "T156"), "no technique 'T156'; they are T1562, T1562.008, ..."),
+    ],
+)
+def test_what_is_no_severity_tactic_or_technique_is_told(
+    words: tuple[str, str], told: str, shell: Shell
+) -> None:
+    assert told in shell("rules", "list", *words, code=2)
+
+
+def test_a_file_that_is_no_rule_is_named_by_validate(shell: Shell, tmp_path: Path) -> None:
+    for room in (tmp_path / "given", tmp_path / "home" / "rules", tmp_path / "home" / "hunts"):
+        (room / "deep").mkdir(parents=True)
+        (room / "deep" / f"{room.name}.yaml").write_text("name: [a\n")
+    found = json.loads(shell("rules", "validate", str(tmp_path / "given"), "--format", "json", code=1))
+    assert [(each["source"], each["level"], each["member"]) for each in found] == [
+        ("deep/given.yaml", "error", "file")
+    ]
+    found = json.loads(shell("rules", "validate", "--format", "json", code=1))
+    broken = [each["source"] for each in found if each["member"] == "file"]
+    assert broken == ["deep/rules.yaml", "deep/hunts.yaml"]
