@@ -333,14 +333,17 @@ def _swallowed(path: Path) -> None:
                 pass
 
 
-@pytest.mark.parametrize("kind", ["stored", "deflated", "bzip2", "lzma", "tar"])
+@pytest.mark.parametrize("kind", ["stored", "deflated", "bzip2", "lzma", "tar", "inside zip", "inside tar"])
 def test_damage_of_any_kind_is_told_as_such(kind: str, tmp_path: Path) -> None:
     """Nothing but OSError comes out, and nothing takes long: 400 damaged archives of a kind."""
     chance = random.Random(kind)
     content = {"logs/\u00e4.json": log(1) * 20, "b.json": bytes(range(256)) * 20}
     method = {"stored": 0, "deflated": 8, "bzip2": 12, "lzma": 14}.get(kind, 0)
     whole = taped(content | {"x" * 200 + "\u00fc": b"{}"}) if kind == "tar" else zipped(content, method)
-    file = tmp_path / ("a.tar" if kind == "tar" else "a.zip")
+    if kind.startswith("inside"):
+        inner = {"a.zip": zipped(content), "a.tar": taped(content), "a.tgz": taped(content, "gz")}
+        whole = zipped(inner, 0) if kind == "inside zip" else taped(inner)
+    file = tmp_path / ("a.tar" if kind.endswith("tar") else "a.zip")
     for _ in range(400):
         damaged = bytearray(whole)
         for _ in range(chance.randint(1, 3)):
