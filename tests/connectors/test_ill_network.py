@@ -23,7 +23,7 @@ from trailhawk.connectors.retry import Fault, ForeignAnswerError, Kind, Redirect
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-    from support.aws import Store
+    from support.aws import Aws, Store
 
 Give = Callable[[socket.socket], None]
 
@@ -174,9 +174,9 @@ def test_a_broken_encryption_passes() -> None:
     assert fault_of(SSLError("bad record mac")).passes
 
 
-def page(status: str) -> Give:
+def page(status: str, begins: bytes = b"<!DOCTYPE html>\n<html>") -> Give:
     """What a proxy or a login page answers in the service's place."""
-    body = b"<!DOCTYPE html>\n<html><body>Please sign in</body></html>"
+    body = begins + b"<body>Please sign in</body></html>"
     head = f"HTTP/1.1 {status}\r\nContent-Type: text/html\r\nContent-Length: {len(body)}\r\n\r\n"
     return lambda connection: connection.sendall(head.encode() + body)
 
@@ -197,6 +197,34 @@ def test_a_page_in_the_place_of_a_listing_is_no_empty_bucket(wire: Wire, status:
     wire.answers = [page(status)]
     with pytest.raises(ForeignAnswerError, match="ListObjectsV2 is none of AWS's"):
         client(wire.url).list_objects_v2(Bucket="logs")
+
+
+@pytest.mark.parametrize(
+    "begins",
+    [
+        b"\n <HTML>",
+        b"\xef\xbb\xbf<!-- sign in --><!-- here > -->\r\n<!doctype\nhtml>",
+        b'<?xml version="1.0"?><html xmlns="http://www.w3.org/1999/xhtml">',
+        b"<!---->" * 140 + b"<html>",
+    ],
+)
+def test_pages_begin_in_several_ways(wire: Wire, begins: bytes) -> None:
+    wire.answers = [page("200 OK", begins)]
+    with pytest.raises(ForeignAnswerError):
+        client(wire.url).list_objects_v2(Bucket="logs")
+
+
+def test_a_page_in_a_message_is_no_page_in_the_place_of_the_queue(aws: Aws, store: Store) -> None:
+    """One such message, which any sender may write, had stopped its queue for good notices as well."""
+    queue = aws.queue(aws.bucket())
+    aws.sqs.send_message(QueueUrl=queue, MessageBody="<!doctype html><html>not found</html>")
+    aws.put("logs", "1.json")
+    made = sqs.connector(SqsSettings("main", queue, aws.access), store.intake())
+    made.run(threading.Event(), once=True)
+    assert store.events() == ["0"]
+    (reason,) = store.reasons()
+    assert "it begins with '<!doctype html><html>not found</html>'" in reason
+    assert aws.waiting(queue) == (0, 0)
 
 
 def test_a_queue_that_a_page_answers_for_is_no_empty_one(wire: Wire, store: Store) -> None:

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 
 _MIN_TOKEN_BYTES: Final = 4  # STS takes no shorter one; a file half written has
 _MAX_TOKEN_BYTES: Final = 64 * 1024
-_PAGE: Final = re.compile(rb"<!doctype html|<html", re.IGNORECASE)
+_PAGE: Final = re.compile(
+    rb"(?:\xef\xbb\xbf)?(?:\s|<\?[^>]*>|<!--(?:(?!-->).)*-->)*(?:<!doctype\s+html|<html)",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a page begins, behind its mark of order, declaration and comments."""
 _PAGE_BEGINS: Final = 1024
 _REDIRECTS: Final = (301, 302, 307, 308)
 _LONGEST_PLACE: Final = 200
@@ -126,11 +130,12 @@ def _is_no_redirect(event_name: str, response_dict: Mapping[str, Any] | None, **
 
 def _is_of_aws(http_response: AWSResponse, model: OperationModel, **_: object) -> None:
     """ForeignAnswerError for a page in the place of an answer: it would be a refusal of the object, or an
-    empty queue or bucket. An object may be a page itself, but S3 always tells its etag."""
+    empty queue or bucket. An object may be a page itself, but S3 always tells its etag; what others wrote may
+    stand within any answer, as the texts of messages do."""
     if model.name == "GetObject" and http_response.status_code < 300:
         if "ETag" not in http_response.headers:
             raise ForeignAnswerError(operation=model.name, why="it has no ETag")
-    elif _PAGE.search(http_response.content[:_PAGE_BEGINS]):
+    elif _PAGE.match(http_response.content[:_PAGE_BEGINS]):
         why = f"{http_response.status_code} with a page in HTML"
         raise ForeignAnswerError(operation=model.name, why=why)
 
