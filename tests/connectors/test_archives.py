@@ -508,6 +508,26 @@ def test_a_damaged_archive_in_an_archive_gives_what_it_holds(outer: str, lake: L
     balanced(lake)
 
 
+@pytest.mark.parametrize("outer", ["x.zip", "x.tar.gz"])
+def test_what_is_damaged_where_another_was_mended_is_set_aside_again(
+    outer: str, lake: Lake, tmp_path: Path
+) -> None:
+    """It was taken for the one before, whose mark had gone: neither its logs nor a mark were in the lake."""
+    pack = zipped if outer == "x.zip" else lambda files: taped(files, "gz")
+
+    def given(inner: bytes, at: int) -> tuple[int, int]:
+        archive = put(tmp_path, outer, pack({"b.zip": inner}))
+        os.utime(archive, (at, at))
+        return take(lake, archive)[0].rows, len(quarantined(lake))
+
+    assert given(zipped({"a.json": log(1)})[:-40], 1) == (0, 1)
+    assert given(zipped({"a.json": log(1)}), 2) == (1, 1)
+    [found] = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+    assert (found.state, quarantined(lake)) == ("stored", [])
+    assert given(zipped({"a.json": log(3)})[:-40], 3) == (0, 1)
+    balanced(lake)
+
+
 @pytest.mark.parametrize("outer", ["x.zip", "x.tar", "x.tar.gz"])
 @pytest.mark.parametrize("inner", ["b.zip", "b.tar.gz", "b.tar"])
 def test_what_archives_in_an_archive_unpack_to_is_bounded(

@@ -187,7 +187,8 @@ def _files(whole: LogObject, named: str, given: Given) -> Iterator[tuple[str, Lo
                 hashed = xxhash.xxh3_64_intdigest(os.fsencode(name))  # names may be long, and millions
                 met[hashed] = met.get(hashed, 0) + 1
                 place = f"{whole.location}{INSIDE}{_unambiguous(name, met[hashed])}"
-                yield name, dataclasses.replace(item, location=place), position
+                # The archive's stamp: of a member alone it is not known whether it is another one by now.
+                yield name, dataclasses.replace(item, location=place, stamp=whole.stamp), position
                 told += 1
     except Exception as error:  # whatever the library raises, and a list of files that takes too much memory
         number, said = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
