@@ -104,7 +104,7 @@ def _gives_few(plan: Node) -> bool:
         case Aggregate():
             return True
         case Limit():
-            return plan.count <= _FEW or _gives_few(plan.input)
+            return (isinstance(plan.count, int) and plan.count <= _FEW) or _gives_few(plan.input)
         case Project() | Filter() | Sort():
             return _gives_few(plan.input)
     return False

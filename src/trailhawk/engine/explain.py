@@ -11,6 +11,7 @@ from trailhawk.kql.plan import (
     AllOf,
     AnyOf,
     Apply,
+    Expr,
     Filter,
     InQuery,
     Join,
@@ -109,7 +110,7 @@ def _headline(node: Node) -> str:
             keys = [column.name for column in node.columns[: len(node.keys)]]
             return f"Aggregate by {_names(keys) or 'nothing'}"
         case Limit():
-            return f"Limit {node.count}"
+            return f"Limit {node.count if isinstance(node.count, int) else 'computed'}"
         case Join():
             return f"Join {node.kind.value} on {len(node.keys)} keys"
         case Apply():
@@ -131,8 +132,8 @@ def _below(node: Node) -> tuple[Node, ...]:
             return node.inputs
         case Shared():
             return (node.plan,)
-        case Filter():
-            inner = [part.plan for part in walk(node.predicate) if isinstance(part, InQuery | ScalarQuery)]
+        case Filter(predicate=Expr() as own) | Limit(count=Expr() as own):
+            inner = [part.plan for part in walk(own) if isinstance(part, InQuery | ScalarQuery)]
             return (*inner, node.input)
         case Project() | Aggregate() | Sort() | Limit() | Unnest() | Window():
             return (node.input,)

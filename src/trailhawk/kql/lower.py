@@ -17,6 +17,7 @@ from trailhawk.errors import LimitError, QueryError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import DYNAMIC_TEXT
 from trailhawk.kql.functions.dynamic import PARSE_JSON, range_places
+from trailhawk.kql.functions.operators import same
 from trailhawk.kql.functions.registry import NOT_CONSTANT, Arg, Overload
 from trailhawk.kql.passes import read_apart, shared_plans
 from trailhawk.kql.plan import (
@@ -96,7 +97,7 @@ class _Relation:
     columns: dict[int, exp.Expr]
     where: list[exp.Expr] = field(default_factory=list)
     order: list[exp.Ordered] = field(default_factory=list)
-    limit: int | None = None
+    limit: exp.Expr | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -144,7 +145,7 @@ class _Lowering:
                 below = self.relation(node.input)
                 if below.limit is not None:
                     below = self._stage(below)
-                below.limit = node.count
+                below.limit = self._count(node.count)
                 return below
             case Join():
                 return self._join(node)
@@ -204,7 +205,7 @@ class _Lowering:
         if relation.order:
             select.set("order", exp.Order(expressions=[*map(sql.copied, relation.order)]))
         if relation.limit is not None:
-            select.set("limit", exp.Limit(expression=exp.Literal.number(relation.limit)))
+            select.set("limit", exp.Limit(expression=sql.copied(relation.limit)))
         return select
 
     def _stage(self, relation: _Relation) -> _Relation:
@@ -245,6 +246,13 @@ class _Lowering:
             for column, value in zip(node.columns, node.values, strict=True)
         }
         return _Relation(below.source, columns, below.where, below.order, below.limit)
+
+    def _count(self, count: int | Expr) -> exp.Expr:
+        """A number of rows as LIMIT takes it: a computed one stands in a query."""
+        if isinstance(count, int):
+            return sql.literal(count)
+        most = sql.call("greatest", self.expression(count, {}), 0)  # which passes over null
+        return exp.Subquery(this=exp.Select(expressions=[most]))
 
     def _ordered(self, key: SortKey, columns: dict[int, exp.Expr]) -> list[exp.Ordered]:
         value = self.expression(key.value, columns)
@@ -369,8 +377,6 @@ class _Lowering:
         if not ids:
             select.set("expressions", [])
         lists = [self.expression(item, below.columns) for item in node.lists]
-        if node.limit is not None:
-            lists = [sql.call("list_slice", item, 1, node.limit) for item in lists]
         fresh = [column.id for column in node.columns[len(ids) :]]
         if node.index:
             sizes = [sql.call("coalesce", sql.call("len", item.copy()), 0) for item in lists]
@@ -464,11 +470,12 @@ class _Lowering:
         if isinstance(expr, Call) and expr.overload.name in ("and", "or"):
             return expr.overload.sql([Arg(self.condition(arg, columns), _T.BOOL) for arg in expr.args])
         if isinstance(expr, Call) and expr.overload.name == "==":
-            left, right = (self.expression(arg, columns) for arg in expr.args)
-            return sql.binary(exp.EQ, _bare(left, [right]), right)
+            left, right = (self._arg(arg, columns) for arg in expr.args)
+            return same(sql.binary(exp.EQ, _bare(left.sql, [right.sql]), right.sql), left, [right])
         if isinstance(expr, Call) and expr.overload.name == "in":
-            value, *items = (self.expression(arg, columns) for arg in expr.args)
-            return exp.In(this=_bare(value, items), expressions=items)
+            value, *items = (self._arg(arg, columns) for arg in expr.args)
+            listed = [item.sql for item in items]
+            return same(exp.In(this=_bare(value.sql, listed), expressions=listed), value, items)
         tree = self.expression(expr, columns)
         if isinstance(tree, exp.NEQ) and _is_promoted(tree.this) and sql.string_value(tree.expression) == "":
             return exp.NEQ(this=tree.this.this, expression=tree.expression)  # null is as good as empty
@@ -555,7 +562,7 @@ def _over(tree: exp.Expr, number: exp.Expr, partition: list[exp.Expr]) -> exp.Ex
 def _places(node: Unnest) -> int | None:
     """How many places a `range` of constants has; None of any other list."""
     match node:
-        case Unnest(lists=(Call(args=(Const(value=float() as steps),)) as call,), index=False, limit=None):
+        case Unnest(lists=(Call(args=(Const(value=float() as steps),)) as call,), index=False):
             # A bound that no number of rows ever reaches, so that every count is a long.
             is_range = call.overload is range_places.overloads[0] and math.isfinite(steps)
             return max(0, min(math.floor(steps) + 1, 2**62)) if is_range else None

@@ -200,6 +200,8 @@ def _own_expressions(node: Node) -> Iterable[Expr]:
             return node.lists
         case Window():
             return _of_calls(node.calls)
+        case Limit(count=Expr() as count):
+            return (count,)
         case Scan() | Values() | Limit() | Shared() | Apply():
             return ()
     raise AssertionError(type(node))
@@ -246,7 +248,8 @@ def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) 
             keys = tuple(SortKey(change(key.value), key.descending, key.nulls_first) for key in node.keys)
             return replace(node, input=_below(node.input, change, deep), keys=keys)
         case Limit():
-            return replace(node, input=_below(node.input, change, deep))
+            count = node.count if isinstance(node.count, int) else change(node.count)
+            return replace(node, input=_below(node.input, change, deep), count=count)
         case Join():
             return replace(
                 node,

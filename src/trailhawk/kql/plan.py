@@ -197,8 +197,10 @@ class Sort(Node, frozen=True):
 
 
 class Limit(Node, frozen=True):
+    """The first rows. A computed `count` reads no column and is one value; null or below 0 is no row."""
+
     input: Node
-    count: int
+    count: int | Expr
 
 
 class JoinKind(Enum):
@@ -232,13 +234,12 @@ class Union(Node, frozen=True):
 class Unnest(Node, frozen=True):
     """A row for each place of the lists (zipped, padded with null); columns are the input's, then theirs.
 
-    With `index` the last column is the zero-based place; of each row at most `limit` places are taken.
+    With `index` the last column is the zero-based place.
     """
 
     input: Node
     lists: tuple[Expr, ...]
     index: bool = False
-    limit: int | None = None
 
 
 class Window(Node, frozen=True):

@@ -14,6 +14,7 @@ from trailhawk.kql.names import Names, auto_name
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.shared import (
     carried,
+    counted,
     one_of,
     property_text,
     refs,
@@ -93,23 +94,21 @@ def _expanded(binder: Binder, node: Node, operator: syntax.MvExpand | syntax.MvA
             raise BindingError(f"two columns are called '{name}'", item.span, hint="name one: other = ...")
         lists.append(Call(_T.DYNAMIC, function, (value,)))
         items[name] = _Item(OutColumn(binder.new_id(), name, _T.DYNAMIC), item.to, item)
-    place = [OutColumn(binder.new_id(), index, _T.LONG)] if index else []
-    most = None if operator.limit is None else row_count(binder, operator.limit, env)
+    numbered = index or operator.limit is not None
+    place = [OutColumn(binder.new_id(), index or f"{HIDDEN_PREFIX}place", _T.LONG)] if numbered else []
     fresh = [item.column for item in items.values()]
-    unnest: Node
-    if most is None or isinstance(most, int):
-        unnest = Unnest((*node.columns, *fresh, *place), node, tuple(lists), bool(place), most)
-    else:
-        number = place[0] if place else OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}place", _T.LONG)
-        unnest = Unnest((*node.columns, *fresh, number), node, tuple(lists), index=True)
-        within = binder.scalars.call("<", [ColumnRef(_T.LONG, number.id), most], operator.span)
+    unnest: Node = Unnest((*node.columns, *fresh, *place), node, tuple(lists), bool(place))
+    if operator.limit is not None:
+        most = counted(row_count(binder, operator.limit, env))
+        within = binder.scalars.call("<", [*refs(place), most], operator.span)
         unnest = Filter(unnest.columns, unnest, within)
     pairs: list[tuple[OutColumn, Expr]] = []
     for column in node.columns:
         taken = items.pop(column.name, None)
         pairs.append(_element(binder, taken) if taken else (column, ColumnRef(column.type, column.id)))
     pairs += [_element(binder, item) for item in items.values()]
-    pairs += [(replace(c, name=names.unique(c.name)), ColumnRef(c.type, c.id)) for c in place]
+    if index:
+        pairs += [(replace(c, name=names.unique(c.name)), ColumnRef(c.type, c.id)) for c in place]
     return Project(tuple(column for column, _ in pairs), unnest, tuple(value for _, value in pairs))
 
 

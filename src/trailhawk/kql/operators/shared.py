@@ -153,14 +153,18 @@ def columns_of(
 def limited(binder: Binder, node: Node, count: int | Expr) -> Node:
     """The first rows, of each part where the rows are parted."""
     parts = carried(binder, node)
-    if not parts and isinstance(count, int):
+    if not parts:
         return Limit(node.columns, node, count)
-    most = Const(KqlType.LONG, count) if isinstance(count, int) else count
     number = OutColumn(binder.new_id(), f"{HIDDEN_PREFIX}row", KqlType.LONG)
     call = AggregateCall(WINDOWS["row_number"], (), KqlType.LONG, refs(parts))
     numbered = Window((*node.columns, number), node, (call,))
-    test = binder.scalars.call("<=", [ColumnRef(KqlType.LONG, number.id), most], Span(0, 0))
+    test = binder.scalars.call("<=", [ColumnRef(KqlType.LONG, number.id), counted(count)], Span(0, 0))
     return Project(node.columns, Filter(numbered.columns, numbered, test), refs(node.columns))
+
+
+def counted(count: int | Expr) -> Expr:
+    """A number of rows as a value."""
+    return Const(KqlType.LONG, count) if isinstance(count, int) else count
 
 
 class HasProperties(Protocol):
@@ -191,10 +195,10 @@ def property_text(operator: HasProperties, name: str) -> str | None:
 
 
 def row_count(binder: Binder, expr: syntax.Expr, env: Env) -> int | Expr:
-    """A number of rows: known now, or what an expression without columns gives, as `toscalar(...)`."""
+    """A number of rows: known now, or the one value of an expression without columns."""
     count = binder.scalars.bind(expr, Scope((), env))
     if not isinstance(count, Const) and count.type in (_T.INT, _T.LONG):
-        return count
+        return binder.scalars.bind(syntax.Call(expr.span, "toscalar", (expr,), expr.span), Scope((), env))
     if not isinstance(count, Const):
         raise BindingError("the number of rows must be a whole number", expr.span)
     if count.type is KqlType.REAL and isinstance(count.value, float) and count.value.is_integer():
