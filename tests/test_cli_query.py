@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -148,23 +149,46 @@ def test_a_file_given_as_the_query_is_told(
     assert capsys.readouterr().err == f"usage: {file} is a file; write -f FILE to read the query from it\n"
 
 
-def test_what_an_encoding_lacks_is_printed_by_its_number(home: list[str]) -> None:
-    """Also where the output's errors are strict, as they are in a locale that is neither C nor UTF-8."""
-    command = [
-        sys.executable,
-        "-m",
-        "trailhawk",
-        *home,
-        "query",
-        "print x='Gr\u00fc\u00dfe'",
-        "--format",
-        "csv",
-    ]
+ASCII: Final = {"PYTHONIOENCODING": "ascii"}
+LATIN: Final = {"PYTHONIOENCODING": "latin-1"}
+PLAIN_C: Final = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+"""A locale without another encoding than ASCII, whose output lets bytes through that are no text."""
+
+
+def command(home: list[str], locale: dict[str, str], *words: str, given: str = "") -> bytes:
+    """What a process in this locale prints to whom this is given in UTF-8."""
+    return subprocess.run(
+        [sys.executable, "-m", "trailhawk", *home, "query", *words],
+        input=given.encode(),
+        env={**os.environ, **locale},
+        capture_output=True,
+        check=True,
+    ).stdout
+
+
+@pytest.mark.parametrize("locale", [ASCII, LATIN, PLAIN_C], ids=["ascii", "latin-1", "C"])
+def test_what_programs_read_is_utf8_in_any_locale(home: list[str], locale: dict[str, str]) -> None:
+    asked = "print x='\u00e4\u20ac'"
+    told = {form: command(home, locale, "-", "--format", form, given=asked) for form in ("json", "csv")}
+    assert json.loads(told["json"]) == [{"x": "\u00e4\u20ac"}]
+    assert told["csv"] == "x\n\u00e4\u20ac\n".encode()
+
+    lines = json.dumps({"id": "\u00e4", "query": asked}, ensure_ascii=False)
+    assert json.loads(command(home, locale, "--batch", given=lines))["rows"] == [["\u00e4\u20ac"]]
+
+
+@pytest.mark.parametrize("locale", [ASCII, PLAIN_C], ids=["ascii", "C"])
+def test_a_table_has_what_an_encoding_lacks_by_its_number(home: list[str], locale: dict[str, str]) -> None:
+    assert b"\\xe4\\u20ac" in command(home, locale, "print x=make_string(228, 8364)")
+
+
+def test_a_line_of_a_batch_that_is_no_utf8_costs_only_its_own_answer(home: list[str]) -> None:
     ended = subprocess.run(
-        command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, check=True
+        [sys.executable, "-m", "trailhawk", *home, "query", "--batch"],
+        input=b'{"id": 1, "query": "print \'\xff\'"}\n{"id": 2, "query": "print 2"}\n',
+        capture_output=True,
+        check=True,
     )
-    assert ended.stdout == "x\nGr\u00fc\u00dfe\n".encode("latin-1")
-    ended = subprocess.run(
-        command, env={**os.environ, "PYTHONIOENCODING": "ascii"}, capture_output=True, check=True
-    )
-    assert ended.stdout == b"x\nGr\\xfc\\xdfe\n"
+    first, second = map(json.loads, ended.stdout.splitlines())
+    assert (first["error"], first["id"]) == ("usage: a line is not UTF-8 text", None)
+    assert (second["rows"], second["error"]) == ([[2]], None)

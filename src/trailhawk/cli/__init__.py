@@ -124,17 +124,22 @@ def trailhawk(
 def main() -> None:
     """Run the command line of this process and end it."""
     _collect_garbage_seldom()
-    _print_whatever_is_told()
+    _speak_to_all()
     code: list[int] = []
     atexit.register(_leave, code)  # registered first, it is called last
     code.append(run(sys.argv[1:]))
     sys.exit(code[0])
 
 
-def _print_whatever_is_told() -> None:
-    """What the terminal's encoding lacks is printed by its number; it would end the command else."""
-    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+def _speak_to_all() -> None:
+    """What the terminal's encoding lacks is printed by its number; it would end the command else. What
+    programs read is UTF-8, see `render.output.for_programs`, and so is standard input."""
+    # A locale of plain C has `surrogateescape`, which prints bytes that were read and nothing else.
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
         sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # Of many lines one that is no UTF-8 is told as such, and the others are read.
+        sys.stdin.reconfigure(encoding="utf-8", errors="surrogateescape")
 
 
 _AT_START, _LATER = (500_000, 20, 50), (50_000, 20, 50)

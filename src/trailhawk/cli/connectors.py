@@ -18,7 +18,7 @@ from trailhawk.cli.options import (
     workspace_of,
 )
 from trailhawk.cli.signals import stopped_by_signals
-from trailhawk.render.output import Format, Shown, show_list, show_one
+from trailhawk.render.output import Format, Shown, for_programs, show_list, show_one
 from trailhawk.render.text import members, to_json
 from trailhawk.visible import visible
 
@@ -141,7 +141,12 @@ def setup(
         ConnectorType, typer.Option("--type", help="sqs: a queue told of new objects; s3: the bucket listed.")
     ] = ConnectorType.SQS,
     form: Annotated[
-        SetupForm, typer.Option("--format", help="A CloudFormation template, or the policies alone as JSON.")
+        SetupForm,
+        typer.Option(
+            "--format",
+            help="A CloudFormation template, or the policies alone as JSON.",
+            callback=for_programs,
+        ),
     ] = SetupForm.CLOUDFORMATION,
     issuer: Annotated[
         str,

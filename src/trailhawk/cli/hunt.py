@@ -14,6 +14,7 @@ from trailhawk.cli.options import (
     EXIT_FAILURE,
     FormatOption,
     QuietOption,
+    RowFormatOption,
     examples,
     fail,
     group,
@@ -24,7 +25,7 @@ from trailhawk.cli.options import (
 )
 from trailhawk.cli.times import duration, moment, time_range
 from trailhawk.errors import NotFoundError, QueryError, UsageError
-from trailhawk.render.output import Format, RowFormat, Shown, show_list, show_one, show_result
+from trailhawk.render.output import Format, RowFormat, Shown, for_programs, show_list, show_one, show_result
 
 if TYPE_CHECKING:
     from trailhawk.detect.bookmarks import Bookmark
@@ -90,7 +91,7 @@ def hunt_run(
     ] = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
     folders: HuntsOption = None,
-    form: Annotated[RowFormat, typer.Option("--format", help="How the rows are printed.")] = RowFormat.TABLE,
+    form: RowFormatOption = RowFormat.TABLE,
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="Most rows of a table; 0 for all.", min=0)
     ] = 100,
@@ -195,7 +196,7 @@ def hunt_live(
     ] = "0s",
     folders: HuntsOption = None,
     form: Annotated[
-        LiveFormat, typer.Option("--format", help="How the rows are printed.")
+        LiveFormat, typer.Option("--format", help="How the rows are printed.", callback=for_programs)
     ] = LiveFormat.TABLE,
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="Most rows printed of one look.", min=1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trailhawk.errors import TrailhawkError
-from trailhawk.render.output import Format
+from trailhawk.render.output import Format, RowFormat, for_programs
 from trailhawk.visible import visible
 
 if TYPE_CHECKING:
@@ -21,7 +21,12 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
-FormatOption = Annotated[Format, typer.Option("--format", help="How the result is printed.")]
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="How the result is printed.", callback=for_programs)
+]
+RowFormatOption = Annotated[
+    RowFormat, typer.Option("--format", help="How the rows are printed.", callback=for_programs)
+]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 RulesOption = Annotated[
     list[str] | None,

@@ -17,7 +17,7 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
-from trailhawk.render.output import Format, Shown, print_json_list, show_list, show_one
+from trailhawk.render.output import Format, Shown, print_json_list, print_utf8, show_list, show_one
 from trailhawk.render.text import to_json
 from trailhawk.visible import visible
 
@@ -75,6 +75,7 @@ def playbook_permissions(
     """Print the IAM policy that a playbook's actions need in AWS, to do and to undo, and no more."""
     from trailhawk.respond.containment import permissions
 
+    print_utf8()
     print(to_json(permissions(workspace_of(context).response.playbooks.playbook(name).actions), indent=2))
 
 

@@ -14,6 +14,7 @@ import typer
 
 from trailhawk.cli.options import (
     EXIT_FAILURE,
+    RowFormatOption,
     examples,
     fail,
     is_bare,
@@ -24,7 +25,7 @@ from trailhawk.cli.options import (
 )
 from trailhawk.cli.times import moment, time_range, utc_now
 from trailhawk.errors import QueryError, UsageError
-from trailhawk.render.output import RowFormat, show_result
+from trailhawk.render.output import RowFormat, print_utf8, show_result
 from trailhawk.render.text import moment as moment_text
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def query(
         ),
     ] = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
-    form: Annotated[RowFormat, typer.Option("--format", help="How the rows are printed.")] = RowFormat.TABLE,
+    form: RowFormatOption = RowFormat.TABLE,
     rows: Annotated[
         int, typer.Option("--rows", metavar="N", help="Most rows of a table; 0 for all.", min=0)
     ] = 100,
@@ -113,6 +114,7 @@ def query(
             raise UsageError("--batch reads its queries, and their parameters, from standard input")
         from trailhawk.engine.batch import run_batch
 
+        print_utf8()
         for answer in run_batch(sys.stdin, workspace_of(context).engine, now=at):
             print(answer, flush=True)
         return

@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 
 from trailhawk.cli.options import EXIT_FAILURE, examples, single, workspace_of
+from trailhawk.render.output import print_utf8
 from trailhawk.render.text import moment, to_json
 from trailhawk.run import Event, Runner, jobs
 from trailhawk.visible import visible
@@ -47,6 +48,8 @@ def run(
     second one ends it at once. Nothing is lost or doubled either way. A second
     process over the same home shares the work.
     """
+    if form is LogFormat.JSON:
+        print_utf8(sys.stderr)
     workspace = workspace_of(context)
     lock = threading.Lock()
 

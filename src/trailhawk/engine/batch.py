@@ -74,7 +74,10 @@ def _failed(identity: object, message: str) -> dict[str, object]:
 
 def _asked(line: str) -> dict[str, object]:
     try:
+        line.encode()
         asked = json.loads(line)
+    except UnicodeEncodeError:
+        raise UsageError("a line is not UTF-8 text") from None
     except ValueError:
         raise UsageError("a line is not JSON") from None
     if not isinstance(asked, dict) or not isinstance(asked.get("query"), str):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from trailhawk.kql.types import KqlType
 from trailhawk.render.chart import chart
@@ -38,6 +40,25 @@ class RowFormat(StrEnum):
     JSON = "json"
     JSONL = "jsonl"
     CSV = "csv"
+
+
+_Form = TypeVar("_Form", bound=StrEnum)
+_FOR_PEOPLE = ("table", "text")
+
+
+def for_programs(form: _Form) -> _Form:
+    """The form, with standard output made ready for it: all but tables and text is UTF-8, as JSON has to be,
+    whatever the terminal's encoding is."""
+    if form not in _FOR_PEOPLE:
+        print_utf8()
+    return form
+
+
+def print_utf8(stream: TextIO | None = None) -> None:
+    """From here on, what is printed, or written to this stream, is UTF-8."""
+    stream = stream or sys.stdout
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 @dataclass(frozen=True)
