@@ -95,13 +95,7 @@ class Search:
         forward = edge.left in match.nodes
         start, other = (edge.left, edge.right) if forward else (edge.right, edge.left)
         allowed, known = self.node_allowed.get(other), match.nodes.get(other)
-        closing = self.cycles == "none" and known is not None and edge.low == edge.high == 1
-        walks = (
-            self._closing(edge, match.nodes[start], forward)
-            if closing
-            else self._paths(edge, match.nodes[start], forward)
-        )
-        for path, ends in walks:
+        for path, ends in self._paths(edge, match.nodes[start], forward, known):
             end = ends[-1] if ends else match.nodes[start]
             if (known is not None and known != end) or (allowed is not None and not allowed[end]):
                 continue
@@ -116,16 +110,15 @@ class Search:
             )
             yield from self._extend(order, at + 1, grown)
 
-    def _closing(self, edge: EdgePattern, start: int, forward: bool) -> Iterator[tuple[list[int], list[int]]]:
-        """Edges to other nodes, for a pattern that comes back to a variable: its own node is no cycle."""
-        allowed = self.edge_allowed.get(edge.name)
-        for at, node in self._steps_of(edge, forward)(start):
-            self._count_step()
-            if node != start and (allowed is None or allowed[at]):
-                yield [at], [node]
+    def _paths(
+        self, edge: EdgePattern, start: int, forward: bool, known: int | None
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """Edges and the nodes they lead to, of every walk from a node; both lists change afterwards.
 
-    def _paths(self, edge: EdgePattern, start: int, forward: bool) -> Iterator[tuple[list[int], list[int]]]:
-        """Edges and the nodes they lead to, of every walk from a node; both lists change afterwards."""
+        Where the node at the other end is `known`, that the pattern comes back to it is no cycle; a walk that
+        comes back to its own start is one.
+        """
+        closing = known if self.cycles == "none" and known != start else None
         steps = self._steps_of(edge, forward)
         allowed, inner = self.edge_allowed.get(edge.name), self.inner_allowed.get(edge.name)
         path: list[int] = []
@@ -147,11 +140,17 @@ class Search:
             if (
                 (allowed is not None and not allowed[at])
                 or (self.cycles == "unique_edges" and at in self.used)
-                or (self.cycles == "none" and node in self.visited)
+                or (self.cycles == "none" and node in self.visited and node != closing)
             ):
                 continue
             path.append(at)
             ends.append(node)
+            if node == closing:
+                if len(path) >= edge.low:
+                    yield path, ends
+                path.pop()
+                ends.pop()
+                continue
             self._enter(at, node)
             if len(path) >= edge.low:
                 yield path, ends
