@@ -110,7 +110,7 @@ def _not_equal(left: object, right: object) -> object:
 
 
 def _in(value: object, *items: object) -> bool:
-    return value is not None and value in items
+    return value is not None and any(value == item for item in items)  # a NaN would be found by `in`
 
 
 def _in_fold(value: object, *items: object) -> bool:
@@ -190,13 +190,19 @@ def _bin(value: float, size: float) -> object:
     return math.floor(value / size) * size
 
 
-def _most(*values: object) -> object:
+def _without_nan(values: Sequence[object]) -> list[object]:
+    """The values that are not null; NaN only where all are."""
     given = [value for value in values if value is not None]
+    return [value for value in given if not (isinstance(value, float) and math.isnan(value))] or given
+
+
+def _most(*values: object) -> object:
+    given = _without_nan(values)
     return max(given) if given else None  # type: ignore[type-var]  # all are of one ordered type
 
 
 def _least(*values: object) -> object:
-    given = [value for value in values if value is not None]
+    given = _without_nan(values)
     return min(given) if given else None  # type: ignore[type-var]  # all are of one ordered type
 
 

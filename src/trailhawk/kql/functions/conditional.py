@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
@@ -124,18 +126,26 @@ def coalesce_text(*values: String) -> String:
 
 
 @scalar()
-def max_of(*values: Scalar) -> Same:
-    """The largest of the values; nulls are left out.
+def max_of(*values: AnyArg) -> Same:
+    """The largest of the values; nulls are left out, and NaN where there is a number.
 
     >>> max_of(1, 3, 2)
     3
+    >>> max_of(0.0 / 0.0, 1.0)
+    1.0
     """
-    return sql.call("greatest", *values)
+    most = sql.call("greatest", *[value.sql for value in values])
+    if values[0].type is not KqlType.REAL:
+        return most
+    # The engine has NaN above all numbers.
+    nan = sql.constant(math.nan, KqlType.REAL)
+    numbers = [sql.call("nullif", value.sql.copy(), nan.copy()) for value in values]
+    return sql.coalesce(sql.call("greatest", *numbers), most)
 
 
 @scalar()
 def min_of(*values: Scalar) -> Same:
-    """The smallest of the values; nulls are left out.
+    """The smallest of the values; nulls are left out, and NaN where there is a number.
 
     >>> min_of(1, 3, 2)
     1

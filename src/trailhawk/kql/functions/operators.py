@@ -1,12 +1,14 @@
 """KQL's operators, registered under the way they are written.
 
 Equality and the text operators are total: they give true or false for a null beside a value, null only
-for two nulls. Ordering is three-valued. Strings are never null. NaN equals nothing and has no order.
+for two nulls. Ordering is three-valued. Strings are never null. NaN equals nothing and has no order:
+that is `not_nan`.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from sqlglot import exp
 
@@ -22,7 +24,6 @@ from trailhawk.kql.functions.registry import (
     Number,
     NumberArg,
     Real,
-    Scalar,
     String,
     Timespan,
     scalar,
@@ -65,12 +66,29 @@ def _may_be_nan(arg: Arg) -> bool:
     return arg.type is KqlType.REAL and (not isinstance(arg.value, int | float) or math.isnan(arg.value))
 
 
+def not_nan(found: exp.Expr, value: Arg) -> exp.Expr:
+    """What was found of a value, false where it is NaN: the engine has NaN equal to itself, above infinity.
+
+    A bound, as the engine joins it with the other one that a comparison with a constant is: the value is then
+    computed once.
+    """
+    if not _may_be_nan(value):
+        return found
+    most = sql.constant(math.inf, KqlType.REAL)
+    return sql.all_of(found, sql.binary(exp.LTE, value.sql.copy(), most))
+
+
+def same(found: exp.Expr, value: Arg, others: Iterable[Arg]) -> exp.Expr:
+    """What the engine found by whether a value equals one of the others, false where both are NaN."""
+    return not_nan(found, value) if any(map(_may_be_nan, others)) else found
+
+
 def _equal(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
     found = _equal_or_nan(left, right, kind)
-    if not (_may_be_nan(left) and _may_be_nan(right)):
-        return found
-    is_nan = sql.call("isnan", left.sql.copy())
-    return sql.any_of(found, is_nan) if kind is exp.NEQ else sql.all_of(found, sql.negate(is_nan))
+    if kind is exp.EQ:
+        return same(found, left, [right])
+    differs = same(exp.true(), left, [right])
+    return found if isinstance(differs, exp.Boolean) else sql.any_of(found, sql.negate(differs))
 
 
 def _equal_or_nan(left: Arg, right: Arg, kind: type[exp.Binary]) -> exp.Expr:
@@ -101,9 +119,8 @@ def not_equal(left: AnyArg, right: AnyArg) -> Bool:
 
 def _ordered(kind: type[exp.Binary], left: Arg, right: Arg) -> exp.Expr:
     """The comparison; false with NaN, which the engine has above all numbers."""
-    plain = sql.binary(kind, left.sql, right.sql)
     most = left if kind in (exp.GT, exp.GTE) else right
-    return sql.all_of(plain, sql.negate(sql.call("isnan", most.sql.copy()))) if _may_be_nan(most) else plain
+    return not_nan(sql.binary(kind, left.sql, right.sql), most)
 
 
 @scalar("<", internal=True)
@@ -530,9 +547,9 @@ def matches_regex(source: String, pattern: String) -> Bool:
 
 
 @scalar("in", internal=True)
-def in_(value: AnyArg, *items: Scalar) -> Bool:
+def in_(value: AnyArg, *items: AnyArg) -> Bool:
     """Is the value one of the items? False for null."""
-    test = exp.In(this=value.sql, expressions=list(items))
+    test = same(exp.In(this=value.sql, expressions=[item.sql for item in items]), value, items)
     return test if value.type is KqlType.STRING else sql.coalesce(test, exp.false())
 
 
