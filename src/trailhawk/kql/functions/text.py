@@ -8,7 +8,7 @@ from sqlglot import exp
 
 from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import expressions, sql
-from trailhawk.kql.functions.dynamic import bag_of, elements, json_pointer, json_value, struct, texts
+from trailhawk.kql.functions.dynamic import elements, json_pointer, json_value, texts
 from trailhawk.kql.functions.operators import has
 from trailhawk.kql.functions.python import Json, python
 from trailhawk.kql.functions.python import Text as PlainText
@@ -616,9 +616,10 @@ def _numbered(group: object, names: list[str]) -> int:
     """The number of a capture group that is given by number or name; 0 of a number that it has not."""
     if isinstance(group, str) and group and group in names:
         return names.index(group) + 1
-    if isinstance(group, int):
+    if isinstance(group, int) and not isinstance(group, bool):
         return group if 1 <= group <= len(names) else 0
-    raise UnsupportedError(f"extract_all() of the capture group {group!r}, which the expression has not")
+    shown = sql.json_text(group)
+    raise UnsupportedError(f"extract_all() of the capture group {shown}, which the expression has not")
 
 
 def _all_matches(regex: StringArg, groups: DynamicArg | None, source: Sql) -> Sql:
@@ -944,38 +945,18 @@ _URL = (
 _URL_PARTS = ("Scheme", "Username", "Password", "Host", "Port", "Path", "Query Parameters", "Fragment")
 
 
-def _query_parameters(query: Sql) -> Sql:
-    """The bag of `a=1&b=2`, names in order; one that comes twice has an array, one without a value none."""
-    pairs = sql.keep(
-        sql.call("string_split", query, "&"),
-        "th_pair",
-        lambda pair: sql.call("regexp_matches", pair, "^[^=]+=[\\s\\S]"),
-    )
-
-    def entry(pair: Sql) -> Sql:
-        name = sql.call("regexp_extract", pair, "^([^=]*)", 1)
-        value = sql.call("regexp_extract", pair.copy(), "(?s)=(.*)$", 1)
-        return struct(k=name, v=sql.call("to_json", value))
-
-    def bag(entries: Sql) -> Sql:
-        names = sql.each(entries, "th_pair", lambda pair: sql.field(pair, "k"))
-        several = sql.binary(exp.LT, sql.call("list_unique", names), sql.call("len", entries.copy()))
-        return sql.case(
-            (several, query_parameters.overloads[0].build(query.copy())),
-            otherwise=bag_of(sql.call("list_sort", entries.copy())),
-        )
-
-    return sql.let(sql.each(pairs, "th_pair", entry), "th_entries", bag)
-
-
 @python("query_parameters", internal=True)
 def query_parameters(query: PlainText) -> Json:
-    """The bag of a query part of which a parameter comes more than once."""
+    """The bag of `a=1&b=2`, names in order; one that comes twice has an array, one without a value none."""
     found: dict[str, list[str]] = {}
     for name, _, value in (pair.partition("=") for pair in query.split("&")):
         if name and value:
             found.setdefault(name, []).append(value)
     return {name: values[0] if len(values) == 1 else values for name, values in sorted(found.items())}
+
+
+def _parameters(query: Sql) -> Sql:
+    return query_parameters.overloads[0].build(query)
 
 
 @scalar(aliases=("parseurl",))
@@ -1008,7 +989,7 @@ def parse_url(url: String) -> Dynamic:
             "Fragment",
         ):
             value = sql.text(sql.field(match.copy(), part))
-            args += [part, _query_parameters(value) if part == "Query Parameters" else value]
+            args += [part, _parameters(value) if part == "Query Parameters" else value]
         return sql.call("json_object", *args)
 
     return sql.let(sql.call("regexp_extract", url, _URL, names), "th_url", bag)
@@ -1022,7 +1003,7 @@ def parse_urlquery(query: String) -> Dynamic:
     {"Query Parameters":{"k1":"v1","k2":"v2"}}
     """
     bare = sql.call("regexp_replace", query, r"^\?", "")
-    return sql.call("json_object", "Query Parameters", _query_parameters(bare))
+    return sql.call("json_object", "Query Parameters", _parameters(bare))
 
 
 @scalar()
