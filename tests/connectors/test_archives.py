@@ -10,7 +10,7 @@ import struct
 import tarfile
 import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -486,6 +486,41 @@ def test_the_mark_of_an_archive_that_was_not_opened_before_goes_when_its_logs_ar
     balanced(lake)
 
 
+@pytest.mark.parametrize("pack", [zipped, lambda files: taped(files, "gz")])
+def test_marks_of_one_archive_are_tried_again_together(
+    pack: Callable[[dict[str, bytes]], bytes], lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For each of them the whole outer archive was gone through, with all archives in it."""
+    held = {f"{number}.zip": zipped({"a.json": log(number)}) for number in range(5)}
+    archive = put(tmp_path, "x.zip" if pack is zipped else "x.tgz", pack(held))
+    with monkeypatch.context() as before:
+        before.setattr(archives, "_is_one", lambda name, _: name == archive.name)
+        assert take(lake, archive)[0].quarantined == 5
+    put(tmp_path, archive.name, pack(held | {"4.zip": zipped({"a.json": log(4), "b.json": log(9)})}))
+    assert take(lake, archive)[0].rows == 6
+    put(tmp_path, archive.name, pack(held | {"3.zip": zipped({"a.json": log(3), "c.json": b" "})}))
+    went: list[str] = []
+
+    def counted(path: Path, location: str) -> Iterator[tuple[archives.Member, archives.Position]]:
+        went.append(location)
+        return outer(path, location)
+
+    def inner(*given: object) -> Iterator[archives.Member]:
+        went.append("inner")
+        yield from opened(*given)  # type: ignore[arg-type]
+
+    outer, opened = archives._outer, archives._inner
+    monkeypatch.setattr(archives, "_outer", counted)
+    monkeypatch.setattr(archives, "_inner", inner)
+    found = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
+    told = {Path(each.location).name: (each.state, each.reason) for each in found}
+    ingest_it = ("gone", "the archive can be read now: ingest it")
+    stored = ("stored", "")
+    assert told == {"0.zip": stored, "1.zip": stored, "2.zip": stored, "3.zip": ingest_it, "4.zip": stored}
+    assert (went.count("inner"), len(went)) == (5, 7)
+    balanced(lake)
+
+
 @pytest.mark.parametrize("outer", ["x.zip", "x.tar"])
 def test_a_damaged_archive_in_an_archive_gives_what_it_holds(outer: str, lake: Lake, tmp_path: Path) -> None:
     pack = zipped if outer == "x.zip" else taped
@@ -499,7 +534,8 @@ def test_a_damaged_archive_in_an_archive_gives_what_it_holds(outer: str, lake: L
     assert "the archive is damaged behind 0 files" in found[f"{outer}//cut.zip"]
     assert take(lake, archive)[0].quarantined == 0
     states = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
-    assert {each.state for each in states} == {"bad", "gone"}
+    assert {each.state for each in states} == {"gone"}
+    assert all("damaged behind" in each.reason for each in states)
     put(tmp_path, outer, pack(damaged | {"cut.tar": tape, "cut.zip": TWO_DAYS["b.zip"]}))
     take(lake, archive)
     states = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))

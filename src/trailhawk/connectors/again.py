@@ -12,10 +12,11 @@ from typing import Final
 
 from trailhawk.connectors import archives
 from trailhawk.connectors.batch import Batch
-from trailhawk.connectors.folder import archive_at, objects_of, open_at
+from trailhawk.connectors.folder import open_at
 from trailhawk.connectors.ledger import Taken, settle
+from trailhawk.connectors.marks import Marks
 from trailhawk.connectors.objects import LogObject, Transform
-from trailhawk.connectors.parts import UNREADABLE, Opened, Part, failure, read_parts, recognised
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, failure, read_parts
 from trailhawk.connectors.quarantine import QUARANTINE, Quarantined, contents, quarantined
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
@@ -79,6 +80,7 @@ def retry(
     taken = Taken(lake)
     taken.refresh()
     run = _Run(lake, taken, clock, phase, worker, transforms or {})
+    marks = Marks((waiting[part_id].location for part_id in wanted), sources, taken)
     left = dict.fromkeys(wanted)
     for part_id, kept in contents(lake, wanted):
         if part_id not in left:
@@ -86,7 +88,7 @@ def retry(
         del left[part_id]
         bad = waiting[part_id]
         try:
-            part = _read(bad, kept, sources, taken, clock, find)
+            part = _read(bad, kept, sources, taken, clock, find, marks)
         except _GoneError as error:
             run.told.append(Retried(bad.id, bad.location, "gone", reason=str(error)))
         except (OSError, MemoryError) as error:
@@ -169,14 +171,20 @@ def _told(part: Part, stored: Part | None) -> Retried:
 
 
 def _read(
-    bad: Quarantined, kept: bytes, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find
+    bad: Quarantined,
+    kept: bytes,
+    sources: Sequence[Source],
+    taken: Taken,
+    clock: Clock,
+    find: Find,
+    marks: Marks,
 ) -> Part:
     """The part's records as today's sources read them, as one part that leaves the quarantine."""
     source = next((each for each in sources if each.name == bad.source), None)
     if bad.object.startswith(UNREADABLE):
-        return _whole(bad, sources, taken, clock) or _arrived(bad, sources, taken, clock, find)
-    if archives.begins(kept) and (opened_since := _whole(bad, sources, taken, clock)) is not None:
-        _check(bad, find)
+        return _whole(bad, sources, clock, marks) or _arrived(bad, sources, taken, clock, find)
+    if archives.begins(kept) and (opened_since := _whole(bad, sources, clock, marks)) is not None:
+        _check(bad, marks)
         return opened_since
     item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, kept, find)), identity=bad.object)
     with item.open() as file, closing(Opened(item, file)) as opened:
@@ -202,22 +210,17 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
     return part
 
 
-def _whole(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock) -> Part | None:
+def _whole(bad: Quarantined, sources: Sequence[Source], clock: Clock, marks: Marks) -> Part | None:
     """The mark of an archive that was damaged, or that lies in another and was not opened before. It goes
     when the ledger has all logs of the archive. None where it is no mark of one."""
-    found = archive_at(bad.location) is not None
     try:
-        for item in objects_of(bad.location):
-            found = True
-            if item.doubtful and not recognised(item, sources):
-                continue
-            with item.open() as file, closing(Opened(item, file)) as opened:
-                if opened.key not in taken:
-                    raise _GoneError("the archive can be read now: ingest it")
+        missing = marks.missing(bad.location)
     except OSError as error:
         raise _GoneError(f"cannot be read: {error.strerror or error}") from None
-    if not found:
+    if missing is None:
         return None
+    if missing:
+        raise _GoneError(missing)
     item = LogObject(bad.location, lambda: open_at(bad.location))
     return Part(bad.object, item, sources[0], 0, "", "retried", clock(), released=bad.id, arrived=True)
 
@@ -279,16 +282,13 @@ def _bytes(bad: Quarantined, kept: bytes, find: Find) -> bytes:
     return content
 
 
-def _check(bad: Quarantined, find: Find) -> None:
-    """That the object at a location is still the one of which this is the mark."""
-    digest = hashlib.sha256()
+def _check(bad: Quarantined, marks: Marks) -> None:
+    """That the archive at a location is still the one of which this is the mark."""
     try:
-        with find(bad.location).open() as file:
-            for block in Unpacked(file):
-                digest.update(block)
+        digest = marks.digest(bad.location)
     except OSError as error:
         raise _GoneError(f"cannot be read: {error.strerror or error}") from None
-    if digest.hexdigest() != bad.sha256:
+    if digest != bad.sha256:
         raise _GoneError("its object is another one by now")
 
 

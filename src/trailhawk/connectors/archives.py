@@ -112,12 +112,17 @@ def members(path: Path, location: str) -> Iterator[Member]:
     Where an archive is damaged the last object stands for the archive itself, and raises OSError when it is
     opened, as does a member that is encrypted, that is damaged or that unpacks to more than it may.
     """
+    for member, files in opened(path, location):
+        yield from (member,) if files is None else files
+
+
+def opened(path: Path, location: str) -> Iterator[tuple[Member, Iterator[Member] | None]]:
+    """The files of an archive as `members` has them, but one that is an archive as itself, with its files. It
+    is not unpacked where nobody asks for them."""
     allowed = _Allowed()
     for member, position in _outer(path, location):
-        if _is_one(member.name, member.item.open):
-            yield from _inner(member, position, allowed)
-        else:
-            yield member
+        is_one = _is_one(member.name, member.item.open)
+        yield member, _inner(member, position, allowed) if is_one else None
 
 
 def open_inside(path: Path, inner: str) -> BinaryIO:
@@ -130,6 +135,7 @@ def open_inside(path: Path, inner: str) -> BinaryIO:
             for found in _inner(member, position, _Allowed()):
                 if found.item.location == inner:
                     return _copied(found.item, tempfile.TemporaryFile())
+            break
     raise FileNotFoundError(errno.ENOENT, "no such file in the archive", f"{path}{inner}")
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,12 +58,16 @@ def log_objects(path: Path, *, strict: bool = False, named: bool = True) -> Iter
     """
     if archives.is_archive(path):
         for member in archives.members(path, location_of(path)):
-            name = member.name.rpartition("/")[2]
-            doubtful = not (strict or _LOG.search(name) or archives.is_named_so(name))
-            yield dataclasses.replace(member.item, doubtful=doubtful), member.bytes
+            yield _of_archive(member, strict=strict), member.bytes
     else:
         item = _log_object(path, doubtful=not (strict or named or _LOG.search(path.name)))
         yield item, item.size or 0
+
+
+def _of_archive(member: archives.Member, *, strict: bool = False) -> LogObject:
+    name = member.name.rpartition("/")[2]
+    doubtful = not (strict or _LOG.search(name) or archives.is_named_so(name))
+    return dataclasses.replace(member.item, doubtful=doubtful)
 
 
 def _log_object(path: Path, *, doubtful: bool) -> LogObject:
@@ -102,19 +106,31 @@ def archive_at(location: str) -> Path | None:
     return path if path.is_file() and archives.is_archive(path) else None
 
 
-def objects_of(location: str) -> Iterator[LogObject]:
-    """What `log_objects` takes of the archive at this location, which may lie in another; nothing where there
-    is none that is opened."""
-    inside = location.find(archives.INSIDE, 1)
-    if inside < 0 and (archive := archive_at(location)):
-        yield from (item for item, _ in log_objects(archive))
-    elif inside > 0 and archives.is_named_so(location) and (archive := archive_at(location[:inside])):
-        is_opened = False
-        for item, _ in log_objects(archive):
-            is_inside = item.location.startswith(location + archives.INSIDE)
-            is_opened = is_opened or is_inside
-            if is_inside or (is_opened and item.location == location):  # that is its damage
-                yield item
+def objects_in(
+    archive: Path, location: str, wanted: Collection[str]
+) -> Iterator[tuple[LogObject, list[str]]]:
+    """What `log_objects` takes of the archives at the locations that are wanted, of this one or in it; each
+    object with those of the locations that it belongs to. `location` is the archive's."""
+    left = set(wanted)
+    for member, files in archives.opened(archive, location):
+        places = (location,) if files is None else (location, member.item.location)
+        if found := [place for place in places if place in wanted]:
+            for each in (member,) if files is None else files:
+                yield _of_archive(each), found
+        left.difference_update(places[1:])
+        if not left:
+            return
+
+
+def archives_in(archive: Path, location: str, wanted: Collection[str]) -> Iterator[LogObject]:
+    """The archives in this one, at the locations that are wanted."""
+    left = set(wanted)
+    for member, files in archives.opened(archive, location):
+        if files is not None and member.item.location in left:
+            left.discard(member.item.location)
+            yield member.item
+        if not left:
+            return
 
 
 def open_at(location: str) -> BinaryIO:
