@@ -188,6 +188,19 @@ def test_the_list_in_json_is_what_show_has(shell: Shell) -> None:
     assert listed == from_detect
 
 
+def test_the_addresses_of_an_incident_are_looked_for_in_another_home(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As docs/investigation.md has it: the whole file is taken."""
+    file = tmp_path / "indicators.csv"
+    rows = shell.json("incidents", "indicators", "1", "--type", "address")
+    assert {row["type"] for row in rows} == {"address"}
+    shell("incidents", "indicators", "1", "--type", "address", "--out", str(file))
+    other = Shell(tmp_path / "other", capsys)
+    (taken,) = other.json("intel", "import", str(file), "--column", "value")
+    assert (taken["created"], taken["refused"]) == (len(rows), 0)
+
+
 def test_indicators_are_written_as_the_ending_says(shell: Shell) -> None:
     rows = shell.json("incidents", "indicators", "1")
     assert {row["type"] for row in rows} <= {"access key", "address", "client", "session"}
@@ -197,6 +210,8 @@ def test_indicators_are_written_as_the_ending_says(shell: Shell) -> None:
     shell("incidents", "indicators", "1", "--out", str(shell.home / "found.csv"))
     written = (shell.home / "found.csv").read_text().splitlines()
     assert (written[0], len(written)) == ("type,value,events,first,last", 1 + len(rows))
+    shell("incidents", "indicators", "1", "--type", "ip", code=2)
+    assert shell.err.startswith("usage: no indicator is of type 'ip'; there is access key, address,")
     shell("incidents", "indicators", "1", "--out", "found.xlsx", code=2)
     assert shell.err.startswith("usage: found.xlsx ends in none of .csv, .json")
     shell("incidents", "manifest", "1", "--out", "found.xlsx", code=2)

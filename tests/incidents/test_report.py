@@ -183,6 +183,23 @@ def test_a_service_is_no_address_and_what_an_alert_names_has_no_events(told: Rep
     ]
 
 
+@pytest.mark.parametrize(
+    ("arn", "kind"),
+    [
+        ("arn:aws:iam::111122223333:user/mallory", "principal"),
+        ("arn:aws:iam::111122223333:user/assumed-role/mallory", "principal"),
+        ("arn:aws:iam::111122223333:root", "principal"),
+        ("arn:aws:sts::111122223333:federated-user/mallory", "session"),
+        ("arn:aws-us-gov:sts::111122223333:assumed-role/web-role/mallory", "session"),
+    ],
+)
+def test_only_who_has_temporary_credentials_is_a_session(told: Report, arn: str, kind: str) -> None:
+    by_user = dataclasses.replace(told.timeline[0], session=arn)
+    bare = dataclasses.replace(told, timeline=(by_user,), entities=())
+    (found,) = (each for each in indicators(bare) if each.value == arn)
+    assert found.type == kind
+
+
 def test_the_manifest_counts_bytes_and_calls(told: Report) -> None:
     lines = {line.key: line for line in told.manifest.lines}
     assert (lines["large.bin"].bytes, lines["large.bin"].reads) == (13_000_000, 2)

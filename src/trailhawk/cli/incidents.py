@@ -90,7 +90,10 @@ def incidents_list(
     limit: Annotated[
         int | None,
         typer.Option(
-            "--limit", metavar="N", min=0, help="The first so many, 0 for all; 100 in a table unless given."
+            "--limit",
+            metavar="N",
+            min=0,
+            help="At most so many: the newest, or the gravest; 0 for all; 100 in a table unless given.",
         ),
     ] = None,
     order: Annotated[
@@ -537,26 +540,34 @@ def incidents_timeline(context: typer.Context, number: Number, form: FormatOptio
     "indicators",
     epilog=examples(
         "trailhawk incidents indicators 1",
-        "trailhawk incidents indicators 1 --out indicators.csv",
+        "trailhawk incidents indicators 1 --type address --out indicators.csv",
         "trailhawk incidents indicators 1 --format json",
     ),
 )
 def incidents_indicators(
     context: typer.Context,
     number: Number,
+    types: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--type",
+            metavar="TYPE",
+            help="Only these: access key, address, client, principal, session; may be repeated.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it there: .csv or .json.")
     ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show what to look for elsewhere: addresses, clients, access keys and sessions.
+    """Show what to look for elsewhere: addresses, clients, access keys, sessions.
 
     Each with the incident's events that have it, first and last. What is only
     named by an alert, or was issued together with a key of it, has none.
     """
     from trailhawk.cli.options import has_place, save
     from trailhawk.errors import UsageError
-    from trailhawk.incidents.indicators import indicators
+    from trailhawk.incidents.indicators import TYPES, indicators
     from trailhawk.render.console import working
     from trailhawk.render.output import Shown, show_list
     from trailhawk.render.text import csv_lines, members, to_json
@@ -565,9 +576,11 @@ def incidents_indicators(
         has_place(out)
         if out.suffix.lower() not in (".csv", ".json"):
             raise UsageError(f"{out} ends in none of .csv, .json", hint="the ending says the form")
+    for unknown in set(types or ()).difference(TYPES):
+        raise UsageError(f"no indicator is of type '{unknown}'", hint=f"there is {', '.join(TYPES)}")
     with working(f"incident {number}"):
         found = indicators(workspace_of(context).report(number))
-    rows = [members(each) for each in found]
+    rows = [members(each) for each in found if not types or each.type in types]
     if out is None:
         columns = [
             Shown("type", "type"),

@@ -1,7 +1,8 @@
-"""What to look for elsewhere: addresses, clients and credentials that an incident was done with."""
+"""What to look for elsewhere: addresses, clients, credentials and whose they were, of an incident."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
@@ -17,6 +18,12 @@ _IDENTIFIERS: Final = {
 }
 """Which entities are indicators, the type they have as such, and the identifier that is looked for."""
 
+TYPES: Final = ("access key", "address", "client", "principal", "session")
+"""What an indicator may be."""
+
+_IS_SESSION: Final = re.compile(r"arn:[^:]*:sts:[^:]*:[^:]*:(assumed-role|federated-user)/")
+"""The ARNs of who has temporary credentials; a call with a user's own keys has the user's ARN."""
+
 
 @dataclass(frozen=True, slots=True)
 class Indicator:
@@ -31,14 +38,14 @@ class Indicator:
 
 
 def indicators(report: Report) -> tuple[Indicator, ...]:
-    """The addresses, clients, access keys and sessions of an incident, of each type the busiest first."""
+    """What an incident has of each of `TYPES`, of each type the busiest first."""
     seen: dict[tuple[str, str], list[datetime]] = {}
     for event in report.timeline:
         for named in (
             ("address", event.address),
             ("client", event.client),
             ("access key", event.key),
-            ("session", event.session),
+            ("session" if _IS_SESSION.match(event.session) else "principal", event.session),
         ):
             seen.setdefault(named, []).append(event.at)
     for each in report.entities:
