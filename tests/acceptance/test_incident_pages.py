@@ -8,6 +8,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
@@ -228,6 +229,14 @@ def test_markdown_keeps_text_as_text(case: Case) -> None:
     assert "a\\|b\\`c\\`\\*d\\*\\[e\\](javascript:alert(1)).csv" in text
     assert "\u202e" not in text
     assert "<img" not in text
+
+
+def test_in_markdown_every_block_stands_apart(case: Case) -> None:
+    """A heading, or a word below a table, that follows its line at once would be part of it."""
+    lines = report_markdown(case).splitlines()
+    for before, line in pairwise(lines):
+        assert not before or not line.startswith("## "), line
+        assert not before.startswith("|") or not line or line.startswith("|"), line
 
 
 def test_graphml_is_xml_with_every_node_and_edge(case: Case) -> None:
