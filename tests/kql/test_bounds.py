@@ -22,6 +22,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> DuckDBEngine:
 
 ROWS = 'datatable(x: long, s: string) [1, "a", 2, "b"]'
 
+TWICE = "".join(
+    f"let L{i} = materialize(union L{i - 1}, L{i - 1} | summarize arg_max(x, *) by s);" for i in range(1, 25)
+)
 RUNS = {
     "1,000 items": (f"{ROWS} | where x in ({', '.join(map(str, range(2, 1002)))}) | count", 1),
     "1,000 texts without case": (
@@ -40,6 +43,11 @@ RUNS = {
     "300 steps": (ROWS + "".join(f" | extend x{i} = x + {i}" for i in range(300)) + " | count", 2),
     "300 filters": (ROWS + "".join(f" | where x != {i + 5}" for i in range(300)) + " | count", 2),
     "100 tables in a union": (f"union {', '.join(['(' + ROWS + ')'] * 100)} | count", 200),
+    "24 shared queries, each read twice": (f"let L0 = {ROWS}; {TWICE} L24 | summarize sum(x)", 3),
+    "24 of them beyond 64 bits": (
+        f"let L0 = {ROWS}; {TWICE} L24 | summarize sum(x * 9223372036854775807)",
+        9223372036854775805,
+    ),
     "60 joins": (ROWS + "".join(f" | join kind=inner ({ROWS}) on x" for _ in range(60)) + " | count", 2),
     "200 branches of case": (
         f"{ROWS} | where case({', '.join(f'x == {i}, {i}' for i in range(200))}, 0) > 1 | count",

@@ -62,7 +62,7 @@ def optimize(plan: Node, needed: Collection[int] | None = None) -> Node:
     inlined, _ = _inline(_Pruning(_Promotions()).prune(plan, wanted))
     promotions = _Promotions()
     promotions.find_scans(inlined)
-    promoted = _expressions(inlined, promotions.rewrite)
+    promoted = changed(inlined, promotions.rewrite, {})
     return with_needs(_Pruning(promotions).prune(_bound(promoted, {}), wanted))
 
 
@@ -214,13 +214,12 @@ def _of_calls(calls: Sequence[AggregateCall]) -> list[Expr]:
 # --- expressions inside nodes ------------------------------------------------------------------------------
 
 
-def changed(plan: Node, change: Callable[[Expr], Expr]) -> Node:
-    """The plan with `change` made of each of its expressions; it sees to those below them itself."""
-    return _expressions(plan, change)
+def changed(node: Node, change: Callable[[Expr], Expr], shared: dict[int, Node] | None) -> Node:
+    """The plan with `change` made of each of its expressions; it sees to those below them itself.
 
-
-def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) -> Node:
-    """The plan with every expression changed."""
+    `shared` keeps what became of shared plans: one that a hundred parts use is changed once. Without it only
+    the node's own expressions are changed.
+    """
 
     def calls(items: tuple[AggregateCall, ...]) -> tuple[AggregateCall, ...]:
         return tuple(
@@ -232,50 +231,53 @@ def _expressions(node: Node, change: Callable[[Expr], Expr], deep: bool = True) 
         case Scan() | Values():
             return node
         case Filter():
-            return replace(node, input=_below(node.input, change, deep), predicate=change(node.predicate))
+            return replace(node, input=_below(node.input, change, shared), predicate=change(node.predicate))
         case Project():
             return replace(
-                node, input=_below(node.input, change, deep), values=tuple(map(change, node.values))
+                node, input=_below(node.input, change, shared), values=tuple(map(change, node.values))
             )
         case Aggregate():
             return replace(
                 node,
-                input=_below(node.input, change, deep),
+                input=_below(node.input, change, shared),
                 keys=tuple(map(change, node.keys)),
                 aggregates=calls(node.aggregates),
             )
         case Sort():
             keys = tuple(SortKey(change(key.value), key.descending, key.nulls_first) for key in node.keys)
-            return replace(node, input=_below(node.input, change, deep), keys=keys)
+            return replace(node, input=_below(node.input, change, shared), keys=keys)
         case Limit():
             count = node.count if isinstance(node.count, int) else change(node.count)
-            return replace(node, input=_below(node.input, change, deep), count=count)
+            return replace(node, input=_below(node.input, change, shared), count=count)
         case Join():
             return replace(
                 node,
-                left=_below(node.left, change, deep),
-                right=_below(node.right, change, deep),
+                left=_below(node.left, change, shared),
+                right=_below(node.right, change, shared),
                 keys=tuple((change(a), change(b)) for a, b in node.keys),
             )
         case Union():
             return replace(
                 node,
-                inputs=tuple(_below(item, change, deep) for item in node.inputs),
+                inputs=tuple(_below(item, change, shared) for item in node.inputs),
                 values=tuple(tuple(map(change, row)) for row in node.values),
             )
         case Unnest():
-            return replace(node, input=_below(node.input, change, deep), lists=tuple(map(change, node.lists)))
+            lists = tuple(map(change, node.lists))
+            return replace(node, input=_below(node.input, change, shared), lists=lists)
         case Window():
-            return replace(node, input=_below(node.input, change, deep), calls=calls(node.calls))
+            return replace(node, input=_below(node.input, change, shared), calls=calls(node.calls))
         case Shared():
-            return replace(node, plan=_below(node.plan, change, deep))
+            if shared is not None and node.key not in shared:
+                shared[node.key] = changed(node.plan, change, shared)
+            return node if shared is None else replace(node, plan=shared[node.key])
         case Apply():
-            return replace(node, inputs=tuple(_below(item, change, deep) for item in node.inputs))
+            return replace(node, inputs=tuple(_below(item, change, shared) for item in node.inputs))
     raise AssertionError(type(node))
 
 
-def _below(node: Node, change: Callable[[Expr], Expr], deep: bool) -> Node:
-    return _expressions(node, change, deep) if deep else node
+def _below(node: Node, change: Callable[[Expr], Expr], shared: dict[int, Node] | None) -> Node:
+    return node if shared is None else changed(node, change, shared)
 
 
 # --- inlining ----------------------------------------------------------------------------------------------
@@ -311,18 +313,10 @@ def _inline(node: Node) -> tuple[Node, dict[int, Expr]]:
                 if _is_cheap(value) and not (isinstance(value, ColumnRef) and value.id == column.id)
             }
             return replace(node, input=below, values=values), {**known, **cheap}
-        case Filter() | Sort() | Limit():
+        case Filter() | Sort() | Limit() | Aggregate() | Unnest() | Window():
             below, known = _inline(node.input)
-            changed = _expressions(
-                replace(node, input=below), lambda expr: _subplans(substitute(expr, known)), deep=False
-            )
-            return changed, known
-        case Aggregate() | Unnest() | Window():
-            below, known = _inline(node.input)
-            changed = _expressions(
-                replace(node, input=below), lambda expr: _subplans(substitute(expr, known)), deep=False
-            )
-            return changed, {} if isinstance(node, Aggregate) else known
+            own = changed(replace(node, input=below), lambda expr: _subplans(substitute(expr, known)), None)
+            return own, {} if isinstance(node, Aggregate) else known
         case Join():
             left, on_left = _inline(node.left)
             right, on_right = _inline(node.right)

@@ -25,7 +25,8 @@ def narrowed(plans: Sequence[Node]) -> tuple[Node, ...]:
         for plan in (optimized, *shared_plans(optimized).values()):
             for number, place in _fields(plan):
                 read.setdefault(number, set()).add(place)
-    return tuple(_narrow_plan(plan, read) for plan in plans)
+    shared: dict[int, Node] = {}
+    return tuple(_narrow_plan(plan, read, shared) for plan in plans)
 
 
 def _fields(plan: Node) -> Iterator[tuple[object, object]]:
@@ -41,11 +42,11 @@ def _fields(plan: Node) -> Iterator[tuple[object, object]]:
                             yield number.value, place.value
 
 
-def _narrow_plan(plan: Node, read: Read) -> Node:
-    return changed(plan, lambda expr: _narrow(expr, read))
+def _narrow_plan(plan: Node, read: Read, shared: dict[int, Node]) -> Node:
+    return changed(plan, lambda expr: _narrow(expr, read, shared), shared)
 
 
-def _narrow(expr: Expr, read: Read) -> Expr:
+def _narrow(expr: Expr, read: Read, shared: dict[int, Node]) -> Expr:
     match expr:
         case Call(overload=overload, args=(Const() as number, _, *values)) if overload is ROW_OF:
             kept = [
@@ -54,15 +55,16 @@ def _narrow(expr: Expr, read: Read) -> Expr:
             if not kept:  # the row itself is not read
                 return expr
             places: list[object] = [place for place, _ in kept]
-            own = [_narrow(value, read) for _, value in kept]
+            own = [_narrow(value, read, shared) for _, value in kept]
             return replace(expr, args=(number, Const(KqlType.DYNAMIC, places), *own))
         case Call():
-            return replace(expr, args=tuple([_narrow(arg, read) for arg in expr.args]))
+            return replace(expr, args=tuple([_narrow(arg, read, shared) for arg in expr.args]))
         case PathExpr():
-            return replace(expr, base=_narrow(expr.base, read))
+            return replace(expr, base=_narrow(expr.base, read, shared))
         case ScalarQuery():
-            return replace(expr, plan=_narrow_plan(expr.plan, read))
+            return replace(expr, plan=_narrow_plan(expr.plan, read, shared))
         case InQuery():
-            return replace(expr, value=_narrow(expr.value, read), plan=_narrow_plan(expr.plan, read))
+            plan = _narrow_plan(expr.plan, read, shared)
+            return replace(expr, value=_narrow(expr.value, read, shared), plan=plan)
         case _:
             return expr

@@ -25,22 +25,26 @@ _WHOLE = frozenset({KqlType.INT, KqlType.LONG})
 
 def wrapping(plan: Node) -> Node:
     """The plan with sums and products of whole numbers computed wider, and cut to 64 bits."""
-    return changed(plan, _wide)
+    return _wide_plan(plan, {})
 
 
-def _wide(expr: Expr) -> Expr:
+def _wide_plan(plan: Node, shared: dict[int, Node]) -> Node:
+    return changed(plan, lambda expr: _wide(expr, shared), shared)
+
+
+def _wide(expr: Expr, shared: dict[int, Node]) -> Expr:
     match expr:
         case Call():
-            args = tuple(_wide(arg) for arg in expr.args)
+            args = tuple(_wide(arg, shared) for arg in expr.args)
             wide = _WIDE.get(expr.overload.name)
             if wide and all(arg.type in _WHOLE for arg in args):
                 return Call(expr.type, FUNCTIONS[wide].overloads[0], args)
             return replace(expr, args=args)
         case PathExpr():
-            return replace(expr, base=_wide(expr.base))
+            return replace(expr, base=_wide(expr.base, shared))
         case ScalarQuery():
-            return replace(expr, plan=wrapping(expr.plan))
+            return replace(expr, plan=_wide_plan(expr.plan, shared))
         case InQuery():
-            return replace(expr, value=_wide(expr.value), plan=wrapping(expr.plan))
+            return replace(expr, value=_wide(expr.value, shared), plan=_wide_plan(expr.plan, shared))
         case _:
             return expr
