@@ -93,12 +93,23 @@ def test_wrong_use_is_one_line_and_code_2(arguments: list[str], capsys: pytest.C
     assert err.startswith("usage: ")
 
 
+NO_LAST = "usage: No such option: --last. Did you mean '--timespan', which counts back from now?"
+
+
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
         (["ingset", "x"], "usage: No such command 'ingset'. Did you mean 'ingest'? Try 'trailhawk --help'"),
         (["rules", "list", "--json"], "usage: No such option: --json; write '--format json'"),
         (["query", "print 1", "--csv"], "usage: No such option: --csv; write '--format csv'"),
+        (
+            ["query", "--last", "1d", "print 1"],
+            f"{NO_LAST} Try 'trailhawk query --help'",
+        ),
+        (
+            ["hunt", "run", "--all", "--last=1d", "--timespan", "7d"],
+            f"{NO_LAST} Try 'trailhawk hunt run --help'",
+        ),
         (["ingest"], "usage: Missing argument 'PATH...'; try 'trailhawk ingest --help'"),
         (
             ["quarantine"],

@@ -233,6 +233,9 @@ def _advised(error: typer.TyperException) -> str:
         # `--json`, as other tools have it, where the form is a value here.
         if typed in getattr(option.type, "choices", ()):
             return f"{told.partition(' (')[0]}; write '{option.opts[0]} {typed}'"
+        # A span before the newest row is `--last`, one before now `--timespan`; each command has one of them.
+        if typed == "last" and "--timespan" in option.opts:
+            told = f"{told.partition(' (')[0]}. Did you mean '--timespan', which counts back from now?"
     command = getattr(context, "command_path", "trailhawk")
     if told == "Missing command":
         told += f"; there is {', '.join(getattr(getattr(context, 'command', None), 'commands', ()))}"

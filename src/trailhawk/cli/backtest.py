@@ -28,7 +28,7 @@ def backtest(
         ),
     ],
     last: Annotated[
-        str, typer.Option("--last", metavar="SPAN", help="How much of the newest history of its tables.")
+        str, typer.Option("--last", metavar="SPAN", help="So much up to the newest row of its tables.")
     ] = "30d",
     end: Annotated[
         str, typer.Option("--to", metavar="TIME", help="Where the history ends; its newest row unless given.")

@@ -46,7 +46,9 @@ def detect(
     end: Annotated[str, typer.Option("--to", metavar="TIME", help="Moment before which it ends.")] = "",
     back: Annotated[
         str,
-        typer.Option("--last", metavar="SPAN", help="The last so much of what is stored, instead of --from."),
+        typer.Option(
+            "--last", metavar="SPAN", help="So much up to the newest that is stored, instead of --from."
+        ),
     ] = "",
     folders: RulesOption = None,
     form: FormatOption = Format.TABLE,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, is_bare, single, tell, workspace_of
+from trailhawk.cli.options import FormatOption, TimespanOption, examples, is_bare, single, tell, workspace_of
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
@@ -29,12 +29,7 @@ def entity(
             metavar="ENTITY", help="Key, ARN, address, instance, account, bucket, s3://bucket/key."
         ),
     ],
-    timespan: Annotated[
-        str,
-        typer.Option(
-            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."
-        ),
-    ] = "30d",
+    timespan: TimespanOption = "30d",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Tell what is known of an entity.

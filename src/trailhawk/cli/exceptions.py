@@ -109,7 +109,7 @@ def except_rule(
         typer.Option(
             "--last",
             metavar="SPAN",
-            help="Tell what it would have taken over so much history; of one rule 7d unless given.",
+            help="Tell what it would have taken, so much up to the newest row; 7d of one rule unless given.",
         ),
     ] = "",
     dry_run: Annotated[

@@ -55,7 +55,7 @@ def filter_try(
     context: typer.Context,
     file: FileArgument,
     last: Annotated[
-        str, typer.Option("--last", metavar="SPAN", help="The last so much time that the table holds.")
+        str, typer.Option("--last", metavar="SPAN", help="So much up to the newest row of the table.")
     ] = "7d",
     table: TableOption = _TABLE,
     prices: Annotated[

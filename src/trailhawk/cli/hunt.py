@@ -15,6 +15,7 @@ from trailhawk.cli.options import (
     FormatOption,
     QuietOption,
     RowFormatOption,
+    TimespanOption,
     examples,
     fail,
     group,
@@ -86,7 +87,9 @@ def hunt_run(
     timespan: Annotated[
         str,
         typer.Option(
-            "--timespan", "--last", metavar="SPAN", help="What {{StartTimeISO}} and {{EndTimeISO}} mean: 7d."
+            "--timespan",
+            metavar="SPAN",
+            help="What {{StartTimeISO}} and {{EndTimeISO}} mean: 7d up to now, or DATE/DATE.",
         ),
     ] = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
@@ -317,12 +320,7 @@ def bookmark_add(
         list[str] | None,
         typer.Option("--entity", metavar="TYPE.ID=VALUE", help="An entity by its value; may be repeated."),
     ] = None,
-    timespan: Annotated[
-        str,
-        typer.Option(
-            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 7d, or start/end."
-        ),
-    ] = "",
+    timespan: TimespanOption = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
     folders: HuntsOption = None,
     form: FormatOption = Format.TABLE,

@@ -6,7 +6,16 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import EXIT_FAILURE, FormatOption, examples, fail, is_bare, single, workspace_of
+from trailhawk.cli.options import (
+    EXIT_FAILURE,
+    FormatOption,
+    TimespanOption,
+    examples,
+    fail,
+    is_bare,
+    single,
+    workspace_of,
+)
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
@@ -26,12 +35,7 @@ def lineage(
         str,
         typer.Argument(metavar="KEY|ARN|INSTANCE", help="An access key, a session, role, user, instance."),
     ],
-    timespan: Annotated[
-        str,
-        typer.Option(
-            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 7d, 12h or DATE/DATE."
-        ),
-    ] = "",
+    timespan: TimespanOption = "",
     form: FormatOption = Format.TABLE,
 ) -> int:
     """Tell who got which credentials from whom, around a key, ARN or instance.

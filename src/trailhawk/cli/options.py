@@ -27,6 +27,13 @@ FormatOption = Annotated[
 RowFormatOption = Annotated[
     RowFormat, typer.Option("--format", help="How the rows are printed.", callback=for_programs)
 ]
+TimespanOption = Annotated[
+    str,
+    typer.Option(
+        "--timespan", metavar="SPAN", help="Only rows of this time: 7d or 12h up to now, or DATE/DATE."
+    ),
+]
+"""As Sentinel's: a span counts back from now. `--last`, which other commands have, from the newest row."""
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 RulesOption = Annotated[
     list[str] | None,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, QuietOption, examples, single, workspace_of
+from trailhawk.cli.options import FormatOption, QuietOption, TimespanOption, examples, single, workspace_of
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
@@ -22,12 +22,7 @@ app = single()
 )
 def posture(
     context: typer.Context,
-    timespan: Annotated[
-        str,
-        typer.Option(
-            "--timespan", "--last", metavar="SPAN", help="Only rows of this time: 30d or DATE/DATE."
-        ),
-    ] = "",
+    timespan: TimespanOption = "",
     check: Annotated[
         list[str] | None, typer.Option("--check", metavar="ID", help="Only this one; may be repeated.")
     ] = None,

@@ -15,6 +15,7 @@ import typer
 from trailhawk.cli.options import (
     EXIT_FAILURE,
     RowFormatOption,
+    TimespanOption,
     examples,
     fail,
     is_bare,
@@ -63,15 +64,7 @@ def query(
     file: Annotated[
         str, typer.Option("--file", "-f", metavar="FILE", help="Read the query from a file.")
     ] = "",
-    timespan: Annotated[
-        str,
-        typer.Option(
-            "--timespan",
-            "--last",
-            metavar="SPAN",
-            help="Only rows of this time: 7d, 12h or 2023-07-01/2023-07-02.",
-        ),
-    ] = "",
+    timespan: TimespanOption = "",
     now: Annotated[str, typer.Option("--now", metavar="TIME", help="What now() and ago() mean.")] = "",
     form: RowFormatOption = RowFormat.TABLE,
     rows: Annotated[
