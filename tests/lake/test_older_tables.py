@@ -129,6 +129,72 @@ def test_a_path_that_is_promoted_since_is_kept_in_compaction(tmp_path: Path) -> 
     assert today.promoted[0].hidden not in file.columns
 
 
+@pytest.mark.parametrize(
+    "held",
+    [
+        '"ann"',
+        '""',
+        "null",
+        "1",
+        "-7",
+        "1.0",
+        "1.9",
+        "-2.5",
+        "1e3",
+        "3000000000",
+        "9007199254740993",
+        "18446744073709551615",
+        "36893488147419103232",
+        "1e400",
+        "true",
+        "false",
+        "[1]",
+        '"1_000"',
+        '" 12 "',
+        '"0x1F"',
+        '"12"',
+        '"NaN"',
+    ],
+)
+def test_a_path_answers_alike_with_a_column_of_its_own_and_without(tmp_path: Path, held: str) -> None:
+    """A file without the column, one with it, and the JSON itself, which a computed text is read as."""
+    texts = Table("Events", (*ONCE.columns, Column("Json", KqlType.STRING)), constants={})
+    today = dataclasses.replace(texts, promoted=(Promoted("Json", ("n",)),))
+    text = f'{{"n":{held}}}'
+    stored = None if held == "null" else held.strip('"')
+    wrote(tmp_path, texts, 1, Json=text)
+    wrote(tmp_path, today, 2, Json=text, _th_Json_n=stored)
+    numbers = """
+        | project a = tolong(P.n), b = toint(P.n), c = P.n == 1, d = P.n in (1), e = P.n > 0, f = P.n != 12,
+            g = P.n in (1.9, 12), h = P.n between (1 .. 2000), i = P.n in ((print x = 1)), j = P.n == "1",
+            r = tostring(todouble(P.n))"""
+    promoted = f"Events | extend P = parse_json(Json) {numbers}"
+    whole = f"Events | extend P = parse_json(strcat(Json, ' ')) {numbers}"
+    with closing(DuckDBEngine(Lake(tmp_path, [today]))) as engine:
+        found = engine.query(promoted, now=NOW).tuples()
+        assert found[0] == found[1]
+        assert [found[0]] * 2 == engine.query(whole, now=NOW).tuples()
+
+
+@pytest.mark.parametrize(
+    ("held", "number"), [("1.9", 1), ("1e3", 1000), ("true", 1), ("3000000000", -1294967296)]
+)
+def test_a_text_that_reads_as_a_number_is_one_where_its_path_has_a_column(
+    tmp_path: Path, held: str, number: int
+) -> None:
+    texts = Table("Events", (*ONCE.columns, Column("Json", KqlType.STRING)), constants={})
+    today = dataclasses.replace(texts, promoted=(Promoted("Json", ("n",)),))
+    wrote(tmp_path, texts, 1, Json=f'{{"n":"{held}"}}')
+    wrote(tmp_path, today, 2, Json=f'{{"n":"{held}"}}', _th_Json_n=held)
+    with closing(DuckDBEngine(Lake(tmp_path, [today]))) as engine:
+        query = "| project toint(P.n), P.n == 1, P.n in (1), P.n > 0"
+        promoted = engine.query(f"Events | extend P = parse_json(Json) {query}", now=NOW).tuples()
+        whole = engine.query(f"Events | extend P = parse_json(strcat(Json, ' ')) {query}", now=NOW).tuples()
+    assert [row[0] for row in promoted] == [number, number]
+    assert [row[0] for row in whole] == [None, None]
+    assert [row[1:] for row in promoted] == [row[1:] for row in whole]
+
+
 def test_an_older_version_reads_and_writes_beside_a_newer(tmp_path: Path) -> None:
     older = wrote(tmp_path, ONCE, 1)
     wrote(tmp_path, TODAY, 2, Worker="a")

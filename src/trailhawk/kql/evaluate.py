@@ -252,7 +252,7 @@ def _folded(body: Callable[[str, str], bool]) -> Body:
 def _long_of(value: object) -> object:
     if isinstance(value, str):
         text = value.strip()
-        if re.fullmatch(r"[+-]?\d+", text):
+        if re.fullmatch(r"[+-]?[0-9]+", text):
             return _bounded(int(text))
         return int(text, 16) if re.fullmatch(r"0[xX][0-9a-fA-F]{1,15}", text) else None
     if isinstance(value, float):
@@ -290,7 +290,7 @@ def _counted(body: Body) -> Callable[[tuple[KqlType, ...], KqlType], Body]:
 def _real_of(value: object) -> object:
     if isinstance(value, str):
         try:
-            return float(value)
+            return None if "_" in value else float(value)
         except ValueError:
             return None
     return float(value) if isinstance(value, bool | int | float | Decimal) else None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from typing import Final
 
-from trailhawk.kql.functions.conversion import DYNAMIC_TEXT, OF_DYNAMIC
+from trailhawk.kql.functions.conversion import DYNAMIC_TEXT, OF_PROMOTED
 from trailhawk.kql.functions.dynamic import PARSE_JSON
 from trailhawk.kql.needles import with_needs
 from trailhawk.kql.plan import (
@@ -389,11 +389,11 @@ class _Promotions:
             ) if overload is DYNAMIC_TEXT and parse is PARSE_JSON:
                 promoted = self.columns.get(id_, {}).get(path.steps)
                 return expr if promoted is None else self._column(id_, promoted)
-            case Call(args=(text, value)) if (
-                expr.overload.name in OF_DYNAMIC and (read := self.rewrite(text)) is not text
+            case Call(args=(text, _)) if expr.overload.name in OF_PROMOTED and isinstance(
+                read := self.rewrite(text), ColumnRef
             ):
                 # The value itself would be read from the whole JSON.
-                return replace(expr, args=(read, Const(value.type, None)))
+                return replace(expr, overload=OF_PROMOTED[expr.overload.name], args=(read,))
             case Call():
                 args = tuple([self.rewrite(arg) for arg in expr.args])
                 return (

@@ -404,8 +404,7 @@ class ScalarBinder:
         is_order = expr.op in ("<", "<=", ">", ">=")
         if _T.DYNAMIC in (a, b) and not (is_order and _T.STRING in (a, b)):
             other = b if a is _T.DYNAMIC else a
-            to = _T.REAL if other.is_number else other
-            return self.convert(left, to, expr.span), self.convert(right, to, expr.span)
+            return self._compared(left, other, expr.span), self._compared(right, other, expr.span)
         if expr.op in ("==", "!="):
             # A text constant beside another type is read as that type; otherwise both are compared as text.
             for text, value in ((left, right), (right, left)):
@@ -428,6 +427,17 @@ class ScalarBinder:
         raise BindingError(
             f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint, code="wrong-type"
         )
+
+    def _compared(self, expr: Expr, other: KqlType, span: Span) -> Expr:
+        """A side of a comparison of a dynamic with a value of another type, which is done in that type.
+
+        With a number it is the dynamic's text that is read as one: a bool is none, whether all of the JSON is
+        there or only the text that is stored of it.
+        """
+        if not other.is_number:
+            return self.convert(expr, other, span)
+        text = self.convert(expr, _T.STRING, span) if expr.type is _T.DYNAMIC else expr
+        return self.convert(text, _T.REAL, span)
 
     def _any_column(self, expr: syntax.Binary, scope: Scope) -> Expr:
         """`* has "x"`: true of one of the text columns."""
@@ -462,7 +472,7 @@ class ScalarBinder:
             if op in ("has_any", "has_all"):
                 text = self.convert(value, _T.STRING, expr.left.span)
                 return self.call(f"{op}_array", [text, self._as_list(plan, expr.span)], expr.span)
-            key = self._convert_for(value, plan.columns[0].type, expr.left.span)
+            key = self._sought(value, plan.columns[0].type, expr.left.span)
             return InQuery(_T.BOOL, key, plan, expr.op.startswith("!"), fold_case)
         items: list[Expr] = []
         for item in expr.items:
@@ -501,7 +511,7 @@ class ScalarBinder:
         if not items:
             return Const(_T.BOOL, False)
         converted = [self._convert_for(item, to, expr.span) for item in items]
-        return self.call(op, [self._convert_for(value, to, expr.left.span), *converted], expr.span)
+        return self.call(op, [self._sought(value, to, expr.left.span), *converted], expr.span)
 
     def _between(self, expr: syntax.Between, scope: Scope, collect: Collector | None) -> Expr:
         value = self.bind(expr.left, scope, collect)
@@ -652,6 +662,11 @@ class ScalarBinder:
         if expr.type is not to and expr.type.is_number and to.is_number:
             return expr
         return self.convert(expr, to, span)
+
+    def _sought(self, expr: Expr, to: KqlType, span: Span) -> Expr:
+        """What `in` looks for among values of a type: a dynamic as `==` compares it."""
+        is_dynamic = expr.type is _T.DYNAMIC
+        return self._compared(expr, to, span) if is_dynamic else self._convert_for(expr, to, span)
 
     def _user_function(
         self, binding: FunctionBinding, args: Sequence[syntax.Expr], scope: Scope, span: Span

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.python import Moment, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
-    Arg,
     Bool,
     Datetime,
     Decimal,
     Dynamic,
-    DynamicArg,
     Guid,
     Int,
     Integer,
@@ -151,8 +147,6 @@ def dynamic_text(value: Dynamic) -> String:
 
 DYNAMIC_TEXT = tostring.overloads[-1]
 """tostring(dynamic): the passes look for it to read promoted columns."""
-OF_DYNAMIC = frozenset({"long_of_dynamic", "int_of_dynamic", "real_of_dynamic"})
-"""Conversions that take a dynamic value's text and itself; where the text is promoted, null in its place."""
 
 _WHOLE = r"^\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*$"
 
@@ -178,78 +172,97 @@ def _within(value: exp.Expr, of: KqlType, least: int, most: int) -> exp.Expr:
     return sql.case((sql.call("isfinite", real.copy()), bounded), otherwise=exp.Null())
 
 
-_KINDS_OF_WHOLE = ("BIGINT", "UBIGINT", "HUGEINT")
+WHOLE_KINDS = ("UBIGINT", "BIGINT", "HUGEINT")
+"""What the engine calls whole numbers of JSON."""
 
 
-def _kind(value: exp.Expr) -> exp.Expr:
-    """What a dynamic value holds; 'unknown' where only its text is there, or where it is null."""
-    return sql.coalesce(sql.call("json_type", value), sql.literal("unknown"))
+def if_kind(value: exp.Expr, then: exp.Expr, *kinds: str) -> exp.Expr:
+    """What is given for a JSON value of one of the kinds, else null."""
+    is_one = exp.In(this=sql.call("json_type", value), expressions=[sql.literal(kind) for kind in kinds])
+    return sql.case((is_one, then), otherwise=exp.Null())
 
 
-def _of_dynamic(
-    text: exp.Expr, value: Arg, whole: exp.Expr, cut: Callable[[exp.Expr], Sql], most: int
-) -> Sql:
-    """A dynamic value as a whole number: that of its text, of a number without its fraction, 1 of true.
+def _number(text: exp.Expr, to: KqlType) -> exp.Expr:
+    """Text to a number with a fraction; the engine takes 1_000 for one."""
+    return sql.try_cast(sql.call("replace", text, "_", "?"), to)
 
-    A text with a point is none. Of a promoted path the text alone is known: that it is one, is not, and what
-    reads as a real of less than `most` is soonest told.
-    """
+
+def _truth(text: exp.Expr) -> exp.Expr:
+    """1 of the text `true`, 0 of `false`, else null."""
+    is_true, is_false = (sql.binary(exp.EQ, text.copy(), sql.literal(word)) for word in ("true", "false"))
+    return sql.case((is_true, sql.literal(1)), (is_false, sql.literal(0)), otherwise=exp.Null())
+
+
+def _whole_of_dynamic(text: exp.Expr, whole: exp.Expr, truth: exp.Expr, cut: exp.Expr) -> Sql:
+    """A dynamic value's text as a whole number: as it is written, else what else the value is."""
     matches = sql.call("regexp_matches", text.copy(), _WHOLE)
-    real = sql.try_cast(text.copy(), KqlType.REAL)
-    held = sql.call("replace", _kind(value.sql), "DOUBLE", "unknown")
-    other = sql.case(
-        (sql.binary(exp.EQ, held, sql.literal("unknown")), cut(real.copy())), otherwise=exp.Null()
-    )
-    first: tuple[Sql, Sql]
-    if value.value is None:
-        small = sql.binary(exp.LT, sql.call("abs", real.copy()), sql.literal(most))
-        first = (small, sql.cast(sql.call("trunc", real), KqlType.LONG))
-    else:
-        first = (_is_written(text, KqlType.LONG), whole)
     return sql.case(
-        first,
-        (_is_true(text, value.sql, "true"), sql.literal(1)),
-        (_is_true(text, value.sql, "false"), sql.literal(0)),
+        (_is_written(text, KqlType.LONG), whole),
         (matches, sql.try_cast(sql.call("trim", text.copy()), KqlType.LONG)),
-        otherwise=other,
+        otherwise=sql.coalesce(truth, cut),
     )
 
 
-def _is_true(text: exp.Expr, value: exp.Expr, word: str) -> exp.Expr:
-    """Is it JSON's true (or false), and no text of that word?"""
-    is_word = sql.binary(exp.EQ, text.copy(), sql.literal(word))
-    kinds = [sql.literal("BOOLEAN"), sql.literal("unknown")]
-    return sql.all_of(is_word, exp.In(this=_kind(value.copy()), expressions=kinds))
+def _long(text: exp.Expr) -> exp.Expr:
+    return sql.try_cast(text.copy(), KqlType.LONG)
 
 
 @scalar(internal=True)
-def long_of_dynamic(text: String, value: DynamicArg) -> Long:
-    """tolong() of a dynamic value, given as its text and itself."""
-    whole = sql.try_cast(text.copy(), KqlType.LONG)
-    return _of_dynamic(text, value, whole, _long_of_real, 2**53)
+def long_of_dynamic(text: String, value: Dynamic) -> Long:
+    """tolong() of a dynamic value, given as its text and itself: a number without its fraction, 1 of true."""
+    truth = if_kind(value.copy(), _truth(text), "BOOLEAN")
+    cut = if_kind(value, _long_of_real(_number(text.copy(), KqlType.REAL)), "DOUBLE")
+    return _whole_of_dynamic(text, _long(text), truth, cut)
 
 
 @scalar(internal=True)
-def int_of_dynamic(text: String, value: DynamicArg) -> Int:
+def long_of_promoted(text: String) -> Long:
+    """tolong() of a dynamic value of which the text alone is stored: what is written as a number is one."""
+    return _whole_of_dynamic(
+        text, _long(text), _truth(text), _long_of_real(_number(text.copy(), KqlType.REAL))
+    )
+
+
+def _int_of_real(value: exp.Expr) -> exp.Expr:
+    return _within(value, KqlType.REAL, -(2**31), 2**31 - 1)
+
+
+@scalar(internal=True)
+def int_of_dynamic(text: String, value: Dynamic) -> Int:
     """toint() of a dynamic value, given as its text and itself; a number gives its lower 32 bits."""
-    kinds = [sql.literal(kind) for kind in _KINDS_OF_WHOLE]
-    is_number = exp.In(this=_kind(value.sql.copy()), expressions=kinds)
-    as_int = sql.try_cast(text.copy(), KqlType.INT)
-    low = _low_bits(sql.try_cast(text.copy(), KqlType.LONG))
-    whole = sql.coalesce(as_int, sql.case((is_number, low), otherwise=exp.Null()))
-    ends = (-(2**31), 2**31 - 1)
-    found = _of_dynamic(text, value, whole, lambda real: _within(real, KqlType.REAL, *ends), 2**31)
-    return sql.try_cast(found, KqlType.INT)
+    low = if_kind(value.copy(), _low_bits(_long(text)), *WHOLE_KINDS)
+    whole = sql.coalesce(sql.try_cast(text.copy(), KqlType.INT), low)
+    truth = if_kind(value.copy(), _truth(text), "BOOLEAN")
+    cut = if_kind(value, _int_of_real(_number(text.copy(), KqlType.REAL)), "DOUBLE")
+    return sql.try_cast(_whole_of_dynamic(text, whole, truth, cut), KqlType.INT)
+
+
+@scalar(internal=True)
+def int_of_promoted(text: String) -> Int:
+    """toint() of a dynamic value of which the text alone is stored."""
+    cut = _int_of_real(_number(text.copy(), KqlType.REAL))
+    return sql.try_cast(_whole_of_dynamic(text, _low_bits(_long(text)), _truth(text), cut), KqlType.INT)
 
 
 @scalar(internal=True)
 def real_of_dynamic(text: String, value: Dynamic) -> Real:
     """todouble() of a dynamic value, given as its text and itself."""
-    one, zero = (sql.cast(sql.literal(number), KqlType.REAL) for number in (1, 0))
-    number = sql.try_cast(text.copy(), KqlType.REAL)
-    return sql.case(
-        (_is_true(text, value, "true"), one), (_is_true(text, value, "false"), zero), otherwise=number
-    )
+    number = _number(text.copy(), KqlType.REAL)
+    return sql.coalesce(number, sql.cast(if_kind(value, _truth(text), "BOOLEAN"), KqlType.REAL))
+
+
+@scalar(internal=True)
+def real_of_promoted(text: String) -> Real:
+    """todouble() of a dynamic value of which the text alone is stored."""
+    return sql.coalesce(_number(text.copy(), KqlType.REAL), sql.cast(_truth(text), KqlType.REAL))
+
+
+OF_PROMOTED = {
+    "long_of_dynamic": long_of_promoted.overloads[0],
+    "int_of_dynamic": int_of_promoted.overloads[0],
+    "real_of_dynamic": real_of_promoted.overloads[0],
+}
+"""For conversions that take a dynamic value's text and itself: those of a text that is promoted."""
 
 
 @scalar(name_after="")
@@ -358,8 +371,10 @@ def todouble(value: String) -> Real:
 
     >>> todouble("1.5")
     1.5
+    >>> todouble("1_000")
+    null
     """
-    return sql.try_cast(value, KqlType.REAL)
+    return _number(value, KqlType.REAL)
 
 
 @todouble.overload
@@ -389,7 +404,7 @@ def todecimal(value: String) -> Decimal:
     >>> todecimal("1.5")
     1.5
     """
-    return sql.try_cast(value, KqlType.DECIMAL)
+    return _number(value, KqlType.DECIMAL)
 
 
 @todecimal.overload

@@ -9,7 +9,7 @@ from sqlglot import exp
 
 from trailhawk.errors import BindingError, UnsupportedError
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.conversion import iso, timespan_parts
+from trailhawk.kql.functions.conversion import WHOLE_KINDS, if_kind, iso, timespan_parts
 from trailhawk.kql.functions.python import Flag, Json, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -267,31 +267,22 @@ def has_all_array(value: String, array: Dynamic) -> Bool:
     return sql.all_of(sql.negate(sql.is_null(texts(array.copy()))), each)
 
 
-_WHOLE_KINDS = ("UBIGINT", "BIGINT", "HUGEINT")
-
-
-def _if_kind(value: exp.Expr, *kinds: str) -> exp.Expr:
-    """The value if it is of one of the kinds of JSON, else null."""
-    is_one = exp.In(this=sql.call("json_type", value), expressions=[sql.literal(kind) for kind in kinds])
-    return sql.case((is_one, value.copy()), otherwise=exp.Null())
-
-
 @scalar(internal=True)
 def if_number(value: Dynamic) -> Dynamic:
     """The value if it is a number, else null: what mv-expand casts to a number is not read from text."""
-    return _if_kind(value, *_WHOLE_KINDS, "DOUBLE")
+    return if_kind(value, value.copy(), *WHOLE_KINDS, "DOUBLE")
 
 
 @scalar(internal=True)
 def if_text(value: Dynamic) -> Dynamic:
     """The value if it is a text, else null: what mv-expand casts to a datetime or a guid."""
-    return _if_kind(value, "VARCHAR")
+    return if_kind(value, value.copy(), "VARCHAR")
 
 
 @scalar(internal=True)
 def if_truth(value: Dynamic) -> Dynamic:
     """The value if it is a bool or a whole number, else null: what mv-expand casts to a bool."""
-    return _if_kind(value, *_WHOLE_KINDS, "BOOLEAN")
+    return if_kind(value, value.copy(), *WHOLE_KINDS, "BOOLEAN")
 
 
 @scalar(internal=True)
