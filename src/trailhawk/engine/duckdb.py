@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 import duckdb
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from trailhawk.engine.footers import Footers
 from trailhawk.engine.python import applied, frame, udf
 from trailhawk.engine.reading import MANY, Files, Group, Reading, Tables
 from trailhawk.engine.result import Result, TimeRange
@@ -55,6 +56,7 @@ _GROWTH = 2
 """The process may grow by so many times the engine's memory: results and Python's values stand beside it."""
 _FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files found", re.IGNORECASE)
 _DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
+_READ_FILE = ".parquet'"
 _REGEX_REFUSED = re.compile(
     r"Invalid Input Error: ((?:missing|unexpected|invalid|no argument|bad repetition|trailing)"
     r"[^:]*(?:[)\]]|operator|escape sequence|class|range|size|group|\\))(?:: (.*))?"
@@ -147,8 +149,9 @@ class DuckDBEngine:
         self.functions = functions
         self.limits = limits or Limits()
         self.external = external
+        memory = (self.limits.memory or default_memory()) >> 20 << 20
         config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{(self.limits.memory or default_memory()) >> 20}MiB",
+            "memory_limit": f"{memory}B",
             "python_enable_replacements": False,
             "error_on_division_by_zero": False,
             "autoload_known_extensions": False,
@@ -162,6 +165,7 @@ class DuckDBEngine:
         self._connection = duckdb.connect(":memory:", config=config)
         # To read a data file's footer takes 0.6 ms; those kept (0.14 MB) make room where memory is needed.
         self._connection.execute("SET GLOBAL parquet_metadata_cache = true")
+        self._footers = Footers(self._connection, memory)
         # A connection that holds Python functions must be closed before the interpreter goes.
         atexit.register(self._connection.close)
         self._added: set[str] = set()
@@ -192,7 +196,8 @@ class DuckDBEngine:
         """The body's result, within the limits of time and memory; LimitError beyond them."""
         growth = _GROWTH * (self.limits.memory or default_memory())
         try:
-            return WATCHER.run(lambda _: body(), seconds=self.limits.seconds, growth=growth)
+            with self._footers.used():
+                return WATCHER.run(lambda _: body(), seconds=self.limits.seconds, growth=growth)
         except RecursionError:
             raise LimitError("a value or the query nests too deep") from None
         except MemoryError:
@@ -397,6 +402,7 @@ class DuckDBEngine:
 
     def _run_watched(self, cursor: duckdb.DuckDBPyConnection, sql: str, few: bool) -> pa.Table:
         self._add_functions(sql)
+        self._footers.read(sql.count(_READ_FILE))
         query = WATCHER.current()
         try:
             with query.inside(cursor):
