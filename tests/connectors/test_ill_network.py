@@ -255,7 +255,7 @@ def test_messages_that_could_not_be_deleted_at_once_are_no_trouble_for_ever(wire
     wire.answers = [nothing_waits]
     made._request(lambda: made._delete_group([]), threading.Event())
     assert made.state().problem == ""
-    made._board.problem("s3://logs/a.json: AccessDenied")
+    made._board.problem("objects", "s3://logs/a.json: AccessDenied")
     made._request(lambda: made._delete_group([]), threading.Event())
     assert made.state().problem == "s3://logs/a.json: AccessDenied", "this is another one's"
 

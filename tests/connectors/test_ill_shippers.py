@@ -10,12 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
 from trailhawk.connectors import http
+from trailhawk.connectors.connector import Board
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.errors import StateError
 
@@ -95,6 +97,44 @@ def test_an_outage_is_told_and_is_over(store: Store, monkeypatch: pytest.MonkeyP
         until(lambda: web.state().rows)
         until(lambda: not web.state().problem)
     assert store.events() == ["1"]
+
+
+def test_a_body_over_which_it_failed_is_told_until_the_next_one(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That, too, was told until the process ended."""
+    web = http.HttpConnector(SETTINGS, store.intake())
+    with running(web) as client:
+        with monkeypatch.context() as broken:
+            broken.setattr(http, "unpacked", None)
+            assert post(client) == 500
+        assert "a body could not be taken" in web.state().problem
+        assert client.post("/ingest/AWSCloudTrail", content="no JSON").status_code == 400
+        assert "a body could not be taken" in web.state().problem
+        assert post(client) == 200
+        assert web.state().problem == ""
+
+
+def test_of_several_problems_one_being_over_leaves_the_others() -> None:
+    moments = iter(range(1, 10))
+    board = Board("main", "sqs", lambda: datetime(2026, 3, next(moments), tzinfo=UTC))
+    board.problem("queue", "throttled")
+    board.problem("objects", "denied")
+    board.over("queue")
+    board.over("queue")
+    assert (board.state().problem, board.state().problem_since) == (
+        "denied",
+        datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    board.problem("queue", "throttled")
+    board.problem("objects", "denied again")
+    assert board.state().problem == "denied again"
+    board.over("objects")
+    assert board.state().problem == "throttled"
+    board.over("queue")
+    assert (board.state().problem, board.state().problem_since) == ("", None)
+    board.problem("queue", "gone")
+    assert board.state().problem_since == datetime(2026, 3, 2, tzinfo=UTC)
 
 
 def test_what_an_error_that_nobody_foresaw_left_is_taken_when_it_is_started_again(store: Store) -> None:

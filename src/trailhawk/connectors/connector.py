@@ -114,6 +114,7 @@ class Board:
 
     def __init__(self, name: str, kind: str, clock: Clock) -> None:
         self._state = State(name, kind)
+        self._problems: dict[str, str] = {}  # by cause, the one told last at the end
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -159,15 +160,22 @@ class Board:
         with self._lock:
             self._state = dataclasses.replace(self._state, total=total, eta_seconds=eta_seconds)
 
-    def problem(self, what: str) -> None:
-        """Say what hinders the connector; '' when it is over."""
+    def problem(self, cause: str, what: str) -> None:
+        """Say what hinders the connector, until the same cause is over; of several the last shows."""
         with self._lock:
-            since = self._state.problem_since if what and self._state.problem else None
-            self._state = dataclasses.replace(
-                self._state, problem=what, problem_since=(since or self._clock()) if what else None
-            )
+            self._problems.pop(cause, None)
+            self._problems[cause] = what
+            self._tell_problem()
 
-    def over(self, what: str) -> None:
-        """Say that this problem is over; another one that was told since stays."""
-        if what and self._state.problem == what:
-            self.problem("")
+    def over(self, cause: str) -> None:
+        """Say that what had this cause is over; nothing where nothing had."""
+        with self._lock:
+            if self._problems.pop(cause, None) is not None:
+                self._tell_problem()
+
+    def _tell_problem(self) -> None:
+        what = next(reversed(self._problems.values()), "")
+        since = self._state.problem_since if what and self._state.problem else None
+        self._state = dataclasses.replace(
+            self._state, problem=what, problem_since=(since or self._clock()) if what else None
+        )

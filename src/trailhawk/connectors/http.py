@@ -46,6 +46,7 @@ _RETRY_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _BODIES_AT_ONCE: Final = 32
 _CONNECTIONS: Final = 1000
+_TAKING, _LISTENING, _BODIES = "taking", "listening", "bodies"  # causes of problems
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -184,7 +185,6 @@ class HttpConnector:
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         server: _Server | None = None
         tried = -_RETRY_SECONDS
-        hindered = ""
         self._in_flight.clear()  # of a run that ended with an error
         try:
             while not stop.is_set():
@@ -197,11 +197,10 @@ class HttpConnector:
                     if once:
                         raise ConnectorError(str(error)) from error
                     self._in_flight.clear()  # what was not told as done is brought again
-                    hindered = str(error)
-                    self._board.problem(hindered)
+                    self._board.problem(_TAKING, str(error))
                     stop.wait(_RETRY_SECONDS)
                     continue
-                self._board.over(hindered)
+                self._board.over(_TAKING)
                 if once and not took:
                     return
                 if not took:
@@ -276,10 +275,11 @@ class HttpConnector:
         try:
             server = _Server(self._settings, self._app())
         except OSError as error:
-            self._board.problem(f"cannot listen at {self._settings.where}: {error.strerror or error}")
+            said = f"cannot listen at {self._settings.where}: {error.strerror or error}"
+            self._board.problem(_LISTENING, said)
             return None
         self.port = server.port
-        self._board.problem("")
+        self._board.over(_LISTENING)
         self._board.doing(f"listening at port {server.port}")
         return server
 
@@ -322,10 +322,11 @@ class HttpConnector:
             if not isinstance(error, BodyError):
                 # Told here, as the server's own log is not: who sends nonsense is not to fill ours.
                 said = f"a body could not be taken: {failure(error)}"
-                self._board.problem(said)
+                self._board.problem(_BODIES, said)
                 error = BodyError(500, said)
             headers = {401: {"WWW-Authenticate": "Bearer"}, 429: _LATER, 503: _LATER}.get(error.status, {})
             return JSONResponse({"error": error.reason}, error.status, headers)
+        self._board.over(_BODIES)
         self._fresh.set()
         return JSONResponse({"accepted": count, "id": body_id})
 

@@ -62,6 +62,7 @@ _DAY_BEFORE_NAME: Final = re.compile(
 )
 _FLAT: Final = "YYYY-MM-DD-"
 _DAY_IN_NAME: Final = re.compile(r"[_/](?P<year>20\d\d)(?P<month>\d\d)(?P<day>\d\d)(?:[T_/.-]|$)")
+_BUCKETS: Final = "buckets"  # the cause of all problems
 _MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with one object
 _SAVE_SECONDS: Final = 5.0
 _PAGE_KEYS = 1000  # the most that S3 gives
@@ -129,7 +130,7 @@ class S3Connector:
                 except ConnectorError as error:
                     if one_pass:
                         raise
-                    self._board.problem(error.message)
+                    self._board.problem(_BUCKETS, error.message)
                 if one_pass:
                     return
                 self._board.doing("waiting for the next pass", idle=True)
@@ -160,7 +161,7 @@ class S3Connector:
             counting.set()
             self._board.ahead(None, None)
         if not self._denied:
-            self._board.problem("")
+            self._board.over(_BUCKETS)
 
     def _full(
         self, taker: Taker, location: Location, memory: _Memory, count: _Count, stop: threading.Event
@@ -245,7 +246,7 @@ class S3Connector:
                 refused: RefusedError | None = answer
             else:
                 self._denied = 0
-                self._board.problem("")
+                self._board.over(_BUCKETS)
                 refused = self._took(taker, answer, self._ender(place, answer, count))
             if refused is None:
                 continue
@@ -267,7 +268,7 @@ class S3Connector:
     def _refused(self, error: RefusedError) -> None:
         """One object that cannot be had is for the quarantine; many in a row are a fault of the set-up."""
         self._denied += error.fault.kind is Kind.DENIED
-        self._board.problem(str(error))
+        self._board.problem(_BUCKETS, str(error))
         if self._denied >= _MOST_DENIED:
             raise ConnectorError(
                 f"{self.name}: {self._denied} objects in a row are refused, the last with {error.reason}",
@@ -294,7 +295,7 @@ class S3Connector:
         return ended
 
     def _told(self, fault: Fault) -> None:
-        self._board.problem(str(fault))
+        self._board.problem(_BUCKETS, str(fault))
 
     # Listings
 

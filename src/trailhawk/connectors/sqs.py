@@ -58,6 +58,7 @@ _GROUP: Final = 10  # messages a request takes at most
 _POLL_SECONDS = 5
 _BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queue's servers
 _LONGEST_RELEASE: Final = 900.0
+_QUEUE, _OBJECTS, _MESSAGES = "queue", "objects", "messages"  # causes of problems
 
 
 @dataclass
@@ -121,7 +122,6 @@ class SqsConnector:
         self._held: dict[str, _Message] = {}
         self._lock = threading.Lock()  # the heartbeat reads what is held
         self._settled: list[_Message] = []
-        self._unheard = ""  # what hindered the last request about messages
         self._watched: list[_Tries] = []
 
     @property
@@ -140,7 +140,7 @@ class SqsConnector:
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name=f"{self.name} heartbeat", daemon=True)
         heart.start()
-        fetcher = self._make_fetcher(self._waits, stop, self._told)
+        fetcher = self._make_fetcher(self._waits, stop, partial(self._told, _OBJECTS))
         try:
             with Prefetch[_Message](fetcher, threads=self._settings.reading.threads) as ahead:
                 self._loop(taker, ahead, stop, once=once)
@@ -195,12 +195,11 @@ class SqsConnector:
                         f"{self.name}: the queue cannot be read: {fault}",
                         hint=f"`trailhawk connectors doctor {self.name}` says what is missing",
                     ) from error
-                self._told(fault)
+                self._told(_QUEUE, fault)
                 attempt += 1
                 if stop.wait(self._waits.wait(attempt)):
                     return 0
-        if attempt:
-            self._board.problem("")
+        self._board.over(_QUEUE)
         for message in messages:
             self._open(message, taker, ahead)
         self._board.flight(sum(held.left for held in self._held.values()))
@@ -274,7 +273,7 @@ class SqsConnector:
         if isinstance(answer, RefusedError):
             self._refused(taker, message, notice, answer)
             return
-        self._board.problem("")
+        self._board.over(_OBJECTS)
         try:
             if message.receives > self._settings.tries:
                 self._take_watched(taker, message, answer)
@@ -290,9 +289,9 @@ class SqsConnector:
             if last and (self._sets_aside or kind is Kind.GONE):
                 taker.take(refused_object(notice, error.reason), self._ender(message))
                 return
-            self._board.problem(f"{notice.location}: {error.reason}")
+            self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
         elif kind is Kind.SETUP:
-            self._board.problem(f"{notice.location}: {error.reason}")
+            self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
         # It comes back after a wait, and the others of its message with it; those will be known by then.
         message.kept = True
         self._end(message)
@@ -384,17 +383,13 @@ class SqsConnector:
 
     def _request(self, ask: Callable[[], None], stop: threading.Event) -> None:
         """Ask the queue for something that may fail: then the messages come back, and are known."""
-
-        def told(fault: Fault) -> None:
-            self._unheard = str(fault)
-            self._told(fault)
-
+        told = partial(self._told, _MESSAGES)
         try:
             retried(ask, self._waits, stop, attempts=4, told=told)
         except REFUSALS as error:
             told(fault_of(error))
         else:
-            self._board.over(self._unheard)
+            self._board.over(_MESSAGES)
 
     def _beat(self, ended: threading.Event) -> None:
         """Keep the messages in flight invisible until `ended`."""
@@ -405,8 +400,8 @@ class SqsConnector:
                 if not ended.is_set():
                     self._request(partial(self._hide, group, self._settings.visibility_seconds), ended)
 
-    def _told(self, fault: Fault) -> None:
-        self._board.problem(str(fault))
+    def _told(self, cause: str, fault: Fault) -> None:
+        self._board.problem(cause, str(fault))
 
 
 class _Tries:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from trailhawk.settings import Section
 
 _LOOK_SECONDS: Final = 2.0
+_PATHS: Final = "paths"  # the cause of all problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,10 @@ class FolderConnector:
             said = f"no such file or folder: {missing[0]}" if missing else ""
             if said and once:
                 raise ConnectorError(f"{self.name}: {said}")
-            self._board.problem(said)
+            if said:
+                self._board.problem(_PATHS, said)
+            else:
+                self._board.over(_PATHS)
             for path in watched.look(self._intake.clock()):
                 if stop.is_set():
                     break
