@@ -96,6 +96,9 @@ def test_a_full_disk_is_no_idle_connector(tmp_path: Path, monkeypatch: pytest.Mo
     assert running.health({"name": "main"}, now=now)["state"] == "idle"
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=0))
-    told = running.health({"name": "main"}, now=now)
-    assert told["state"] == "failing"
-    assert f"no room is left on the disk of {tmp_path / 'health'}" in str(told["reason"])
+    for minutes in (0, 1, 5, 600):  # after four of them it "has ended"
+        told = running.health({"name": "main"}, now=now + timedelta(minutes=minutes))
+        assert (told["state"], told["idle_since"]) == ("failing", None)
+        assert f"no room is left on the disk of {tmp_path / 'health'}" in str(told["reason"])
+    running.end([State("main", "sqs")], now=now)
+    assert running.health({"name": "main"}, now=now)["state"] == "stopped"

@@ -66,9 +66,10 @@ class Running:
             return {}
         told, state = max(found, key=lambda each: (each[0].runs(now), each[0].at))
         received = _newest(state.last_object_at for _, state in found)
-        runs = told.runs(now)
-        if runs and (full := self._is_full()):
-            state = dataclasses.replace(state, problem=full, problem_since=None)
+        full = "" if told.ended else self._is_full()
+        if full:
+            state = dataclasses.replace(state, problem=full, problem_since=None, idle_since=None)
+        runs = bool(full) or told.runs(now)  # that it tells nothing does not mean then that it has ended
         return {
             "idle_since": state.idle_since if runs else None,
             "last_received": received,
