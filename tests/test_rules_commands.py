@@ -95,3 +95,17 @@ def test_a_file_that_is_no_rule_is_named_by_validate(shell: Shell, tmp_path: Pat
     found = json.loads(shell("rules", "validate", "--format", "json", code=1))
     broken = [each["source"] for each in found if each["member"] == "file"]
     assert broken == ["deep/rules.yaml", "deep/hunts.yaml"]
+
+
+def test_a_finding_is_one_row_whatever_a_name_holds(shell: Shell, tmp_path: Path) -> None:
+    """A name from the file may hold ends of lines: place, choices and advice are told all the same."""
+    (tmp_path / "given").mkdir()
+    head = "id: a\nname: A\nqueryFrequency: 1h\nqueryPeriod: 1h\n"
+    (tmp_path / "given" / "a.yaml").write_text(f"{head}query: |\n  AWSCloudTrail | where ['a\\nb'] == 1\n")
+    (tmp_path / "given" / "b.yaml").write_text(f'{head}severity: "a\\nb"\nquery: T\n')
+    (tmp_path / "given" / "c.yaml").write_text(f"{head}query: |\n  AWSCloudTrail | where EventNam == 1\n")
+    told = shell("rules", "validate", str(tmp_path / "given"), code=1)
+    assert "'a\\nb' at 1:23, line 6 of the file" in told
+    assert "is none of Informational, Low, Medium, High" in told
+    assert "'EventNam' at 1:23, line 6 of the file; did you mean 'EventName'?" in told
+    assert "^" not in told

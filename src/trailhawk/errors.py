@@ -93,6 +93,16 @@ class QueryError(TrailhawkError):
         """The same error at another place, and with another message where one is given."""
         return type(self)(message or self.message, span, hint=self.hint, code=self.code)
 
+    def located(self, text: str, *, first_line: int = 0) -> str:
+        """The message with line and column, on one line; also a file's line, where the text stands in it
+        from line `first_line` on."""
+        told = f"{self.kind}: {self.message}".replace("\n", "\\n")  # a name in it may hold one
+        if self.span is None:
+            return told
+        line, column = self.span.position(text)
+        of_file = f", line {first_line + line - 1} of the file" if first_line else ""
+        return f"{told} at {line}:{column}{of_file}"
+
     def render(self, text: str) -> str:
         """The message with line and column, the line itself, and a caret under the place."""
         if self.span is None:
@@ -105,7 +115,7 @@ class QueryError(TrailhawkError):
         shown = source[left : left + 160].replace("\t", " ")
         caret = " " * (column - 1 - left) + "^" * min(width, 160 - (column - 1 - left))
         hint = f"\n{self.hint}" if self.hint else ""
-        return f"{self.kind}: {self.message} at {line}:{column}\n  {shown}\n  {caret}{hint}"
+        return f"{self.located(text)}\n  {shown}\n  {caret}{hint}"
 
 
 class KqlSyntaxError(QueryError):

@@ -158,14 +158,37 @@ def test_a_bad_member_is_told_by_its_path(old: str, new: str, message: str) -> N
             "id: a\nname: A\n kind: B\n",
             "a.yaml: not YAML: mapping values are not allowed in this context at line 3",
         ),
+        ("id: a\nname: \u20acuro\nquery: T\x07\n", "not YAML: control characters are not allowed at line 3"),
+        ("id: a\n<<: &b {severity: Grave}\nname: A\nquery: T\nseverity: Bad\n", "at `$.severity`, line 5"),
         ("id: a\nname: A\n", "missing required field `query`"),
         ("title: A\ndetection: {condition: x}\n", "a.yaml: a Sigma rule"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(text: str, told: str) -> None:
-    with pytest.raises(RuleError) as caught:
-        parse_rule(text, source="a.yaml")
-    assert told in caught.value.message
+    for given in (text, text.encode()):
+        with pytest.raises(RuleError) as caught:
+            parse_rule(given, source="a.yaml")
+        assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("query", "line"),
+    [
+        ("query: |\n  T", 3),
+        ("query: |2-  # as it is\r\n  T\r", 3),
+        ("'query': |\n\n  T", 3),
+        ("query: T | take 1", 2),
+        ("query: 'T'  # one line", 2),
+        ("description: 'it says\n\n  query: |\n  there'\nquery: |\n  T", 7),
+        ("query: first\nquery: |\n  T", 4),
+        ("query: |\n\tT", 3),
+        ("query: >\n  T", 0),
+        ('query: "T\\n| take 1"', 0),
+        ("query: T\n  | take 1", 0),
+    ],
+)
+def test_the_line_that_the_query_begins_on(query: str, line: int) -> None:
+    assert parse_rule(f"id: a\n{query}\nname: A\n", source="a").query_line == line
 
 
 def test_a_list_is_no_rule() -> None:

@@ -61,15 +61,22 @@ def test_what_is_shipped_has_no_findings(rule: Rule, find: Find) -> None:
 @pytest.mark.parametrize(
     ("change", "member", "part"),
     [
-        (("EventName", "EventNam"), "query", "'EventNam' at 1:23, line 11 of the file\n"),
-        (("|\n  AWSC", ">\n  AWSc"), "query", "'AWScloudTrail' at 1:1\n"),
-        (("AWSCloudTrail", "AWSCloudtrail"), "query", "AWSCloudtrail"),
+        (("EventName", "EventNam"), "query", "'EventNam' at 1:23, line 11 of the file"),
+        (("EventName", r"['a\nb']"), "query", r"'a\nb' at 1:23, line 11 of the file"),
+        (("|\n  AWSC", ">\n  AWSc"), "query", "'AWScloudTrail' at 1:1"),
+        (("AWSCloudTrail", "AWSCloudtrail"), "query", "'AWSCloudtrail' at 1:1, line 11 of the file"),
     ],
 )
 def test_errors(change: tuple[str, str], member: str, part: str, find: Find) -> None:
     ((level, where, message),) = findings(RULE.replace(*change), find)
     assert (level, where) == (Level.ERROR, member)
-    assert part in message
+    assert message.endswith(part)
+
+
+def test_what_to_do_is_told_beside_the_message(find: Find) -> None:
+    (found,) = find(parse_rule(RULE.replace("EventName", "EventNam"), source="a"))
+    assert found.hint.startswith("did you mean")
+    assert found.told == f"{found.message}; {found.hint}"
 
 
 @pytest.mark.parametrize(

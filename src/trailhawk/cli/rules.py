@@ -388,20 +388,18 @@ def _no_rules(paths: Sequence[Path]) -> NotFoundError:
     return NotFoundError(f"no rules in {places}", hint="they are files that end in .yaml, .yml or .json")
 
 
-def _on_one_line(message: str) -> str:
-    """A message for a row of a table: the place in a query is told, and not drawn in two lines."""
-    first, *drawn = message.split("\n")
-    return "; ".join([first, *drawn[2:]])
-
-
 def _show_findings(found: Sequence[tuple[str, str, Sequence[Finding]]], form: Format, *, told: str) -> None:
     rows = [
-        {"source": source, "rule": name, **members(finding), "level": finding.level.value}
+        {
+            "source": source,
+            "rule": name,
+            **members(finding),
+            "level": finding.level.value,
+            **({"message": finding.told} if form is Format.TABLE else {}),
+        }
         for source, name, findings in found
         for finding in findings
     ]
-    if form is Format.TABLE:
-        rows = [{**row, "message": _on_one_line(str(row["message"]))} for row in rows]
     columns = [
         Shown("level", "level"),
         Shown("source", "file"),

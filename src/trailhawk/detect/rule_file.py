@@ -237,8 +237,8 @@ def _connector(value: object) -> object:
 
 def parse_rule(text: str | bytes, *, source: str) -> Rule:
     """The rule in this YAML text; RuleError names the source and the bad member."""
-    rule = _typed(_read_yaml(text, source), source, text)
-    return replace(rule, query_line=_query_line(text))
+    document, tree = _read_yaml(text, source)
+    return replace(_typed(document, source, tree), query_line=_query_line(tree))
 
 
 def parse_rules(text: str | bytes, *, source: str) -> tuple[Rule, ...]:
@@ -257,64 +257,84 @@ def parse_rules(text: str | bytes, *, source: str) -> tuple[Rule, ...]:
     return tuple(_typed(document, source) for document in found)
 
 
-def _read_yaml(text: str | bytes, source: str) -> Mapping[str, object]:
+def _read_yaml(text: str | bytes, source: str) -> tuple[Mapping[str, object], yaml.Node | None]:
+    """The document and its tree, which knows on which line of the text each member stands."""
     try:
-        document = yaml.load(text, Loader=_Loader)
+        document, tree = _loaded(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        document = _with_tabs(text)
+        document, tree = _with_tabs(text)
         if document is None:
-            raise RuleError(f"{source}: not YAML: {_told(error)}") from None
+            raise RuleError(f"{source}: not YAML: {_told(error, text)}") from None
     if not isinstance(document, dict):
         raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
     if "query" not in document and "detection" in document:
         raise RuleError(f"{source}: a Sigma rule", hint="'trailhawk rules import-sigma' makes it one of ours")
-    return document
+    return document, tree
 
 
-def _told(error: yaml.YAMLError | UnicodeDecodeError) -> str:
+def _loaded(text: str | bytes) -> tuple[object, yaml.Node | None]:
+    """What `yaml.load` reads, and the tree it makes that of; None and None where there is nothing."""
+    loader = _Loader(text)
+    try:
+        tree = loader.get_single_node()
+        return (None if tree is None else loader.construct_document(tree)), tree
+    finally:
+        loader.dispose()
+
+
+def _told(error: yaml.YAMLError | UnicodeDecodeError, text: str | bytes) -> str:
     """What is wrong with a text that is no YAML, and on which line."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem and (mark := error.problem_mark):
         return f"{error.problem} at line {mark.line + 1}, column {mark.column + 1}"
+    if isinstance(error, yaml.reader.ReaderError):  # its position is one in UTF-8
+        before = (text.encode() if isinstance(text, str) else text)[: error.position]
+        line = before.count(b"\n") + 1
+        return f"{error.reason} at line {line}"
     return " ".join(str(error).split())
 
 
-def _with_tabs(text: str | bytes) -> object:
-    """The document of a text indented by tabs, which YAML refuses; None for another fault."""
+def _with_tabs(text: str | bytes) -> tuple[object, yaml.Node | None]:
+    """The document of a text indented by tabs, which YAML refuses, and its tree; None for another fault."""
     lines = text if isinstance(text, str) else text.decode("utf-8", "replace")
     spaced = _INDENT.sub(lambda found: found[0].expandtabs(2), lines)
     try:
-        return None if spaced == lines else yaml.load(spaced, Loader=_Loader)
+        return (None, None) if spaced == lines else _loaded(spaced)
     except yaml.YAMLError:
-        return None
+        return None, None
 
 
 _INDENT = re.compile(r"^[ \t]*\t[ \t]*", re.MULTILINE)
 
 
-_BLOCK: re.Pattern[str] = re.compile(r"^query:[ \t]*\|[-+\d]*[ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _STEP: re.Pattern[str] = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
-def _query_line(text: str | bytes) -> int:
-    """The line that the text of the query begins on; 0 where it is no block of lines as they are."""
-    lines = text if isinstance(text, str) else text.decode("utf-8", "replace")
-    found = _BLOCK.search(lines)
-    return lines.count("\n", 0, found.end()) + 2 if found else 0
+def _query_line(tree: yaml.Node | None) -> int:
+    """The line that the text of the query begins on; 0 where its lines are not those of the file."""
+    _, query = _member_node(tree, "query")
+    if not isinstance(query, yaml.ScalarNode):
+        return 0
+    first, last = query.start_mark.line, query.end_mark.line
+    if query.style == "|":
+        return first + 2  # below the sign
+    return first + 1 if first == last and "\n" not in query.value else 0
 
 
-def _place(text: str | bytes, path: str) -> str:
+def _member_node(node: yaml.Node | None, name: str) -> tuple[yaml.Node | None, yaml.Node | None]:
+    """Key and value of a member; of two with one name the last, as that is the one read."""
+    pairs = reversed(node.value) if isinstance(node, yaml.MappingNode) else ()
+    return next(((key, value) for key, value in pairs if key.value == name), (None, None))
+
+
+def _place(tree: yaml.Node | None, path: str) -> str:
     """`, line 4` of the member at such a path, `$.tests[0].expect`, as far as the file has it; or nothing.
 
     Lists are gone into where they are read as they stand: those of tests.
     """
-    try:
-        node = yaml.compose(text, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return ""
-    line = None
+    node, line = tree, None
     for name, index in _STEP.findall(path):
         if name and isinstance(node, yaml.MappingNode):
-            key, node = next(((k, v) for k, v in node.value if k.value == name), (None, None))
+            key, node = _member_node(node, name)
             line = key.start_mark.line if key else line
         elif index and isinstance(node, yaml.SequenceNode) and path.startswith("$.tests["):
             node = node.value[int(index)]
@@ -324,17 +344,17 @@ def _place(text: str | bytes, path: str) -> str:
     return "" if line is None else f", line {line + 1}"
 
 
-def _typed(document: Mapping[str, object], source: str, text: str | bytes = "") -> Rule:
+def _typed(document: Mapping[str, object], source: str, tree: yaml.Node | None = None) -> Rule:
     document = _tidied(document)
     try:
         file = msgspec.convert(document, _File, strict=False)
         return _rule(file, {str(key): value for key, value in document.items()}, source)
     except msgspec.ValidationError as error:
         path = str(error).partition(" - at `")[2]
-        raise RuleError(f"{source}: {error}{_place(text, path)}") from None
+        raise RuleError(f"{source}: {error}{_place(tree, path)}") from None
     except _BadMemberError as error:
         path = f"$.{error.member}"
-        raise RuleError(f"{source}: {error.reason} - at `{path}`{_place(text, path)}") from None
+        raise RuleError(f"{source}: {error.reason} - at `{path}`{_place(tree, path)}") from None
 
 
 class _BadMemberError(Exception):

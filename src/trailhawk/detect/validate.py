@@ -47,6 +47,12 @@ class Finding:
     level: Level
     member: str
     message: str
+    hint: str = ""
+
+    @property
+    def told(self) -> str:
+        """The message and what to do about it."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
 def validate(
@@ -55,10 +61,6 @@ def validate(
     """What is wrong with a rule, errors first; nothing is run but what columns depend on."""
     found = [*_limits(rule), *_of_query(rule, compile_, now, allows)]
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
-
-
-def _error(member: str, message: str) -> Finding:
-    return Finding(Level.ERROR, member, message)
 
 
 def _warning(member: str, message: str) -> Finding:
@@ -124,7 +126,8 @@ def _of_query(rule: Rule, compile_: Compile, now: datetime, allows: Allows) -> I
         if missing := absent(rule, error, is_there):
             yield _warning("query", f"{reason(missing)}: skipped until it has")
         else:
-            yield _error("query", _placed(rule, error))
+            told = error.located(rule.query, first_line=rule.query_line)
+            yield Finding(Level.ERROR, "query", told, error.hint)
         return
     if missing := needed(rule, is_there):
         yield _warning("query", f"{reason(missing)}: it runs over the rest")
@@ -136,16 +139,6 @@ def _of_query(rule: Rule, compile_: Compile, now: datetime, allows: Allows) -> I
     yield from _outside(compiled, allows)
     if rule.kind is not RuleKind.HUNTING:
         yield from _look_back(rule, compiled, now)
-
-
-def _placed(rule: Rule, error: QueryError) -> str:
-    """The error with its place in the query, and the line of the rule's file where that is known."""
-    told = error.render(rule.query)
-    if error.span is None or not rule.query_line:
-        return told
-    first, *drawn = told.split("\n")
-    line, _ = error.span.position(rule.query)
-    return "\n".join([f"{first}, line {rule.query_line + line - 1} of the file", *drawn])
 
 
 def _wanted(rule: Rule) -> Iterator[tuple[str, str]]:

@@ -290,7 +290,7 @@ def _take(
     except (SigmaError, NotImplementedError, AttributeError, TypeError, ValueError, KeyError) as error:
         return Outcome(each.source, each.title, State.FAILED, f"not translated: {_words(error)}")
     findings = check(rule)
-    errors = [f"{finding.member}: {finding.message}" for finding in findings if finding.level is Level.ERROR]
+    errors = [f"{finding.member}: {finding.told}" for finding in findings if finding.level is Level.ERROR]
     if errors:
         return Outcome(each.source, each.title, State.FAILED, "; ".join(errors))
     file = home / "rules" / place
