@@ -34,7 +34,7 @@ Find = Callable[[str], LogObject]
 @dataclass(frozen=True, slots=True)
 class Retried:
     """What became of a part: `stored` (it left the quarantine), `bad` (as before, see `reason`), `gone` (its
-    bytes cannot be had any more) or `left` (another process was faster)."""
+    bytes cannot be had any more) or `left` (another process, or another mark of its object, was faster)."""
 
     id: str
     location: str
@@ -122,12 +122,17 @@ class _Run:
         self._worker = worker
         self._transforms = transforms
         self._batches: dict[str, Batch] = {}
+        self._waiting: set[str] = set()
 
     def add(self, bad: Quarantined, part: Part) -> None:
         if part.source is None or (not part.texts and not part.arrived):
             reason = part.bad[0].reason if part.bad and bad.size else bad.reason
             self.told.append(Retried(bad.id, bad.location, "bad", reason=reason))
             return
+        if part.identity in self._waiting:  # what is left of it is not known before that is stored
+            self.told.append(Retried(bad.id, bad.location, "left"))
+            return
+        self._waiting.add(part.identity)
         name = part.source.table.name
         if name not in self._batches:
             self._batches[name] = Batch(part.source.table, self._phase)
@@ -136,7 +141,7 @@ class _Run:
             self.flush()
 
     def flush(self) -> None:
-        batches, self._batches = self._batches, {}
+        batches, self._batches, self._waiting = self._batches, {}, set()
         for name, batch in batches.items():
             table = self._lake.table(name)
             if table is None:
@@ -156,7 +161,8 @@ class _Run:
 
 def _told(part: Part, stored: Part | None) -> Retried:
     if stored is None and part.dropped:
-        return Retried(part.released, part.item.location, "bad", reason=part.failure or part.bad[0].reason)
+        reason = part.failure or "; ".join(bad.reason for bad in part.bad[:1])
+        return Retried(part.released, part.item.location, "bad", reason=reason)
     if stored is None:
         return Retried(part.released, part.item.location, "left")
     return Retried(
@@ -195,19 +201,18 @@ def _read(
 
 
 def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:
-    """An object that could not be read and now can: it is taken as any other, and its mark goes."""
+    """An object that could not be read or stored and now can: what the ledger has not of it is taken as any
+    other, and its mark goes."""
     try:
         item = find(bad.location)
         with item.open() as file, closing(Opened(item, file)) as opened:
-            parts = _bounded(
-                read_parts(item, opened, sources=sources, source=None, taken=_Nothing(taken), now=clock())
-            )
+            if opened.key in taken:  # an ingest took it meanwhile; only the mark is left
+                mark = Part(bad.object, item, sources[0], 0, "", "retried", clock())
+                return dataclasses.replace(mark, released=bad.id, arrived=True)
+            parts = _bounded(read_parts(item, opened, sources=sources, source=None, taken=taken, now=clock()))
     except OSError as error:
         raise _GoneError(f"cannot be read: {error.strerror or error}") from None
-    part = dataclasses.replace(_one(parts, 0), released=bad.id, arrived=True)
-    if part.key in taken:  # an ingest took it meanwhile; only the mark is left
-        part = dataclasses.replace(part, key=bad.object, state="retried", texts=(), found=0, bad=[])
-    return part
+    return dataclasses.replace(_one(parts, 0), released=bad.id, arrived=True)
 
 
 def _whole(bad: Quarantined, sources: Sequence[Source], clock: Clock, marks: Marks) -> Part | None:
@@ -238,7 +243,7 @@ def _bounded(parts: Iterator[Part]) -> list[Part]:
 
 
 def _one(parts: Sequence[Part], start: int) -> Part:
-    """The parts of an object as one, `start` bytes into the object they come from."""
+    """Parts of an object that follow each other as one, `start` bytes into the object they come from."""
     texts: list[bytes] = []
     starts: list[int] = []
     bad: list[BadPart] = []
@@ -248,7 +253,7 @@ def _one(parts: Sequence[Part], start: int) -> Part:
         bad += [dataclasses.replace(each, start=start + each.start) for each in part.bad]
     return dataclasses.replace(
         parts[-1],
-        first_record=0,
+        first_record=parts[0].first_record,
         texts=texts,
         position=starts.__getitem__,
         found=len(texts),

@@ -34,6 +34,17 @@ class Decoded:
     owner: NDArray[np.int64]
 
 
+def joined(pieces: Sequence[Decoded]) -> Decoded:
+    """The rows of all pieces, in their order; there is at least one."""
+    import pyarrow as pa
+
+    tables = [each.rows for each in pieces]
+    if any(each.schema.types != tables[0].schema.types for each in tables):
+        tables = [plain(each) for each in tables]
+    rows = pa.concat_tables(tables).unify_dictionaries()
+    return Decoded(rows, np.concatenate([each.owner for each in pieces]))
+
+
 class Batch:
     """Parts for one table. `records` and `bytes` (text, Arrow, and what goes into quarantine) are what it
     holds."""
@@ -70,16 +81,11 @@ class Batch:
 
     def rows(self) -> Decoded:
         """All rows so far; bad records are in their part's `bad`."""
-        import pyarrow as pa
-
         self._decode()
         if not self._decoded:
             return Decoded(stored_schema(self._table).empty_table(), np.empty(0, np.int64))
-        tables = [each.rows for each in self._decoded]
-        if any(each.schema.types != tables[0].schema.types for each in tables):
-            tables = [plain(each) for each in tables]
-        rows = pa.concat_tables(tables).unify_dictionaries()
-        owner = np.concatenate([each.owner for each in self._decoded])
+        made = joined(self._decoded)
+        rows, owner = made.rows, made.owner
         self._decoded = []
         if np.any(owner[1:] < owner[:-1]):  # sources of one table took turns
             order = np.argsort(owner, kind="stable")

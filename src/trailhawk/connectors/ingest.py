@@ -22,7 +22,7 @@ from trailhawk.connectors import folder
 from trailhawk.connectors.batch import Batch
 from trailhawk.connectors.ledger import LEDGER, Taken, settle
 from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome, OutcomeState, Transform
-from trailhawk.connectors.parts import UNREADABLE, Opened, Part, read_parts, recognised, unreadable
+from trailhawk.connectors.parts import UNREADABLE, Opened, Part, mark, read_parts, recognised, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
@@ -308,7 +308,7 @@ class Ingestor:
             self._forget(reading.key)
             if isinstance(error, BrokenOffError) or (isinstance(error, OSError) and error.errno in _OURS):
                 raise
-            part = unreadable(item, now, error)
+            part = mark(item, now, unreadable(item, error))
             if not self._known(part.key, item, done, state="unreadable"):
                 self._begin(part.key, done, reading)
                 yield part
@@ -394,12 +394,11 @@ class Ingestor:
     def _set_aside(self, parts: Iterable[Part]) -> None:
         """Let the next batch mark objects that cannot be stored in the quarantine."""
         for part in parts:
-            error = OSError(errno.EFBIG, part.failure)
-            mark = unreadable(part.item, self._clock(), error, what="cannot be stored")
-            self._pending[mark.key] = self._pending.pop(part.key)
+            bad = mark(part.item, self._clock(), f"cannot be stored: {part.failure}")
+            self._pending[bad.key] = self._pending.pop(part.key)
             if QUARANTINE.name not in self._batches:
                 self._batches[QUARANTINE.name] = Batch(self._table(QUARANTINE.name), self._phase)
-            self._batches[QUARANTINE.name].add(mark)
+            self._batches[QUARANTINE.name].add(bad)
 
     def _table(self, name: str) -> Table:
         table = self._lake.table(name)

@@ -125,18 +125,20 @@ class Taken:
             high += 1
         return payload in self._keys[low:high].tolist()
 
-    def records_of_parts(self, key: str) -> int:
-        """How many records of an unfinished object are stored."""
-        found = 0
+    def parts_of(self, key: str) -> tuple[int, str]:
+        """How many records of an unfinished object are stored, and the log source that read them."""
+        found, source = 0, ""
         for path in self._files:
             try:
                 place = self._delta.file(path)
             except FileNotFoundError as error:  # no fault of the object that is read at the moment
                 raise DamagedFileError(path, error) from error
             with opened(place) as file:
-                rows = file.read(columns=["Object", "State", "Records"]).to_pylist()
-            found += sum(row["Records"] for row in rows if row["Object"] == key and row["State"] == "part")
-        return found
+                rows = file.read(columns=["Object", "State", "Records", "Source"]).to_pylist()
+            for row in rows:
+                if row["Object"] == key and row["State"] == "part":
+                    found, source = found + row["Records"], row["Source"]
+        return found, source
 
 
 def settle(lake: Lake, data_table: str, followers: Iterable[str]) -> int:

@@ -58,7 +58,7 @@ class Part:
     dropped: bool = False
     failure: str = ""  # why it could not be stored, where that is a fault of its own
     released: str = ""  # the part in quarantine that leaves with this one
-    arrived: bool = False  # an object that could not be read before
+    arrived: bool = False  # an object that could not be read or stored before, from `first_record` to its end
 
     @property
     def identity(self) -> str:
@@ -69,8 +69,11 @@ class Part:
 
     @property
     def keys(self) -> set[str]:
-        """If the ledger knows one of these, it is stored."""
-        return {self.identity} if self.state == "retried" else {self.key, self.identity}
+        """If the ledger knows one of these, it is stored; of what arrived, perhaps the beginning only."""
+        if self.state == "retried":
+            return {self.identity}
+        begun = {part_key(self.key, self.first_record)} if self.arrived else set()
+        return {self.key, self.identity, *begun}
 
     @property
     def records(self) -> int:
@@ -186,6 +189,10 @@ def _parts(
     first = next(blocks, b"")
     if source is None or not first.strip():
         source = source_of(sources, item.location, start)
+    stored = 0
+    if part_key(head.key, 0) in taken:  # the source that began it goes on: another one may find other records
+        stored, began = taken.parts_of(head.key)
+        source = next((each for each in sources if each.name == began), source)
     if source is None:
         reason = unpacked.fault or _unknown(first)
         head.state, head.bad = "quarantined", [_all(first, blocks, reason)]
@@ -198,7 +205,6 @@ def _parts(
         head.state = "digest"
         yield _sealed(head, opened)
         return
-    stored = taken.records_of_parts(head.key) if part_key(head.key, 0) in taken else 0
     position = 0
     waiting: Part | None = None
     reader = source.placed(item.location, now) if _is_placed(source) else source
@@ -227,16 +233,24 @@ def recognised(item: LogObject, sources: Sequence[Source]) -> bool:
     return source_of(sources, item.location, start) is not None
 
 
-def unreadable(
-    item: LogObject, now: dt.datetime, error: OSError | MemoryError, *, what: str = "cannot be read"
-) -> Part:
-    """What stands in the ledger for an object whose bytes cannot be had, or cannot be stored."""
-    if isinstance(error, MemoryError):
-        error = OSError(errno.EFBIG, failure(error))
+def mark_key(item: LogObject) -> str:
+    """What an object is known by in the ledger that could not be read or stored."""
     digest = hashlib.sha256(f"{item.location}:{item.identity}:{item.stamp}".encode()).hexdigest()
+    return f"{UNREADABLE}{digest}"
+
+
+def mark(item: LogObject, now: dt.datetime, reason: str) -> Part:
+    """What stands in the ledger for an object that could not be read or stored."""
+    bad = BadPart(0, 0, "", b"", reason)
+    return Part(mark_key(item), item, None, 0, "", "quarantined", now, bad=[bad])
+
+
+def unreadable(item: LogObject, error: OSError | MemoryError) -> str:
+    """Why the bytes of an object cannot be had."""
+    if isinstance(error, MemoryError):
+        return f"cannot be read: {failure(error)}"
     where = _temporary(item.size) if error.errno in _FULL else ""
-    bad = BadPart(0, 0, "", b"", f"{what}: {error.strerror or error}{where}")
-    return Part(f"{UNREADABLE}{digest}", item, None, 0, "", "quarantined", now, bad=[bad])
+    return f"cannot be read: {error.strerror or error}{where}"
 
 
 def _temporary(size: int | None) -> str:

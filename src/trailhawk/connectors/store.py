@@ -5,18 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from trailhawk.connectors.batch import Batch, Decoded
+from trailhawk.connectors.batch import Batch, Decoded, joined
 from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, object_hash, settle
 from trailhawk.connectors.objects import Transform
-from trailhawk.connectors.parts import Part, failure
+from trailhawk.connectors.parts import Part, failure, mark_key
 from trailhawk.connectors.quarantine import QUARANTINE, encode
 from trailhawk.errors import (
     BindingError,
@@ -49,6 +50,7 @@ from trailhawk.sources.promote import promoted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
 Mask = NDArray[np.bool_]
 Clock = Callable[[], dt.datetime]
 KEPT_FOR: Final = dt.timedelta(minutes=1)
@@ -56,6 +58,7 @@ KEPT_FOR: Final = dt.timedelta(minutes=1)
 and who asks for what came since the last look must find them."""
 MOST_FAILED: Final = 20
 """So many objects of a batch that cannot be stored, and none that can: the fault is with none of them."""
+_BROUGHT: Final = "nothing is set aside for it, and what was read is brought again"
 Phase = Callable[[str], None]
 """Told what is about to be done: read, decode, write, commit, ledger, compact."""
 
@@ -105,9 +108,11 @@ class Store:
     def store(self, batch: Batch) -> list[Part]:
         """Commit a batch; the parts that this process stored (others may have been faster with some).
 
-        Where it fails for a reason that is neither the lake's nor this machine's, it is stored in halves.
-        A part that fails alone is dropped and says so in `failure`, and so are those of its object that come
-        behind it. Where this many fail and nothing can be stored it is no fault of theirs: LakeError.
+        Where it cannot be prepared, and neither the lake nor this machine is the reason, the parts at fault
+        are found by halves and the rest is committed at once. A part at fault is dropped and says why in
+        `failure`, and the parts of its object that come behind it are dropped. LakeError, before anything is
+        stored, where it is no fault of theirs: the transform fails without any rows, or this many objects
+        fail that were not set aside before, and none is left.
         """
         parts = batch.parts
         rows = batch.rows()
@@ -115,62 +120,107 @@ class Store:
             # What was taken out of quarantine and is as bad as before stays there.
             part.dropped = part.dropped or bool(part.released and not part.found and not part.arrived)
         _date(parts, rows.rows[self._table.time_column].to_numpy(), rows.owner)
-        return self._in_halves(parts, rows, _Halving())
-
-    def _in_halves(self, parts: list[Part], rows: Decoded, halving: _Halving) -> list[Part]:
-        for part in parts:
-            part.dropped = part.dropped or part.key in halving.failed
-        try:
-            stored = self._stored(parts, rows, halving)
-            halving.is_useful |= any(not part.dropped for part in parts)
-            return stored
-        except Exception as error:
-            if halving.is_committing or self._table.name == QUARANTINE.name or _is_ours(error):
-                raise
-            reason = failure(error)  # what else the error holds is as much memory as the batch
-        left = [part for part in parts if not part.dropped]
-        if len(left) > 1:
-            half = (len(parts) + 1) // 2
-            low = int(np.searchsorted(rows.owner, half))
-            first = Decoded(rows.rows.slice(0, low), rows.owner[:low])
-            second = Decoded(rows.rows.slice(low), rows.owner[low:] - half)
-            return [
-                *self._in_halves(parts[:half], first, halving),
-                *self._in_halves(parts[half:], second, halving),
-            ]
-        for part in left:
-            halving.failed.add(part.key)
-            part.dropped, part.failure = True, f"{self._table.name}: {reason}"
-        if len(halving.failed) >= MOST_FAILED and not halving.is_useful:
-            raise LakeError(
-                f"nothing can be stored in {self._table.name}: {reason}",
-                hint="nothing is set aside for it, and what was read is brought again",
-            )
-        return []
-
-    def _stored(self, parts: list[Part], rows: Decoded, halving: _Halving) -> list[Part]:
-        halving.is_committing = False
         decoded = self._after_transform(parts, rows)
+        self._blame(parts, rows)
         self._data.create()
+        try:
+            return self._commit(parts, decoded, _left(parts))
+        except _UnpreparedError:
+            pass  # and what it holds of the batch is let go
+        pieces = _by_halves(parts, lambda places: self._tried(parts, decoded, places))
+        self._blame(parts, rows)
+        try:
+            return self._commit(parts, decoded, _left(parts))
+        except _UnpreparedError:
+            if len(pieces) < 2:
+                raise
+        # It is too much at once: each piece can be written.
+        return [part for places in pieces for part in self._commit(parts, decoded, places)]
+
+    def _after_transform(self, parts: list[Part], decoded: Decoded) -> Decoded:
+        """The rows that the table's transform makes of these, if it has one; what it left out is counted.
+        It is not shown rows of dropped parts: they are nobody's fault."""
+        if any(part.dropped for part in parts):
+            decoded = _rows_of(decoded, _left(parts))
+        if self._transform is None or not decoded.rows.num_rows:
+            return decoded
+        for part in parts:
+            part.filtered = 0
+        try:
+            return self._made(parts, decoded, self._transform)
+        except _UnpreparedError:
+            pass  # and what it holds of the batch is let go
+        self._try_without_rows(decoded)
+        transform = self._transform
+        pieces = _by_halves(parts, lambda places: self._made(parts, _rows_of(decoded, places), transform))
+        return joined(pieces) if pieces else _rows_of(decoded, ())
+
+    def _made(self, parts: Sequence[Part], decoded: Decoded, transform: Transform) -> Decoded:
+        with self._preparing():
+            rows, kept = _transformed(plain(decoded.rows), self._table, transform)
+        for place, count in zip(*np.unique(decoded.owner[~kept], return_counts=True), strict=True):
+            parts[place].filtered = int(count)
+        return Decoded(rows, decoded.owner[kept])
+
+    def _try_without_rows(self, decoded: Decoded) -> None:
+        """LakeError where the transform fails over no rows at all, so that no object is at fault."""
+        if self._transform is None:
+            return
+        try:
+            _transformed(plain(decoded.rows.slice(0, 0)), self._table, self._transform)
+        except Exception as error:
+            raise LakeError(
+                f"the ingest transform of {self._table.name} cannot run: {failure(error)}", hint=_BROUGHT
+            ) from error
+
+    def _blame(self, parts: Sequence[Part], decoded: Decoded) -> None:
+        """LakeError where what parts failed for is not their fault."""
+        failed = [part for part in parts if part.failure]
+        if not failed:
+            return
+        self._try_without_rows(decoded)
+        # What is in quarantine was found to be bad before, and says nothing about what is stored now.
+        new = [part for part in failed if not part.released and mark_key(part.item) not in self._taken]
+        if len(new) >= MOST_FAILED and not any(part.found and not part.dropped for part in parts):
+            raise LakeError(f"nothing can be stored in {new[0].failure}", hint=_BROUGHT)
+
+    @contextmanager
+    def _preparing(self) -> Iterator[None]:
+        """Before a commit: an error that nobody foresaw may be the fault of what is to be stored."""
+        try:
+            yield
+        except Exception as error:
+            if self._table.name == QUARANTINE.name or _is_ours(error):
+                raise
+            raise _UnpreparedError(f"{self._table.name}: {failure(error)}") from error
+
+    def _tried(self, parts: list[Part], decoded: Decoded, places: Sequence[int]) -> Sequence[int]:
+        """The places, if these parts can be written; nothing of it is kept."""
+        with self._preparing():
+            self._stage(parts, decoded, self._plan(parts, decoded, places), before=None).discard()
+        return places
+
+    def _commit(self, parts: list[Part], decoded: Decoded, places: Sequence[int]) -> list[Part]:
+        """Commit the parts at these places, all or none; those that this process stored. _UnpreparedError
+        where they cannot be written."""
         staged: _Staging | None = None
         while True:
-            halving.is_committing = False
             # The ledger is brought up to the data table's version from which this commit is prepared, so
             # that an object and a row can only be missed if the commit itself fails and is tried again.
             settle(self._lake, self._table.name, self._followers)
             self._taken.refresh()
-            plan = self._plan(parts, decoded)
-            if not plan.parts:
-                if staged is not None:
-                    staged.discard()
-                return []
             if staged is not None and self._clock() - staged.at > KEPT_FOR:
                 staged.discard()
                 staged = None
-            if staged is None or not staged.plan.same(plan):
-                self._phase("write")
-                staged = self._stage(parts, decoded, plan, before=staged)
-            halving.is_committing = True
+            with self._preparing():
+                plan = self._plan(parts, decoded, places)
+                if plan.parts and (staged is None or not staged.plan.same(plan)):
+                    self._phase("write")
+                    staged = self._stage(parts, decoded, plan, before=staged)
+            if not plan.parts or staged is None:
+                if staged is not None:
+                    staged.discard()
+                return []
             self._phase("commit")
             try:
                 self._data.commit(
@@ -189,25 +239,11 @@ class Store:
         self._taken.refresh()
         return staged.parts
 
-    def _after_transform(self, parts: list[Part], decoded: Decoded) -> Decoded:
-        """The rows that the table's transform makes of these, if it has one; what it left out is counted."""
-        if self._transform is None or not decoded.rows.num_rows:
-            return decoded
-        for part in parts:
-            part.filtered = 0
-        rows, kept = _transformed(plain(decoded.rows), self._table, self._transform)
-        for place, count in zip(*np.unique(decoded.owner[~kept], return_counts=True), strict=True):
-            parts[place].filtered = int(count)
-        return Decoded(rows, decoded.owner[kept])
-
-    def _plan(self, batch: list[Part], decoded: Decoded) -> _Plan:
-        """Against the state last looked at: parts not taken yet, rows not stored yet."""
+    def _plan(self, batch: list[Part], decoded: Decoded, asked: Sequence[int]) -> _Plan:
+        """Of the parts at these places, against the state last looked at: those not taken yet, and of their
+        rows those not stored yet."""
         rows, owner = decoded.rows, decoded.owner
-        parts = tuple(
-            place
-            for place, part in enumerate(batch)
-            if not part.dropped and not any(key in self._taken for key in part.keys)
-        )
+        parts = tuple(place for place in asked if not any(key in self._taken for key in batch[place].keys))
         keep: Mask = np.isin(owner, parts)
         conflict = np.zeros(len(owner), bool)
         known = rows[ID].is_valid().to_numpy(zero_copy_only=False) & keep
@@ -300,14 +336,50 @@ class Store:
         return "" if self._table.name == QUARANTINE.name else self._table.name
 
 
-@dataclass
-class _Halving:
-    """What became of a batch so far that could not be stored at once: the objects that failed alone, and
-    whether anything was stored. From its commit on, what fails is no fault of an object."""
+class _UnpreparedError(LakeError):
+    """What is to be stored cannot be made rows or files, perhaps by a fault of its own."""
 
-    failed: set[str] = field(default_factory=set)
-    is_useful: bool = False
-    is_committing: bool = False
+
+def _left(parts: Sequence[Part]) -> list[int]:
+    """The places of the parts that are to be stored."""
+    return [place for place, part in enumerate(parts) if not part.dropped]
+
+
+def _by_halves(parts: Sequence[Part], attempt: Callable[[Sequence[int]], T]) -> list[T]:
+    """What `attempt` gives for the places of the parts that are left, in as few pieces as it takes.
+
+    The part over which it fails alone is dropped with the reason, and so are those of its object that come
+    behind: a hole in the midst of an object would be taken for stored.
+    """
+
+    def found(places: Sequence[int]) -> list[T]:
+        places = [place for place in places if not parts[place].dropped]
+        if not places:
+            return []
+        try:
+            return [attempt(places)]
+        except _UnpreparedError as error:
+            reason = error.message  # what else it holds is as much memory as the batch
+        if len(places) > 1:
+            half = (len(places) + 1) // 2
+            return [*found(places[:half]), *found(places[half:])]
+        part = parts[places[0]]
+        if part.state == "part":
+            for behind in parts[places[0] + 1 :]:
+                if behind.key == part.key:
+                    behind.dropped, behind.failure = True, ""
+        part.dropped, part.failure = True, reason
+        return []
+
+    return found(_left(parts))
+
+
+def _rows_of(decoded: Decoded, places: Sequence[int]) -> Decoded:
+    """The rows of the parts at these places, which are in order."""
+    low, high = np.searchsorted(decoded.owner, (places[0], places[-1] + 1)).tolist() if places else (0, 0)
+    rows, owner = decoded.rows.slice(low, high - low), decoded.owner[low:high]
+    wanted = np.flatnonzero(np.isin(owner, places))
+    return Decoded(rows, owner) if len(wanted) == len(owner) else Decoded(picked(rows, wanted), owner[wanted])
 
 
 def _is_ours(error: Exception) -> bool:
@@ -458,10 +530,8 @@ def _with_hidden(
 
 
 def _ledger_rows(parts: Sequence[Part], table: str, batch_id: str, now: dt.datetime, worker: str) -> pa.Table:
-    import pyarrow as pa
-
     hashes = [object_hash(part.identity) for part in parts]
-    values = {
+    values: dict[str, Sequence[object]] = {
         "Object": [part.key for part in parts],
         "Location": [part.item.location for part in parts],
         "Bucket": [part.item.bucket for part in parts],
@@ -480,27 +550,10 @@ def _ledger_rows(parts: Sequence[Part], table: str, batch_id: str, now: dt.datet
         "FirstEvent": [part.first_event for part in parts],
         "LastEvent": [part.last_event for part in parts],
         "ReadTime": [as_stored(part.read_at) for part in parts],
-        OBJECT: [part.key for part in parts],
         ID: [identity for identity, _ in hashes],
         PAYLOAD: [payload for _, payload in hashes],
     }
-    alike = {
-        "TimeGenerated": as_stored(now),
-        "TargetTable": table,
-        "Worker": worker,
-        "Batch": batch_id,
-        INGESTION_TIME: as_stored(now),
-        BATCH: batch_id,
-        CONFLICT: False,
-        REST: None,
-    }
-    columns = [
-        pa.array(values[field.name], field.type)
-        if field.name in values
-        else pa.repeat(pa.scalar(alike[field.name], field.type), len(parts))
-        for field in stored_schema(LEDGER)
-    ]
-    return pa.Table.from_arrays(columns, schema=stored_schema(LEDGER))
+    return _own_rows(LEDGER, values, {"TargetTable": table, "Worker": worker}, batch_id, now)
 
 
 def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> pa.Table:
@@ -509,7 +562,6 @@ def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> 
         reason = bad.reason.encode("utf-8", "backslashreplace").decode()  # it may quote any bytes
         place = f"{part.key}:{bad.start}:{bad.size}:{reason}"
         return {
-            "TimeGenerated": as_stored(now),
             "Id": hashlib.sha256(place.encode()).hexdigest()[:12],
             "Reason": reason,
             "Location": part.item.location,
@@ -520,19 +572,35 @@ def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> 
             "Sha256": bad.sha256,
             "Content": content,
             "Encoding": encoding,
-            "Batch": batch_id,
-            **_hidden(part, batch_id, now),
         }
 
+    rows = [row(part, bad) for part in parts for bad in part.bad]
+    values = {name: [each[name] for each in rows] for name in rows[0]} if rows else {"Object": []}
+    return _own_rows(QUARANTINE, values, {}, batch_id, now)
+
+
+def _own_rows(
+    table: Table,
+    values: Mapping[str, Sequence[object]],
+    alike: Mapping[str, object],
+    batch_id: str,
+    now: dt.datetime,
+) -> pa.Table:
+    """Rows of the ledger or the quarantine: what differs, what all have alike, and what both tables have."""
     import pyarrow as pa
 
-    rows = [row(part, bad) for part in parts for bad in part.bad]
-    return pa.Table.from_pylist(rows, stored_schema(QUARANTINE))
+    at = as_stored(now)
+    both = {"TimeGenerated": at, "Batch": batch_id, INGESTION_TIME: at, BATCH: batch_id, CONFLICT: False}
+    objects = values["Object"]
+    listed, same = {OBJECT: objects, **values}, {**both, **alike}
+    columns = [
+        pa.array(listed[field.name], field.type)
+        if field.name in listed
+        else pa.repeat(pa.scalar(same.get(field.name), field.type), len(objects))
+        for field in stored_schema(table)
+    ]
+    return pa.Table.from_arrays(columns, schema=stored_schema(table))
 
 
 def _source(part: Part) -> str:
     return part.source.name if part.source else ""
-
-
-def _hidden(part: Part, batch_id: str, now: dt.datetime) -> dict[str, object]:
-    return {INGESTION_TIME: as_stored(now), OBJECT: part.key, BATCH: batch_id, CONFLICT: False}
