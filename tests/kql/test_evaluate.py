@@ -47,6 +47,18 @@ EXPRESSIONS = [
             "s in~ ('42', 'A_B-C.D')",
         ],
     ),
+    (
+        "bool",
+        [
+            "r * 0 / 0.0 == r * 0 / 0.0",
+            "r * 0 / 0.0 != r",
+            "r * 0 / 0.0 > 0.5",
+            "r in (r * 0 / 0.0, 1.5)",
+            "j.a[0] == 1",
+            "j.a[0] in (1.5, 1)",
+        ],
+    ),
+    ("real", ["max_of(r * 0 / 0.0, 1.5)", "min_of(r, r * 0 / 0.0)", "todouble(strcat(n, '_0'))"]),
     ("bool", ["n between (-7 .. 1)", "n !between (0 .. 5)", "t between (datetime(2025-12-01) .. 40d)"]),
     (
         "bool",
