@@ -15,7 +15,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS, sql
-from trailhawk.kql.functions.registry import Aggregate, Arg, NeedsConstantError, Overload, widest
+from trailhawk.kql.functions.registry import ORDERED, Aggregate, Arg, NeedsConstantError, Overload, widest
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.passes import is_random, outer_columns
 from trailhawk.kql.plan import Aggregate as Grouped
@@ -80,6 +80,7 @@ _NEGATED = {
     for name in (base, f"{base}_cs")
 } | {"!in": "in", "!in~": "in~"}
 _NOTHINGS = frozenset({"null", "none", "nil"})
+_TEXT_ORDER = "the order of texts is told by strcmp(one, other) < 0"
 _LENGTHS = "a length of time is written 1d, 12h, 30m or 10s"
 _TEXTS = frozenset({_T.STRING, _T.DYNAMIC})
 _SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
@@ -133,7 +134,7 @@ _LEAST: Final = {
 """How many arguments functions need at least that take any number of them."""
 
 
-def _written(overload: Overload, args: Sequence[Expr]) -> exp.Expr:
+def _over_any(overload: Overload, args: Sequence[Expr]) -> exp.Expr:
     """The SQL of a call over columns of any name."""
     return overload.sql(
         [
@@ -143,6 +144,13 @@ def _written(overload: Overload, args: Sequence[Expr]) -> exp.Expr:
             for arg in args
         ]
     )
+
+
+def _need_order(value: Expr, span: Span) -> None:
+    """BindingError for a value of a type of which none is the largest."""
+    if value.type not in ORDERED and not _is_null(value):
+        message, hint = f"a {value.type.value} value has no order", "use tostring(...) or tolong(...)"
+        raise BindingError(message, span, hint=hint, code="wrong-type")
 
 
 def too_few(shown: str, least: int, span: Span) -> BindingError:
@@ -399,10 +407,11 @@ class ScalarBinder:
         a, b = left.type, right.type
         if a is b is _T.DYNAMIC:
             return self.convert(left, _T.STRING, expr.span), self.convert(right, _T.STRING, expr.span)
-        if a is b or (a.is_number and b.is_number):
+        is_order = expr.op not in ("==", "!=")
+        has_none = is_order and (bool({a, b} & {_T.STRING, _T.GUID}) or {a, b} == {_T.DYNAMIC, _T.BOOL})
+        if (a is b or (a.is_number and b.is_number)) and not has_none:
             return left, right
-        is_order = expr.op in ("<", "<=", ">", ">=")
-        if _T.DYNAMIC in (a, b) and not (is_order and _T.STRING in (a, b)):
+        if _T.DYNAMIC in (a, b) and not has_none:
             other = b if a is _T.DYNAMIC else a
             return self._compared(left, other, expr.span), self._compared(right, other, expr.span)
         if expr.op in ("==", "!="):
@@ -423,7 +432,10 @@ class ScalarBinder:
         elif _T.TIMESPAN in (a, b):
             hint = _LENGTHS
         elif _T.STRING in (a, b):
-            hint = "use tostring(...)" if _T.DYNAMIC in (a, b) else "use tolong(...) or todouble(...)"
+            others = {a, b} - {_T.STRING}
+            hint = _TEXT_ORDER if others <= {_T.DYNAMIC} else "use tolong(...) or todouble(...)"
+        elif _T.DYNAMIC in (a, b):
+            hint = f"use {_CONVERSIONS[b if a is _T.DYNAMIC else a]}(...)"
         raise BindingError(
             f"'{expr.op}' cannot compare {a.value} with {b.value}", expr.span, hint=hint, code="wrong-type"
         )
@@ -516,11 +528,9 @@ class ScalarBinder:
     def _between(self, expr: syntax.Between, scope: Scope, collect: Collector | None) -> Expr:
         value = self.bind(expr.left, scope, collect)
         low, high = self.bind(expr.low, scope, collect), self.bind(expr.high, scope, collect)
-        if value.type is _T.STRING:
-            raise BindingError("'between' is not for text", expr.span)
         if value.type is _T.DATETIME and high.type is _T.TIMESPAN:
             high = self.call("+", [low, high], expr.high.span)
-        as_binary = syntax.Binary(expr.span, ">=", expr.left, expr.low)
+        as_binary = syntax.Binary(expr.span, "between", expr.left, expr.low)
         above = self.operate(">=", value, low, as_binary)
         below = self.operate("<=", value, high, as_binary)
         both = self.call("and", [above, below], expr.span)
@@ -576,6 +586,9 @@ class ScalarBinder:
 
     def collect(self, function: Aggregate, args: list[Expr], span: Span, collect: Collector) -> Expr:
         """A column for an aggregate; the same aggregate asked for twice is computed once."""
+        for param, arg in zip(function.overload.params, args, strict=False):
+            if param.types == ORDERED:
+                _need_order(arg, span)
         types = tuple(arg.type for arg in args)
         nulls = tuple(_is_null(arg) for arg in args)
         if function.overload.match(types, nulls) is None:
@@ -631,7 +644,7 @@ class ScalarBinder:
     def _try(self, overload: Overload, args: tuple[Expr, ...], span: Span) -> None:
         """Write the SQL of a call for nothing but its error, which gets the call's place."""
         try:
-            _written(overload, args)
+            _over_any(overload, args)
         except NeedsConstantError:
             self.is_wanting = True
         except QueryError as error:
@@ -749,6 +762,7 @@ class ScalarBinder:
         if not expr.args:
             raise too_few(f"{expr.name}()", 1, expr.span)
         values = self._one_type([self.bind(arg, scope, collect) for arg in expr.args], expr)
+        _need_order(values[0], expr.span)
         return Call(values[0].type, FUNCTIONS[expr.name].overloads[0], tuple(values))
 
     def _toscalar(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:

@@ -25,6 +25,7 @@ from trailhawk.kql.functions.registry import (
     MeanArg,
     NeedsConstantError,
     Number,
+    OrderedArg,
     Real,
     RealArg,
     Same,
@@ -114,7 +115,7 @@ def avgif(value: MeanArg, predicate: Bool) -> Mean:
 
 
 @aggregate("min")
-def min_(value: AnyArg) -> Same:
+def min_(value: OrderedArg) -> Same:
     """The smallest value."""
     return _no_text_null(exp.Min(this=value.sql), value.type)
 
@@ -129,19 +130,19 @@ def _largest(value: Arg, predicate: exp.Expr | None) -> exp.Expr:
 
 
 @aggregate("max")
-def max_(value: AnyArg) -> Same:
+def max_(value: OrderedArg) -> Same:
     """The largest value; NaN where there is no number."""
     return _largest(value, None)
 
 
 @aggregate()
-def minif(value: AnyArg, predicate: Bool) -> Same:
+def minif(value: OrderedArg, predicate: Bool) -> Same:
     """The smallest value over the rows for which the predicate is true."""
     return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
 
 
 @aggregate()
-def maxif(value: AnyArg, predicate: Bool) -> Same:
+def maxif(value: OrderedArg, predicate: Bool) -> Same:
     """The largest value over the rows for which the predicate is true."""
     return _largest(value, predicate)
 

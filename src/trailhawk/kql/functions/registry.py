@@ -52,6 +52,8 @@ _NUMBERS = frozenset({KqlType.INT, KqlType.LONG, KqlType.REAL, KqlType.DECIMAL})
 _INTEGERS = frozenset({KqlType.INT, KqlType.LONG})
 _SUMMABLE = _NUMBERS | {KqlType.TIMESPAN}
 _ANY = frozenset(KqlType)
+ORDERED: Final = _ANY - {KqlType.DYNAMIC, KqlType.GUID}
+"""Types of which one value is the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ Number = Annotated[Sql, _NUMBERS]
 Integer = Annotated[Sql, _INTEGERS]
 Scalar = Annotated[Sql, _ANY]
 AnyArg = Annotated[Arg, _ANY]
+OrderedArg = Annotated[Arg, ORDERED]
 NumberArg = Annotated[Arg, _NUMBERS]
 IntegerArg = Annotated[Arg, _INTEGERS]
 LongArg = Annotated[Arg, frozenset({KqlType.LONG})]

@@ -192,7 +192,7 @@ def row_aggregate(
             (name or "", binder.scalars.collect(AGGREGATES["take_any"], [values[0][1]], call.span, collect))
         ]
     if len(values) > FEW:
-        return found + wide_row(binder, call, collect, ordering, values)
+        return found + _wide_row(binder, call, collect, ordering, values)
     row = tuple(value for _, value in values)
     for place, (name, value) in enumerate(values):
         aggregate = AggregateCall(function, (Const(_T.LONG, place), *ordering, *row), value.type)
@@ -203,7 +203,7 @@ def row_aggregate(
     return found
 
 
-def wide_row(
+def _wide_row(
     binder: Binder,
     call: syntax.Call,
     collect: Collector,

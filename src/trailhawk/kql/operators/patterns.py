@@ -182,6 +182,9 @@ def parse_kv(binder: Binder, node: Node, operator: syntax.ParseKv, env: Env) -> 
 
     found: list[tuple[str, Expr]] = []
     names: list[object] = [column.name for column in operator.columns]
+    for place, column in enumerate(operator.columns):
+        if column.name in names[:place]:
+            raise BindingError(f"the pairs give '{column.name}' twice", column.span)
     quotes, escapes = options.get("quote", []), options.get("escape", [])
     bag = binder.scalars.call(
         "kv_pairs",
