@@ -173,6 +173,9 @@ def test_what_programs_read_is_utf8_in_any_locale(home: list[str], locale: dict[
     assert json.loads(told["json"]) == [{"x": "\u00e4\u20ac"}]
     assert told["csv"] == "x\n\u00e4\u20ac\n".encode()
 
+    if locale is not LATIN:  # there a command line's UTF-8 is other text
+        assert json.loads(command(home, locale, asked, "--format", "json")) == [{"x": "\u00e4\u20ac"}]
+
     lines = json.dumps({"id": "\u00e4", "query": asked}, ensure_ascii=False)
     assert json.loads(command(home, locale, "--batch", given=lines))["rows"] == [["\u00e4\u20ac"]]
 

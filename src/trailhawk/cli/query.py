@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -185,7 +186,10 @@ def _query_text(kql: str, file: str) -> str:
         if file:
             return Path(file).read_text(encoding="utf-8-sig")
         text = sys.stdin.read() if kql == "-" else kql
-        text.encode()  # bytes of the command line that are no UTF-8 cannot be written so
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # in a locale of plain C the command line's bytes are kept as they are
+            text = os.fsencode(text).decode()
         return text
     except UnicodeError:
         named = file or ("standard input" if kql == "-" else "the query")
