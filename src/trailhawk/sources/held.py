@@ -54,8 +54,6 @@ class Held:
     id: str = ""
 
 
-_NEVER: Final = re.compile(rb"(?!)")
-
 Make = Callable[[Held], bytes]
 """What becomes of a held record: its text, or an event of CloudWatch."""
 
@@ -65,16 +63,15 @@ class Form:
     """A form that holds records: how an object of it is cut, and the first few texts in one that begins so.
 
     `start` matches the beginning of each such object, but for CSV. `of_log_group` says that it is only used
-    for CloudWatch Logs. `empty` matches an answer without records,
-    which is then for the source `log`.
+    for CloudWatch Logs. `empty` matches an answer without records, which is then for the source `log`.
     """
 
     name: str
-    start: re.Pattern[bytes]
+    start: re.Pattern[bytes] | None
     samples: Callable[[bytes], list[bytes]]
     chunks: Callable[[Iterator[bytes], Make], Iterator[Chunk]]
     of_log_group: bool = False
-    empty: re.Pattern[bytes] = _NEVER
+    empty: re.Pattern[bytes] | None = None
     log: str = "cloudwatch"
 
 
@@ -198,7 +195,7 @@ def _objects(
     *,
     of_log_group: bool = False,
     mark: bytes = b"",
-    empty: bytes = b"(?!)",
+    empty: bytes = b"",
     log: str = "cloudwatch",
 ) -> Form:
     """A form of JSON objects. `member` is the name before the texts, None for one that others have too: then
@@ -221,7 +218,7 @@ def _objects(
         for chunk in framing.chunks(blocks, objects.shape):
             yield Chunk([_made(item, take, make) for item in chunk.records], chunk.bad, chunk.position)
 
-    return Form(name, objects.first, samples, chunks, of_log_group, re.compile(empty), log)
+    return Form(name, objects.first, samples, chunks, of_log_group, re.compile(empty) if empty else None, log)
 
 
 def _as_text(held: Held) -> bytes:
@@ -278,7 +275,7 @@ def _lists(
     text: bytes,
     *,
     of_log_group: bool = False,
-    empty: bytes = b"(?!)",
+    empty: bytes = b"",
 ) -> Form:
     """A form of lists or texts; `first` matches its start, `text` what stands before the quote of a text."""
     start, texts = re.compile(first), re.compile(text + rb'"((?:[^"\\]++|\\.)*+)', re.DOTALL)
@@ -293,7 +290,7 @@ def _lists(
             records = [_made(item, take, make) for item in found.texts]
             yield Chunk(records, tuple(found.bad), found.starts.__getitem__)
 
-    return Form(name, start, samples, chunks, of_log_group, re.compile(empty))
+    return Form(name, start, samples, chunks, of_log_group, re.compile(empty) if empty else None)
 
 
 # CSV
@@ -328,7 +325,7 @@ def _csv(name: str, wanted: Callable[[str], bool], *, of_log_group: bool = False
             records = [make(_of_row(dict(zip(cut.names, row, strict=True)))) for row in cut.rows]
             yield Chunk(records, cut.bad, cut.starts.__getitem__)
 
-    return Form(name, _NEVER, samples, chunks, of_log_group)
+    return Form(name, None, samples, chunks, of_log_group)
 
 
 def _of_row(row: Mapping[str, str]) -> Held:
@@ -404,9 +401,7 @@ FORMS: Final = (
     _csv("csv", lambda column: column not in ("@message", "message")),
     _csv("csv of a log group", lambda column: column in ("@message", "message"), of_log_group=True),
 )
-_STARTS: Final = tuple(
-    each.match for form in FORMS for each in (form.start, form.empty) if each is not _NEVER
-)
+_STARTS: Final = tuple(each.match for form in FORMS for each in (form.start, form.empty) if each is not None)
 
 
 @once
@@ -420,7 +415,7 @@ def form_of(head: bytes) -> tuple[Form, bytes] | None:
         return None  # as for nearly all objects, and in a fifth of the time
     for form in FORMS:
         found = [text for text in form.samples(head) if text]
-        if found or form.empty.match(head):
+        if found or (form.empty is not None and form.empty.match(head)):
             return form, b"\n".join(found)
     return None
 
