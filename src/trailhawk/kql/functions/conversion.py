@@ -447,6 +447,16 @@ def _(value: Bool) -> Bool:
     return value
 
 
+@tobool.overload
+def _(value: Timespan) -> Bool:
+    return sql.binary(exp.NEQ, value, sql.literal(0))
+
+
+@tobool.overload
+def _(value: Datetime) -> Bool:
+    return sql.binary(exp.NEQ, _ticks_since_year_1(value), sql.literal(0))
+
+
 _ISO = r"^\d{4}-\d{2}-\d{2}([T ]([01]\d|2[0-3]):\d{2}(:\d{2}(\.\d{1,9})?)?Z?)?$"
 _ISO_WITH_OFFSET = r"^\d{4}-\d{2}-\d{2}[T ]([01]\d|2[0-3]):\d{2}:\d{2}(\.\d{1,9})?[+-]\d{2}(:?\d{2})?$"
 _MAYBE_TIME = r"^[^0-9]{0,20}[0-9][\s\S]{0,60}$"
