@@ -223,6 +223,14 @@ def test_a_broken_record_costs_only_itself(form: str, read: Any) -> None:
     assert found.rows[1]["AwsEventId"] == "e2"
 
 
+@pytest.mark.parametrize("form", ["lookup-events", "filter-log-events"])
+def test_damage_that_puts_the_next_record_into_one_hides_neither(form: str, read: Any) -> None:
+    whole = FORMS[form]((CALLS[0], "victim", CALLS[1]))
+    found = read(whole.replace(b'victim"', b'vic","answers":[{"Rdata":"tim"'))
+    assert [row["AwsEventId"] for row in found.rows] == ["e1"]
+    assert any(b"e2" in part.head for part in found.bad)
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
 @pytest.mark.parametrize("form", ["lookup-events", "Kibana's CSV"])
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])

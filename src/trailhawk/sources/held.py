@@ -214,9 +214,15 @@ def _objects(
         )
         return list(islice(whole, _SAMPLES))
 
+    named = b'"%b"' % (member or b"")
+
+    def record(item: bytes, make: Make) -> bytes:
+        # Damage may put the next item inside this one, which is then no record: both are set aside.
+        return item if member and item.count(named) > 1 else _made(item, take, make)
+
     def chunks(blocks: Iterator[bytes], make: Make) -> Iterator[Chunk]:
         for chunk in framing.chunks(blocks, objects.shape):
-            yield Chunk([_made(item, take, make) for item in chunk.records], chunk.bad, chunk.position)
+            yield Chunk([record(item, make) for item in chunk.records], chunk.bad, chunk.position)
 
     return Form(name, objects.first, samples, chunks, of_log_group, re.compile(empty) if empty else None, log)
 
