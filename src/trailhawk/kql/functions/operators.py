@@ -119,8 +119,13 @@ def not_equal(left: AnyArg, right: AnyArg) -> Bool:
 
 def _ordered(kind: type[exp.Binary], left: Arg, right: Arg) -> exp.Expr:
     """The comparison; false with NaN, which the engine has above all numbers."""
-    most = left if kind in (exp.GT, exp.GTE) else right
-    return not_nan(sql.binary(kind, left.sql, right.sql), most)
+    most, least = (left, right) if kind in (exp.GT, exp.GTE) else (right, left)
+    if not _may_be_nan(most) or most.sql.find(exp.Subquery) is None:
+        return not_nan(sql.binary(kind, left.sql, right.sql), most)
+    # A query would be run for each place where it is written: with the signs turned, its NaN is where it is
+    # never above the other side.
+    turned = [exp.Neg(this=exp.Paren(this=sql.cast(arg.sql, KqlType.REAL))) for arg in (right, left)]
+    return not_nan(sql.binary(kind, *turned), least)
 
 
 @scalar("<", internal=True)
