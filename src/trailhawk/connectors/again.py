@@ -185,13 +185,25 @@ def _read(
     find: Find,
     marks: Marks,
 ) -> Part:
-    """The part's records as today's sources read them, as one part that leaves the quarantine."""
+    """What lies in quarantine as one part that leaves it: the mark of an archive, that of another object, or
+    records with their bytes."""
+    is_mark = bad.object.startswith(UNREADABLE)
+    if is_mark or archives.begins(kept):
+        archive = _whole(bad, sources, clock, marks)
+        if archive is not None:
+            if not is_mark:
+                _check(bad, marks)
+            return archive
+    if is_mark:
+        return _arrived(bad, sources, taken, clock, find)
+    return _records(bad, kept, sources, taken, clock, find)
+
+
+def _records(
+    bad: Quarantined, kept: bytes, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find
+) -> Part:
+    """A part's records as today's sources read them."""
     source = next((each for each in sources if each.name == bad.source), None)
-    if bad.object.startswith(UNREADABLE):
-        return _whole(bad, sources, clock, marks) or _arrived(bad, sources, taken, clock, find)
-    if archives.begins(kept) and (opened_since := _whole(bad, sources, clock, marks)) is not None:
-        _check(bad, marks)
-        return opened_since
     item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, kept, find)), identity=bad.object)
     with item.open() as file, closing(Opened(item, file)) as opened:
         parts = _bounded(
