@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.kql.compiler import compile_query
+from trailhawk.kql.lower import lower
+from trailhawk.kql.plan import Node
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 Row = tuple[int | None, float | None, str]
@@ -125,3 +129,26 @@ def test_where_keeps_what_the_rules_keep(table: list[Row], test: Test) -> None:
     # As a value the same test may be null, and `where` may not.
     shown = ENGINE.query(f"{source} | project t = {test.kql()}", now=NOW).tuples()
     assert shown == [(test.of(row),) for row in table]
+
+
+def sql_of(query: str) -> str:
+    def nothing(node: Node, inputs: tuple[str, ...] = ()) -> str:
+        raise AssertionError(node)
+
+    plan = compile_query(query, NoTables(), now=NOW).plan
+    return lower(plan, nothing, nothing)
+
+
+@pytest.mark.parametrize(
+    "test", ["r < q", "r <= q", "r > q", "r >= q", "q < r", "q >= r", "r == q", "r in (q, 1.0)"]
+)
+def test_a_query_that_is_compared_with_is_run_once(test: str) -> None:
+    mean = "let q = toscalar(datatable(n: real) [1, 2] | summarize avg(n));"
+    assert sql_of(f"{mean} datatable(r: real) [1] | where {test}").count("LIMIT 1") == 1
+
+
+@pytest.mark.parametrize("test", ["d.x > 5", "d.x == 5", "d.x in (5, 6)", "n > 5", "r < 5.0"])
+def test_the_guard_against_nan_is_a_bound_and_only_where_nan_can_be(test: str) -> None:
+    written = sql_of(f"datatable(d: dynamic, n: long, r: real) [dynamic(null), 1, 1.0] | where {test}")
+    assert "isnan" not in written
+    assert written.count("'inf'") == (test == "d.x > 5")
