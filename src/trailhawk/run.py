@@ -7,7 +7,6 @@ an object is stored once whoever takes it, and only one at a time compacts.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import random
 import threading
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from trailhawk.errors import LakeError, StateError, TrailhawkError
+from trailhawk.files import FULL
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
@@ -340,11 +340,8 @@ class _Bringing:
         return replace(state, problem=self._failure)
 
 
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
-
-
 def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror}; make room, nothing is lost: what was begun is brought again"
     return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"

@@ -12,7 +12,6 @@ import errno
 import io
 import os
 import re
-import shutil
 import struct
 import tarfile
 import tempfile
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, cast
 import xxhash
 
 from trailhawk.connectors.objects import LogObject
+from trailhawk.files import filled, make_sure_of_room
 from trailhawk.sources import Readable, Unpacked
 
 if TYPE_CHECKING:
@@ -172,7 +172,8 @@ def _inner(archive: Member, position: Position, allowed: _Allowed) -> Iterator[M
         if _ZIP.search(archive.name):
             held = stack.enter_context(tempfile.SpooledTemporaryFile(_HELD_BYTES))
             try:
-                _make_room(whole.size)
+                if whole.size is not None and whole.size > _HELD_BYTES:
+                    make_sure_of_room(whole.size)
                 copy = _copied(whole, cast(BinaryIO, held))
             except OSError as error:
                 yield dataclasses.replace(archive, item=dataclasses.replace(whole, open=_refused(error)))
@@ -224,24 +225,15 @@ class _Allowed:
             raise OSError(errno.EFBIG, reason)
 
 
-def _make_room(size: int | None) -> None:
-    """OSError where there is no room for a copy of so many bytes."""
-    if size is not None and size > _HELD_BYTES and shutil.disk_usage(tempfile.gettempdir()).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
 def _copied(item: LogObject, copy: BinaryIO) -> BinaryIO:
     """The copy, filled; it is closed where that fails."""
-    try:
+
+    def pieces() -> Iterator[bytes]:
         with item.open() as file:
             while piece := file.read(_COPY_BYTES):
-                copy.write(piece)
-        copy.seek(0)
-    except BaseException:
-        with suppress(OSError):  # what could not be written is tried again by closing
-            copy.close()
-        raise
-    return copy
+                yield piece
+
+    return filled(copy, pieces())
 
 
 def _zipped(file: BinaryIO, given: Given) -> Iterator[tuple[LogObject, Position]]:

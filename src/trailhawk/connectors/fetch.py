@@ -7,11 +7,10 @@ temporary files has no room, is read as the ingest asks for it, and needs no roo
 from __future__ import annotations
 
 import io
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, BinaryIO, Final, NoReturn, TypeVar, cast
 
@@ -23,6 +22,7 @@ from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome
 from trailhawk.connectors.pace import Pace
 from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
 from trailhawk.connectors.streamed import Ask, Streamed
+from trailhawk.files import closed_on_failure, has_room
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -57,6 +57,10 @@ class RefusedError(OSError):
     def reason(self) -> str:
         """The service's words, and ours where they mislead."""
         return f"{self.fault}{_OURS.get(self.fault.code, '')}"
+
+
+class _NoRoomError(Exception):
+    """The folder of temporary files is full."""
 
 
 class BrokenReadError(BrokenOffError):
@@ -163,20 +167,18 @@ class Fetcher:
         size = 0
         try:
             # Not `with answer["Body"]`: that gives the stream below it, which does not miss an end cut off.
-            with closing(answer["Body"]) as body:
+            with closed_on_failure(file), closing(answer["Body"]) as body:
                 while block := self._pace.read(body, _BLOCK):
                     size += len(block)
                     if size > self._max_bytes:
                         self._too_large(notice, size)
                     try:
                         file.write(block)
-                    except OSError:
-                        _give_up(file)
-                        return None
-            file.seek(0)
-        except BaseException:
-            _give_up(file)
-            raise
+                    except OSError as error:
+                        raise _NoRoomError from error
+                file.seek(0)
+        except _NoRoomError:
+            return None
         return file
 
     def _streamed(
@@ -225,17 +227,10 @@ class Fetcher:
 
 def _has_room(size: int) -> bool:
     """Whether an object may be put into memory, or into the folder of temporary files without filling it."""
-    if size <= _IN_MEMORY_BYTES:
-        return True
     try:
-        return size * _SHARE <= shutil.disk_usage(tempfile.gettempdir()).free
+        return size <= _IN_MEMORY_BYTES or has_room(size, share=_SHARE)
     except OSError:
         return False  # there is no such folder
-
-
-def _give_up(file: BinaryIO) -> None:
-    with suppress(OSError):  # what could not be written is tried again by closing
-        file.close()
 
 
 def _was_replaced(error: aws.ClientError) -> bool:

@@ -29,6 +29,7 @@ from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.parts import failure
 from trailhawk.connectors.spool import Spool, Spooled
 from trailhawk.errors import TrailhawkError
+from trailhawk.files import FULL
 from trailhawk.sources import Source
 
 if TYPE_CHECKING:
@@ -47,7 +48,6 @@ _IDLE_SECONDS: Final = 0.2
 _BODIES_AT_ONCE: Final = 32
 _CONNECTIONS: Final = 1000
 _TAKING, _LISTENING, _BODIES = "taking", "listening", "bodies"  # causes of problems
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -365,7 +365,7 @@ class HttpConnector:
         try:
             self._spool.put(table, known, [line + b"\n" for line in found])
         except OSError as error:
-            status = 503 if error.errno in _FULL else 500
+            status = 503 if error.errno in (*FULL, errno.EFBIG) else 500
             raise BodyError(status, f"it cannot be kept: {error.strerror}") from None
         return len(found), known
 

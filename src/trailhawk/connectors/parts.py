@@ -7,11 +7,9 @@ import datetime as dt
 import errno
 import hashlib
 import io
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import BinaryIO, Final, TypeGuard
@@ -22,6 +20,7 @@ from trailhawk.connectors import archives
 from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import TrailhawkError
+from trailhawk.files import FULL, filled, make_sure_of_room
 from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by, source_of
 
 UNREADABLE: Final = "unreadable:"
@@ -30,7 +29,6 @@ UNREADABLE: Final = "unreadable:"
 _WHOLE_BYTES: Final = 16 * 1024 * 1024  # up to this an object is read once, and hashed from memory
 _RECOGNISE_BYTES: Final = 64 * 1024
 _COPY_BYTES: Final = 4 * 1024 * 1024
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 _MAX_REASON: Final = 200
 
 
@@ -249,7 +247,7 @@ def unreadable(item: LogObject, error: OSError | MemoryError) -> str:
     """Why the bytes of an object cannot be had."""
     if isinstance(error, MemoryError):
         return f"cannot be read: {failure(error)}"
-    where = _temporary(item.size) if error.errno in _FULL else ""
+    where = _temporary(item.size) if error.errno in FULL else ""
     return f"cannot be read: {error.strerror or error}{where}"
 
 
@@ -344,20 +342,10 @@ def _file_digests(file: BinaryIO) -> tuple[str, bytes]:
 def _spooled(start: bytes, file: BinaryIO, size: int | None) -> BinaryIO:
     """A copy on disk of a stream that cannot be read twice, gone when it is closed. A copy of so many bytes
     is not begun where there is no room for it."""
-    if size is not None and shutil.disk_usage(tempfile.gettempdir()).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if size is not None:
+        make_sure_of_room(size)
     copy = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the object is read)
-    try:
-        piece = start
-        while piece:
-            copy.write(piece)
-            piece = file.read(_COPY_BYTES)
-        copy.flush()
-    except BaseException:
-        with suppress(OSError):  # what could not be written is tried again by closing
-            copy.close()
-        raise
-    return copy
+    return filled(copy, chain((start,), iter(lambda: file.read(_COPY_BYTES), b"")))
 
 
 def _part(head: Part, chunk: Chunk, first_record: int) -> Part:
