@@ -155,13 +155,13 @@ def test_a_large_body_that_trickles_goes_on_where_it_was(wire: Wire, monkeypatch
 
 
 def test_a_slow_but_steady_body_is_read(wire: Wire) -> None:
-    content = bytes(400_000)
+    content = bytes(600_000)  # takes longer than a piece may, and each of its pieces much less
 
     def steady(connection: socket.socket) -> None:
         data = answer(content)
         for start in range(0, len(data), 50_000):
             connection.sendall(data[start : start + 50_000])
-            time.sleep(0.1)
+            time.sleep(0.04)
 
     told: list[Fault] = []
     wire.answers = [steady]
