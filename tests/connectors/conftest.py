@@ -33,11 +33,13 @@ def aws(aws_account: str) -> Aws:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(
-        Lake(tmp_path / "lake", [*sources.TABLES, *connectors.TABLES]),
-        tmp_path / "connectors",
-    )
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake", [*sources.TABLES, *connectors.TABLES])
+
+
+@pytest.fixture
+def store(lake: Lake, tmp_path: Path) -> Store:
+    return Store(lake, tmp_path / "connectors")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from support import text
 from trailhawk.connectors import LEDGER, QUARANTINE, TABLES, archives
 from trailhawk.connectors.again import retry
 from trailhawk.connectors.ingest import Progress, Summary, ingest
@@ -34,14 +35,8 @@ NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
 NAMES = ("AWSLogs/1/CloudTrail/a.json", "AWSLogs/1/CloudTrail/b.json.gz", "README.md", "__MACOSX/._a.json")
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
-
-
 def log(*numbers: int) -> bytes:
-    events = [{"eventTime": "2026-03-01T00:00:00Z", "eventID": f"id-{number}"} for number in numbers]
-    return json.dumps({"Records": events}).encode()
+    return text.log(*(f"id-{number}" for number in numbers))
 
 
 FILES = dict(zip(NAMES, (log(1, 2), gzip.compress(log(3)), b"# logs", b"\0\5\26\7"), strict=True))

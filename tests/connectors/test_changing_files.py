@@ -11,19 +11,13 @@ from typing import BinaryIO
 import pytest
 
 from support.lakes import rows
-from trailhawk.connectors import LEDGER, TABLES, archives, parts
+from trailhawk.connectors import LEDGER, archives, parts
 from trailhawk.connectors.ingest import ingest
 from trailhawk.connectors.quarantine import quarantined
 from trailhawk.lake import Lake
-from trailhawk.sources import TABLES as SOURCE_TABLES
 from trailhawk.sources import framing
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
 
 
 def lines(first: int, last: int) -> bytes:

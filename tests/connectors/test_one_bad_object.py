@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from support.lakes import assert_balanced, rows
-from trailhawk.connectors import QUARANTINE, TABLES
+from support.text import log
+from trailhawk.connectors import QUARANTINE
 from trailhawk.connectors.again import retry
 from trailhawk.connectors.batch import GROUP_RECORDS
 from trailhawk.connectors.ingest import Ingestor, ingest
@@ -23,7 +24,6 @@ from trailhawk.connectors.reopen import object_at
 from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
 from trailhawk.sources import SOURCES, Chunk, Rows, promote
-from trailhawk.sources import TABLES as SOURCE_TABLES
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.promote import promoted
 
@@ -48,16 +48,6 @@ class Failing(CloudTrail):
             yield chunk
             if b"VENOM" in text:
                 raise self._error()
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
-
-
-def log(*ids: str) -> bytes:
-    events = [{"eventTime": "2026-03-01T00:00:00Z", "eventID": each} for each in ids]
-    return json.dumps({"Records": events}).encode()
 
 
 FAULTS = (

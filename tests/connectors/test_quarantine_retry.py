@@ -35,11 +35,6 @@ class Deaf(CloudTrail):
         return super().rows([b"[]" if b"Odd" in record else record for record in records])
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
-
-
 def take(lake: Lake, *paths: Path, source: Source | None = None) -> None:
     ingest(lake, paths, clock=lambda: NOW, sources=(source,) if source else SOURCES)
 

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pytest
 
-from trailhawk.connectors import LEDGER, QUARANTINE, TABLES
+from support.lakes import assert_balanced, rows
+from support.text import log
+from trailhawk.connectors import LEDGER, QUARANTINE
 from trailhawk.connectors.again import Retried, retry
 from trailhawk.connectors.ingest import Ingestor, ingest
 from trailhawk.connectors.objects import LogObject, Outcome, Transform, TransformResult
@@ -25,20 +26,9 @@ from trailhawk.connectors.store import MOST_FAILED
 from trailhawk.errors import LakeError, LimitError, QueryError, UnsupportedError
 from trailhawk.lake import Delta, Lake, Staged
 from trailhawk.sources import SOURCES, Chunk
-from trailhawk.sources import TABLES as SOURCE_TABLES
 from trailhawk.sources.cloudtrail import CloudTrail
 
 NOW = dt.datetime(2026, 3, 5, 12, tzinfo=dt.UTC)
-
-
-@pytest.fixture
-def lake(tmp_path: Path) -> Lake:
-    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
-
-
-def log(*ids: str) -> bytes:
-    events = [{"eventTime": "2026-03-01T00:00:00Z", "eventID": each} for each in ids]
-    return json.dumps({"Records": events}).encode()
 
 
 def nameless(count: int, *ids: str) -> bytes:
@@ -75,19 +65,8 @@ def again(lake: Lake, items: Iterable[LogObject] = (), transform: Transform | No
     )
 
 
-def rows(lake: Lake, table: str) -> list[dict[str, object]]:
-    files = lake.snapshot(table).files()
-    return [row for file in files for row in pq.ParquetFile(file.path).read().to_pylist()]
-
-
 def ids(lake: Lake) -> list[str]:
     return sorted(str(row["AwsEventId"]) for row in rows(lake, "AWSCloudTrail"))
-
-
-def assert_balanced(lake: Lake) -> None:
-    for row in rows(lake, LEDGER.name):
-        parts = [row[name] for name in ("Rows", "Duplicates", "Filtered", "Quarantined")]
-        assert row["Records"] == sum(parts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +98,7 @@ def test_the_object_that_is_the_reason_is_set_aside_alone(
         str(logs / "4x.json"),
         f"cannot be stored: AWSCloudTrail: {reason}",
     )
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
     # It is as bad as before for as long as the fault is there, and leaves the quarantine when that is mended.
     told_again = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}), transforms=transforms)
     assert [(each.state, each.reason) for each in told_again] == [("bad", f"AWSCloudTrail: {reason}")]
@@ -128,7 +107,7 @@ def test_the_object_that_is_the_reason_is_set_aside_alone(
     told_again = retry(lake, clock=lambda: NOW, sources=SOURCES, find=object_at({}))
     assert [(each.state, each.rows) for each in told_again] == [("stored", 2)]
     assert (len(ids(lake)), quarantined(lake)) == (20, [])
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 def test_what_is_too_much_at_once_is_stored_in_pieces(lake: Lake) -> None:
@@ -142,7 +121,7 @@ def test_what_is_too_much_at_once_is_stored_in_pieces(lake: Lake) -> None:
     assert [each.state for each in told] == ["stored"] * 12
     assert len(ids(lake)) == 12
     assert not quarantined(lake)
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 def opener(content: bytes) -> Callable[[], io.BytesIO]:
@@ -169,7 +148,7 @@ def test_where_nothing_can_be_stored_nothing_is_set_aside(lake: Lake) -> None:
     mended.flush()
     assert [each.state for each in told] == ["stored"] * len(items)
     assert not quarantined(lake)
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 @pytest.mark.parametrize("error", [lambda: UnsupportedError("no"), lambda: OSError(28, "disk full")])
@@ -199,14 +178,14 @@ def test_of_an_object_in_parts_what_was_stored_stays(lake: Lake) -> None:
     assert {each.location[-1]: each.state for each in told} == {"e": "unreadable", "b": "stored"}
     before = len(ids(lake))
     assert 1 < before < 21_001
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
     told.clear()
     mended = Ingestor(lake, clock=lambda: NOW, sources=sources)
     mended.take(item, told.append)
     mended.flush()
     assert [each.state for each in told] == ["stored"]
     assert ids(lake) == sorted([*many, "POISON", "b"])
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
     assert lake.snapshot(QUARANTINE.name).rows == 1
 
 
@@ -246,7 +225,7 @@ def test_a_retry_takes_of_an_object_in_parts_what_is_not_stored(stumbles: bool, 
     assert (mended.state, mended.rows) == ("stored", MANY + 1 - before)
     assert (len(ids(lake)), quarantined(lake)) == (MANY + 1, [])
     assert sum(int(str(row["Records"])) for row in rows(lake, LEDGER.name)) == MANY + 1
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
     took = Ingestor(lake, clock=lambda: NOW)
     took.take(item, told.append)
     took.flush()
@@ -312,7 +291,7 @@ def test_two_marks_of_one_object_are_taken_once(lake: Lake, tmp_path: Path) -> N
     assert sorted(each.state for each in again(lake)) == ["left", "stored"]
     assert [(each.state, each.rows) for each in again(lake)] == [("stored", 0)]
     assert (len(ids(lake)), quarantined(lake)) == (1, [])
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -332,7 +311,7 @@ def test_many_bad_objects_do_not_keep_the_good_ones_out(first: bool, lake: Lake)
     # What good there was is one commit, and the marks are one.
     assert len(lake.snapshot(LEDGER.name).files()) == 2
     assert len(lake.snapshot("AWSCloudTrail").files()) == 1
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 def test_of_many_marks_those_that_are_mended_go(lake: Lake) -> None:
@@ -367,7 +346,7 @@ def test_rows_of_a_part_that_is_left_out_are_no_fault_of_others(lake: Lake) -> N
     took.flush()
     assert {each.location: each.state for each in told} == {"a": "stored", "bad": "unreadable", "c": "stored"}
     assert lake.snapshot("AWSVPCFlow").rows == 10
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 def test_records_of_one_object_are_tried_again_each_alone(lake: Lake, tmp_path: Path) -> None:
@@ -386,7 +365,7 @@ def test_records_of_one_object_are_tried_again_each_alone(lake: Lake, tmp_path: 
     ]
     assert ids(lake) == ["1", "2"]
     assert len(quarantined(lake)) == 1
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
 
 
 def test_a_transform_that_cannot_run_sets_nothing_aside(lake: Lake) -> None:
@@ -430,4 +409,4 @@ def test_what_cannot_be_written_is_found_by_halves(
     [bad] = quarantined(lake)
     assert bad.reason == "cannot be stored: AWSCloudTrail: ArrowInvalid: so"
     assert (len(lake.snapshot("AWSCloudTrail").files()) == 1) == (most == 1_000)
-    assert_balanced(lake)
+    assert_balanced(lake, retried=True)
