@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import json
 import os
 import random
@@ -16,8 +15,8 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -31,6 +30,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from support.shipping import HASH, TOKEN, running, until
 from trailhawk.connectors import patience
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import ConnectorError, Intake
@@ -40,8 +40,6 @@ from trailhawk.connectors.spool import Spool
 from trailhawk.errors import UsageError
 from trailhawk.workspace import Workspace
 
-TOKEN = "0123456789abcdef-of-the-test"
-HASH = hashlib.sha256(TOKEN.encode()).hexdigest()
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 LINUX = """
 name: linux
@@ -100,28 +98,6 @@ def connector(workspace: Workspace) -> HttpConnector:
 def listening(workspace: Workspace) -> AbstractContextManager[httpx.Client]:
     """A client of the home's connector, with its token."""
     return running(connector(workspace))
-
-
-@contextmanager
-def running(web: HttpConnector) -> Iterator[httpx.Client]:
-    stop = threading.Event()
-    thread = threading.Thread(target=web.run, args=(stop,))
-    thread.start()
-    try:
-        wait(lambda: web.port != 0)
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{web.port}", headers=headers) as client:
-            yield client
-    finally:
-        stop.set()
-        thread.join()
-
-
-def wait(ready: Callable[[], object], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < end, "not in time"
-        time.sleep(0.02)
 
 
 def count(workspace: Workspace, table: str) -> object:
@@ -306,7 +282,7 @@ def test_bodies_land_in_their_tables(tmp_path: Path) -> None:
         plain = {"Content-Type": "text/plain; charset=utf-8"}
         assert client.post("/ingest/AWSVPCFlow", content=FLOWS, headers=plain).json()["accepted"] == 2
         assert client.get("/health").json() == {"status": "ok"}
-        wait(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
+        until(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
     assert count(workspace, "AWSCloudTrail") == 7
     assert count(workspace, "AWSVPCFlow") == 2
     found = workspace.query("Linux_CL | project TimeGenerated, Host, Message", now=DAY).tuples()
@@ -325,12 +301,12 @@ def test_a_connector_that_waits_is_idle(tmp_path: Path) -> None:
     web = connector(workspace)
     assert web.state().idle_since is None
     with running(web) as client:
-        wait(lambda: web.state().idle_since)
+        until(lambda: web.state().idle_since)
         assert web.state().last_object_at is None
         first = web.state().idle_since
         assert client.post("/ingest/AWSCloudTrail", json=[call(1)]).status_code == 200
-        wait(lambda: web.state().last_object_at)
-        wait(lambda: web.state().idle_since)
+        until(lambda: web.state().last_object_at)
+        until(lambda: web.state().idle_since)
         last, since = web.state().last_object_at, web.state().idle_since
         assert first
         assert last
@@ -405,7 +381,7 @@ def test_too_much_that_waits(tmp_path: Path) -> None:
         assert int(answer.headers["retry-after"]) > 0
         assert "later" in answer.json()["error"]
         stuck.free.set()
-        wait(lambda: client.post("/ingest/AWSCloudTrail", json=record).status_code == 200)
+        until(lambda: client.post("/ingest/AWSCloudTrail", json=record).status_code == 200)
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -443,7 +419,7 @@ def test_sent_twice_with_a_key(tmp_path: Path) -> None:
         for key in ("a", "a", "b", ""):
             headers = {"Idempotency-Key": key} if key else {}
             assert client.post("/ingest/Linux_CL", json=message, headers=headers).status_code == 200
-        wait(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
+        until(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
         # Also after the first was stored.
         client.post("/ingest/Linux_CL", json=message, headers={"Idempotency-Key": "a"})
     connector(workspace).run(threading.Event(), once=True)
@@ -513,7 +489,7 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
         web, stop = connector(workspace), threading.Event()
         thread = threading.Thread(target=web.run, args=(stop,))
         thread.start()
-        wait(lambda: web.state().problem)
+        until(lambda: web.state().problem)
         stop.set()
         thread.join()
     assert "cannot listen at" in web.state().problem
@@ -548,7 +524,7 @@ def test_killed_at_any_moment(tmp_path: Path) -> None:
         try:
             headers = {"Authorization": f"Bearer {TOKEN}"}
             with httpx.Client(base_url=address, headers=headers, timeout=10) as client:
-                wait(lambda: answers(client), 60)
+                until(lambda: answers(client), 60)
                 killer = threading.Timer(0.2 + 0.4 * kill, process.send_signal, [signal.SIGKILL])
                 with suppress(httpx.TransportError):
                     while True:
@@ -599,7 +575,7 @@ def test_syslog_ng_delivers(tmp_path: Path) -> None:
         command = ["syslog-ng", "--foreground", "--no-caps", f"--cfgfile={config}", *files]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         try:
-            wait(lambda: count(workspace, "Linux_CL") == 200 or process.poll() is not None, 60)
+            until(lambda: count(workspace, "Linux_CL") == 200 or process.poll() is not None, 60)
         finally:
             process.terminate()
             said, _ = process.communicate(timeout=20)

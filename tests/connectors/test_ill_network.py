@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from urllib3.exceptions import SSLError
 
+from support.shipping import until
 from trailhawk.connectors import credentials, sqs
 from trailhawk.connectors.config import Access, SqsSettings
 from trailhawk.connectors.fetch import Fetcher, RefusedError
@@ -262,13 +263,6 @@ def test_messages_that_could_not_be_deleted_at_once_are_no_trouble_for_ever(wire
 
 def nothing_waits(connection: socket.socket) -> None:
     connection.sendall(answer(b"{}", kind="application/x-amz-json-1.0"))
-
-
-def until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.02)
 
 
 def test_a_redirect_without_an_end_is_told(wire: Wire) -> None:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
 
+from support.shipping import HASH, TOKEN, running, until
 from trailhawk.connectors import http
 from trailhawk.connectors.connector import Board
 from trailhawk.connectors.ingest import Ingestor
@@ -24,33 +21,8 @@ from trailhawk.errors import StateError
 if TYPE_CHECKING:
     from support.aws import Store
 
-TOKEN = "t" * 32
 EVENT = json.dumps({"eventVersion": "1.11", "eventID": "1", "eventTime": "2026-03-01T09:30:00Z"}).encode()
-SETTINGS = http.HttpSettings(
-    "web", "127.0.0.1", 0, token_sha256=(hashlib.sha256(TOKEN.encode()).hexdigest(),), flush_seconds=0
-)
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline, "it takes too long"
-        time.sleep(0.02)
-
-
-@contextmanager
-def running(web: http.HttpConnector) -> Iterator[httpx.Client]:
-    stop = threading.Event()
-    thread = threading.Thread(target=web.run, args=(stop,))
-    thread.start()
-    try:
-        until(lambda: web.port)
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        with httpx.Client(base_url=f"http://127.0.0.1:{web.port}", headers=headers) as client:
-            yield client
-    finally:
-        stop.set()
-        thread.join()
+SETTINGS = http.HttpSettings("web", "127.0.0.1", 0, token_sha256=(HASH,), flush_seconds=0)
 
 
 def post(client: httpx.Client) -> int:

@@ -100,4 +100,5 @@ def ingest(
         tell("a table is read as CSV with the columns of a log or of a tool's export: docs/sources.md")
     if summary.quarantined:
         why = "'trailhawk quarantine list --summary' says why"
-        tell(f"{summary.quarantined:,} parts could not be stored: {why}")
+        what = "part" if summary.quarantined == 1 else "parts"
+        tell(f"{summary.quarantined:,} {what} could not be stored: {why}")
