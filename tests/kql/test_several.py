@@ -145,7 +145,7 @@ def test_what_a_pattern_does_not_map(engine: DuckDBEngine) -> None:
 
 
 def test_tables_that_a_lake_does_not_have(engine: DuckDBEngine) -> None:
-    for call in ('external_table("x")', 'materialized_view("x")'):
+    for call in ('external_table("x")', 'materialized_view("x")', 'stored_query_result("x")'):
         with pytest.raises(UnsupportedError, match=call.split("(")[0]):
             engine.query(f"{call} | count", now=NOW)
 

@@ -12,6 +12,18 @@ from trailhawk.kql.plan import Expr, OutColumn
 from trailhawk.kql.schema import HIDDEN_PREFIX
 
 
+_CLUSTER = "a Kusto cluster's {}, which a lake does not have"
+_CURSORS = _CLUSTER.format("database cursors") + "; use ingestion_time()"
+_CLUSTER_FUNCTIONS = {
+    **dict.fromkeys(
+        ("current_principal", "current_principal_details", "current_principal_is_member_of"),
+        _CLUSTER.format("users"),
+    ),
+    **dict.fromkeys(("cursor_after", "cursor_before_or_at", "cursor_current"), _CURSORS),
+    **dict.fromkeys(("extent_id", "extent_tags"), _CLUSTER.format("extents")),
+}
+
+
 class NoTableError(BindingError):
     """A table, or a function in the place of one, that nobody knows; `union isfuzzy=true` goes on without."""
 
@@ -104,7 +116,7 @@ def no_function(call: syntax.Call, known: Iterable[str]) -> BindingError:
     return BindingError(
         f"there is no function '{call.name}'",
         call.name_span,
-        hint=suggestion(call.name, known),
+        hint=_CLUSTER_FUNCTIONS.get(call.name) or suggestion(call.name, known),
         code="unknown-function",
     )
 

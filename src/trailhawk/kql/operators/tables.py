@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 _T = KqlType
 PLACES = frozenset({"database", "workspace", "cluster"})
-ELSEWHERE = frozenset({"external_table", "materialized_view"})
+ELSEWHERE = frozenset({"external_table", "materialized_view", "stored_query_result"})
 """Functions that give tables which a lake does not have."""
 OWN_NAMES = frozenset({"trailhawk", "default", ""})
 """What a query may call this lake where it names a database, workspace or cluster."""
