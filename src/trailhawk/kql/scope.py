@@ -11,7 +11,6 @@ from trailhawk.kql import syntax
 from trailhawk.kql.plan import Expr, OutColumn
 from trailhawk.kql.schema import HIDDEN_PREFIX
 
-
 _CLUSTER = "a Kusto cluster's {}, which a lake does not have"
 _CURSORS = _CLUSTER.format("database cursors") + "; use ingestion_time()"
 _CLUSTER_FUNCTIONS = {
