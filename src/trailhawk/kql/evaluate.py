@@ -236,10 +236,11 @@ def _joined(types: tuple[KqlType, ...], result: KqlType) -> Body:
 
 def _term(fold: bool, *, before: bool = True, after: bool = True) -> Body:
     """Is the needle there as a whole term, or at a term's beginning or end?"""
-    start, end = r"(?<![^\W_])" if before else "", r"(?![^\W_])" if after else ""
+    flags = re.IGNORECASE if fold else 0
 
     def found(source: str, needle: str) -> bool:
-        flags = re.IGNORECASE if fold else 0
+        start = r"(?<![^\W_])" if before and needle[:1].isalnum() else ""
+        end = r"(?![^\W_])" if after and needle[-1:].isalnum() else ""
         return re.search(f"{start}{re.escape(needle)}{end}", source, flags) is not None
 
     return found

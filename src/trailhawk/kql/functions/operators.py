@@ -350,22 +350,28 @@ def _folded(name: str, source: exp.Expr, needle: exp.Expr) -> exp.Expr:
     return sql.call(name, sql.lower(source), sql.lower(needle))
 
 
+def _edge(needle: exp.Expr, in_term: str, boundary: str) -> exp.Expr:
+    """The boundary, for a needle that begins or ends inside a term; elsewhere it is one itself."""
+    is_inside = sql.call("regexp_matches", needle.copy(), in_term)
+    return sql.case((is_inside, exp.Literal.string(boundary)), otherwise=exp.Literal.string(""))
+
+
 def _term(
     source: exp.Expr, needle: exp.Expr, *, fold: bool, before: bool = True, after: bool = True
 ) -> exp.Expr:
-    """Does `needle` stand in `source` with term boundaries (non-alphanumeric or an end) at its sides?
+    """Does `needle` stand in `source` with term boundaries (non-alphanumeric or an end) at its sides, where
+    it does not itself begin or end with what parts terms?
 
     A cheap substring test goes before the regular expression.
     """
     constant = sql.string_value(needle)
     found = _folded("contains", source, needle) if fold else sql.call("contains", source, needle)
     if constant is None:
-        quoted = sql.call("regexp_escape", needle.copy())
-        parts = [
-            exp.Literal.string(TERM_START if before else ""),
-            quoted,
-            exp.Literal.string(TERM_END if after else ""),
-        ]
+        parts = [sql.call("regexp_escape", needle.copy())]
+        if before:
+            parts.insert(0, _edge(needle, f"^[^{_SEPARATORS}]", TERM_START))
+        if after:
+            parts.append(_edge(needle, f"[^{_SEPARATORS}]$", TERM_END))
         pattern: exp.Expr = sql.call("concat", *parts)
     else:
         if constant == "":
