@@ -50,6 +50,8 @@ class Event:
 
 
 Tell = Callable[[Event], None]
+Say = Callable[..., None]
+"""Tell an event of this moment: level, job, message, and fields by name."""
 _T = TypeVar("_T")
 
 
@@ -132,81 +134,150 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
 
     SettingsError where a connector is set up wrong.
     """
-    connectors = [_Bringing(workspace.connector(name)) for name in workspace.connector_settings]
     settings = workspace.settings.run
-    care = _Care(workspace, tell)
 
     def say(level: str, job: str, message: str, **fields: object) -> None:
         tell(Event(workspace.clock(), level, job, message, fields))
 
-    began = workspace.clock()
-    begun, failing = dict[str, float](), set[str]()
+    connectors = [_Bringing(workspace.connector(name)) for name in workspace.connector_settings]
+    health = _Health(workspace, connectors, say)
+    care = _Care(workspace, say)
+    notify = _Notify(workspace, say)
+    automation = _Automation(workspace, say)
 
-    def health() -> None:
-        states = [connector.state() for connector in connectors]
-        begin = {state.name for state in states if state.has_begun} - begun.keys()
-        failing.clear()
-        failing.update(state.name for state in states if state.problem)
-        for told in workspace.tell_health(
+    # They begin with what comes from now on. Where the state database cannot be reached yet, with what comes
+    # once it can be: rules begin them before they raise anything.
+    readers: list[_Notify | _Automation] = [automation]
+    if workspace.settings.notify:
+        readers.insert(0, notify)
+    for reader in readers:
+        try:
+            reader.begin()
+        except (StateError, LakeError) as error:
+            say("error", reader.name, f"failed: {error}; it is tried again")
+    rules = _Rules(workspace, say, [reader.begin for reader in readers])
+
+    def status() -> None:
+        for connector in connectors:
+            state = connector.state()
+            say("info", state.name, _line(state), **_figures(state))
+
+    return [
+        *(Job(connector.name, health.until_end(connector.work)) for connector in connectors),
+        Job("rules", lambda stop: every(settings.rules_seconds, partial(rules.run, stop))(stop)),
+        Job("compact", every(settings.compact_seconds, care.compact)),
+        Job("sweep", every(settings.sweep_seconds, care.sweep)),
+        Job("health", health.until_end(health.work)),
+        Job("status", _later(status_seconds, status)),
+        *([Job("notify", every(settings.notify_seconds, notify.run))] if workspace.settings.notify else []),
+        Job("automation", every(settings.automation_seconds, automation.run)),
+        *([Job("canary", partial(_canaries, workspace, say))] if settings.canary_seconds else []),
+    ]
+
+
+def _later(seconds: float, step: Callable[[], None]) -> Callable[[threading.Event], None]:
+    """As `every`, with the first wait before the first step."""
+    repeated = every(seconds, step)
+
+    def work(stop: threading.Event) -> None:
+        stop.wait(seconds)
+        repeated(stop)
+
+    return work
+
+
+class _Health:
+    """Tells which streams fell silent and which connectors fail: when it is due, and when it is news."""
+
+    def __init__(self, workspace: Workspace, connectors: list[_Bringing], say: Say) -> None:
+        self._workspace = workspace
+        self._connectors = connectors
+        self._say = say
+        self._seconds = workspace.settings.run.health_seconds
+        self._began = workspace.clock()
+        self._begun: dict[str, float] = {}
+        self._failing: set[str] = set()
+        self._ending = threading.Lock()
+
+    def work(self, stop: threading.Event) -> None:
+        while not stop.is_set():
+            self._look()
+            due = time.monotonic() + self._seconds
+            while not stop.wait(min(_AWAKE_SECONDS, max(0.0, due - time.monotonic()))):
+                if time.monotonic() >= due or any(map(self._is_news, self._connectors)):
+                    break
+
+    def until_end(self, work: Callable[[threading.Event], None]) -> Callable[[threading.Event], None]:
+        """The work, and when it was stopped how connectors fared last: what they drain is in it."""
+
+        def told(stop: threading.Event) -> None:
+            try:
+                work(stop)
+            finally:
+                if stop.is_set():
+                    with self._ending:
+                        self._workspace.end_health(self._states())
+
+        return told
+
+    def _look(self) -> None:
+        states = self._states()
+        begin = {state.name for state in states if state.has_begun} - self._begun.keys()
+        self._failing = {state.name for state in states if state.problem}
+        for told in self._workspace.tell_health(
             states,
-            alarms=workspace.clock() - began >= _CATCH_UP,
+            alarms=self._workspace.clock() - self._began >= _CATCH_UP,
             begin=begin,
-            every=timedelta(seconds=settings.health_seconds),
+            every=timedelta(seconds=self._seconds),
         ):
             one = told.condition
             level = "info" if one.status == "Success" else "warning"
-            say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
-        begun.update(dict.fromkeys(begin, time.monotonic()))
+            self._say(level, "health", f"{one.name}: {one.description or 'well again'}", reason=one.reason)
+        self._begun.update(dict.fromkeys(begin, time.monotonic()))
 
-    def is_news(connector: _Bringing) -> bool:
+    def _states(self) -> list[State]:
+        return [connector.state() for connector in self._connectors]
+
+    def _is_news(self, connector: _Bringing) -> bool:
         """Whether a connector has begun, then failed, or ended with an error since it was told how it fares.
 
         Of one that has run for a while other trouble waits for the next round: it often passes by itself.
         """
-        state, since = connector.state(), begun.get(connector.name)
+        state, since = connector.state(), self._begun.get(connector.name)
         if since is None:
             return state.has_begun
         is_young = time.monotonic() - since < LONGEST_WAIT
         is_failing = bool(state.problem) if is_young else connector.has_failed
-        return is_failing and connector.name not in failing
+        return is_failing and connector.name not in self._failing
 
-    ending = threading.Lock()
 
-    def told_of_end(work: Callable[[threading.Event], None], stop: threading.Event) -> None:
-        """Work, and when it was stopped tell how connectors fared last: what they drain is in it."""
-        try:
-            work(stop)
-        finally:
-            if stop.is_set():
-                with ending:
-                    workspace.end_health([connector.state() for connector in connectors])
+class _Rules:
+    """Runs the rules that are due. Who acts on alerts begins before: what is raised is theirs."""
 
-    def health_work(stop: threading.Event) -> None:
-        while not stop.is_set():
-            health()
-            due = time.monotonic() + settings.health_seconds
-            while not stop.wait(min(_AWAKE_SECONDS, max(0.0, due - time.monotonic()))):
-                if time.monotonic() >= due or any(map(is_news, connectors)):
-                    break
+    def __init__(self, workspace: Workspace, say: Say, before: list[Callable[[], object]]) -> None:
+        self._workspace = workspace
+        self._say = say
+        self._before = before
+        self._clock = _Clock(workspace, say)
 
-    clock = _Clock(workspace, say)
-
-    def rules(stop: threading.Event) -> None:
-        for _, begin in readers:
-            begin()  # what is raised from now on is theirs
-        clock.look()
-        done = workspace.run_due_rules(
-            fault=lambda error: say("warning", "rules", f"{error.message}; it is left out"),
+    def run(self, stop: threading.Event) -> None:
+        for begin in self._before:
+            begin()
+        self._clock.look()
+        done = self._workspace.run_due_rules(
+            fault=lambda error: self._say("warning", "rules", f"{error.message}; it is left out"),
             stopped=stop.is_set,
         )
         for alert in done.alerts:
-            say(
-                "info", "rules", f"{alert.severity.value}: {alert.name}", rule=alert.rule_name, alert=alert.id
-            )
+            message = f"{alert.severity.value}: {alert.name}"
+            self._say("info", "rules", message, rule=alert.rule_name, alert=alert.id)
         for rule in done.disabled:
-            say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
+            self._say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
 
-    def canary(stop: threading.Event) -> None:
+
+def _canaries(workspace: Workspace, say: Say, stop: threading.Event) -> None:
+    """Prove again and again that the rules still fire."""
+    while not stop.wait(workspace.settings.run.canary_seconds):
         rules = workspace.content.canary_rules(
             fault=lambda error: say("warning", "canary", f"{error.message}; it is left out")
         )
@@ -216,80 +287,58 @@ def jobs(workspace: Workspace, *, tell: Tell, status_seconds: float) -> list[Job
             say("error", "canary", f"'{each.rule.name}' does not fire: {each.reason}", rule=each.rule.id)
         say("info", "canary", f"{len(sent):,} sent, {len(failed):,} failed", failed=len(failed))
 
-    def canary_work(stop: threading.Event) -> None:
-        while not stop.wait(settings.canary_seconds):
-            canary(stop)
 
-    def begun_notifier() -> Notifier:
-        found = workspace.response.notifier
+class _Notify:
+    """Sends what there is to tell."""
+
+    name = "notify"
+
+    def __init__(self, workspace: Workspace, say: Say) -> None:
+        self._say = say
+        self._workspace = workspace
+        self.begin = _Once(self._begun)
+
+    def _begun(self) -> Notifier:
+        found = self._workspace.response.notifier
         found.begin()
         return found
 
-    notifier = _Once(begun_notifier)
-
-    def notify() -> None:
-        notifier().collect()
-        notifier().deliver(
-            lambda one: say(
+    def run(self) -> None:
+        notifier = self.begin()
+        notifier.collect()
+        notifier.deliver(
+            lambda one: self._say(
                 "info" if one.sent else "warning",
-                "notify",
+                self.name,
                 f"{one.channel}: {'sent' if one.sent else one.detail}",
                 delivery=one.delivery,
                 notices=one.notices,
             )
         )
 
-    def begun_automator() -> Automator:
-        found = workspace.response.automator(
-            fault=lambda error: say("warning", "automation", f"{error}; it is left out")
+
+class _Automation:
+    """Runs automation rules over new and changed incidents."""
+
+    name = "automation"
+
+    def __init__(self, workspace: Workspace, say: Say) -> None:
+        self._say = say
+        self._workspace = workspace
+        self.begin = _Once(self._begun)
+
+    def _begun(self) -> Automator:
+        found = self._workspace.response.automator(
+            fault=lambda error: self._say("warning", self.name, f"{error}; it is left out")
         )
         found.begin()
         return found
 
-    automator = _Once(begun_automator)
-
-    def automation() -> None:
-        for run in workspace.response.run_automation(automator()):
+    def run(self) -> None:
+        for run in self._workspace.response.run_automation(self.begin()):
             level = "warning" if run.error else "info"
             said = f"'{run.rule}' ran{f': {run.error}' if run.error else ''}"
-            say(level, "automation", said, run=run.id, incident=run.number)
-
-    def status() -> None:
-        for connector in connectors:
-            state = connector.state()
-            say("info", state.name, _line(state), **_figures(state))
-
-    def later(seconds: float, step: Callable[[], None]) -> Callable[[threading.Event], None]:
-        repeated = every(seconds, step)
-
-        def work(stop: threading.Event) -> None:
-            stop.wait(seconds)
-            repeated(stop)
-
-        return work
-
-    # They begin with what comes from now on. Where the state database cannot be reached yet, with what comes
-    # once it can be: rules begin them before they raise anything.
-    readers: list[tuple[str, Callable[[], object]]] = [("automation", automator)]
-    if workspace.settings.notify:
-        readers.insert(0, ("notify", notifier))
-    for name, begin in readers:
-        try:
-            begin()
-        except (StateError, LakeError) as error:
-            say("error", name, f"failed: {error}; it is tried again")
-
-    return [
-        *(Job(connector.name, partial(told_of_end, connector.work)) for connector in connectors),
-        Job("rules", lambda stop: every(settings.rules_seconds, partial(rules, stop))(stop)),
-        Job("compact", every(settings.compact_seconds, care.compact)),
-        Job("sweep", every(settings.sweep_seconds, care.sweep)),
-        Job("health", partial(told_of_end, health_work)),
-        Job("status", later(status_seconds, status)),
-        *([Job("notify", every(settings.notify_seconds, notify))] if workspace.settings.notify else []),
-        Job("automation", every(settings.automation_seconds, automation)),
-        *([Job("canary", canary_work)] if settings.canary_seconds else []),
-    ]
+            self._say(level, self.name, said, run=run.id, incident=run.number)
 
 
 class _Once(Generic[_T]):
@@ -355,7 +404,7 @@ minute look two minutes behind: by then the rows must be there that bear the tim
 class _Clock:
     """Tells when this machine's clock begins to differ from that of the state database's server."""
 
-    def __init__(self, workspace: Workspace, say: Callable[..., None]) -> None:
+    def __init__(self, workspace: Workspace, say: Say) -> None:
         self._workspace = workspace
         self._say = say
         self._is_wrong = False
@@ -373,9 +422,9 @@ class _Clock:
 class _Care:
     """Compaction and sweeping, in one process of a home at a time."""
 
-    def __init__(self, workspace: Workspace, tell: Tell) -> None:
+    def __init__(self, workspace: Workspace, say: Say) -> None:
         self._workspace = workspace
-        self._tell = tell
+        self._say = say
         self._mutex = threading.Lock()
 
     def compact(self) -> None:
@@ -383,7 +432,7 @@ class _Care:
             if alone:
                 for table, count in self._workspace.caretaker.compact().items():
                     if count:
-                        self._say(f"{table}: {count} days rewritten", table=table, days=count)
+                        self._say("info", "care", f"{table}: {count} days rewritten", table=table, days=count)
 
     def sweep(self) -> None:
         """Retention, then clearing away."""
@@ -393,13 +442,11 @@ class _Care:
             for gone in self._workspace.caretaker.forget():
                 if gone.rows:
                     message = f"{gone.table}: {gone.rows:,} rows of before {gone.before} removed"
-                    self._say(message, table=gone.table, rows=gone.rows)
+                    self._say("info", "care", message, table=gone.table, rows=gone.rows)
             for table, count in self._workspace.caretaker.vacuum().items():
                 if count:
-                    self._say(f"{table}: {count} retired files deleted", table=table, files=count)
-
-    def _say(self, message: str, **fields: object) -> None:
-        self._tell(Event(self._workspace.clock(), "info", "care", message, fields))
+                    message = f"{table}: {count} retired files deleted"
+                    self._say("info", "care", message, table=table, files=count)
 
 
 @contextmanager
