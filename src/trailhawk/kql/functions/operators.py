@@ -367,7 +367,7 @@ def _term(
     constant = sql.string_value(needle)
     found = _folded("contains", source, needle) if fold else sql.call("contains", source, needle)
     if constant is None:
-        parts = [sql.call("regexp_escape", needle.copy())]
+        parts: list[exp.Expr] = [sql.call("regexp_escape", needle.copy())]
         if before:
             parts.insert(0, _edge(needle, f"^[^{_SEPARATORS}]", TERM_START))
         if after:
