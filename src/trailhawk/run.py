@@ -35,7 +35,7 @@ LONGEST_WAIT: Final = 60.0
 _GOOD_WHILE: Final = 300.0
 _AWAKE_SECONDS: Final = 1.0
 _CATCH_UP: Final = timedelta(minutes=15)
-"""After a start, how long no stream of logs is called silent: what waited meanwhile is still to be read."""
+"""How long what waited during a stop or a sleep may take to be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class _Health:
         self._connectors = connectors
         self._say = say
         self._seconds = workspace.settings.run.health_seconds
-        self._began = workspace.clock()
+        self._waits = CatchUp(timedelta(seconds=self._seconds))
         self._begun: dict[str, float] = {}
         self._failing: set[str] = set()
         self._ending = threading.Lock()
@@ -226,7 +226,7 @@ class _Health:
         self._failing = {state.name for state in states if state.problem}
         for told in self._workspace.tell_health(
             states,
-            alarms=self._workspace.clock() - self._began >= _CATCH_UP,
+            alarms=self._waits.is_over(self._workspace.clock()),
             begin=begin,
             every=timedelta(seconds=self._seconds),
         ):
@@ -249,6 +249,24 @@ class _Health:
         is_young = time.monotonic() - since < LONGEST_WAIT
         is_failing = bool(state.problem) if is_young else connector.has_failed
         return is_failing and connector.name not in self._failing
+
+
+class CatchUp:
+    """The time in which no stream of logs is called silent: what waited meanwhile is still to be read.
+
+    It follows each start, and the end of a sleep of the machine or the process, as a clock shows it that is
+    asked `every` so often and went on for longer; likewise a clock that was set.
+    """
+
+    def __init__(self, every: timedelta) -> None:
+        self._most = every + _CATCH_UP
+        self._asked: datetime | None = None
+
+    def is_over(self, now: datetime) -> bool:
+        if self._asked is None or not self._asked <= now <= self._asked + self._most:
+            self._since = now
+        self._asked = now
+        return now - self._since >= _CATCH_UP
 
 
 class _Rules:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ import pytest
 
 from trailhawk import run as run_module
 from trailhawk.connectors.connector import ConnectorError, State
-from trailhawk.run import Event, Job, Runner, every
+from trailhawk.run import CatchUp, Event, Job, Runner, every
 from trailhawk.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -65,6 +65,14 @@ def test_a_job_that_does_not_end_is_named_after_the_time() -> None:
     free.set()
     assert left == ["stubborn"]
     assert time.monotonic() - started < 25  # on a busy machine too
+
+
+@pytest.mark.parametrize("step", [timedelta(hours=8), timedelta(days=-400)])
+def test_after_a_start_a_sleep_and_a_set_clock_streams_have_time_to_catch_up(step: timedelta) -> None:
+    catch_up, now, minute = CatchUp(every=timedelta(minutes=1)), NOW, timedelta(minutes=1)
+    for _ in range(2):
+        assert [catch_up.is_over(now + n * minute) for n in range(20)] == [False] * 15 + [True] * 5
+        now += step
 
 
 def test_a_signal_that_reaches_another_thread_stops_the_process() -> None:
