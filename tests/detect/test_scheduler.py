@@ -518,3 +518,27 @@ def test_what_another_process_stores_meanwhile_follows_from_nothing_here(world: 
     assert asked == [[each.id for each in mine.alerts], second]
     assert written == [second]
     assert {each.id for each in world.store.alerts()} == {theirs.alerts[0].id, *second}
+
+
+@pytest.mark.parametrize("is_new_process", [False, True])
+@pytest.mark.parametrize("kind", [RuleKind.SCHEDULED, RuleKind.NRT])
+def test_windows_that_were_run_while_the_clock_was_ahead_are_run_in_their_time(
+    world: World, kind: RuleKind, is_new_process: bool
+) -> None:
+    frequency = MINUTE if kind is RuleKind.NRT else 10 * MINUTE
+    rule = scheduled(kind=kind, frequency=frequency, period=frequency)
+    scheduler = world.scheduler(quiet=world.quiet)
+    world.round(scheduler, rule)
+    world.now += 5 * HOUR
+    world.round(scheduler, rule)
+    world.now -= 5 * HOUR
+    if is_new_process:
+        scheduler = world.scheduler(quiet=world.quiet)
+    at = [START + minutes * MINUTE for minutes in (31, 200, 400)]
+    world.events = [Stop(f"{moment}", moment, moment + MINUTE) for moment in at]
+    told = []
+    while world.now < START + 8 * HOUR:
+        told += [(alert.started_at, world.now) for alert in world.round(scheduler, rule).alerts]
+        world.now += MINUTE
+    assert [started for started, _ in told] == at
+    assert all(found - started <= frequency + 6 * MINUTE for started, found in told)

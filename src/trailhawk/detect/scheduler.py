@@ -30,7 +30,7 @@ from trailhawk.detect.schedule import (
     is_learning,
     last_run,
 )
-from trailhawk.detect.spans import Moments, covered, done_since, micros, moment_at, place
+from trailhawk.detect.spans import Moments, covered, done_since, forget_after, micros, moment_at, place
 from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
 from trailhawk.engine.result import Engine
 from trailhawk.errors import QueryError
@@ -127,6 +127,7 @@ class Scheduler:
         self._quiet = quiet
         self._looked_at: dict[str, Stored] = {}
         self._late_at: datetime | None = None
+        self._last_at: datetime | None = None
         self._reads = reads
         self._leave = leave
         self._applied: Leave | None = None
@@ -154,6 +155,10 @@ class Scheduler:
         chosen = [rule for rule in chosen if enabled[rule.id].enabled]
         self._applied = self._leave()
         now = self._clock()
+        if self._last_at is None or now < self._last_at:
+            self._late_at = None
+            self._take_back(chosen, now)
+        self._last_at = now
         self._plan_all(chosen, now)
         looks = self._late_at is None or now >= self._late_at
         due = self._first_due()
@@ -209,6 +214,20 @@ class Scheduler:
             return tuple(Scheduled(*row) for row in connection.execute(query.order_by(_schedules.c.rule_id)))
 
     # Windows become due
+
+    def _take_back(self, rules: Iterable[Rule], now: datetime) -> None:
+        """Let windows of a time that is still to come wait for it: the clock was ahead when they were run, and
+        most of their rows were not there."""
+        query = sa.select(_schedules.c.rule_id, _schedules.c.next_at)
+        with self._store.reading() as connection:
+            next_at = {row.rule_id: row.next_at for row in connection.execute(query)}
+        for rule in rules:
+            latest = last_run(rule.frequency, now - _delay(rule))
+            if rule.id in next_at and next_at[rule.id] > latest + rule.frequency:
+                with self._store.engine.begin() as connection:
+                    last = forget_after(connection, rule.id, place(latest))
+                    at = latest if last is None else moment_at(last) + rule.frequency
+                    _change(connection, rule, next_at=at, retry_at=None)
 
     def _plan_all(self, rules: Iterable[Rule], now: datetime) -> None:
         """Write down the windows that time has brought since the last look."""
