@@ -13,7 +13,7 @@ from sqlglot import exp
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import Sql
 
-_MOST_GROUPS = 9
+MOST_GROUPS = 9
 """Groups that the engine knows by number; those beyond it only by names that it is given."""
 _OTHER_SYNTAX = re.compile(r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]")
 _PIECE = re.compile(
@@ -33,7 +33,7 @@ _PIECE = re.compile(
 def group(source: Sql, pattern: Sql, number: int) -> Sql:
     """What a capture group of a pattern matches first; group 0 is the whole match."""
     known = regex(pattern)
-    if number <= _MOST_GROUPS:
+    if number <= MOST_GROUPS:
         return sql.call("regexp_extract", source, known, number)
     names = [f"g{place}" for place in range(1, number + 1)]
     all_names = exp.Array(expressions=[sql.literal(name) for name in names])

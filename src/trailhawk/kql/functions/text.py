@@ -579,10 +579,16 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     True
     >>> extract("(?<key>[a-z]+)=(?<value>[0-9]+)", 2, "x=45")
     45
+    >>> extract("(a)", 12, "a") == ""
+    True
     """
     number = _known(group)
     if number is None:
         raise NeedsConstantError("a capture group of extract() that is not a constant")
+    if number > expressions.MOST_GROUPS:
+        known = _constant(regex, f"a regular expression of extract() with a group {number}")
+        if number > len(capture_groups(known)):  # else the engine would be given a name for each
+            return sql.literal("")
     return sql.text(expressions.group(source, regex.sql, number))
 
 
