@@ -216,8 +216,8 @@ class Scheduler:
     # Windows become due
 
     def _take_back(self, rules: Iterable[Rule], now: datetime) -> None:
-        """Let windows of a time that is still to come wait for it: the clock was ahead when they were run, and
-        most of their rows were not there."""
+        """Let windows of a time that is still to come wait for it: the clock was ahead when they were run,
+        and most of their rows were not there."""
         query = sa.select(_schedules.c.rule_id, _schedules.c.next_at)
         with self._store.reading() as connection:
             next_at = {row.rule_id: row.next_at for row in connection.execute(query)}
