@@ -321,10 +321,9 @@ _MACROS: Final = (
         WHEN try_cast(t AS DOUBLE) < 1e13 THEN make_timestamp(try_cast(try_cast(t AS DOUBLE) * 1e3 AS BIGINT))
     END""",
     "CREATE MACRO flag(t) AS CASE lower(t) WHEN 'true' THEN true WHEN 'false' THEN false END",
-    """CREATE MACRO rule(name, doc, many, one) AS CASE
-        WHEN NOT contains(name, 'SecurityGroup') THEN ''
-        WHEN contains(doc, '"ipPermissions"') THEN array_to_string(json_extract_string(doc, many), ',')
-        ELSE json_extract_string(doc, one)
+    # The old form has its members in the request itself, mostly beside an empty list.
+    """CREATE MACRO rule(name, doc, many, one) AS CASE WHEN contains(name, 'SecurityGroup') THEN
+        coalesce(json_extract_string(doc, one), array_to_string(json_extract_string(doc, many), ','))
     END""",
 )
 
