@@ -481,6 +481,20 @@ def test_who_sends_no_request_does_not_stay_connected(
         assert client.post("/ingest/Linux_CL", content=slowly).json()["accepted"] == 12
 
 
+def test_one_connection_too_many_is_told_to_come_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "CONNECTIONS", 1)
+    with listening(home(tmp_path / "home")) as client:
+        message = {"at": "2026-03-01T10:00:00Z", "host": "web-1", "message": "hello"}
+        with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=10):
+            answer = client.post("/ingest/Linux_CL", json=message)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) > 0
+            assert "later" in answer.json()["error"]
+        until(lambda: client.post("/ingest/Linux_CL", json=message).status_code == 200)
+
+
 def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

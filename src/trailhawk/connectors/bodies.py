@@ -30,6 +30,10 @@ class Bounds:
     depth: int = 64
 
 
+LATER: Final = {"Retry-After": "5"}
+"""What an answer says beside 429 and 503."""
+
+
 class BodyError(Exception):
     """A body that is not taken; `status` is what HTTP calls it."""
 

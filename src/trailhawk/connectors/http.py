@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final, Self
 
-from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
+from trailhawk.connectors.bodies import LATER, BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.parts import failure
@@ -46,7 +46,6 @@ _LEAST_TOKEN: Final = 16
 _RETRY_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _BODIES_AT_ONCE: Final = 32
-_CONNECTIONS: Final = 1000
 _TAKING, _LISTENING, _BODIES = "taking", "listening", "bodies"  # causes of problems
 
 
@@ -324,7 +323,7 @@ class HttpConnector:
                 said = f"a body could not be taken: {failure(error)}"
                 self._board.problem(_BODIES, said)
                 error = BodyError(500, said)
-            headers = {401: {"WWW-Authenticate": "Bearer"}, 429: _LATER, 503: _LATER}.get(error.status, {})
+            headers = {401: {"WWW-Authenticate": "Bearer"}, 429: LATER, 503: LATER}.get(error.status, {})
             return JSONResponse({"error": error.reason}, error.status, headers)
         self._board.over(_BODIES)
         self._fresh.set()
@@ -377,9 +376,6 @@ class HttpConnector:
         for known in self._hashes:
             found |= hmac.compare_digest(sent, known)
         return found and scheme.lower() == "bearer"
-
-
-_LATER: Final = {"Retry-After": f"{_RETRY_SECONDS:.0f}"}
 
 
 def _hashes(settings: HttpSettings) -> Sequence[bytes]:
@@ -435,7 +431,6 @@ class _Server:
             lifespan="off",
             server_header=False,
             timeout_keep_alive=30,
-            limit_concurrency=_CONNECTIONS,
             timeout_graceful_shutdown=settings.read_seconds,
             ssl_certfile=settings.certificate,
             ssl_keyfile=settings.key,

@@ -1,13 +1,18 @@
-"""HTTP/1.1 of uvicorn, with an end to its patience: who sends no whole request is not kept connected."""
+"""HTTP/1.1 of uvicorn, with an end to its patience: who sends no whole request is not kept connected, and
+of too many at once the last are told to come later."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from trailhawk.connectors.bodies import LATER
+
 HEAD_SECONDS: Final = 20.0
+CONNECTIONS: Final = 1000
 
 
 class Patience(H11Protocol):
@@ -21,6 +26,8 @@ class Patience(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            self.app = _TOO_MANY
         self._wait()
 
     def data_received(self, data: bytes) -> None:
@@ -42,3 +49,9 @@ class Patience(H11Protocol):
         if self._ends is not None:
             self._ends.cancel()
             self._ends = None
+
+
+# uvicorn's own answer at a limit does not say when to come again.
+_TOO_MANY: Final = JSONResponse(
+    {"error": "too many are connected: send it again later"}, 503, {**LATER, "Connection": "close"}
+)
