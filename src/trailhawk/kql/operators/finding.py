@@ -28,7 +28,7 @@ def find(binder: Binder, operator: syntax.Find, env: Env) -> Node:
     if operator.project_away:
         raise UnsupportedError("find with project-away", operator.project_away[0].span)
     fuzzy = (property_text(operator, "isfuzzy") or "").lower() == "true"
-    names = operator.tables or tuple(syntax.Name(operator.span, n) for n in binder.catalog.table_names())
+    names = operator.tables or (syntax.Star(operator.span),)
     tables = tables_of(binder, names, env, fuzzy=fuzzy, lets_named=True)
     known = {column.name: column.type for _, table in tables for column in visible(table.columns)}
     asked = [name for name in dict.fromkeys(_names(operator.predicate)) if name in known]
