@@ -4,34 +4,44 @@
     python bench/fuzz_sources.py --source vpcflow --inputs 5000 --seed 7
     python bench/fuzz_sources.py --source guardduty --engine atheris
 
-An input is an object of three records, the middle one damaged; one in eight is damaged anywhere. Checked: no
-crash; no input takes longer than two seconds; every record is a row or a bad one, never both, never neither;
-rows fit the table; and the good records before and after the damaged one are rows. Without atheris installed
-the engine `mutate` (bytes flipped, cut, doubled, swapped for nasty ones) is what there is.
+An input is an object of three records, the middle one damaged; one in eight is damaged anywhere, and so is
+each that is packed or Parquet. It is unpacked and read as the ingest does it. Checked: no crash; no input
+takes longer than two seconds; every record is a row or a bad one, never both, never neither; rows fit the
+table; and the good records before and after the damaged one are rows. Without atheris installed the engine
+`mutate` (bytes flipped, cut, doubled, swapped for nasty ones) is what there is.
 """
 
 from __future__ import annotations
 
 import argparse
+import bz2
 import datetime as dt
+import gzip
 import importlib.util
+import io
 import json
+import lzma
+import operator
 import random
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import FunctionType
 from typing import Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "src"))
 
 from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, stored_schema
-from trailhawk.sources import SOURCES, Placed, Source
+from trailhawk.sources import SOURCES, Placed, Source, Unpacked, known_by
 
 SLOWEST = 2.0
 BATCH = 256
@@ -75,7 +85,8 @@ class Case:
     """Good records of a source: two that must stay rows, and one to damage.
 
     `wrap` makes an object of records. `kept` are the texts that the rows of the good ones have in `column`,
-    at its start where `open_end` (what follows may be taken for more of the record).
+    at its start where `open_end` (what follows may be taken for more of the record). An object `of_a_piece`
+    is its middle record alone, of which damage anywhere may cost all.
     """
 
     name: str
@@ -88,6 +99,7 @@ class Case:
     wrap: Callable[[Sequence[bytes]], bytes]
     path: str = "logs/object"
     open_end: bool = False
+    of_a_piece: bool = False
 
 
 def _lines(records: Sequence[bytes]) -> bytes:
@@ -265,7 +277,7 @@ def _lake(product: str, class_uid: int, inner: dict[str, object]) -> bytes:
     """An event of Security Lake."""
     about: dict[str, object] = {"name": product, "uid": "arn:aws:securityhub:eu-central-1::product/aws/x"}
     event: dict[str, object] = {
-        "metadata": {"product": about | {"version": "5"}, "version": "1.1.0"},
+        "metadata": {"product": about | {"version": "5"}, "uid": "e-1", "version": "1.1.0"},
         "class_uid": class_uid,
         "time": 1772357400000,
         "cloud": {"account": {"uid": "111122223333"}, "region": "eu-central-1"},
@@ -646,7 +658,48 @@ def _cases() -> Iterator[Case]:
     yield case("ssm-transcript", "ssm-transcript", _transcript, "Output", path=session, kept=transcript)  # type: ignore[arg-type]
 
 
-CASES = {case.name: case for case in _cases()}
+def _parquet(columns: Mapping[str, Sequence[object]]) -> bytes:
+    file = io.BytesIO()
+    pq.write_table(pa.table(dict(columns)), file, compression="snappy", row_group_size=2)
+    return file.getvalue()
+
+
+def _pieces() -> Iterator[Case]:
+    """Objects that are packed, and Parquet."""
+    by_name = {source.name: source for source in SOURCES}
+
+    def case(name: str, source: str, data: bytes, column: str) -> Case:
+        whole = operator.itemgetter(1)
+        return Case(name, by_name[source], b"", data, b"", column, ("", ""), whole, of_a_piece=True)
+
+    flows = {
+        "version": [5, 5, 5],
+        "interface_id": ["eni-0a", "eni-0b", None],
+        "srcaddr": ["10.0.0.1", "2001:db8::1", "-"],
+        "bytes": [1, None, 2**40],
+        "start": [1772357400] * 3,
+    }
+    yield case("vpcflow-parquet", "vpcflow", _parquet(flows), "InterfaceId")
+    events = [json.loads(_lake_cloudtrail(mark)) for mark in ("a", "b", "c")]
+    calls = {name: pa.array([event[name] for event in events]) for name in events[0]}
+    texts = pa.array([list(event["unmapped"].items()) for event in events], pa.map_(pa.string(), pa.string()))
+    lake = _parquet(calls | {"unmapped": texts})
+    yield case("securitylake-parquet", "securitylake-cloudtrail", lake, "AwsRequestId_")
+    fronts = {name: [text] * 3 for name, text in json.loads(_cloudfront_json("a")).items()}
+    yield case("cloudfront-parquet", "cloudfront", _parquet(fronts), "XEdgeRequestId")
+    lines = _lines([_cloudtrail(f"mark-{number}") for number in range(20)])
+    packed = {
+        "gzip": gzip.compress(lines[:2000]) + gzip.compress(lines[2000:]),
+        "bzip2": bz2.compress(lines),
+        "xz": lzma.compress(lines),
+        "zstd": pa.compress(lines, codec="zstd", asbytes=True),
+        "utf-16": lines.decode().encode("utf-16"),
+    }
+    for name, data in packed.items():
+        yield case(f"cloudtrail-{name}", "cloudtrail", data, "AwsEventId")
+
+
+CASES = {case.name: case for case in chain(_cases(), _pieces())}
 
 
 class FuzzError(AssertionError):
@@ -717,12 +770,15 @@ class Fuzz:
         owners: list[int] = []
         for index, (data, _) in enumerate(inputs):
             started = time.process_time()
-            source.recognises(case.path, data[: 64 * 1024])
-            source.is_digest(data[: 64 * 1024])
-            for chunk in reader.chunks(iter([data] if data else [])):
+            blocks = list(Unpacked(io.BytesIO(data)))
+            size = sum(map(len, blocks))
+            head, whole = known_by(iter(blocks))
+            source.recognises(case.path, head)
+            source.is_digest(head)
+            for chunk in reader.chunks(whole):
                 for place in range(len(chunk.records)):
                     at = chunk.position(place)
-                    if not 0 <= at <= len(data):
+                    if not 0 <= at <= size:
                         raise FuzzError(f"a record at {at} of {len(data)} bytes: {data!r}")
                 records += chunk.records
                 owners += [index] * len(chunk.records)
@@ -773,7 +829,7 @@ class Fuzz:
     def one(self, victim: bytes) -> None:
         """Feed one damaged record between its neighbours."""
         case = self._case
-        self.check([(case.wrap([case.before, victim, case.after]), True)])
+        self.check([(case.wrap([case.before, victim, case.after]), not case.of_a_piece)])
 
 
 def run(name: str, *, inputs: int, seed: int) -> Counts:
@@ -786,7 +842,7 @@ def run(name: str, *, inputs: int, seed: int) -> Counts:
         batch: list[tuple[bytes, bool]] = []
         for number in range(start, min(start + BATCH, inputs)):
             other = chance.choice(others)
-            if number % 8:
+            if number % 8 and not case.of_a_piece:
                 damaged = mutated(case.victim, chance, other)
                 # A wrapper that the damage opens has a claim to what follows.
                 strict = not any(mark in damaged for mark in _WRAPPERS)
