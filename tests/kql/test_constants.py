@@ -115,3 +115,12 @@ def test_paths_in_columns(call: str, expected: dict[str, object]) -> None:
     bag = 'dynamic({"a": {"b": 1, "c": 2}, "n": 1})'
     table = f'datatable(bag: dynamic, key: string, path: string)[{bag}, "n", "$.a.b"]'
     assert engine.query(f"{table} | project {call}", now=NOW).tuples() == [(expected,)]
+
+
+@pytest.mark.parametrize("call", ["endofyear(at)", "endofmonth(at)", "endofday(at)", "endofweek(at)"])
+@pytest.mark.parametrize("at", ["9999-12-31 10:00", "0001-01-01", "9999-12-25", "2024-02-29"])
+def test_the_ends_of_time_in_columns(call: str, at: str) -> None:
+    engine = DuckDBEngine(NoTables())
+    column = engine.query(f"datatable(at: datetime)[datetime({at})] | project {call}", now=NOW)
+    constant = engine.query(f"let at = datetime({at}); print {call}", now=NOW)
+    assert constant.tuples() == column.tuples()

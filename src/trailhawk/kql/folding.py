@@ -17,6 +17,7 @@ from trailhawk.kql.plan import Const, Expr
 from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 _EPOCH = date(1970, 1, 1)
+_MONTHS = 10_000 * 12
 _INT64 = 2**63
 
 
@@ -24,13 +25,12 @@ def _day(ticks: int) -> date:
     return _EPOCH + timedelta(days=ticks // TICKS_PER_DAY)
 
 
-def _ticks(day: date) -> int:
-    return (day - _EPOCH).days * TICKS_PER_DAY
-
-
-def _month_on(day: date, months: int) -> date:
-    index = day.year * 12 + day.month - 1 + months
-    return date(index // 12, index % 12 + 1, 1)
+def _month(year: int, months: int) -> int:
+    """When the month begins that is so many after the year's first; after the last one time ends."""
+    index = year * 12 + months
+    if index == _MONTHS:
+        return DATETIME_MAX + 1
+    return (date(index // 12, index % 12 + 1, 1) - _EPOCH).days * TICKS_PER_DAY
 
 
 def _start_of_day(ticks: int, offset: int = 0) -> int:
@@ -38,16 +38,16 @@ def _start_of_day(ticks: int, offset: int = 0) -> int:
 
 
 def _start_of_week(ticks: int, offset: int = 0) -> int:
-    day = _day(ticks)
-    return _ticks(day - timedelta(days=day.isoweekday() % 7)) + offset * 7 * TICKS_PER_DAY
+    return _start_of_day(ticks, 7 * offset - _day(ticks).isoweekday() % 7)
 
 
 def _start_of_month(ticks: int, offset: int = 0) -> int:
-    return _ticks(_month_on(_day(ticks), offset))
+    day = _day(ticks)
+    return _month(day.year, day.month - 1 + offset)
 
 
 def _start_of_year(ticks: int, offset: int = 0) -> int:
-    return _ticks(date(_day(ticks).year + offset, 1, 1))
+    return _month(_day(ticks).year + offset, 0)
 
 
 def _divide(left: int, right: int) -> int | None:

@@ -256,6 +256,8 @@ class _Lowering:
 
     def _ordered(self, key: SortKey, columns: dict[int, exp.Expr]) -> list[exp.Ordered]:
         value = self.expression(key.value, columns)
+        if isinstance(value, exp.Literal | exp.Boolean):  # The same in every row, and refused by the engine.
+            return []
         order = exp.Ordered(this=value, desc=key.descending, nulls_first=key.nulls_first)
         if key.value.type is not KqlType.REAL:
             return [order]
