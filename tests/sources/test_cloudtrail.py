@@ -166,8 +166,8 @@ def test_a_security_group_rule_is_spread_over_its_columns() -> None:
     names = ("CidrIp", "SourcePort", "DestinationPort", "IpProtocol")
     assert [row[name] for name in names] == ["0.0.0.0/0,10.0.0.0/8", "22", "23", "tcp"]
     plain = {"cidrIp": "10.0.0.0/8", "fromPort": 80, "toPort": 80, "ipProtocol": "tcp"}
-    for beside in ({}, {"ipPermissions": {}}, {"ipPermissions": {"items": []}}):
-        row = row_of(record(eventName="AuthorizeSecurityGroupIngress", requestParameters=beside | plain))
+    for empty in (plain, {"ipPermissions": {}, **plain}, {"ipPermissions": {"items": []}, **plain}):
+        row = row_of(record(eventName="AuthorizeSecurityGroupIngress", requestParameters=empty))
         assert [row[name] for name in names] == ["10.0.0.0/8", "80", "80", "tcp"]
 
 
