@@ -415,6 +415,10 @@ def _exported(mark: str) -> bytes:
     return f"2026-03-01T09:30:00.123Z {mark} something happened".encode()
 
 
+def _tailed(mark: str) -> bytes:
+    return f"2026-03-01T09:30:00.123000+00:00 stream/[1] {mark} something happened".encode()
+
+
 def _event(mark: str) -> bytes:
     return mark.encode()
 
@@ -615,6 +619,7 @@ def _cases() -> Iterator[Case]:
     yield case("cloudfront-json", "cloudfront", _cloudfront_json, "XEdgeRequestId")
     yield case("cloudwatch", "cloudwatch", _event, "Message", _subscription)
     yield case("cloudwatch-export", "cloudwatch", _exported, "Message", open_end=True, kept=exported)  # type: ignore[arg-type]
+    yield case("cloudwatch-tail", "cloudwatch", _tailed, "Message", open_end=True, kept=exported)  # type: ignore[arg-type]
     yield case("ssm", "ssm", _escaped(_streamed), "SessionId", _subscription)
     yield case("lookup-events", "cloudtrail", _looked_up, "AwsEventId", _answer('{"Events":[', "]}"))
     yield case("lookup-texts", "cloudtrail", _text, "AwsEventId", _answer("[", "]"))

@@ -124,6 +124,44 @@ def test_lines_before_the_first_event_are_bad(read: Any) -> None:
     assert found.reasons == ["a line that belongs to no event"]
 
 
+def test_what_aws_logs_tail_prints(read: Any) -> None:
+    data = (
+        "2026-03-01T09:30:00.000000+00:00 app/web/0a1b hello 😀\n"
+        "2026-03-01T09:30:00.250000+00:00 app/web/0a1b Traceback\n  File x\nValueError\n"
+        "2026-03-01T09:30:00.500000+00:00 app/web/0a1b\r\n"
+        "2026-03-01T09:30:00.000000+00:00 other [x] 2026-03-01T09:30:00.000Z y\n"
+    )
+    found = read(data.encode(), name="web.log")
+    assert (found.source, found.reasons) == ("cloudwatch", [])
+    assert [(row["LogStream"], row.get("Message")) for row in found.rows] == [
+        ("app/web/0a1b", "hello 😀"),
+        ("app/web/0a1b", "Traceback\n  File x\nValueError"),
+        ("app/web/0a1b", None),
+        ("other", "[x] 2026-03-01T09:30:00.000Z y"),
+    ]
+    assert [row["TimeGenerated"].microsecond for row in found.rows] == [0, 250_000, 500_000, 0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-03-01T09:30:00 hello\n",  # of which zone?
+        "2026-03-01T09:30:00.123456+00:00 host sshd[1]: hello\n",
+        "2026-03-01T09:30:00.123000+00:00 host a\n2026-03-01T09:30:00.123456+00:00 host b\n",
+        "2026-03-01T09:30:00.123000+02:00 host hello\n",
+    ],
+)
+def test_other_lines_with_a_time_are_not_cloudwatchs(text: str, read: Any) -> None:
+    assert read(text.encode()).source == ""
+
+
+def test_only_the_time_in_front_is_taken_off(read: Any) -> None:
+    bare = json.dumps(TRAIL | {"eventTime": "2026-03-01T09:30:00.000Z"})
+    found = read(f"2026-03-01T09:30:01.000Z {bare}\n{bare}\n".encode())
+    assert (found.source, found.reasons) == ("cloudtrail", [])
+    assert [row["TimeGenerated"] for row in found.rows] == [AT, AT]
+
+
 def test_the_object_that_tries_the_bucket_is_no_log(read: Any) -> None:
     assert read(b"Permission Check Successful", name="exportedlogs/aws-logs-write-test").digest
 
@@ -165,10 +203,13 @@ FLOW = "2 111122223333 eni-0a 10.0.0.1 10.0.0.2 1 2 6 5 60 1772357400 1772357460
     ],
 )
 def test_a_known_log_inside_goes_to_its_own_table(message: str, source: str, read: Any) -> None:
-    line = f"2026-03-01T09:30:01.000Z {message}\n".encode()
+    line, tailed, short = (
+        f"2026-03-01T09:30:01{front} {message}\n".encode()
+        for front in (".000Z", ".250000+00:00 i-0/a", "")
+    )
     packed = dump({"awslogs": {"data": base64.b64encode(gzip.compress(dump(envelope([message])))).decode()}})
-    for data in (dump(envelope([message])) + dump(envelope([message])), line + line, packed + packed):
-        found = read(data)
+    for data in (dump(envelope([message])), line, tailed, short, packed):
+        found = read(data + data)
         assert (found.source, len(found.rows), found.reasons) == (source, 2, [])
         assert {row["TimeGenerated"] for row in found.rows} == {AT}
 

@@ -23,6 +23,7 @@ from trailhawk.sources.envelope import (
     is_envelope,
     opened,
     shape,
+    tells_times,
     with_fault,
 )
 from trailhawk.sources.held import Held, form_of
@@ -84,7 +85,8 @@ def _held(event: Held) -> bytes:
 
 
 class CloudWatch:
-    """Events of a subscription, of an export to S3, of the API, of Logs Insights or of the console."""
+    """Events of a subscription, of an export to S3, of the API, of Logs Insights, of the console or of
+    `aws logs tail`."""
 
     name = "cloudwatch"
     table = TABLE
@@ -93,8 +95,10 @@ class CloudWatch:
         self._shape = shape(_packed)
 
     def recognises(self, name: str, head: bytes) -> bool:
+        if is_envelope(head):
+            return tells_times(head)
         form = form_of(head)
-        return is_envelope(head) or (form is not None and form[0].of_log_group) or self.is_digest(head)
+        return (form is not None and form[0].of_log_group) or self.is_digest(head)
 
     def is_digest(self, head: bytes) -> bool:
         """The object that CloudWatch writes to see whether it may."""
@@ -128,10 +132,13 @@ def _row(record: bytes) -> _Row | str:
     exported = EXPORTED.match(record)
     try:
         if exported is not None:
-            at = moment(exported[1].decode())
+            at = moment((exported["at"] or exported["tailed"]).decode())
             # Lines that belong to no event stand in the one before: they may not cost it.
-            text = record[exported.end() :].decode("utf-8", "backslashreplace")
-            return "its time is none" if at is None else (at, "", "", text, None)
+            stream, text = (
+                part.decode("utf-8", "backslashreplace")
+                for part in (exported["stream"] or b"", record[exported.end() :])
+            )
+            return "its time is none" if at is None else (at, "", stream, text, None)
         found = _RECORD.decode(record)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         return f"not a CloudWatch event: {error}"

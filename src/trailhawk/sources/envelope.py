@@ -1,9 +1,11 @@
 """The envelopes of CloudWatch Logs: what a subscription and an export to S3 put around other logs.
 
 A subscription (Firehose, Kinesis, Lambda) gives JSON objects with `logEvents`, one after the other, perhaps
-in gzip once more or in base64; an export gives lines of a time and a message.
+in gzip once more or in base64; an export gives lines of a time and a message, and `aws logs tail` lines of a
+time, a stream and a message, or in short of a time without zone and a message.
 Formats: https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/SubscriptionFilters.html ,
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3Export.html
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/logs/S3Export.html ,
+https://docs.aws.amazon.com/cli/latest/reference/logs/tail.html
 """
 
 from __future__ import annotations
@@ -34,8 +36,14 @@ _SAMPLES: Final = 5
 _MAX_INFLATED: Final = 64 * 1024 * 1024
 """What is packed in one value, as a whole: an event of Lambda has at most 6 MB, and text packs to a tenth."""
 
-EXPORTED: Final = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z) ?")
-"""What stands before each event of an export."""
+_SECOND: Final = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+# CloudWatch counts in milliseconds: with other microseconds it is a syslog, whose second word is a host.
+_TAILED: Final = rb"(?P<tailed>%b\.\d{3}000\+00:00) (?P<stream>[^ \r\n]++)(?: (?=\S)|\r?$)" % _SECOND
+EXPORTED: Final = re.compile(rb"\A(?:(?P<at>%b\.\d{3}Z) ?|%b)" % (_SECOND, _TAILED))
+"""What stands before each event of an export and of `aws logs tail`."""
+FRONT: Final = re.compile(rb"%b|\A(?P<short>%b) (?=\S)" % (EXPORTED.pattern, _SECOND))
+"""The same, or a time without zone, as `aws logs tail --format short` writes it."""
+_SYSLOG: Final = re.compile(rb"^%b\.\d{3}(?!000)\d{3}\+00:00 " % _SECOND, re.MULTILINE)
 
 # Only at the very start: in the middle of an object these may be somebody's text.
 _SUBSCRIPTION: Final = re.compile(
@@ -148,8 +156,8 @@ def _inflated(packed: bytes, most: int) -> bytes:
 def is_envelope(head: bytes) -> bool:
     """Whether an object that begins so is a subscription's or an export's."""
     head = _opened(head)
-    if EXPORTED.match(head):
-        return True
+    if front := FRONT.match(head):
+        return not front["tailed"] or _SYSLOG.search(head) is None
     if head.lstrip()[:1] not in (b"{", b"["):
         return False
     return _is_packed(head) or _SUBSCRIPTION.match(head) is not None
@@ -165,12 +173,18 @@ def _is_packed(head: bytes) -> bool:
     return any(head.rfind(name, start.end(), until + len(name)) >= 0 for name in _PACKED_NAMES)
 
 
+def tells_times(head: bytes) -> bool:
+    """Whether an envelope that begins so says of each event when it was: a time without zone does not."""
+    front = FRONT.match(_opened(head))
+    return front is None or not front["short"]
+
+
 @once
 def messages(head: bytes) -> tuple[bytes, ...]:
     """The first few messages of an envelope that begins so, the last one perhaps cut off."""
     head = _opened(head)
-    if EXPORTED.match(head):
-        return tuple(EXPORTED.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
+    if FRONT.match(head):
+        return tuple(FRONT.sub(b"", line) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
     if not is_envelope(head):
         return ()
     texts = (text_in(match[1]) for inner in _inner(head) for match in _MESSAGE.finditer(inner))
@@ -297,7 +311,7 @@ class Enveloped:
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first, blocks, unpacked = opened(blocks)
         head = first[: 64 * 1024]
-        if EXPORTED.match(head.removeprefix(framing.BOM)):
+        if FRONT.match(head.removeprefix(framing.BOM)):
             return with_fault(self._inside(exported(blocks)), unpacked)
         if is_envelope(head):
             return with_fault(self._inside(framing.chunks(blocks, self._shape)), unpacked)
@@ -319,7 +333,7 @@ def _message(_: Envelope, event: bytes) -> bytes:
 
 
 def exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
-    """The messages of an export, one a line."""
+    """The messages of an export or of `aws logs tail`, one a line."""
     for cut in lines_of(blocks):
-        records = [EXPORTED.sub(b"", line, count=1) for line in cut.lines]
+        records = [FRONT.sub(b"", line) for line in cut.lines]
         yield Chunk(records, cut.bad, cut.starts.__getitem__)

@@ -27,7 +27,7 @@ from trailhawk.sources import framing
 from trailhawk.sources.columns import declared
 from trailhawk.sources.envelope import (
     EVENT,
-    EXPORTED,
+    FRONT,
     Envelope,
     exported,
     is_envelope,
@@ -153,7 +153,7 @@ class SsmOutput:
     def chunks_about(self, blocks: Iterator[bytes], known: _About) -> Iterator[Chunk]:
         """The lines of an object of which this much is known."""
         first, blocks, unpacked = opened(blocks)
-        if EXPORTED.match(first):
+        if FRONT.match(first):
             return with_fault(_flat(exported(blocks)), unpacked)
         if is_envelope(first[: 64 * 1024]) or first[:1] in (b"{", b"["):
             return with_fault(_flat(framing.chunks(blocks, self._shape)), unpacked)
