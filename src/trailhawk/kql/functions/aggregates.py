@@ -475,8 +475,9 @@ _AS_WHOLE = frozenset({KqlType.BOOL, KqlType.INT, KqlType.LONG, KqlType.TIMESPAN
 def _extreme(function: str, place: exp.Expr, ordering: Arg, values: tuple[Arg, ...]) -> exp.Expr:
     """Value number `place` of the row with the extreme ordering; a null one is beyond all others.
 
-    Among equals a hash of the values decides, so that it does not depend on the order in which threads meet
-    the rows, nor on how these are stored: two runs pick the same row, and all columns come from it.
+    Among equals the smallest hash of the values decides, so that it does not depend on the order in which
+    threads meet the rows, nor on how these are stored: two runs pick the same row, and all columns come
+    from it.
     """
     trees = tuple(value.sql for value in values)
     rank = _rank(function, ordering, trees)
@@ -509,17 +510,19 @@ def _whole_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> e
     number = sql.coalesce(sql.huge(number.copy()), sql.huge(sql.literal(beyond)))
     upper = sql.binary(exp.Mul, number, sql.huge(sql.literal(2**63)))
     half = sql.binary(exp.BitwiseRightShift, _hash(values), sql.literal(1))
-    return sql.binary(exp.Add, upper, sql.huge(half))
+    return sql.binary(exp.Sub if function == "arg_max" else exp.Add, upper, sql.huge(half))
 
 
 def _any_rank(function: str, ordering: Arg, values: tuple[exp.Expr, ...]) -> exp.Expr:
     """Whether there is an ordering, it, and the hash: compared in this order; NaN is no extreme."""
     is_null = sql.is_null(ordering.sql.copy())
-    known = sql.negate(is_null) if function == "arg_max" else is_null
-    if ordering.type is not KqlType.REAL or function == "arg_min":
-        return _row((known, ordering.sql.copy(), _hash(values)))
+    if function == "arg_min":
+        return _row((is_null, ordering.sql.copy(), _hash(values)))
+    known, smallest = sql.negate(is_null), exp.BitwiseNot(this=_hash(values))
+    if ordering.type is not KqlType.REAL:
+        return _row((known, ordering.sql.copy(), smallest))
     is_number = sql.negate(sql.call("isnan", ordering.sql.copy()))
-    return _row((known, is_number, ordering.sql.copy(), _hash(values)))
+    return _row((known, is_number, ordering.sql.copy(), smallest))
 
 
 @aggregate("arg_max_field", internal=True)
