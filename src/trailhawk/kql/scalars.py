@@ -792,10 +792,10 @@ class ScalarBinder:
         return self.random[key][0]
 
     def _as_list(self, plan: Node, span: Span) -> Expr:
-        """The values of a plan's one column as one array of texts."""
+        """The different values of a plan's one column as one array of texts."""
         column = plan.columns[0]
         value = self.convert(ColumnRef(column.type, column.id), _T.STRING, span)
-        call = AggregateCall(AGGREGATES["make_list"], (value,), _T.DYNAMIC)
+        call = AggregateCall(AGGREGATES["make_set"], (value,), _T.DYNAMIC)
         listed = (OutColumn(self.tables.new_id(), column.name, _T.DYNAMIC),)
         return ScalarQuery(_T.DYNAMIC, Grouped(listed, plan, (), (call,)))
 

@@ -382,9 +382,10 @@ def _term(
             return found
         pattern = exp.Literal.string(left + _escape(constant) + right)
     options = [exp.Literal.string("i")] if fold else []
-    return sql.all_of(
-        found, exp.Anonymous(this="regexp_matches", expressions=[source.copy(), pattern, *options])
-    )
+    matches = exp.Anonymous(this="regexp_matches", expressions=[source.copy(), pattern, *options])
+    if constant is None:  # AND computes both sides where it is no filter: an expression for each row
+        return sql.case((found, matches), otherwise=exp.false())
+    return sql.all_of(found, matches)
 
 
 @scalar("has_any_of", internal=True)
