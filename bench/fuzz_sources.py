@@ -699,6 +699,7 @@ def _pieces() -> Iterator[Case]:
         "xz": lzma.compress(lines),
         "zstd": pa.compress(lines, codec="zstd", asbytes=True),
         "utf-16": lines.decode().encode("utf-16"),
+        "utf-16-be": lines.decode().encode("utf-16-be"),
     }
     for name, data in packed.items():
         yield case(f"cloudtrail-{name}", "cloudtrail", data, "AwsEventId")

@@ -204,8 +204,7 @@ FLOW = "2 111122223333 eni-0a 10.0.0.1 10.0.0.2 1 2 6 5 60 1772357400 1772357460
 )
 def test_a_known_log_inside_goes_to_its_own_table(message: str, source: str, read: Any) -> None:
     line, tailed, short = (
-        f"2026-03-01T09:30:01{front} {message}\n".encode()
-        for front in (".000Z", ".250000+00:00 i-0/a", "")
+        f"2026-03-01T09:30:01{front} {message}\n".encode() for front in (".000Z", ".250000+00:00 i-0/a", "")
     )
     packed = dump({"awslogs": {"data": base64.b64encode(gzip.compress(dump(envelope([message])))).decode()}})
     for data in (dump(envelope([message])), line, tailed, short, packed):

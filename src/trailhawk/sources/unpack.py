@@ -1,13 +1,14 @@
 """An object's uncompressed bytes, block by block.
 
 How it is packed (gzip, bzip2, xz, Zstandard) its bytes tell, not its name. Text in UTF-16, as spreadsheets
-and PowerShell write it, is put into UTF-8.
+and PowerShell write it, is put into UTF-8; without its mark the zeros beside its first letters tell it.
 """
 
 from __future__ import annotations
 
 import codecs
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -34,6 +35,13 @@ _XZ_BYTES = 128 * 1024 * 1024  # of memory; xz -9 asks for 65 MB
 _FREE_PACKED = 4 * 1024 * 1024
 _MAX_PACKED_RATIO = 4
 """The same for gzip in gzip: what is packed packs no further, and the inner stream grows once more."""
+
+
+_UTF16 = {
+    "utf-16": re.compile(rb"\xff\xfe|\xfe\xff"),
+    "utf-16-le": re.compile(rb"(?:[\t\n\r -~]\0){3}"),
+    "utf-16-be": re.compile(rb"(?:\0[\t\n\r -~]){3}"),
+}
 
 
 class Readable(Protocol):
@@ -244,13 +252,14 @@ class Unpacked:
 
 
 def _in_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """Pieces in UTF-8, where the first begins with the mark of UTF-16; what is no character is replaced."""
+    """Pieces in UTF-8, where the first begins as UTF-16 does; what is no character is replaced."""
     first = next(filter(None, pieces), b"")
-    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    encoding = next((name for name, start in _UTF16.items() if start.match(first)), "")
+    if not encoding:
         yield first
         yield from pieces
         return
-    decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    decoder = codecs.getincrementaldecoder(encoding)("replace")
     for piece in chain((first,), pieces):
         for start in range(0, len(piece), _PIECE_BYTES):
             yield decoder.decode(piece[start : start + _PIECE_BYTES]).encode()
