@@ -54,9 +54,10 @@ def test_a_profile(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     session = credentials.session(Access(profile="hunt"))
     found = session.get_credentials()
     assert found is not None
-    assert found.access_key == "AKID2"
-    with pytest.raises(UsageError, match="other"):
-        credentials.session(Access(profile="other"))
+    assert found.get_frozen_credentials().access_key == "AKID2"
+    for region in ("", "eu-west-1"):
+        with pytest.raises(UsageError, match="other"):
+            credentials.session(Access(profile="other", region=region))
 
 
 def clock_of(moments: list[dt.datetime]) -> Callable[[], dt.datetime]:

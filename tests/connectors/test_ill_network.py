@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -263,6 +264,59 @@ def test_messages_that_could_not_be_deleted_at_once_are_no_trouble_for_ever(wire
 
 def nothing_waits(connection: socket.socket) -> None:
     connection.sendall(answer(b"{}", kind="application/x-amz-json-1.0"))
+
+
+EXPIRED = b"<Error><Code>ExpiredToken</Code><Message>The provided token has expired.</Message></Error>"
+ASSUMED = """<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>
+<AccessKeyId>{key}</AccessKeyId><SecretAccessKey>s</SecretAccessKey><SessionToken>t</SessionToken>
+<Expiration>2100-01-01T00:00:00Z</Expiration></Credentials></AssumeRoleResult></AssumeRoleResponse>"""
+
+
+@pytest.mark.parametrize("role", ["", "arn:aws:iam::123456789012:role/reader"])
+def test_who_signs_in_anew_while_it_works_is_found(
+    wire: Wire, role: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a key in a file nor a role's session is believed in when AWS says that it has ended."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    shared, current = tmp_path / "shared", ["OLD"]
+
+    def sign_in(key: str) -> None:
+        shared.write_text(f"[hunt]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
+
+    def give(connection: socket.socket) -> None:
+        head = wire.asked[-1]
+        of_sts = head.startswith(b"POST / ")
+        if f"Credential={current[0]}/".encode() in head:
+            connection.sendall(answer(ASSUMED.format(key=current[0]).encode() if of_sts else b"log"))
+        else:
+            expired = b"<ErrorResponse>" + EXPIRED + b"</ErrorResponse>" if of_sts else EXPIRED
+            connection.sendall(answer(expired).replace(b"200 OK", b"400 Bad Request"))
+
+    def waited(fault: Fault) -> None:
+        told.append(fault)
+        if len(told) == 1:
+            shared.unlink()
+        else:
+            sign_in(current[0])
+
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(shared))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    sign_in("OLD")
+    wire.answers = [give]
+    own = Access(region="eu-west-1", endpoint_url=wire.url, profile="hunt", role_arn=role)
+    s3, told = credentials.s3_client(credentials.session(own), own), list[Fault]()
+    waits = Waits(random.Random(1), first=0.01, longest=0.01)
+    reader = Fetcher(s3, waits=waits, stop=threading.Event(), attempts=9, max_bytes=99, told=waited)
+    for key in ("OLD", "NEW"):
+        current[0] = key
+        with reader.fetch(Notice("logs", "a")).file as file:
+            assert file.read() == b"log"
+    assert {fault.kind for fault in told} == {Kind.CREDENTIALS}
+    assert [fault.code for fault in told][:2] == [
+        "ExpiredToken",
+        "CredentialRetrievalError" if role else "ProfileNotFound",
+    ]
 
 
 def test_a_redirect_without_an_end_is_told(wire: Wire) -> None:

@@ -2,7 +2,8 @@
 
 Without a role boto3's own chain decides: environment, profile, container, instance role. A role is assumed
 when first needed and again a quarter of an hour before its credentials end (ten minutes before at the very
-latest), by botocore's refreshing credentials; the token file is read anew each time.
+latest), by botocore's refreshing credentials; the token file is read anew each time. When AWS says of any
+credentials that they ended, or never were, all of it is done anew: whoever signed in again is found.
 """
 
 from __future__ import annotations
@@ -10,19 +11,20 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import boto3
 import botocore.session
 from botocore import UNSIGNED
 from botocore import exceptions as aws
 from botocore.config import Config
-from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+from botocore.credentials import Credentials, DeferredRefreshableCredentials, ReadOnlyCredentials
 
 from trailhawk import __version__
 from trailhawk.connectors.config import Access
-from trailhawk.connectors.retry import ForeignAnswerError, RedirectedError
+from trailhawk.connectors.retry import CREDENTIALS, ForeignAnswerError, RedirectedError
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_sts import STSClient
     from mypy_boto3_sts.type_defs import AssumeRoleRequestTypeDef, CredentialsTypeDef
+
+Client = TypeVar("Client", "S3Client", "SQSClient", "STSClient")
 
 _MIN_TOKEN_BYTES: Final = 4  # STS takes no shorter one; a file half written has
 _MAX_TOKEN_BYTES: Final = 64 * 1024
@@ -43,6 +47,7 @@ _PAGE: Final = re.compile(
 _PAGE_BEGINS: Final = 1024
 _REDIRECTS: Final = (301, 302, 307, 308)
 _LONGEST_PLACE: Final = 200
+_ASSUMED: Final = "assume-role"
 _HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """Where STS is asked for roles of other partitions than AWS's first."""
 
@@ -50,19 +55,20 @@ _HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 def session(access: Access, *, now: Callable[[], dt.datetime] | None = None) -> boto3.Session:
     """A session of boto3 with these credentials. UsageError for a profile that does not exist."""
     try:
-        base = boto3.Session(profile_name=access.profile or None, region_name=access.region or None)
+        base = _session(access, _Sought(partial(_found, access.profile)))
     except aws.ProfileNotFound as error:
         raise UsageError(
             f"{error}", hint="`aws configure list-profiles` shows the profiles there are"
         ) from None
     if not access.role_arn:
         return base
-    core = botocore.session.get_session()
-    if access.profile:
-        core.set_config_variable("profile", access.profile)
-    provider = _Role(access, base, now or (lambda: dt.datetime.now(dt.UTC)))
-    core.register_component("credential_provider", CredentialResolver([provider]))
-    return boto3.Session(botocore_session=core, region_name=access.region or base.region_name)
+    return _session(access, _Sought(partial(_role, access, base, now or (lambda: dt.datetime.now(dt.UTC)))))
+
+
+def _session(access: Access, held: _Sought) -> boto3.Session:
+    core = botocore.session.Session(profile=access.profile or None)
+    core.register_component("credential_provider", held)
+    return boto3.Session(botocore_session=core, region_name=access.region or None)
 
 
 def config(access: Access, *, connections: int = 10) -> Config:
@@ -86,8 +92,7 @@ def s3_client(signed_in: boto3.Session, access: Access, *, connections: int = 10
     # Before the client looks for the bucket's region: without an end where each look is redirected, too.
     lost = "response-received.s3" if access.endpoint_url else "response-received.s3.HeadBucket"
     client.meta.events.register(lost, _is_no_redirect)
-    client.meta.events.register("after-call", _is_of_aws)
-    return client
+    return _looked_after(client, signed_in)
 
 
 def sqs_client(signed_in: boto3.Session, access: Access, *, region: str = "") -> SQSClient:
@@ -101,8 +106,7 @@ def sqs_client(signed_in: boto3.Session, access: Access, *, region: str = "") ->
         )
     except aws.NoRegionError:
         raise UsageError("no region for the queue", hint='write region = "..." in the section') from None
-    client.meta.events.register("after-call", _is_of_aws)
-    return client
+    return _looked_after(client, signed_in)
 
 
 def sts_client(signed_in: boto3.Session, access: Access, *, signed: bool = True) -> STSClient:
@@ -115,7 +119,19 @@ def sts_client(signed_in: boto3.Session, access: Access, *, signed: bool = True)
         endpoint_url=access.endpoint_url or None,
         config=settings if signed else settings.merge(Config(signature_version=UNSIGNED)),
     )
+    return _looked_after(client, signed_in)
+
+
+def _looked_after(client: Client, signed_in: boto3.Session) -> Client:
+    """The client; each of its answers is looked at."""
+    held = signed_in.get_credentials()
+
+    def is_signed(parsed: Mapping[str, Any], **_: object) -> None:
+        if isinstance(held, _Sought) and parsed.get("Error", {}).get("Code") in CREDENTIALS:
+            held.forget()
+
     client.meta.events.register("after-call", _is_of_aws)
+    client.meta.events.register("after-call", is_signed)
     return client
 
 
@@ -173,29 +189,46 @@ def token(file: Path) -> str:
     return text.decode().strip()
 
 
-class _Role(CredentialProvider):
-    """The one source of credentials of a session that assumes a role."""
+class _Sought(Credentials):
+    """Credentials that are looked for when they are needed first, and again when they are forgotten."""
 
-    METHOD = "assume-role"
+    def __init__(self, find: Callable[[], Credentials | None]) -> None:
+        self._find = find
+        self._found: Credentials | None = None
 
-    def __init__(self, access: Access, base: boto3.Session, now: Callable[[], dt.datetime]) -> None:
-        super().__init__()
-        self._access = access
-        self._base = base
-        self._now = now
+    def load_credentials(self) -> Credentials:
+        """As a session asks for them."""
+        return self
 
-    def load(self) -> DeferredRefreshableCredentials:
-        return DeferredRefreshableCredentials(self._fetch, self.METHOD, time_fetcher=self._now)
+    def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        found = self._found = self._found or self._find()
+        if found is None:
+            raise aws.NoCredentialsError
+        return found.get_frozen_credentials()
 
-    def _fetch(self) -> dict[str, str]:
+    def forget(self) -> None:
+        self._found = None
+
+
+def _found(profile: str) -> Credentials | None:
+    """What boto3's own chain finds now."""
+    return botocore.session.Session(profile=profile or None).get_credentials()
+
+
+def _role(access: Access, base: boto3.Session, now: Callable[[], dt.datetime]) -> Credentials:
+    """Those of the role, once it is assumed."""
+
+    def fetched() -> dict[str, str]:
         try:
-            made = assume(self._access, self._base)
+            made = assume(access, base)
         except (aws.ClientError, aws.ParamValidationError) as error:
             # Told apart from a refusal of the call that needed the credentials: no object is at fault.
-            raise aws.CredentialRetrievalError(provider=self.METHOD, error_msg=str(error)) from error
+            raise aws.CredentialRetrievalError(provider=_ASSUMED, error_msg=str(error)) from error
         return {
             "access_key": made["AccessKeyId"],
             "secret_key": made["SecretAccessKey"],
             "token": made["SessionToken"],
             "expiry_time": made["Expiration"].isoformat(),
         }
+
+    return DeferredRefreshableCredentials(fetched, _ASSUMED, time_fetcher=now)

@@ -24,7 +24,7 @@ _DENIED: Final = {
     "KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException",
     "KMS.AccessDeniedException",
 }  # fmt: skip
-_CREDENTIALS: Final = {
+CREDENTIALS: Final = {
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId",
     "SignatureDoesNotMatch", "InvalidToken", "TokenRefreshRequired", "UnrecognizedClientException",
     "IDPCommunicationError", "InvalidIdentityToken", "RequestTimeTooSkewed", "RequestExpired",
@@ -59,6 +59,8 @@ _UNSIGNED: Final = (
     aws.TokenRetrievalError,
     aws.NoAuthTokenError,
     aws.UnknownCredentialError,
+    aws.ProfileNotFound,
+    aws.ConfigParseError,
 )
 _BROKEN: Final = (
     aws.ConnectionError,
@@ -139,7 +141,7 @@ def fault_of(error: Exception) -> Fault:
 def _kind(code: str, status: int) -> Kind:
     for codes, kind in (
         (_GONE, Kind.GONE),
-        (_CREDENTIALS, Kind.CREDENTIALS),
+        (CREDENTIALS, Kind.CREDENTIALS),
         (_PASSING, Kind.PASSING),
         (_SETUP, Kind.SETUP),
         (_DENIED, Kind.DENIED),
