@@ -255,6 +255,36 @@ def test_parquet(read: Any) -> None:
     assert third["TimeGenerated"] == dt.datetime(2026, 3, 1, 9, 31)
 
 
+@pytest.mark.parametrize("unit", ["ms", "us", "ns"])
+def test_parquet_of_a_query_has_the_names_of_its_table(unit: str, read: Any) -> None:
+    names = (
+        "version account interfaceid sourceaddress destinationaddress sourceport destinationport protocol "
+        "numpackets numbytes starttime endtime action logstatus"
+    )
+    columns: dict[str, object] = {
+        name: [value] for name, value in zip(names.split(), LINE.split(), strict=True)
+    }
+    columns["starttime"] = pa.array([ROW["Start"]], pa.timestamp(unit))
+    columns["endtime"] = pa.array([ROW["End"]], pa.timestamp(unit, "UTC"))
+    found = read(parquet(columns), name="tables/0f0c/20260301_093000_00001_bucket-00000")
+    assert (found.source, found.rows, found.reasons) == ("vpcflow", [ROW], [])
+    # Columns of the table's own may be named and stand anyhow.
+    columns["account_id"] = columns.pop("account")
+    columns = {"Day": ["01"], "account": ["blue"], "_col0": [7], "Größe": ["x"], **columns}
+    (row,) = read(parquet(columns)).rows
+    assert json.loads(row.pop("_th_rest")) == {"day": "01", "account": "blue", "col0": "7", "gre": "x"}
+    assert row == ROW
+
+
+@pytest.mark.parametrize("data", [gzip.compress(text(HEADER, LINE)), text(HEADER, LINE)])
+def test_paths_as_hive_has_them(data: bytes, read: Any) -> None:
+    name = (
+        "AWSLogs/aws-account-id=011122223333/aws-service=vpcflowlogs/aws-region=eu-central-1/year=2026/"
+        "month=03/day=01/hour=09/011122223333_vpcflowlogs_eu-central-1_fl-1_20260301T0930Z_0a.log"
+    )
+    assert read(data, name=name).rows == [ROW]
+
+
 def test_parquet_that_is_none_of_ours_is_set_aside_whole(read: Any) -> None:
     good = parquet({"interface_id": ["eni-0a"], "start": [1772357400], "srcaddr": ["10.0.0.1"]})
     assert read(parquet({"a": [1]})).source == "", "another's columns"

@@ -20,7 +20,7 @@ from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.converted import TableSource
 from trailhawk.sources.json_rows import Record, text_of
 from trailhawk.sources.s3_access import S3_ACCESS
-from trailhawk.sources.vpc_flow import FIELDS, VpcFlow
+from trailhawk.sources.vpc_flow import FIELDS, VpcFlow, field_of
 
 # What the documentation's statements divide tables by; it says nothing of a record.
 _OF_TABLES: Final = """
@@ -167,37 +167,19 @@ def _is_cloudtrail(row: Record) -> bool:
 
 # Flow logs
 
-_SPELT: Final = {
-    "account": "account-id",
-    "interfaceid": "interface-id",
-    "sourceaddress": "srcaddr",
-    "destinationaddress": "dstaddr",
-    "sourceport": "srcport",
-    "destinationport": "dstport",
-    "numpackets": "packets",
-    "numbytes": "bytes",
-    "starttime": "start",
-    "endtime": "end",
-    "logstatus": "log-status",
-}
 _BLANK: Final = re.compile(r"\s")
 
 
 def as_flow(row: Record) -> bytes:
     """The flow's values under a header of their own."""
-    values = {field: value for name, value in row.items() if (field := _field(name)).encode() in FIELDS}
+    values = {field: value for name, value in row.items() if (field := field_of(name)).encode() in FIELDS}
     # A value with a blank would shift the ones behind it.
     texts = [_BLANK.sub("_", text_of(value)) or "-" for value in values.values()]
     return f"{' '.join(values)}\n{' '.join(texts)}".encode()
 
 
-def _field(name: str) -> str:
-    plain = name.lower()
-    return _SPELT.get(plain, plain.replace("_", "-"))
-
-
 def _is_flow(row: Record) -> bool:
-    fields = {_field(name) for name in row}
+    fields = {field_of(name) for name in row}
     return (
         fields >= {"srcaddr", "dstaddr"}
         and bool(fields & {"start", "end"})
@@ -256,7 +238,7 @@ ATHENA: Final = (
         known=_is_flow,
         convert=as_flow,
         what="a row of flow logs",
-        is_kept=lambda name: _field(name).encode() in FIELDS,
+        is_kept=lambda name: field_of(name).encode() in FIELDS,
     ),
     TableSource(
         "athena-s3access",

@@ -435,8 +435,32 @@ def _check(names: frozenset[str]) -> None:
         raise ValueError("it has not the columns of a flow log")
 
 
+_SPELT: Final = {
+    "account": "account-id",
+    "interfaceid": "interface-id",
+    "sourceaddress": "srcaddr",
+    "destinationaddress": "dstaddr",
+    "sourceport": "srcport",
+    "destinationport": "dstport",
+    "numpackets": "packets",
+    "numbytes": "bytes",
+    "starttime": "start",
+    "endtime": "end",
+    "logstatus": "log-status",
+}
+
+
+def field_of(column: str) -> str:
+    """The field that a column of a table holds, as AWS's statements to create the tables name it."""
+    plain = column.lower().replace("_", "-")
+    return _SPELT.get(plain, plain)
+
+
+_NO_WORD: Final = re.compile(r"\A[^a-z]+|[^a-z0-9-]+")
+
+
 def _is_flow(names: frozenset[str]) -> bool:
-    known = {name.replace("_", "-").encode() for name in names} & FIELDS
+    known = {field_of(name).encode() for name in names} & FIELDS
     return bool(known & {b"start", b"end"}) and (b"interface-id" in known or len(known) >= 3)
 
 
@@ -444,11 +468,13 @@ def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    names = [name.replace("_", "-") for name in batch.schema.names]
-    columns = [
-        pc.fill_null(pc.if_else(pc.equal(column, ""), "-", column), "-")
-        for column in (batch.column(index).cast(pa.string()) for index in range(batch.num_columns))
-    ]
+    plain = [_NO_WORD.sub("", name.lower().replace("_", "-")) or "x" for name in batch.schema.names]
+    fields = [name if (field := field_of(name)) in plain else field for name in plain]
+    # A header is known by its first field; a table may have others, of the user's own naming, before it.
+    order = sorted(range(len(fields)), key=lambda place: fields[place].encode() not in FIELDS)
+    names = [fields[place] for place in order]
+    texts = [_seconds(batch.column(place)).cast(pa.string()) for place in order]
+    columns = [pc.fill_null(pc.if_else(pc.equal(text, ""), "-", text), "-") for text in texts]
     # A value with a blank would shift the ones behind it.
     columns = [pc.replace_substring_regex(column, r"\s", "_") for column in columns]
     header = " ".join(names)
@@ -456,3 +482,12 @@ def _as_lines(batch: pa.RecordBatch) -> list[bytes]:
     joined = pc.binary_join_element_wise(*columns, " ")
     found: list[bytes] = pc.binary_join_element_wise(start, joined, "").cast(pa.binary()).to_pylist()
     return found
+
+
+def _seconds(column: pa.Array) -> pa.Array:
+    """Times as a flow log has them, where a query made them moments; other columns as they are."""
+    import pyarrow as pa
+
+    if not pa.types.is_timestamp(column.type):
+        return column
+    return column.cast(pa.timestamp("s", column.type.tz), safe=False).cast(pa.int64())
