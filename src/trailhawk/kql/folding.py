@@ -109,6 +109,9 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
         moments = [value for value in values[1:] if isinstance(value, int)]
         ticks = moments[0] % TICKS_PER_SECOND if name == "datetime_part" else moments[0] - moments[1]
         return ticks * 100
+    if first == "nanosecond" and name == "datetime_add":
+        count, moment = (value for value in values[1:] if isinstance(value, int))
+        return moment + (count // 100 if count >= 0 else -(-count // 100))
     numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
     if len(numbers) != len(values):
         return _reals(name, values, types)

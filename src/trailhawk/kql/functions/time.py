@@ -253,12 +253,19 @@ _UNITS = {
 
 @scalar()
 def datetime_add(part: String, count: Long, date: Datetime) -> Datetime:
-    """The datetime `count` parts later; part is year, quarter, month, week, day, hour, minute or second.
+    """The datetime `count` parts later; part is year, quarter, month, week, day, hour, minute, second,
+    millisecond, microsecond or nanosecond (those of a row's date are cut to microseconds).
 
     >>> datetime_add("month", 1, datetime(2020-01-31))
     2020-02-29T00:00:00.0000000Z
+    >>> datetime_add("nanosecond", 5000, datetime(2020-01-31))
+    2020-01-31T00:00:00.0000050Z
     """
-    unit, factor = _UNITS[_part(part, _UNITS, "datetime_add")]
+    name = _part(part, (*_UNITS, "nanosecond"), "datetime_add")
+    if name == "nanosecond":
+        micros = sql.binary(exp.IntDiv, count, sql.literal(1000))
+        return sql.binary(exp.Add, date, sql.call("to_microseconds", micros))
+    unit, factor = _UNITS[name]
     amount = sql.binary(exp.Mul, count, sql.literal(factor))
     small = unit in ("to_months", "to_days")
     return sql.binary(exp.Add, date, sql.call(unit, sql.cast(amount, KqlType.INT) if small else amount))
@@ -332,25 +339,42 @@ def make_datetime(
     2020-05-17T12:30:05.5000000Z
     >>> make_datetime(2020, 13, 1)
     null
+    >>> make_datetime(2020, 5, 17, 24, 0)
+    null
     """
+    # The engine also takes 24:00:00 and a 60th second.
+    is_time = sql.all_of(_below(hour, 24), _below(second, 60))
     parts = [sql.cast(part, KqlType.LONG) for part in (year, month, day, hour, minute)]
     moment = sql.call("make_timestamp", *parts, sql.cast(second, KqlType.REAL))
-    return sql.call("try", moment)
+    return sql.case((is_time, sql.call("try", moment)), otherwise=exp.Null())
+
+
+def _below(value: Sql, end: int) -> Sql:
+    """Whether a number is in the range from 0 on that ends before `end`."""
+    least = sql.binary(exp.GTE, value.copy(), sql.literal(0))
+    return sql.all_of(least, sql.binary(exp.LT, value.copy(), sql.literal(end)))
+
+
+_ENDS = {3600: 24, 60: 60, 1: 60}
 
 
 def _duration(parts: tuple[Sql, ...], seconds: tuple[int, ...]) -> Sql:
-    """The ticks of counts of units, each so many seconds long."""
+    """The ticks of counts of units, each so many seconds long; null if one is not of a time of day."""
     total: Sql | None = None
+    tests = []
     for part, size in zip(parts, seconds, strict=True):
+        if size in _ENDS:
+            tests.append(_below(part, _ENDS[size]))
         ticks = sql.cast(sql.binary(exp.Mul, part, sql.literal(size * TICKS_PER_SECOND)), KqlType.LONG)
         total = ticks if total is None else sql.binary(exp.Add, total, ticks)
     assert total is not None
-    return total
+    return sql.case((sql.all_of(*tests), total), otherwise=exp.Null())
 
 
 @scalar()
 def make_timespan(hours: Integer, minutes: Integer) -> Timespan:
-    """The timespan of hours and minutes; of those and seconds; or of days and those.
+    """The timespan of hours and minutes; of those and seconds; or of days and those. Null if hours are
+    not 0 to 23, minutes not 0 to 59 or seconds not below 60.
 
     >>> make_timespan(1, 30)
     01:30:00
@@ -358,6 +382,8 @@ def make_timespan(hours: Integer, minutes: Integer) -> Timespan:
     01:30:05.5000000
     >>> make_timespan(2, 1, 30, 5)
     2.01:30:05
+    >>> make_timespan(24, 0)
+    null
     """
     return _duration((hours, minutes), (3600, 60))
 
