@@ -186,13 +186,12 @@ def test_a_busy_day_becomes_few_sorted_files(tmp_path: Path) -> None:
 
 def test_a_large_day_is_rewritten_slice_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "SLICE_ROWS", 4)
-    monkeypatch.setattr(compaction, "FILE_ROWS", 12)
     table = delta(tmp_path)
     for start in range(5):
         moments = [DAY + dt.timedelta(minutes=place - place % 2) for place in range(start, 50, 5)]
         table.commit(table.stage(rows(*moments, text=str(start))))
     before = Lake(tmp_path, [EVENTS]).snapshot("Events")
-    assert compact_busy_days(table, today=dt.date(2026, 3, 9)) == 1
+    assert compact(table, DAY.date(), list(table.live()), file_rows=26)
     after = Lake(tmp_path, [EVENTS]).snapshot("Events")
     assert (before.rows, after.rows) == (50, 50)
     times: list[dt.datetime] = []

@@ -28,7 +28,7 @@ from trailhawk.connectors.store import Clock, Phase, Store, followers
 from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
-from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.compaction import care_date, compact_busy_days
 from trailhawk.sources import SOURCES, Source
 
 BATCH_RECORDS: Final = 120_000
@@ -268,7 +268,7 @@ class Ingestor:
         version names any more."""
         _release_memory()
         for name in (*self._stores, LEDGER.name, QUARANTINE.name):
-            if compact_busy_days(self._lake.delta(name), today=self._clock().date()):
+            if compact_busy_days(self._lake.delta(name), today=care_date(self._clock())):
                 self._lake.delta(name).clean(older_than=_KEEP_RETIRED)
 
     # Parts

@@ -30,6 +30,7 @@ from trailhawk.errors import (
 )
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
+from trailhawk.lake.compaction import COMPACT, care_date, to_fold
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
 from trailhawk.lake.table import (
     BATCH,
@@ -65,19 +66,25 @@ Phase = Callable[[str], None]
 
 @dataclass(frozen=True)
 class _Plan:
-    """What of a batch to store: whole parts, and of their rows those that are new."""
+    """What of a batch to store: whole parts, of their rows those that are new, and the live files that are
+    written anew together with the rows of their day."""
 
     parts: tuple[int, ...]
     keep: Mask
     conflict: Mask
+    onto: Mapping[dt.date, tuple[str, ...]]
 
     def same(self, other: _Plan) -> bool:
-        return self.parts == other.parts and not self.differs(other).any()
+        return self.parts == other.parts and self.onto == other.onto and not self.differs(other).any()
 
     def differs(self, other: _Plan) -> Mask:
         """The rows that are stored otherwise by the other plan, or by one only."""
         differs: Mask = (self.keep != other.keep) | (self.conflict != other.conflict)
         return differs
+
+    @property
+    def retired(self) -> list[str]:
+        return [path for paths in self.onto.values() for path in paths]
 
 
 class Store:
@@ -223,9 +230,12 @@ class Store:
                 return []
             self._phase("commit")
             try:
+                retired = staged.plan.retired
                 self._data.commit(
                     staged.rows,
+                    remove=retired,
                     transaction=Transaction(INGEST, self._data.transaction(INGEST) + 1),
+                    also=Transaction(COMPACT, self._data.transaction(COMPACT) + 1) if retired else None,
                     note=staged.note,
                 )
                 break
@@ -262,7 +272,11 @@ class Store:
         conflict &= keep
         if conflict.any():
             self._spelt_otherwise(rows, ids, days, keep, conflict)
-        return _Plan(parts, keep, conflict & keep)
+        coming = zip(*np.unique(days[keep], return_counts=True), strict=True)
+        onto = to_fold(
+            self._data, {day.item(): int(count) for day, count in coming}, today=care_date(self._clock())
+        )
+        return _Plan(parts, keep, conflict & keep, onto)
 
     def _spelt_otherwise(
         self, rows: pa.Table, ids: Hashes, days: NDArray[np.datetime64], keep: Mask, conflict: Mask
@@ -310,7 +324,7 @@ class Store:
                 if self._table.name == QUARANTINE.name
                 else _with_hidden(decoded, self._table, batch, wanted, plan.conflict, batch_id, now)
             )
-            staging.rows.extend(self._data.stage(rows))
+            staging.rows.extend(self._data.stage(rows, onto=plan.onto))
             for name in self._followers:
                 staging.follow[name] = self._lake.delta(name).stage(of_table[name])
         except BaseException:
@@ -324,7 +338,9 @@ class Store:
         if before is None:
             return [], plan.keep
         days = decoded.rows[self._table.time_column].to_numpy().astype("datetime64[D]")
-        changed = np.unique(days[before.plan.differs(plan)])
+        old, new = before.plan.onto, plan.onto
+        onto = [day for day in old.keys() | new.keys() if old.get(day) != new.get(day)]
+        changed = np.union1d(days[before.plan.differs(plan)], np.array(onto, "datetime64[D]"))
         kept: list[Staged] = []
         if self._table.name != QUARANTINE.name:
             kept = [file for file in before.rows if np.datetime64(file.day) not in changed]

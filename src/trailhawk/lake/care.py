@@ -9,7 +9,7 @@ from typing import Final
 
 from trailhawk.errors import NotFoundError
 from trailhawk.lake.catalog import Lake
-from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.compaction import care_date, compact_busy_days
 from trailhawk.lake.retention import Forgotten, expiring, forget
 
 KEEP_RETIRED: Final = dt.timedelta(days=1)
@@ -52,7 +52,7 @@ class Caretaker:
     def compact(self, tables: Iterable[str] = ()) -> dict[str, int]:
         """Rewrite the days of these tables (of all, unless named) that hold many small files: how many
         rewritings each table had."""
-        today = self._clock().date()
+        today = care_date(self._clock())
         return {name: compact_busy_days(self._lake.delta(name), today=today) for name in self._names(tables)}
 
     def expiring(self, tables: Iterable[str] = ()) -> list[Forgotten]:

@@ -1,16 +1,17 @@
 """Few large sorted files in place of many small ones, beside writers and readers that go on.
 
-A closed day comes down to a few files. A day that still grows is rewritten in tiers, as in a log-structured
-merge tree: files of about one size become one of the next, so that a row is rewritten two or three times
-however long the day grows. The commit retires the old files and adds the new ones without changing data;
-readers of an older version keep theirs until `Delta.clean`.
+A closed day comes down to a few files, and late rows are written together with its small ones, so that it
+has few at any commit. A day that still grows is rewritten in tiers, as in a log-structured merge tree: files
+of about one size become one of the next, so that a row is rewritten two or three times however long the day
+grows. The commit retires the old files and adds the new ones without changing data; readers of an older
+version keep theirs until `Delta.clean`.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
 from trailhawk.lake.files import opened
-from trailhawk.lake.table import DAY, fitted, picked
+from trailhawk.lake.table import DAY, fitted, picked, schema_mark, stored_names
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -39,12 +40,17 @@ somewhat longer; hence a little less than the size of a row group."""
 SLICE_BYTES: Final = 512 * 1024 * 1024
 """And not more than about this, unpacked: a row of the quarantine has 64 KiB."""
 
-CLOSED_FILES: Final = 4
-"""A closed day with more files is rewritten. Two hold what was there, one what comes late: an arrival of
+CLOSED_FILES: Final = 3
+"""The most files of a closed day: one holds what was there, the others what comes late, so that an arrival of
 ten days back rewrites only those that came late before it."""
 
-_CLOSED_WHOLE: Final = 2
+SMALL_ROWS: Final = 120_000
+SMALL_BYTES: Final = 32 * 1024 * 1024
+"""A file below both is small: late rows may be written together with it, in memory."""
+
+_CLOSING: Final = dt.timedelta(hours=12)
 _NOT_MUCH: Final = 4
+_COMMITS: Final = 20
 _TIER_FILES: Final = 8
 _TIER_ROWS: Final = 5_000
 """Rows below which a file counts among the smallest; each tier up holds files eight times as large."""
@@ -52,6 +58,42 @@ _TIER_ROWS: Final = 5_000
 _OPEN_WHOLE: Final = 16
 """Into about so many files of the largest size a growing day is cut: at most 16 of them and 8 of each of
 the tiers below make an open day stay under 50."""
+
+
+def care_date(now: dt.datetime) -> dt.date:
+    """The day that care takes for today. From noon on it is the next one: yesterday is rewritten as closed
+    before it is closed."""
+    return (now + _CLOSING).date()
+
+
+def to_fold(delta: Delta, coming: Mapping[dt.date, int], *, today: dt.date) -> dict[dt.date, tuple[str, ...]]:
+    """For each closed day that rows come to: the files to write anew together with them (and to retire), so
+    that the day stays at `CLOSED_FILES`. As of the state last looked at.
+
+    Large files stay as they are. What comes as large files itself (a day is laid down anew) is not held to
+    the bound: `compact_busy_days` sees to it.
+    """
+    late = {day: rows for day, rows in coming.items() if _is_closed(day, today)}
+    days = _files_by_day(delta) if late else {}
+    mark = schema_mark(stored_names(delta.table))
+    chosen = {day: _beside(days.get(day, []), rows, mark) for day, rows in late.items()}
+    return {day: paths for day, paths in chosen.items() if paths}
+
+
+def _beside(files: Sequence[_File], rows: int, mark: str) -> tuple[str, ...]:
+    """The small files of a closed day to be written anew with so many rows: as many as must be, and those
+    that are not much larger than all of these together."""
+    # A file of an older schema is left to `compact`, which knows what to do with its promoted paths.
+    small = [file for file in files if file.is_small and file.path.rpartition("/")[2].startswith(mark)]
+    most = max(CLOSED_FILES, len(files) - len(small) + 1)
+    chosen: list[str] = []
+    for file in sorted(small, key=lambda file: file.rows):
+        fits = len(files) - len(chosen) + 1 <= most
+        if rows >= SMALL_ROWS or (fits and (not chosen or file.rows > _NOT_MUCH * rows)):
+            break
+        chosen.append(file.path)
+        rows += file.rows
+    return tuple(chosen)
 
 
 def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
@@ -64,11 +106,15 @@ def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
     compacted = 0
     for day in sorted(_files_by_day(delta)):
         # A commit moves the state on: what others have rewritten by then is seen.
-        while plan := _plan(_files_by_day(delta).get(day, []), closed=day < today - dt.timedelta(days=1)):
+        while plan := _plan(_files_by_day(delta).get(day, []), closed=_is_closed(day, today)):
             if not compact(delta, day, plan.paths, file_rows=plan.file_rows):
                 break
             compacted += 1
     return compacted
+
+
+def _is_closed(day: dt.date, today: dt.date) -> bool:
+    return day < today - dt.timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +132,18 @@ def _plan(files: Sequence[_File], *, closed: bool) -> _Plan | None:
 
 
 def _closed_day(files: Sequence[_File]) -> tuple[list[_File], int]:
-    """The files to rewrite and how many rows a new one takes: the smallest, as many as must be, and those
-    that are not much larger than all of these together."""
-    if len(files) <= CLOSED_FILES:
-        return [], 0
+    """The files to rewrite as one, and their rows: the smallest, as many as must be that there is room for
+    what comes late, and those that are not much larger than all of these together."""
     by_size = sorted(files, key=lambda file: file.rows)
-    file_rows = max(FILE_ROWS, -(-sum(file.rows for file in files) // _CLOSED_WHOLE))
+    is_crowded = len(files) == CLOSED_FILES and not by_size[1].is_small  # all that comes late joins one file
+    if len(files) < CLOSED_FILES or (len(files) == CLOSED_FILES and not is_crowded):
+        return [], 0
     rows = 0
     for count, file in enumerate(by_size):
-        few = len(files) - count + -(-rows // file_rows) < CLOSED_FILES
-        if few and file.rows > _NOT_MUCH * rows:
-            return by_size[:count], file_rows
+        if not is_crowded and len(files) - count + 1 < CLOSED_FILES and file.rows > _NOT_MUCH * rows:
+            return by_size[:count], rows
         rows += file.rows
-    return by_size, file_rows
+    return by_size, rows
 
 
 def _open_day(files: Sequence[_File]) -> tuple[list[_File], int]:
@@ -139,22 +184,31 @@ def compact(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int 
         delta.discard(staged)
         raise
     # Measured: delta-rs lets two commits retire the same files; a transaction of its own does not.
-    transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
-    try:
-        delta.commit(staged, remove=paths, transaction=transaction)
-    except ConflictError:
-        delta.discard(staged)
-        return False
-    except UncommittedError:
-        delta.discard(staged)
-        raise
-    return True
+    for _ in range(_COMMITS):
+        transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
+        try:
+            delta.commit(staged, remove=paths, moved=True, transaction=transaction)
+        except ConflictError:
+            if set(paths) <= delta.live().keys():
+                continue  # others were retired: what was written still stands for these
+            break
+        except UncommittedError:
+            delta.discard(staged)
+            raise
+        return True
+    delta.discard(staged)
+    return False
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
     path: str
     rows: int
+    size: int
+
+    @property
+    def is_small(self) -> bool:
+        return self.rows < SMALL_ROWS and self.size < SMALL_BYTES
 
 
 def _files_by_day(delta: Delta) -> dict[dt.date, list[_File]]:
@@ -163,9 +217,9 @@ def _files_by_day(delta: Delta) -> dict[dt.date, list[_File]]:
     days: dict[dt.date, list[_File]] = defaultdict(list)
     if actions is None:
         return days
-    columns = (actions[name].to_pylist() for name in (f"partition.{DAY}", "path", "num_records"))
-    for day, path, rows in zip(*columns, strict=True):
-        days[day].append(_File(path, rows or 0))
+    names = (f"partition.{DAY}", "path", "num_records", "size_bytes")
+    for day, path, rows, size in zip(*(actions[name].to_pylist() for name in names), strict=True):
+        days[day].append(_File(path, rows or 0, size))
     return days
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
+from trailhawk.lake.files import opened
 from trailhawk.lake.storage import Folder, Storage
 from trailhawk.lake.table import (
     DAY,
@@ -250,10 +251,13 @@ class Delta:
                             f"table {self.table.name} cannot be given its new columns: {_reason(error)}"
                         ) from error
 
-    def stage(self, rows: pa.Table) -> tuple[Staged, ...]:
+    def stage(
+        self, rows: pa.Table, *, onto: Mapping[dt.date, Sequence[str]] | None = None
+    ) -> tuple[Staged, ...]:
         """Write rows (columns of `stored_schema`) as one file an event day, sorted by time; commit nothing.
 
-        Rows without event time are the caller's mistake: LakeError.
+        A day in `onto` gets the rows of these live files as well, which have the same columns; the commit is
+        to retire them. Rows without event time are the caller's mistake: LakeError.
         """
         import numpy as np
 
@@ -272,11 +276,27 @@ class Delta:
         staged: list[Staged] = []
         try:
             for day, start, end in zip(found, starts.tolist(), ends, strict=True):
-                staged.append(self.stage_sorted([rows.slice(start, end - start)], day.item()))
+                part = rows.slice(start, end - start)
+                if paths := (onto or {}).get(day.item()):
+                    part = self._with_stored(part, paths)
+                staged.append(self.stage_sorted([part], day.item()))
         except BaseException:
             self.discard(staged)
             raise
         return tuple(staged)
+
+    def _with_stored(self, rows: pa.Table, paths: Sequence[str]) -> pa.Table:
+        """The rows and those of the files, sorted by time."""
+        import numpy as np
+        import pyarrow as pa
+
+        parts = [trimmed(rows)]
+        repeating = [field.name for field in rows.schema if pa.types.is_dictionary(field.type)]
+        for path in paths:
+            with opened(self.file(path), dictionaries=repeating) as file:
+                parts.append(file.read(use_threads=False).select(rows.column_names))
+        merged = pa.concat_tables(parts).unify_dictionaries()
+        return picked(merged, np.argsort(merged[self.table.time_column].to_numpy(), kind="stable"))
 
     def stage_sorted(self, parts: Iterable[pa.Table], day: dt.date) -> Staged:
         """Write rows of one event day, sorted and in parts (at least one), as one file; commit nothing.
@@ -337,13 +357,14 @@ class Delta:
         add: Sequence[Staged],
         *,
         remove: Sequence[str] = (),
+        moved: bool = False,
         transaction: Transaction | None = None,
         also: Transaction | None = None,
         note: Mapping[str, Any] | None = None,
     ) -> int:
         """Make staged files live (and retire others) from the version last looked at; the new version.
 
-        With both, the same rows are in other files from now on; `remove` alone takes rows away.
+        With `moved` the same rows are in other files from now on, and nothing else changes.
         ConflictError if another writer raised the same application's version meanwhile, or if a file to
         remove is not live; UncommittedError where the log cannot be written to. After any other LakeError the
         commit may have been done or not. Who removes files needs a transaction: two commits that retire the
@@ -362,7 +383,6 @@ class Delta:
             if remove and not set(remove) <= self.live().keys():
                 raise ConflictError(f"table {self.table.name}: a file to retire is retired already")
             now_ms = int(dt.datetime.now(dt.UTC).timestamp() * 1000)
-            moved = bool(remove) and bool(add)
             actions: list[AddAction | RemoveAction] = [
                 AddAction(file.path, file.size, {DAY: file.day}, now_ms, not moved, file.stats)
                 for file in add

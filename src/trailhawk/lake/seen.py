@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,16 +24,36 @@ if TYPE_CHECKING:
 
 Hashes = NDArray[np.int64]
 
-_MAX_CACHED_HASHES = 24_000_000  # two arrays of 8 bytes: at most 384 MB
+_MAX_CACHED_HASHES = 19_000_000  # 20 bytes each: at most 380 MB
 
 
 @dataclass
 class _Day:
-    """The hashes of one event day, sorted by identity, and the files they were read from."""
+    """The hashes of one event day, sorted by identity, the files they were read from, each with a number,
+    and for each hash the number of its file."""
 
-    files: set[str] = field(default_factory=set)
+    files: dict[str, int] = field(default_factory=dict)
     ids: Hashes = field(default_factory=lambda: np.empty(0, np.int64))
     payloads: Hashes = field(default_factory=lambda: np.empty(0, np.int64))
+    numbers: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+
+    def forget(self, paths: set[str]) -> None:
+        """Without the hashes of these files."""
+        kept = ~np.isin(self.numbers, [self.files.pop(path) for path in paths])
+        self.ids, self.payloads, self.numbers = self.ids[kept], self.payloads[kept], self.numbers[kept]
+
+    def add(self, found: Mapping[str, tuple[Hashes, Hashes]]) -> None:
+        """With the hashes of these files."""
+        first = max(self.files.values(), default=0) + 1
+        numbers = dict(zip(found, range(first, first + len(found)), strict=True))
+        self.files |= numbers
+        ids = np.concatenate([self.ids, *(ids for ids, _ in found.values())])
+        order = np.argsort(ids, kind="stable")
+        self.ids = ids[order]
+        self.payloads = np.concatenate([self.payloads, *(payloads for _, payloads in found.values())])[order]
+        lengths = [len(ids) for ids, _ in found.values()]
+        fresh = np.repeat(np.array(list(numbers.values()), np.int32), lengths)
+        self.numbers = np.concatenate([self.numbers, fresh])[order]
 
 
 class Seen:
@@ -68,15 +88,10 @@ class Seen:
         known = self._days.setdefault(day, _Day())
         self._days.move_to_end(day)
         live = set(self._delta.live([day]))
-        if known.files - live:  # compacted or removed meanwhile: what was read may be counted twice
-            known = self._days[day] = _Day()
-        fresh = live - known.files
-        if fresh:
-            ids, payloads = read_hashes(self._delta.file(path) for path in sorted(fresh))
-            ids, payloads = np.concatenate([known.ids, ids]), np.concatenate([known.payloads, payloads])
-            order = np.argsort(ids, kind="stable")
-            known.ids, known.payloads = ids[order], payloads[order]
-            known.files |= fresh
+        if gone := known.files.keys() - live:  # compacted or removed meanwhile
+            known.forget(gone)
+        if fresh := live - known.files.keys():
+            known.add({path: read_hashes([self._delta.file(path)]) for path in sorted(fresh)})
             self._forget()
         return known
 

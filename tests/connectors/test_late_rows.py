@@ -1,0 +1,228 @@
+"""What comes late: a closed day has few files at any commit, whoever writes and rewrites beside."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from support.lakes import assert_balanced
+from support.lakes import rows as stored_rows
+from trailhawk.connectors import TABLES
+from trailhawk.connectors.ingest import Ingestor
+from trailhawk.connectors.objects import LogObject
+from trailhawk.lake import Delta, Lake, compaction
+from trailhawk.lake.compaction import CLOSED_FILES, compact_busy_days
+from trailhawk.lake.retention import forget
+from trailhawk.lake.terms import Terms, terms_path
+from trailhawk.sources import TABLES as SOURCE_TABLES
+
+NOW = dt.datetime(2026, 3, 12, 9, tzinfo=dt.UTC)
+TABLE = "AWSCloudTrail"
+DAYS = [dt.date(2026, 3, day) for day in (1, 2)]
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake", [*SOURCE_TABLES, *TABLES])
+
+
+def worker(lake: Lake, *, now: dt.datetime = NOW, phase: Callable[[str], None] = lambda _: None) -> Ingestor:
+    return Ingestor(lake, clock=lambda: now, phase=phase)
+
+
+def put(ingestor: Ingestor, number: int, *, each: int = 1, days: list[dt.date] = DAYS) -> None:
+    """Store one object with so many events of each day, as one batch."""
+    events = [
+        {
+            "eventTime": f"{day}T{(number * 7 + place) % 24:02}:{place % 60:02}:00Z",
+            "eventID": f"{number}-{day}-{place}",
+            "eventName": f"needle{number}",
+        }
+        for day in days
+        for place in range(each)
+    ]
+    content = json.dumps({"Records": events}).encode()
+    ingestor.take(LogObject(f"{number}.json", lambda: io.BytesIO(content), identity=f"log:{number}"))
+    ingestor.flush()
+
+
+def counts(delta: Delta) -> Iterator[Counter[str]]:
+    """The live files of each day after each commit."""
+    live: Counter[str] = Counter()
+    for commit in sorted((delta.root / "_delta_log").glob("*.json")):
+        for line in commit.read_text().splitlines():
+            for kind, action in json.loads(line).items():
+                if kind in ("add", "remove"):
+                    live[action["partitionValues"]["_th_day"]] += 1 if kind == "add" else -1
+        yield live.copy()
+
+
+def most(delta: Delta) -> int:
+    return max(max(each.values(), default=0) for each in counts(delta))
+
+
+def check(lake: Lake, objects: int, *, each: int = 1) -> None:
+    """Every event is there once, each file is sorted, and its statistics are those of its rows."""
+    found = [row["AwsEventId"] for row in stored_rows(lake, TABLE)]
+    assert sorted(found) == sorted(
+        f"{number}-{day}-{place}" for number in range(objects) for day in DAYS for place in range(each)
+    )
+    assert_balanced(lake)
+    for file in lake.snapshot(TABLE).files():
+        times = pq.ParquetFile(file.path).read(["TimeGenerated"])["TimeGenerated"].to_pylist()
+        assert times == sorted(times)
+        assert file.first is not None
+        assert file.last is not None
+        assert (file.first.replace(tzinfo=None), file.last.replace(tzinfo=None)) == (times[0], times[-1])
+        assert file.rows == len(times)
+
+
+def test_a_closed_day_has_few_files_at_any_commit(lake: Lake) -> None:
+    one = worker(lake)
+    for number in range(30):
+        put(one, number)
+    assert most(lake.delta(TABLE)) == CLOSED_FILES == 3
+    check(lake, 30)
+    put(one, 7)  # what was written anew is known
+    check(lake, 30)
+
+
+def test_a_day_that_grows_is_appended_to(lake: Lake) -> None:
+    one = worker(lake, now=dt.datetime(2026, 3, 3, 11, tzinfo=dt.UTC))
+    for number in range(5):
+        put(one, number)
+    assert list(counts(lake.delta(TABLE)))[-1] == {"2026-03-01": 2, "2026-03-02": 5}
+
+
+def test_yesterday_closes_at_noon(lake: Lake) -> None:
+    for number in range(5):
+        put(worker(lake, now=dt.datetime(2026, 3, 3, 11, tzinfo=dt.UTC)), number)
+    noon = dt.datetime(2026, 3, 3, 12, tzinfo=dt.UTC)
+    compact_busy_days(lake.delta(TABLE), today=compaction.care_date(noon))
+    put(worker(lake, now=noon), 5)
+    assert max(list(counts(lake.delta(TABLE)))[-1].values()) <= CLOSED_FILES
+    check(lake, 6)
+
+
+def test_the_index_of_terms_holds_what_was_written_anew(lake: Lake) -> None:
+    one = worker(lake)
+    for number in range(5):
+        put(one, number, each=900)
+    check(lake, 5, each=900)
+    files = lake.snapshot(TABLE).files()
+    indexed = [file for file in files if Terms.open(terms_path(lake.root / TABLE, file.path))]
+    assert {file.rows >= 2_000 for file in indexed} == {True}
+    assert {file.path for file in indexed} == {file.path for file in files if file.rows >= 2_000}
+
+
+def test_two_writers_of_one_day(lake: Lake) -> None:
+    """The loser of a race writes anew what the winner has retired."""
+    one, other = worker(lake), worker(lake)
+    numbers = iter(range(100, 200))
+    raced: list[int] = []
+
+    def race(phase: str) -> None:
+        if phase == "commit" and len(raced) < 3:
+            raced.append(next(numbers))
+            put(other, len(raced) + 3)
+
+    for number in range(4):
+        put(one, number)
+    put(worker(lake, phase=race), 7)
+    assert len(raced) == 3
+    assert most(lake.delta(TABLE)) == CLOSED_FILES
+    check(lake, 8)
+
+
+def test_a_compaction_that_was_faster(lake: Lake) -> None:
+    one = worker(lake)
+    for number in range(3):
+        put(one, number)
+    delta = lake.apart().delta(TABLE)
+    rewritten: list[bool] = []
+
+    def race(phase: str) -> None:
+        if phase == "commit" and not rewritten:
+            delta.refresh()
+            rewritten.append(compaction.compact(delta, DAYS[0], list(delta.live([DAYS[0]]))))
+
+    put(worker(lake, phase=race), 3)
+    assert rewritten == [True]
+    assert most(lake.delta(TABLE)) == CLOSED_FILES
+    check(lake, 4)
+
+
+def test_a_compaction_stands_by_what_it_wrote_where_another_day_was_faster(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else late arrivals, which retire files at every commit, would let no rewriting of today come to its
+    end."""
+    one = worker(lake)
+    for number in range(3):
+        put(one, number)
+    delta = lake.apart().delta(TABLE)
+    delta.refresh()
+    commit = delta.commit
+    wrote: list[int] = []
+
+    def slow(*given: object, **named: object) -> int:
+        if len(wrote) < 2:
+            wrote.append(len(wrote))
+            put(one, 2 + len(wrote), days=DAYS[1:])
+        return commit(*given, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(delta, "commit", slow)
+    assert compaction.compact(delta, DAYS[0], list(delta.live([DAYS[0]])))
+    assert len(wrote) == 2
+    assert Counter(path.partition("/")[0] for path in delta.live())["_th_day=2026-03-01"] == 1
+    assert lake.snapshot(TABLE).rows == 8
+
+
+def test_large_files_are_not_written_anew_by_an_append(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "SMALL_ROWS", 10)
+    one = worker(lake)
+    for number in range(4):  # laid down in large files: these are left to compaction
+        put(one, number, each=10)
+    delta = lake.delta(TABLE)
+    delta.refresh()
+    large = set(delta.live([DAYS[0]]))
+    assert len(large) == 4
+    for number in range(4, 7):
+        put(one, number)
+    delta.refresh()
+    assert large < set(delta.live([DAYS[0]]))
+    assert len(delta.live([DAYS[0]])) == 5
+    compact_busy_days(delta, today=NOW.date())
+    assert max(list(counts(delta))[-1].values()) < CLOSED_FILES
+
+
+def test_two_large_files_become_one_where_a_late_one_comes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else every late row would be written together with all that came late before."""
+    monkeypatch.setattr(compaction, "SMALL_ROWS", 10)
+    one, delta = worker(lake), lake.delta(TABLE)
+    for number in range(2):
+        put(one, number, each=10)
+    assert compact_busy_days(delta, today=NOW.date()) == 0
+    put(one, 2)
+    assert compact_busy_days(delta, today=NOW.date()) == 2
+    assert set(list(counts(delta))[-1].values()) == {1}
+
+
+def test_rows_that_retention_removed_may_come_again(lake: Lake) -> None:
+    one = worker(lake)
+    put(one, 1)
+    forget(lake.delta(TABLE), before=DAYS[1])
+    again = {"eventTime": f"{DAYS[0]}T07:00:00Z", "eventID": f"1-{DAYS[0]}-0", "eventName": "needle1"}
+    content = json.dumps({"Records": [again]}).encode()
+    one.take(LogObject("again", lambda: io.BytesIO(content), identity="log:again"))
+    one.flush()
+    assert lake.snapshot(TABLE).rows == 2
