@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import shutil
 import threading
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -428,6 +429,25 @@ def test_accounts_and_regions_are_told_apart(tmp_path: Path) -> None:
     assert (report.findings[0].account, report.findings[0].region) == ("444455556666", "us-east-1")
 
 
+def test_a_region_whose_digests_were_all_deleted(whole: Trail, aws: Aws) -> None:
+    other = trail(whole.folder, region="us-east-1")
+    assert check(whole).unlisted == ()
+    shutil.rmtree(whole.folder / "AWSLogs" / ACCOUNT / "CloudTrail-Digest" / "us-east-1")
+    assert check(whole).unlisted == tuple(path.as_posix() for path in other.logs)
+    ending = datetime.fromtimestamp(START + 5 * 3600, UTC)
+    assert check(whole, since=ending).unlisted == tuple(path.as_posix() for path in other.logs[-2:])
+    upload(whole)
+    found = verify(aws.bucket(BUCKET, ""), ListedKeys(aws.list_keys), None).unlisted
+    assert [place.rpartition("/")[2] for place in found] == [path.name for path in other.logs]
+
+
+def test_logs_of_a_time_before_validation_was_on(whole: Trail) -> None:
+    whole.log(START - 3600)
+    assert check(whole).unlisted == ()
+    asked = check(whole, since=datetime.fromtimestamp(START - 2 * 3600, UTC))
+    assert asked.unlisted == (whole.logs[-1].as_posix(),)
+
+
 def test_a_range_of_time_needs_no_digest_before_it(whole: Trail) -> None:
     hour = timedelta(hours=1)
     start = datetime.fromtimestamp(START, UTC)
@@ -737,7 +757,9 @@ def test_a_simulation_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     asked = [*home, "verify", f"{sim}/logs", "--keys", f"{sim}/digest-keys.json", "--quiet"]
     assert run(asked) == 0
-    assert "nothing is missing" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "nothing that digests name is missing" in said.out
+    assert "named by no digest and not proven" in said.err  # only one region has digests
     path = next(
         path for path in sorted(Path(sim).rglob("*_CloudTrail_us-east-1_*.json.gz")) if "1234" in path.name
     )

@@ -170,9 +170,10 @@ def _show(report: Report, form: Format, *, files: bool) -> None:
         tell(f"{len(findings) - _MOST_FINDINGS:,} more: --format json has all")
     if report.unlisted:
         some = "".join(f"\n  {place}" for place in report.unlisted[:_MOST_UNLISTED])
-        tell(f"{len(report.unlisted):,} log files of these hours are named by no digest:{some}")
+        tell(f"{len(report.unlisted):,} log files are named by no digest and not proven:{some}")
     if report.ok:
         restarts = sum(chain.restarts for chain in report.chains)
         proven = sum(chain.logs for chain in report.chains)
         again = f"; {restarts} times a chain began anew without a gap" if restarts else ""
-        print(f"\nnothing is missing: {proven:,} log files are proven{again}")
+        what = "nothing that digests name" if report.unlisted else "nothing"
+        print(f"\n{what} is missing: {proven:,} log files are proven{again}")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _ROOT: Final = "AWSLogs"
 _FOLDER: Final = "CloudTrail-Digest"
+_LOGS: Final = "CloudTrail"
 _MAX_COMPRESSED_DIGEST: Final = 64 << 20
 _MAX_DEPTH: Final = 4
 """So many folders may a trail's prefix have, which come before `AWSLogs`."""
@@ -118,10 +119,15 @@ class FolderStore:
         return None if place is None else f"{place}/{name}"
 
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
-        folder = Path(beside.partition(f"/{_FOLDER}/")[0], "CloudTrail", region)
+        folder = Path(beside.partition(f"/{_FOLDER}/")[0], _LOGS, region)
         for path in sorted(folder.rglob("*.json*")):
             if _stamped(path.name, since, until):
                 yield path.as_posix()
+
+    def regions(self) -> Iterator[tuple[str, str]]:
+        for logs in sorted(self._folder.rglob(_LOGS)):
+            for region in sorted(logs.iterdir()) if logs.is_dir() else ():
+                yield f"{logs.parent.as_posix()}/{_FOLDER}/", region.name
 
     def _place(self, folder: str) -> str | None:
         """Where a folder that the ledger names lies in this one, as `digests` would name it.
@@ -192,9 +198,16 @@ class BucketStore:
 
     def digests(self, since: dt.datetime | None, until: dt.datetime | None) -> Iterator[BucketDigest]:
         with _as_os_error():
-            for folder in self._digest_folders(self._prefix, _MAX_DEPTH):
+            for folder in self._folders_named(_FOLDER, self._prefix, _MAX_DEPTH):
                 for region in self._folders(folder):
                     yield from self._of_region(region, since, until)
+
+    def regions(self) -> Iterator[tuple[str, str]]:
+        with _as_os_error():
+            for folder in self._folders_named(_LOGS, self._prefix, _MAX_DEPTH):
+                for region in self._folders(folder):
+                    account = folder.removesuffix(f"{_LOGS}/")
+                    yield f"s3://{self._bucket}/{account}{_FOLDER}/", region.split("/")[-2]
 
     def digest(self, bucket: str, key: str) -> BucketDigest | None:
         from botocore.exceptions import ClientError
@@ -232,7 +245,7 @@ class BucketStore:
 
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterator[str]:
         bucket, _, key = beside.removeprefix("s3://").partition("/")
-        prefix = f"{key.partition(f'{_FOLDER}/')[0]}CloudTrail/{region}/"
+        prefix = f"{key.partition(f'{_FOLDER}/')[0]}{_LOGS}/{region}/"
         with _as_os_error():
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=bucket, Prefix=prefix, StartAfter=f"{prefix}{since:%Y/%m/%d/}"
@@ -262,20 +275,20 @@ class BucketStore:
                 if name is not None and _in_range(name, since, until):
                     yield BucketDigest(self._client, self._bucket, key, name)
 
-    def _digest_folders(self, prefix: str, depth: int) -> Iterator[str]:
-        """The prefixes that end in `CloudTrail-Digest/`: [any/]AWSLogs/[o-id/]account/CloudTrail-Digest/."""
+    def _folders_named(self, wanted: str, prefix: str, depth: int) -> Iterator[str]:
+        """The prefixes of an account that end in this: [any/]AWSLogs/[o-id/]account/CloudTrail-Digest/."""
         parts = prefix.split("/")[:-1]
-        if _FOLDER in parts:
-            yield "/".join(parts[: parts.index(_FOLDER) + 1]) + "/"
+        if wanted in parts:
+            yield "/".join(parts[: parts.index(wanted) + 1]) + "/"
             return
         for folder in self._folders(prefix):
             name = folder.split("/")[-2]
-            if name == _FOLDER:
+            if name == wanted:
                 yield folder
             elif name == _ROOT:
-                yield from self._digest_folders(folder, 2)  # of an organisation, and of an account
+                yield from self._folders_named(wanted, folder, 2)  # of an organisation, and of an account
             elif depth:
-                yield from self._digest_folders(folder, depth - 1)
+                yield from self._folders_named(wanted, folder, depth - 1)
 
     def _folders(self, prefix: str) -> Iterator[str]:
         pages = self._client.get_paginator("list_objects_v2").paginate(

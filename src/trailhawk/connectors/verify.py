@@ -28,6 +28,7 @@ _WORKERS: Final = 8
 _LATE: Final = dt.timedelta(hours=3)
 """A digest is there soon after its hour; only after this long is it missing."""
 _DIGESTS: Final = "/CloudTrail-Digest/"
+_EVER: Final = (dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC))
 
 
 class What(StrEnum):
@@ -107,8 +108,9 @@ class ChainSummary:
 class Report:
     """What was checked and what was found; `ok` where nothing is wrong and there was something to check.
 
-    `unlisted` are log files of the hours that the digests cover which none of them names. Another trail
-    without validation may write to the same place, so that this is told and is no fault by itself.
+    `unlisted` are log files of the hours that the digests cover, or of regions without digests, which none
+    of them names. Another trail without validation may write to the same place, so that this is told and is
+    no fault by itself.
     """
 
     chains: tuple[ChainSummary, ...]
@@ -166,6 +168,11 @@ class LogStore(Protocol):
     def logs(self, beside: str, region: str, since: dt.datetime, until: dt.datetime) -> Iterable[str]:
         """The places, as `locate` gives them, of the log files with a stamp in [since, until] in the account
         and region of the digest at the location `beside`."""
+        ...
+
+    def regions(self) -> Iterable[tuple[str, str]]:
+        """Each region of an account that has a place for log files, with the folder beside it where its
+        digests would lie."""
         ...
 
 
@@ -315,7 +322,12 @@ def verify(
     if ledger is not None:
         findings += _gone(ledger, store, links, findings, since, until)
     findings.sort(key=lambda one: (one.account, one.region, one.at, one.what, one.place))
-    return Report(tuple(summaries), tuple(findings), tuple(checks), tuple(_unlisted(chains, store, checks)))
+    return Report(
+        tuple(summaries),
+        tuple(findings),
+        tuple(checks),
+        tuple(_unlisted(chains, store, checks, since, until)),
+    )
 
 
 def _read(found: FoundDigest) -> _Link:
@@ -614,9 +626,14 @@ class _Hashed:
 
 
 def _unlisted(
-    chains: Iterable[Sequence[_Link]], store: LogStore, checks: Iterable[LogCheck]
+    chains: Iterable[Sequence[_Link]],
+    store: LogStore,
+    checks: Iterable[LogCheck],
+    since: dt.datetime | None,
+    until: dt.datetime | None,
 ) -> Iterator[str]:
-    """Log files that no digest names. Those of the newest hour wait for their digest."""
+    """Log files that no digest names, from `since` on, also those of regions that have no digest at all.
+    Those of the newest hour wait for their digest."""
     named = {check.place for check in checks}
     # By the place, too: a bucket may have a trail of the account and one of the organisation.
     spans: dict[tuple[str, str], list[_Link]] = defaultdict(list)
@@ -627,11 +644,14 @@ def _unlisted(
     for _, links in sorted(spans.items(), key=lambda item: item[0]):
         digests = [link.digest for link in links if link.digest and not link.moved]
         if digests:
-            start = min(digest.start for digest in digests)
+            start = since or min(digest.start for digest in digests)
             end = max(digest.end for digest in digests) - dt.timedelta(hours=1)
             found = links[0].found
             places = store.logs(found.location, found.name.region, start, end)
             yield from (place for place in places if place not in named)
+    for beside, region in store.regions() if spans else ():
+        if (beside.partition(_DIGESTS)[0], region) not in spans:
+            yield from store.logs(beside, region, since or _EVER[0], until or _EVER[1])
 
 
 def _log_finding(check: LogCheck) -> Finding:
