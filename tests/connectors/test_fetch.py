@@ -155,6 +155,7 @@ def test_refusals_are_told_apart(own: Store3, answer: Answer, kind: Kind, words:
         fetcher(own.url).fetch(NOTICE)
     assert caught.value.fault.kind is kind
     assert words in caught.value.reason
+    assert ("s3:ListBucket" in caught.value.reason) == ("s3:ListBucket" in words)
 
 
 def test_too_large_an_object_is_not_read(own: Store3) -> None:

@@ -56,7 +56,8 @@ class RefusedError(OSError):
     @property
     def reason(self) -> str:
         """The service's words, and ours where they mislead."""
-        return f"{self.fault}{_OURS.get(self.fault.code, '')}"
+        named = "kms:" in self.fault.words  # then the words do not mislead
+        return f"{self.fault}{'' if named else _OURS.get(self.fault.code, '')}"
 
 
 class _NoRoomError(Exception):
