@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from decimal import Context, Decimal
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _PART = 50_000
 """Rows that are made Python's values at a time."""
+_DIGITS, _PLACES, _LARGEST = Context(prec=38), Decimal("1e-17"), Decimal(10) ** 21
+"""Of a decimal: its digits, those behind the point, and what is too large for those before it."""
 
 
 def frame(table: pa.Table, columns: tuple[OutColumn, ...]) -> Frame:
@@ -102,9 +105,17 @@ def _array(values: Sequence[object], type_: KqlType) -> pa.Array:
         case KqlType.REAL:
             return pa.array(values, pa.float64())
         case KqlType.DECIMAL:
-            return pa.array(values, pa.decimal128(38, 17))
+            return pa.array([_decimal(value) for value in values], pa.decimal128(38, 17))
         case _:
             return pa.array(values, pa.string())
+
+
+def _decimal(value: object) -> Decimal | None:
+    """A number as the engine's decimals hold it, null beyond their 38 digits."""
+    number = Decimal(str(value)) if value is not None else Decimal("NaN")
+    if not number.is_finite() or abs(number) >= _LARGEST:
+        return None
+    return number.quantize(_PLACES, context=_DIGITS)
 
 
 def _plain(value: object) -> object:

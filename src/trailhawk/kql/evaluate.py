@@ -127,6 +127,15 @@ def _bounded(value: object) -> object:
     return value
 
 
+def _whole(value: float) -> object:
+    return _bounded(int(value)) if math.isfinite(value) else None
+
+
+def _low_bits(value: int) -> int:
+    """The lower 64 bits of a whole number."""
+    return (value + _INT64) % (2 * _INT64) - _INT64
+
+
 def _arithmetic(body: Callable[[float, float], float]) -> Callable[[tuple[KqlType, ...], KqlType], Body]:
     """Addition and the like, over numbers, times, and decimals; what is whole stays so."""
 
@@ -136,9 +145,9 @@ def _arithmetic(body: Callable[[float, float], float]) -> Callable[[tuple[KqlTyp
                 return None
             found = body(*_numbers(left, right))
             if result in (_T.LONG, _T.INT) and isinstance(found, int):
-                return (found + _INT64) % (2 * _INT64) - _INT64
+                return _low_bits(found)
             if result in (_T.DATETIME, _T.TIMESPAN, _T.LONG, _T.INT):
-                return _bounded(int(found)) if math.isfinite(found) else None
+                return _whole(found)
             return found
 
         return compute
@@ -147,12 +156,22 @@ def _arithmetic(body: Callable[[float, float], float]) -> Callable[[tuple[KqlTyp
 
 
 def _numbers(left: object, right: object) -> tuple[float, float]:
-    """Two numbers that Python computes with; a decimal and a real meet as decimals."""
+    """Two numbers that Python computes with; a decimal and a finite real meet as decimals."""
     if isinstance(left, Decimal) and isinstance(right, float):
-        right = Decimal(repr(right))
-    elif isinstance(right, Decimal) and isinstance(left, float):
-        left = Decimal(repr(left))
+        return _met(left, right)
+    if isinstance(right, Decimal) and isinstance(left, float):
+        right, left = _met(right, left)
     return left, right  # type: ignore[return-value]  # the binder lets only numbers come here
+
+
+def _met(decimal: Decimal, real: float) -> tuple[float, float]:
+    if math.isfinite(real):
+        return decimal, Decimal(repr(real))  # type: ignore[return-value]  # as in _numbers
+    return float(decimal), real
+
+
+def _ordered(body: Callable[[float, float], bool]) -> Body:
+    return lambda left, right: body(*_numbers(left, right))
 
 
 def _divided(types: tuple[KqlType, ...], result: KqlType) -> Body:
@@ -166,28 +185,34 @@ def _divided(types: tuple[KqlType, ...], result: KqlType) -> Body:
             return None
         if isinstance(a, int) and isinstance(b, int):
             size = abs(a) // abs(b)
-            return _bounded(size if (a < 0) == (b < 0) else -size)
-        return int(a / b) if result is _T.TIMESPAN else a / b
+            return _low_bits(size if (a < 0) == (b < 0) else -size)
+        return _whole(a / b) if result is _T.TIMESPAN else a / b
 
     return compute
 
 
 def _real_quotient(a: float, b: float) -> float:
     if b == 0:
-        return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a)
+        return math.nan if a == 0 or math.isnan(a) else math.copysign(math.inf, a) * math.copysign(1, b)
     return a / b
 
 
 def _modulo(left: float, right: float) -> object:
-    return None if right == 0 else left % abs(right)
+    left, right = _numbers(left, right)
+    if right == 0:
+        return math.nan if float in (type(left), type(right)) else None
+    once = left % abs(right)  # Of a decimal it has the sign of the left.
+    return once + abs(right) if once < 0 else once
 
 
 def _bin(value: float, size: float) -> object:
-    if size == 0:
-        return None
+    value, size = _numbers(value, size)
     if isinstance(value, int) and isinstance(size, int):
-        return value - value % abs(size)
-    return math.floor(value / size) * size
+        return value - value % abs(size) if size else None
+    if isinstance(value, Decimal):
+        return math.floor(value / size) * size if size and math.isfinite(size) else None
+    quotient = _real_quotient(value, size)
+    return float(math.floor(quotient) if math.isfinite(quotient) else quotient) * size
 
 
 def _without_nan(values: Sequence[object]) -> list[object]:
@@ -221,6 +246,10 @@ def _text(value: object, type_: KqlType) -> str:
         return format_datetime(value)
     if type_ is _T.TIMESPAN and isinstance(value, int):
         return format_timespan(value)
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return str(value)
@@ -313,6 +342,8 @@ def _at(value: object, steps: Sequence[object]) -> object:
 
 def _element(value: object, type_: KqlType) -> object:
     """The value as it stands inside a dynamic one."""
+    if isinstance(value, Decimal):
+        return float(value)
     return _text(value, type_) if type_ in (_T.DATETIME, _T.TIMESPAN) and value is not None else value
 
 
@@ -350,7 +381,7 @@ def _dynamic(types: tuple[KqlType, ...], result: KqlType) -> Body:
         try:
             parsed: object = json.loads(str(value))
         except ValueError:
-            return value
+            return value or None
         return parsed
 
     return compute
@@ -395,15 +426,15 @@ _TOTAL: dict[str, Body] = {
 """Functions that take nulls as values."""
 
 _PLAIN: dict[str, Body] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
+    "<": _ordered(lambda a, b: a < b),
+    "<=": _ordered(lambda a, b: a <= b),
+    ">": _ordered(lambda a, b: a > b),
+    ">=": _ordered(lambda a, b: a >= b),
     "not": lambda value: not value,
-    "neg": lambda value: _bounded(-value),
+    "neg": lambda value: _low_bits(-value) if isinstance(value, int) else -value,
     "%": _modulo,
     "bin": _bin,
-    "abs": abs,
+    "abs": lambda value: _low_bits(abs(value)) if isinstance(value, int) else abs(value),
     "=~": _folded(lambda a, b: a == b),
     "!~": _folded(lambda a, b: a != b),
     "contains": _folded(lambda a, b: b in a),

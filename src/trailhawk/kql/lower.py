@@ -452,7 +452,8 @@ class _Lowering:
                 tree = _written(expr.overload, args, expr.place)
                 if self.queries > queries and _has_query_in_function(tree):
                     return _with_queries_outside(expr, args)
-                return tree
+                # A quotient of decimals, and what is computed with a real, the engine gives as a real.
+                return sql.try_cast(tree, _T.DECIMAL) if expr.type is _T.DECIMAL else tree
             case PathExpr():
                 return self._path(expr, columns, as_text=False)
             case ScalarQuery():

@@ -217,7 +217,7 @@ def multiply(left: Number, right: Number) -> Arithmetic:
 
 def _scaled(timespan: exp.Expr, factor: Arg) -> exp.Expr:
     product = sql.binary(exp.Mul, timespan, factor.sql)
-    return product if factor.type.is_integer else sql.cast(product, KqlType.LONG)
+    return product if factor.type.is_integer else sql.try_cast(product, KqlType.LONG)
 
 
 @multiply.overload
@@ -250,17 +250,27 @@ def _(left: Timespan, right: Timespan) -> Real:
 def _(left: Timespan, right: NumberArg) -> Timespan:
     if right.type.is_integer:
         return sql.binary(exp.IntDiv, left, right.sql)
-    return sql.cast(sql.binary(exp.Div, left, right.sql), KqlType.LONG)
+    return sql.try_cast(sql.binary(exp.Div, left, right.sql), KqlType.LONG)
 
 
 @scalar("%", internal=True)
-def modulo(left: Number, right: Number) -> Arithmetic:
+def modulo(left: Integer, right: Integer) -> Arithmetic:
     """Remainder, never negative.
 
     >>> -7 % 5
     3
+    >>> 0.1 % 1
+    0.1
     """
     return sql.floor_mod(left, right)
+
+
+@modulo.overload
+def _(left: Number, right: Number) -> Arithmetic:
+    once = sql.binary(exp.Mod, left, right)  # A size added to it and taken off would cost digits.
+    is_below = sql.binary(exp.LT, once.copy(), sql.literal(0))
+    more = sql.binary(exp.Add, once.copy(), exp.Abs(this=right.copy()))
+    return sql.case((is_below, more), otherwise=once)
 
 
 @modulo.overload
