@@ -135,6 +135,34 @@ def test_the_same_id_in_another_account_is_another_event(lake: Lake, tmp_path: P
     assert not any(stored(lake)[CONFLICT].to_pylist())
 
 
+def _of_datadog(record: object) -> str:
+    """An event of an archive: the record's members are the pipeline's."""
+    return json.dumps(
+        {"_id": "AZ", "date": "2026-03-01T09:30:00.000Z", "source": "cloudtrail", "attributes": record}
+    )
+
+
+def test_what_is_nobodys_is_called_by_its_name(lake: Lake, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    (logs / "archive_1.json").write_text(_of_datadog(event(1)) + "\n")
+    (logs / "quoted.json").write_text(json.dumps(event(2, requestParameters=json.loads(_of_datadog(1)))))
+    (logs / "tail.log").write_text("2026-03-01T09:30:00 hello\n")
+    (logs / "alerts.csv").write_text("\ufeffEvent Name,User ID,Alert\nListObjects,\"{'a': 1}\", 302\n")
+    (logs / "prose.json").write_text("Dear all, no, this is no CSV\nof mine.\n")
+    pq.write_table(pa.table({"a": [1]}), logs / "part-0.parquet")
+    summary = run(lake, *logs.iterdir())  # files that are named are logs, whatever they look like
+    assert (summary.rows, summary.quarantined) == (1, 5)
+    reasons = {Path(part.location).name: part.reason for part in quarantined(lake)}
+    assert {name: reason.partition(":")[0] for name, reason in reasons.items()} == {
+        "archive_1.json": "an archive of Datadog's, which has not the records as they were",
+        "tail.log": "lines with a time without zone",
+        "alerts.csv": "CSV with the columns of no known log or export",
+        "prose.json": "not a log of a known kind",
+        "part-0.parquet": "Parquet with the columns of no known log",
+    }
+
+
 def test_a_bad_file_does_not_stop_the_others(lake: Lake, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     write(logs / "good.json.gz", event(1), event(2))

@@ -21,7 +21,7 @@ from trailhawk.connectors.ledger import Taken, part_key
 from trailhawk.connectors.objects import LogObject
 from trailhawk.errors import TrailhawkError
 from trailhawk.files import FULL, filled, make_sure_of_room
-from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by, source_of
+from trailhawk.sources import BadPart, Chunk, Placed, Readable, Source, Unpacked, known_by, source_of, strange
 
 UNREADABLE: Final = "unreadable:"
 """How the keys of objects begin whose bytes cannot be had."""
@@ -169,7 +169,9 @@ def _unknown(first: bytes) -> str:
     """Why an object that begins so is nobody's."""
     if archives.begins(first):
         return "an archive that is not opened where it lies: unpack it first"
-    return "not a log of a known kind" if first.strip() else "empty file"
+    if not first.strip():
+        return "empty file"
+    return strange(first) or "not a log of a known kind"
 
 
 def _parts(
