@@ -73,7 +73,9 @@ def _(value: Real) -> String:
 
 @tostring.overload
 def _(value: Decimal) -> String:
-    return sql.text(sql.call("rtrim", sql.call("rtrim", sql.cast(value, KqlType.STRING), "0"), "."))
+    # A whole decimal may have no point: its zeros stay.
+    digits = sql.cast(value, KqlType.STRING)
+    return sql.text(sql.call("regexp_replace", digits, r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1"))
 
 
 @tostring.overload
