@@ -14,6 +14,7 @@ from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake.delta import Delta
 from trailhawk.lake.files import opened
+from trailhawk.lake.known import Known
 from trailhawk.lake.storage import S3, Storage, storage
 from trailhawk.lake.table import DAY, DataFile, Found, Part, schema_mark, stored_names
 
@@ -135,15 +136,16 @@ class Snapshot:
 class Lake:
     """Tables at rest in one folder or bucket, one Delta table each. Safe to use from several threads.
 
-    `root` is the folder of the files, or of the copies of a bucket's.
+    `root` is the folder of the files, or of the copies of a bucket's. A table that is `known` and not there
+    has gone: LakeError for who reads it or writes to it.
     """
 
-    def __init__(self, place: Path | S3, tables: Iterable[Table]) -> None:
+    def __init__(self, place: Path | S3, tables: Iterable[Table], *, known: Known | None = None) -> None:
         self._place = place
         self.root = root = place if isinstance(place, Path) else place.cache
         self._tables = {table.name: table for table in tables}
         self._deltas: dict[str, Delta] = {}
-        self._met: set[str] = set()
+        self._known = Known() if known is None else known
         self._snapshots: dict[str, Snapshot] = {}
         self._marks = {name: _Marks(table) for name, table in self._tables.items()}
         self._indexes = {name: _Indexes(root / name) for name in self._tables}
@@ -164,15 +166,13 @@ class Lake:
                     f"no table {name!r} in the lake", hint=f"there is {', '.join(self._tables)}"
                 )
             if name not in self._deltas:
-                self._deltas[name] = Delta(storage(self._place, name), self._tables[name], met=self._met)
+                self._deltas[name] = Delta(storage(self._place, name), self._tables[name], known=self._known)
             return self._deltas[name]
 
     def apart(self) -> Lake:
         """The same lake with a view of its own: a writer commits from the state it has checked, which a
         reader in another thread must not move on."""
-        lake = Lake(self._place, self._tables.values())
-        lake._met = self._met
-        return lake
+        return Lake(self._place, self._tables.values(), known=self._known)
 
     def snapshot(self, name: str) -> Snapshot:
         """The state of the table now; empty where nothing was stored yet."""

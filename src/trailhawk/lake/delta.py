@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, cast
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
 from trailhawk.lake.files import opened
+from trailhawk.lake.known import Known
 from trailhawk.lake.storage import Folder, Storage
 from trailhawk.lake.table import (
     DAY,
@@ -99,15 +100,15 @@ class Commit:
 class Delta:
     """The Delta table of one `Table` in one place. Safe to use from several threads.
 
-    `root` is the folder of its files or of their copies; `file` gives one that can be read. `met` has the
-    names of the tables of this place that were seen: such a one is not made anew.
+    `root` is the folder of its files or of their copies; `file` gives one that can be read. A table that is
+    `known` and not there has gone: it is not made anew, nor taken for an empty one.
     """
 
-    def __init__(self, place: Path | Storage, table: Table, *, met: set[str] | None = None) -> None:
+    def __init__(self, place: Path | Storage, table: Table, *, known: Known | None = None) -> None:
         self.storage: Storage = Folder(place) if isinstance(place, Path) else place
         self.root = self.storage.root
         self.table = table
-        self._met: set[str] = set() if met is None else met
+        self._known = Known() if known is None else known
         self._delta: DeltaTable | None = None
         self._is_whole = False
         """Whether the table is known to have all columns."""
@@ -116,14 +117,17 @@ class Delta:
     # Reading
 
     def refresh(self) -> int:
-        """Look at the newest state of the table; its version, or -1 where there is no table yet."""
+        """Look at the newest state of the table; its version, or -1 where there is no table yet. LakeError
+        where there was one when it was last looked for."""
         with self._lock, self._reading():
             if self._delta is None:
                 self._delta = self._open()
             elif not self.storage.is_newest(self.version) and self.storage.has_log():
                 self._delta.update_incremental()
             if self._delta is not None:
-                self._met.add(self.table.name)
+                self._known.add(self.table.name)
+            elif self.table.name in self._known:
+                raise self._gone()
             return self.version
 
     @property
@@ -198,11 +202,8 @@ class Delta:
 
         with self._lock:
             is_there = self.refresh() >= 0
-            if self.table.name in self._met and not (is_there and self._has_stayed()):
-                raise LakeError(
-                    f"table {self.table.name} in {self.storage.uri} has gone",
-                    hint="see whether its disk is mounted; a process that is started again begins a new one",
-                )
+            if is_there and not self._has_stayed():
+                raise self._gone()
             if is_there:
                 self.widen()
                 return
@@ -470,6 +471,13 @@ class Delta:
                 f"the log of table {self.table.name} cannot be read: {reason}",
                 hint=f"{self.storage.uri}/_delta_log/{_CHECKPOINT}" if "heckpoint" in reason else "",
             ) from error
+
+    def _gone(self) -> LakeError:
+        anew = f"; if it was removed on purpose, delete {self._known.file}" if self._known.file else ""
+        return LakeError(
+            f"table {self.table.name} in {self.storage.uri} has gone",
+            hint=f"see whether its disk is mounted{anew}",
+        )
 
     def _has_stayed(self) -> bool:
         return not self.storage.is_local or self.storage.has_log()

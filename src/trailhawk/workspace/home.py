@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from trailhawk.workspace.content import Content
     from trailhawk.workspace.response import Response
 
+_LAKE = "lake"
 _RELINK, _RELINK_EVERY = timedelta(hours=6), timedelta(minutes=5)
 """For how long after an alert, and how often, the origin of its keys is looked for again."""
 
@@ -138,15 +139,17 @@ class Workspace:
         from trailhawk.detect.watchlist_table import WATCHLIST
         from trailhawk.incidents.security_incident import SECURITY_INCIDENT
         from trailhawk.lake import Lake
+        from trailhawk.lake.known import Known
 
         own = (SECURITY_ALERT, SECURITY_INCIDENT, WATCHLIST, HUNTING_BOOKMARK, THREAT_INTEL)
-        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, *own])
+        known = Known(self.settings.lake.url or _LAKE, self.home / "lake-tables")
+        return Lake(self._lake_place(), [*self.log_tables, *INTAKE_TABLES, *own], known=known)
 
     def _lake_place(self) -> Path | S3:
         """Where the settings put the lake: the home's folder `lake`, another folder, a bucket."""
         wanted = self.settings.lake
         if not wanted.url.startswith("s3://"):
-            return self.home / (wanted.url or "lake")
+            return self.home / (wanted.url or _LAKE)
         from trailhawk.lake.storage import S3
 
         return S3(
