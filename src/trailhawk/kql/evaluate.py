@@ -164,6 +164,10 @@ def _numbers(left: object, right: object) -> tuple[float, float]:
     return left, right  # type: ignore[return-value]  # the binder lets only numbers come here
 
 
+def _is_decimal(value: object) -> bool:
+    return isinstance(value, Decimal)
+
+
 def _met(decimal: Decimal, real: float) -> tuple[float, float]:
     if math.isfinite(real):
         return decimal, Decimal(repr(real))  # type: ignore[return-value]  # as in _numbers
@@ -209,8 +213,8 @@ def _bin(value: float, size: float) -> object:
     value, size = _numbers(value, size)
     if isinstance(value, int) and isinstance(size, int):
         return value - value % abs(size) if size else None
-    if isinstance(value, Decimal):
-        return math.floor(value / size) * size if size and math.isfinite(size) else None
+    if _is_decimal(value) or _is_decimal(size):
+        return math.floor(value / size) * size if size else None
     quotient = _real_quotient(value, size)
     return float(math.floor(quotient) if math.isfinite(quotient) else quotient) * size
 
