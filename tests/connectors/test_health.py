@@ -271,6 +271,14 @@ def test_only_changes_are_told_and_a_failure_every_hour(tmp_path: Path) -> None:
     assert lake.snapshot(SENTINEL_HEALTH.name).rows == 6
 
 
+def test_what_was_told_by_a_clock_that_was_ahead_is_told_again_once(tmp_path: Path) -> None:
+    lake = lake_of(tmp_path)
+    assert told(lake, NOW + 5 * HOUR) == [(CHANGE, "main", "Success", "")]
+    assert told(lake, NOW, problem="AccessDenied: no") == [(CHANGE, "main", "Failure", "connector")]
+    assert told(lake, NOW + HOUR / 60, problem="AccessDenied: no") == []
+    assert told(lake, NOW + HOUR / 2) == [(CHANGE, "main", "Success", "")]
+
+
 class Once(threading.Event):
     """Stops a job after its first step."""
 
@@ -288,8 +296,9 @@ def test_after_a_start_streams_have_time_to_catch_up(tmp_path: Path) -> None:
     (health,) = (job for job in jobs(workspace, tell=said.append, status_seconds=60) if job.name == "health")
     health.work(Once())
     assert not said
-    moments.append(NOW + dt.timedelta(minutes=20))
-    health.work(Once())
+    for minutes in (10, 20):
+        moments.append(NOW + dt.timedelta(minutes=minutes))
+        health.work(Once())
     assert [event.message.split(":")[0] for event in said] == ["cloudtrail 123456789012 us-east-1"]
 
 
@@ -423,6 +432,8 @@ def test_processes_over_one_home_tell_beside_each_other(tmp_path: Path) -> None:
     two.write([web, main], now=NOW + HOUR, every=minute)
     assert [file.stem for file in (tmp_path / "health").iterdir()] == ["two"]
     assert shown("web", NOW + HOUR) == ("ok", NOW - HOUR)
+    # A clock that was ahead when it told last does not let it live on.
+    assert shown("web", NOW) == ("stopped", NOW - HOUR)
 
 
 FOLDER = """

@@ -33,7 +33,7 @@ class _Told:
     ended: dt.datetime | None = None
 
     def runs(self, now: dt.datetime) -> bool:
-        return self.ended is None and now - self.at <= self.every * _MISSED + _SLACK
+        return self.ended is None and abs(now - self.at) <= self.every * _MISSED + _SLACK
 
     def of(self, name: object) -> State | None:
         return next((state for state in self.states if state.name == name), None)

@@ -70,6 +70,8 @@ ANALYTICS_RULE: Final = "Analytics rule"
 CHANGE: Final = "Data fetch status change"
 FAILURES: Final = "Data fetch failure summary"
 SUMMARY_EVERY: Final = dt.timedelta(hours=1)
+_AHEAD: Final = dt.timedelta(minutes=5)
+"""What was told at a time further ahead was told by a clock that was wrong. It is no news to differ from it."""
 _HEALTH: Final = "health"
 """Application id of whoever writes the table."""
 
@@ -179,7 +181,7 @@ def tell(
     delta.create()
     while True:
         version = delta.refresh()
-        last = latest(lake)
+        last = latest(lake, until=now + _AHEAD)
         told = [
             Told(operation, each)
             for each in conditions
@@ -211,11 +213,15 @@ def append(lake: Lake, records: Sequence[Record], *, now: dt.datetime) -> None:
         return
 
 
-def latest(lake: Lake) -> dict[str, list[dict[str, Any]]]:
-    """For each connector and stream the newest row of each operation, as the table's columns."""
+def latest(lake: Lake, *, until: dt.datetime | None = None) -> dict[str, list[dict[str, Any]]]:
+    """For each connector and stream the newest row of each operation, as the table's columns; with `until` of
+    those up to then."""
+    end = as_stored(until)
     newest: dict[tuple[str, str], dict[str, Any]] = {}
     for file in lake.snapshot(SENTINEL_HEALTH.name).files():
         for row in _of_connectors(file.path):
+            if end and row["TimeGenerated"] > end:
+                continue
             key = (row["SentinelResourceName"], row["OperationName"])
             if key not in newest or newest[key]["TimeGenerated"] <= row["TimeGenerated"]:
                 newest[key] = row
