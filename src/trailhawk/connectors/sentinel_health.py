@@ -71,7 +71,7 @@ CHANGE: Final = "Data fetch status change"
 FAILURES: Final = "Data fetch failure summary"
 SUMMARY_EVERY: Final = dt.timedelta(hours=1)
 _AHEAD: Final = dt.timedelta(minutes=5)
-"""What was told at a time further ahead was told by a clock that was wrong. It is no news to differ from it."""
+"""What was told at a time further ahead was told by a wrong clock. It is no news to differ from it."""
 _HEALTH: Final = "health"
 """Application id of whoever writes the table."""
 
