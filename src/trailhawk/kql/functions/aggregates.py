@@ -338,9 +338,15 @@ def _array(elements: exp.Expr, size: Arg | None) -> exp.Expr:
     return sql.coalesce(sql.call("to_json", kept), sql.cast(sql.literal("[]"), KqlType.DYNAMIC))
 
 
+def _given(value: Arg, element: exp.Expr, predicate: exp.Expr | None) -> exp.Expr:
+    """Is the value there, and the predicate true where there is one?"""
+    is_given = _not_null(sql.without_json_null(element) if value.type is KqlType.DYNAMIC else element)
+    return is_given if predicate is None else sql.all_of(is_given, predicate)
+
+
 def _list(value: Arg, predicate: exp.Expr | None, size: Arg | None) -> exp.Expr:
     element = json_elements(value)
-    test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
+    test = _given(value, element, predicate)
     if value.type is KqlType.DYNAMIC:
         return _array(_elements_of_arrays(element, test), size)
     return _array(_filter(exp.Anonymous(this="list", expressions=[element]), test), size)
@@ -359,7 +365,7 @@ def _elements_of_arrays(element: exp.Expr, test: exp.Expr) -> exp.Expr:
 def _set(value: Arg, predicate: exp.Expr | None, size: Arg | None) -> exp.Expr:
     """Distinct values in order, so that two runs give the same text."""
     element = json_elements(value)
-    test = _not_null(element) if predicate is None else sql.all_of(_not_null(element), predicate)
+    test = _given(value, element, predicate)
     if value.type is KqlType.DYNAMIC:
         gathered = _elements_of_arrays(element, test)
         return _array(sql.call("list_sort", sql.call("list_distinct", gathered)), size)

@@ -103,7 +103,7 @@ def case_(*parts: Scalar) -> Same:
 
 
 @scalar()
-def coalesce(*values: Scalar) -> Same:
+def coalesce(*values: AnyArg) -> Same:
     """The first value that is not null, for text that is not empty.
 
     >>> coalesce(int(null), 5)
@@ -111,7 +111,10 @@ def coalesce(*values: Scalar) -> Same:
     >>> coalesce("", "x")
     x
     """
-    return exp.Coalesce(this=values[0], expressions=list(values[1:]))
+    first, *others = [
+        sql.without_json_null(value.sql) if value.type is KqlType.DYNAMIC else value.sql for value in values
+    ]
+    return exp.Coalesce(this=first, expressions=others)
 
 
 @scalar(internal=True)

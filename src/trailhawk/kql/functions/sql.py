@@ -121,6 +121,11 @@ def text(value: Sql) -> exp.Coalesce:
     return coalesce(value, exp.Literal.string(""))
 
 
+def without_json_null(value: Sql) -> Sql:
+    """A dynamic value of which JSON's null, too, is null to the engine."""
+    return call("nullif", value, cast(literal("null"), KqlType.DYNAMIC))
+
+
 def case(*branches: tuple[Sql, Sql], otherwise: Sql) -> exp.Case:
     return exp.Case(ifs=[exp.If(this=test, true=value) for test, value in branches], default=otherwise)
 
