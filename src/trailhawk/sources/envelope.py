@@ -184,7 +184,7 @@ def messages(head: bytes) -> tuple[bytes, ...]:
     """The first few messages of an envelope that begins so, the last one perhaps cut off."""
     head = _opened(head)
     if FRONT.match(head):
-        return tuple(FRONT.sub(b"", line) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
+        return tuple(FRONT.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
     if not is_envelope(head):
         return ()
     texts = (text_in(match[1]) for inner in _inner(head) for match in _MESSAGE.finditer(inner))
@@ -335,5 +335,5 @@ def _message(_: Envelope, event: bytes) -> bytes:
 def exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
     """The messages of an export or of `aws logs tail`, one a line."""
     for cut in lines_of(blocks):
-        records = [FRONT.sub(b"", line) for line in cut.lines]
+        records = [FRONT.sub(b"", line, count=1) for line in cut.lines]
         yield Chunk(records, cut.bad, cut.starts.__getitem__)
