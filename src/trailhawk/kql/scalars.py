@@ -83,6 +83,7 @@ _NOTHINGS = frozenset({"null", "none", "nil"})
 _TEXT_ORDER = "the order of texts is told by strcmp(one, other) < 0"
 _LENGTHS = "a length of time is written 1d, 12h, 30m or 10s"
 _TEXTS = frozenset({_T.STRING, _T.DYNAMIC})
+_DECIMAL_END = 10**21
 _SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
 """Bytes of a value, where they are not eight."""
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
@@ -210,6 +211,8 @@ class ScalarBinder:
         """The typed expression. Aggregates are taken only where there is a collector for them."""
         match expr:
             case syntax.Literal():
+                if isinstance(expr.value, Decimal) and abs(expr.value) >= _DECIMAL_END:
+                    raise UnsupportedError("a decimal of more than 21 digits before the point", expr.span)
                 return Const(expr.type, expr.value)
             case syntax.Name():
                 return self._name(expr, scope)
