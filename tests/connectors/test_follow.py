@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trailhawk.connectors import QUARANTINE, TABLES
+from trailhawk.connectors import QUARANTINE, TABLES, folder
 from trailhawk.connectors.folder import Watched, log_objects
 from trailhawk.connectors.ingest import Summary, follow, ingest
 from trailhawk.connectors.objects import Outcome
@@ -36,6 +36,16 @@ def write(path: Path, text: str, *, seconds_ago: float) -> Path:
     at = NOW.timestamp() - seconds_ago
     os.utime(path, (at, at))
     return path
+
+
+def test_folders_that_take_long_are_looked_at_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([0.0, 0.01, 10.0, 10.5, 20.0, 90.0])
+    monkeypatch.setattr(folder, "perf_counter", lambda: next(moments))
+    watched = Watched([tmp_path], without=None, quiet=QUIET)
+    rests = [(watched.look(NOW), watched.rest)[1] for _ in range(3)]
+    assert rests == [pytest.approx(0.2), pytest.approx(10.0), 60.0]
 
 
 def test_a_file_is_taken_when_it_rests(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class FolderConnector:
             if once:
                 break
             self._board.doing("waiting for files", idle=True)
-            stop.wait(_LOOK_SECONDS)
+            stop.wait(max(_LOOK_SECONDS, watched.rest))
         self._board.doing("stopped")
 
     def _ender(self, size: int) -> Callable[[Outcome], None]:
