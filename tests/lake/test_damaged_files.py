@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from trailhawk import connectors, sources
+from trailhawk.cli import run
 from trailhawk.connectors.ingest import ingest
 from trailhawk.connectors.quarantine import quarantined
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.errors import LakeError
+from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.lake.care import Caretaker, Retention
 from trailhawk.lake.catalog import Lake
 from trailhawk.lake.compaction import compact
-from trailhawk.lake.files import damaged
+from trailhawk.lake.files import DamagedFileError, damaged
+from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 
 NOW = dt.datetime(2026, 3, 3, tzinfo=dt.UTC)
 
@@ -56,6 +62,15 @@ def take(lake: Lake, folder: Path, lines: list[str]) -> None:
     ingest(lake, [log], clock=lambda: NOW)
 
 
+def anew(lake: Lake) -> Lake:
+    return Lake(lake.root, [*sources.TABLES, *connectors.TABLES])
+
+
+def only_row() -> dict[str, list[object]]:
+    at = dt.datetime(2026, 3, 1)
+    return {"TimeGenerated": [at], INGESTION_TIME: [at], OBJECT: ["o"], BATCH: ["b"], CONFLICT: [False]}
+
+
 def only_file(lake: Lake, table: str) -> Path:
     (file,) = lake.snapshot(table).files()
     return Path(file.path)
@@ -81,13 +96,83 @@ def test_a_query_names_a_file_that_is_gone(lake: Lake) -> None:
     engine.close()
 
 
-@pytest.mark.parametrize("table", ["AWSCloudTrail", "IngestLedger"])
-def test_taking_in_names_the_file(lake: Lake, tmp_path: Path, table: str) -> None:
-    path = only_file(lake, table)
+def test_taking_in_names_a_file_of_the_ledger(lake: Lake, tmp_path: Path) -> None:
+    """What was taken before is not known without it: everything would come twice."""
+    path = only_file(lake, "IngestLedger")
     path.write_text("damaged")
-    again = Lake(lake.root, [*sources.TABLES, *connectors.TABLES])
     with pytest.raises(LakeError, match=path.name):
-        take(again, tmp_path, [json.dumps(call(1))])
+        take(anew(lake), tmp_path, [json.dumps(call(1))])
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, "gone"])
+def test_taking_in_goes_on_beside_it(lake: Lake, tmp_path: Path, damage: str) -> None:
+    """New rows of its day are stored; a query goes on saying that rows are missing until it is back."""
+    path = only_file(lake, "AWSCloudTrail")
+    content = path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(DAMAGES[damage](content))
+    later, lines = anew(lake), [json.dumps(call(3000 + number)) for number in range(5)]
+    for line in lines:
+        take(later, tmp_path, [line])
+    live = {Path(file.path) for file in later.snapshot("AWSCloudTrail").files()}
+    assert path in live
+    assert len(live) <= 3
+    engine = DuckDBEngine(later)
+    with pytest.raises(LakeError, match=path.name):
+        engine.query("AWSCloudTrail | summarize dcount(UserAgent)", now=NOW)
+    path.write_bytes(content)
+    assert engine.query("AWSCloudTrail | summarize dcount(UserAgent)", now=NOW).table.num_rows
+    engine.close()
+    take(anew(lake), tmp_path, [*lines, json.dumps(call(4000))])
+    assert lake.snapshot("AWSCloudTrail").rows == 2000 + 5 + 1
+
+
+def test_compaction_of_the_rest_goes_on(lake: Lake, tmp_path: Path) -> None:
+    """One damaged file keeps neither other days and tables nor the rest of its day from being rewritten."""
+    delta = lake.delta("AWSCloudTrail")
+    delta.refresh()
+    good = pa.table(only_row())
+    for day in (1, 1, 1, 1, 2, 2, 2, 2):
+        at = pa.array([dt.datetime(2026, 3, day, 5)], pa.timestamp("us"))
+        delta.commit(delta.stage(fitted(good.set_column(0, "TimeGenerated", at), delta.table)))
+    path = delta.file(min(path for path, rows in delta.live([dt.date(2026, 3, 1)]).items() if rows == 1))
+    path.write_text("damaged")
+    care = Caretaker(
+        lake, clock=lambda: NOW + dt.timedelta(days=9), retention=Retention(), settle=lambda: None
+    )
+    with pytest.raises(LakeError, match=path.name):
+        care.compact()
+    found = [Path(file.path) for file in lake.snapshot("AWSCloudTrail").files()]
+    assert path in found
+    assert sorted(file.parent.name for file in found) == ["_th_day=2026-03-01"] * 3 + ["_th_day=2026-03-02"]
+
+
+def test_the_state_of_the_lake_names_what_is_missing_or_cut_off(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / "home"
+    log = tmp_path / "log.json"
+    log.write_text(json.dumps(call(1)))
+    assert run(["--home", str(home), "ingest", str(log), "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["--home", str(home), "lake", "status"]) == 0
+    assert capsys.readouterr().err == ""
+    [cut] = (home / "lake" / "AWSCloudTrail").glob("*/*.parquet")
+    [gone] = (home / "lake" / "IngestLedger").glob("*/*.parquet")
+    cut.write_bytes(cut.read_bytes()[:-1])
+    gone.unlink()
+    assert run(["--home", str(home), "lake", "status"]) == 0
+    told = capsys.readouterr().err
+    assert f"{cut} is missing or cut off" in told
+    assert f"{gone} is missing or cut off" in told
+
+
+def test_what_stands_between_is_no_damage_of_the_file() -> None:
+    for number, lasting in ((errno.EMFILE, False), (errno.EIO, False), (errno.ENOENT, True)):
+        assert DamagedFileError("x", OSError(number, "so")).is_lasting is lasting
+    assert DamagedFileError("x", pa.ArrowInvalid("no Parquet")).is_lasting
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, workspace_of
+from trailhawk.cli.options import FormatOption, examples, group, tell, workspace_of
 from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.text import members
 
@@ -37,8 +37,12 @@ def status(
     days: Annotated[bool, typer.Option("--days", help="A line for each event day.")] = False,
     form: FormatOption = Format.TABLE,
 ) -> None:
-    """Show rows, files, bytes, oldest and newest event of each table, or of each of its days."""
-    found = workspace_of(context).lake_days(tables or ())
+    """Show rows, files, bytes, oldest and newest event of each table, or of each of its days.
+
+    Data files that are missing or cut off are named on standard error.
+    """
+    workspace = workspace_of(context)
+    found = workspace.lake_days(tables or ())
     columns = [
         Shown("table", "table"),
         *([Shown("day", "day")] if days else [Shown("days", "days", right=True)]),
@@ -50,6 +54,8 @@ def status(
     ]
     shown = [members(state) for state in found] if days else _by_table(found)
     show_list(shown, columns, form, empty="nothing is stored")
+    for path in workspace.damaged_files(tables or ()):
+        tell(f"{path} is missing or cut off: queries that need it fail until it is put back from a backup")
 
 
 def _by_table(days: list[DayState]) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +29,7 @@ from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import care_date, compact_busy_days
+from trailhawk.lake.files import DamagedFileError
 from trailhawk.sources import SOURCES, Source
 
 BATCH_RECORDS: Final = 120_000
@@ -161,7 +162,8 @@ def follow(
                 break
         ingestor.flush()
         if stop.is_set() or time.monotonic() - compacted > _COMPACT_SECONDS:
-            ingestor.compact()
+            with suppress(DamagedFileError):  # told at the end: what comes is stored all the same
+                ingestor.compact()
             compacted = time.monotonic()
         if stop.wait(every):
             break
@@ -265,11 +267,17 @@ class Ingestor:
 
     def compact(self) -> None:
         """Rewrite the days of the tables written to that hold many small files, and clear away what no
-        version names any more."""
+        version names any more. DamagedFileError, when all else is done, for a file that cannot be read."""
         _release_memory()
+        damage: list[DamagedFileError] = []
         for name in (*self._stores, LEDGER.name, QUARANTINE.name):
-            if compact_busy_days(self._lake.delta(name), today=care_date(self._clock())):
-                self._lake.delta(name).clean(older_than=_KEEP_RETIRED)
+            try:
+                if compact_busy_days(self._lake.delta(name), today=care_date(self._clock())):
+                    self._lake.delta(name).clean(older_than=_KEEP_RETIRED)
+            except DamagedFileError as error:
+                damage.append(error)
+        for found in damage:
+            raise found
 
     # Parts
 

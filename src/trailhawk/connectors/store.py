@@ -31,6 +31,7 @@ from trailhawk.errors import (
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.compaction import COMPACT, care_date, to_fold
+from trailhawk.lake.files import DamagedFileError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
 from trailhawk.lake.table import (
     BATCH,
@@ -219,11 +220,18 @@ class Store:
             if staged is not None and self._clock() - staged.at > KEPT_FOR:
                 staged.discard()
                 staged = None
-            with self._preparing():
-                plan = self._plan(parts, decoded, places)
-                if plan.parts and (staged is None or not staged.plan.same(plan)):
-                    self._phase("write")
-                    staged = self._stage(parts, decoded, plan, before=staged)
+            try:
+                with self._preparing():
+                    plan = self._plan(parts, decoded, places)
+                    if plan.parts and (staged is None or not staged.plan.same(plan)):
+                        self._phase("write")
+                        staged = self._stage(parts, decoded, plan, before=staged)
+            except DamagedFileError as error:
+                if not error.is_lasting or error.path in self._seen.damaged:
+                    raise
+                self._seen.damaged.add(error.path)  # it stays as it is, and the rows come beside it
+                staged = None
+                continue
             if not plan.parts or staged is None:
                 if staged is not None:
                     staged.discard()
@@ -274,7 +282,10 @@ class Store:
             self._spelt_otherwise(rows, ids, days, keep, conflict)
         coming = zip(*np.unique(days[keep], return_counts=True), strict=True)
         onto = to_fold(
-            self._data, {day.item(): int(count) for day, count in coming}, today=care_date(self._clock())
+            self._data,
+            {day.item(): int(count) for day, count in coming},
+            today=care_date(self._clock()),
+            damaged=self._seen.damaged,
         )
         return _Plan(parts, keep, conflict & keep, onto)
 
@@ -291,7 +302,14 @@ class Store:
         for day in np.unique(days[doubtful]):
             here = doubtful & (days == day)
             first, last = times[here].min().item(), times[here].max().item()
-            for stored in rows_of(self._data, day.item(), np.unique(ids[here]), first=first, last=last):
+            for stored in rows_of(
+                self._data,
+                day.item(),
+                np.unique(ids[here]),
+                first=first,
+                last=last,
+                damaged=self._seen.damaged,
+            ):
                 for identity, value in zip(
                     stored[ID].to_pylist(), comparable(stored, self._table), strict=True
                 ):

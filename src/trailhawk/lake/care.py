@@ -10,6 +10,7 @@ from typing import Final
 from trailhawk.errors import NotFoundError
 from trailhawk.lake.catalog import Lake
 from trailhawk.lake.compaction import care_date, compact_busy_days
+from trailhawk.lake.files import DamagedFileError
 from trailhawk.lake.retention import Forgotten, expiring, forget
 
 KEEP_RETIRED: Final = dt.timedelta(days=1)
@@ -51,9 +52,18 @@ class Caretaker:
 
     def compact(self, tables: Iterable[str] = ()) -> dict[str, int]:
         """Rewrite the days of these tables (of all, unless named) that hold many small files: how many
-        rewritings each table had."""
+        rewritings each table had. DamagedFileError, when all else is done, for a file that cannot be read."""
         today = care_date(self._clock())
-        return {name: compact_busy_days(self._lake.delta(name), today=today) for name in self._names(tables)}
+        done: dict[str, int] = {}
+        damage: list[DamagedFileError] = []
+        for name in self._names(tables):
+            try:
+                done[name] = compact_busy_days(self._lake.delta(name), today=today)
+            except DamagedFileError as error:
+                damage.append(error)
+        for found in damage:
+            raise found
+        return done
 
     def expiring(self, tables: Iterable[str] = ()) -> list[Forgotten]:
         """What `forget` would remove now."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
-from trailhawk.lake.files import opened
+from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.table import DAY, fitted, picked, schema_mark, stored_names
 
 if TYPE_CHECKING:
@@ -66,15 +66,17 @@ def care_date(now: dt.datetime) -> dt.date:
     return (now + _CLOSING).date()
 
 
-def to_fold(delta: Delta, coming: Mapping[dt.date, int], *, today: dt.date) -> dict[dt.date, tuple[str, ...]]:
+def to_fold(
+    delta: Delta, coming: Mapping[dt.date, int], *, today: dt.date, damaged: Collection[str] = ()
+) -> dict[dt.date, tuple[str, ...]]:
     """For each closed day that rows come to: the files to write anew together with them (and to retire), so
-    that the day stays at `CLOSED_FILES`. As of the state last looked at.
+    that the day stays at `CLOSED_FILES`. As of the state last looked at. Damaged files stay as they are.
 
     Large files stay as they are. What comes as large files itself (a day is laid down anew) is not held to
     the bound: `compact_busy_days` sees to it.
     """
     late = {day: rows for day, rows in coming.items() if _is_closed(day, today)}
-    days = _files_by_day(delta) if late else {}
+    days = _files_by_day(delta, damaged) if late else {}
     mark = schema_mark(stored_names(delta.table))
     chosen = {day: _beside(days.get(day, []), rows, mark) for day, rows in late.items()}
     return {day: paths for day, paths in chosen.items() if paths}
@@ -99,17 +101,27 @@ def _beside(files: Sequence[_File], rows: int, mark: str) -> tuple[str, ...]:
 def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
     """Rewrite the days that hold many small files; how many rewritings there were.
 
-    A day is closed when the day after it is over. Looks at the table's newest state.
+    A day is closed when the day after it is over. Looks at the table's newest state. DamagedFileError, when
+    all else is done, for a file that cannot be read; it is left where it is.
     """
     if delta.refresh() < 0:
         return 0
     compacted = 0
+    damage: dict[str, DamagedFileError] = {}
     for day in sorted(_files_by_day(delta)):
         # A commit moves the state on: what others have rewritten by then is seen.
-        while plan := _plan(_files_by_day(delta).get(day, []), closed=_is_closed(day, today)):
-            if not compact(delta, day, plan.paths, file_rows=plan.file_rows):
-                break
+        while plan := _plan(_files_by_day(delta, damage).get(day, []), closed=_is_closed(day, today)):
+            try:
+                if not compact(delta, day, plan.paths, file_rows=plan.file_rows):
+                    break
+            except DamagedFileError as error:
+                if not error.is_lasting or error.path in damage:
+                    raise
+                damage[error.path] = error
+                continue
             compacted += 1
+    for found in damage.values():
+        raise found
     return compacted
 
 
@@ -211,15 +223,16 @@ class _File:
         return self.rows < SMALL_ROWS and self.size < SMALL_BYTES
 
 
-def _files_by_day(delta: Delta) -> dict[dt.date, list[_File]]:
-    """The live files of each day."""
+def _files_by_day(delta: Delta, damaged: Collection[str] = ()) -> dict[dt.date, list[_File]]:
+    """The live files of each day, without the damaged ones."""
     actions = delta.actions()
     days: dict[dt.date, list[_File]] = defaultdict(list)
     if actions is None:
         return days
     names = (f"partition.{DAY}", "path", "num_records", "size_bytes")
     for day, path, rows, size in zip(*(actions[name].to_pylist() for name in names), strict=True):
-        days[day].append(_File(path, rows or 0, size))
+        if not damaged or str(delta.root / path) not in damaged:
+            days[day].append(_File(path, rows or 0, size))
     return days
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,15 @@ if TYPE_CHECKING:
 
 
 class DamagedFileError(LakeError):
-    """A data file that is missing, cut off or damaged."""
+    """A data file that is missing, cut off or damaged.
+
+    `is_lasting` where the file itself is at fault, and not what stands between it and us: a disk that cannot
+    be read, a right that lacks, too many open files.
+    """
 
     def __init__(self, path: Path | str, reason: object) -> None:
+        self.path = str(path)
+        self.is_lasting = getattr(reason, "errno", None) in (None, errno.ENOENT)
         said = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         super().__init__(
             f"the file {path} cannot be read: {said}",
@@ -34,6 +41,8 @@ def opened(path: Path | str, *, dictionaries: Sequence[str] = ()) -> Iterator[pq
     try:
         with pq.ParquetFile(path, read_dictionary=list(dictionaries)) as file:
             yield file
+    except pa.ArrowMemoryError:
+        raise
     except (pa.ArrowException, OSError) as error:
         raise DamagedFileError(path, error) from error
 

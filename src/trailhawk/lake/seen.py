@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.lake.delta import Delta
-from trailhawk.lake.files import opened
+from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.table import ID, PAYLOAD, fitted
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class Seen:
     def __init__(self, delta: Delta) -> None:
         self._delta = delta
         self._days: OrderedDict[dt.date, _Day] = OrderedDict()
+        self.damaged: set[str] = set()
+        """Files that could not be read: what is in them counts as not stored, and is asked for again."""
 
     def compare(
         self, day: dt.date, ids: Hashes, payloads: Hashes
@@ -91,9 +93,21 @@ class Seen:
         if gone := known.files.keys() - live:  # compacted or removed meanwhile
             known.forget(gone)
         if fresh := live - known.files.keys():
-            known.add({path: read_hashes([self._delta.file(path)]) for path in sorted(fresh)})
+            known.add(dict(self._read(sorted(fresh))))
             self._forget()
         return known
+
+    def _read(self, paths: Sequence[str]) -> Iterator[tuple[str, tuple[Hashes, Hashes]]]:
+        for path in paths:
+            try:
+                found = read_hashes([self._delta.file(path)])
+            except DamagedFileError as error:
+                if not error.is_lasting:
+                    raise
+                self.damaged.add(error.path)
+                continue
+            self.damaged.discard(str(self._delta.root / path))
+            yield path, found
 
     def _forget(self) -> None:
         while len(self._days) > 1 and sum(len(day.ids) for day in self._days.values()) > _MAX_CACHED_HASHES:
@@ -115,14 +129,22 @@ def read_hashes(paths: Iterable[Path]) -> tuple[Hashes, Hashes]:
 
 
 def rows_of(
-    delta: Delta, day: dt.date, ids: Hashes, *, first: dt.datetime, last: dt.datetime
+    delta: Delta,
+    day: dt.date,
+    ids: Hashes,
+    *,
+    first: dt.datetime,
+    last: dt.datetime,
+    damaged: Collection[str] = (),
 ) -> Iterator[pa.Table]:
     """The stored rows of one event day with these identities and an event time in [first, last] (without
-    zone), in the table's stored columns, as of the state last looked at."""
+    zone), in the table's stored columns, as of the state last looked at. Damaged files are not read."""
     import pyarrow as pa
 
     time = delta.table.time_column
     for path in sorted(delta.live([day])):
+        if str(delta.root / path) in damaged:
+            continue
         with opened(delta.file(path)) as file:
             place = file.schema_arrow.names.index(time)
             for group in range(file.num_row_groups):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +28,24 @@ class DayState:
 def day_states(lake: Lake, tables: Iterable[str]) -> list[DayState]:
     """The days of these tables that hold anything, by table and day. NotFoundError for an unknown table."""
     return [state for table in tables for state in _days(lake, table)]
+
+
+def damaged_files(lake: Lake, tables: Iterable[str]) -> list[str]:
+    """The files of these tables that are not there or not as long as they were written: a look at the folder
+    alone, for a lake on this machine; what has the right length is not read."""
+    found: list[str] = []
+    for table in tables:
+        if lake.delta(table).storage.is_local:
+            files = lake.snapshot(table).files(fetch=False)
+            found += [file.path for file in files if _size(file.path) != file.size]
+    return found
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None
 
 
 def _days(lake: Lake, table: str) -> list[DayState]:

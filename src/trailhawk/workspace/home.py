@@ -777,6 +777,12 @@ class Workspace:
 
         return day_states(self.lake, tuple(tables) or self.lake.table_names())
 
+    def damaged_files(self, tables: Iterable[str] = ()) -> list[str]:
+        """Data files of these tables (all, unless named) that are missing or cut off, by their paths."""
+        from trailhawk.lake.status import damaged_files
+
+        return damaged_files(self.lake, tuple(tables) or self.lake.table_names())
+
     def table_state(self, name: str) -> TableState:
         snapshot = self.lake.snapshot(name)
         files = snapshot.files(fetch=False)
