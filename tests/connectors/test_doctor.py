@@ -601,6 +601,9 @@ def test_a_suffix_that_no_log_has(aws: Aws) -> None:
     aws.s3.put_bucket_notification_configuration(Bucket="logs", NotificationConfiguration=configuration)
     check = checks(settings)["notification of logs"]
     assert (check.verdict, "none does, they are as " + KEY in check.said) == (Verdict.FAILED, True)
+    aws.s3.delete_object(Bucket="logs", Key=KEY)  # of a bucket without logs nobody knows what they are as
+    check = checks(dataclasses.replace(settings, buckets=("logs",)))["notification of logs"]
+    assert (check.verdict, "but only keys that end with '.json'" in check.said) == (Verdict.OK, True)
 
 
 def test_a_notification_of_less_than_the_section_wants(aws: Aws) -> None:

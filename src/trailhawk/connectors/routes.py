@@ -111,10 +111,10 @@ class Routes:
             yield Check(name, Verdict.FAILED, faults[0])
             return
         good = [each for each, fault in zip(configurations, faults, strict=True) if not fault]
-        notes = list(dict.fromkeys(note for each in good for note in _narrow(each, location)))
+        told = [_narrow(each, location, self._patient.settings.suffix) for each in good]
+        notes = list(dict.fromkeys(note for each in told for note in each))
         words = f"new objects below the prefix are told to {whom}"
-        whole = any(not _narrow(each, location) for each in good)
-        yield Check(name, Verdict.OK, words if whole else f"{words}, but only {' and '.join(notes)}")
+        yield Check(name, Verdict.OK, words if not all(told) else f"{words}, but only {' and '.join(notes)}")
 
     def _filter_fault(self, configuration: Mapping[str, Any], location: Location, find: Find) -> str:
         """Why a configuration tells of nothing that the section wants; '' if it does."""
@@ -419,11 +419,13 @@ def _rules(configuration: Mapping[str, Any]) -> tuple[str, str]:
     return rules.get("prefix", ""), rules.get("suffix", "")
 
 
-def _narrow(configuration: Mapping[str, Any], location: Location) -> list[str]:
-    """How a notification tells of less than the section wants."""
-    prefix, _ = _rules(configuration)
+def _narrow(configuration: Mapping[str, Any], location: Location, end: str) -> list[str]:
+    """How a notification tells of less than the section wants, which is keys that end so."""
+    prefix, suffix = _rules(configuration)
     events = [event for event in configuration.get("Events", []) if event.startswith(_CREATED)]
     notes = [f"keys that begin with {prefix!r}"] if len(prefix) > len(location.prefix) else []
+    if len(suffix) > len(end):
+        notes.append(f"keys that end with {suffix!r}")
     if f"{_CREATED}*" not in events:
         notes.append(f"by {', '.join(sorted(events))}")
     return notes
