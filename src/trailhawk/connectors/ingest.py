@@ -140,7 +140,8 @@ def follow(
 ) -> Summary:
     """Take the files under `paths` as they are completed, until `stop` is set; then store what was read.
 
-    A file is taken when it was not written to for `quiet`, looked at `every` so many seconds. One that
+    A file is taken when it was not written to for `quiet`, looked at `every` so many seconds, or less often
+    where looking takes long. One that
     grows after that is taken again as another object: its events that have ids are known by them.
     UsageError for a path that does not exist at the start.
     """
@@ -165,7 +166,7 @@ def follow(
             with suppress(DamagedFileError):  # told at the end: what comes is stored all the same
                 ingestor.compact()
             compacted = time.monotonic()
-        if stop.wait(every):
+        if stop.wait(max(every, watched.rest)):
             break
     ingestor.compact()
     return dataclasses.replace(ingestor.summary(), seconds=time.perf_counter() - started)
