@@ -17,6 +17,8 @@ _WIDE = {
     "-": "wide_subtract",
     "*": "wide_multiply",
     "/": "wide_divide",
+    "%": "wide_modulo",
+    "bin": "wide_bin",
     "neg": "wide_neg",
     "abs": "wide_abs",
 }

@@ -318,6 +318,19 @@ def wide_divide(left: Integer, right: Integer) -> Long:
     return _wide(exp.IntDiv, left, right)
 
 
+@scalar("wide_modulo", internal=True)
+def wide_modulo(left: Integer, right: Integer) -> Long:
+    """Remainder of whole numbers, by those near the ends of 64 bits too."""
+    return sql.lower_bits(sql.floor_mod(sql.huge(left), sql.huge(right)))
+
+
+@scalar("wide_bin", internal=True)
+def wide_bin(value: Integer, size: Integer) -> Long:
+    """A whole number rounded down to a multiple, of one near the ends of 64 bits too."""
+    floored = sql.floor_mod(sql.huge(value.copy()), sql.huge(size))
+    return sql.lower_bits(sql.binary(exp.Sub, sql.huge(value), floored))
+
+
 @scalar("wide_abs", internal=True)
 def wide_abs(value: Integer) -> Long:
     """The whole number without its sign; the least one stays as it is."""
