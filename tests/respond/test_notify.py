@@ -691,6 +691,16 @@ def test_what_there_is_no_room_for_goes_in_the_next(tmp_path: Path, receiver: Re
     assert [(each.sent, each.notices) for each in desk.tell()] == [(True, 2)]
 
 
+def test_what_a_clock_that_was_ahead_sent_takes_no_room(tmp_path: Path, receiver: Receiver) -> None:
+    desk = Desk(tmp_path, channel(by_hook(receiver.url), most_hourly=1))
+    desk.now += timedelta(hours=5)
+    desk.raise_("Read 0", "ASIAEXAMPLE000000000")
+    assert len(desk.tell()) == 1
+    desk.now -= timedelta(hours=5)
+    desk.raise_("Read 1", "ASIAEXAMPLE000000001")
+    assert len(desk.tell()) == 1
+
+
 def test_what_went_together_is_sent_again_together(tmp_path: Path, receiver: Receiver) -> None:
     receiver.answers = [400]
     desk = Desk(tmp_path, channel(by_hook(receiver.url), most_hourly=3))

@@ -200,7 +200,7 @@ class Outbox:
     def room(self, channel: Channel, now: datetime) -> int:
         """How many messages a channel may have now; 0 where its receiver wants none yet."""
         sent = (_tries.c.channel == channel.name) & (_tries.c.outcome == Outcome.SENT.value)
-        late = sent & (_tries.c.at > now - timedelta(hours=1))
+        late = sent & (_tries.c.at > now - timedelta(hours=1)) & (_tries.c.at <= now)
         with reading(self._engine) as connection:
             if _is_held(connection, channel.name, now):
                 return 0
