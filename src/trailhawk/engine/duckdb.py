@@ -65,6 +65,11 @@ _REGEX_REFUSED = re.compile(
 _OVERFLOW = re.compile(
     r"Overflow (in \w+ of (INT|numeric value|-\d)|on abs)|Type INT128 with value -?\d+ can't be cast"
 )
+_REWRITE_REFUSED = re.compile(
+    r"Invalid replacement string[^:]*: Rewrite schema (?:error: )?(.*?)\.?$", re.MULTILINE
+)
+_DECIMALS_OVERFLOW = "Overflow in HUGEINT"
+"""Sums of decimals alone grow so large: those of whole numbers start with 64 bits."""
 _UDF_FAILED = "Python exception occurred while executing the UDF"
 _Done = TypeVar("_Done")
 
@@ -551,6 +556,10 @@ def _refused(error: duckdb.Error, seconds: float) -> QueryError:
             f"{_quote(wrong[2]) if wrong[2] else 'this'} is no regular expression: {wrong[1]}",
             hint="expressions are RE2's, without look-around and back-references",
         )
+    if wrong := _REWRITE_REFUSED.search(said):
+        return QueryError(f"a rewrite of replace_regex() is none: {wrong[1]}")
+    if _DECIMALS_OVERFLOW in said:
+        return QueryError("a sum of decimals has more than 21 digits before the point")
     if _UDF_FAILED not in said:
         return QueryError(f"the engine refused: {said.splitlines()[0]}")
     if f"{Stopped.__name__}:" in said or said.rstrip().endswith(Stopped.__name__):

@@ -211,9 +211,7 @@ class ScalarBinder:
         """The typed expression. Aggregates are taken only where there is a collector for them."""
         match expr:
             case syntax.Literal():
-                if isinstance(expr.value, Decimal) and abs(expr.value) >= _DECIMAL_END:
-                    raise UnsupportedError("a decimal of more than 21 digits before the point", expr.span)
-                return Const(expr.type, expr.value)
+                return _known(Const(expr.type, expr.value), expr.span)
             case syntax.Name():
                 return self._name(expr, scope)
             case syntax.Member():
@@ -666,7 +664,7 @@ class ScalarBinder:
         if isinstance(expr, Const):
             constant = _convert_constant(expr, to)
             if constant is not None:
-                return constant
+                return _known(constant, span)
         name = _CONVERSIONS[to]
         if expr.type is _T.DYNAMIC and to is not _T.STRING:
             if name in _OF_DYNAMIC:
@@ -954,6 +952,13 @@ def _value_at(
     elif isinstance(value, list) and isinstance(step, int) and -len(value) <= step < len(value):
         found = value[step]
     return found if isinstance(found, list | dict | str | int | float | bool) else None
+
+
+def _known(constant: Const, span: Span) -> Const:
+    """The constant, if the engine has a decimal so large."""
+    if isinstance(constant.value, Decimal) and abs(constant.value) >= _DECIMAL_END:
+        raise UnsupportedError("a decimal of more than 21 digits before the point", span)
+    return constant
 
 
 def _convert_constant(constant: Const, to: KqlType) -> Const | None:

@@ -73,7 +73,10 @@ def _sum(value: Arg, predicate: exp.Expr | None = None) -> exp.Expr:
     total = _where(exp.Sum(this=value.sql), predicate)
     known = sql.coalesce(total, sql.literal(0))
     # Whole numbers are summed in 128 bits by the engine.
-    return sql.lower_bits(known) if value.type.is_integer else sql.cast(known, value.type)
+    if value.type.is_integer:
+        return sql.lower_bits(known)
+    # Decimals keep their digits: versions have none after the point.
+    return known if value.type is KqlType.DECIMAL else sql.cast(known, value.type)
 
 
 @aggregate("sum")
@@ -99,7 +102,7 @@ def _mean(value: Arg, predicate: exp.Expr | None) -> exp.Expr:
     if value.type is KqlType.TIMESPAN:
         return sql.cast(_where(exp.Avg(this=value.sql), predicate), KqlType.LONG)
     mean = _where(exp.Avg(this=sql.cast(value.sql, KqlType.REAL)), predicate)
-    return sql.cast(mean, KqlType.DECIMAL) if value.type is KqlType.DECIMAL else _avg(mean)
+    return sql.try_cast(mean, KqlType.DECIMAL) if value.type is KqlType.DECIMAL else _avg(mean)
 
 
 @aggregate()

@@ -344,10 +344,11 @@ def _(array: Dynamic, indices: Dynamic) -> Dynamic:
     return _with_items(array, lambda items: _split_at(items, places))
 
 
-def _rotated(items: Sql, count: Sql) -> Sql:
-    """The items moved to the left; a negative count moves to the right."""
+def _rotated(items: Sql, count: Sql, *, to_left: bool) -> Sql:
+    """The items moved round; a negative count moves the other way."""
     size = sql.call("greatest", _size(items), 1)
-    first = sql.floor_mod(count, size)
+    turn = sql.floor_mod(count, size)
+    first = turn if to_left else sql.binary(exp.Sub, size.copy(), turn)
     rotated = sql.call(
         "list_concat", _slice(items, _plus(first, 1), _size(items)), _slice(items, 1, first.copy())
     )
@@ -363,7 +364,7 @@ def array_rotate_left(array: Dynamic, count: Long) -> Dynamic:
     >>> array_rotate_left(dynamic([1, 2, 3, 4, 5]), -2)
     [4,5,1,2,3]
     """
-    return _with_items(array, lambda items: _rotated(items, count))
+    return _with_items(array, lambda items: _rotated(items, count, to_left=True))
 
 
 @scalar()
@@ -373,17 +374,20 @@ def array_rotate_right(array: Dynamic, count: Long) -> Dynamic:
     >>> array_rotate_right(dynamic([1, 2, 3, 4, 5]), 2)
     [4,5,1,2,3]
     """
-    return _with_items(array, lambda items: _rotated(items, exp.Neg(this=exp.Paren(this=count))))
+    return _with_items(array, lambda items: _rotated(items, count, to_left=False))
 
 
-def _shifted(items: Sql, count: Sql, filler: Sql) -> Sql:
-    """The items moved to the left and filled up; a negative count moves to the right."""
+def _shifted(items: Sql, count: Sql, filler: Sql, *, to_left: bool) -> Sql:
+    """The items moved and filled up; a negative count moves the other way."""
     size = _size(items)
-    gap = sql.call("least", exp.Abs(this=count.copy()), size)
+    # Bounded before its sign goes: the smallest number has no positive one beside it.
+    bounded = sql.call("greatest", count.copy(), exp.Neg(this=size.copy()))
+    gap = sql.call("least", exp.Abs(this=bounded), size)
     fill = sql.each(sql.call("range", gap), "th_gap", lambda _: filler)
     left = sql.call("list_concat", _slice(items, _plus(gap.copy(), 1), size.copy()), fill)
     right = sql.call("list_concat", fill.copy(), _slice(items, 1, _minus(size.copy(), gap.copy())))
-    return sql.case((_less(count.copy(), 0), right), otherwise=left)
+    forth, back = (left, right) if to_left else (right, left)
+    return sql.case((_less(count.copy(), 0), back), otherwise=forth)
 
 
 @scalar()
@@ -396,7 +400,7 @@ def array_shift_left(array: Dynamic, count: Long, default: AnyArg | None = None)
     [-1,-1,1,2,3]
     """
     filler = sql.null(KqlType.DYNAMIC) if default is None else json_value(default)
-    return _with_items(array, lambda items: _shifted(items, count, filler))
+    return _with_items(array, lambda items: _shifted(items, count, filler, to_left=True))
 
 
 @scalar()
@@ -407,7 +411,7 @@ def array_shift_right(array: Dynamic, count: Long, default: AnyArg | None = None
     [null,null,1,2,3]
     """
     filler = sql.null(KqlType.DYNAMIC) if default is None else json_value(default)
-    return _with_items(array, lambda items: _shifted(items, exp.Neg(this=exp.Paren(this=count)), filler))
+    return _with_items(array, lambda items: _shifted(items, count, filler, to_left=False))
 
 
 @scalar(aliases=("array_iif",))

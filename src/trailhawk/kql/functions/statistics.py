@@ -11,8 +11,9 @@ from trailhawk.kql.functions.python import Float, python
 from trailhawk.kql.functions.registry import Guid, Long, Real, Sql, scalar
 from trailhawk.kql.types import KqlType
 
-_STEPS = 300
+_STEPS = 2_000
 _TINY = 1e-300
+_MOST_SHAPE = 1e8  # beyond it neither the steps nor the digits of lgamma() are enough
 
 
 @python()
@@ -97,12 +98,13 @@ def _is_missing(*numbers: float | None) -> bool:
 
 
 def _is_shape(*numbers: float) -> bool:
-    return all(0 < number < math.inf for number in numbers)
+    return all(0 < number <= _MOST_SHAPE for number in numbers)
 
 
 @python()
 def beta_cdf(x: Float, alpha: Float, beta: Float) -> Float | None:
-    """The share of a beta distribution up to x; NaN outside 0 to 1 and where alpha or beta is not above 0.
+    """The share of a beta distribution up to x; NaN outside 0 to 1, and where alpha or beta is
+    not above 0 or above 1e8.
 
     >>> beta_cdf(0.5, 2, 2)
     0.5
@@ -120,7 +122,8 @@ def beta_cdf(x: Float, alpha: Float, beta: Float) -> Float | None:
 
 @python()
 def beta_pdf(x: Float, alpha: Float, beta: Float) -> Float | None:
-    """The density of a beta distribution at x; NaN outside 0 to 1 and where alpha or beta is not above 0.
+    """The density of a beta distribution at x; NaN outside 0 to 1, and where alpha or beta is
+    not above 0 or above 1e8.
 
     >>> round(beta_pdf(0.5, 2, 2), 9)
     1.5
@@ -131,17 +134,20 @@ def beta_pdf(x: Float, alpha: Float, beta: Float) -> Float | None:
         return None
     if not 0 <= x <= 1 or not _is_shape(alpha, beta):
         return math.nan
-    scale = math.exp(math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta))
+    if x in (0, 1):
+        here, other = (alpha, beta) if x == 0 else (beta, alpha)
+        return other if here == 1 else 0.0 if here > 1 else math.inf
+    scale = math.lgamma(alpha + beta) - math.lgamma(alpha) - math.lgamma(beta)
     try:
-        return scale * math.pow(x, alpha - 1) * math.pow(1 - x, beta - 1)
-    except (ValueError, ZeroDivisionError):
+        return math.exp(scale + (alpha - 1) * math.log(x) + (beta - 1) * math.log1p(-x))
+    except OverflowError:
         return math.inf
 
 
 @python()
 def beta_inv(probability: Float, alpha: Float, beta: Float) -> Float | None:
     """The x up to which a beta distribution has this share; null of no probability, NaN where alpha or beta
-    is not above 0.
+    is not above 0 or above 1e8.
 
     >>> round(beta_inv(0.5, 2, 2), 9)
     0.5

@@ -131,18 +131,30 @@ def string_size(source: String) -> Long:
     return sql.call("strlen", source)
 
 
+_MOST_PLACES = 2**31 - 2
+
+
+def _bounded(number: Sql) -> Sql:
+    """A start, length or count, at most as large as texts are long: the engine takes none far larger."""
+    if isinstance(number, exp.Literal):
+        return sql.literal(min(int(number.this), _MOST_PLACES))
+    beyond = sql.binary(exp.GT, number.copy(), sql.literal(_MOST_PLACES))
+    return sql.case((beyond, sql.literal(_MOST_PLACES)), otherwise=sql.cast(number.copy(), KqlType.LONG))
+
+
 def _from(source: Sql, start: Arg) -> Sql:
     """The start counted from 1; a negative one counts from the end, and before the text there is nothing."""
     known = _known(start)
+    given = _bounded(start.sql)
     if known is not None and known >= 0:
-        return sql.literal(known + 1)
-    counted = _plus(sql.binary(exp.Add, _length(source), start.sql.copy()), 1)
+        return _plus(given, 1)
+    counted = _plus(sql.binary(exp.Add, _length(source), given), 1)
     there = sql.binary(exp.GTE, counted, sql.literal(1))
     back = sql.case((there, counted.copy()), otherwise=_plus(_length(source), 1))
     if known is not None:
         return back
-    forth = sql.binary(exp.GTE, start.sql.copy(), sql.literal(0))
-    return sql.case((forth, _plus(start.sql.copy(), 1)), otherwise=back)
+    forth = sql.binary(exp.GTE, given.copy(), sql.literal(0))
+    return sql.case((forth, _plus(given.copy(), 1)), otherwise=back)
 
 
 @scalar()
@@ -160,9 +172,8 @@ def substring(source: Text, start: IntegerArg, length: IntegerArg | None = None)
     """
     parts = [_from(source, start)]
     if length is not None:
-        known = _known(length)
-        size = sql.literal(known) if known is not None and known >= 0 else sql.call("greatest", length.sql, 0)
-        parts.append(size)
+        known, size = _known(length), _bounded(length.sql)
+        parts.append(size if known is not None and known >= 0 else sql.call("greatest", size, 0))
     return sql.text(sql.call("substring", source, *parts))
 
 
@@ -208,11 +219,11 @@ def _places(source: Sql, match: Sql) -> Sql:
 
 def _size_of(length: Arg) -> Sql:
     """The number of characters to look at; -1 is all."""
-    known = _known(length)
+    known, size = _known(length), _bounded(length.sql)
     if known is not None:
-        return sql.literal(max(known, 0))
-    every = sql.literal(2**31 - 1)
-    return sql.case((_is(length.sql, -1), every), otherwise=sql.call("greatest", length.sql.copy(), 0))
+        return size if known >= 0 else sql.literal(0)
+    every = sql.literal(_MOST_PLACES)
+    return sql.case((_is(length.sql, -1), every), otherwise=sql.call("greatest", size, 0))
 
 
 @scalar()
@@ -254,7 +265,11 @@ def indexof(
             this=sql.cast(after(exp.column("th_place")), KqlType.LONG),
             expressions=[exp.to_identifier("th_place"), exp.to_identifier("th_number")],
         )
-        place = sql.call("list_reduce", sql.call("range", occurrence.sql), step, before)
+        too_many = sql.binary(exp.GT, occurrence.sql, _plus(_length(source), 1))
+        # The engine computes constants in all branches before it looks which one is taken.
+        steps = sql.call("range", sql.case((too_many, sql.literal(0)), otherwise=occurrence.sql.copy()))
+        place = sql.call("list_reduce", steps, step, before)
+        place = sql.case((too_many.copy(), sql.literal(-1)), otherwise=place)
     found = sql.cast(sql.call("greatest", place, -1), KqlType.LONG)
     wrong = [
         sql.binary(exp.LT, arg.sql.copy(), sql.literal(least))
@@ -302,13 +317,13 @@ def indexof_regex(
         before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
         found = sql.call("regexp_matches", source.copy(), regex.copy())
         return sql.case((found, _length(before)), otherwise=sql.literal(-1))
-    nth = sql.literal(1) if occurrence is None else occurrence
+    start = _bounded(start)
+    nth = sql.literal(1) if occurrence is None else _bounded(occurrence)
     part: Sql = sql.call("substr", source, _plus(start, 1))
     if length is not None:
         all_ = sql.binary(exp.LT, length, sql.literal(0))
-        part = sql.case(
-            (all_, part), otherwise=sql.call("substr", source.copy(), _plus(start.copy(), 1), length.copy())
-        )
+        of_length = sql.call("substr", source.copy(), _plus(start.copy(), 1), _bounded(length))
+        part = sql.case((all_, part), otherwise=of_length)
     # A mark that no text holds stands before each match; the pieces between marks tell the places.
     marked = sql.call("regexp_replace", part, sql.joined("(?:", regex, ")"), f"{_MARK}\\0", "g")
 
@@ -447,7 +462,22 @@ def replace_regex(source: String, regex: String, rewrite: String) -> String:
     >>> replace_regex("arn:aws:iam", "(:)", "[\\1]")
     arn[:]aws[:]iam
     """
-    return sql.call("regexp_replace", source, expressions.regex(regex), rewrite, "g")
+    return _replaced(source, regex, rewrite)
+
+
+_NAMED_IN_REWRITES = tuple("0123456789\\")
+
+
+def _replaced(source: Sql, pattern: Sql, rewrite: Sql) -> Sql:
+    regex = expressions.regex(pattern)
+    known, written = sql.string_value(regex), sql.string_value(rewrite) or ""
+    hint = r"\0 is the match, \1 its first group and \\ a backslash"
+    for named in re.findall(r"\\(.?)", written, re.DOTALL):
+        if named not in _NAMED_IN_REWRITES:
+            raise UnsupportedError("a rewrite with a backslash before neither a digit nor another", hint=hint)
+        if known is not None and named != "\\" and int(named) > len(capture_groups(known)):
+            raise UnsupportedError(rf"a rewrite with \{named}, a group that the expression lacks", hint=hint)
+    return sql.call("regexp_replace", source, regex, rewrite, "g")
 
 
 @scalar()
@@ -457,7 +487,7 @@ def replace(regex: String, rewrite: String, source: String) -> String:
     >>> replace("[0-9]+", "#", "a1b22")
     a#b#
     """
-    return sql.call("regexp_replace", source, expressions.regex(regex), rewrite, "g")
+    return _replaced(source, regex, rewrite)
 
 
 @scalar()
@@ -585,6 +615,8 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     number = _known(group)
     if number is None:
         raise NeedsConstantError("a capture group of extract() that is not a constant")
+    if number < 0:
+        return sql.literal("")
     if number > expressions.MOST_GROUPS:
         known = _constant(regex, f"a regular expression of extract() with a group {number}")
         if number > len(capture_groups(known)):  # else the engine would be given a name for each

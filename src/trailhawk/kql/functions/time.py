@@ -64,6 +64,19 @@ def _start(unit: str, value: exp.Expr) -> exp.Expr:
     return sql.cast(sql.call("date_trunc", unit, value), KqlType.DATETIME)
 
 
+_MOST_DAYS = 366 * 10_000
+
+
+def _offset(given: exp.Expr, in_a_unit: int) -> exp.Expr:
+    """The offset in units of so many days; null of one beyond KQL's years, which the engine refuses."""
+    most = _MOST_DAYS // in_a_unit
+    if isinstance(given, exp.Literal) and int(given.this) <= most:
+        return given
+    late = sql.binary(exp.GT, given, sql.literal(most))
+    early = sql.binary(exp.LT, given.copy(), sql.literal(-most))
+    return sql.case((sql.any_of(late, early), exp.Null()), otherwise=given.copy())
+
+
 def _months(count: exp.Expr) -> exp.Expr:
     return sql.call("to_months", sql.cast(count, KqlType.INT))
 
@@ -79,7 +92,7 @@ def startofday(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # no
     >>> startofday(datetime(2020-05-17 10:00))
     2020-05-17T00:00:00.0000000Z
     """
-    return sql.binary(exp.Add, _start("day", date), _days(offset))
+    return sql.binary(exp.Add, _start("day", date), _days(_offset(offset, 1)))
 
 
 @scalar()
@@ -90,7 +103,7 @@ def startofweek(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # n
     2019-12-29T00:00:00.0000000Z
     """
     back = sql.cast(sql.call("dayofweek", date), KqlType.LONG)
-    days = sql.binary(exp.Sub, sql.binary(exp.Mul, offset, sql.literal(7)), back)
+    days = sql.binary(exp.Sub, sql.binary(exp.Mul, _offset(offset, 7), sql.literal(7)), back)
     return sql.binary(exp.Add, _start("day", date.copy()), _days(days))
 
 
@@ -101,7 +114,7 @@ def startofmonth(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # 
     >>> startofmonth(datetime(2020-05-17))
     2020-05-01T00:00:00.0000000Z
     """
-    return sql.binary(exp.Add, _start("month", date), _months(offset))
+    return sql.binary(exp.Add, _start("month", date), _months(_offset(offset, 28)))
 
 
 @scalar()
@@ -111,7 +124,8 @@ def startofyear(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # n
     >>> startofyear(datetime(2020-05-17))
     2020-01-01T00:00:00.0000000Z
     """
-    return sql.binary(exp.Add, _start("year", date), _months(sql.binary(exp.Mul, offset, sql.literal(12))))
+    months = sql.binary(exp.Mul, _offset(offset, 365), sql.literal(12))
+    return sql.binary(exp.Add, _start("year", date), _months(months))
 
 
 @scalar()
@@ -420,7 +434,7 @@ def endofday(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noqa
     >>> endofday(datetime(2020-05-17 10:00))
     2020-05-17T23:59:59.9999990Z
     """
-    return _end(startofday(date, sql.binary(exp.Add, offset, sql.literal(1))))
+    return _end(startofday(date, sql.binary(exp.Add, _offset(offset, 1), sql.literal(1))))
 
 
 @scalar()
@@ -430,7 +444,7 @@ def endofweek(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noq
     >>> endofweek(datetime(2020-01-01))
     2020-01-04T23:59:59.9999990Z
     """
-    return _end(startofweek(date, sql.binary(exp.Add, offset, sql.literal(1))))
+    return _end(startofweek(date, sql.binary(exp.Add, _offset(offset, 7), sql.literal(1))))
 
 
 @scalar()
@@ -440,7 +454,7 @@ def endofmonth(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # no
     >>> endofmonth(datetime(2020-02-17))
     2020-02-29T23:59:59.9999990Z
     """
-    return _end(startofmonth(date, sql.binary(exp.Add, offset, sql.literal(1))))
+    return _end(startofmonth(date, sql.binary(exp.Add, _offset(offset, 28), sql.literal(1))))
 
 
 @scalar()
@@ -450,4 +464,4 @@ def endofyear(date: Datetime, offset: Long = sql.literal(0)) -> Datetime:  # noq
     >>> endofyear(datetime(2020-02-17))
     2020-12-31T23:59:59.9999990Z
     """
-    return _end(startofyear(date, sql.binary(exp.Add, offset, sql.literal(1))))
+    return _end(startofyear(date, sql.binary(exp.Add, _offset(offset, 365), sql.literal(1))))

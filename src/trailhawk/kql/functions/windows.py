@@ -44,7 +44,9 @@ def row_cumsum(term: NumberArg, restart: Bool | None = None) -> Same:
     """The sum of the term up to this row; anew where `restart` is true."""
     known = sql.coalesce(term.sql, sql.literal(0))
     total = over(exp.Sum(this=known), running=True, within=_part(restart))
-    return sql.lower_bits(total) if term.type is KqlType.LONG else sql.cast(total, term.type)
+    if term.type is KqlType.LONG:
+        return sql.lower_bits(total)
+    return total if term.type is KqlType.DECIMAL else sql.cast(total, term.type)
 
 
 def _begins(term: Sql, restart: Sql | None) -> Sql:
