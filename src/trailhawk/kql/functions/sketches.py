@@ -251,7 +251,7 @@ def percentiles_array_digest(digest: Json, percents: Json) -> Json | None:
     """The values at several percents."""
     if _parts(digest) is None or not isinstance(percents, list):
         return None
-    return [None if percent is None else _at(digest, float(percent)) for percent in percents]
+    return [_at(digest, percent) if isinstance(percent, int | float) else None for percent in percents]
 
 
 @scalar(name_after="percentile_tdigest")
@@ -265,7 +265,7 @@ def percentiles_array_tdigest(digest: Dynamic, *percents: AnyArg) -> Dynamic:
         asked = percents[0].sql
     else:
         asked = sql.array(
-            exp.Array(expressions=[sql.cast(percent.sql, KqlType.REAL) for percent in percents])
+            exp.Array(expressions=[sql.try_cast(percent.sql, KqlType.REAL) for percent in percents])
         )
     return percentiles_array_digest.overloads[0].build(digest, asked)
 
