@@ -146,3 +146,8 @@ class LimitError(QueryError):
     """A query stopped at a limit of time, memory, depth or size."""
 
     kind = "limit"
+
+
+def raised(error: TrailhawkError) -> None:
+    """For what else would be told and gone on with: it ends there."""
+    raise error

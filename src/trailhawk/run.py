@@ -24,6 +24,7 @@ from trailhawk.files import FULL
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
+    from trailhawk.lake.files import DamagedFileError
     from trailhawk.respond.automator import Automator
     from trailhawk.respond.notifier import Notifier
     from trailhawk.workspace import Workspace
@@ -448,9 +449,13 @@ class _Care:
     def compact(self) -> None:
         with self._mutex, _alone(self._workspace.home / "care.lock") as alone:
             if alone:
-                for table, count in self._workspace.caretaker.compact().items():
+                done = self._workspace.caretaker.compact(told=self._damaged)
+                for table, count in done.items():
                     if count:
                         self._say("info", "care", f"{table}: {count} days rewritten", table=table, days=count)
+
+    def _damaged(self, error: DamagedFileError) -> None:
+        self._say("error", "care", str(error), path=error.path)
 
     def sweep(self) -> None:
         """Retention, then clearing away."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import gzip
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ import pytest
 from trailhawk import connectors, sources
 from trailhawk.cli import run
 from trailhawk.connectors.ingest import ingest
+from trailhawk.connectors.objects import Outcome
 from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact, compact_busy_days
@@ -270,6 +272,27 @@ def test_compaction_and_clearing_away(aws: Aws, tmp_path: Path) -> None:
     assert delta.clean(older_than=dt.timedelta(days=1)) == 0
     listed = aws.s3.list_objects_v2(Bucket="lake", Prefix="one/AWSCloudTrail/_th_day=")
     assert listed["KeyCount"] == 7
+
+
+@pytest.mark.parametrize("damage", ["cut off", "rotten"])
+def test_a_damaged_copy_is_made_anew(aws: Aws, tmp_path: Path, damage: str) -> None:
+    """The bucket's file is whole: nothing is stored a second time, nor called damaged."""
+    aws.bucket("lake")
+    made = logs(tmp_path / "logs", files=1)
+    ingest(Lake(place(aws, tmp_path / "cache"), TABLES), [made], clock=clock)
+    [copy] = (tmp_path / "cache" / "AWSCloudTrail").glob("*/*.parquet")
+    whole = copy.read_bytes()
+    copy.write_bytes(b"" if damage == "cut off" else bytes(len(whole) - 60) + whole[-60:])
+    [log] = made.iterdir()
+    again = tmp_path / "again.json"
+    content = gzip.decompress(log.read_bytes()) if log.suffix == ".gz" else log.read_bytes()
+    again.write_bytes(content + b"\n")
+    told: list[Outcome] = []
+    lake = Lake(place(aws, tmp_path / "cache"), TABLES)
+    found = ingest(lake, [again], clock=clock, told=told.append)
+    assert (found.rows, found.duplicates) == (0, lake.snapshot("AWSCloudTrail").rows)
+    assert [outcome.doubt for outcome in told] == [""]
+    assert copy.read_bytes() == whole
 
 
 def test_two_that_take_the_same_files_at_once_store_them_once(aws: Aws, tmp_path: Path) -> None:

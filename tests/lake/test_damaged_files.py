@@ -14,7 +14,9 @@ import pytest
 
 from trailhawk import connectors, sources
 from trailhawk.cli import run
+from trailhawk.connectors.connector import Board
 from trailhawk.connectors.ingest import ingest
+from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.quarantine import quarantined
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.errors import LakeError
@@ -22,7 +24,7 @@ from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.lake.care import Caretaker, Retention
 from trailhawk.lake.catalog import Lake
 from trailhawk.lake.compaction import compact
-from trailhawk.lake.files import DamagedFileError, damaged
+from trailhawk.lake.files import DamagedFileError, damaged, opened
 from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 
 NOW = dt.datetime(2026, 3, 3, tzinfo=dt.UTC)
@@ -129,6 +131,60 @@ def test_taking_in_goes_on_beside_it(lake: Lake, tmp_path: Path, damage: str) ->
     assert lake.snapshot("AWSCloudTrail").rows == 2000 + 5 + 1
 
 
+def test_what_it_may_hold_as_well_is_told(lake: Lake, tmp_path: Path) -> None:
+    """An event of another time is none of it; one of its time is stored, and told with the file's path."""
+    path = only_file(lake, "AWSCloudTrail")
+    path.write_text("damaged")
+    told: list[Outcome] = []
+    for number, at in enumerate(("2026-03-01T10:00:00Z", "2026-03-01T11:00:00Z", "2026-03-02T10:00:00Z")):
+        log = tmp_path / f"again-{number}.json"
+        log.write_text(json.dumps(call(1) | {"eventTime": at}))
+        ingest(anew(lake), [log], clock=lambda: NOW, told=told.append)
+    assert [(outcome.rows, bool(outcome.doubt)) for outcome in told] == [(1, True), (1, False), (1, False)]
+    assert str(path) in told[0].doubt
+    assert "put back from a backup" in told[0].doubt
+
+
+def test_only_the_events_are_doubtful_whose_hashes_cannot_be_read(lake: Lake, tmp_path: Path) -> None:
+    """A file of which another column is damaged still tells what is in it."""
+    path = only_file(lake, "AWSCloudTrail")
+    with opened(path) as file:
+        group = file.metadata.row_group(0)
+        names = [group.column(place).path_in_schema for place in range(group.num_columns)]
+        column = group.column(names.index("UserAgent"))
+        start = column.dictionary_page_offset or column.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    path.write_bytes(content)
+    assert damaged([path])
+    log, told = tmp_path / "again.json", list[Outcome]()
+    log.write_text(json.dumps(call(4000)))
+    ingest(anew(lake), [log], clock=lambda: NOW + dt.timedelta(days=9), told=told.append)
+    assert [(outcome.rows, outcome.doubt) for outcome in told] == [(1, "")]
+
+
+def test_the_command_names_it_and_ends_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    for number in range(3):
+        (tmp_path / f"{number}.json").write_text(
+            "\n".join(json.dumps(call(each)) for each in range(number + 1))
+        )
+    assert run(["--home", str(home), "ingest", str(tmp_path / "0.json"), "--quiet"]) == 0
+    [path] = (home / "lake" / "AWSCloudTrail").glob("*/*.parquet")
+    path.write_bytes(bytes(path.stat().st_size))
+    capsys.readouterr()
+    logs = [str(tmp_path / f"{number}.json") for number in (1, 2)]
+    assert run(["--home", str(home), "ingest", *logs, "--quiet"]) == 1
+    assert capsys.readouterr().err.count(str(path)) == 1
+
+
+def test_a_connector_says_so_until_it_ends() -> None:
+    board = Board("queue", "sqs", lambda: NOW)
+    board.ended(Outcome("stored", "a", rows=1, doubt="the file x cannot be read"), 1)
+    board.ended(Outcome("stored", "b", rows=1), 1)
+    assert board.state().problem == "the file x cannot be read"
+
+
 def test_compaction_of_the_rest_goes_on(lake: Lake, tmp_path: Path) -> None:
     """One damaged file keeps neither other days and tables nor the rest of its day from being rewritten."""
     delta = lake.delta("AWSCloudTrail")
@@ -142,8 +198,9 @@ def test_compaction_of_the_rest_goes_on(lake: Lake, tmp_path: Path) -> None:
     care = Caretaker(
         lake, clock=lambda: NOW + dt.timedelta(days=9), retention=Retention(), settle=lambda: None
     )
-    with pytest.raises(LakeError, match=path.name):
-        care.compact()
+    told: list[DamagedFileError] = []
+    assert care.compact(told=told.append)["AWSCloudTrail"] == 2
+    assert [error.path for error in told] == [str(path)]
     found = [Path(file.path) for file in lake.snapshot("AWSCloudTrail").files()]
     assert path in found
     assert sorted(file.parent.name for file in found) == ["_th_day=2026-03-01"] * 3 + ["_th_day=2026-03-02"]

@@ -24,6 +24,7 @@ from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from trailhawk.connectors.objects import Outcome
+    from trailhawk.lake.files import DamagedFileError
 
 _LISTED: Final = 20
 
@@ -64,15 +65,27 @@ def ingest(
     What was taken before is skipped, an event that was stored before is not
     stored again, and what cannot be read is kept in quarantine. A file in a
     folder that is no log, by its name and its content, is passed over.
+    Damaged files of the lake that are met are named; then it ends with 1.
 
     With --follow a file is taken once nobody has written to it for a while.
     Ctrl-C and SIGTERM end it: what it has read is stored first.
     """
     strange: list[str] = []
+    doubts: set[str] = set()
+
+    def doubted(why: str) -> None:
+        if why not in doubts:
+            doubts.add(why)
+            tell(why)
 
     def told(outcome: Outcome) -> None:
         if outcome.state == "unrecognised":
             strange.append(outcome.location)
+        if outcome.doubt:
+            doubted(outcome.doubt)
+
+    def damaged(error: DamagedFileError) -> None:
+        doubted(str(error))
 
     if follow:
         from threading import Event
@@ -80,14 +93,23 @@ def ingest(
         stop = Event()
         with stopped_by_signals(stop):
             summary = workspace_of(context).follow(
-                paths, stop, told=told, strict=strict, quiet=timedelta(seconds=quiet_seconds)
+                paths,
+                stop,
+                told=told,
+                damaged=damaged,
+                strict=strict,
+                quiet=timedelta(seconds=quiet_seconds),
             )
     else:
         from trailhawk.render.console import progress
 
         with progress("ingest, objects", quiet=quiet) as bar, kept_if_interrupted():
             summary = workspace_of(context).ingest(
-                paths, lambda done: bar(done.objects, done.all_objects), told=told, strict=strict
+                paths,
+                lambda done: bar(done.objects, done.all_objects),
+                told=told,
+                damaged=damaged,
+                strict=strict,
             )
     show_one({**members(summary), "seconds": round(summary.seconds, 2)}, form)
     if not summary.objects and not follow:
@@ -102,3 +124,5 @@ def ingest(
         why = "'trailhawk quarantine list --summary' says why"
         what = "part" if summary.quarantined == 1 else "parts"
         tell(f"{summary.quarantined:,} {what} could not be stored: {why}")
+    if doubts:
+        raise typer.Exit(1)

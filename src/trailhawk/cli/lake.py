@@ -12,6 +12,7 @@ from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.text import members
 
 if TYPE_CHECKING:
+    from trailhawk.lake.files import DamagedFileError
     from trailhawk.lake.status import DayState
 
 app = group("Look after the lake: state, compaction, retention, clearing away.")
@@ -81,11 +82,17 @@ def compact(context: typer.Context, tables: TablesArgument = None, form: FormatO
     """Rewrite the days that hold many small files as few sorted ones.
 
     Readers and writers go on meanwhile. The old files stay on disk for a day.
+    Damaged files are named and left where they are; then it ends with 1.
     """
-    done = workspace_of(context).caretaker.compact(tables or ())
+    damage: list[DamagedFileError] = []
+    done = workspace_of(context).caretaker.compact(tables or (), told=damage.append)
     rows = [{"table": name, "rewritten": count} for name, count in done.items() if count]
     columns = [Shown("table", "table"), Shown("rewritten", "days rewritten", right=True)]
     show_list(rows, columns, form, empty="nothing to rewrite")
+    for error in damage:
+        tell(str(error))
+    if damage:
+        raise typer.Exit(1)
 
 
 @app.command(epilog=examples("trailhawk lake vacuum"))

@@ -172,7 +172,7 @@ def _told(part: Part, stored: Part | None) -> Retried:
         rows=stored.rows,
         duplicates=stored.duplicates,
         filtered=stored.filtered,
-        reason="; ".join(bad.reason for bad in stored.bad[:3]),
+        reason="; ".join(filter(None, (stored.doubt, *(bad.reason for bad in stored.bad[:3])))),
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 Clock = Callable[[], dt.datetime]
 
 _NOT_STARTED: Final = "not started"
+_DOUBT: Final = "doubt"
 
 
 class ConnectorError(TrailhawkError):
@@ -146,6 +147,8 @@ class Board:
                 last_object_at=self._clock(),
                 idle_since=None,
             )
+        if outcome.doubt:  # it stays until the process ends: nothing that comes later undoes it
+            self.problem(_DOUBT, outcome.doubt)
 
     def passed_over(self, count: int) -> None:
         with self._lock:

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +25,7 @@ from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome, Out
 from trailhawk.connectors.parts import UNREADABLE, Opened, Part, mark, read_parts, recognised, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, followers
-from trailhawk.errors import NotFoundError
+from trailhawk.errors import NotFoundError, raised
 from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import care_date, compact_busy_days
@@ -50,6 +50,7 @@ _MAPPED_BYTES: Final = 32 * 1024 * 1024  # the most that glibc takes; larger pie
 _NO_TRANSFORMS: Final[Mapping[str, Transform]] = MappingProxyType({})
 
 Done = Callable[[Outcome], None]
+Damaged = Callable[[DamagedFileError], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,7 @@ def ingest(
     sources: Sequence[Source] = SOURCES,
     transforms: Mapping[str, Transform] = _NO_TRANSFORMS,
     told: Done = lambda _: None,
+    damaged: Damaged = raised,
     strict: bool = False,
     batch_records: int = BATCH_RECORDS,
 ) -> Summary:
@@ -101,7 +103,8 @@ def ingest(
     What was taken before is skipped, and what cannot be read goes into quarantine: neither stops the rest.
     UsageError for a path that does not exist. Several processes may ingest at once. A kill at any moment
     loses nothing that a later ingest of the same files does not bring, and doubles nothing. A commit holds
-    about `batch_records` records. `told` hears what became of each object. With `strict`, files of any name
+    about `batch_records` records. `told` hears what became of each object, `damaged` of each file that keeps
+    a day from being compacted. With `strict`, files of any name
     count as logs.
     """
     started = time.perf_counter()
@@ -120,7 +123,7 @@ def ingest(
         done += size
     ingestor.flush()
     phase("compact")
-    ingestor.compact()
+    ingestor.compact(damaged)
     return dataclasses.replace(ingestor.summary(), seconds=time.perf_counter() - started)
 
 
@@ -133,6 +136,7 @@ def follow(
     sources: Sequence[Source] = SOURCES,
     transforms: Mapping[str, Transform] = _NO_TRANSFORMS,
     told: Done = lambda _: None,
+    damaged: Damaged = raised,
     strict: bool = False,
     quiet: dt.timedelta = dt.timedelta(seconds=10),
     every: float = 2.0,
@@ -163,12 +167,11 @@ def follow(
                 break
         ingestor.flush()
         if stop.is_set() or time.monotonic() - compacted > _COMPACT_SECONDS:
-            with suppress(DamagedFileError):  # told at the end: what comes is stored all the same
-                ingestor.compact()
+            ingestor.compact(damaged)
             compacted = time.monotonic()
         if stop.wait(max(every, watched.rest)):
             break
-    ingestor.compact()
+    ingestor.compact(damaged)
     return dataclasses.replace(ingestor.summary(), seconds=time.perf_counter() - started)
 
 
@@ -266,19 +269,14 @@ class Ingestor:
             while self._batches:
                 self._flush()
 
-    def compact(self) -> None:
+    def compact(self, told: Damaged) -> None:
         """Rewrite the days of the tables written to that hold many small files, and clear away what no
-        version names any more. DamagedFileError, when all else is done, for a file that cannot be read."""
+        version names any more. `told` hears of each damaged file."""
         _release_memory()
-        damage: list[DamagedFileError] = []
         for name in (*self._stores, LEDGER.name, QUARANTINE.name):
-            try:
-                if compact_busy_days(self._lake.delta(name), today=care_date(self._clock())):
-                    self._lake.delta(name).clean(older_than=_KEEP_RETIRED)
-            except DamagedFileError as error:
-                damage.append(error)
-        for found in damage:
-            raise found
+            delta = self._lake.delta(name)
+            if compact_busy_days(delta, today=care_date(self._clock()), told=told):
+                delta.clean(older_than=_KEEP_RETIRED)
 
     # Parts
 
@@ -499,6 +497,7 @@ def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
         duplicates=sum(part.duplicates for part in parts),
         filtered=sum(part.filtered for part in parts),
         quarantined=sum(part.quarantined for part in parts),
+        doubt=next((part.doubt for part in parts if part.doubt), ""),
     )
 
 

@@ -53,7 +53,8 @@ class Outcome:
     `skipped`: taken before, by this process or another. `quarantined`: no source knows it.
     `unreadable`: its bytes could not be had; it is set down in the quarantine once, and tried again
     whenever a connector brings it again. `unrecognised`: no log by its name and to no source; passed over
-    and set down nowhere.
+    and set down nowhere. `doubt`: why some of its rows may be stored twice, where a damaged file of the lake
+    keeps that from being known.
     """
 
     state: OutcomeState
@@ -63,6 +64,7 @@ class Outcome:
     duplicates: int = 0
     filtered: int = 0
     quarantined: int = 0
+    doubt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,7 @@ class Part:
     last_event: dt.datetime | None = None
     dropped: bool = False
     failure: str = ""  # why it could not be stored, where that is a fault of its own
+    doubt: str = ""  # why some of its rows may be stored twice
     released: str = ""  # the part in quarantine that leaves with this one
     arrived: bool = False  # an object that could not be read or stored before, from `first_record` to its end
 

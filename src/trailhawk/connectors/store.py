@@ -60,6 +60,10 @@ KEPT_FOR: Final = dt.timedelta(minutes=1)
 and who asks for what came since the last look must find them."""
 MOST_FAILED: Final = 20
 """So many objects of a batch that cannot be stored, and none that can: the fault is with none of them."""
+_DOUBT: Final = (
+    "{}; events of its time are stored now that it may hold as well, and that are there twice when it is put"
+    " back from a backup: do that before more of them come"
+)
 _BROUGHT: Final = "nothing is set aside for it, and what was read is brought again"
 Phase = Callable[[str], None]
 """Told what is about to be done: read, decode, write, commit, ledger, compact."""
@@ -229,8 +233,11 @@ class Store:
             except DamagedFileError as error:
                 if not error.is_lasting or error.path in self._seen.damaged:
                     raise
-                self._seen.damaged.add(error.path)  # it stays as it is, and the rows come beside it
-                staged = None
+                if not self._data.renew(error):
+                    self._seen.damaged[error.path] = error  # it stays as it is, and the rows come beside it
+                if staged is not None:
+                    staged.discard()
+                    staged = None
                 continue
             if not plan.parts or staged is None:
                 if staged is not None:
@@ -280,6 +287,14 @@ class Store:
         conflict &= keep
         if conflict.any():
             self._spelt_otherwise(rows, ids, days, keep, conflict)
+        for place in parts:
+            batch[place].doubt = ""
+        times = rows[self._table.time_column].to_numpy()
+        for day in np.unique(days[keep & known]) if self._seen.damaged else ():
+            here = np.flatnonzero(keep & known & (days == day))
+            for error, hidden in self._seen.hidden(day.item(), times[here], conflict[here]):
+                for place in np.unique(owner[here[hidden]]):
+                    batch[place].doubt = _DOUBT.format(error.message)
         coming = zip(*np.unique(days[keep], return_counts=True), strict=True)
         onto = to_fold(
             self._data,

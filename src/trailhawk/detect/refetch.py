@@ -17,9 +17,10 @@ import numpy as np
 
 from trailhawk.connectors.ingest import Ingestor, Summary
 from trailhawk.connectors.ledger import AGAIN
-from trailhawk.connectors.objects import LogObject, TransformResult
+from trailhawk.connectors.objects import LogObject, Outcome, TransformResult
 from trailhawk.detect.filters import FilterStore, FilterVersion
 from trailhawk.engine.transform import RowTransform
+from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
 from trailhawk.sources import SOURCES, Source
 
@@ -123,7 +124,8 @@ def refetch(
     filter as it is now keeps.
 
     `ledger` are the rows of IngestLedger about the table (LEDGER_COLUMNS), `transform` makes one of a
-    version's text, `open_object` gives an object's bytes and raises OSError where they are gone.
+    version's text, `open_object` gives an object's bytes and raises OSError where they are gone. LakeError,
+    when all is stored, where a damaged file keeps it from being known whether some of it was there.
     """
     versions, current = filters.versions(table), filters.current(table)
     texts = {version.version: version.text for version in versions}
@@ -144,6 +146,12 @@ def refetch(
         at = minute if any(each.reads_clock for each in old) else _ANY_TIME
         groups.setdefault((item.versions, at), []).append(item)
     done: list[Summary] = []
+    doubts: set[str] = set()
+
+    def told(outcome: Outcome) -> None:
+        if outcome.doubt:
+            doubts.add(outcome.doubt)
+
     for (used, at), items in sorted(groups.items(), key=lambda group: group[0]):
         # What now() meant then: a row that was kept an hour after its event would be dropped today.
         old = [each.at(at) for each in map(made, used) if each]
@@ -155,9 +163,11 @@ def refetch(
             transforms={table: partial(still_missing, old=old, current=keep)},
         )
         for item in items:
-            ingestor.take(_log_object(item, again(item, versions), open_object))
+            ingestor.take(_log_object(item, again(item, versions), open_object), told)
         ingestor.flush()
         done.append(ingestor.summary())
+    if doubts:
+        raise LakeError("; ".join(sorted(doubts)))
     return Summary(
         **{
             field.name: sum(getattr(each, field.name) for each in done)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from trailhawk.errors import NotFoundError
+from trailhawk.errors import NotFoundError, raised
 from trailhawk.lake.catalog import Lake
 from trailhawk.lake.compaction import care_date, compact_busy_days
 from trailhawk.lake.files import DamagedFileError
@@ -50,20 +50,16 @@ class Caretaker:
         self._settle = settle
         self._kept = frozenset(kept)
 
-    def compact(self, tables: Iterable[str] = ()) -> dict[str, int]:
+    def compact(
+        self, tables: Iterable[str] = (), *, told: Callable[[DamagedFileError], None] = raised
+    ) -> dict[str, int]:
         """Rewrite the days of these tables (of all, unless named) that hold many small files: how many
-        rewritings each table had. DamagedFileError, when all else is done, for a file that cannot be read."""
+        rewritings each table had. `told` hears of each damaged file."""
         today = care_date(self._clock())
-        done: dict[str, int] = {}
-        damage: list[DamagedFileError] = []
-        for name in self._names(tables):
-            try:
-                done[name] = compact_busy_days(self._lake.delta(name), today=today)
-            except DamagedFileError as error:
-                damage.append(error)
-        for found in damage:
-            raise found
-        return done
+        return {
+            name: compact_busy_days(self._lake.delta(name), today=today, told=told)
+            for name in self._names(tables)
+        }
 
     def expiring(self, tables: Iterable[str] = ()) -> list[Forgotten]:
         """What `forget` would remove now."""

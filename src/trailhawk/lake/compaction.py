@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from trailhawk.errors import raised
 from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
 from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.table import DAY, fitted, picked, schema_mark, stored_names
@@ -98,30 +99,32 @@ def _beside(files: Sequence[_File], rows: int, mark: str) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def compact_busy_days(delta: Delta, *, today: dt.date) -> int:
+def compact_busy_days(
+    delta: Delta, *, today: dt.date, told: Callable[[DamagedFileError], None] = raised
+) -> int:
     """Rewrite the days that hold many small files; how many rewritings there were.
 
-    A day is closed when the day after it is over. Looks at the table's newest state. DamagedFileError, when
-    all else is done, for a file that cannot be read; it is left where it is.
+    A day is closed when the day after it is over. Looks at the table's newest state. `told` hears of each
+    damaged file; it is left where it is, and the rest goes on.
     """
     if delta.refresh() < 0:
         return 0
     compacted = 0
-    damage: dict[str, DamagedFileError] = {}
+    damaged: set[str] = set()
     for day in sorted(_files_by_day(delta)):
         # A commit moves the state on: what others have rewritten by then is seen.
-        while plan := _plan(_files_by_day(delta, damage).get(day, []), closed=_is_closed(day, today)):
+        while plan := _plan(_files_by_day(delta, damaged).get(day, []), closed=_is_closed(day, today)):
             try:
                 if not compact(delta, day, plan.paths, file_rows=plan.file_rows):
                     break
             except DamagedFileError as error:
-                if not error.is_lasting or error.path in damage:
+                if not error.is_lasting or error.path in damaged:
                     raise
-                damage[error.path] = error
+                if not delta.renew(error):
+                    damaged.add(error.path)
+                    told(error)
                 continue
             compacted += 1
-    for found in damage.values():
-        raise found
     return compacted
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
-from trailhawk.lake.files import opened
+from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.known import Known
 from trailhawk.lake.storage import Folder, Storage
 from trailhawk.lake.table import (
@@ -112,6 +112,7 @@ class Delta:
         self._delta: DeltaTable | None = None
         self._is_whole = False
         """Whether the table is known to have all columns."""
+        self._renewed: set[str] = set()
         self._lock = threading.RLock()
 
     # Reading
@@ -168,6 +169,13 @@ class Delta:
         """A data file, by its path in the table, where it can be read now."""
         self.storage.fetch([path])
         return self.root / path
+
+    def renew(self, error: DamagedFileError) -> bool:
+        """Whether a file that could not be read was a copy, which is made anew; once for each file."""
+        if error.path in self._renewed:
+            return False
+        self._renewed.add(error.path)
+        return self.storage.renew(str(Path(error.path).relative_to(self.root)))
 
     def notes(self, after: int) -> list[Commit]:
         """The notes of the commits after a version, oldest first, up to the version last looked at."""

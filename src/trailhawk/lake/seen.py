@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trailhawk.lake.delta import Delta
 from trailhawk.lake.files import DamagedFileError, opened
-from trailhawk.lake.table import ID, PAYLOAD, fitted
+from trailhawk.lake.table import DAY, ID, PAYLOAD, fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -62,8 +62,9 @@ class Seen:
     def __init__(self, delta: Delta) -> None:
         self._delta = delta
         self._days: OrderedDict[dt.date, _Day] = OrderedDict()
-        self.damaged: set[str] = set()
-        """Files that could not be read: what is in them counts as not stored, and is asked for again."""
+        self.damaged: dict[str, DamagedFileError] = {}
+        """Files that could not be read, by their paths. What is in them counts as not stored, where not even
+        the hashes can be read: see `hidden`."""
 
     def compare(
         self, day: dt.date, ids: Hashes, payloads: Hashes
@@ -86,6 +87,23 @@ class Seen:
             stored[index] = payloads[index] in known.payloads[low[index] : high[index]]
         return stored, met & ~stored
 
+    def hidden(
+        self, day: dt.date, times: NDArray[np.datetime64], conflict: NDArray[np.bool_]
+    ) -> Iterator[tuple[DamagedFileError, NDArray[np.bool_]]]:
+        """The damaged files of an event day, each with which of these records it may hold as well: by their
+        times, and where its hashes could be read only of those in `conflict`."""
+        actions = self._delta.actions() if self.damaged else None
+        if actions is None:
+            return
+        time, known = self._delta.table.time_column, self._day(day)
+        names = ("path", f"partition.{DAY}", f"min.{time}", f"max.{time}")
+        for path, of, first, last in zip(*(actions[name].to_pylist() for name in names), strict=True):
+            error = self.damaged.get(str(self._delta.root / path))
+            if of == day and error is not None:
+                low, high = (np.datetime64(each.replace(tzinfo=None), "us") for each in (first, last))
+                within = (times >= low) & (times <= high)
+                yield error, within & conflict if path in known.files else within
+
     def _day(self, day: dt.date) -> _Day:
         known = self._days.setdefault(day, _Day())
         self._days.move_to_end(day)
@@ -93,21 +111,23 @@ class Seen:
         if gone := known.files.keys() - live:  # compacted or removed meanwhile
             known.forget(gone)
         if fresh := live - known.files.keys():
-            known.add(dict(self._read(sorted(fresh))))
+            known.add({path: found for path in sorted(fresh) if (found := self._read(path))})
             self._forget()
         return known
 
-    def _read(self, paths: Sequence[str]) -> Iterator[tuple[str, tuple[Hashes, Hashes]]]:
-        for path in paths:
-            try:
-                found = read_hashes([self._delta.file(path)])
-            except DamagedFileError as error:
-                if not error.is_lasting:
-                    raise
-                self.damaged.add(error.path)
-                continue
-            self.damaged.discard(str(self._delta.root / path))
-            yield path, found
+    def _read(self, path: str) -> tuple[Hashes, Hashes] | None:
+        """The hashes of a file; None for a damaged one, which is asked again next time."""
+        try:
+            found = read_hashes([self._delta.file(path)])
+        except DamagedFileError as error:
+            if not error.is_lasting:
+                raise
+            if self._delta.renew(error):
+                return self._read(path)
+            self.damaged[error.path] = error
+            return None
+        self.damaged.pop(str(self._delta.root / path), None)
+        return found
 
     def _forget(self) -> None:
         while len(self._days) > 1 and sum(len(day.ids) for day in self._days.values()) > _MAX_CACHED_HASHES:

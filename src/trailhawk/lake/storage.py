@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _FETCHES: Final = 8
 _BLOCK_BYTES: Final = 4 << 20
+_END: Final = b"PAR1"  # of every Parquet file
 _IN_USE_SECONDS: Final = 600
 """A copy that was asked for so lately may be open, or about to be, and is not removed."""
 
@@ -56,6 +57,9 @@ class Storage(Protocol):
 
     def fetch(self, paths: Iterable[str]) -> None:
         """See to it that these files can be read below `root`."""
+
+    def renew(self, path: str) -> bool:
+        """A file cannot be read: where this is a copy, copy it once more. Whether it is."""
 
     def remove(self, path: str) -> None:
         """Delete a file; it need not exist."""
@@ -95,6 +99,9 @@ class Folder:
 
     def fetch(self, paths: Iterable[str]) -> None:
         pass
+
+    def renew(self, path: str) -> bool:
+        return False
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
@@ -177,6 +184,10 @@ class Bucket:
             list(pool.map(self._copy, missing))
         self._make_room()
 
+    def renew(self, path: str) -> bool:
+        self._copy(path)
+        return True
+
     def remove(self, path: str) -> None:
         (self.root / path).unlink(missing_ok=True)
         try:
@@ -207,12 +218,14 @@ class Bucket:
         return f"{self.uri.removeprefix('s3://')}/{path}"
 
     def _touched(self, path: str) -> bool:
-        """Whether there is a copy, which is thereby in use."""
+        """Whether there is a copy, which is thereby in use; one that was cut off is none."""
         try:
             os.utime(self.root / path)
+            with (self.root / path).open("rb") as copy:
+                copy.seek(max(0, os.fstat(copy.fileno()).st_size - len(_END)))
+                return copy.read() == _END
         except FileNotFoundError:
             return False
-        return True
 
     def _copy(self, path: str) -> None:
         """Copy a file whole, or not at all."""
@@ -223,6 +236,8 @@ class Bucket:
             with self._files.open_input_file(self._key(path)) as file, unfinished.open("wb") as copy:
                 while block := file.read(_BLOCK_BYTES):
                     copy.write(block)
+                copy.flush()
+                os.fsync(copy.fileno())  # else a loss of power may leave the name and not the bytes
             unfinished.replace(target)
         except FileNotFoundError:
             raise

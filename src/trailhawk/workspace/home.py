@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from trailhawk.errors import LakeError, QueryError, RuleError, UsageError
+from trailhawk.errors import LakeError, QueryError, RuleError, UsageError, raised
 from trailhawk.workspace.catalogue import Relations, Tables
 
 # The heavy rooms are imported where they are first used: a command loads only what it needs.
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from trailhawk.kql.stored import Functions
     from trailhawk.lake import Lake
     from trailhawk.lake.care import Caretaker
+    from trailhawk.lake.files import DamagedFileError
     from trailhawk.lake.status import DayState
     from trailhawk.lake.storage import S3
     from trailhawk.settings import Settings
@@ -331,6 +332,7 @@ class Workspace:
         progress: Callable[[IngestProgress], None] = lambda _: None,
         *,
         told: Callable[[ObjectOutcome], None] = lambda _: None,
+        damaged: Callable[[DamagedFileError], None] = raised,
         strict: bool = False,
     ) -> IngestSummary:
         """Take log files into the lake."""
@@ -344,6 +346,7 @@ class Workspace:
             sources=self.sources,
             transforms=self.transforms(lasting=False),
             told=told,
+            damaged=damaged,
             strict=strict,
         )
 
@@ -353,6 +356,7 @@ class Workspace:
         stop: threading.Event,
         *,
         told: Callable[[ObjectOutcome], None] = lambda _: None,
+        damaged: Callable[[DamagedFileError], None] = raised,
         strict: bool = False,
         quiet: timedelta = timedelta(seconds=10),
     ) -> IngestSummary:
@@ -367,6 +371,7 @@ class Workspace:
             sources=self.sources,
             transforms=self.transforms(lasting=True),
             told=told,
+            damaged=damaged,
             strict=strict,
             quiet=quiet,
         )
