@@ -16,8 +16,9 @@ import pyarrow.parquet as pq
 
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake import Lake, Transaction
+from trailhawk.lake import ConflictError, Lake, Transaction
 from trailhawk.lake.compaction import compact_busy_days
+from trailhawk.lake.delta import Delta
 from trailhawk.lake.retention import forget
 from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 
@@ -48,6 +49,29 @@ while True:
 """
 
 
+def _append(delta: Delta, number: int) -> bool:
+    """Add a row to each day; whether nobody retired files meanwhile, as a writer must then plan again."""
+    rows = [
+        {
+            "TimeGenerated": dt.datetime.combine(day, dt.time()) + dt.timedelta(seconds=number),
+            "Number": number * len(DAYS) + place if day in DAYS else -1,
+            INGESTION_TIME: dt.datetime(2026, 3, 9),
+            OBJECT: "o",
+            BATCH: "b",
+            CONFLICT: False,
+        }
+        for place, day in enumerate([*DAYS, FORGOTTEN])
+    ]
+    delta.refresh()
+    staged = delta.stage(fitted(pa.Table.from_pylist(rows), EVENTS))
+    try:
+        delta.commit(staged, transaction=Transaction("ingest", delta.transaction("ingest") + 1))
+    except ConflictError:
+        delta.discard(staged)
+        return False
+    return True
+
+
 def test_killed_care_loses_and_doubles_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     """Compaction, retention and clearing away, beside a writer that goes on."""
     delta = Lake(tmp_path, [EVENTS]).delta("Events")
@@ -58,26 +82,14 @@ def test_killed_care_loses_and_doubles_nothing_and_leaves_nothing(tmp_path: Path
         with subprocess.Popen(
             [sys.executable, "-c", _CARE, str(tmp_path)], stdout=subprocess.PIPE, text=True
         ) as process:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
-            until = time.monotonic() + rng.uniform(0.2, 1.5)
-            while time.monotonic() < until:
-                rows = [
-                    {
-                        "TimeGenerated": dt.datetime.combine(day, dt.time()) + dt.timedelta(seconds=written),
-                        "Number": written * len(DAYS) + place if day in DAYS else -1,
-                        INGESTION_TIME: dt.datetime(2026, 3, 9),
-                        OBJECT: "o",
-                        BATCH: "b",
-                        CONFLICT: False,
-                    }
-                    for place, day in enumerate([*DAYS, FORGOTTEN])
-                ]
-                delta.refresh()
-                transaction = Transaction("ingest", delta.transaction("ingest") + 1)
-                delta.commit(delta.stage(fitted(pa.Table.from_pylist(rows), EVENTS)), transaction=transaction)
-                written += 1
-            process.kill()
+            try:
+                assert process.stdout
+                assert process.stdout.readline() == "ready\n"
+                until = time.monotonic() + rng.uniform(0.2, 1.5)
+                while time.monotonic() < until:
+                    written += _append(delta, written)
+            finally:
+                process.kill()
     while compact_busy_days(delta, today=TODAY):
         pass
     forget(delta, before=DAYS[0])
