@@ -68,8 +68,8 @@ _OVERFLOW = re.compile(
 _REWRITE_REFUSED = re.compile(
     r"Invalid replacement string[^:]*: Rewrite schema (?:error: )?(.*?)\.?$", re.MULTILINE
 )
-_DECIMALS_OVERFLOW = "Overflow in HUGEINT"
-"""Sums of decimals alone grow so large: those of whole numbers start with 64 bits."""
+_DECIMALS_OVERFLOW = re.compile(r"Overflow in (HUGEINT|\w+ of DECIMAL)|Casting value \S+ to type DECIMAL")
+"""Sums of decimals alone grow beyond HUGEINT: those of whole numbers start with 64 bits."""
 _UDF_FAILED = "Python exception occurred while executing the UDF"
 _Done = TypeVar("_Done")
 
@@ -558,8 +558,8 @@ def _refused(error: duckdb.Error, seconds: float) -> QueryError:
         )
     if wrong := _REWRITE_REFUSED.search(said):
         return QueryError(f"a rewrite of replace_regex() is none: {wrong[1]}")
-    if _DECIMALS_OVERFLOW in said:
-        return QueryError("a sum of decimals has more than 21 digits before the point")
+    if _DECIMALS_OVERFLOW.search(said):
+        return QueryError("a decimal has more than 21 digits before the point")
     if _UDF_FAILED not in said:
         return QueryError(f"the engine refused: {said.splitlines()[0]}")
     if f"{Stopped.__name__}:" in said or said.rstrip().endswith(Stopped.__name__):

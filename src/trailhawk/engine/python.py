@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from decimal import Context, Decimal
+from decimal import Decimal
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from trailhawk.engine.watch import WATCHER
+from trailhawk.kql import decimals
 from trailhawk.kql.functions.python import PythonFunction
 from trailhawk.kql.functions.sql import json_text
 from trailhawk.kql.lower import column_name
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 _PART = 50_000
 """Rows that are made Python's values at a time."""
-_DIGITS, _PLACES, _LARGEST = Context(prec=38), Decimal("1e-17"), Decimal(10) ** 21
-"""Of a decimal: its digits, those behind the point, and what is too large for those before it."""
 
 
 def frame(table: pa.Table, columns: tuple[OutColumn, ...]) -> Frame:
@@ -111,11 +110,7 @@ def _array(values: Sequence[object], type_: KqlType) -> pa.Array:
 
 
 def _decimal(value: object) -> Decimal | None:
-    """A number as the engine's decimals hold it, null beyond their 38 digits."""
-    number = Decimal(str(value)) if value is not None else Decimal("NaN")
-    if not number.is_finite() or abs(number) >= _LARGEST:
-        return None
-    return number.quantize(_PLACES, context=_DIGITS)
+    return decimals.held(Decimal(str(value))) if value is not None else None
 
 
 def _plain(value: object) -> object:

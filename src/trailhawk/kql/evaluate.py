@@ -12,8 +12,10 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any, cast
 
 from trailhawk.errors import Span, UnsupportedError
+from trailhawk.kql import decimals
 from trailhawk.kql.literals import DATETIME_MIN, format_datetime, format_timespan
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr, PathExpr
 from trailhawk.kql.types import KqlType
@@ -100,17 +102,22 @@ def _case(args: Sequence[Value], row: Row) -> object:
 def _equal(left: object, right: object) -> object:
     if left is None and right is None:
         return None
-    return left == right
+    return _is_same(left, right)
 
 
 def _not_equal(left: object, right: object) -> object:
     if left is None and right is None:
         return None
-    return left != right
+    return not _is_same(left, right)
+
+
+def _is_same(left: object, right: object) -> bool:
+    left, right = _compared(left, right)
+    return left == right
 
 
 def _in(value: object, *items: object) -> bool:
-    return value is not None and any(value == item for item in items)  # a NaN would be found by `in`
+    return value is not None and any(_is_same(value, item) for item in items)  # a NaN would be found by `in`
 
 
 def _in_fold(value: object, *items: object) -> bool:
@@ -141,50 +148,65 @@ def _arithmetic(body: Callable[[float, float], float]) -> Callable[[tuple[KqlTyp
 
     def typed(types: tuple[KqlType, ...], result: KqlType) -> Body:
         def compute(left: object, right: object) -> object:
+            left, right = _alike(left, right)
             if left is None or right is None:
                 return None
-            found = body(*_numbers(left, right))
+            found = body(left, right)  # type: ignore[arg-type]  # the binder lets only numbers come here
             if result in (_T.LONG, _T.INT) and isinstance(found, int):
                 return _low_bits(found)
             if result in (_T.DATETIME, _T.TIMESPAN, _T.LONG, _T.INT):
                 return _whole(found)
-            return found
+            return _held(found)
 
         return compute
 
     return typed
 
 
-def _numbers(left: object, right: object) -> tuple[float, float]:
-    """Two numbers that Python computes with; a decimal and a finite real meet as decimals."""
-    if isinstance(left, Decimal) and isinstance(right, float):
-        return _met(left, right)
-    if isinstance(right, Decimal) and isinstance(left, float):
-        right, left = _met(right, left)
-    return left, right  # type: ignore[return-value]  # the binder lets only numbers come here
+def _is_mixed(left: object, right: object) -> bool:
+    """Are these a decimal and a real?"""
+    return {type(left), type(right)} == {Decimal, float}
 
 
-def _is_decimal(value: object) -> bool:
-    return isinstance(value, Decimal)
+def _alike(left: object, right: object) -> tuple[object, object]:
+    """Two numbers that are computed with each other: of a decimal and a real the real is made a decimal."""
+    if _is_mixed(left, right):
+        left, right = (_decimal_of(item) if isinstance(item, float) else item for item in (left, right))
+    return left, right
 
 
-def _met(decimal: Decimal, real: float) -> tuple[float, float]:
-    if math.isfinite(real):
-        return decimal, Decimal(repr(real))  # type: ignore[return-value]  # as in _numbers
-    return float(decimal), real
+def _compared(left: object, right: object) -> tuple[object, object]:
+    """Two values that are compared: of a decimal and a real the decimal is made a real."""
+    return (_real_of(left), _real_of(right)) if _is_mixed(left, right) else (left, right)
 
 
-def _ordered(body: Callable[[float, float], bool]) -> Body:
-    return lambda left, right: body(*_numbers(left, right))
+def _decimal_of(real: float) -> Decimal | None:
+    return decimals.held(Decimal(repr(real)))
+
+
+def _held(value: object) -> object:
+    return decimals.held(value) if isinstance(value, Decimal) else value
+
+
+def _product(left: Any, right: Any) -> Any:
+    if isinstance(left, Decimal) and isinstance(right, Decimal):
+        return decimals.product(left, right)
+    return left * right
+
+
+def _ordered(body: Callable[[Any, Any], bool]) -> Body:
+    return lambda left, right: body(*_compared(left, right))
 
 
 def _divided(types: tuple[KqlType, ...], result: KqlType) -> Body:
     def compute(left: object, right: object) -> object:
         if left is None or right is None:
             return None
-        a, b = _numbers(left, right)
+        a, b = cast(tuple[float, float], _alike(left, right))
         if result is _T.REAL:
             return _real_quotient(float(a), float(b))
+        if result is _T.DECIMAL:
+            return None if a is None or b is None else decimals.quotient(Decimal(a), Decimal(b))
         if b == 0:
             return None
         if isinstance(a, int) and isinstance(b, int):
@@ -201,20 +223,23 @@ def _real_quotient(a: float, b: float) -> float:
     return a / b
 
 
-def _modulo(left: float, right: float) -> object:
-    left, right = _numbers(left, right)
+def _modulo(left: Any, right: Any) -> object:
+    left, right = _alike(left, right)
+    if left is None or right is None:
+        return None
     if right == 0:
         return math.nan if float in (type(left), type(right)) else None
     once = left % abs(right)  # Of a decimal it has the sign of the left.
-    return once + abs(right) if once < 0 else once
+    return _held(once + abs(right) if once < 0 else once)
 
 
-def _bin(value: float, size: float) -> object:
-    value, size = _numbers(value, size)
+def _bin(value: Any, size: Any) -> object:
     if isinstance(value, int) and isinstance(size, int):
         return value - value % abs(size) if size else None
-    if _is_decimal(value) or _is_decimal(size):
-        return math.floor(value / size) * size if size else None
+    if isinstance(value, Decimal) or isinstance(size, Decimal):
+        value, size = _alike(value, size)
+        rest = _modulo(value, size) if value is not None and size is not None else None
+        return None if rest is None else _held(value - rest)
     quotient = _real_quotient(value, size)
     return float(math.floor(quotient) if math.isfinite(quotient) else quotient) * size
 
@@ -251,7 +276,8 @@ def _text(value: object, type_: KqlType) -> str:
     if type_ is _T.TIMESPAN and isinstance(value, int):
         return format_timespan(value)
     if isinstance(value, Decimal):
-        return f"{value.normalize():f}"
+        digits = f"{value:f}"
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "∞" if value > 0 else "-∞"
     if isinstance(value, list | dict):
@@ -396,7 +422,7 @@ def _dynamic(types: tuple[KqlType, ...], result: KqlType) -> Body:
 _TYPED: dict[str, Callable[[tuple[KqlType, ...], KqlType], Body]] = {
     "+": _arithmetic(lambda a, b: a + b),
     "-": _arithmetic(lambda a, b: a - b),
-    "*": _arithmetic(lambda a, b: a * b),
+    "*": _arithmetic(_product),
     "/": _divided,
     "tolong": _counted(_long_of),
     "toint": _counted(_int_of),

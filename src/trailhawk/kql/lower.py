@@ -452,7 +452,7 @@ class _Lowering:
                 tree = _written(expr.overload, args, expr.place)
                 if self.queries > queries and _has_query_in_function(tree):
                     return _with_queries_outside(expr, args)
-                return sql.try_cast(tree, _T.DECIMAL) if _is_to_be_decimal(expr) else tree
+                return tree
             case PathExpr():
                 return self._path(expr, columns, as_text=False)
             case ScalarQuery():
@@ -531,16 +531,6 @@ def _bare(value: exp.Expr, others: Sequence[exp.Expr]) -> exp.Expr:
     if _is_promoted(value) and isinstance(column, exp.Column) and all(map(sql.string_value, others)):
         return column
     return value
-
-
-_WITH_OTHER_PLACES = ("*", "/", "bin", "bin_at", "round", "ceiling")
-
-
-def _is_to_be_decimal(call: Call) -> bool:
-    """Whether the engine gives a decimal as a real, or with places of its own. Versions stay without any."""
-    if call.type is not _T.DECIMAL:
-        return False
-    return call.overload.name in _WITH_OTHER_PLACES or any(arg.type is _T.REAL for arg in call.args)
 
 
 def _has_query_in_function(tree: exp.Expr) -> bool:

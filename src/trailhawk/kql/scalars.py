@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import Final, Protocol
 from sqlglot import exp
 
 from trailhawk.errors import BindingError, LimitError, QueryError, Span, UnsupportedError
-from trailhawk.kql import syntax
+from trailhawk.kql import decimals, syntax
 from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS, sql
@@ -83,7 +84,6 @@ _NOTHINGS = frozenset({"null", "none", "nil"})
 _TEXT_ORDER = "the order of texts is told by strcmp(one, other) < 0"
 _LENGTHS = "a length of time is written 1d, 12h, 30m or 10s"
 _TEXTS = frozenset({_T.STRING, _T.DYNAMIC})
-_DECIMAL_END = 10**21
 _SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
 """Bytes of a value, where they are not eight."""
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
@@ -956,7 +956,7 @@ def _value_at(
 
 def _known(constant: Const, span: Span) -> Const:
     """The constant, if the engine has a decimal so large."""
-    if isinstance(constant.value, Decimal) and abs(constant.value) >= _DECIMAL_END:
+    if isinstance(constant.value, Decimal) and decimals.held(constant.value) is None:
         raise UnsupportedError("a decimal of more than 21 digits before the point", span)
     return constant
 
@@ -985,7 +985,7 @@ def _convert_constant(constant: Const, to: KqlType) -> Const | None:
         if to.is_integer and isinstance(value, int):
             return Const(to, value)
         if to is _T.DECIMAL:
-            return Const(to, Decimal(str(value)))
+            return Const(to, Decimal(str(value)) if math.isfinite(value) else None)
     return fold(_CONVERSIONS[to], (constant,), to)
 
 

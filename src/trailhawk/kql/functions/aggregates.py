@@ -10,6 +10,7 @@ from trailhawk.errors import BindingError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.conversion import iso, timespan_parts
 from trailhawk.kql.functions.dynamic import bag_of, entries
+from trailhawk.kql.functions.operators import decimal_quotient
 from trailhawk.kql.functions.registry import (
     NOT_CONSTANT,
     AnyArg,
@@ -101,8 +102,10 @@ def _mean(value: Arg, predicate: exp.Expr | None) -> exp.Expr:
         return sql.call("make_timestamp", sql.cast(micros, KqlType.LONG))
     if value.type is KqlType.TIMESPAN:
         return sql.cast(_where(exp.Avg(this=value.sql), predicate), KqlType.LONG)
-    mean = _where(exp.Avg(this=sql.cast(value.sql, KqlType.REAL)), predicate)
-    return sql.try_cast(mean, KqlType.DECIMAL) if value.type is KqlType.DECIMAL else _avg(mean)
+    if value.type is KqlType.DECIMAL:
+        total, count = (_where(kind(this=value.sql.copy()), predicate) for kind in (exp.Sum, exp.Count))
+        return decimal_quotient(*(sql.try_cast(item, KqlType.DECIMAL) for item in (total, count)))
+    return _avg(_where(exp.Avg(this=sql.cast(value.sql, KqlType.REAL)), predicate))
 
 
 @aggregate()

@@ -75,7 +75,8 @@ def _(value: Real) -> String:
 def _(value: Decimal) -> String:
     # A whole decimal may have no point: its zeros stay.
     digits = sql.cast(value, KqlType.STRING)
-    return sql.text(sql.call("regexp_replace", digits, r"(\.[0-9]*[1-9])0+$|\.0*$", r"\1"))
+    bare = sql.call("rtrim", sql.call("rtrim", digits, "0"), ".")
+    return sql.text(sql.case((sql.call("contains", digits.copy(), "."), bare), otherwise=digits.copy()))
 
 
 @tostring.overload
@@ -410,8 +411,8 @@ def todecimal(value: String) -> Decimal:
 
 
 @todecimal.overload
-def _(value: Number) -> Decimal:
-    return sql.try_cast(value, KqlType.DECIMAL)
+def _(value: NumberArg) -> Decimal:
+    return sql.decimal(value)
 
 
 @scalar(aliases=("toboolean",), name_after="")

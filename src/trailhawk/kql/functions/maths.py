@@ -80,7 +80,7 @@ def _(value: Real) -> Real:
 
 @ceiling.overload
 def _(value: Decimal) -> Decimal:
-    return sql.call("ceil", value)
+    return sql.try_cast(sql.call("ceil", value), KqlType.DECIMAL)
 
 
 @scalar("round", name_after="")
@@ -96,11 +96,12 @@ def round_(value: NumberArg, places: IntegerArg | None = None) -> Same:
     >>> round(decimal(2.345), 2)
     2.35
     """
-    if places is None:
-        return sql.call("round", value.sql)
-    if value.type is KqlType.DECIMAL and places.value is NOT_CONSTANT:
+    is_decimal = value.type is KqlType.DECIMAL
+    if places is not None and is_decimal and places.value is NOT_CONSTANT:
         return sql.let(value.sql, "rounded", lambda number: _rounded(number, places.sql))
-    return sql.call("round", value.sql, sql.try_cast(places.sql, KqlType.INT))
+    at = [] if places is None else [sql.try_cast(places.sql, KqlType.INT)]
+    rounded = sql.call("round", value.sql, *at)  # The engine gives a decimal fewer places by its type.
+    return sql.try_cast(rounded, KqlType.DECIMAL) if is_decimal else rounded
 
 
 def _rounded(number: Sql, places: Sql) -> Sql:
@@ -498,9 +499,12 @@ def bin_at(value: Integer, size: Integer, fixed: Integer) -> Same:
 
 
 @bin_at.overload
-def _(value: Number, size: Number, fixed: Number) -> Same:
-    steps = exp.Floor(this=sql.binary(exp.Div, sql.binary(exp.Sub, value, fixed), size))
-    return sql.binary(exp.Add, fixed.copy(), sql.binary(exp.Mul, steps, size.copy()))
+def _(value: NumberArg, size: NumberArg, fixed: NumberArg) -> Same:
+    number, step, start = sql.alike(value, size, fixed)
+    if KqlType.DECIMAL in (value.type, size.type, fixed.type):
+        return _whole_bin(number, step, start)
+    steps = exp.Floor(this=sql.binary(exp.Div, sql.binary(exp.Sub, number, start), step))
+    return sql.binary(exp.Add, start.copy(), sql.binary(exp.Mul, steps, step.copy()))
 
 
 @bin_at.overload

@@ -12,7 +12,9 @@ from collections.abc import Iterable
 
 from sqlglot import exp
 
+from trailhawk.kql import decimals
 from trailhawk.kql.functions import expressions, sql
+from trailhawk.kql.functions.python import Exact, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
@@ -168,9 +170,9 @@ def not_equal_fold(left: String, right: String) -> Bool:
 
 
 @scalar("+", internal=True)
-def add(left: Number, right: Number) -> Arithmetic:
+def add(left: NumberArg, right: NumberArg) -> Arithmetic:
     """Sum; int and int give long."""
-    return sql.binary(exp.Add, left, right)
+    return sql.binary(exp.Add, *sql.alike(left, right))
 
 
 @add.overload
@@ -189,9 +191,9 @@ def _(left: Timespan, right: Timespan) -> Timespan:
 
 
 @scalar("-", internal=True)
-def subtract(left: Number, right: Number) -> Arithmetic:
+def subtract(left: NumberArg, right: NumberArg) -> Arithmetic:
     """Difference; int and int give long."""
-    return sql.binary(exp.Sub, left, right)
+    return sql.binary(exp.Sub, *sql.alike(left, right))
 
 
 @subtract.overload
@@ -210,9 +212,17 @@ def _(left: Timespan, right: Timespan) -> Timespan:
 
 
 @scalar("*", internal=True)
-def multiply(left: Number, right: Number) -> Arithmetic:
+def multiply(left: NumberArg, right: NumberArg) -> Arithmetic:
     """Product; a timespan may be multiplied by a number."""
-    return sql.binary(exp.Mul, left, right)
+    if KqlType.DECIMAL not in (left.type, right.type) or left.type.is_integer or right.type.is_integer:
+        return sql.binary(exp.Mul, left.sql, right.sql)
+    return decimal_product(sql.decimal(left), sql.decimal(right))
+
+
+@python("decimal_product", internal=True)
+def decimal_product(left: Exact, right: Exact) -> Exact | None:
+    """A product of decimals; the engine's own has the places of both and four digits before the point."""
+    return None if left is None or right is None else decimals.product(left, right)
 
 
 def _scaled(timespan: exp.Expr, factor: Arg) -> exp.Expr:
@@ -237,8 +247,16 @@ def divide(left: Integer, right: Integer) -> Arithmetic:
 
 
 @divide.overload
-def _(left: Number, right: Number) -> Arithmetic:
-    return sql.binary(exp.Div, left, right)
+def _(left: NumberArg, right: NumberArg) -> Arithmetic:
+    if KqlType.DECIMAL in (left.type, right.type):
+        return decimal_quotient(sql.decimal(left), sql.decimal(right))
+    return sql.binary(exp.Div, left.sql, right.sql)
+
+
+@python("decimal_quotient", internal=True)
+def decimal_quotient(left: Exact, right: Exact) -> Exact | None:
+    """A quotient of decimals; the engine's own is a real."""
+    return None if left is None or right is None else decimals.quotient(left, right)
 
 
 @divide.overload
@@ -266,10 +284,11 @@ def modulo(left: Integer, right: Integer) -> Arithmetic:
 
 
 @modulo.overload
-def _(left: Number, right: Number) -> Arithmetic:
-    once = sql.binary(exp.Mod, left, right)  # A size added to it and taken off would cost digits.
+def _(left: NumberArg, right: NumberArg) -> Arithmetic:
+    value, size = sql.alike(left, right)
+    once = sql.binary(exp.Mod, value, size)  # A size added to it and taken off would cost digits.
     is_below = sql.binary(exp.LT, once.copy(), sql.literal(0))
-    more = sql.binary(exp.Add, once.copy(), exp.Abs(this=right.copy()))
+    more = sql.binary(exp.Add, once.copy(), exp.Abs(this=size.copy()))
     return sql.case((is_below, more), otherwise=once)
 
 

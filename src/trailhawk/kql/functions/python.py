@@ -13,6 +13,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Annotated
 
 from sqlglot import exp
@@ -27,6 +28,7 @@ Whole = Annotated[int, frozenset({KqlType.LONG})]
 Float = Annotated[float, frozenset({KqlType.REAL})]
 ExactFloat = Annotated[float, frozenset({KqlType.REAL}), KqlType.REAL]
 """A real, and no decimal made one: where the nearest real gives quite another result."""
+Exact = Annotated[Decimal, frozenset({KqlType.DECIMAL})]
 Flag = Annotated[bool, frozenset({KqlType.BOOL})]
 Json = Annotated[object, frozenset({KqlType.DYNAMIC})]
 Moment = Annotated[int, frozenset({KqlType.DATETIME})]

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import msgspec
 from sqlglot import exp
 
-from trailhawk.kql.functions.registry import Sql
+from trailhawk.kql.functions.registry import Arg, Sql
 from trailhawk.kql.types import KqlType
 
 _EPOCH = datetime(1970, 1, 1)  # a plain offset for literals without zone
@@ -80,6 +80,19 @@ def cast(value: Sql, to: KqlType) -> exp.Cast:
 
 def try_cast(value: Sql, to: KqlType) -> exp.TryCast:
     return exp.TryCast(this=value, to=_DATA_TYPES[to].copy())
+
+
+def decimal(number: Arg) -> exp.TryCast:
+    """A number as a decimal: a real as its shortest text says, since its noise would be exact digits."""
+    value = cast(number.sql, KqlType.STRING) if number.type is KqlType.REAL else number.sql
+    return try_cast(value, KqlType.DECIMAL)
+
+
+def alike(*args: Arg) -> list[Sql]:
+    """Numbers that are computed with one another: a real beside a decimal is made one."""
+    if all(arg.type is not KqlType.DECIMAL for arg in args):
+        return [arg.sql for arg in args]
+    return [decimal(arg) if arg.type is KqlType.REAL else arg.sql for arg in args]
 
 
 def huge(value: Sql) -> exp.Cast:

@@ -16,6 +16,7 @@ from trailhawk.kql.functions.registry import (
     Long,
     NeedsConstantError,
     Number,
+    NumberArg,
     Real,
     Same,
     Sql,
@@ -43,8 +44,11 @@ def bin_(value: Integer, size: Integer) -> Arithmetic:
 
 
 @bin_.overload
-def _(value: Number, size: Number) -> Same:
-    return sql.binary(exp.Mul, exp.Floor(this=sql.binary(exp.Div, value, size)), size.copy())
+def _(value: NumberArg, size: NumberArg) -> Same:
+    number, step = sql.alike(value, size)
+    if KqlType.DECIMAL in (value.type, size.type):
+        return sql.binary(exp.Sub, number, sql.floor_mod(number.copy(), step))
+    return sql.binary(exp.Mul, exp.Floor(this=sql.binary(exp.Div, number, step)), step.copy())
 
 
 @bin_.overload

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import localcontext
 from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
-from trailhawk.kql import syntax
+from trailhawk.kql import decimals, syntax
 from trailhawk.kql.evaluate import Value, evaluator
 from trailhawk.kql.operators.registry import step
 from trailhawk.kql.operators.rows import sort_key
@@ -182,11 +183,12 @@ def scan(binder: Binder, node: Node, operator: syntax.Scan, env: Env) -> Node:
     def run(inputs: tuple[Frame, ...]) -> list[list[object]]:
         runs: dict[tuple[object, ...], _Run] = {}
         found: list[tuple[int, int, tuple[object, ...]]] = []
-        for number, row in enumerate(inputs[0].rows()):
-            part = row[len(row) - key_count :]
-            if part not in runs:
-                runs[part] = _Run(ready, slots, defaults, width, found.append)
-            runs[part].row(number, row)
+        with localcontext(decimals.EXACT):
+            for number, row in enumerate(inputs[0].rows()):
+                part = row[len(row) - key_count :]
+                if part not in runs:
+                    runs[part] = _Run(ready, slots, defaults, width, found.append)
+                runs[part].row(number, row)
         for item in runs.values():
             item.end()
         found.sort(key=lambda entry: entry[:2])
