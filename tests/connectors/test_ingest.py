@@ -147,12 +147,14 @@ def test_what_is_nobodys_is_called_by_its_name(lake: Lake, tmp_path: Path) -> No
     logs.mkdir()
     (logs / "archive_1.json").write_text(_of_datadog(event(1)) + "\n")
     (logs / "quoted.json").write_text(json.dumps(event(2, requestParameters=json.loads(_of_datadog(1)))))
+    tagged = event(3, requestParameters={"attributes": {}, "tags": {"_id": "7", "date": "today"}})
+    (logs / "shipped.json").write_text(json.dumps({"host": "web-1", "cloudtrail": tagged}) + "\n")
     (logs / "tail.log").write_text("2026-03-01T09:30:00 hello\n")
     (logs / "alerts.csv").write_text("\ufeffEvent Name,User ID,Alert\nListObjects,\"{'a': 1}\", 302\n")
     (logs / "prose.json").write_text("Dear all, no, this is no CSV\nof mine.\n")
     pq.write_table(pa.table({"a": [1]}), logs / "part-0.parquet")
     summary = run(lake, *logs.iterdir())  # files that are named are logs, whatever they look like
-    assert (summary.rows, summary.quarantined) == (1, 5)
+    assert (summary.rows, summary.quarantined) == (2, 5)
     reasons = {Path(part.location).name: part.reason for part in quarantined(lake)}
     assert {name: reason.partition(":")[0] for name, reason in reasons.items()} == {
         "archive_1.json": "an archive of Datadog's, which has not the records as they were",

@@ -169,6 +169,9 @@ def test_a_security_group_rule_is_spread_over_its_columns() -> None:
     for empty in (plain, {"ipPermissions": {}, **plain}, {"ipPermissions": {"items": []}, **plain}):
         row = row_of(record(eventName="AuthorizeSecurityGroupIngress", requestParameters=empty))
         assert [row[name] for name in names] == ["10.0.0.0/8", "80", "80", "tcp"]
+    blank = listed | {"cidrIp": "", "fromPort": None}
+    row = row_of(record(eventName="AuthorizeSecurityGroupIngress", requestParameters=blank))
+    assert [row[name] for name in names] == ["0.0.0.0/0,10.0.0.0/8", "22", "23", "tcp"]
 
 
 @pytest.mark.parametrize(

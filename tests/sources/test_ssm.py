@@ -58,6 +58,29 @@ def test_output_of_a_command_in_s3(stream: str, read: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("name", [f"{PREFIX}/stdout", f"sessions/{SESSION}.log"])
+@pytest.mark.parametrize(
+    "front",
+    [
+        "2026-03-01T09:30:00",
+        "2026-03-01T09:30:00.000Z",
+        "2026-03-01T09:30:00.000000+00:00 host",
+        "2026-03-01T09:30:00.123456+00:00 host",
+    ],
+)
+def test_what_is_printed_may_begin_with_a_time(front: str, name: str, read: Any) -> None:
+    lines = [f"{front} INFO start", "root:x:0:0", '{"a":1}', f"{front} done"]
+    found = read("\n".join(lines).encode(), name=name)
+    assert (found.source, found.reasons) == ("ssm-transcript", [])
+    assert [row["Output"] for row in found.rows] == lines
+    assert {row.get("CommandId", row.get("SessionId")) for row in found.rows} in ({COMMAND}, {SESSION})
+
+
+def test_a_source_that_is_told_to_read_a_line_with_a_time_reads_it(read: Any) -> None:
+    (row,) = read(b"2026-03-01T09:30:00.000Z hello\n", name=f"{PREFIX}/stdout", source=SsmOutput()).rows
+    assert row["Output"] == "2026-03-01T09:30:00.000Z hello"
+
+
 def envelope(stream: str, *messages: str) -> bytes:
     events = [{"id": "1", "timestamp": 1772357400000, "message": message} for message in messages]
     value = {"messageType": "DATA_MESSAGE", "logGroup": "g", "logStream": stream, "logEvents": events}
@@ -92,8 +115,11 @@ STREAMED = {
 
 def test_a_session_streamed_to_cloudwatch(read: Any) -> None:
     text = json.dumps(STREAMED)
-    for data in (envelope(SESSION, text), f"2026-03-01T09:30:01.000Z {text}\n".encode(), text.encode()):
-        found = read(data)
+    exported, tailed = (
+        f"2026-03-01T09:30:01.000{zone} {text}\n".encode() for zone in ("Z", f"000+00:00 {SESSION}")
+    )
+    for data in (envelope(SESSION, text), exported, tailed, text.encode()):
+        found = read(data, name=f"{SESSION}.log")
         assert (found.source, found.reasons) == ("ssm", [])
         assert found.rows[1] == {
             "TimeGenerated": AT,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from trailhawk.connectors.parts import Part, failure
 from trailhawk.kql.schema import Table
 from trailhawk.lake.table import fitted, picked, plain, stored_schema
-from trailhawk.sources import BadPart, Rows, Source
+from trailhawk.sources import BadPart, Rows, Source, archived
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,7 +132,7 @@ def _decode(source: Source, parts: Sequence[Part], places: list[int]) -> Iterato
             index = first + place
             part = parts[owners[index]]
             at = part.position(index - int(starts[index]))
-            part.bad.append(BadPart.of(texts[index], at, reason))
+            part.bad.append(BadPart.of(texts[index], at, archived(texts[index]) or reason))
             part.found -= 1
         yield Decoded(made.table, owners[first + np.asarray(made.kept, np.int64)])
     for place in places:

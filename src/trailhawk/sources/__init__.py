@@ -12,7 +12,7 @@ from trailhawk.sources.cloudfront import CloudFront
 from trailhawk.sources.cloudtrail import CloudTrail
 from trailhawk.sources.cloudwatch import CloudWatch
 from trailhawk.sources.converted import TableSource
-from trailhawk.sources.custom import CustomSource, load
+from trailhawk.sources.custom import load
 from trailhawk.sources.eks import EKS
 from trailhawk.sources.elastic import Elastic
 from trailhawk.sources.envelope import Enveloped, is_envelope
@@ -31,7 +31,7 @@ from trailhawk.sources.security_lake import SECURITY_LAKE
 from trailhawk.sources.sentinel import Exported, exported, table_of
 from trailhawk.sources.source import BadPart, Chunk, Placed, Rows, Source
 from trailhawk.sources.ssm import SsmOutput, SsmTranscript
-from trailhawk.sources.strange import is_archived, strange
+from trailhawk.sources.strange import archived, strange
 from trailhawk.sources.unpack import Readable, Unpacked
 from trailhawk.sources.vpc_flow import VpcFlow
 from trailhawk.sources.waf import WAF
@@ -104,7 +104,7 @@ def source_of(sources: Iterable[Source], name: str, head: bytes) -> Source | Non
     # Most objects: what would come to the same for each source was asked once.
     for source, bare in _plain(tuple(sources)):
         if bare.recognises(name, head):
-            return None if is_archived(head) and not isinstance(bare, CustomSource) else source
+            return source
     return None
 
 
@@ -130,6 +130,7 @@ __all__ = [
     "Rows",
     "Source",
     "Unpacked",
+    "archived",
     "known_by",
     "log_of",
     "source_of",

@@ -323,7 +323,9 @@ _MACROS: Final = (
     "CREATE MACRO flag(t) AS CASE lower(t) WHEN 'true' THEN true WHEN 'false' THEN false END",
     # The old form has its members in the request itself, mostly beside an empty list.
     """CREATE MACRO rule(name, doc, many, one) AS CASE WHEN contains(name, 'SecurityGroup') THEN
-        coalesce(json_extract_string(doc, one), array_to_string(json_extract_string(doc, many), ','))
+        coalesce(
+            nullif(json_extract_string(doc, one), ''), array_to_string(json_extract_string(doc, many), ',')
+        )
     END""",
 )
 

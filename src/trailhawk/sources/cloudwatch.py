@@ -20,10 +20,10 @@ from trailhawk.sources.envelope import (
     EVENT,
     EXPORTED,
     Envelope,
+    front_of,
     is_envelope,
     opened,
     shape,
-    tells_times,
     with_fault,
 )
 from trailhawk.sources.held import Held, form_of
@@ -31,6 +31,7 @@ from trailhawk.sources.json_text import signed
 from trailhawk.sources.lines import CHUNK_LINES, MAX_LINE_BYTES, lines_of
 from trailhawk.sources.moments import moment
 from trailhawk.sources.source import HEAD_BYTES, BadPart, Chunk, Rows
+from trailhawk.sources.ssm import about
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -95,8 +96,10 @@ class CloudWatch:
         self._shape = shape(_packed)
 
     def recognises(self, name: str, head: bytes) -> bool:
+        if front := front_of(head):
+            return front != "short" and about(name) is None  # what is printed may begin with a time too
         if is_envelope(head):
-            return tells_times(head)
+            return True
         form = form_of(head)
         return (form is not None and form[0].of_log_group) or self.is_digest(head)
 

@@ -41,8 +41,7 @@ _SECOND: Final = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 _TAILED: Final = rb"(?P<tailed>%b\.\d{3}000\+00:00) (?P<stream>[^ \r\n]++)(?: (?=\S)|\r?$)" % _SECOND
 EXPORTED: Final = re.compile(rb"\A(?:(?P<at>%b\.\d{3}Z) ?|%b)" % (_SECOND, _TAILED))
 """What stands before each event of an export and of `aws logs tail`."""
-FRONT: Final = re.compile(rb"%b|\A(?P<short>%b) (?=\S)" % (EXPORTED.pattern, _SECOND))
-"""The same, or a time without zone, as `aws logs tail --format short` writes it."""
+_FRONT: Final = re.compile(rb"%b|\A(?P<short>%b) (?=\S)" % (EXPORTED.pattern, _SECOND))
 _SYSLOG: Final = re.compile(rb"^%b\.\d{3}(?!000)\d{3}\+00:00 " % _SECOND, re.MULTILINE)
 
 # Only at the very start: in the middle of an object these may be somebody's text.
@@ -153,11 +152,22 @@ def _inflated(packed: bytes, most: int) -> bytes:
 
 
 @once
+def front_of(head: bytes) -> str:
+    """What stands before the lines of an object that begins so: 'timed' for an export and `aws logs tail`,
+    'short' for a time without zone, as its short format writes it; '' for any other."""
+    head = _opened(head)
+    front = _FRONT.match(head)
+    if front is None or (front["tailed"] and _SYSLOG.search(head)):
+        return ""
+    return "short" if front["short"] else "timed"
+
+
+@once
 def is_envelope(head: bytes) -> bool:
     """Whether an object that begins so is a subscription's or an export's."""
+    if front_of(head):
+        return True
     head = _opened(head)
-    if front := FRONT.match(head):
-        return not front["tailed"] or _SYSLOG.search(head) is None
     if head.lstrip()[:1] not in (b"{", b"["):
         return False
     return _is_packed(head) or _SUBSCRIPTION.match(head) is not None
@@ -173,18 +183,13 @@ def _is_packed(head: bytes) -> bool:
     return any(head.rfind(name, start.end(), until + len(name)) >= 0 for name in _PACKED_NAMES)
 
 
-def tells_times(head: bytes) -> bool:
-    """Whether an envelope that begins so says of each event when it was: a time without zone does not."""
-    front = FRONT.match(_opened(head))
-    return front is None or not front["short"]
-
-
 @once
 def messages(head: bytes) -> tuple[bytes, ...]:
     """The first few messages of an envelope that begins so, the last one perhaps cut off."""
+    is_lines = front_of(head)
     head = _opened(head)
-    if FRONT.match(head):
-        return tuple(FRONT.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
+    if is_lines:
+        return tuple(_FRONT.sub(b"", line, count=1) for line in head.split(b"\n", _SAMPLES)[:_SAMPLES])
     if not is_envelope(head):
         return ()
     texts = (text_in(match[1]) for inner in _inner(head) for match in _MESSAGE.finditer(inner))
@@ -311,7 +316,7 @@ class Enveloped:
     def chunks(self, blocks: Iterator[bytes]) -> Iterator[Chunk]:
         first, blocks, unpacked = opened(blocks)
         head = first[: 64 * 1024]
-        if FRONT.match(head.removeprefix(framing.BOM)):
+        if front_of(head):
             return with_fault(self._inside(exported(blocks)), unpacked)
         if is_envelope(head):
             return with_fault(self._inside(framing.chunks(blocks, self._shape)), unpacked)
@@ -335,5 +340,5 @@ def _message(_: Envelope, event: bytes) -> bytes:
 def exported(blocks: Iterator[bytes]) -> Iterator[Chunk]:
     """The messages of an export or of `aws logs tail`, one a line."""
     for cut in lines_of(blocks):
-        records = [FRONT.sub(b"", line, count=1) for line in cut.lines]
+        records = [_FRONT.sub(b"", line, count=1) for line in cut.lines]
         yield Chunk(records, cut.bad, cut.starts.__getitem__)

@@ -27,9 +27,9 @@ from trailhawk.sources import framing
 from trailhawk.sources.columns import declared
 from trailhawk.sources.envelope import (
     EVENT,
-    FRONT,
     Envelope,
     exported,
+    front_of,
     is_envelope,
     messages,
     opened,
@@ -40,7 +40,7 @@ from trailhawk.sources.envelope import (
 from trailhawk.sources.json_rows import CLOUDTRAIL, Field, JsonRows, paths
 from trailhawk.sources.lines import lines_of
 from trailhawk.sources.moments import moment
-from trailhawk.sources.source import Chunk, Rows
+from trailhawk.sources.source import HEAD_BYTES, Chunk, Rows
 
 _TEXT, _TIME, _LONG = KqlType.STRING, KqlType.DATETIME, KqlType.LONG
 
@@ -121,6 +121,11 @@ def about(name: str, at: str = "") -> _About | None:
     return None if session is None else _About("Session", session[1], at=at)
 
 
+def _is_streamed(texts: bytes) -> bool:
+    """Whether these are pieces of a session, and no event that names one."""
+    return CLOUDTRAIL.search(texts) is None and all(mark.search(texts) for mark in _STREAMED)
+
+
 class SsmOutput:
     """Session Manager transcripts and Run Command output."""
 
@@ -132,12 +137,10 @@ class SsmOutput:
 
     def recognises(self, name: str, head: bytes) -> bool:
         if is_envelope(head):
-            found = b"\n".join(messages(head))
-            return (
-                CLOUDTRAIL.search(found) is None and all(mark.search(found) for mark in _STREAMED)
-            ) or _COMMAND.search(stream_name(head)) is not None
+            is_streamed = _is_streamed(b"\n".join(messages(head)))
+            return is_streamed or _COMMAND.search(stream_name(head)) is not None
         if head[:1] in (b"{", b"["):
-            return CLOUDTRAIL.search(head) is None and all(mark.search(head) for mark in _STREAMED)
+            return _is_streamed(head)
         return _STARTED.match(head) is not None
 
     def is_digest(self, head: bytes) -> bool:
@@ -153,9 +156,11 @@ class SsmOutput:
     def chunks_about(self, blocks: Iterator[bytes], known: _About) -> Iterator[Chunk]:
         """The lines of an object of which this much is known."""
         first, blocks, unpacked = opened(blocks)
-        if FRONT.match(first):
-            return with_fault(_flat(exported(blocks)), unpacked)
-        if is_envelope(first[: 64 * 1024]) or first[:1] in (b"{", b"["):
+        head = first[:HEAD_BYTES]
+        if front_of(head):
+            if _is_streamed(b"\n".join(messages(head))):
+                return with_fault(_flat(exported(blocks)), unpacked)
+        elif is_envelope(head) or first[:1] in (b"{", b"["):
             return with_fault(_flat(framing.chunks(blocks, self._shape)), unpacked)
         started = _STARTED.match(first)
         if started is not None:

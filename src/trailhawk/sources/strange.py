@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from trailhawk.sources import csv_text, framing, parquet
-from trailhawk.sources.envelope import EXPORTED, FRONT
+from trailhawk.sources.envelope import front_of
 from trailhawk.sources.source import HEAD_BYTES
 
 # Only by what it begins with: further along these may be somebody's text.
@@ -15,17 +15,19 @@ _OF_ARCHIVES: Final = (b'"_id"', b'"date"', b'"attributes"')
 _LEAST_COLUMNS: Final = 3
 
 
-def is_archived(head: bytes) -> bool:
-    """Whether it is of an archive of Datadog's, whose pipelines have taken the records apart."""
-    return _ARCHIVED.match(head) is not None and all(name in head for name in _OF_ARCHIVES)
+def archived(head: bytes) -> str:
+    """What that is which begins so, where its record was taken apart by a pipeline of Datadog's; else ''."""
+    if _ARCHIVED.match(head) is None or not all(name in head for name in _OF_ARCHIVES):
+        return ""
+    return "an archive of Datadog's, which has not the records as they were: take the log itself"
 
 
 def strange(head: bytes) -> str:
     """What an object is that begins so and is nobody's, and what to do; '' where that cannot be told."""
     head = head[:HEAD_BYTES].removeprefix(framing.BOM)
-    if is_archived(head):
-        return "an archive of Datadog's, which has not the records as they were: take the log itself"
-    if FRONT.match(head) and not EXPORTED.match(head):
+    if reason := archived(head):
+        return reason
+    if front_of(head) == "short":
         return "lines with a time without zone: 'aws logs tail' with its detailed format tells when it was"
     if head.startswith(parquet.MAGIC):
         return "Parquet with the columns of no known log: docs/sources.md names the logs"
