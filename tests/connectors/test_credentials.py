@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from botocore.exceptions import CredentialRetrievalError
+from botocore.awsrequest import AWSResponse, HeadersDict
+from botocore.exceptions import ClientError, CredentialRetrievalError
 
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import Access
@@ -139,3 +142,38 @@ def test_roles_of_other_partitions_are_asked_for_there(
     base = credentials.session(Access(region=region))
     asked = credentials.sts_client(base, access).meta
     assert asked.endpoint_url.replace("sts.us-east-1.", "sts.") == endpoint
+
+
+def test_a_late_refusal_of_an_old_session_does_not_end_the_new_one(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two requests are under way when the session ends; the first to be refused has it renewed."""
+    assumed: list[str] = []
+
+    def assume(access: Access, base: Any) -> Any:
+        assumed.append(f"token-{len(assumed)}")
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        return {"AccessKeyId": "K", "SecretAccessKey": "S", "SessionToken": assumed[-1], "Expiration": end}
+
+    monkeypatch.setattr(credentials, "assume", assume)
+    access = dataclasses.replace(aws.access, role_arn=ROLE)
+    client = credentials.sts_client(credentials.session(access), access)
+    sent: list[str] = []
+
+    def answer(request: Any, **_: object) -> AWSResponse:
+        token = request.headers["X-Amz-Security-Token"].decode()
+        sent.append(token)
+        if len(sent) == 1:
+            for _ in range(2):
+                with suppress(ClientError):
+                    client.get_caller_identity()
+        code = "ExpiredToken" if token == "token-0" else "Throttling"
+        body = f"<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>".encode()
+        return AWSResponse(request.url, 400, HeadersDict(), SimpleNamespace(stream=lambda: [body]))
+
+    client.meta.events.register("before-send", answer)
+    for _ in range(2):
+        with suppress(ClientError):
+            client.get_caller_identity()
+    assert sent == ["token-0", "token-0", "token-1", "token-1"]
+    assert assumed == ["token-0", "token-1"]

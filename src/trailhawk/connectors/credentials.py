@@ -28,7 +28,7 @@ from trailhawk.connectors.retry import CREDENTIALS, ForeignAnswerError, Redirect
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
-    from botocore.awsrequest import AWSResponse
+    from botocore.awsrequest import AWSRequest, AWSResponse
     from botocore.model import OperationModel
     from mypy_boto3_s3 import S3Client
     from mypy_boto3_sqs import SQSClient
@@ -48,6 +48,7 @@ _PAGE_BEGINS: Final = 1024
 _REDIRECTS: Final = (301, 302, 307, 308)
 _LONGEST_PLACE: Final = 200
 _ASSUMED: Final = "assume-role"
+_SIGNED_BY: Final = "trailhawk_signed_by"
 _HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """Where STS is asked for roles of other partitions than AWS's first."""
 
@@ -126,10 +127,15 @@ def _looked_after(client: Client, signed_in: boto3.Session) -> Client:
     """The client; each of its answers is looked at."""
     held = signed_in.get_credentials()
 
-    def is_signed(parsed: Mapping[str, Any], **_: object) -> None:
-        if isinstance(held, _Sought) and parsed.get("Error", {}).get("Code") in CREDENTIALS:
-            held.forget()
+    def note(request: AWSRequest, signature_version: object, **_: object) -> None:
+        if isinstance(held, _Sought) and signature_version is not UNSIGNED:
+            request.context[_SIGNED_BY] = held.get_frozen_credentials()
 
+    def is_signed(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: object) -> None:
+        if isinstance(held, _Sought) and parsed.get("Error", {}).get("Code") in CREDENTIALS:
+            held.forget(context.get(_SIGNED_BY))
+
+    client.meta.events.register("before-sign", note)
     client.meta.events.register("after-call", _is_of_aws)
     client.meta.events.register("after-call", is_signed)
     return client
@@ -195,6 +201,7 @@ class _Sought(Credentials):
     def __init__(self, find: Callable[[], Credentials | None]) -> None:
         self._find = find
         self._found: Credentials | None = None
+        self._given: ReadOnlyCredentials | None = None
 
     def load_credentials(self) -> Credentials:
         """As a session asks for them."""
@@ -204,10 +211,13 @@ class _Sought(Credentials):
         found = self._found = self._found or self._find()
         if found is None:
             raise aws.NoCredentialsError
-        return found.get_frozen_credentials()
+        given = self._given = found.get_frozen_credentials()
+        return given
 
-    def forget(self) -> None:
-        self._found = None
+    def forget(self, refused: ReadOnlyCredentials | None) -> None:
+        """Look anew, unless others were found since these were given: a refusal may come late."""
+        if refused == self._given:
+            self._found = None
 
 
 def _found(profile: str) -> Credentials | None:
