@@ -287,11 +287,22 @@ class _Rules:
             fault=lambda error: self._say("warning", "rules", f"{error.message}; it is left out"),
             stopped=stop.is_set,
         )
+        if done.to_come:
+            self._tell_clock(done.to_come)
         for alert in done.alerts:
             message = f"{alert.severity.value}: {alert.name}"
             self._say("info", "rules", message, rule=alert.rule_name, alert=alert.id)
         for rule in done.disabled:
             self._say("error", "rules", f"'{rule.name}' is disabled: it keeps failing", rule=rule.id)
+
+    def _tell_clock(self, to_come: datetime) -> None:
+        seconds = round((to_come - self._workspace.clock()).total_seconds())
+        message = (
+            f"this machine's clock is {seconds:,} s behind the newest window that was run: set it right if it"
+            f" is wrong; if it was ahead then, rules by ingestion wait until {to_come:%Y-%m-%d %H:%M}, and"
+            " `trailhawk detect` runs them over what they miss"
+        )
+        self._say("warning", "rules", message, seconds=seconds)
 
 
 def _canaries(workspace: Workspace, say: Say, stop: threading.Event) -> None:

@@ -520,8 +520,10 @@ def test_what_another_process_stores_meanwhile_follows_from_nothing_here(world: 
     assert {each.id for each in world.store.alerts()} == {theirs.alerts[0].id, *second}
 
 
-@pytest.mark.parametrize("is_new_process", [False, True])
-@pytest.mark.parametrize("kind", [RuleKind.SCHEDULED, RuleKind.NRT])
+@pytest.mark.parametrize(
+    ("kind", "is_new_process"),
+    [(RuleKind.SCHEDULED, False), (RuleKind.SCHEDULED, True), (RuleKind.NRT, False)],
+)
 def test_windows_that_were_run_while_the_clock_was_ahead_are_run_in_their_time(
     world: World, kind: RuleKind, is_new_process: bool
 ) -> None:
@@ -542,3 +544,89 @@ def test_windows_that_were_run_while_the_clock_was_ahead_are_run_in_their_time(
         world.now += MINUTE
     assert [started for started, _ in told] == at
     assert all(found - started <= frequency + 6 * MINUTE for started, found in told)
+
+
+def windows_of(world: World) -> list[tuple[datetime, str]]:
+    query = sa.select(windows_table.c.at, windows_table.c.state).order_by(windows_table.c.at)
+    with world.store.reading() as connection:
+        return [(at, state) for at, state in connection.execute(query)]
+
+
+@pytest.mark.parametrize(
+    "behind", [MINUTE / 3, 3 * MINUTE, 8 * HOUR, START - datetime(1970, 1, 2, tzinfo=UTC)]
+)
+@pytest.mark.parametrize("kind", [RuleKind.SCHEDULED, RuleKind.NRT])
+def test_a_start_with_the_clock_behind_leaves_what_was_run(
+    world: World, kind: RuleKind, behind: timedelta
+) -> None:
+    """Whether another process ran it, or this one before a restart: it cannot be told apart."""
+    frequency = MINUTE if kind is RuleKind.NRT else 10 * MINUTE
+    rule = scheduled(kind=kind, frequency=frequency, period=frequency)
+    first = world.scheduler("first")
+    world.round(first, rule)
+    world.now += 10 * HOUR + 5 * MINUTE
+    last = world.round(first, rule).runs[-1].window.at
+    before, right = windows_of(world), world.now
+    second = world.scheduler("second")
+    world.now = right - behind
+    assert world.round(second, rule).to_come == (last if last > world.now else None)
+    assert windows_of(world) == before
+    assert world.round(second, rule).to_come is None, "told once"
+    world.now = right + MINUTE / 60
+    assert not world.round(second, rule).runs
+    world.now = last + frequency + 5 * MINUTE
+    assert world.round(second, rule).runs[0].window.at == last + frequency
+
+
+def test_a_clock_that_goes_back_takes_nothing_from_another_process(world: World) -> None:
+    rule = scheduled(frequency=10 * MINUTE, period=10 * MINUTE)
+    one, two = world.scheduler("one"), world.scheduler("two")
+    world.round(one, rule)
+    world.now += HOUR
+    mine = [each.window.at for each in world.round(one, rule).runs]
+    world.now += HOUR
+    theirs = [each.window.at for each in world.round(two, rule).runs]
+    world.round(one, rule)
+    world.now -= 2 * HOUR
+    done = world.round(one, rule)
+    assert (done.runs, done.to_come) == ((), theirs[-1])
+    assert {at for at, state in windows_of(world) if state == "due"} == {at for at in mine if at > world.now}
+    world.now += 2 * HOUR
+    assert [each.window.at for each in world.round(two, rule).runs] == [at for at in mine if at > START]
+
+
+def test_a_clock_that_goes_back_by_more_than_a_day_takes_nothing_back(world: World) -> None:
+    rule = scheduled()
+    scheduler = world.scheduler()
+    world.round(scheduler, rule)
+    world.now += 50 * HOUR
+    last = world.round(scheduler, rule).runs[-1].window.at
+    before = windows_of(world)
+    world.now -= 49 * HOUR
+    assert world.round(scheduler, rule).to_come == last
+    assert windows_of(world) == before
+
+
+def test_what_failed_while_the_clock_was_ahead_is_tried_again_once_it_is_right(world: World) -> None:
+    rule, scheduler = scheduled(), world.scheduler()
+    engine = Failing(world, 2, LimitError("too long"))
+    for wait in (5 * HOUR, 10 * MINUTE - 5 * HOUR):
+        assert world.round(scheduler, rule, engine=engine).postponed
+        world.now += wait
+    assert [each.window.at for each in world.round(scheduler, rule, engine=engine).runs] == [
+        START - HOUR,
+        START,
+    ]
+
+
+@pytest.mark.parametrize("has_rows", [False, True])
+def test_a_rule_that_began_in_1970_runs_from_the_oldest_row_on(world: World, has_rows: bool) -> None:
+    scheduler, rule = world.scheduler(), scheduled()
+    world.now = datetime(1970, 1, 2, tzinfo=UTC)
+    world.round(scheduler, rule)
+    if has_rows:
+        world.events = [Stop("e", START - 10 * HOUR, START - HOUR)]
+    world.now = START
+    runs = world.round(scheduler, rule).runs
+    first = 10 if has_rows else 1
+    assert [each.window.at for each in runs] == [START - hours * HOUR for hours in range(first, 0, -1)]

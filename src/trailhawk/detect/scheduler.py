@@ -7,10 +7,12 @@ schedulers over one database share the rules. After an outage the missed windows
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cache, partial
 from time import perf_counter
 from typing import Final
 
@@ -30,7 +32,7 @@ from trailhawk.detect.schedule import (
     is_learning,
     last_run,
 )
-from trailhawk.detect.spans import Moments, covered, done_since, forget_after, micros, moment_at, place
+from trailhawk.detect.spans import Moments, covered, done_since, micros, moment_at, place
 from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
 from trailhawk.engine.result import Engine
 from trailhawk.errors import QueryError
@@ -59,6 +61,8 @@ _MANY: Final = 8
 """So many due windows of one rule are looked over together before they are run."""
 
 _HOUR: Final = timedelta(hours=1)
+_MOST_BACK: Final = timedelta(days=1)
+_RUN_IN_A_DAY: Final = _MOST_BACK // timedelta(minutes=1)
 _PLANNED_AT_ONCE: Final = 2_000
 
 _schedules = sa.Table(
@@ -90,6 +94,9 @@ class Round:
     disabled: tuple[Rule, ...] = ()
     postponed: tuple[Run, ...] = ()
     """Those that failed for a passing reason, and wait to be tried again."""
+    to_come: datetime | None = None
+    """The newest window that was run though it is still to come: told at the first look, and when the clock
+    has gone back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,7 @@ class Scheduler:
         self._looked_at: dict[str, Stored] = {}
         self._late_at: datetime | None = None
         self._last_at: datetime | None = None
+        self._ran: dict[str, deque[datetime]] = {}
         self._reads = reads
         self._leave = leave
         self._applied: Leave | None = None
@@ -155,18 +163,20 @@ class Scheduler:
         chosen = [rule for rule in chosen if enabled[rule.id].enabled]
         self._applied = self._leave()
         now = self._clock()
+        to_come = None
         if self._last_at is None or now < self._last_at:
             self._late_at = None
-            self._take_back(chosen, now)
+            self._take_back(now)
+            to_come = self._newest_to_come(chosen, now)
         self._last_at = now
-        self._plan_all(chosen, now)
+        self._plan_all(chosen, now, cache(partial(_oldest, engine, tables, now)))
         looks = self._late_at is None or now >= self._late_at
-        due = self._first_due()
+        due = self._first_due(chosen, now)
         if not looks and not due:
             return Round()
         # A window may look back as far as rows are late, and may be as old when they come; after an outage
         # from where it began. From a full hour on, so that what did not change looks the same next time.
-        behind = min([now, *(due[rule.id] for rule in chosen if rule.id in due)])
+        behind = min([now, *due.values()])
         since = last_run(_HOUR, behind - 2 * LATE - DELAY)
         lake = {name: stored(engine, name, now=now, since=since) for name in tables}
         if looks:
@@ -174,17 +184,19 @@ class Scheduler:
             if lake != self._looked_at:
                 for rule in chosen:
                     if stopped():
-                        return Round()
+                        return Round(to_come=to_come)
                     found = tables_of(rule, lake, self._reads)
                     self._find_late(rule, found, min(now, due.get(rule.id, now)) - LATE)
                 self._looked_at = lake
-                due = self._first_due()
+                due = self._first_due(chosen, now)
         waiting = [rule for rule in chosen if rule.id in due]
         sink = self._sink({rule.id: rule for rule in chosen}) if self._sink else None
         with ThreadPoolExecutor(self._workers) as pool:
             parts = list(
                 pool.map(
-                    lambda rule: self._work(rule, engine, tables_of(rule, lake, self._reads), sink, stopped),
+                    lambda rule: self._work(
+                        rule, now, engine, tables_of(rule, lake, self._reads), sink, stopped
+                    ),
                     waiting,
                 )
             )
@@ -193,6 +205,7 @@ class Scheduler:
             alerts=tuple(alert for part in parts for alert in part.alerts),
             disabled=tuple(rule for part in parts for rule in part.disabled),
             postponed=tuple(each for part in parts for each in part.postponed),
+            to_come=to_come,
         )
 
     def scheduled(self) -> tuple[Scheduled, ...]:
@@ -215,32 +228,51 @@ class Scheduler:
 
     # Windows become due
 
-    def _take_back(self, rules: Iterable[Rule], now: datetime) -> None:
-        """Let windows of a time that is still to come wait for it: the clock was ahead when they were run,
-        and most of their rows were not there."""
-        query = sa.select(_schedules.c.rule_id, _schedules.c.next_at)
-        with self._store.reading() as connection:
-            next_at = {row.rule_id: row.next_at for row in connection.execute(query)}
-        for rule in rules:
-            latest = last_run(rule.frequency, now - _delay(rule))
-            if rule.id in next_at and next_at[rule.id] > latest + rule.frequency:
+    def _take_back(self, now: datetime) -> None:
+        """Let windows that are still to come wait for their time, of those that this scheduler itself has
+        run: its clock was ahead, and most of their rows were not there."""
+        for rule_id, ran in self._ran.items():
+            ahead = [at for at in ran if at > now]
+            if ahead and max(ahead) <= now + _MOST_BACK:
                 with self._store.engine.begin() as connection:
-                    last = forget_after(connection, rule.id, place(latest))
-                    at = latest if last is None else moment_at(last) + rule.frequency
-                    _change(connection, rule, next_at=at, retry_at=None)
+                    connection.execute(
+                        sa.update(windows_table)
+                        .where(windows_table.c.rule_id == rule_id, windows_table.c.at.in_(ahead))
+                        .values(state=WindowState.DUE.value)
+                    )
+                self._ran[rule_id] = deque((at for at in ran if at <= now), _RUN_IN_A_DAY)
 
-    def _plan_all(self, rules: Iterable[Rule], now: datetime) -> None:
-        """Write down the windows that time has brought since the last look."""
+    def _newest_to_come(self, rules: Iterable[Rule], now: datetime) -> datetime | None:
+        """The newest window that is still to come but was planned, and run, by a clock that was ahead of this
+        one. A replay may have run windows that are not planned yet."""
+        window, rule_id = windows_table.c, _schedules.c.rule_id
+        newest = sa.select(sa.func.max(window.at, type_=Moment)).where(
+            window.rule_id == rule_id,
+            window.at > now,
+            window.at < _schedules.c.next_at,
+            window.state.not_in(_UNFINISHED),
+            rule_id.in_([rule.id for rule in rules]),
+        )
+        with self._store.reading() as connection:
+            found: datetime | None = connection.scalar(newest)
+        return found
+
+    def _plan_all(self, rules: Iterable[Rule], now: datetime, oldest: Callable[[], datetime | None]) -> None:
+        """Write down the windows that time has brought since the last look; after a long time those that may
+        see the oldest row or a newer one. A rule may have begun by a clock that stood at 1970."""
         query = sa.select(_schedules.c.rule_id, _schedules.c.next_at)
         with self._store.reading() as connection:
             next_at = {row.rule_id: row.next_at for row in connection.execute(query)}
         for rule in rules:
             latest = last_run(rule.frequency, now - _delay(rule))
-            if rule.id not in next_at or next_at[rule.id] <= latest:
-                self._plan(rule, latest)
+            first = next_at.get(rule.id, latest)
+            if latest - first > LATE:
+                first = max(first, min(latest, last_run(rule.frequency, oldest() or latest)))
+            if first <= latest:
+                self._plan(rule, first, latest)
 
-    def _plan(self, rule: Rule, latest: datetime) -> None:
-        """Write down a rule's windows up to the latest one."""
+    def _plan(self, rule: Rule, first: datetime, latest: datetime) -> None:
+        """Write down a rule's windows from the first to the latest one."""
         with self._store.engine.begin() as connection:
             row = connection.execute(
                 sa.select(_schedules.c.next_at).where(_schedules.c.rule_id == rule.id)
@@ -248,7 +280,7 @@ class Scheduler:
             if row is None:
                 # As Sentinel does, a new rule runs at once, and its past is left alone.
                 connection.execute(sa.insert(_schedules).values(**_new(rule, latest)))
-            at = row.next_at if row else latest
+            at = max(row.next_at, first) if row else latest
             planned: list[datetime] = []
             while at <= latest and len(planned) < _PLANNED_AT_ONCE:
                 planned.append(at)
@@ -349,6 +381,7 @@ class Scheduler:
     def _work(
         self,
         rule: Rule,
+        now: datetime,
         engine: Engine,
         tables: Sequence[Stored],
         sink: Sink | None,
@@ -359,7 +392,7 @@ class Scheduler:
             return Round()
         done = Round()
         try:
-            windows = self._due(rule)
+            windows = self._due(rule, now)
             quiet = self._quiet_of(rule, windows)
             for window in windows:
                 if stopped() or not self._lease(rule):
@@ -392,7 +425,8 @@ class Scheduler:
     def _take(self, rule: Rule, free: sa.ColumnElement[bool]) -> bool:
         """Take the rule if it is `free` at this moment, and it is time."""
         now = self._clock()
-        ready = sa.or_(_schedules.c.retry_at.is_(None), _schedules.c.retry_at <= now)
+        retry_at = _schedules.c.retry_at  # further away than that it was written by a clock that was ahead
+        ready = sa.or_(retry_at.is_(None), retry_at <= now, retry_at > now + LONGEST_RETRY)
         with self._store.engine.begin() as connection:
             taken = connection.execute(
                 sa.update(_schedules)
@@ -409,20 +443,28 @@ class Scheduler:
                 .values(owner="", leased_until=None)
             )
 
-    def _first_due(self) -> dict[str, datetime]:
-        """The rules that have due windows, each with the first of them."""
+    def _first_due(self, rules: Iterable[Rule], now: datetime) -> dict[str, datetime]:
+        """Those of the rules that have due windows whose time has come, each with the first of them."""
         first = sa.func.min(windows_table.c.at, type_=Moment).label("first")
         query = sa.select(windows_table.c.rule_id, first).where(windows_table.c.state.in_(_UNFINISHED))
         with self._store.reading() as connection:
             rows = connection.execute(query.group_by(windows_table.c.rule_id))
-            return {row.rule_id: row.first for row in rows}
+            firsts = {row.rule_id: row.first for row in rows}
+        return {
+            rule.id: firsts[rule.id]
+            for rule in rules
+            if rule.id in firsts and firsts[rule.id] <= now - _delay(rule)
+        }
 
-    def _due(self, rule: Rule) -> list[Window]:
-        query = sa.select(windows_table.c.at).where(
-            windows_table.c.rule_id == rule.id, windows_table.c.state.in_(_UNFINISHED)
+    def _due(self, rule: Rule, now: datetime) -> list[Window]:
+        at = windows_table.c.at
+        query = sa.select(at).where(
+            windows_table.c.rule_id == rule.id,
+            windows_table.c.state.in_(_UNFINISHED),
+            at <= now - _delay(rule),
         )
         with self._store.reading() as connection:
-            return [_window(rule, at) for at in connection.scalars(query.order_by(windows_table.c.at))]
+            return [_window(rule, each) for each in connection.scalars(query.order_by(at))]
 
     def _quiet_of(self, rule: Rule, windows: Sequence[Window]) -> frozenset[datetime]:
         """T of those windows that need not be run, where there are many, as after an outage: one look over
@@ -489,6 +531,7 @@ class Scheduler:
             failures = self._count_failure(connection, rule, each)
 
         new = settle(self._store, [each], sink, count)
+        self._ran.setdefault(rule.id, deque(maxlen=_RUN_IN_A_DAY)).append(each.window.at)
         disabled = done.disabled
         if failures >= PERMANENT_FAILURES:
             reason = f"failed {failures} times in a row: {each.reason}"
@@ -531,6 +574,14 @@ class Scheduler:
             reason = f"stopped {COSTLY_FAILURES} times in a row: {each.reason}"
             self._states.set(rule, enabled=False, reason=reason, now=self._clock(), by=BY)
         return is_too_costly
+
+
+def _oldest(engine: Engine, tables: Iterable[str], now: datetime) -> datetime | None:
+    found = (
+        engine.query(f"['{name}'] | summarize First=min(TimeGenerated)", now=now).rows()[0]["First"]
+        for name in tables
+    )
+    return min((first for first in found if isinstance(first, datetime)), default=None)
 
 
 _UNFINISHED: Final = (WindowState.DUE.value, WindowState.RUNNING.value)

@@ -190,23 +190,6 @@ def write(connection: sa.Connection, rule_id: str, new: Sequence[Span]) -> None:
     connection.execute(sa.insert(spans_table), [_row(rule_id, span) for span in left])
 
 
-def forget_after(connection: sa.Connection, rule_id: str, at: int) -> int | None:
-    """Forget a rule's windows after this T; the last one that is left, None where there is none."""
-    span = spans_table.c
-    connection.execute(sa.delete(windows_table).where(windows_table.c.rule_id == rule_id, _at > at))
-    connection.execute(sa.delete(spans_table).where(span.rule_id == rule_id, span.first_at > at))
-    connection.execute(
-        sa.update(spans_table)
-        .where(span.rule_id == rule_id, span.last_at > at)
-        .values(last_at=at - (at - span.first_at) % span.step)
-    )
-    left = (
-        connection.scalar(sa.select(sa.func.max(_at)).where(windows_table.c.rule_id == rule_id)),
-        connection.scalar(sa.select(sa.func.max(span.last_at)).where(span.rule_id == rule_id)),
-    )
-    return max((each for each in left if each is not None), default=None)
-
-
 def _touches(old: Span, new: Sequence[Span]) -> bool:
     """Whether one of the newer spans overlaps a span of the same step, or follows or precedes it at once."""
     after = bisect_left(new, old.first - old.step, key=lambda span: span.last)
