@@ -203,6 +203,45 @@ def test_large_files_are_not_written_anew_by_an_append(lake: Lake, monkeypatch: 
     assert max(list(counts(delta))[-1].values()) < CLOSED_FILES
 
 
+def test_files_that_are_much_when_unpacked_are_not_read_for_a_late_row(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small they are on disk: 12,000 events of 100 KB that are much alike take 9 MB."""
+    one = worker(lake)
+    for number in range(3):
+        put(one, number, each=300)
+    delta = lake.delta(TABLE)
+    delta.refresh()
+    [large, *_] = delta.live([DAYS[0]])
+    size = pq.ParquetFile(delta.file(large)).metadata.row_group(0).total_byte_size
+    monkeypatch.setattr(compaction, "FOLD_BYTES", size // 2)
+    stored = set(delta.live())
+    put(one, 3)
+    put(one, 4)
+    delta.refresh()
+    assert stored < set(delta.live())  # compaction sees to them
+    assert set(list(counts(delta))[-1].values()) == {CLOSED_FILES + 1}
+    assert lake.snapshot(TABLE).rows == 2 * (3 * 300 + 2)
+
+
+def test_who_only_appends_gets_a_round_of_care_where_a_day_needs_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else all that comes late beside two large files would be written anew by every append."""
+    monkeypatch.setattr(compaction, "SMALL_ROWS", 20)
+    monkeypatch.setattr(compaction, "_GROWN_ROWS", 5)
+    one = worker(lake)
+    for number in range(2):
+        put(one, number, each=20)
+    for number in range(2, 7):
+        put(one, number)
+    delta = lake.delta(TABLE)
+    assert most(delta) == CLOSED_FILES
+    assert set(list(counts(delta))[-1].values()) == {1}
+    assert lake.snapshot(TABLE).rows == 2 * 45
+    assert_balanced(lake)
+
+
 def test_two_large_files_become_one_where_a_late_one_comes(
     lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:

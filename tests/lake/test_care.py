@@ -309,3 +309,50 @@ def test_the_ledger_is_never_shortened(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "trailhawk.toml").write_text("[lake.retention]\nIngestLedger = 30\n")
     assert run(["--home", str(tmp_path), "lake", "retention"]) == 2
     assert "lake.retention.IngestLedger is not shortened" in capsys.readouterr().err
+
+
+def test_a_round_with_nothing_to_do_looks_at_the_log_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delta = lake_of(tmp_path).delta("Events")
+    append(delta, *(at(DAY + dt.timedelta(days=day)) for day in range(9)))
+    actions = iter([delta.actions()])
+    monkeypatch.setattr(delta, "actions", lambda: next(actions))
+    assert compact_busy_days(delta, today=NOW.date()) == 0
+
+
+@pytest.mark.parametrize(
+    ("appends", "large", "most"),
+    [(300, 0, 8), (300, 2_000_000, 16), (5_000, 0, 25), (5_000, 2_000_000, 70), (20_000, 2_000_000, 140)],
+)
+def test_how_often_late_rows_are_written_anew(appends: int, large: int, most: int) -> None:
+    """About as the square root of the appends beside a large file: there is room for two files only."""
+    files = [compaction._File("m", large, 0)] if large else []
+    rewritten = 0
+    for number in range(appends):
+        chosen = compaction._beside(files, 5, "m", lambda _: 0)
+        rows = sum(file.rows for file in files if file.path in chosen)
+        files = [file for file in files if file.path not in chosen]
+        files.append(compaction._File(f"m{number}", rows + 5, 0))
+        rewritten += rows
+        assert len(files) <= compaction.CLOSED_FILES
+    assert rewritten < most * 5 * appends
+
+
+def test_texts_that_repeat_are_not_spread_out_when_they_are_written_anew(tmp_path: Path) -> None:
+    """A late row that comes alone has none that repeats; what is stored beside it has."""
+    delta = lake_of(tmp_path).delta("Events")
+    many = rows(delta.table, *[at(DAY, 1)] * 2_000)
+    texts = pa.array(["a" * 50_000, "b"] * 1_000).dictionary_encode()
+    delta.commit(delta.stage(many.set_column(1, "Text", texts)))
+    [path] = delta.live()
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    try:
+        staged = delta.stage(rows(delta.table, at(DAY)), onto={DAY: [path]})
+    finally:
+        pa.set_memory_pool(usual)
+    assert (pool.max_memory() or 0) < 20_000_000  # spread out it is 50 MB
+    delta.commit(staged, remove=[path])
+    assert len(stored(delta)) == 2_001

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from trailhawk.cli import run
+from trailhawk.lake import Lake
 from trailhawk.lake.known import Known
+from trailhawk.sources import TABLES
 
 
 def log(folder: Path, number: int) -> Path:
@@ -70,3 +72,20 @@ def test_what_is_known_is_told_once(tmp_path: Path) -> None:
         assert "Events" in known
         assert "Other" not in known
     assert file.read_text() == "a\tEvents\nb c\tEvents\n"
+
+
+def test_a_table_that_another_thread_is_just_making_has_not_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = Lake(tmp_path / "lake", TABLES)
+    reader, writer = lake.delta("AWSCloudTrail"), lake.apart().delta("AWSCloudTrail")
+    opened = reader._open
+
+    def slow() -> object:
+        found = opened()
+        writer.create()
+        return found
+
+    monkeypatch.setattr(reader, "_open", slow)
+    assert reader.refresh() == -1
+    assert reader.refresh() == 0

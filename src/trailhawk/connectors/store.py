@@ -6,7 +6,7 @@ import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -30,7 +30,7 @@ from trailhawk.errors import (
 )
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
-from trailhawk.lake.compaction import COMPACT, care_date, to_fold
+from trailhawk.lake.compaction import COMPACT, care_date, compact_busy_days, grown, to_fold
 from trailhawk.lake.files import DamagedFileError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
 from trailhawk.lake.table import (
@@ -262,7 +262,15 @@ class Store:
         self._phase("ledger")
         settle(self._lake, self._table.name, self._followers)
         self._taken.refresh()
+        self._make_room(staged.plan)
         return staged.parts
+
+    def _make_room(self, plan: _Plan) -> None:
+        """Care for the days that cannot wait: who only appends writes the same file anew each time."""
+        today = care_date(self._clock())
+        if plan.onto and (days := grown(self._data, plan.onto, today=today)):
+            with suppress(DamagedFileError):  # told by care: what comes is stored all the same
+                compact_busy_days(self._data, today=today, days=days)
 
     def _plan(self, batch: list[Part], decoded: Decoded, asked: Sequence[int]) -> _Plan:
         """Of the parts at these places, against the state last looked at: those not taken yet, and of their

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.errors import raised
-from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
+from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError, repeating
 from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.table import DAY, fitted, picked, schema_mark, stored_names
 
@@ -49,8 +49,12 @@ SMALL_ROWS: Final = 120_000
 SMALL_BYTES: Final = 32 * 1024 * 1024
 """A file below both is small: late rows may be written together with it, in memory."""
 
+FOLD_BYTES: Final = 64 * 1024 * 1024
+"""And the files that one append writes anew for a day have not more than this, unpacked."""
+
 _CLOSING: Final = dt.timedelta(hours=12)
 _NOT_MUCH: Final = 4
+_GROWN_ROWS: Final = 5_000
 _COMMITS: Final = 20
 _TIER_FILES: Final = 8
 _TIER_ROWS: Final = 5_000
@@ -79,30 +83,54 @@ def to_fold(
     late = {day: rows for day, rows in coming.items() if _is_closed(day, today)}
     days = _files_by_day(delta, damaged) if late else {}
     mark = schema_mark(stored_names(delta.table))
-    chosen = {day: _beside(days.get(day, []), rows, mark) for day, rows in late.items()}
+    chosen = {
+        day: _beside(days.get(day, []), rows, mark, lambda path: _unpacked(delta.file(path))[1])
+        for day, rows in late.items()
+    }
     return {day: paths for day, paths in chosen.items() if paths}
 
 
-def _beside(files: Sequence[_File], rows: int, mark: str) -> tuple[str, ...]:
-    """The small files of a closed day to be written anew with so many rows: as many as must be, and those
-    that are not much larger than all of these together."""
+def grown(delta: Delta, days: Iterable[dt.date], *, today: dt.date) -> list[dt.date]:
+    """Of the days that an append has written files of anew: those where it is time for `compact_busy_days`,
+    since only the smallest file is left to be written anew, and it has grown."""
+    files = _files_by_day(delta)
+    return [
+        day
+        for day in days
+        if min((file.rows for file in files[day]), default=0) >= _GROWN_ROWS
+        and _plan(files[day], closed=_is_closed(day, today))
+    ]
+
+
+def _beside(files: Sequence[_File], rows: int, mark: str, unpacked: Callable[[str], int]) -> tuple[str, ...]:
+    """The small files of a closed day to be written anew with so many rows: as many as must be, and the next
+    larger one where it costs no more than to write these again and again."""
     # A file of an older schema is left to `compact`, which knows what to do with its promoted paths.
     small = [file for file in files if file.is_small and file.path.rpartition("/")[2].startswith(mark)]
     most = max(CLOSED_FILES, len(files) - len(small) + 1)
     chosen: list[str] = []
+    total, room = rows, FOLD_BYTES
     for file in sorted(small, key=lambda file: file.rows):
-        fits = len(files) - len(chosen) + 1 <= most
-        if rows >= SMALL_ROWS or (fits and (not chosen or file.rows > _NOT_MUCH * rows)):
+        fits, level = len(files) - len(chosen) + 1 <= most, len(chosen)
+        # n appends beside one file write n * n / 2 times their rows, and then once that file; beside two the
+        # next larger one is due the more seldom.
+        is_due = level and total ** (level + 1) >= 2 * rows * file.rows**level
+        if total >= SMALL_ROWS or (fits and not is_due):
             break
-        chosen.append(file.path)
-        rows += file.rows
+        if (size := unpacked(file.path)) <= room:
+            chosen.append(file.path)
+            total, room = total + file.rows, room - size
     return tuple(chosen)
 
 
 def compact_busy_days(
-    delta: Delta, *, today: dt.date, told: Callable[[DamagedFileError], None] = raised
+    delta: Delta,
+    *,
+    today: dt.date,
+    days: Collection[dt.date] | None = None,
+    told: Callable[[DamagedFileError], None] = raised,
 ) -> int:
-    """Rewrite the days that hold many small files; how many rewritings there were.
+    """Rewrite the days (all, or of these) that hold many small files; how many rewritings there were.
 
     A day is closed when the day after it is over. Looks at the table's newest state. `told` hears of each
     damaged file; it is left where it is, and the rest goes on.
@@ -111,20 +139,23 @@ def compact_busy_days(
         return 0
     compacted = 0
     damaged: set[str] = set()
-    for day in sorted(_files_by_day(delta)):
-        # A commit moves the state on: what others have rewritten by then is seen.
-        while plan := _plan(_files_by_day(delta, damaged).get(day, []), closed=_is_closed(day, today)):
+    files = _files_by_day(delta)
+    for day in sorted(files if days is None else days):
+        while plan := _plan(files.get(day, []), closed=_is_closed(day, today)):
+            is_done = True
             try:
-                if not compact(delta, day, plan.paths, file_rows=plan.file_rows):
-                    break
+                is_done = compact(delta, day, plan.paths, file_rows=plan.file_rows)
+                compacted += is_done
             except DamagedFileError as error:
                 if not error.is_lasting or error.path in damaged:
                     raise
                 if not delta.renew(error):
                     damaged.add(error.path)
                     told(error)
-                continue
-            compacted += 1
+            # The state has moved on: what others have rewritten by now is seen.
+            files = _files_by_day(delta, damaged)
+            if not is_done:
+                break
     return compacted
 
 
@@ -243,7 +274,7 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     """For each new file its sorted slices. Only the time column is held for all rows."""
     time = delta.table.time_column
     times = {path: _times(delta.file(path), time) for path in paths}
-    repeating = sorted(set.intersection(*(_repeating(delta.file(path)) for path in paths)))
+    dictionaries = sorted(set.intersection(*(repeating(delta.file(path)) for path in paths)))
     unpromoted = _unpromoted(delta, paths)
     step = min(SLICE_ROWS, max(1, int(SLICE_BYTES // max(_row_bytes(map(delta.file, paths)), 1.0))))
     edges = np.unique(np.sort(np.concatenate(list(times.values())))[::step])
@@ -258,18 +289,20 @@ def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Ite
     per_file = -(-len(slices) // outputs)
     for first in range(0, len(slices), per_file):
         chosen = slices[first : first + per_file]
-        yield (_slice(delta, *each, repeating).drop_columns(unpromoted) for each in chosen)
+        yield (_slice(delta, *each, dictionaries).drop_columns(unpromoted) for each in chosen)
 
 
 def _row_bytes(paths: Iterable[Path]) -> float:
     """About how many bytes a row of these files has when it is unpacked."""
-    rows = size = 0
-    for path in paths:
-        with opened(path) as file:
-            rows += file.metadata.num_rows
-            groups = (file.metadata.row_group(place) for place in range(file.num_row_groups))
-            size += sum(group.total_byte_size for group in groups)
-    return size / rows if rows else 0.0
+    rows, sizes = zip(*map(_unpacked, paths), strict=True)
+    return sum(sizes) / sum(rows) if sum(rows) else 0.0
+
+
+def _unpacked(path: Path) -> tuple[int, int]:
+    """The rows of a file, and their bytes when they are unpacked; repeating texts count once."""
+    with opened(path) as file:
+        groups = (file.metadata.row_group(place) for place in range(file.num_row_groups))
+        return file.metadata.num_rows, sum(group.total_byte_size for group in groups)
 
 
 def _times(path: Path, time: str) -> NDArray[np.datetime64]:
@@ -287,43 +320,29 @@ def _unpromoted(delta: Delta, paths: Sequence[str]) -> list[str]:
     return sorted(lacking)
 
 
-def _repeating(path: Path) -> set[str]:
-    """The text columns of a file that stand in it as dictionaries; read so, they take little memory."""
-    with opened(path) as file:
-        if not file.num_row_groups:
-            return set()
-        group = file.metadata.row_group(0)
-        columns = [group.column(place) for place in range(group.num_columns)]
-    return {
-        column.path_in_schema
-        for column in columns
-        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"
-    }
-
-
 def _slice(
     delta: Delta,
     start: np.datetime64,
     end: np.datetime64 | None,
     paths: Sequence[str],
-    repeating: Sequence[str],
+    dictionaries: Sequence[str],
 ) -> pa.Table:
     """The rows of files with an event time in [start, end), sorted, in today's schema."""
     import pyarrow as pa
 
     time = delta.table.time_column
-    parts = [part for path in paths for part in _between(delta.file(path), time, start, end, repeating)]
+    parts = [part for path in paths for part in _between(delta.file(path), time, start, end, dictionaries)]
     rows = pa.concat_tables([fitted(part, delta.table) for part in parts]).unify_dictionaries()
     return picked(rows, np.argsort(rows[time].to_numpy(), kind="stable"))
 
 
 def _between(
-    path: Path, time: str, start: np.datetime64, end: np.datetime64 | None, repeating: Sequence[str]
+    path: Path, time: str, start: np.datetime64, end: np.datetime64 | None, dictionaries: Sequence[str]
 ) -> Iterator[pa.Table]:
     """The rows of a file in [start, end), by row group, so that of a large file little is unpacked."""
     import pyarrow.compute as pc
 
-    with opened(path, dictionaries=repeating) as file:
+    with opened(path, dictionaries=dictionaries) as file:
         place = file.schema_arrow.names.index(time)
         for group in range(file.num_row_groups):
             bounds = file.metadata.row_group(group).column(place).statistics

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -121,13 +121,14 @@ class Delta:
         """Look at the newest state of the table; its version, or -1 where there is no table yet. LakeError
         where there was one when it was last looked for."""
         with self._lock, self._reading():
+            is_known = self.table.name in self._known  # asked first: another thread may be creating it
             if self._delta is None:
                 self._delta = self._open()
             elif not self.storage.is_newest(self.version) and self.storage.has_log():
                 self._delta.update_incremental()
             if self._delta is not None:
                 self._known.add(self.table.name)
-            elif self.table.name in self._known:
+            elif is_known:
                 raise self._gone()
             return self.version
 
@@ -299,10 +300,10 @@ class Delta:
         import numpy as np
         import pyarrow as pa
 
-        parts = [trimmed(rows)]
-        repeating = [field.name for field in rows.schema if pa.types.is_dictionary(field.type)]
+        dictionaries = set.intersection(*(repeating(self.file(path)) for path in paths))
+        parts = [_with_dictionaries(trimmed(rows), dictionaries)]
         for path in paths:
-            with opened(self.file(path), dictionaries=repeating) as file:
+            with opened(self.file(path), dictionaries=sorted(dictionaries)) as file:
                 parts.append(file.read(use_threads=False).select(rows.column_names))
         merged = pa.concat_tables(parts).unify_dictionaries()
         return picked(merged, np.argsort(merged[self.table.time_column].to_numpy(), kind="stable"))
@@ -520,6 +521,33 @@ def _reason(error: Exception) -> str:
     """What delta-rs says, which is a tree in colours, on one line."""
     told = _COLOURS.sub("", str(error)).replace("↳", ": ").split()
     return " ".join(told).replace(" : ", ": ")[:_MAX_REASON]
+
+
+def repeating(path: Path) -> set[str]:
+    """The text columns of a file that stand in it as dictionaries; read so, they take little memory."""
+    with opened(path) as file:
+        if not file.num_row_groups:
+            return set()
+        group = file.metadata.row_group(0)
+        columns = [group.column(place) for place in range(group.num_columns)]
+    return {
+        column.path_in_schema
+        for column in columns
+        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"
+    }
+
+
+def _with_dictionaries(rows: pa.Table, names: Collection[str]) -> pa.Table:
+    """The rows with these columns as dictionaries, and no others."""
+    import pyarrow as pa
+
+    for place, field in enumerate(rows.schema):
+        is_one = pa.types.is_dictionary(field.type)
+        if is_one != (field.name in names):
+            column = rows.column(place)
+            column = column.cast(field.type.value_type) if is_one else column.dictionary_encode()
+            rows = rows.set_column(place, field.name, column)
+    return rows
 
 
 def _repetitive(rows: pa.Table) -> list[str]:
