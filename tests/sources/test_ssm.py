@@ -164,6 +164,13 @@ def test_what_a_command_prints_may_be_json(text: str, read: Any) -> None:
     assert found.reasons == []
 
 
+@pytest.mark.parametrize("text", ['{"UserId":"AROA:i-1"}', '{\n  "Account": "1"\n}', "[\n  1\n]", '{"a'])
+def test_what_a_command_prints_into_s3_may_be_json(text: str, read: Any) -> None:
+    found = read(text.encode(), name=f"{PREFIX}/stdout")
+    assert (found.source, found.reasons) == ("ssm-transcript", [])
+    assert [row["Output"] for row in found.rows] == text.split("\n")
+
+
 def test_many_short_lines_in_events_come_in_chunks_of_bounded_size() -> None:
     data = envelope(f"{COMMAND}/i-0123456789abcdef0/aws-runShellScript/stdout", *["a\n" * 10_000] * 3)
     chunks = list(SsmOutput().chunks(iter([data])))

@@ -160,7 +160,7 @@ class SsmOutput:
         if front_of(head):
             if _is_streamed(b"\n".join(messages(head))):
                 return with_fault(_flat(exported(blocks)), unpacked)
-        elif is_envelope(head) or first[:1] in (b"{", b"["):
+        elif is_envelope(head) or (first[:1] in (b"{", b"[") and _is_streamed(head)):
             return with_fault(_flat(framing.chunks(blocks, self._shape)), unpacked)
         started = _STARTED.match(first)
         if started is not None:
@@ -177,7 +177,10 @@ class SsmTranscript(SsmOutput):
     name = "ssm-transcript"
 
     def recognises(self, name: str, head: bytes) -> bool:
-        return b"\0" not in head and head[:1] not in (b"{", b"[") and about(name) is not None
+        known = about(name)
+        if known is None or b"\0" in head:
+            return False
+        return known.kind == "Command" or head[:1] not in (b"{", b"[")  # a command may answer in JSON
 
 
 @dataclass(frozen=True, slots=True)
