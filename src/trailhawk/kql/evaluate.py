@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from trailhawk.errors import Span, UnsupportedError
 from trailhawk.kql import decimals
+from trailhawk.kql.functions.operators import SEPARATOR, term_end, term_start
 from trailhawk.kql.literals import DATETIME_MIN, format_datetime, format_timespan
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr, PathExpr
 from trailhawk.kql.types import KqlType
@@ -229,8 +230,12 @@ def _modulo(left: Any, right: Any) -> object:
         return None
     if right == 0:
         return math.nan if float in (type(left), type(right)) else None
-    once = left % abs(right)  # Of a decimal it has the sign of the left.
-    return _held(once + abs(right) if once < 0 else once)
+    size = abs(right)
+    once = left % size
+    if once < 0:  # A decimal's has the sign of the left.
+        once += size
+    # The sum of a tiny one is the size itself, and no remainder is -0.0.
+    return _held(type(once)(0) if once >= size else once + 0)
 
 
 def _bin(value: Any, size: Any) -> object:
@@ -298,8 +303,8 @@ def _term(fold: bool, *, before: bool = True, after: bool = True) -> Body:
     flags = re.IGNORECASE if fold else 0
 
     def found(source: str, needle: str) -> bool:
-        start = r"(?<![^\W_])" if before and needle[:1].isalnum() else ""
-        end = r"(?![^\W_])" if after and needle[-1:].isalnum() else ""
+        start = f"(?:^|{SEPARATOR})" if before and term_start(needle) else ""
+        end = f"(?:$|{SEPARATOR})" if after and term_end(needle) else ""
         return re.search(f"{start}{re.escape(needle)}{end}", source, flags) is not None
 
     return found

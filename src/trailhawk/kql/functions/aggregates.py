@@ -346,7 +346,7 @@ def _array(elements: exp.Expr, size: Arg | None) -> exp.Expr:
 
 def _given(value: Arg, element: exp.Expr, predicate: exp.Expr | None) -> exp.Expr:
     """Is the value there, and the predicate true where there is one?"""
-    is_given = _not_null(sql.without_json_null(element) if value.type is KqlType.DYNAMIC else element)
+    is_given = sql.negate(sql.is_json_null(element)) if value.type is KqlType.DYNAMIC else _not_null(element)
     return is_given if predicate is None else sql.all_of(is_given, predicate)
 
 

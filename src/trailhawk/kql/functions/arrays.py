@@ -185,12 +185,9 @@ def _key(item: Sql) -> Sql:
 
 
 def _sorted(array: Sql, nulls_last: Sql | None, order: str) -> Sql:
-    def is_null(item: Sql) -> Sql:
-        return sql.coalesce(sql.binary(exp.EQ, sql.call("json_type", item), sql.literal("NULL")), exp.true())
-
     def body(items: Sql) -> Sql:
-        nulls = sql.keep(items.copy(), "th_item", is_null)
-        values = sql.keep(items.copy(), "th_item", lambda item: sql.negate(is_null(item)))
+        nulls = sql.keep(items.copy(), "th_item", sql.is_json_null)
+        values = sql.keep(items.copy(), "th_item", lambda item: sql.negate(sql.is_json_null(item)))
         keys = sql.call("list_sort", sql.each(values, "th_item", _key), order)
         ordered = sql.each(keys, "th_key", lambda key: sql.field(key, "item"))
         last = sql.call("list_concat", ordered, nulls)

@@ -7,7 +7,18 @@ import math
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.registry import AnyArg, Bool, Dynamic, Same, Scalar, String, scalar
+from trailhawk.kql.functions.registry import (
+    NOT_CONSTANT,
+    AnyArg,
+    Arg,
+    Bool,
+    Dynamic,
+    Same,
+    Scalar,
+    Sql,
+    String,
+    scalar,
+)
 from trailhawk.kql.types import KqlType
 
 
@@ -23,11 +34,7 @@ def isnull(value: AnyArg) -> Bool:
     if value.type is KqlType.STRING:
         return exp.false()
     if value.type is KqlType.DYNAMIC:
-        return sql.call(
-            "coalesce",
-            exp.EQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")),
-            exp.true(),
-        )
+        return sql.is_json_null(value.sql)
     return sql.is_null(value.sql)
 
 
@@ -41,11 +48,7 @@ def isnotnull(value: AnyArg) -> Bool:
     if value.type is KqlType.STRING:
         return exp.true()
     if value.type is KqlType.DYNAMIC:
-        return sql.call(
-            "coalesce",
-            exp.NEQ(this=sql.call("json_type", value.sql), expression=sql.literal("NULL")),
-            exp.false(),
-        )
+        return sql.negate(sql.is_json_null(value.sql))
     return sql.negate(sql.is_null(value.sql))
 
 
@@ -111,10 +114,15 @@ def coalesce(*values: AnyArg) -> Same:
     >>> coalesce("", "x")
     x
     """
-    first, *others = [
-        sql.without_json_null(value.sql) if value.type is KqlType.DYNAMIC else value.sql for value in values
-    ]
+    *before, last = values
+    first, *others = [*[_or_null(value) for value in before], last.sql]
     return exp.Coalesce(this=first, expressions=others)
+
+
+def _or_null(value: Arg) -> Sql:
+    """A value to which another follows: of a dynamic one that is not known, JSON's null is the engine's."""
+    may_be_null = value.type is KqlType.DYNAMIC and value.value is NOT_CONSTANT
+    return sql.without_json_null(value.sql) if may_be_null else value.sql
 
 
 @scalar(internal=True)

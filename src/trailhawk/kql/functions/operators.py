@@ -8,6 +8,7 @@ that is `not_nan`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 from sqlglot import exp
@@ -285,11 +286,17 @@ def modulo(left: Integer, right: Integer) -> Arithmetic:
 
 @modulo.overload
 def _(left: NumberArg, right: NumberArg) -> Arithmetic:
-    value, size = sql.alike(left, right)
-    once = sql.binary(exp.Mod, value, size)  # A size added to it and taken off would cost digits.
-    is_below = sql.binary(exp.LT, once.copy(), sql.literal(0))
-    more = sql.binary(exp.Add, once.copy(), exp.Abs(this=size.copy()))
-    return sql.case((is_below, more), otherwise=once)
+    value, divisor = sql.alike(left, right)
+    once = sql.binary(exp.Mod, value, divisor)  # A size added to it and taken off would cost digits.
+    size = exp.Abs(this=divisor.copy())
+    more = sql.binary(exp.Add, once.copy(), size)
+    zero = sql.literal(0)
+    return sql.case(
+        (sql.binary(exp.GT, once, zero), once.copy()),
+        (sql.binary(exp.LT, more, size.copy()), more.copy()),  # The sum of a tiny one is the size itself.
+        (sql.binary(exp.LTE, once.copy(), zero.copy()), zero.copy()),  # Not -0.0, and null of null.
+        otherwise=exp.Null(),
+    )
 
 
 @modulo.overload
@@ -372,9 +379,23 @@ _SEPARATORS = (
     r"\x{3008}-\x{3020}\x{FE10}-\x{FE6F}\x{FF00}-\x{FF0F}\x{FF1A}-\x{FF20}\x{FF3B}-\x{FF40}\x{FF5B}-\x{FF65}"
     r"\x{1F000}-\x{1FAFF}"
 )
-TERM_START = f"(?:^|[{_SEPARATORS}])"
-TERM_END = f"(?:$|[{_SEPARATORS}])"
-"""What stands before and after a term, in RE2."""
+_TERM_START = f"(?:^|[{_SEPARATORS}])"
+_TERM_END = f"(?:$|[{_SEPARATORS}])"
+SEPARATOR = re.sub(r"\\x\{(\w+)\}", lambda found: chr(int(found[1], 16)), f"[{_SEPARATORS}]")
+"""One character that parts terms, in Python's syntax."""
+_IS_SEPARATOR = re.compile(SEPARATOR)
+
+
+def term_start(needle: str) -> str:
+    """What stands before the needle as a term, in RE2: nothing, where it begins with what parts terms."""
+    return "" if _IS_SEPARATOR.match(needle[:1]) or not needle else _TERM_START
+
+
+def term_end(needle: str) -> str:
+    """What stands after the needle as a term, in RE2: nothing, where it ends with what parts terms."""
+    return "" if _IS_SEPARATOR.match(needle[-1:]) or not needle else _TERM_END
+
+
 _SPECIAL = frozenset(r"\.+*?()|[]{}^$")
 
 
@@ -411,15 +432,15 @@ def _term(
     if constant is None:
         parts: list[exp.Expr] = [sql.call("regexp_escape", needle.copy())]
         if before:
-            parts.insert(0, _edge(needle, f"^[^{_SEPARATORS}]", TERM_START))
+            parts.insert(0, _edge(needle, f"^[^{_SEPARATORS}]", _TERM_START))
         if after:
-            parts.append(_edge(needle, f"[^{_SEPARATORS}]$", TERM_END))
+            parts.append(_edge(needle, f"[^{_SEPARATORS}]$", _TERM_END))
         pattern: exp.Expr = sql.call("concat", *parts)
     else:
         if constant == "":
             return exp.true()
-        left = TERM_START if before and constant[0].isalnum() else ""
-        right = TERM_END if after and constant[-1].isalnum() else ""
+        left = term_start(constant) if before else ""
+        right = term_end(constant) if after else ""
         if not left and not right:
             return found
         pattern = exp.Literal.string(left + _escape(constant) + right)
@@ -442,8 +463,7 @@ def has_any_of(source: String, *terms: String) -> Bool:
     groups: dict[tuple[str, str], list[str]] = {}
     for needle in needles:
         assert needle
-        sides = (TERM_START if needle[0].isalnum() else "", TERM_END if needle[-1].isalnum() else "")
-        groups.setdefault(sides, []).append(_escape(needle))
+        groups.setdefault((term_start(needle), term_end(needle)), []).append(_escape(needle))
     lowered = sql.lower(source)
     found = [sql.call("contains", lowered.copy(), sql.lower(term)) for term in terms]
     matches = [

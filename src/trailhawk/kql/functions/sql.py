@@ -134,9 +134,15 @@ def text(value: Sql) -> exp.Coalesce:
     return coalesce(value, exp.Literal.string(""))
 
 
+def is_json_null(value: Sql) -> Sql:
+    """Is a dynamic value null, to the engine or as JSON has it? Spaces may stand around that one."""
+    return coalesce(call("regexp_matches", value, r"^\s*null"), exp.true())
+
+
 def without_json_null(value: Sql) -> Sql:
-    """A dynamic value of which JSON's null, too, is null to the engine."""
-    return call("nullif", value, cast(literal("null"), KqlType.DYNAMIC))
+    """A dynamic value, computed once, of which JSON's null, too, is null to the engine."""
+    there = keep(exp.Array(expressions=[value]), "th_given", lambda given: negate(is_json_null(given)))
+    return call("list_extract", there, 1)
 
 
 def case(*branches: tuple[Sql, Sql], otherwise: Sql) -> exp.Case:

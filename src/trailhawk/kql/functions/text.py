@@ -620,7 +620,7 @@ def extract(regex: StringArg, group: IntegerArg, source: String) -> String:
     if number > expressions.MOST_GROUPS:
         known = _constant(regex, f"a regular expression of extract() with a group {number}")
         if number > len(capture_groups(known)):  # else the engine would be given a name for each
-            return sql.literal("")
+            return sql.call("left", expressions.group(source, regex.sql, 0), 0)  # what is wrong is told still
     return sql.text(expressions.group(source, regex.sql, number))
 
 

@@ -24,7 +24,7 @@ from trailhawk.kql.functions.registry import (
     Timespan,
     scalar,
 )
-from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
+from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 
 @scalar(aliases=("floor",), name_after="")
@@ -361,32 +361,35 @@ def make_datetime(
     null
     """
     # The engine also takes 24:00:00 and a 60th second.
-    is_time = sql.all_of(_below(hour, 24), _below(second, 60))
-    parts = [sql.cast(part, KqlType.LONG) for part in (year, month, day, hour, minute)]
-    moment = sql.call("make_timestamp", *parts, sql.cast(second, KqlType.REAL))
-    return sql.case((is_time, sql.call("try", moment)), otherwise=exp.Null())
+    parts = [_long(part) for part in (year, month, day, _below(24, hour), minute)]
+    micros = sql.binary(exp.IntDiv, _second(second), sql.literal(10))
+    seconds = sql.binary(exp.Div, sql.cast(micros, KqlType.REAL), sql.literal(1_000_000))
+    return sql.call("try", sql.call("make_timestamp", *parts, seconds))
 
 
-def _below(value: Sql, end: int) -> Sql:
-    """Whether a number is in the range from 0 on that ends before `end`."""
-    least = sql.binary(exp.GTE, value.copy(), sql.literal(0))
-    return sql.all_of(least, sql.binary(exp.LT, value.copy(), sql.literal(end)))
+def _below(end: int, value: Sql, then: Sql | None = None) -> Sql:
+    """The value, or what it gives; null if it is not in the range from 0 on that ends before `end`."""
+    least = sql.binary(exp.GTE, value, sql.literal(0))
+    is_in = sql.all_of(least, sql.binary(exp.LT, value.copy(), sql.literal(end)))
+    return sql.case((is_in, value.copy() if then is None else then), otherwise=exp.Null())
 
 
-_ENDS = {3600: 24, 60: 60, 1: 60}
+def _second(second: Sql) -> Sql:
+    """The ticks of a second of a minute, which none of them rounds up to the next one."""
+    ticks = sql.binary(exp.Mul, second.copy(), sql.literal(TICKS_PER_SECOND))
+    bounded = sql.call("least", ticks, 60 * TICKS_PER_SECOND - 1)
+    return _below(60, second, sql.try_cast(bounded, KqlType.LONG))
 
 
-def _duration(parts: tuple[Sql, ...], seconds: tuple[int, ...]) -> Sql:
-    """The ticks of counts of units, each so many seconds long; null if one is not of a time of day."""
-    total: Sql | None = None
-    tests = []
-    for part, size in zip(parts, seconds, strict=True):
-        if size in _ENDS:
-            tests.append(_below(part, _ENDS[size]))
-        ticks = sql.cast(sql.binary(exp.Mul, part, sql.literal(size * TICKS_PER_SECOND)), KqlType.LONG)
-        total = ticks if total is None else sql.binary(exp.Add, total, ticks)
-    assert total is not None
-    return sql.case((sql.all_of(*tests), total), otherwise=exp.Null())
+def _time(hours: Sql, minutes: Sql) -> Sql:
+    """The ticks of an hour and a minute of a day; null where there are none such."""
+    first = sql.binary(exp.Mul, _long(_below(24, hours)), sql.literal(3600 * TICKS_PER_SECOND))
+    last = sql.binary(exp.Mul, _long(_below(60, minutes)), sql.literal(60 * TICKS_PER_SECOND))
+    return sql.binary(exp.Add, first, last)
+
+
+def _long(value: Sql) -> Sql:
+    return sql.cast(value, KqlType.LONG)
 
 
 @scalar()
@@ -403,17 +406,19 @@ def make_timespan(hours: Integer, minutes: Integer) -> Timespan:
     >>> make_timespan(24, 0)
     null
     """
-    return _duration((hours, minutes), (3600, 60))
+    return _time(hours, minutes)
 
 
 @make_timespan.overload
 def _(hours: Integer, minutes: Integer, seconds: Number) -> Timespan:
-    return _duration((hours, minutes, seconds), (3600, 60, 1))
+    return sql.binary(exp.Add, _time(hours, minutes), _second(seconds))
 
 
 @make_timespan.overload
 def _(days: Integer, hours: Integer, minutes: Integer, seconds: Number) -> Timespan:
-    return _duration((days, hours, minutes, seconds), (86_400, 3600, 60, 1))
+    midnight = sql.binary(exp.Mul, _long(days), sql.literal(TICKS_PER_DAY))
+    time = sql.binary(exp.Add, _time(hours, minutes), _second(seconds))
+    return sql.binary(exp.Add, midnight, time)
 
 
 @scalar(aliases=("weekofyear",))

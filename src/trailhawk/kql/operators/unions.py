@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from trailhawk.errors import BindingError, Span, UnsupportedError
 from trailhawk.kql import syntax
-from trailhawk.kql.functions.operators import TERM_END, TERM_START
+from trailhawk.kql.functions.operators import term_end, term_start
 from trailhawk.kql.names import Names
 from trailhawk.kql.operators.registry import source, step
 from trailhawk.kql.operators.shared import carried, one_of, property_text
@@ -263,9 +263,8 @@ def _wildcard(text: str, span: Span) -> syntax.Binary:
         pieces = text.split("*")
         pattern = ".*".join(re.escape(piece) for piece in pieces)
         # Its ends are those of terms as `has` knows them, where no star and no sign stands there.
-        before = TERM_START if pieces[0][:1].isalnum() else ""
-        after = TERM_END if pieces[-1][-1:].isalnum() else ""
-        literal = syntax.Literal(span, f"{_ANY_CASE}{before}{pattern}{after}", _T.STRING)
+        pattern = f"{_ANY_CASE}{term_start(pieces[0])}{pattern}{term_end(pieces[-1])}"
+        literal = syntax.Literal(span, pattern, _T.STRING)
         return syntax.Binary(span, "matches regex", syntax.Star(span), literal)
     op = {(True, True): "contains", (False, True): "hasprefix", (True, False): "hassuffix"}[
         (text.startswith("*"), text.endswith("*"))
