@@ -160,16 +160,17 @@ def test_a_late_refusal_of_an_old_session_does_not_end_the_new_one(
     client = credentials.sts_client(credentials.session(access), access)
     sent: list[str] = []
 
-    def answer(request: Any, **_: object) -> AWSResponse:
+    def answer(request: Any, **_: Any) -> Any:
         token = request.headers["X-Amz-Security-Token"].decode()
         sent.append(token)
         if len(sent) == 1:
-            for _ in range(2):
+            for _number in range(2):
                 with suppress(ClientError):
                     client.get_caller_identity()
         code = "ExpiredToken" if token == "token-0" else "Throttling"
         body = f"<ErrorResponse><Error><Code>{code}</Code></Error></ErrorResponse>".encode()
-        return AWSResponse(request.url, 400, HeadersDict(), SimpleNamespace(stream=lambda: [body]))
+        headers: Any = HeadersDict()
+        return AWSResponse(request.url, 400, headers, SimpleNamespace(stream=lambda: [body]))
 
     client.meta.events.register("before-send", answer)
     for _ in range(2):

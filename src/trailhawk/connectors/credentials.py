@@ -208,11 +208,18 @@ class _Sought(Credentials):
         return self
 
     def get_frozen_credentials(self) -> ReadOnlyCredentials:
+        given = self._given = self._held().get_frozen_credentials()
+        return given
+
+    def __getattr__(self, name: str) -> object:
+        """The key and what else credentials have: of those that are held."""
+        return getattr(self._held(), name)
+
+    def _held(self) -> Credentials:
         found = self._found = self._found or self._find()
         if found is None:
             raise aws.NoCredentialsError
-        given = self._given = found.get_frozen_credentials()
-        return given
+        return found
 
     def forget(self, refused: ReadOnlyCredentials | None) -> None:
         """Look anew, unless others were found since these were given: a refusal may come late."""
