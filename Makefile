@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+KERNEL := $(VENV)/.kernel
+NATIVE := src/trailhawk/native
 ROOM ?=
 PYTEST_ARGS ?=
 
@@ -12,7 +14,7 @@ PYTEST_ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## make .venv with everything the lock file names (the others do it by themselves)
+setup: $(READY) $(KERNEL) ## make .venv with everything the lock file names (the others do it by themselves)
 
 # One stamp: made again only when the pinned packages or the project's own settings change.
 $(READY): requirements-dev.lock pyproject.toml
@@ -24,10 +26,18 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## simulate an attack in 35 days of logs, take them in, detect it, show the incident
+# Compiled anew by itself when a source changes. A machine without a compiler gets one into .venv; where that
+# fails too, the one line of build.py says what is missing, and all works without the kernel.
+$(KERNEL): $(READY) $(wildcard $(NATIVE)/*.[ch]) $(NATIVE)/build.py requirements-compiler.lock
+	@for name in $(firstword $(CC)) gcc clang; do command -v $$name; done | grep -q . \
+		|| $(BIN)/python -m pip install -qqq --disable-pip-version-check --require-hashes -r requirements-compiler.lock || true
+	@$(BIN)/python -I $(NATIVE)/build.py || true
+	@touch $@
+
+demo: $(READY) $(KERNEL) ## simulate an attack in 35 days of logs, take them in, detect it, show the incident
 	@$(BIN)/trailhawk --home .trailhawk demo
 
-test: $(READY) ## all tests, or those of one room: make test ROOM=kql
+test: $(READY) $(KERNEL) ## all tests, or those of one room: make test ROOM=kql
 	@$(BIN)/python -m pytest $(if $(ROOM),tests/$(ROOM),-n auto --dist worksteal) $(PYTEST_ARGS)
 
 lint: $(READY) ## style, types and who may import whom
@@ -43,7 +53,7 @@ $(VENV)/.bench: $(READY) requirements-bench.lock
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-bench: $(VENV)/.bench ## figures: start-up, intake, queries, detection
+bench: $(VENV)/.bench $(KERNEL) ## figures: start-up, intake, queries, detection
 	@$(BIN)/python bench/ingest.py
 	@$(BIN)/python bench/road.py
 	@$(BIN)/python bench/kql --rows 1000000
@@ -54,15 +64,16 @@ docs: $(READY) ## write the reference pages anew from the code
 lock: ## choose versions anew and write the lock files
 	@$(PYTHON) -m venv $(VENV)-lock
 	@$(VENV)-lock/bin/python -m pip install -qq --disable-pip-version-check uv
+	@$(VENV)-lock/bin/uv pip compile -q --upgrade $(PINNED) --group compiler -o requirements-compiler.lock
 	@$(VENV)-lock/bin/uv pip compile -q --upgrade $(LOCK) -o requirements.lock pyproject.toml
 	@$(VENV)-lock/bin/uv pip compile -q --upgrade $(LOCK) -c requirements.lock --group dev -o requirements-dev.lock pyproject.toml
 	@$(VENV)-lock/bin/uv pip compile -q --upgrade $(LOCK) -c requirements-dev.lock --group bench -o requirements-bench.lock pyproject.toml
 	@rm -rf $(VENV)-lock
 
 # Neither addresses nor paths get into the files, so that any mirror of the registry will do.
-LOCK := --extra agents --extra geo --extra postgresql --extra sigma --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-	--no-emit-index-url --no-emit-find-links
+PINNED := --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links
+LOCK := $(PINNED) --extra agents --extra geo --extra postgresql --extra sigma
 
 clean: ## remove .venv and all caches
-	@rm -rf $(VENV) $(VENV)-lock .trailhawk build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf $(VENV) $(VENV)-lock $(NATIVE)/_kernel.so .trailhawk build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import json
+import os
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -47,6 +49,18 @@ def simulated_primes_found_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digest, "_prime", prime)
         yield
+
+
+@pytest.fixture
+def compiled() -> ctypes.CDLL:
+    """The compiled kernel. A machine without a compiler skips the test, unless it is to test everything."""
+    from trailhawk.native import kernel
+
+    found = kernel.library()
+    if found is None and not os.environ.get("CI"):
+        pytest.skip("there is no compiled kernel (make setup tells why)")
+    assert found is not None, "there is no compiled kernel (make setup tells why)"
+    return found
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from trailhawk.detect.rulebook import named
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "trailhawk"
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bench.lock")
+COMPILER_LOCK = "requirements-compiler.lock"
 SKIPPED = set((ROOT / ".gitignore").read_text().replace("/\n", "\n").split()) | {".git"}
 
 
@@ -33,7 +34,7 @@ def text_of(path: Path) -> str:
     return path.read_bytes().decode("utf-8", errors="replace")
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, COMPILER_LOCK])
 def test_lock_holds_no_address_and_no_path(name: str) -> None:
     text = (ROOT / name).read_text()
     assert "://" not in text
@@ -43,7 +44,7 @@ def test_lock_holds_no_address_and_no_path(name: str) -> None:
     assert not re.search(r"(?m)^\s*#|(^|\s)/", text)
 
 
-@pytest.mark.parametrize("name", LOCKS)
+@pytest.mark.parametrize("name", [*LOCKS, COMPILER_LOCK])
 def test_lock_pins_every_package_with_hashes(name: str) -> None:
     entries = (ROOT / name).read_text().replace("\\\n", " ").splitlines()
     assert entries

@@ -1,0 +1,55 @@
+"""Loads the compiled kernel, if there is one made of the sources as they are, and declares its functions."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+from trailhawk.native import build
+
+SWITCH: Final = "TRAILHAWK_KERNEL"
+"""The environment's variable that is `off` where the kernel is to be left out."""
+
+_DONE, _NO_MEMORY, _BAD_INPUT = 0, -1, -2
+
+
+def library() -> ctypes.CDLL | None:
+    """The compiled functions; None where they are left out, not built, or built of other sources."""
+    return None if os.environ.get(SWITCH) == "off" else _loaded()
+
+
+@functools.cache
+def _loaded() -> ctypes.CDLL | None:
+    if not build.is_current(build.OBJECT):
+        return None
+    try:
+        found = ctypes.CDLL(str(build.OBJECT))
+    except OSError:  # made for another machine that shares this folder
+        return None
+    for name, (result, arguments) in PROTOTYPES.items():
+        function = getattr(found, name)
+        function.argtypes = arguments
+        function.restype = result
+        if result is Status:
+            function.errcheck = _checked
+    return found
+
+
+class Status(ctypes.c_int):
+    """What a function returns that can fail; it raises then."""
+
+
+def _checked(status: Status, function: Any, _: Sequence[object]) -> int:
+    """The number that a function returned. MemoryError or ValueError where it says that it failed."""
+    if status.value == _NO_MEMORY:
+        raise MemoryError(f"no memory for {function.__name__}")
+    if status.value == _BAD_INPUT:
+        raise ValueError(f"{function.__name__} was given what cannot be")
+    return status.value
+
+
+PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {}
+"""The functions of `kernel.h`: what each returns, and what it takes."""
