@@ -120,6 +120,22 @@ def test_a_refusal_by_sts_is_no_refusal_of_an_object(aws: Aws, limited: Callable
     assert fault_of(caught.value).passes
 
 
+def test_a_busy_sts_is_asked_again(aws: Aws) -> None:
+    """Also where a run is to end at the first trouble that does not pass."""
+    access = dataclasses.replace(aws.access, role_arn=ROLE)
+    busy = ClientError({"Error": {"Code": "Throttling", "Message": "Rate exceeded"}}, "AssumeRole")
+
+    def assume(_: Access, __: Any) -> Any:
+        raise busy
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(credentials, "assume", assume)
+        with pytest.raises(CredentialRetrievalError, match="Rate exceeded") as caught:
+            caller(aws, access)
+    assert fault_of(caught.value).kind is Kind.PASSING
+    assert fault_of(busy).kind is Kind.PASSING
+
+
 def test_own_stores_are_asked_by_path(aws: Aws) -> None:
     client = credentials.s3_client(credentials.session(aws.access), aws.access)
     url = client.generate_presigned_url("get_object", Params={"Bucket": "logs", "Key": "a"})

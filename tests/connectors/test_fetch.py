@@ -328,6 +328,32 @@ def test_a_queue_sets_aside_what_stays_denied(
     assert made.state().set_aside == 1
 
 
+@pytest.mark.parametrize("refusals", [50, 100])
+def test_objects_wait_where_everything_is_denied(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch, refusals: int
+) -> None:
+    """As for a session that was revoked: ten times as often, and only then is all of it set aside."""
+    aws.bucket()
+    queue = aws.queue()
+    keys = [f"{number}.json" for number in range(5)]
+    for key in keys:
+        aws.put("logs", key)
+    records = [
+        {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "logs"}, "object": {"key": key}}}
+        for key in keys
+    ]
+    aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": records}))
+    left = iter(range(refusals))
+    given = SqsSettings("main", queue, aws.access, tries=2)
+    monkeypatch.setattr(Fetcher, "fetch", denied(aws, lambda key: next(left, None) is not None))
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert aws.waiting(queue) == (0, 0)
+    held = 5 if refusals < 2 * 10 * 5 else 0
+    assert (len(store.ledger()), len(store.reasons())) == (5, 5 - held)
+
+
 def test_a_queue_with_a_redrive_policy_keeps_what_stays_denied(
     aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -128,10 +128,15 @@ def fault_of(error: Exception) -> Fault:
         said = error.response.get("Error", {})
         code = said.get("Code", "") or "Unknown"
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        kind = Kind.CREDENTIALS if error.operation_name in _SIGNING_IN else _kind(code, status)
+        kind = _kind(code, status)
+        if error.operation_name in _SIGNING_IN and kind is not Kind.PASSING:
+            kind = Kind.CREDENTIALS
         return Fault(kind, code, said.get("Message", ""))
     if isinstance(error, _UNSIGNED):
-        return Fault(Kind.CREDENTIALS, type(error).__name__, str(error))
+        refused = error.__cause__
+        is_passing = isinstance(refused, aws.ClientError) and fault_of(refused).kind is Kind.PASSING
+        kind = Kind.PASSING if is_passing else Kind.CREDENTIALS
+        return Fault(kind, type(error).__name__, str(error))
     if isinstance(error, RedirectedError):
         return Fault(Kind.SETUP, type(error).__name__, str(error))
     kind = Kind.PASSING if isinstance(error, (*_BROKEN, ForeignAnswerError)) else Kind.OTHER

@@ -8,6 +8,8 @@ twice, out of order, or beside a listing of the bucket stores nothing twice.
 What cannot be had: deleted meanwhile, it is set down in the quarantine and its message deleted. Access
 denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
 broken network or credentials that ended are no fault of the object: it is waited for, and never set aside.
+Where access is denied to one object after the other, and to none is it given between, a policy or a revoked
+session is at fault rather than the objects: they are tried for some hours.
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
 file remembers each try until it ends well, and one that did not is tried alone, and set aside at last. A
 lake or a state database that cannot be reached, or a full disk, is no try.
@@ -58,6 +60,8 @@ _GROUP: Final = 10  # messages a request takes at most
 _POLL_SECONDS = 5
 _BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queue's servers
 _LONGEST_RELEASE: Final = 900.0
+_DENIED_IN_A_ROW: Final = 3
+_PATIENCE: Final = 10  # times `tries`, while access is denied to all
 _QUEUE, _OBJECTS, _MESSAGES = "queue", "objects", "messages"  # causes of problems
 
 
@@ -122,6 +126,7 @@ class SqsConnector:
         self._held: dict[str, _Message] = {}
         self._lock = threading.Lock()  # the heartbeat reads what is held
         self._settled: list[_Message] = []
+        self._denied: set[str] = set()  # the first since an object was read last
         self._watched: list[_Tries] = []
 
     @property
@@ -274,6 +279,7 @@ class SqsConnector:
             self._refused(taker, message, notice, answer)
             return
         self._board.over(_OBJECTS)
+        self._denied.clear()
         try:
             if message.receives > self._settings.tries:
                 self._take_watched(taker, message, answer)
@@ -284,8 +290,12 @@ class SqsConnector:
 
     def _refused(self, taker: Taker, message: _Message, notice: Notice, error: RefusedError) -> None:
         kind = error.fault.kind
+        if kind is Kind.DENIED and len(self._denied) < _DENIED_IN_A_ROW:
+            self._denied.add(notice.location)
         if not error.fault.passes:
-            last = kind is Kind.GONE or message.receives >= self._settings.tries
+            all_denied = kind is Kind.DENIED and len(self._denied) == _DENIED_IN_A_ROW
+            tries = self._settings.tries * (_PATIENCE if all_denied else 1)
+            last = kind is Kind.GONE or message.receives >= tries
             if last and (self._sets_aside or kind is Kind.GONE):
                 taker.take(refused_object(notice, error.reason), self._ender(message))
                 return
