@@ -232,6 +232,22 @@ def test_redrive_before_our_tries(aws: Aws) -> None:
     assert checks(dataclasses.replace(settings, tries=2))["redrive"].verdict is Verdict.OK
 
 
+def test_a_queue_for_dead_letters_is_told_by_no_bucket(aws: Aws, between: Refusals) -> None:
+    settings = healthy(aws)
+    dead = aws.queue(name="dead")
+    arn = aws.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 9})
+    aws.sqs.set_queue_attributes(QueueUrl=settings.queue_url, Attributes={"RedrivePolicy": policy})
+    access = dataclasses.replace(aws.access, endpoint_url=between.url)
+    given = dataclasses.replace(settings, queue_url=dead, access=access, buckets=("logs",))
+    found = checks(given)
+    assert "what news gave up" in found["dead letters"].said
+    assert not {"notification of logs", "queue policy"} & found.keys()
+    assert "dead letters" not in checks(settings)
+    between.refuse_target("ListDeadLetterSourceQueues", "no")
+    assert checks(given)["notification of logs"].verdict is Verdict.FAILED
+
+
 def test_a_queue_with_aws_own_key(aws: Aws) -> None:
     settings = healthy(aws)
     aws.sqs.set_queue_attributes(QueueUrl=settings.queue_url, Attributes={"KmsMasterKeyId": "alias/aws/sqs"})

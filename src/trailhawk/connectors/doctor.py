@@ -53,8 +53,11 @@ def examine(settings: ConnectorSettings, *, thorough: bool = True) -> Iterator[C
     yield from _Identity(patient).checks()
     if patient.signed_in is None:
         return
+    told = False
     if isinstance(settings, SqsSettings):
-        yield from _Queue(patient, settings).checks()
+        queue = _Queue(patient, settings)
+        yield from queue.checks()
+        told = thorough and not queue.is_for_dead_letters
     locations = patient.locations()
     if not locations:
         yield Check(
@@ -62,13 +65,13 @@ def examine(settings: ConnectorSettings, *, thorough: bool = True) -> Iterator[C
             Verdict.UNKNOWN,
             "no bucket is known: the section names none, nor does the queue's policy or a message",
         )
-        if thorough and isinstance(settings, SqsSettings):
+        if told:
             yield from Routes(patient).no_bucket()
     routes = Routes(patient)
     for location in locations:
         bucket = _Bucket(patient, location)
         yield from bucket.checks()
-        if thorough and isinstance(settings, SqsSettings):
+        if told:
             yield from routes.checks(location, bucket.log, bucket.find)
     if thorough:
         yield from Trails(patient).checks()
@@ -196,6 +199,7 @@ class _Queue:
         self._patient = patient
         self._settings = settings
         self._region = queue_region(settings)
+        self.is_for_dead_letters = False
         self._sqs: SQSClient = credentials.sqs_client(patient.session(), settings.access, region=self._region)
         account, name = [*urlsplit(settings.queue_url).path.strip("/").split("/"), ""][:2]
         patient.queue_arn = f"arn:{patient.partition}:sqs:{self._region}:{account}:{name}"
@@ -206,6 +210,7 @@ class _Queue:
         yield from self._read()
         if self._patient.queue and self._patient.thorough:
             yield from self._redrive()
+            yield from self._dead_letters()
 
     def _attributes_of(self) -> Check:
         try:
@@ -319,6 +324,18 @@ they are lost to the quarantine"
             yield Check("redrive", Verdict.FAILED, words)
         else:
             yield Check("redrive", Verdict.OK, f"after {most} receipts messages go to the other queue")
+
+    def _dead_letters(self) -> Iterator[Check]:
+        """The queues that give up their messages to this one."""
+        try:
+            found = self._sqs.list_dead_letter_source_queues(QueueUrl=self._settings.queue_url)["queueUrls"]
+        except REFUSALS:
+            return  # as for most: then it is looked at as one that is told by a bucket
+        if found:
+            self.is_for_dead_letters = True
+            queues = ", ".join(url.rpartition("/")[2] for url in found)
+            words = f"what {queues} gave up comes here; no bucket needs to tell it"
+            yield Check("dead letters", Verdict.OK, words)
 
     def _most_receipts(self) -> int:
         """After how many receipts a message leaves for the dead letters; 0 for never or not known."""
