@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions.expressions import re2
 
 
@@ -28,3 +31,43 @@ from trailhawk.kql.functions.expressions import re2
 )
 def test_in_the_syntax_of_the_engine(pattern: str, expected: str) -> None:
     assert re2(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    ("pattern", "piece"),
+    [
+        ("[a-z&&[^b]]", "&&"),
+        (r"a[\w&&x]b", "&&"),
+        ("[0-9--4]+", "--"),
+        ("[a-g~~b-h]", "~~"),
+        ("[x[^xyz]]", "["),
+        ("[^[:alpha:][0-9]]", "["),
+        (r"\b{start}a", r"\b{start}"),
+        (r"a\b{end-half}", r"\b{end-half}"),
+        (r"\<a", r"\<"),
+        (r"a\>", r"\>"),
+    ],
+)
+def test_what_the_engine_would_read_as_something_else(pattern: str, piece: str) -> None:
+    with pytest.raises(UnsupportedError, match=re.escape(f"'{piece}'")):
+        re2(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a&&b--c~~d",
+        r"[a\-\-b]",
+        "[--9]",
+        "[^--9]",
+        "[^[]+",
+        r"\[([^[\]]+)\]",
+        "[]&]&[&]",
+        r"[\[&]&&",
+        r"\Q[a&&b]\E",
+        r"\b{2}" + "a",
+        r"\\<a",
+    ],
+)
+def test_what_only_looks_alike(pattern: str) -> None:
+    assert re2(pattern) == pattern

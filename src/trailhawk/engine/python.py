@@ -35,18 +35,24 @@ def frame(table: pa.Table, columns: tuple[OutColumn, ...]) -> Frame:
 
 def applied(node: Apply, inputs: tuple[Frame, ...]) -> pa.Table:
     """The rows of an Apply as Arrow, columns under their SQL names."""
+    import numpy as np
     import pyarrow as pa
 
-    values = node.function(inputs)
+    with np.errstate(all="ignore"):
+        values = node.function(inputs)
     arrays = [_array(items, column.type) for items, column in zip(values, node.columns, strict=True)]
     return pa.table(arrays, names=[column_name(column.id) for column in node.columns])
 
 
 def udf(function: PythonFunction, seconds: float) -> Callable[..., pa.Array]:
-    """The body over Arrow columns, as DuckDB calls it; one call lasts at most these seconds."""
+    """The body over Arrow columns, as DuckDB calls it; one call lasts at most these seconds.
+
+    NumPy warns nobody: the result says what was infinite or no number.
+    """
+    import numpy as np
 
     def over(*args: pa.ChunkedArray) -> pa.Array:
-        with WATCHER.calling(seconds):
+        with WATCHER.calling(seconds), np.errstate(all="ignore"):
             columns = [_values(arg, type_) for arg, type_ in zip(args, function.params, strict=True)]
             return _array([function.body(*row) for row in zip(*columns, strict=True)], function.returns)
 

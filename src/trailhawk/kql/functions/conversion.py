@@ -505,8 +505,11 @@ def _(value: Datetime) -> Datetime:
 
 @todatetime.overload
 def _(value: Integer) -> Datetime:
-    ticks = sql.binary(exp.Sub, sql.cast(value, KqlType.LONG), sql.literal(621355968000000000))
-    return sql.call("make_timestamp", sql.binary(exp.IntDiv, ticks, sql.literal(10)))
+    """Of ticks since year 1; null beyond year 9999."""
+    micros = sql.binary(exp.IntDiv, sql.cast(value, KqlType.LONG), sql.literal(10))
+    since_1970 = sql.binary(exp.Sub, micros, sql.literal(62135596800000000))
+    known = exp.Between(this=value.copy(), low=sql.literal(0), high=sql.literal(3155378975999999999))
+    return sql.case((known, sql.call("make_timestamp", since_1970)), otherwise=sql.null(KqlType.DATETIME))
 
 
 _AMOUNT = r"^\s*([+-]?)(\d{0,19})((?:\.\d{0,40})?)\s*([a-z]{0,12})\s*$"

@@ -1,7 +1,8 @@
 """Regular expressions: those of KQL as the engine's RE2 takes them.
 
 KQL's syntax has a few ways of writing that RE2 has not: groups named `(?<name>x)`, characters as `\\u00e9` or
-`\\u{e9}`, the flag `x` (white space and comments are no part of the pattern) and the flag `u`.
+`\\u{e9}`, the flag `x` (white space and comments are no part of the pattern) and the flag `u`. What RE2 would
+read as something else is refused: classes computed from others, and edges of words of one side.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ import re
 
 from sqlglot import exp
 
+from trailhawk.errors import UnsupportedError
 from trailhawk.kql.functions import sql
 from trailhawk.kql.functions.registry import Sql
 
 MOST_GROUPS = 9
 """Groups that the engine knows by number; those beyond it only by names that it is given."""
-_OTHER_SYNTAX = re.compile(r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]")
+_OTHER_SYNTAX = re.compile(
+    r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]|&&|--|~~|\[[^[]*\[|\\[<>]|\\b\{[a-z]", re.DOTALL
+)
 _PIECE = re.compile(
     r"""
       \\Q.*?(?:\\E|$)
     | \\[uU]\{(?P<braced>[0-9A-Fa-f]{1,8})\} | \\u(?P<short>[0-9A-Fa-f]{4}) | \\U(?P<long>[0-9A-Fa-f]{8})
+    | (?P<edge>\\[<>]|\\b\{[a-z-]+\})
     | \\.
     | \[:\^?\w+:\]
     | \(\?<(?P<name>[A-Za-z_]\w*)>
@@ -50,6 +55,7 @@ def re2(pattern: str) -> str:
     """The pattern in RE2's syntax: `(?P<n>a)` for `(?<n>a)`, `\\x{e9}` for `\\u00e9`."""
     if not _OTHER_SYNTAX.search(pattern):
         return pattern
+    _refuse_computed_classes(pattern)
     shown: list[str] = []
     verbose = [False]  # Of each open group.
     in_class = comment = False
@@ -68,6 +74,8 @@ def re2(pattern: str) -> str:
             # A ] that comes first in its class stands for itself.
             in_class = piece != "]" or shown[first:] in ([], ["^"])
             shown.append(piece)
+        elif found["edge"]:
+            raise UnsupportedError(f"'{piece}' in a regular expression", hint=r"take \b for a word's edge")
         elif found["end"]:
             on, off = found["on"], (found["off"] or "")[1:]
             is_verbose = ("x" in on or verbose[-1]) and "x" not in off
@@ -84,6 +92,27 @@ def re2(pattern: str) -> str:
             shown.append(f"(?P<{found['name']}>" if found["name"] else piece)
             in_class, first = piece == "[", len(shown)
     return "".join(shown)
+
+
+def _refuse_computed_classes(pattern: str) -> None:
+    """Classes in classes, and what is done with them: `[a-z&&[^b]]`, `[a-z--b]`, `[a-c~~b-d]`."""
+    pieces = [found.group() for found in _PIECE.finditer(pattern)]
+    depth = start = 0  # How many classes are open, and where the last one's characters begin.
+    operation = ""
+    for place, piece in enumerate(pieces):
+        if piece == "[":
+            operation = operation or (piece if depth else "")
+            depth, start = depth + 1, place + (2 if pieces[place + 1 : place + 2] == ["^"] else 1)
+        elif piece == "]" and depth and place > start:
+            depth -= 1
+            if depth == 0 and operation:
+                raise UnsupportedError(
+                    f"'{operation}' in a class of a regular expression",
+                    hint=f"name the characters that are left, or write \\{operation[0]} for the sign",
+                )
+        elif depth and piece in ("&", "-", "~") and pieces[start:place][-1:] == [piece]:
+            leads = piece == "-" and set(pieces[start:place]) == {piece}
+            operation = operation or ("" if leads else 2 * piece)
 
 
 def _flags(on: str, off: str, end: str) -> str:

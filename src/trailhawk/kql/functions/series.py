@@ -512,7 +512,7 @@ def series_magnitude(series: Json) -> Float | None:
     5.0
     """
     numbers = _numbers(series)
-    return None if numbers is None else math.sqrt(sum(float(number) ** 2 for number in numbers))
+    return None if numbers is None else math.hypot(*numbers)
 
 
 @python()
@@ -530,10 +530,10 @@ def series_cosine_similarity(
     size = min(len(a), len(b))
     a, b = a[:size], b[:size]
     lengths = [
-        math.sqrt(sum(float(item) ** 2 for item in side)) if given is None else given
+        math.hypot(*side) if given is None else given
         for side, given in ((a, left_magnitude), (b, right_magnitude))
     ]
-    return _divide(math.fsum(x * y for x, y in zip(a, b, strict=True)), lengths[0] * lengths[1])
+    return _divide(sum(float(x) * y for x, y in zip(a, b, strict=True)), lengths[0] * lengths[1])
 
 
 @python()
@@ -874,8 +874,6 @@ def series_fit_poly(y: Json, x: Json | None = None, degree: Whole | None = None)
     >>> array_length(series_fit_poly(dynamic([1, 4, 9, 16]), dynamic([1, 2, 3, 4]), 2)[1])
     3
     """
-    import warnings
-
     import numpy as np
 
     array = _complete(y)
@@ -885,9 +883,14 @@ def series_fit_poly(y: Json, x: Json | None = None, degree: Whole | None = None)
     power = 1 if degree is None else degree
     if places is None or len(places) != len(array) or not 0 <= power < len(array):
         return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a badly conditioned fit is still the best one
-        coefficients = np.polyfit(places, array, power)
+    powers = np.vander(places, power + 1)
+    lengths = np.linalg.norm(powers, axis=0)
+    # The solver writes on standard output of what is not finite.
+    if not np.isfinite([*lengths, np.linalg.norm(array)]).all():
+        return None
+    lengths[lengths == 0] = 1.0
+    precision = len(array) * float(np.finfo(np.float64).eps)
+    coefficients = np.linalg.lstsq(powers / lengths, array, rcond=precision)[0] / lengths
     fitted = np.polyval(coefficients, places)
     variance, rest = _variance(array), _variance(array - fitted)
     return [_explained(variance, rest), coefficients.tolist(), variance, rest, fitted.tolist()]
@@ -957,7 +960,7 @@ def _periods(array: Numbers, least: float, most: float) -> list[tuple[int, float
     if size < 2 * _MIN_PERIOD:
         return []
     correlations = _correlations(array)
-    low, high = max(_MIN_PERIOD, math.ceil(least)), min((size - 1) // 2, math.floor(most))
+    low, high = math.ceil(min(max(_MIN_PERIOD, least), size)), math.floor(max(0, min((size - 1) // 2, most)))
     found: dict[int, float] = {}
     for frequency in _frequencies(array):
         first = max(low, math.floor(size / (frequency + 1)))
@@ -974,7 +977,9 @@ _PERIODS = (("periods", _T.DYNAMIC), ("scores", _T.DYNAMIC))
 
 
 @python(columns=_PERIODS)
-def series_periods_detect(series: Json, least: Float, most: Float, count: Whole) -> Json | None:
+def series_periods_detect(
+    series: Json, least: Float | None, most: Float | None, count: Whole | None
+) -> Json | None:
     """Columns periods and scores: the periods of the series from `least` to `most` elements, best first.
 
     A period has 4 elements or more and comes more than twice; what is not found is 0.
@@ -983,7 +988,9 @@ def series_periods_detect(series: Json, least: Float, most: Float, count: Whole)
     [4.0,0.0]
     """
     array = _complete(series)
-    if array is None or count < 0:
+    if array is None or least is None or most is None or count is None or count < 0:
+        return None
+    if math.isnan(least) or math.isnan(most):
         return None
     found = _periods(array, least, most)[: min(count, len(array))]
     rest = [0.0] * (min(count, len(array)) - len(found))
