@@ -10,7 +10,7 @@ from trailhawk.kql import syntax
 from trailhawk.kql.operators.apart import settled
 from trailhawk.kql.operators.columns import extend, keep, over, windows_over
 from trailhawk.kql.operators.registry import step
-from trailhawk.kql.operators.shared import limited, row_count, scope_of
+from trailhawk.kql.operators.shared import carried, limited, refs, row_count, scope_of
 from trailhawk.kql.plan import (
     Call,
     Expr,
@@ -98,7 +98,13 @@ def sample(binder: Binder, node: Node, operator: syntax.Sample, env: Env) -> Nod
 @step(syntax.Sort)
 def sort(binder: Binder, node: Node, operator: syntax.Sort, env: Env) -> Node:
     scope = scope_of(node, env)
-    return Sort(node.columns, node, tuple(sort_key(binder, key, scope) for key in operator.keys))
+    keys = [sort_key(binder, key, scope) for key in operator.keys]
+    return Sort(node.columns, node, (*_part_keys(binder, node), *keys))
+
+
+def _part_keys(binder: Binder, node: Node) -> list[SortKey]:
+    """In a sub-pipe that runs over parts of the rows, the rows of a part stay together."""
+    return [SortKey(ref, descending=False, nulls_first=True) for ref in refs(carried(binder, node))]
 
 
 def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
@@ -115,7 +121,8 @@ def sort_key(binder: Binder, key: syntax.Ordering, scope: Scope) -> SortKey:
 def top(binder: Binder, node: Node, operator: syntax.Top, env: Env) -> Node:
     key = sort_key(binder, operator.by, scope_of(node, env))
     count = row_count(binder, operator.count, env)
-    return limited(binder, Sort(node.columns, node, settled(node, [key])), count)
+    keys = (*_part_keys(binder, node), *settled(node, [key]))
+    return limited(binder, Sort(node.columns, node, keys), count)
 
 
 @step(syntax.Serialize)
