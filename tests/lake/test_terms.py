@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import datetime as dt
 import random
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,9 +17,12 @@ from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import Lake
 from trailhawk.lake import delta as delta_module
+from trailhawk.lake import terms as terms_module
 from trailhawk.lake.compaction import compact
 from trailhawk.lake.table import DataFile, Found, stored_schema
-from trailhawk.lake.terms import FOLDER, LEAST_ROWS, terms_of, terms_path
+from trailhawk.lake.terms import FOLDER, LEAST_ROWS, TermsWriter, terms_of, terms_path
+from trailhawk.native import kernel
+from trailhawk.native.terms import fill
 
 EVENTS = Table(
     "Events",
@@ -254,3 +259,87 @@ def test_files_of_others_are_read(lake: Lake) -> None:
     snapshot = lake.snapshot("Events")
     foreign = DataFile("s3://bucket/other.parquet", 1, 1, frozenset({"Text"}), None, None, None, None)
     assert snapshot.look([foreign], Needle(frozenset({"Text"}), "nobody")).parts
+
+
+def gathered(library: ctypes.CDLL, column: pa.Array | pa.ChunkedArray) -> list[int] | None:
+    """The hashes of a column's terms, which the kernel and the road in Python agree on."""
+    table = pa.table({"Text": column})
+    plain = terms_module._gathered(table, frozenset())
+    found = terms_module._gathered_by(library, table)
+    if plain is None or found is None:
+        assert (plain is None) is (found is None)
+        return None
+    hashes: list[int] = np.sort(found).tolist()
+    assert hashes == plain.tolist()
+    return hashes
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_kernel_finds_the_same_terms(compiled: ctypes.CDLL, seed: int) -> None:
+    rng = random.Random(seed)
+    letters = rng.choice(["aZ09.-_:/ é—\n", "0123456789.", "abcXYZ", "a.", "\x00\x7f@[`{/:aZ"])
+    if seed % 8 == 7:
+        letters += "\u0130\u017f\u212a\u0131\u2129"
+    own = ["".join(rng.choices(letters, k=rng.randrange(rng.choice([4, 40, 300])))) for _ in range(200)]
+    column = pa.array([None if rng.random() < 0.2 else text for text in own], pa.string())
+    first = rng.randrange(100)
+    gathered(compiled, column)
+    gathered(compiled, column.slice(first, rng.randrange(100)))
+    gathered(compiled, pa.chunked_array([column.slice(first), column.slice(0, first), column.slice(3, 0)]))
+    gathered(compiled, column.dictionary_encode())
+
+
+@pytest.mark.parametrize("before", ["", "-" * 7, "-" * 60, "é" * 31, "a-" * 40, "10.0.0." * 9])
+def test_the_kernel_reads_terms_of_every_length_at_every_place(compiled: ctypes.CDLL, before: str) -> None:
+    whole = "".join(random.Random(1).choices("abcXYZ019", k=200))
+    own = [before + whole[:length] + behind for length in range(140) for behind in ("", ".", ".9.9.9")]
+    for text in own:  # alone, it ends where the buffer does
+        assert gathered(compiled, pa.array([text])) is not None
+    assert gathered(compiled, pa.array(own)) is not None
+
+
+@pytest.mark.parametrize("char", ["\u0130", "\u017f", "\u212a"])
+def test_the_kernel_sees_what_folds_to_ascii_at_every_place(compiled: ctypes.CDLL, char: str) -> None:
+    for before in range(130):
+        assert gathered(compiled, pa.array(["x" * before + char])) is None
+        assert gathered(compiled, pa.array(["x" * before + char + "y" * 70, "é"])) is None
+    assert gathered(compiled, pa.array([char, "a"]).slice(1)) is not None
+
+
+def test_the_kernel_takes_a_million_terms(compiled: ctypes.CDLL) -> None:
+    own = pa.array([f"{n} {n:x}z {'z' * (n % 50)}" for n in range(300_000)])
+    found = terms_module._gathered_by(compiled, pa.table({"Text": own}))
+    assert found is not None
+    assert len(found) == 600_049
+    assert np.array_equal(np.sort(found), terms_module._gathered(pa.table({"Text": own}), frozenset()))
+
+
+def test_neighbours_are_of_one_value(compiled: ctypes.CDLL) -> None:
+    assert len(gathered(compiled, pa.array(["10.9.8.7"])) or []) == 5
+    assert len(gathered(compiled, pa.array(["10", "9", "8", "7", "6.5", "4.3"])) or []) == 8
+
+
+@pytest.mark.parametrize("page", [5, 512, 4096])
+@pytest.mark.parametrize("pages", [1, 2, 7, 64])
+def test_the_kernel_sets_the_same_bits(compiled: ctypes.CDLL, pages: int, page: int) -> None:
+    edges = [0, 1, 2**20, 2**40 - 1, 2**40, 2**63, 2**64 - 1]
+    drawn = [random.Random(pages).getrandbits(64) for _ in range(3_000)]
+    hashes = np.array(edges + drawn, np.uint64)
+    plain, found = (np.zeros((pages, page), np.uint8) for _ in range(2))
+    terms_module._fill(hashes, plain)
+    fill(compiled, hashes, found)
+    assert np.array_equal(plain, found)
+
+
+def test_the_index_is_the_same_without_the_kernel(
+    compiled: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = rows(texts())
+    files = []
+    for switch in ("", "off"):
+        monkeypatch.setenv(kernel.SWITCH, switch)
+        writer = TermsWriter(["Text", "Other"], ["Text"], "TimeGenerated")
+        writer.add(written, LEAST_ROWS)
+        writer.write(tmp_path / FOLDER / "index.terms", data_size=10_000_000)
+        files.append((tmp_path / FOLDER / "index.terms").read_bytes())
+    assert files[0] == files[1]

@@ -7,10 +7,13 @@ numbers of an address are everywhere, so four short neighbours (`203.0.113.77`) 
 The file, little-endian: `TERMS002`, the size of the header, its CRC-32, the header as JSON (`_Header`), then
 pages of `page` bytes: a part of a filter and, in the last four bytes, its CRC-32. All bits of one term lie
 in one page. What is missing, cut off or damaged means that the row group is read.
+
+Terms are gathered and filters filled by the kernel, and by the same steps in NumPy where there is none.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -24,6 +27,8 @@ from numpy.typing import NDArray
 
 from trailhawk.kql.plan import AllOf, AnyOf, Need, Needle
 from trailhawk.kql.schema import HIDDEN_PREFIX
+from trailhawk.native import kernel
+from trailhawk.native.terms import TermSet, fill
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +59,7 @@ _LEAST_BITS: Final = 3.0
 _WORD: Final = (1 << 64) - 1
 _PIECE_BYTES: Final = 1 << 17  # what is made of it, ten times as much, stays in the processor's cache
 _FILTER_TERMS: Final = 1 << 14
+_BETWEEN: Final = "\n\n"
 _STEPS: Final = (0, 0, 16, 24, 32, 32, 32, 32)  # how long a term is that is read on with the next step
 _SHORT: Final = 4
 _NEIGHBOURS: Final = 4
@@ -122,19 +128,7 @@ def _term_hashes(text: bytes) -> Hashes:
     if not len(starts):
         return np.empty(0, np.uint64)
     terms = _mixed(_keys(lowered, starts, ends))
-    first = _first_of_neighbours(starts, ends)
-    return np.concatenate([terms, _neighbours(text, ends, first, terms.__getitem__)])
-
-
-def _most_hashes(text: bytes) -> Hashes:
-    """The same in another order, without repeats: of a log few terms are new."""
-    lowered, starts, ends = _cut(text)
-    if not len(starts):
-        return np.empty(0, np.uint64)
-    keys = _keys(lowered, starts, ends)
-    first = _first_of_neighbours(starts, ends)
-    joined = _neighbours(text, ends, first, lambda places: _mixed(keys[places]))
-    return np.concatenate([_mixed(_distinct(keys)), _distinct(joined)])
+    return np.concatenate([terms, _neighbours(text, starts, ends, terms)])
 
 
 def _cut(text: bytes) -> tuple[Bytes, Places, Places]:
@@ -176,15 +170,6 @@ def _keys(lowered: Bytes, starts: Places, ends: Places) -> Hashes:
     return keys
 
 
-def _distinct(hashes: Hashes) -> Hashes:
-    """Each once, in order. Sorting is far cheaper here than what `np.unique` does."""
-    ordered = np.sort(hashes)
-    fresh = np.ones(len(ordered), bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    kept: Hashes = ordered[fresh]
-    return kept
-
-
 def _first_of_neighbours(starts: Places, ends: Places) -> Places:
     """The places of terms that are the first of four short neighbours."""
     count = len(starts) - _NEIGHBOURS + 1
@@ -198,18 +183,14 @@ def _first_of_neighbours(starts: Places, ends: Places) -> Places:
     return np.flatnonzero(met)
 
 
-def _neighbours(
-    text: bytes,
-    ends: Places,
-    first: Places,
-    hashes: Callable[[Places], Hashes],
-) -> Hashes:
+def _neighbours(text: bytes, starts: Places, ends: Places, terms: Hashes) -> Hashes:
     """A hash for each four neighbours, by their hashes and what parts them."""
-    joined = hashes(first)
+    first = _first_of_neighbours(starts, ends)
+    joined = terms[first]
     octets = np.frombuffer(text, np.uint8)
     for place in range(1, _NEIGHBOURS):
         separator = octets[ends[first + place - 1]].astype(np.uint64)
-        joined = _mixed(joined * _C1 + hashes(first + place) + separator)
+        joined = _mixed(joined * _C1 + terms[first + place] + separator)
     return joined
 
 
@@ -249,14 +230,9 @@ class TermsWriter:
 
     def _terms(self, rows: pa.Table) -> Hashes | None:
         """The terms' hashes, each once; None where a character makes them unsure."""
-        found = []
-        for text in _texts(rows.select(self._columns), self._repetitive):
-            if not text.isascii() and any(fold in text for fold in _FOLDS_TO_ASCII):
-                return None
-            found.append(_most_hashes(text))
-        if not found:
-            return np.empty(0, np.uint64)
-        return _distinct(np.concatenate(found))
+        texts = rows.select(self._columns)
+        library = kernel.library()
+        return _gathered(texts, self._repetitive) if library is None else _gathered_by(library, texts)
 
     def write(self, path: Path, *, data_size: int) -> None:
         """The index of a data file of that size in bytes; nothing where it would not be worth its size."""
@@ -286,9 +262,49 @@ class TermsWriter:
             os.fsync(file.fileno())
 
 
+def _gathered_by(library: ctypes.CDLL, rows: pa.Table) -> Hashes | None:
+    """`_gathered`, by the kernel: it reads the values where they lie."""
+    import pyarrow as pa
+
+    found = TermSet(library)
+    for column in rows.columns:
+        for chunk in column.chunks:
+            values = chunk.dictionary if pa.types.is_dictionary(chunk.type) else chunk
+            if not len(values):
+                continue
+            valid, offsets, data = values.buffers()
+            places = np.frombuffer(offsets, np.int32)[values.offset : values.offset + len(values) + 1]
+            if not found.add(_octets(data), places, _octets(valid), values.offset):
+                return None
+    return found.hashes()
+
+
+def _octets(buffer: pa.Buffer | None) -> Bytes:
+    return np.frombuffer(buffer or b"", np.uint8)
+
+
+def _gathered(rows: pa.Table, repetitive: frozenset[str]) -> Hashes | None:
+    """The hashes of all terms, each once; None where a character makes them unsure."""
+    found = [np.empty(0, np.uint64)]
+    for text in _texts(rows, repetitive):
+        if not text.isascii() and any(fold in text for fold in _FOLDS_TO_ASCII):
+            return None
+        found.append(_distinct(_term_hashes(text)))
+    return _distinct(np.concatenate(found))
+
+
+def _distinct(hashes: Hashes) -> Hashes:
+    """Each once, in order. Sorting is far cheaper here than what `np.unique` does."""
+    ordered = np.sort(hashes)
+    fresh = np.ones(len(ordered), bool)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    kept: Hashes = ordered[fresh]
+    return kept
+
+
 def _texts(rows: pa.Table, repetitive: frozenset[str]) -> Iterable[bytes]:
-    """All values of the columns, parted by a byte that is in no term, in pieces of bounded size; repeated
-    values once."""
+    """All values of the columns, parted so that neither a term nor neighbours go on from one into the next,
+    in pieces of bounded size; repeated values once."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -306,42 +322,42 @@ def _texts(rows: pa.Table, repetitive: frozenset[str]) -> Iterable[bytes]:
             for start in range(0, len(chunk), width):
                 values = chunk.slice(start, width).drop_null()
                 listed = pa.ListArray.from_arrays(pa.array([0, len(values)], pa.int32()), values)
-                text = pc.binary_join(listed, "\n")[0].as_buffer()
+                text = pc.binary_join(listed, _BETWEEN)[0].as_buffer()
                 if text is None:
                     continue
                 parts.append(text.to_pybytes())
                 size += len(parts[-1])
                 if size > _PIECE_BYTES:
-                    yield b"\n".join(parts)
+                    yield _BETWEEN.encode().join(parts)
                     parts, size = [], 0
     if parts:
-        yield b"\n".join(parts)
+        yield _BETWEEN.encode().join(parts)
 
 
 def _filter(terms: Hashes, pages: int, page: int) -> bytes:
-    width = 8 * (page - _CRC_BYTES)
-    bits = np.zeros(pages * 8 * page, np.uint8)
+    library = kernel.library()
+    filled = np.zeros((pages, page), np.uint8)
+    if library is None:
+        _fill(terms, filled)
+    else:
+        fill(library, terms, filled)
+    for row in filled:
+        row[-_CRC_BYTES:] = np.frombuffer(_crc(row[:-_CRC_BYTES].tobytes()), np.uint8)
+    return filled.tobytes()
+
+
+def _fill(terms: Hashes, pages: Bytes) -> None:
+    """Set the bits of these terms in the pages, one a row."""
+    count, page = pages.shape
+    width = np.uint64(8 * (page - _CRC_BYTES))
+    bits = np.zeros(count * 8 * page, np.uint8)
     for start in range(0, len(terms), _FILTER_TERMS):
         part = terms[start : start + _FILTER_TERMS]
-        base = _remainder(part >> np.uint64(40), pages) * np.uint64(8 * page)
-        for probe in _probes(part, width):
-            bits[(base + probe).view(np.intp)] = 1
-    packed = np.packbits(bits).reshape(pages, page)
-    for row in packed:
-        row[-_CRC_BYTES:] = np.frombuffer(_crc(row[:-_CRC_BYTES].tobytes()), np.uint8)
-    return packed.tobytes()
-
-
-def _probes(terms: Hashes, width: int) -> Iterable[Hashes]:
-    step = (terms >> np.uint64(20)) | np.uint64(1)
-    for probe in range(_PROBES):
-        yield _remainder(terms + np.uint64(probe) * step, width)
-
-
-def _remainder(values: Hashes, divisor: int) -> Hashes:
-    """`values % divisor`, for which NumPy takes five times as long."""
-    by = np.uint64(divisor)
-    return values - values // by * by
+        base = (part >> np.uint64(40)) % np.uint64(count) * np.uint64(8 * page)
+        step = (part >> np.uint64(20)) | np.uint64(1)
+        for probe in range(_PROBES):
+            bits[base + (part + np.uint64(probe) * step) % width] = 1
+    pages[:] = np.packbits(bits).reshape(pages.shape)
 
 
 def _crc(data: bytes) -> bytes:

@@ -8,6 +8,8 @@ import os
 from collections.abc import Sequence
 from typing import Any, Final
 
+import numpy as np
+
 from trailhawk.native import build
 
 SWITCH: Final = "TRAILHAWK_KERNEL"
@@ -51,5 +53,25 @@ def _checked(status: Status, function: Any, _: Sequence[object]) -> int:
     return status.value
 
 
-PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {}
+_INT64 = ctypes.c_int64
+_SET = ctypes.c_void_p
+
+
+def _array(kind: type[np.generic], *, written: bool = False) -> Any:
+    """An array that C may take as it lies; another one is refused at the call."""
+    flags = ["C_CONTIGUOUS", "ALIGNED", *(["WRITEABLE"] if written else [])]
+    return np.ctypeslib.ndpointer(kind, flags=flags)
+
+
+PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
+    "terms_new": (_SET, [ctypes.c_uint64]),
+    "terms_free": (None, [_SET]),
+    "terms_add": (
+        Status,
+        [_SET, _array(np.uint8), _INT64, _array(np.int32), _INT64, _array(np.uint8), _INT64, _INT64],
+    ),
+    "terms_count": (_INT64, [_SET]),
+    "terms_take": (Status, [_SET, _array(np.uint64, written=True), _INT64]),
+    "terms_fill": (Status, [_array(np.uint64), _INT64, _array(np.uint8, written=True), _INT64, _INT64]),
+}
 """The functions of `kernel.h`: what each returns, and what it takes."""

@@ -1,0 +1,70 @@
+"""Runs the kernel over mutated input: `python hammer.py OBJECT ROUNDS`, with an object that watches itself.
+
+What it gives is tested elsewhere. Here it only has to stay within its buffers, each of which is an allocation
+of its own, and to end. It may refuse what it is given.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import suppress
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from trailhawk.native import build, kernel
+from trailhawk.native.terms import TermSet, fill
+
+_PIECES = (
+    b"10.0.0.7 ",
+    b"a.b.c.d.e",
+    b"Z" * 70,
+    b'{"key":"value"}',
+    "\u0130\u017f\u212aé—".encode(),
+    b"\xe2\x84",
+    b"\x00\xff",
+)
+
+
+def terms(library: ctypes.CDLL, rng: Random) -> None:
+    """Texts with offsets of which some are wrong, and filters of all sizes."""
+    data = np.array(list(_bytes(rng)), np.uint8)
+    count = rng.randrange(12)
+    offsets = np.sort(np.array([rng.randrange(len(data) + 1) for _ in range(count)], np.int32))
+    if count and rng.random() < 0.3:
+        offsets[rng.randrange(count)] = rng.choice([-1, len(data) + 1, 2**31 - 1, -(2**31)])
+    bits = np.array([rng.randrange(256) for _ in range(rng.randrange(4))], np.uint8)
+    found = TermSet(library)
+    with suppress(ValueError):
+        for _ in range(rng.randrange(3)):
+            found.add(data, offsets, bits, rng.choice([0, 0, 3, 20, -1, 2**63 - 1]))
+        hashes = found.hashes()
+        fill(library, hashes, np.zeros((rng.randrange(9), rng.choice([4, 5, 6, 512])), np.uint8))
+
+
+def _bytes(rng: Random) -> bytes:
+    whole = bytearray(b"".join(rng.choices(_PIECES, k=rng.randrange(30))))
+    if rng.random() < 0.02:  # more different terms than there is room for at first
+        whole += b"-".join(b"%d" % rng.getrandbits(40) for _ in range(2_000))
+    for _ in range(rng.randrange(4)):
+        if whole:
+            whole[rng.randrange(len(whole))] = rng.randrange(256)
+    return bytes(whole[: rng.randrange(len(whole) + 1)])
+
+
+HAMMERS = (terms,)
+
+
+def main(path: str, rounds: str) -> None:
+    build.OBJECT = Path(path)
+    library = kernel.library()
+    assert library is not None, "the object is not of these sources"
+    for seed in range(int(rounds)):
+        for hammer in HAMMERS:
+            hammer(library, Random(seed))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
