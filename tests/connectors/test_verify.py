@@ -31,7 +31,7 @@ from trailhawk.connectors.trail_store import Aws, FolderStore, bucket_of
 from trailhawk.connectors.verify import Ledger, Report, What, verify
 from trailhawk.errors import SourceError, UsageError
 from trailhawk.lake import Lake
-from trailhawk.simulate.digest import Digest, DigestChain, LogFile, Signer
+from trailhawk.simulate.digest import Digest, DigestChain, LogFile, Signer, key_list
 from trailhawk.sources import SOURCES, TABLES
 
 START = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
@@ -109,7 +109,7 @@ def trail(folder: Path, **of: str) -> Trail:
 
 def keys_of(folder: Path, key: Signer | None = None) -> GivenKeys:
     path = folder / "keys.json"
-    path.write_bytes((key or signer()).key_list(START, START + 7 * 86_400))
+    path.write_bytes(key_list([key or signer()], START, START + 7 * 86_400))
     return GivenKeys(path)
 
 
@@ -758,8 +758,8 @@ def test_a_simulation_from_the_command_line(tmp_path: Path, capsys: pytest.Captu
     asked = [*home, "verify", f"{sim}/logs", "--keys", f"{sim}/digest-keys.json", "--quiet"]
     assert run(asked) == 0
     said = capsys.readouterr()
-    assert "nothing that digests name is missing" in said.out
-    assert "named by no digest and not proven" in said.err  # only one region has digests
+    assert "\nnothing is missing: " in said.out  # and every file of every account and region is proven
+    assert not said.err
     path = next(
         path for path in sorted(Path(sim).rglob("*_CloudTrail_us-east-1_*.json.gz")) if "1234" in path.name
     )

@@ -23,7 +23,7 @@ KEY = re.compile(
 )
 DIGEST_KEY = re.compile(
     r"AWSLogs/(\d{12})/CloudTrail-Digest/([a-z0-9-]+)/\d{4}/\d\d/\d\d/"
-    r"\1_CloudTrail-Digest_\2_[a-z]+_\2_\d{8}T\d{6}Z(?:_backfill)?\.json\.gz"
+    r"\1_CloudTrail-Digest_\2_[a-z]+_us-east-1_\d{8}T\d{6}Z(?:_backfill)?\.json\.gz"
 )
 
 
@@ -304,10 +304,17 @@ def test_awkward_text_is_there(simulation: Simulation) -> None:
     assert any("<script>" in agent for agent in agents)
 
 
-def test_digests_name_their_files(simulation: Simulation) -> None:
+def test_digests_name_every_file_once(simulation: Simulation) -> None:
     named = [file["s3Object"] for digest in simulation.digests for file in digest["logFiles"]]
-    assert len(named) == len(set(named))
-    assert all((simulation.summary.logs / name).is_file() for name in named)
+    assert sorted(named) == sorted(path for path in contents(simulation.summary.logs) if KEY.fullmatch(path))
+
+
+def test_each_account_and_region_has_a_chain_and_each_region_a_key(simulation: Simulation) -> None:
+    keys = orjson.loads((simulation.summary.logs.parent / "digest-keys.json").read_bytes())
+    digests = simulation.digests
+    pairs = {(each["awsAccountId"], each["digestS3Object"].split("/")[3]) for each in digests}
+    assert pairs == {(file.account, file.region) for file in simulation.files}
+    assert len(keys["PublicKeyList"]) == len({region for _, region in pairs}) > 1
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,10 +14,10 @@ from typing import NamedTuple
 import orjson
 from isal import igzip
 
-from .digest import DigestChain, LogFile, Signer
+from .digest import Digests, LogFile
 from .record import Record
 from .text import mixed
-from .world import HOME_REGION, HOUR, MINUTE, PRODUCTION, SECURITY
+from .world import HOME_REGION, HOUR, MINUTE, SECURITY
 
 SLOT = 5 * MINUTE
 FULL = 25
@@ -26,8 +27,6 @@ QUIET_SPAN = 5
 MOST_RECORDS = 600
 LATEST = 40 * MINUTE
 """No record lies in a file stamped later than this after its event."""
-DIGEST_PAIR = (PRODUCTION, HOME_REGION)
-"""Where log file validation is switched on: a digest every hour."""
 TRAIL_BUCKET = f"example-trail-{SECURITY}"
 
 Pair = tuple[str, str]
@@ -64,10 +63,9 @@ class Tally:
     bytes: int = 0
 
 
-def trail_digests(rng: Random) -> DigestChain:
-    """The digests of the simulation's trail, with a key that follows from the stream of chance."""
-    account, region = DIGEST_PAIR
-    return DigestChain(Signer(rng), bucket=TRAIL_BUCKET, account=account, region=region, trail="organization")
+def trail_digests(rng: Callable[[str], Random]) -> Digests:
+    """The digests of the simulation's trail; each region's key follows from its stream of chance."""
+    return Digests(rng, bucket=TRAIL_BUCKET, trail="organization", home=HOME_REGION)
 
 
 @dataclass
@@ -76,7 +74,7 @@ class Delivery:
 
     folder: Path
     rng: Random
-    digests: DigestChain
+    digests: Digests
     tally: Tally = field(default_factory=Tally)
     _waiting: dict[Pair, list[_Written]] = field(default_factory=lambda: defaultdict(list))
     _folders: set[Path] = field(default_factory=set)
@@ -134,9 +132,9 @@ class Delivery:
         self._write(key, text)
         self.tally.files += 1
         self.tally.records += len(lines)
-        if pair == DIGEST_PAIR:
-            times = [line.at for line in lines]
-            self.digests.add(LogFile(stamp, key, sha256(text).hexdigest(), min(times), max(times)))
+        times = [line.at for line in lines]
+        log = LogFile(stamp, key, sha256(text).hexdigest(), min(times), max(times))
+        self.digests.add(account, region, log)
 
     def _write(self, key: str, text: bytes) -> None:
         path = self.folder / key

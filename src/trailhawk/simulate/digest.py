@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
 from random import Random
 from time import gmtime, strftime
@@ -87,30 +87,38 @@ class Signer:
 
         return self.key.sign(text, PKCS1v15(), SHA256()).hex()
 
-    def key_list(self, start: int, end: int) -> bytes:
-        """What `aws cloudtrail list-public-keys` prints for this key, valid from `start` to `end`."""
-        key = {
-            "Value": b64encode(self.public).decode(),
+
+def key_list(signers: Iterable[Signer], start: int, end: int) -> bytes:
+    """What `aws cloudtrail list-public-keys` prints for these keys, valid from `start` to `end`."""
+    keys = [
+        {
+            "Value": b64encode(signer.public).decode(),
             "ValidityStartTime": iso(start),
             "ValidityEndTime": iso(end),
-            "Fingerprint": self.fingerprint,
+            "Fingerprint": signer.fingerprint,
         }
-        return orjson.dumps({"PublicKeyList": [key]}, option=orjson.OPT_INDENT_2) + b"\n"
+        for signer in signers
+    ]
+    return orjson.dumps({"PublicKeyList": keys}, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 class DigestChain:
     """The digests of one account, region and trail: one for every hour, also for one without log files.
+    `home` is the trail's own region, by default this one.
 
     A log file that comes too late for the digest of its hour is named in a backfill digest; those have a
     chain of their own.
     """
 
-    def __init__(self, signer: Signer, *, bucket: str, account: str, region: str, trail: str) -> None:
+    def __init__(
+        self, signer: Signer, *, bucket: str, account: str, region: str, trail: str, home: str = ""
+    ) -> None:
         self.signer = signer
         self._bucket = bucket
         self._account = account
         self._region = region
         self._trail = trail
+        self._home = home or region
         self._waiting: list[LogFile] = []
         self._until = 0
         self._previous: Digest | None = None
@@ -143,7 +151,7 @@ class DigestChain:
         end = start + HOUR
         files = [file for file in self._waiting if start <= file.at < end]
         stamp = strftime("%Y%m%dT%H%M%SZ", gmtime(end)) + ("_backfill" if generated else "")
-        name = f"{self._account}_CloudTrail-Digest_{self._region}_{self._trail}_{self._region}_{stamp}"
+        name = f"{self._account}_CloudTrail-Digest_{self._region}_{self._trail}_{self._home}_{stamp}"
         folder = f"AWSLogs/{self._account}/CloudTrail-Digest/{self._region}"
         key = f"{folder}/{strftime('%Y/%m/%d', gmtime(end))}/{name}.json.gz"
         text = orjson.dumps(
@@ -187,6 +195,45 @@ class DigestChain:
         if generated:
             metadata["backfill-generation-timestamp"] = iso(generated)
         return Digest(key, text, metadata)
+
+
+class Digests:
+    """The digests of a trail of many accounts and regions: a chain for each of them, a key for each region.
+
+    `rng` gives the stream of chance of a region's key.
+    """
+
+    def __init__(self, rng: Callable[[str], Random], *, bucket: str, trail: str, home: str) -> None:
+        self._rng = rng
+        self._bucket = bucket
+        self._trail = trail
+        self._home = home
+        self._signers: dict[str, Signer] = {}
+        self._chains: dict[tuple[str, str], DigestChain] = {}
+
+    def add(self, account: str, region: str, file: LogFile) -> None:
+        """Name a log file in a digest of its account and region."""
+        chain = self._chains.get((account, region))
+        if chain is None:
+            signer = self._signers.setdefault(region, Signer(self._rng(region)))
+            chain = self._chains[account, region] = DigestChain(
+                signer,
+                bucket=self._bucket,
+                account=account,
+                region=region,
+                trail=self._trail,
+                home=self._home,
+            )
+        chain.add(file)
+
+    def complete(self, until: int) -> Iterator[Digest]:
+        """The digests of the hours that end by `until`."""
+        for _, chain in sorted(self._chains.items()):
+            yield from chain.complete(until)
+
+    def key_list(self, start: int, end: int) -> bytes:
+        """The keys of all regions, as `key_list` gives them."""
+        return key_list((signer for _, signer in sorted(self._signers.items())), start, end)
 
 
 def _prime(rng: Random, bits: int) -> int:

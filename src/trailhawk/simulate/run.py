@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -28,7 +29,7 @@ DEFAULT_DAYS = 35
 DEFAULT_EVENTS_PER_DAY = 3_000
 LEAST_EVENTS_PER_DAY = 300
 DIGEST_KEYS = "digest-keys.json"
-"""Beside the logs: the public key of the digests, as ListPublicKeys gives it."""
+"""Beside the logs: the public keys of the digests, as ListPublicKeys gives them."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def simulate(
     with _whole_or_none(logs, truth_file, out / DIGEST_KEYS):
         world = build(seed=seed, start=start, days=days, events_per_day=events_per_day, setting=told.setting)
         attack = told.attack(world, world.rng("attack", scenario))
-        digests = trail_digests(world.rng("digest key"))
+        digests = trail_digests(partial(world.rng, "digest key"))
         delivery = Delivery(logs, world.rng("delivery"), digests)
         others = OtherLogs(world, logs, flows_per_day=flows_per_day) if flows_per_day else None
         marked: dict[str, list[str]] = defaultdict(list)
@@ -126,7 +127,7 @@ def simulate(
         if others:
             truth["other_logs"] = others.truth(attack)
         truth_file.write_bytes(orjson.dumps(truth, option=orjson.OPT_INDENT_2) + b"\n")
-        (out / DIGEST_KEYS).write_bytes(digests.signer.key_list(world.start, world.end + DAY))
+        (out / DIGEST_KEYS).write_bytes(digests.key_list(world.start, world.end + DAY))
     tally = delivery.tally
     return Summary(
         scenario=scenario,
