@@ -52,7 +52,7 @@ def _not_null(value: exp.Expr) -> exp.Expr:
     return sql.negate(sql.is_null(value.copy()))
 
 
-def _no_text_null(value: exp.Expr, type_: KqlType) -> exp.Expr:
+def no_text_null(value: exp.Expr, type_: KqlType) -> exp.Expr:
     """A string aggregate of no rows is ''."""
     return sql.text(value) if type_ is KqlType.STRING else value
 
@@ -123,14 +123,14 @@ def avgif(value: MeanArg, predicate: Bool) -> Mean:
 @aggregate("min")
 def min_(value: OrderedArg) -> Same:
     """The smallest value."""
-    return _no_text_null(exp.Min(this=value.sql), value.type)
+    return no_text_null(exp.Min(this=value.sql), value.type)
 
 
 def _largest(value: Arg, predicate: exp.Expr | None) -> exp.Expr:
     """The largest value; as `sort` places it, NaN is below all numbers."""
     found = _where(exp.Max(this=value.sql), predicate)
     if value.type is not KqlType.REAL:
-        return _no_text_null(found, value.type)
+        return no_text_null(found, value.type)
     number = sql.case((sql.call("isnan", value.sql.copy()), exp.Null()), otherwise=value.sql.copy())
     return sql.coalesce(_where(exp.Max(this=number), predicate), found)
 
@@ -144,7 +144,7 @@ def max_(value: OrderedArg) -> Same:
 @aggregate()
 def minif(value: OrderedArg, predicate: Bool) -> Same:
     """The smallest value over the rows for which the predicate is true."""
-    return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
+    return no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
 
 
 @aggregate()
@@ -180,13 +180,13 @@ def count_distinctif(value: Scalar, predicate: Bool) -> Long:
 @aggregate(aliases=("any",), prefix="")
 def take_any(value: AnyArg) -> Same:
     """The value of any row; here the smallest, so that two runs agree."""
-    return _no_text_null(exp.Min(this=value.sql), value.type)
+    return no_text_null(exp.Min(this=value.sql), value.type)
 
 
 @aggregate(aliases=("anyif",), prefix="")
 def take_anyif(value: AnyArg, predicate: Bool) -> Same:
     """The value of any row for which the predicate is true."""
-    return _no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
+    return no_text_null(_filter(exp.Min(this=value.sql), predicate), value.type)
 
 
 def _spread(name: str, predicate: exp.Expr | None, *values: exp.Expr) -> exp.Expr:
@@ -315,7 +315,7 @@ def nearest_rank(value: exp.Expr, percent: Arg) -> exp.Expr:
 @aggregate()
 def percentile(value: AnyArg, percent: RealArg) -> Arithmetic:
     """The nearest-rank percentile."""
-    return nearest_rank(value.sql, percent)
+    return no_text_null(nearest_rank(value.sql, percent), value.type)
 
 
 def json_elements(value: Arg) -> exp.Expr:
@@ -475,7 +475,7 @@ def _number(place: exp.Expr) -> int:
 def _field(row: exp.Expr, place: exp.Expr, values: tuple[Arg, ...]) -> exp.Expr:
     number = _number(place)
     found = sql.call("struct_extract", row, f"f{number}")
-    return _no_text_null(found, values[number].type)
+    return no_text_null(found, values[number].type)
 
 
 FEW = 8
@@ -495,7 +495,7 @@ def _extreme(function: str, place: exp.Expr, ordering: Arg, values: tuple[Arg, .
     rank = _rank(function, ordering, trees)
     if ordering.type in _AS_WHOLE:
         value = values[_number(place)]
-        return _no_text_null(sql.call(f"{function}_null", value.sql, rank), value.type)
+        return no_text_null(sql.call(f"{function}_null", value.sql, rank), value.type)
     return _field(sql.call(function, _row(trees), rank), place, values)
 
 
@@ -587,7 +587,7 @@ def row_of(number: Long, places: DynamicArg, *values: Scalar) -> Dynamic:
 @scalar(internal=True)
 def row_field(number: Long, place: Long, row: Dynamic, otherwise: AnyArg) -> Same:
     """The value at a place of the row that the aggregate of this number took; `otherwise` has its type."""
-    return _no_text_null(sql.call("struct_extract", row, f"f{_number(place)}"), otherwise.type)
+    return no_text_null(sql.call("struct_extract", row, f"f{_number(place)}"), otherwise.type)
 
 
 ROW_OF = row_of.overloads[0]

@@ -12,7 +12,7 @@ from typing import Annotated
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.aggregates import json_elements, nearest_rank
+from trailhawk.kql.functions.aggregates import json_elements, nearest_rank, no_text_null
 from trailhawk.kql.functions.python import Float, Json, Value, Whole, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -333,7 +333,7 @@ def _weighted(value: Arg, weight: Sql, percent: Sql) -> Sql:
 @aggregate(prefix="percentile")
 def percentilew(value: AnyArg, weight: Real, percent: Real) -> Arithmetic:
     """The nearest-rank percentile of values that count as often as their weight says."""
-    return _weighted(value, weight, percent)
+    return no_text_null(_weighted(value, weight, percent), value.type)
 
 
 def _percents(given: tuple[Arg, ...], name: str) -> list[Arg]:
