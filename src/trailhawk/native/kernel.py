@@ -59,8 +59,9 @@ _SET = ctypes.c_void_p
 
 def _array(kind: type[np.generic], *, written: bool = False) -> Any:
     """An array that C may take as it lies; another one is refused at the call."""
-    flags = ["C_CONTIGUOUS", "ALIGNED", *(["WRITEABLE"] if written else [])]
-    return np.ctypeslib.ndpointer(kind, flags=flags)
+    if written:
+        return np.ctypeslib.ndpointer(kind, flags=("C_CONTIGUOUS", "ALIGNED", "WRITEABLE"))
+    return np.ctypeslib.ndpointer(kind, flags=("C_CONTIGUOUS", "ALIGNED"))
 
 
 PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
