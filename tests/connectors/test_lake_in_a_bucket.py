@@ -24,6 +24,8 @@ from trailhawk import connectors, sources
 from trailhawk.cli import run
 from trailhawk.connectors.ingest import ingest
 from trailhawk.connectors.objects import Outcome
+from trailhawk.connectors.reopen import object_at
+from trailhawk.connectors.repair import awaited, check, mend, restore
 from trailhawk.errors import LakeError
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact, compact_busy_days
@@ -339,8 +341,40 @@ def test_copies_stay_within_their_bound(aws: Aws, tmp_path: Path) -> None:
     assert second.read_bytes() == b"\x01" * 1000
     table.remove("day/1.parquet")
     table.remove("day/1.parquet")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(LakeError, match=r"there is no s3://lake/one/Events/day/1\.parquet"):
         table.fetch(["day/1.parquet"])
+
+
+def test_a_damaged_copy_is_made_anew_and_a_file_that_is_gone_is_repaired(aws: Aws, tmp_path: Path) -> None:
+    aws.bucket("lake")
+    lake = Lake(place(aws, tmp_path / "cache"), TABLES)
+    ingest(lake, [logs(tmp_path / "logs", files=4)], clock=clock)
+    [copy] = (tmp_path / "cache" / "AWSCloudTrail").glob("*/*.parquet")
+    content = copy.read_bytes()
+    copy.write_bytes(content[:100] + bytes(len(content) - 104) + b"PAR1")
+    renewed: list[str] = []
+    assert check(lake, lake.table_names(), renewed=renewed.append).ok
+    assert renewed == [str(copy)]
+    assert copy.read_bytes() == content
+    aws.s3.delete_object(Bucket="lake", Key=f"one/AWSCloudTrail/{copy.parent.name}/{copy.name}")
+    copy.unlink()
+    with pytest.raises(LakeError, match="there is no s3://lake/one/AWSCloudTrail/"):
+        lake.snapshot("AWSCloudTrail").files()
+    found = check(lake, lake.table_names())
+    assert [damage.rows for damage in found.damages] == [9]
+    mend(lake, found, clock=clock)
+    done = restore(
+        lake,
+        awaited(lake, lake.table_names()),
+        find=object_at({}),
+        clock=clock,
+        sources=sources.SOURCES,
+        filter_at=lambda *_: None,
+    )
+    assert sum(each.rows for each in done) == 9
+    there = Lake(place(aws, tmp_path / "there"), TABLES)
+    assert there.snapshot("AWSCloudTrail").rows == 9
+    assert check(there, there.table_names()).ok
 
 
 def test_a_bucket_that_is_not_there_is_told(aws: Aws, tmp_path: Path) -> None:

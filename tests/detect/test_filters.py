@@ -663,6 +663,7 @@ def test_the_hash_of_a_large_object_stands_in_its_last_part() -> None:
             "Key": "k",
             "Sha256": digest,
             "Source": "vpcflow",
+            "State": "part",
             "Rows": 10,
             "Duplicates": 0,
             "Filtered": filtered,

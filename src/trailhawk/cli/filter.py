@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, cast
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -33,7 +31,6 @@ app = group("Ingest filters: KQL that drops, masks and adds before logs are stor
 
 _TABLE = "AWSCloudTrail"
 _MOST_ROWS = 25
-_IN_MEMORY_BYTES = 8 << 20
 
 FileArgument = Annotated[
     Path, typer.Argument(metavar="FILE", help="The transform in KQL: source | where ... | extend ...")
@@ -160,7 +157,7 @@ def filter_refetch(
     keeps. Rows that were stored with masked columns stay masked. A bucket is
     read with the rights of the connector that names it, unless told otherwise.
     """
-    from trailhawk.connectors.reopen import object_at
+    from trailhawk.connectors.reopen import object_at, unchanged
     from trailhawk.connectors.trail_store import Aws
 
     workspace = workspace_of(context)
@@ -170,26 +167,10 @@ def filter_refetch(
 
     def opened(item: Dropped) -> BinaryIO:
         if item.bucket and aws:
-            return _unchanged(aws.open(item.bucket, item.key), item)
-        return _unchanged(find(item.location).open(), item)
+            return unchanged(aws.open(item.bucket, item.key), item.sha256)
+        return unchanged(find(item.location).open(), item.sha256)
 
     show_one(members(workspace.refetch(table, opened)), form)
-
-
-def _unchanged(stream: BinaryIO, item: Dropped) -> BinaryIO:
-    """The bytes of an object, if they are those that were taken."""
-    digest = hashlib.sha256()
-    # Closed by the ingest, which it is handed to.
-    copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115
-    with stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-            copy.write(block)
-    copy.seek(0)
-    if digest.hexdigest() != item.sha256:
-        copy.close()
-        raise OSError(0, "its bytes are not those that were taken then")
-    return copy
 
 
 def _text(file: Path) -> str:

@@ -1,4 +1,4 @@
-"""Looking after the lake: what it holds, compaction, retention, clearing away."""
+"""Looking after the lake: what it holds, compaction, retention, clearing away, repair."""
 
 from __future__ import annotations
 
@@ -12,10 +12,16 @@ from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.text import members
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from datetime import date
+
+    from trailhawk.connectors.repair import Findings, Missing, Restored
     from trailhawk.lake.files import DamagedFileError
     from trailhawk.lake.status import DayState
 
-app = group("Look after the lake: state, compaction, retention, clearing away.")
+app = group("Look after the lake: state, compaction, retention, clearing away, repair.")
+
+_MOST_FINDINGS = 200
 
 TablesArgument = Annotated[
     list[str] | None,
@@ -56,7 +62,7 @@ def status(
     shown = [members(state) for state in found] if days else _by_table(found)
     show_list(shown, columns, form, empty="nothing is stored")
     for path in workspace.damaged_files(tables or ()):
-        tell(f"{path} is missing or cut off: queries that need it fail until it is put back from a backup")
+        tell(f"{path} is missing or cut off: queries that need it fail; see 'trailhawk lake repair'")
 
 
 def _by_table(days: list[DayState]) -> list[dict[str, object]]:
@@ -93,6 +99,114 @@ def compact(context: typer.Context, tables: TablesArgument = None, form: FormatO
         tell(str(error))
     if damage:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk lake check", "trailhawk lake check AWSCloudTrail", "trailhawk lake check --format json"
+    )
+)
+def check(context: typer.Context, tables: TablesArgument = None, form: FormatOption = Format.TABLE) -> None:
+    """Read all that is stored, and say what is damaged, missing or there twice.
+
+    Every live file is read through, its checksums too; nothing is changed. Of a
+    lake in a bucket the copies on this machine are read, those that are missing
+    are fetched, and a damaged copy is made anew. Ends with 1 where something is
+    wrong.
+    """
+    found = workspace_of(context).check_lake(tables or (), renewed=_tell_renewed)
+    _show_findings([*_damaged(found), *_missing(found)], form)
+    if not found.ok:
+        raise typer.Exit(1)
+
+
+@app.command(epilog=examples("trailhawk lake repair", "trailhawk lake repair --apply"))
+def repair(
+    context: typer.Context,
+    tables: TablesArgument = None,
+    apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only said.")] = False,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Give up damaged files, read their rows again, and take away doubled rows.
+
+    A damaged file is best put back from a backup. Without --apply it is said
+    what would become of its rows. With --apply the rows that can be read go into
+    new files; the others are read again from the objects that the ledger names,
+    as far as these lie where they lay. What cannot be had is named, stays in the
+    ledger as lost, and is asked for again by the next repair. Ends with 1 where
+    rows stay lost. Safe beside all that runs, and safe to run again.
+    """
+    workspace = workspace_of(context)
+    found = workspace.check_lake(tables or (), renewed=_tell_renewed)
+    if not apply:
+        why = {one: workspace.why_lost(one) or "can be read again" for one in found.missing}
+        _show_findings([*_damaged(found), *_missing(found, why)], form)
+        if not found.ok:
+            tell("nothing was changed: see --apply")
+            raise typer.Exit(1)
+        return
+    restored = workspace.mend_lake(found)
+    _show_findings(
+        [*_damaged(found, given_up="given up", doubled="taken away"), *map(_restored, restored)], form
+    )
+    held = sum(each.rows - each.readable for each in found.damages)
+    no_objects = held - sum(one.rows for one in found.missing if not one.given_up)
+    if no_objects > 0:
+        tell(f"{no_objects:,} rows are lost that come from no object which the ledger names")
+    if lost := [each.missing.rows for each in restored if each.reason]:
+        tell(f"{sum(lost):,} rows of {len(lost):,} objects are lost; the next repair asks for them again")
+    if lost or no_objects > 0:
+        raise typer.Exit(1)
+
+
+def _tell_renewed(path: str) -> None:
+    tell(f"{path} was a damaged copy, and was made anew")
+
+
+def _show_findings(rows: list[dict[str, object]], form: Format) -> None:
+    columns = [
+        Shown("what", "what"),
+        Shown("table", "table"),
+        Shown("day", "day"),
+        Shown("rows", "rows", right=True),
+        Shown("place", "where"),
+        Shown("detail", "why"),
+    ]
+    shown = rows if form is Format.JSON else rows[:_MOST_FINDINGS]
+    show_list(shown, columns, form, empty="all that is stored can be read, and is there once")
+    if len(shown) < len(rows):
+        tell(f"{len(rows) - len(shown):,} more: --format json has all")
+
+
+def _damaged(
+    found: Findings, *, given_up: str = "damaged", doubled: str = "doubled"
+) -> Iterator[dict[str, object]]:
+    """The files of which something is wrong, with the rows concerned."""
+    for each in found.damages:
+        rows = each.rows - each.readable
+        yield _finding(given_up, each.table, each.day, rows, each.file, each.reason)
+    for twice in found.doubled:
+        yield _finding(
+            doubled, twice.table, twice.day, twice.rows, twice.file, "equal rows were stored before"
+        )
+
+
+def _missing(found: Findings, why: Mapping[Missing, str] | None = None) -> Iterator[dict[str, object]]:
+    """The objects of which rows are missing."""
+    for one in found.missing:
+        detail = why[one] if why else "given up before" if one.given_up else "in a damaged file"
+        yield _finding("missing", one.table, one.first.date(), one.rows, one.location or one.object, detail)
+
+
+def _restored(each: Restored) -> dict[str, object]:
+    one = each.missing
+    detail = each.reason or f"{one.rows:,} were missing" * (each.rows != one.rows)
+    what, rows = ("lost", one.rows) if each.reason else ("read again", each.rows)
+    return _finding(what, one.table, one.first.date(), rows, one.location or one.object, detail)
+
+
+def _finding(what: str, table: str, day: date, rows: int, place: str, detail: str) -> dict[str, object]:
+    return {"what": what, "table": table, "day": day, "rows": rows, "place": place, "detail": detail}
 
 
 @app.command(epilog=examples("trailhawk lake vacuum"))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from trailhawk.connectors.ledger import AGAIN, LEDGER
+from trailhawk.connectors.ledger import AGAIN, DOUBLED, LEDGER, LOST, RESTORED
 from trailhawk.lake import Lake
 from trailhawk.lake.files import opened
 
@@ -132,6 +132,7 @@ def _by_stream(lake: Lake, since: dt.datetime) -> Iterator[tuple[tuple[str, str,
         "Location",
         "Source",
         "TargetTable",
+        "State",
         "Rows",
         "Filtered",
         "LastEvent",
@@ -143,10 +144,13 @@ def _by_stream(lake: Lake, since: dt.datetime) -> Iterator[tuple[tuple[str, str,
 
 
 def _signs_of_life(rows: pa.Table) -> pa.Table:
-    """The entries that tell of events; not those of objects that are read once more for dropped rows."""
+    """The entries that tell of events; not those of objects that are read once more for rows that were
+    dropped or lost, nor those of a repair of the lake."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    again = pc.fill_null(pc.starts_with(rows["Object"], AGAIN), False)
+    again = pc.fill_null(pc.match_substring_regex(rows["Object"], f"^{AGAIN}|{RESTORED}"), False)
+    again = pc.or_(again, pc.fill_null(pc.is_in(rows["State"], pa.array([LOST, DOUBLED])), False))
     return rows.filter(pc.and_(rows["LastEvent"].is_valid(), pc.invert(again)))
 
 

@@ -8,6 +8,7 @@ which it did. So the data table's log is the one truth, and recovery after a cra
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.compaction import COMPACT
-from trailhawk.lake.files import DamagedFileError, opened
+from trailhawk.lake.files import opened
 from trailhawk.lake.table import fitted
 
 if TYPE_CHECKING:
@@ -45,7 +46,9 @@ LEDGER: Final = Table(
             "State",
             _TEXT,
             "stored; part (more of the object follows); digest; quarantined (nothing of use); retried (taken"
-            " out of quarantine; Records and Quarantined say by how much they change).",
+            " out of quarantine; Records and Quarantined say by how much they change); lost (rows of it were"
+            " in a damaged file; Records and Rows say how many less there are); doubled (rows that were there"
+            " twice went; Rows and Duplicates say by how much they change).",
         ),
         Column("FirstRecord", _LONG, "Place of the part's first record in the object."),
         Column("Records", _LONG, "Records found: rows, duplicates, filtered and quarantined ones."),
@@ -65,6 +68,10 @@ LEDGER: Final = Table(
 AGAIN: Final = "again:"
 """Begins the identity of an object that is read once more for the rows a filter had dropped."""
 
+LOST: Final = "lost"
+DOUBLED: Final = "doubled"
+"""States of entries that a repair of the lake writes."""
+
 INGEST: Final = "ingest"
 """Application id of ingesting writers on a data table."""
 
@@ -78,6 +85,28 @@ def object_hash(key: str) -> tuple[int, int]:
 def part_key(key: str, first_record: int) -> str:
     """The key of an unfinished part of an object."""
     return f"{key}#{first_record}"
+
+
+RESTORED: Final = "![0-9a-f]{32}$"
+"""A pattern: how the identity ends of an object that is read again for rows it lost."""
+
+_FIRST: Final = re.compile(rf"(?:{AGAIN}\d+:)*(?P<object>.*?)(?:![0-9a-f]{{32}})*", re.DOTALL)
+
+
+def restored_key(key: str, given_up: str) -> str:
+    """The key of an object that is read again for the rows it lost in the commit of this id."""
+    return f"{key}!{given_up}"
+
+
+def first_key(key: str) -> str:
+    """What an object was first known by, however often it was read again."""
+    found = _FIRST.fullmatch(key)
+    return found["object"] if found else key
+
+
+def is_of_repair(key: str, state: str) -> bool:
+    """Whether an entry tells of rows that a repair of the lake took away or brought back."""
+    return state in (LOST, DOUBLED) or re.search(RESTORED, key) is not None
 
 
 _RECENT_PAIRS = 10_000
@@ -129,11 +158,7 @@ class Taken:
         """How many records of an unfinished object are stored, and the log source that read them."""
         found, source = 0, ""
         for path in self._files:
-            try:
-                place = self._delta.file(path)
-            except FileNotFoundError as error:  # no fault of the object that is read at the moment
-                raise DamagedFileError(path, error) from error
-            with opened(place) as file:
+            with opened(self._delta.file(path)) as file:
                 rows = file.read(columns=["Object", "State", "Records", "Source"]).to_pylist()
             for row in rows:
                 if row["Object"] == key and row["State"] == "part":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO, Literal
@@ -10,6 +11,16 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Which rows an object is read again for: those with event times in [first, last] (without zone), as far
+    as they are not there. `object` is what it was first known by in the ledger."""
+
+    object: str
+    first: dt.datetime
+    last: dt.datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +33,8 @@ class LogObject:
     name and first bytes tell. `identity` is what the object is known by in the ledger:
     's3:bucket/key@version-or-etag' for S3; '' stands for 'sha256:...' of its bytes.
     `stamp` changes when an object that could not be read is mended. `doubtful`: by its name it is no log;
-    what no source knows is then passed over instead of quarantined.
+    what no source knows is then passed over instead of quarantined. `lost`: it was taken before, and is read
+    again for some of its rows; what of it is in quarantine is there already.
     """
 
     location: str
@@ -36,6 +48,7 @@ class LogObject:
     identity: str = ""
     stamp: str = ""
     doubtful: bool = False
+    lost: Lost | None = None
 
 
 class BrokenOffError(OSError):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import re
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import BinaryIO, Final, cast
 
 from trailhawk.connectors.config import Access, ConnectorSettings, S3Settings, SqsSettings
 from trailhawk.connectors.folder import open_at
 from trailhawk.connectors.objects import LogObject
 
+_IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _S3: Final = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 
 
@@ -33,6 +36,22 @@ def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], Lo
         return fetchers[access](found["bucket"], found["key"])
 
     return find
+
+
+def unchanged(stream: BinaryIO, sha256: str) -> BinaryIO:
+    """The bytes of an object, if they are those of this digest; OSError if not."""
+    digest = hashlib.sha256()
+    # Closed by whom it is handed to.
+    copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115
+    with stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+            copy.write(block)
+    copy.seek(0)
+    if digest.hexdigest() != sha256:
+        copy.close()
+        raise OSError(0, "its bytes are not those that were taken then")
+    return copy
 
 
 def access_for(bucket: str, connectors: Mapping[str, ConnectorSettings]) -> Access:

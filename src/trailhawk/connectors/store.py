@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import uuid
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,8 +16,8 @@ import orjson
 from numpy.typing import NDArray
 
 from trailhawk.connectors.batch import Batch, Decoded, joined
-from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, object_hash, settle
-from trailhawk.connectors.objects import Transform
+from trailhawk.connectors.ledger import INGEST, LEDGER, Taken, first_key, object_hash, settle
+from trailhawk.connectors.objects import Lost, Transform
 from trailhawk.connectors.parts import Part, failure, mark_key
 from trailhawk.connectors.quarantine import QUARANTINE, encode
 from trailhawk.errors import (
@@ -32,7 +33,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
 from trailhawk.lake.compaction import COMPACT, care_date, compact_busy_days, grown, to_fold
 from trailhawk.lake.files import DamagedFileError
-from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of
+from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of, rows_of_objects
 from trailhawk.lake.table import (
     BATCH,
     CONFLICT,
@@ -133,6 +134,10 @@ class Store:
             part.dropped = part.dropped or bool(part.released and not part.found and not part.arrived)
         _date(parts, rows.rows[self._table.time_column].to_numpy(), rows.owner)
         decoded = self._after_transform(parts, rows)
+        for part in parts:
+            if part.item.lost:  # what is bad of it is in quarantine since it was first read
+                part.found, part.filtered = part.found + len(part.bad), part.filtered + len(part.bad)
+                part.bad = []
         self._blame(parts, rows)
         self._data.create()
         try:
@@ -297,6 +302,7 @@ class Store:
             self._spelt_otherwise(rows, ids, days, keep, conflict)
         for place in parts:
             batch[place].doubt = ""
+        self._leave_out_what_is_there(batch, parts, decoded, keep)
         times = rows[self._table.time_column].to_numpy()
         for day in np.unique(days[keep & known]) if self._seen.damaged else ():
             here = np.flatnonzero(keep & known & (days == day))
@@ -343,6 +349,53 @@ class Store:
             if value in known:
                 keep[place] = conflict[place] = False
             known.add(value)
+
+    def _leave_out_what_is_there(
+        self, batch: Sequence[Part], asked: Iterable[int], decoded: Decoded, keep: Mask
+    ) -> None:
+        """Of objects that are read again for rows they lost: keep none of other times and, of the rows that
+        have no identity, none that is stored. Where as many of one time are stored, all of them are."""
+        import pyarrow as pa
+
+        rows, owner = decoded.rows, decoded.owner
+        times = rows[self._table.time_column].to_numpy()
+        unknown = ~rows[ID].is_valid().to_numpy(zero_copy_only=False)
+        doubtful: dict[int, tuple[Lost, NDArray[np.int64]]] = {}
+        for place in asked:
+            if lost := batch[place].item.lost:
+                here = np.arange(*np.searchsorted(owner, (place, place + 1)))
+                within = (times[here] >= np.datetime64(lost.first)) & (
+                    times[here] <= np.datetime64(lost.last)
+                )
+                keep[here[~within]] = False
+                if len(here := here[within & unknown[here]]):
+                    doubtful[place] = lost, here
+        if not doubtful:
+            return
+        names = {lost.object for lost, _ in doubtful.values()}
+        mine = {batch[place].key for place in doubtful}
+        stored: dict[str, Counter[Comparable]] = defaultdict(Counter)
+        stored_at: dict[str, Counter[dt.datetime]] = defaultdict(Counter)
+        for there in rows_of_objects(
+            self._data,
+            lambda key: key not in mine and first_key(key) in names,
+            first=min(lost.first for lost, _ in doubtful.values()),
+            last=max(lost.last for lost, _ in doubtful.values()),
+        ):
+            moments = there[self._table.time_column].to_pylist()
+            values = comparable(there, self._table)
+            for key, at, value in zip(there[OBJECT].to_pylist(), moments, values, strict=True):
+                stored[first_key(key)][value] += 1
+                stored_at[first_key(key)][at] += 1
+        for lost, here in doubtful.values():
+            found = rows.take(pa.array(here))
+            moments = found[self._table.time_column].to_pylist()
+            is_whole = {at for at, count in Counter(moments).items() if stored_at[lost.object][at] >= count}
+            left = stored[lost.object]
+            for place, at, value in zip(here.tolist(), moments, comparable(found, self._table), strict=True):
+                if at in is_whole or left[value] > 0:
+                    left[value] -= 1
+                    keep[place] = False
 
     def _stage(
         self, batch: list[Part], decoded: Decoded, plan: _Plan, *, before: _Staging | None
@@ -610,7 +663,7 @@ def _ledger_rows(parts: Sequence[Part], table: str, batch_id: str, now: dt.datet
         ID: [identity for identity, _ in hashes],
         PAYLOAD: [payload for _, payload in hashes],
     }
-    return _own_rows(LEDGER, values, {"TargetTable": table, "Worker": worker}, batch_id, now)
+    return own_rows(LEDGER, values, {"TargetTable": table, "Worker": worker}, batch_id, now)
 
 
 def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> pa.Table:
@@ -633,10 +686,10 @@ def _quarantine_rows(parts: Iterable[Part], batch_id: str, now: dt.datetime) -> 
 
     rows = [row(part, bad) for part in parts for bad in part.bad]
     values = {name: [each[name] for each in rows] for name in rows[0]} if rows else {"Object": []}
-    return _own_rows(QUARANTINE, values, {}, batch_id, now)
+    return own_rows(QUARANTINE, values, {}, batch_id, now)
 
 
-def _own_rows(
+def own_rows(
     table: Table,
     values: Mapping[str, Sequence[object]],
     alike: Mapping[str, object],

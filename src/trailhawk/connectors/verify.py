@@ -21,6 +21,7 @@ from trailhawk.connectors.digest import (
     log_sha256,
     read_digest,
 )
+from trailhawk.connectors.ledger import LOST, restored_key
 from trailhawk.errors import SourceError
 
 _K = TypeVar("_K")
@@ -191,7 +192,8 @@ class Taken:
     @property
     def finished(self) -> bool:
         """Whether all of it was read. What went into quarantine whole was not, until it came out."""
-        return "stored" in self.states or self.states >= {"quarantined", "retried"}
+        has_all = LOST not in self.states
+        return has_all and ("stored" in self.states or self.states >= {"quarantined", "retried"})
 
     @property
     def set_aside(self) -> bool:
@@ -202,13 +204,17 @@ class Ledger:
     """The objects of IngestLedger by bucket and key, by the hash of their bytes and by file name. `rows` have
     COLUMNS. `digests` are bucket, key and location of the digest files that came with the logs."""
 
-    COLUMNS: Final = ("Object", "Bucket", "Key", "Location", "Sha256", "State", "Quarantined")
+    COLUMNS: Final = ("Object", "Bucket", "Key", "Location", "Sha256", "State", "Quarantined", "Batch")
 
     def __init__(self, rows: Iterable[Mapping[str, Any]]) -> None:
         objects: dict[str, Taken] = {}
         places: dict[str, tuple[str, str]] = {}
         self.digests: list[tuple[str, str, str]] = []
+        lost: dict[str, str] = {}
         for row in rows:
+            if row["State"] == LOST:
+                lost[restored_key(row["Object"], row["Batch"])] = row["Object"]
+                continue
             if row["State"] == "digest":
                 self.digests.append((row["Bucket"], row["Key"], row["Location"]))
                 continue
@@ -218,6 +224,9 @@ class Ledger:
             else:
                 self._put(objects, row["Object"], Taken(states, row["Sha256"], row["Quarantined"]))
                 places[row["Object"]] = (row["Bucket"], row["Key"] or row["Location"].rpartition("/")[2])
+        for restored, name in lost.items():
+            if restored not in objects:  # it was not read again yet
+                self._put(objects, name, Taken(frozenset((LOST,)), "", 0))
         self._by_place: dict[tuple[str, str], Taken] = {}
         """Bucket and key; no bucket and the file's name."""
         self._by_sha256: dict[str, Taken] = {}
@@ -542,6 +551,11 @@ def _check(job: _Job, store: LogStore, ledger: Ledger | None) -> LogCheck:
             state, detail = What.LOG_NOT_TAKEN, "the ledger has no such object: it was never ingested"
         elif taken.set_aside:
             state, detail = What.LOG_NOT_TAKEN, "all of it is in quarantine: see `trailhawk quarantine list`"
+        elif LOST in taken.states:
+            state, detail = (
+                What.LOG_NOT_TAKEN,
+                "rows of it were in a damaged file: see `trailhawk lake repair`",
+            )
         elif not taken.finished:
             state, detail = What.LOG_NOT_TAKEN, "only parts of it were taken: ingest it again"
         elif packed and taken.sha256 not in ("", sha256):

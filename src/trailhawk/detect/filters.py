@@ -116,12 +116,27 @@ class Transforms(Mapping[str, "Transform"]):
         self._clock = clock
         self._lasting = lasting
         self._made: dict[tuple[str, int], RowTransform] = {}
+        self._then: dict[tuple[str, int, datetime | None], Transform] = {}
 
     def __getitem__(self, name: str) -> Transform:
         table = self._table(name)
         if table is None or not (self._lasting or self._current(name)):
             raise KeyError(name)
         return partial(self._run, table)
+
+    def at(self, name: str, moment: datetime) -> Transform | None:
+        """The filter of a table as it was in force at a moment, None where it had none; of one that asks for
+        the time as it was in that minute."""
+        store, table = self._store(), self._table(name)
+        versions = [each for each in store.versions(name) if each.at <= moment] if store else []
+        if table is None or not versions or not versions[-1].text:
+            return None
+        made = self._made_for(table, versions[-1])
+        minute = moment.replace(second=0, microsecond=0) if made.reads_clock else None
+        key = (name, versions[-1].version, minute)
+        if key not in self._then:
+            self._then[key] = partial(result, made.at(minute) if minute else made)
+        return self._then[key]
 
     def __iter__(self) -> Iterator[str]:
         store = self._store()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 import numpy as np
 
 from trailhawk.connectors.ingest import Ingestor, Summary
-from trailhawk.connectors.ledger import AGAIN
+from trailhawk.connectors.ledger import AGAIN, is_of_repair
 from trailhawk.connectors.objects import LogObject, Outcome, TransformResult
 from trailhawk.detect.filters import FilterStore, FilterVersion
 from trailhawk.engine.transform import RowTransform
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 LEDGER_COLUMNS: Final = (
-    "TimeGenerated, Object, Location, Bucket, Key, Sha256, Source, Rows, Duplicates, Filtered"
+    "TimeGenerated, Object, Location, Bucket, Key, Sha256, Source, State, Rows, Duplicates, Filtered"
 )
 
 _ANY_TIME: Final = datetime(2000, 1, 1, tzinfo=UTC)
@@ -59,6 +59,8 @@ def dropped(rows: Iterable[Mapping[str, Any]], versions: Sequence[FilterVersion]
     """
     found: dict[str, Dropped] = {}
     for row in sorted(rows, key=lambda row: row["TimeGenerated"]):
+        if is_of_repair(row["Object"], row["State"]):
+            continue
         again, name = row["Object"].startswith(AGAIN), row["Object"]
         if again:
             version, _, name = name.removeprefix(AGAIN).partition(":")

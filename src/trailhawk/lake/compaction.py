@@ -221,11 +221,12 @@ def compact(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int 
     staged: list[Staged] = []
     try:
         staged += (delta.stage_sorted(slices, day) for slices in _outputs(delta, paths, file_rows))
-    except FileNotFoundError:
-        # Another process retired the files, and cleaned them away, since the state was looked at.
+    except DamagedFileError:
         delta.discard(staged)
         delta.refresh()
-        return False
+        if set(paths) <= delta.live().keys():
+            raise
+        return False  # another process retired the files, and cleaned them away, since they were looked up
     except BaseException:
         delta.discard(staged)
         raise

@@ -342,6 +342,7 @@ class Delta:
                 compression_level=ZSTD_LEVEL,
                 use_dictionary=repetitive,
                 write_batch_size=_ENCODED_ROWS,
+                write_page_checksum=True,  # decompression alone lets some rot through
                 store_schema=False,  # else a reader of Arrow would see dictionaries where text is stored
             ) as writer:
                 for part in parts:

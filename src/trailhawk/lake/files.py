@@ -24,10 +24,11 @@ class DamagedFileError(LakeError):
     def __init__(self, path: Path | str, reason: object) -> None:
         self.path = str(path)
         self.is_lasting = getattr(reason, "errno", None) in (None, errno.ENOENT)
-        said = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+        told = reason.strerror if isinstance(reason, OSError) and reason.strerror else str(reason)
+        self.reason = (told.strip() or type(reason).__name__).splitlines()[0]
         super().__init__(
-            f"the file {path} cannot be read: {said}",
-            hint="put it back from a backup; the table's other files are as they were",
+            f"the file {path} cannot be read: {self.reason}",
+            hint="put it back from a backup, or see `trailhawk lake repair`; other files are as they were",
         )
 
 
@@ -39,7 +40,9 @@ def opened(path: Path | str, *, dictionaries: Sequence[str] = ()) -> Iterator[pq
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path, read_dictionary=list(dictionaries)) as file:
+        with pq.ParquetFile(
+            path, read_dictionary=list(dictionaries), page_checksum_verification=True
+        ) as file:
             yield file
     except pa.ArrowMemoryError:
         raise

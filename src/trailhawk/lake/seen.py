@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from trailhawk.lake.delta import Delta
 from trailhawk.lake.files import DamagedFileError, opened
-from trailhawk.lake.table import DAY, ID, PAYLOAD, fitted
+from trailhawk.lake.table import DAY, ID, OBJECT, PAYLOAD, fitted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -176,6 +176,31 @@ def rows_of(
                 if wanted.any():
                     rows = file.read_row_group(group, use_threads=False).filter(pa.array(wanted))
                     yield fitted(rows, delta.table)
+
+
+def rows_of_objects(
+    delta: Delta, wanted: Callable[[str], bool], *, first: dt.datetime, last: dt.datetime
+) -> Iterator[pa.Table]:
+    """The stored rows without identity, of objects whose keys are wanted, with an event time in [first, last]
+    (without zone), in the table's stored columns, as of the state last looked at."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    time = delta.table.time_column
+    days = [
+        first.date() + dt.timedelta(days=number) for number in range((last.date() - first.date()).days + 1)
+    ]
+    for path in sorted(delta.live(days)):
+        with opened(delta.file(path), dictionaries=[OBJECT]) as file:
+            for group in range(file.num_row_groups):
+                known = file.read_row_group(group, columns=[OBJECT, ID, time], use_threads=False)
+                keys = pa.array(filter(wanted, pc.unique(known[OBJECT]).to_pylist()), pa.string())
+                if not len(keys):
+                    continue
+                inside = pc.and_(pc.greater_equal(known[time], first), pc.less_equal(known[time], last))
+                found = pc.and_(pc.and_(inside, pc.is_in(known[OBJECT], keys)), pc.is_null(known[ID]))
+                if pc.any(found).as_py():
+                    yield fitted(file.read_row_group(group, use_threads=False).filter(found), delta.table)
 
 
 def repeated(ids: Hashes, payloads: Hashes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

@@ -6,6 +6,7 @@ alone decides: delta-rs commits with a conditional put (`If-None-Match`), which 
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from trailhawk.errors import LakeError
+from trailhawk.lake.files import DamagedFileError
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -56,10 +58,10 @@ class Storage(Protocol):
         """A new file was written below `root`: put it where the table's files lie."""
 
     def fetch(self, paths: Iterable[str]) -> None:
-        """See to it that these files can be read below `root`."""
+        """See to it that these files can be read below `root`; DamagedFileError where one is gone."""
 
     def renew(self, path: str) -> bool:
-        """A file cannot be read: where this is a copy, copy it once more. Whether it is."""
+        """A file cannot be read: where this is a copy, copy it once more. Whether that was done."""
 
     def remove(self, path: str) -> None:
         """Delete a file; it need not exist."""
@@ -185,7 +187,10 @@ class Bucket:
         self._make_room()
 
     def renew(self, path: str) -> bool:
-        self._copy(path)
+        try:
+            self._copy(path)
+        except DamagedFileError:
+            return False
         return True
 
     def remove(self, path: str) -> None:
@@ -239,8 +244,9 @@ class Bucket:
                 copy.flush()
                 os.fsync(copy.fileno())  # else a loss of power may leave the name and not the bytes
             unfinished.replace(target)
-        except FileNotFoundError:
-            raise
+        except FileNotFoundError as error:
+            said = f"there is no {self.uri}/{path}"
+            raise DamagedFileError(target, FileNotFoundError(errno.ENOENT, said)) from error
         except OSError as error:
             raise self._fault("read", path, error) from error
         finally:

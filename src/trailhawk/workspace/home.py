@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import Outcome as ObjectOutcome
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
+    from trailhawk.connectors.repair import Findings, Missing, Restored
     from trailhawk.connectors.running import Running
     from trailhawk.connectors.sentinel_health import Told
     from trailhawk.detect.bookmarks import BookmarkStore
-    from trailhawk.detect.filters import FilterStore
+    from trailhawk.detect.filters import FilterStore, Transforms
     from trailhawk.detect.history import IsQuiet
     from trailhawk.detect.history import Summary as DetectSummary
     from trailhawk.detect.intel.store import IntelStore
@@ -385,13 +386,18 @@ class Workspace:
 
     def transforms(self, *, lasting: bool) -> Mapping[str, Transform]:
         """The ingest filters as an Ingestor takes them; `lasting` for a process that runs on."""
-        state = self.home / "state.db"
-        if not lasting and not self.settings.state.url and not state.exists():
+        if not lasting and not self._has_state():
             return {}
+        return self._transforms(lasting=lasting)
+
+    def _has_state(self) -> bool:
+        return bool(self.settings.state.url) or (self.home / "state.db").exists()
+
+    def _transforms(self, *, lasting: bool) -> Transforms:
         from trailhawk.detect.filters import Transforms
 
         return Transforms(
-            lambda: self.filters if self.settings.state.url or state.exists() else None,
+            lambda: self.filters if self._has_state() else None,
             lambda: self.engine,
             self.lake.table,
             clock=self.clock,
@@ -787,6 +793,42 @@ class Workspace:
         from trailhawk.lake.status import damaged_files
 
         return damaged_files(self.lake, tuple(tables) or self.lake.table_names())
+
+    def check_lake(
+        self, tables: Iterable[str] = (), *, renewed: Callable[[str], None] = lambda _: None
+    ) -> Findings:
+        """Read all that these tables (all, unless named) hold; see `connectors.repair`."""
+        from trailhawk.connectors.repair import check
+
+        return check(self.lake, tuple(tables) or self.lake.table_names(), renewed=renewed)
+
+    def mend_lake(self, found: Findings) -> list[Restored]:
+        """Give up damaged files, take away doubled rows, and read again what is missing."""
+        from trailhawk.connectors.reopen import object_at
+        from trailhawk.connectors.repair import awaited, mend, restore
+
+        mend(self.lake, found, clock=self.clock)
+        return list(
+            restore(
+                self.lake,
+                awaited(self.lake, found.tables),
+                find=object_at(self.connector_settings),
+                clock=self.clock,
+                sources=self.sources,
+                filter_at=self._transforms(lasting=False).at,
+            )
+        )
+
+    def why_lost(self, missing: Missing) -> str:
+        """Why the rows of an object cannot be read again now; '' where they can."""
+        from trailhawk.connectors.reopen import object_at
+        from trailhawk.connectors.repair import opened_again
+
+        try:
+            opened_again(missing, object_at(self.connector_settings), self.sources).close()
+        except OSError as error:
+            return error.strerror or str(error)
+        return ""
 
     def table_state(self, name: str) -> TableState:
         snapshot = self.lake.snapshot(name)

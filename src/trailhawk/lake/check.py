@@ -1,0 +1,220 @@
+"""Whether all that is stored can be read: every live file is read through, and rows that are there twice are
+found. What is sound of a file can be written anew."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.lake.delta import Delta, Staged, repeating
+from trailhawk.lake.files import DamagedFileError, opened
+from trailhawk.lake.seen import read_hashes, repeated
+from trailhawk.lake.table import DAY, ID, OBJECT, PAYLOAD
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A live file that cannot be read through. `path` is that in the table, `file` where it or a copy lies.
+
+    Rows and event times (without zone) are as the table's log has them; `readable` of the rows stand in row
+    groups that can be read, whose numbers are `sound`.
+    """
+
+    table: str
+    day: dt.date
+    path: str
+    file: str
+    rows: int
+    readable: int
+    first: dt.datetime
+    last: dt.datetime
+    reason: str
+    sound: tuple[int, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubled:
+    """Rows of a live file that stand in their day once more, equal, and were ingested there before: which of
+    each row group."""
+
+    table: str
+    day: dt.date
+    path: str
+    file: str
+    rows: int
+    groups: Mapping[int, Mask] = field(repr=False)
+
+
+def damages(delta: Delta, *, renewed: Callable[[str], None] = lambda _: None) -> Iterator[Damage]:
+    """The live files of a table's newest state that cannot be read through.
+
+    A copy of a bucket's file that cannot is made anew, and `renewed` told where it is. An error that is not
+    the file's own goes through.
+    """
+    delta.refresh()
+    actions = delta.actions()
+    if actions is None:
+        return
+    time = delta.table.time_column
+    names = ("path", f"partition.{DAY}", "num_records", f"min.{time}", f"max.{time}")
+    for path, day, rows, first, last in zip(*(actions[name].to_pylist() for name in names), strict=True):
+        sound, error = _sound(delta, path, rows or 0)
+        if error is not None and delta.renew(error):
+            renewed(error.path)
+            sound, error = _sound(delta, path, rows or 0)
+        if error is not None:
+            midnight = dt.datetime.combine(day, dt.time())
+            yield Damage(
+                table=delta.table.name,
+                day=day,
+                path=path,
+                file=error.path,
+                rows=rows or 0,
+                readable=sum(sound.values()),
+                first=first.replace(tzinfo=None) if first else midnight,
+                last=last.replace(tzinfo=None) if last else midnight + dt.timedelta(days=1),
+                reason=error.reason,
+                sound=tuple(sound),
+            )
+
+
+def _sound(delta: Delta, path: str, rows: int) -> tuple[dict[int, int], DamagedFileError | None]:
+    """The row groups of a file that can be read, with their rows, and why others cannot."""
+    import pyarrow as pa
+
+    sound: dict[int, int] = {}
+    error: DamagedFileError | None = None
+    try:
+        place = delta.file(path)
+        with opened(place) as file:
+            for group in range(file.num_row_groups):
+                try:
+                    _read_through(file, group)
+                except pa.ArrowMemoryError:
+                    raise
+                except (pa.ArrowException, OSError) as fault:
+                    error = error or DamagedFileError(place, fault)
+                else:
+                    sound[group] = file.metadata.row_group(group).num_rows
+            if file.metadata.num_rows != rows:
+                said = f"it has {file.metadata.num_rows:,} rows, {rows:,} were written"
+                sound, error = {}, DamagedFileError(place, said)
+    except DamagedFileError as fault:
+        sound, error = {}, fault
+    if error is not None and not error.is_lasting:
+        raise error
+    return sound, error
+
+
+def _read_through(file: pq.ParquetFile, group: int) -> None:
+    # Column by column, and these in pieces: a row group may be large when it is unpacked.
+    for name in file.schema_arrow.names:
+        for _ in file.iter_batches(row_groups=[group], columns=[name], use_threads=False):
+            pass
+
+
+def doubled(delta: Delta, *, without: Collection[str] = ()) -> Iterator[Doubled]:
+    """The rows of a table's newest state that are stored twice, by file; files at the paths in `without` are
+    not read."""
+    delta.refresh()
+    days: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(delta.live().keys() - set(without)):
+        days[path.rpartition("/")[0]].append(path)
+    for folder, paths in sorted(days.items()):
+        if len(paths) > 1 and repeated(*read_hashes(map(delta.file, paths)))[0].any():
+            day = dt.date.fromisoformat(folder.partition("=")[2])
+            for path, groups in _doubled(delta, paths).items():
+                rows = sum(int(mask.sum()) for mask in groups.values())
+                yield Doubled(delta.table.name, day, path, str(delta.root / path), rows, groups)
+
+
+def _doubled(delta: Delta, paths: list[str]) -> dict[str, dict[int, Mask]]:
+    """For each of these files of a day, by row group, the rows that were stored before."""
+    import pyarrow as pa
+
+    parts: list[pa.Table] = []
+    groups: list[tuple[str, int]] = []
+    for path in paths:
+        with opened(delta.file(path)) as file:
+            for group in range(file.num_row_groups):
+                parts.append(file.read_row_group(group, columns=[ID, PAYLOAD, INGESTION_TIME]))
+                groups.append((path, group))
+    rows = pa.concat_tables(parts)
+    known = np.flatnonzero(rows[ID].is_valid().to_numpy(zero_copy_only=False))
+    known = known[np.argsort(rows[INGESTION_TIME].to_numpy()[known], kind="stable")]
+    ids, payloads = (rows[name].fill_null(0).to_numpy()[known] for name in (ID, PAYLOAD))
+    again = np.zeros(rows.num_rows, bool)
+    again[known] = repeated(ids, payloads)[0]
+    found: dict[str, dict[int, Mask]] = defaultdict(dict)
+    ends = np.cumsum([part.num_rows for part in parts])
+    for (path, group), mask in zip(groups, np.split(again, ends[:-1]), strict=True):
+        found[path][group] = mask
+    return {path: masks for path, masks in found.items() if any(mask.any() for mask in masks.values())}
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The rows of an object in a table, and their event times (without zone)."""
+
+    rows: int
+    first: dt.datetime
+    last: dt.datetime
+
+
+def held(delta: Delta, *, sound: Mapping[str, Sequence[int]]) -> dict[str, Held]:
+    """What a table holds of each object, as of the state last looked at; of the files at the paths in `sound`
+    in these row groups alone."""
+    time = delta.table.time_column
+    found: dict[str, Held] = {}
+    for path in sorted(delta.live()):
+        if path in sound and not sound[path]:
+            continue
+        with opened(delta.file(path), dictionaries=[OBJECT]) as file:
+            for group in sound.get(path, range(file.num_row_groups)):
+                rows = file.read_row_group(group, columns=[OBJECT, time], use_threads=False)
+                made = rows.group_by(OBJECT).aggregate([(time, "count"), (time, "min"), (time, "max")])
+                for key, count, first, last in zip(
+                    *(
+                        made[name].to_pylist()
+                        for name in (OBJECT, f"{time}_count", f"{time}_min", f"{time}_max")
+                    ),
+                    strict=True,
+                ):
+                    known = found.get(key)
+                    if known:
+                        count, first, last = (
+                            count + known.rows,
+                            min(first, known.first),
+                            max(last, known.last),
+                        )
+                    found[key] = Held(count, first, last)
+    return found
+
+
+def rewritten(delta: Delta, day: dt.date, path: str, keep: Mapping[int, Mask | None]) -> tuple[Staged, ...]:
+    """A new file of a live one's row groups in `keep`, of each these rows or all; nothing where none is left.
+    Commits nothing."""
+
+    def parts() -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        with opened(delta.file(path), dictionaries=sorted(repeating(delta.file(path)))) as file:
+            for group, mask in sorted(keep.items()):
+                rows = file.read_row_group(group, use_threads=False)
+                yield (rows if mask is None else rows.filter(pa.array(mask))).unify_dictionaries()
+
+    keep = {group: mask for group, mask in keep.items() if mask is None or mask.any()}
+    return (delta.stage_sorted(parts(), day),) if keep else ()

@@ -1,0 +1,348 @@
+"""Damage of the lake is found, and mended from the objects that the ledger names; nothing goes unsaid."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from support.lakes import assert_balanced, rows
+from trailhawk import connectors, sources
+from trailhawk.cli import run
+from trailhawk.connectors.digest import NamedLog
+from trailhawk.connectors.health import streams
+from trailhawk.connectors.ingest import ingest
+from trailhawk.connectors.objects import Transform, TransformResult
+from trailhawk.connectors.reopen import object_at
+from trailhawk.connectors.repair import Findings, Restored, awaited, check, mend, restore
+from trailhawk.connectors.verify import Ledger
+from trailhawk.lake import Lake
+from trailhawk.lake.retention import forget
+from trailhawk.sources import SOURCES
+
+NOW = dt.datetime(2026, 3, 9, 12, tzinfo=dt.UTC)
+TABLES = [*sources.TABLES, *connectors.TABLES]
+CALLS, FLOWS, LEDGER = "AWSCloudTrail", "AWSVPCFlow", "IngestLedger"
+_FLOW = (
+    "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action"
+    " log-status"
+)
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path / "lake", TABLES)
+
+
+def calls(path: Path, *numbers: int, day: int = 3) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = [
+        {
+            "eventTime": f"2026-03-{day:02}T10:00:{number % 60:02}Z",
+            "eventID": f"id-{number}",
+            "eventName": "a",
+        }
+        for number in numbers
+    ]
+    path.write_text(json.dumps({"Records": records}))
+    return path
+
+
+def flows(path: Path, *seconds: int) -> Path:
+    """Flow records, which have no id of their own; a second that comes twice gives two equal records."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    start = int(dt.datetime(2026, 3, 3, 10, tzinfo=dt.UTC).timestamp())
+    lines = [
+        f"2 111122223333 eni-1 10.0.0.1 10.0.0.2 443 {1000 + at} 6 1 40 {start + at} {start + at} ACCEPT OK"
+        for at in seconds
+    ]
+    path.write_text("\n".join([_FLOW, *lines]))
+    return path
+
+
+def take(lake: Lake, *paths: Path, at: dt.datetime = NOW) -> None:
+    ingest(Lake(lake.root, TABLES), paths, clock=lambda: at)
+
+
+def files(lake: Lake, table: str) -> list[Path]:
+    return [Path(file.path) for file in lake.snapshot(table).files(fetch=False)]
+
+
+def found(lake: Lake) -> Findings:
+    return check(lake, lake.table_names())
+
+
+def repaired(lake: Lake, filter_at: Callable[..., Transform | None] = lambda *_: None) -> list[Restored]:
+    mend(lake, found(lake), clock=lambda: NOW)
+    wanted = awaited(lake, lake.table_names())
+    return list(
+        restore(lake, wanted, find=object_at({}), clock=lambda: NOW, sources=SOURCES, filter_at=filter_at)
+    )
+
+
+def values(lake: Lake, table: str, column: str) -> list[str]:
+    return sorted(str(row[column]) for row in rows(lake, table))
+
+
+def test_a_sound_lake_is_sound(lake: Lake, tmp_path: Path) -> None:
+    take(lake, calls(tmp_path / "a.json", *range(9)), flows(tmp_path / "vpcflowlogs" / "b.log", 1, 1, 2))
+    assert found(lake).ok
+    assert repaired(lake) == []
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut off", "another file"])
+def test_rows_of_a_damaged_file_are_read_again(lake: Lake, tmp_path: Path, damage: str) -> None:
+    take(lake, calls(tmp_path / "a.json", *range(9)))
+    take(lake, calls(tmp_path / "b.json", *range(5, 20)))
+    path = files(lake, CALLS)[0]
+    content = path.read_bytes()
+    path.unlink() if damage == "gone" else path.write_bytes(content[:99] if damage == "cut off" else b"x")
+    told = found(lake)
+    assert [(each.table, each.day, each.file) for each in told.damages] == [
+        (CALLS, dt.date(2026, 3, 3), str(path))
+    ]
+    lost = sum(each.rows for each in told.damages)
+    assert sum(each.rows for each in told.missing) == lost
+    done = repaired(lake)
+    assert [each.reason for each in done] == [""] * len(done)
+    assert sum(each.rows for each in done) == lost
+    assert values(lake, CALLS, "AwsEventId") == sorted(f"id-{number}" for number in range(20))
+    assert_balanced(lake, retried=True)
+    assert found(lake).ok
+    take(lake, tmp_path / "a.json", tmp_path / "b.json")
+    assert lake.snapshot(CALLS).rows == 20
+
+
+def test_rows_without_an_id_come_again_once(lake: Lake, tmp_path: Path) -> None:
+    """They are told apart by their object: what other files hold of it stays alone, equal rows included."""
+    path = flows(tmp_path / "vpcflowlogs" / "a.log", *range(20), 3, 3, 15)
+    take(lake, path)
+    before = values(lake, FLOWS, "DstPort")
+    delta = lake.delta(FLOWS)
+    delta.refresh()
+    [whole] = delta.live()
+    table = pq.ParquetFile(delta.file(whole)).read()
+    halves = delta.stage(table.slice(0, 9)) + delta.stage(table.slice(9))
+    delta.commit(halves, remove=[whole], moved=True)
+    delta.file(halves[0].path).write_bytes(b"damaged")
+    assert [each.rows for each in repaired(lake)] == [9]
+    assert values(lake, FLOWS, "DstPort") == before
+    assert_balanced(lake, retried=True)
+    # And the other half, of the same object, later.
+    delta.file(halves[1].path).unlink()
+    assert [each.rows for each in repaired(lake)] == [len(before) - 9]
+    assert values(lake, FLOWS, "DstPort") == before
+    assert_balanced(lake, retried=True)
+    assert found(lake).ok
+
+
+def test_what_cannot_be_had_is_named_and_asked_for_again(lake: Lake, tmp_path: Path) -> None:
+    here, gone = calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(50, 55))
+    take(lake, here, gone)
+    files(lake, CALLS)[0].unlink()
+    content = gone.read_bytes()
+    gone.write_bytes(content.replace(b"id-51", b"id-99"))
+    done = {each.missing.location: each for each in repaired(lake)}
+    assert (done[str(here)].rows, done[str(here)].reason) == (9, "")
+    assert (done[str(gone)].rows, done[str(gone)].missing.rows) == (0, 5)
+    assert "not those that were taken" in done[str(gone)].reason
+    assert [(each.location, each.rows) for each in found(lake).missing] == [(str(gone), 5)]
+    assert_balanced(lake, retried=True)
+    gone.write_bytes(content)
+    assert [(each.rows, each.reason) for each in repaired(lake)] == [(5, "")]
+    assert found(lake).ok
+    assert_balanced(lake, retried=True)
+
+
+def test_what_can_be_read_of_a_file_is_kept(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trailhawk.lake.delta.ROW_GROUP_ROWS", 8)
+    log = calls(tmp_path / "a.json", *range(24))
+    take(lake, log)
+    log.unlink()
+    [path] = files(lake, CALLS)
+    with pq.ParquetFile(path) as file:
+        column = file.metadata.row_group(1).column(file.schema_arrow.names.index("AwsEventId"))
+        start = column.dictionary_page_offset or column.data_page_offset
+    content = bytearray(path.read_bytes())
+    content[start + column.total_compressed_size // 2] ^= 1  # one bit, in the second of three row groups
+    path.write_bytes(content)
+    [damage] = found(lake).damages
+    assert (damage.rows, damage.readable) == (24, 16)
+    [done] = repaired(lake)
+    assert (done.rows, done.missing.rows) == (0, 8)
+    assert lake.snapshot(CALLS).rows == 16
+    assert_balanced(lake, retried=True)
+
+
+def test_doubled_rows_go(lake: Lake, tmp_path: Path) -> None:
+    """A file is put back from a backup after its events were stored again."""
+    take(lake, calls(tmp_path / "a.json", *range(9)))
+    [path] = files(lake, CALLS)
+    content = path.read_bytes()
+    path.write_bytes(b"damaged")
+    take(lake, calls(tmp_path / "b.json", *range(5, 20)), at=NOW + dt.timedelta(hours=1))
+    path.write_bytes(content)
+    assert lake.snapshot(CALLS).rows == 24
+    told = found(lake)
+    assert [each.rows for each in told.doubled] == [4]
+    assert repaired(lake) == []
+    assert values(lake, CALLS, "AwsEventId") == sorted(f"id-{number}" for number in range(20))
+    stored_at = [row["_th_ingestion_time"].hour for row in rows(lake, CALLS)]
+    assert (stored_at.count(12), stored_at.count(13)) == (9, 11), "what came first stays"
+    assert found(lake).ok
+    assert_balanced(lake, retried=True)
+
+
+def test_the_ledger_is_written_anew(lake: Lake, tmp_path: Path) -> None:
+    logs = [calls(tmp_path / "a.json", *range(9)), flows(tmp_path / "vpcflowlogs" / "b.log", 1, 1, 2)]
+    (bad := tmp_path / "c.json").write_text('{"Records": [7]}')
+    take(lake, *logs, bad)
+    for path in files(lake, LEDGER):
+        path.write_bytes(b"damaged")
+    assert {each.table for each in found(lake).damages} == {LEDGER}
+    assert repaired(lake) == []
+    assert_balanced(lake)
+    take(lake, *logs, bad)
+    assert (lake.snapshot(CALLS).rows, lake.snapshot(FLOWS).rows, lake.snapshot("Quarantine").rows) == (
+        9,
+        3,
+        1,
+    )
+
+
+def test_days_that_retention_removed_do_not_come_back(lake: Lake, tmp_path: Path) -> None:
+    log = calls(tmp_path / "a.json", *range(9))
+    late = calls(tmp_path / "b.json", *range(20, 24), day=5)
+    both = json.loads(log.read_text())["Records"] + json.loads(late.read_text())["Records"]
+    log.write_text(json.dumps({"Records": both}))
+    take(lake, log)
+    forget(lake.delta(CALLS), before=dt.date(2026, 3, 5))
+    files(lake, CALLS)[0].unlink()
+    [one] = found(lake).missing
+    assert one.rows == 4
+    assert [each.rows for each in repaired(lake)] == [4]
+    assert values(lake, CALLS, "AwsEventId") == ["id-20", "id-21", "id-22", "id-23"]
+
+
+def test_a_kill_at_any_place_is_made_good_by_the_next(
+    lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    path = tmp_path / "vpcflowlogs" / "a.log"
+    take(lake, flows(path, *range(20)))
+    files(lake, FLOWS)[0].unlink()
+    left = 0
+    real = type(lake.delta(FLOWS)).commit
+
+    def commit(self: object, *args: object, **options: object) -> int:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise Killed
+        return real(self, *args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("trailhawk.lake.delta.Delta.commit", commit)
+    kills = 0
+    while True:
+        left = kills + 1
+        try:
+            repaired(Lake(lake.root, TABLES))
+            break
+        except Killed:
+            kills += 1
+    assert kills >= 2
+    assert values(lake, FLOWS, "DstPort") == sorted(str(1000 + at) for at in range(20))
+    assert_balanced(lake, retried=True)
+
+
+def test_a_log_that_lost_rows_is_not_proven(lake: Lake, tmp_path: Path) -> None:
+    log = calls(tmp_path / "a.json", *range(9))
+    content = log.read_bytes()
+    take(lake, log)
+    named = NamedLog("bucket", "logs/a.json", "")
+    sha256 = hashlib.sha256(content).hexdigest()
+    files(lake, CALLS)[0].unlink()
+    log.unlink()
+    repaired(lake)
+    taken = Ledger(rows(lake, LEDGER)).find(named, sha256)
+    assert taken is not None
+    assert not taken.finished
+    log.write_bytes(content)
+    repaired(lake)
+    taken = Ledger(rows(lake, LEDGER)).find(named, sha256)
+    assert taken is not None
+    assert taken.finished
+
+
+def test_a_repair_is_no_sign_of_life(lake: Lake, tmp_path: Path) -> None:
+    take(lake, calls(tmp_path / "a.json", *range(9)))
+    [before] = streams(lake, now=NOW)
+    files(lake, CALLS)[0].unlink()
+    repaired(lake)
+    [after] = streams(lake, now=NOW)
+    assert (after.objects, after.rows) == (before.objects, before.rows)
+
+
+def test_masked_rows_come_again_as_they_were(lake: Lake, tmp_path: Path) -> None:
+    """By the filter that was in force when the object was stored."""
+    take(lake, calls(tmp_path / "a.json", *range(9)))
+    files(lake, CALLS)[0].unlink()
+    asked: list[tuple[str, dt.datetime]] = []
+
+    def keep(wanted: pa.Table) -> TransformResult:
+        kept = np.arange(wanted.num_rows) % 2 == 0
+        return TransformResult(kept, wanted.filter(pa.array(kept)))
+
+    def filter_at(table: str, at: dt.datetime) -> Transform:
+        asked.append((table, at))
+        return keep
+
+    [done] = repaired(lake, filter_at)
+    assert (done.rows, done.missing.rows) == (5, 9)
+    assert asked == [(CALLS, NOW)]
+
+
+def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+
+    def command(*words: str) -> int:
+        return run(["--home", str(home), *words])
+
+    logs = [calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(30, 33))]
+    assert command("ingest", *map(str, logs), "--quiet") == 0
+    assert command("lake", "check") == 0
+    [path] = (home / "lake" / CALLS).glob("*/*.parquet")
+    path.unlink()
+    logs[1].unlink()
+    capsys.readouterr()
+    assert command("lake", "check") == 1
+    assert str(path) in capsys.readouterr().out
+    assert command("lake", "repair", "--format", "json") == 1
+    told = [(each["what"], each["place"], each["rows"]) for each in json.loads(capsys.readouterr().out)]
+    assert told == [("damaged", str(path), 12), ("missing", str(logs[0]), 9), ("missing", str(logs[1]), 3)]
+    assert command("lake", "repair", "--apply") == 1
+    shown = capsys.readouterr()
+    assert "3 rows of 1 objects are lost" in shown.err
+    assert command("query", "AWSCloudTrail | count", "--format", "json") == 0
+    assert json.loads(capsys.readouterr().out) == [{"Count": 9}]
+    calls(logs[1], *range(30, 33))
+    assert command("lake", "repair", "--apply") == 0
+    (bad := tmp_path / "c.json").write_text('{"Records": [7]}')
+    assert command("ingest", str(bad), "--quiet") == 0
+    [path] = (home / "lake" / "Quarantine").glob("*/*.parquet")
+    path.unlink()
+    capsys.readouterr()
+    assert command("lake", "repair", "--apply") == 1
+    assert "1 rows are lost that come from no object" in capsys.readouterr().err
+    assert command("lake", "check") == 0
