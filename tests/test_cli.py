@@ -44,9 +44,13 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 COMMANDS = leaves(typer.main.get_command(app))
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.usefixtures("compiled")
+def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["--version"]) == 0
     assert capsys.readouterr().out == f"trailhawk {__version__}\n"
+    monkeypatch.setenv("TRAILHAWK_KERNEL", "off")
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"trailhawk {__version__}, without the compiled kernel\n"
 
 
 def test_without_arguments_it_shows_what_there_is(capsys: pytest.CaptureFixture[str]) -> None:

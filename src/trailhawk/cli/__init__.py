@@ -114,7 +114,9 @@ def trailhawk(
     version: Annotated[bool, typer.Option("--version", help="Print the version and end.")] = False,
 ) -> None:
     if version:
-        print(f"trailhawk {__version__}")
+        from trailhawk.native import kernel
+
+        print(f"trailhawk {__version__}" + ("" if kernel.library() else ", without the compiled kernel"))
         raise typer.Exit
     context.obj = home
     if context.invoked_subcommand is None:

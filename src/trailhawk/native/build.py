@@ -9,9 +9,7 @@ import contextlib
 import hashlib
 import importlib.util
 import os
-import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -53,6 +51,8 @@ def is_current(path: Path) -> bool:
 
 def compilers() -> Iterator[list[str]]:
     """The commands that may compile C here, in the order they are tried."""
+    import shlex
+
     if named := os.environ.get("CC"):
         yield shlex.split(named)
     for name in ("cc", "gcc", "clang"):
@@ -65,6 +65,8 @@ def compilers() -> Iterator[list[str]]:
 
 def compile_with(compiler: Sequence[str], path: Path, flags: Sequence[str] = ()) -> None:
     """Make an object at this path. NotBuiltError where the compiler fails."""
+    import subprocess  # not at the top: whoever loads the kernel needs no compiler
+
     mark = f'-DKERNEL_MARK="{MARK.decode()}{digest()}"'
     command = [*compiler, *_FLAGS, *flags, mark, "-o", str(path), *map(str, FOLDER.glob("*.c"))]
     try:
