@@ -1,4 +1,5 @@
-"""Runs the kernel over mutated input: `python hammer.py OBJECT ROUNDS`, with an object that watches itself.
+"""Runs the kernel over mutated input: `python hammer.py OBJECT ROUNDS`, with an object that watches itself;
+`python hammer.py OBJECT short`, where memory is short.
 
 What it gives is tested elsewhere. Here it only has to stay within its buffers, each of which is an allocation
 of its own, and to end. It may refuse what it is given.
@@ -54,13 +55,31 @@ def _bytes(rng: Random) -> bytes:
     return bytes(whole[: rng.randrange(len(whole) + 1)])
 
 
+def terms_without_end(library: ctypes.CDLL) -> None:
+    """More terms than there is memory for, and then some more."""
+    found = TermSet(library)
+    refused = 0
+    for start in range(0, 300_000, 10_000):
+        data = np.frombuffer(b"-".join(b"%x" % (start + place) for place in range(10_000)), np.uint8)
+        try:
+            found.add(data, np.array([0, len(data)], np.int32))
+        except MemoryError:
+            refused += 1
+    assert refused > 1, "there was memory"
+
+
 HAMMERS = (terms,)
+SHORT_OF_MEMORY = (terms_without_end,)
 
 
 def main(path: str, rounds: str) -> None:
     build.OBJECT = Path(path)
     library = kernel.library()
     assert library is not None, "the object is not of these sources"
+    if rounds == "short":
+        for hammer_once in SHORT_OF_MEMORY:
+            hammer_once(library)
+        return
     for seed in range(int(rounds)):
         for hammer in HAMMERS:
             hammer(library, Random(seed))

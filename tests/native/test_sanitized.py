@@ -38,16 +38,25 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return path, needed
 
 
-def test_mutated_input(watched: tuple[Path, Path]) -> None:
+def hammered(watched: tuple[Path, Path], how: str, options: str = "") -> subprocess.CompletedProcess[str]:
     path, needed = watched
     environment = {
         **os.environ,
         kernel.SWITCH: "",
         "LD_PRELOAD": str(needed),
-        "ASAN_OPTIONS": "detect_leaks=0",  # Python leaves much to the end of the process
+        "ASAN_OPTIONS": f"detect_leaks=0{options}",  # Python leaves much to the end of the process
         "PYTHONPATH": str(build.FOLDER.parents[1]),
     }
     hammer = str(Path(__file__).with_name("hammer.py"))
-    command = [sys.executable, hammer, str(path), os.environ.get("TRAILHAWK_FUZZ", "2000")]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, hammer, str(path), how]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+
+
+def test_mutated_input(watched: tuple[Path, Path]) -> None:
+    run = hammered(watched, os.environ.get("TRAILHAWK_FUZZ", "2000"))
+    assert run.returncode == 0, run.stderr[-4000:]
+
+
+def test_memory_that_is_missing(watched: tuple[Path, Path]) -> None:
+    run = hammered(watched, "short", ":allocator_may_return_null=1:max_allocation_size_mb=3")
     assert run.returncode == 0, run.stderr[-4000:]
