@@ -9,7 +9,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class KernelHook(BuildHookInterface):  # type: ignore[type-arg]
+class KernelHook(BuildHookInterface):
     """Without a compiler the wheel is one for all machines, and works in Python alone."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

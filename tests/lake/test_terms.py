@@ -21,7 +21,7 @@ from trailhawk.lake import terms as terms_module
 from trailhawk.lake.compaction import compact
 from trailhawk.lake.table import DataFile, Found, stored_schema
 from trailhawk.lake.terms import FOLDER, LEAST_ROWS, TermsWriter, terms_of, terms_path
-from trailhawk.native import kernel
+from trailhawk.native import build, kernel
 from trailhawk.native.terms import fill
 
 EVENTS = Table(
@@ -326,6 +326,25 @@ def test_the_kernel_sets_the_same_bits(compiled: ctypes.CDLL, pages: int, page: 
     terms_module._fill(hashes, plain)
     fill(compiled, hashes, found)
     assert np.array_equal(plain, found)
+
+
+@pytest.fixture
+def portable(compiled: ctypes.CDLL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ctypes.CDLL:
+    """The kernel as processors have it that know neither SSE2 nor numbers of 128 bits."""
+    path = tmp_path / "kernel.so"
+    build.compile_with(next(build.compilers()), path, ["-U__SSE2__", "-U__SIZEOF_INT128__"])
+    monkeypatch.setattr(build, "OBJECT", path)
+    found = kernel._loaded.__wrapped__()
+    assert found is not None
+    return found
+
+
+def test_it_is_the_same_on_other_processors(portable: ctypes.CDLL) -> None:
+    for seed in range(0, 40, 3):
+        test_the_kernel_finds_the_same_terms(portable, seed)
+    test_the_kernel_reads_terms_of_every_length_at_every_place(portable, "é" * 31)
+    test_the_kernel_sees_what_folds_to_ascii_at_every_place(portable, "\u212a")
+    test_the_kernel_sets_the_same_bits(portable, 7, 512)
 
 
 def test_the_index_is_the_same_without_the_kernel(
