@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from botocore.exceptions import ClientError
 from urllib3.exceptions import SSLError
 
 from support.shipping import until
@@ -20,7 +21,15 @@ from trailhawk.connectors.config import Access, SqsSettings
 from trailhawk.connectors.fetch import Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.pace import Pace
-from trailhawk.connectors.retry import Fault, ForeignAnswerError, Kind, RedirectedError, Waits, fault_of
+from trailhawk.connectors.retry import (
+    Fault,
+    ForeignAnswerError,
+    Kind,
+    RedirectedError,
+    Waits,
+    fault_of,
+    retried,
+)
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -317,6 +326,41 @@ def test_who_signs_in_anew_while_it_works_is_found(
         "ExpiredToken",
         "CredentialRetrievalError" if role else "ProfileNotFound",
     ]
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b"<ok/>"])
+def test_an_answer_without_a_listing_is_no_empty_bucket(wire: Wire, body: bytes) -> None:
+    wire.answers = [whole(body)]
+    for ask in (client(wire.url).list_objects_v2, client(wire.url).list_object_versions):
+        with pytest.raises((ForeignAnswerError, ClientError)) as caught:
+            ask(Bucket="logs")
+        assert fault_of(caught.value).kind is Kind.PASSING
+
+
+THROTTLED = b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html><h1>busy</h1></html>", THROTTLED])
+@pytest.mark.parametrize(
+    ("asked", "waited"),
+    [("7", 7), ("0", 0), ("86400", 300), ("Sun, 22 Nov 2026 22:00:00 GMT", 0), ("-5", 0), ("²", 0)],
+)
+def test_who_asks_to_be_left_alone_for_a_while_is(wire: Wire, asked: str, waited: int, body: bytes) -> None:
+    class Patient(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waits.append(timeout or 0)
+            return False
+
+    waits = list[float]()
+    head = b"HTTP/1.1 503 Busy\r\nConnection: close\r\nRetry-After: " + asked.encode("latin-1") + b"\r\n"
+    listing = b"<ListBucketResult><KeyCount>0</KeyCount></ListBucketResult>"
+    refused = head + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+    wire.answers = [lambda connection: connection.sendall(refused), whole(listing)]
+    spread = Waits(random.Random(1), first=0.001, longest=0.01)
+    s3 = client(wire.url)
+    found = retried(lambda: s3.list_objects_v2(Bucket="logs"), spread, Patient(), attempts=2)
+    assert found["KeyCount"] == 0
+    assert waits == [pytest.approx(waited, abs=0.01)]
 
 
 def test_a_redirect_without_an_end_is_told(wire: Wire) -> None:

@@ -24,7 +24,7 @@ from botocore.credentials import Credentials, DeferredRefreshableCredentials, Re
 
 from trailhawk import __version__
 from trailhawk.connectors.config import Access
-from trailhawk.connectors.retry import CREDENTIALS, ForeignAnswerError, RedirectedError
+from trailhawk.connectors.retry import CREDENTIALS, ForeignAnswerError, RedirectedError, asked_wait
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ _PAGE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """How a page begins, behind its mark of order, declaration and comments."""
-_PAGE_BEGINS: Final = 1024
+_LISTINGS: Final = ("ListObjectsV2", "ListObjectVersions")
+_BEGINS: Final = 1024
 _REDIRECTS: Final = (301, 302, 307, 308)
 _LONGEST_PLACE: Final = 200
 _ASSUMED: Final = "assume-role"
@@ -151,15 +152,20 @@ def _is_no_redirect(event_name: str, response_dict: Mapping[str, Any] | None, **
 
 
 def _is_of_aws(http_response: AWSResponse, model: OperationModel, **_: object) -> None:
-    """ForeignAnswerError for a page in the place of an answer: it would be a refusal of the object, or an
-    empty queue or bucket. An object may be a page itself, but S3 always tells its etag; what others wrote may
-    stand within any answer, as the texts of messages do."""
-    if model.name == "GetObject" and http_response.status_code < 300:
+    """ForeignAnswerError for a page in the place of an answer, or nothing at all: it would be a refusal of
+    the object, or an empty queue or bucket. An object may be a page itself, but S3 always tells its etag;
+    what others wrote may stand within any answer, as the texts of messages do."""
+    status, why = http_response.status_code, ""
+    if model.name == "GetObject" and status < 300:
         if "ETag" not in http_response.headers:
-            raise ForeignAnswerError(operation=model.name, why="it has no ETag")
-    elif _PAGE.match(http_response.content[:_PAGE_BEGINS]):
-        why = f"{http_response.status_code} with a page in HTML"
-        raise ForeignAnswerError(operation=model.name, why=why)
+            why = "it has no ETag"
+    elif _PAGE.match(begins := http_response.content[:_BEGINS]):
+        why = f"{status} with a page in HTML"
+    elif model.name in _LISTINGS and status < 300 and b"Result" not in begins:
+        why = f"{status} without a listing"
+    if why:
+        after = asked_wait(http_response.headers)
+        raise ForeignAnswerError(operation=model.name, why=why, after=after)
 
 
 def assume(access: Access, base: boto3.Session) -> CredentialsTypeDef:

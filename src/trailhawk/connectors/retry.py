@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -77,6 +77,8 @@ _BROKEN: Final = (
     TimeoutError,
 )
 
+_LONGEST_ASKED: Final = 300.0
+
 REFUSALS: Final = (aws.BotoCoreError, aws.ClientError, ResponseParserError, HTTPError)
 """What the client raises where a service, or what stands before it, does not give what was asked for: also an
 answer that is none of AWS's, and an end of the encryption in the midst of a body."""
@@ -107,11 +109,13 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A refusal: what it means, and the service's code and words."""
+    """A refusal: what it means, and the service's code and words. Where it asks to be left alone for a while,
+    `after` is how long, in seconds."""
 
     kind: Kind
     code: str
     words: str
+    after: float = 0.0
 
     def __str__(self) -> str:
         return f"{self.code}: {self.words}" if self.words else self.code
@@ -131,7 +135,8 @@ def fault_of(error: Exception) -> Fault:
         kind = _kind(code, status)
         if error.operation_name in _SIGNING_IN and kind is not Kind.PASSING:
             kind = Kind.CREDENTIALS
-        return Fault(kind, code, said.get("Message", ""))
+        headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+        return Fault(kind, code, said.get("Message", ""), asked_wait(headers))
     if isinstance(error, _UNSIGNED):
         refused = error.__cause__
         is_passing = isinstance(refused, aws.ClientError) and fault_of(refused).kind is Kind.PASSING
@@ -139,8 +144,17 @@ def fault_of(error: Exception) -> Fault:
         return Fault(kind, type(error).__name__, str(error))
     if isinstance(error, RedirectedError):
         return Fault(Kind.SETUP, type(error).__name__, str(error))
-    kind = Kind.PASSING if isinstance(error, (*_BROKEN, ForeignAnswerError)) else Kind.OTHER
+    if isinstance(error, ForeignAnswerError):
+        return Fault(Kind.PASSING, type(error).__name__, str(error), error.kwargs.get("after", 0.0))
+    kind = Kind.PASSING if isinstance(error, _BROKEN) else Kind.OTHER
     return Fault(kind, type(error).__name__, str(error))
+
+
+def asked_wait(headers: Mapping[str, str]) -> float:
+    """How long an answer asks to wait, in seconds; 0 where it does not. Stores that speak S3 do, and what
+    stands before them; of its two forms the date needs a clock that agrees, and is not read."""
+    text = headers.get("retry-after", "")
+    return min(float(text), _LONGEST_ASKED) if text.isascii() and text.isdigit() else 0.0
 
 
 def _kind(code: str, status: int) -> Kind:
@@ -197,5 +211,5 @@ def retried(
             if not fault.passes or fault.kind is Kind.SETUP or attempt == attempts:
                 raise
             told(fault)
-            if stop.wait(waits.wait(attempt - 1)):
+            if stop.wait(fault.after + waits.wait(attempt - 1)):
                 raise

@@ -202,7 +202,7 @@ class SqsConnector:
                     ) from error
                 self._told(_QUEUE, fault)
                 attempt += 1
-                if stop.wait(self._waits.wait(attempt)):
+                if stop.wait(fault.after + self._waits.wait(attempt)):
                     return 0
         self._board.over(_QUEUE)
         for message in messages:
