@@ -58,7 +58,8 @@ _FILE_FAILED = re.compile(r"parquet|magic bytes|zstd|snappy|thrift|no files foun
 _DATA_FILE = re.compile(r"'((?:[^']|'')+\.parquet)'")
 _READ_FILE = ".parquet'"
 _REGEX_REFUSED = re.compile(
-    r"Invalid Input Error: ((?:missing|unexpected|invalid|no argument|bad repetition|trailing)"
+    r"(?:Invalid Input Error|Pattern failed to parse): "
+    r"((?:missing|unexpected|invalid|no argument|bad repetition|trailing)"
     r"[^:]*(?:[)\]]|operator|escape sequence|class|range|size|group|\\))(?:: (.*))?"
 )
 """What RE2 says of an expression that is none, and the piece that it is about."""

@@ -85,6 +85,10 @@ def array_concat(*arrays: Dynamic) -> Dynamic:
     return sql.array(sql.call("flatten", exp.Array(expressions=[_items(array) for array in arrays])))
 
 
+_FAR = 2**31
+"""A place that no array has."""
+
+
 @scalar()
 def array_slice(array: Dynamic, start: Long, end: Long) -> Dynamic:
     """The elements from start to end, both included; negative places count from the end.
@@ -96,8 +100,11 @@ def array_slice(array: Dynamic, start: Long, end: Long) -> Dynamic:
     """
 
     def place(items: Sql, at: Sql) -> Sql:
-        back = _plus(_plus(_size(items), at.copy()), 1)
-        return sql.case((_less(at.copy(), 0), sql.call("greatest", back, 0)), otherwise=_plus(at.copy(), 1))
+        back = sql.call("greatest", _plus(_plus(_size(items), at.copy()), 1), 0)
+        far = sql.binary(exp.GT, at.copy(), sql.literal(_FAR))
+        return sql.case(
+            (_less(at.copy(), 0), back), (far, sql.literal(_FAR)), otherwise=_plus(at.copy(), 1)
+        )
 
     def part(items: Sql) -> Sql:
         return _slice(items, sql.call("greatest", place(items, start), 1), place(items, end))
@@ -147,7 +154,7 @@ def array_index_of(
             ]
             if length is not None:
                 unlimited = sql.binary(exp.EQ, length.copy(), sql.literal(-1))
-                near = sql.binary(exp.LTE, at.copy(), _plus(first.copy(), length.copy()))
+                near = sql.binary(exp.LTE, sql.binary(exp.Sub, at.copy(), first.copy()), length.copy())
                 tests.append(exp.Paren(this=sql.any_of(unlimited, near)))
             return sql.all_of(*tests)
 

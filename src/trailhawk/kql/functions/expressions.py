@@ -17,9 +17,7 @@ from trailhawk.kql.functions.registry import Sql
 
 MOST_GROUPS = 9
 """Groups that the engine knows by number; those beyond it only by names that it is given."""
-_OTHER_SYNTAX = re.compile(
-    r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]|&&|--|~~|\[[^[]*\[|\\[<>]|\\b\{[a-z]", re.DOTALL
-)
+_OTHER_SYNTAX = re.compile(r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]|&&|--|~~|\[[^[]*\[|\\[<>]|\\b\{[a-z]", re.DOTALL)
 _PIECE = re.compile(
     r"""
       \\Q.*?(?:\\E|$)

@@ -99,9 +99,15 @@ def round_(value: NumberArg, places: IntegerArg | None = None) -> Same:
     is_decimal = value.type is KqlType.DECIMAL
     if places is not None and is_decimal and places.value is NOT_CONSTANT:
         return sql.let(value.sql, "rounded", lambda number: _rounded(number, places.sql))
-    at = [] if places is None else [sql.try_cast(places.sql, KqlType.INT)]
-    rounded = sql.call("round", value.sql, *at)  # The engine gives a decimal fewer places by its type.
-    return sql.try_cast(rounded, KqlType.DECIMAL) if is_decimal else rounded
+    if not is_decimal:
+        at = [] if places is None else [sql.try_cast(places.sql, KqlType.INT)]
+        return sql.call("round", value.sql, *at)
+    count = 0 if places is None else places.value
+    if not isinstance(count, int):
+        return sql.null(KqlType.DECIMAL)
+    count = max(-_WHOLE_DIGITS - 1, min(count, _DECIMAL_PLACES))
+    rounded = sql.call("round", value.sql, count)  # The engine gives a decimal fewer places by its type.
+    return sql.try_cast(rounded, KqlType.DECIMAL)
 
 
 def _rounded(number: Sql, places: Sql) -> Sql:

@@ -77,13 +77,13 @@ def strcat(*values: Text) -> String:
 
 
 @scalar()
-def strcat_delim(delimiter: Text, *values: Text) -> String:
+def strcat_delim(delimiter: Text, value: Text, *values: Text) -> String:
     """The values as text with a delimiter between them.
 
     >>> strcat_delim("-", 1, "2", "", 1s)
     1-2--00:00:01
     """
-    return sql.call("concat_ws", delimiter, *values)
+    return sql.call("concat_ws", delimiter, value, *values)
 
 
 @scalar(aliases=("array_strcat",))
@@ -402,7 +402,7 @@ def split(source: Text, delimiter: StringArg, index: IntegerArg | None = None) -
         parts = sql.case((_is(delimiter.sql.copy(), ""), whole), otherwise=parts)
     if index is None:
         return sql.array(parts)
-    place = _plus(index.sql, 1)
+    place = _plus(sql.call("least", index.sql, 2**31), 1)
     inside = sql.call("list_slice", parts, sql.call("greatest", place, 0), place.copy())
     return sql.array(
         sql.case((sql.binary(exp.GT, place.copy(), sql.literal(0)), inside), otherwise=exp.Array())

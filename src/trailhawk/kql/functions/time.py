@@ -73,7 +73,10 @@ _MOST_DAYS = 366 * 10_000
 
 def _offset(given: exp.Expr, in_a_unit: int) -> exp.Expr:
     """The offset in units of so many days; null of one beyond KQL's years, which the engine refuses."""
-    most = _MOST_DAYS // in_a_unit
+    return _up_to(_MOST_DAYS // in_a_unit, given)
+
+
+def _up_to(most: int, given: exp.Expr) -> exp.Expr:
     if isinstance(given, exp.Literal) and int(given.this) <= most:
         return given
     late = sql.binary(exp.GT, given, sql.literal(most))
@@ -256,23 +259,24 @@ def unixtime_nanoseconds_todatetime(nanoseconds: Number) -> Datetime:
 
 
 _UNITS = {
-    "year": ("to_months", 12),
-    "quarter": ("to_months", 3),
-    "month": ("to_months", 1),
-    "week": ("to_days", 7),
-    "day": ("to_days", 1),
-    "hour": ("to_hours", 1),
-    "minute": ("to_minutes", 1),
-    "second": ("to_seconds", 1),
-    "millisecond": ("to_microseconds", 1_000),
-    "microsecond": ("to_microseconds", 1),
+    "year": ("to_months", 12, _MOST_DAYS // 365),
+    "quarter": ("to_months", 3, _MOST_DAYS // 90),
+    "month": ("to_months", 1, _MOST_DAYS // 28),
+    "week": ("to_days", 7, _MOST_DAYS // 7),
+    "day": ("to_days", 1, _MOST_DAYS),
+    "hour": ("to_hours", 1, _MOST_DAYS * 24),
+    "minute": ("to_minutes", 1, _MOST_DAYS * 1_440),
+    "second": ("to_seconds", 1, _MOST_DAYS * 86_400),
+    "millisecond": ("to_microseconds", 1_000, _MOST_DAYS * 86_400_000),
+    "microsecond": ("to_microseconds", 1, _MOST_DAYS * 86_400_000_000),
 }
+"""The engine's function for a unit, what the number is multiplied by for it, and the most there are."""
 
 
 @scalar()
 def datetime_add(part: String, count: Long, date: Datetime) -> Datetime:
-    """The datetime `count` parts later; part is year, quarter, month, week, day, hour, minute, second,
-    millisecond, microsecond or nanosecond (those of a row's date are cut to microseconds).
+    """The datetime `count` parts later, null beyond year 9999; part is year, quarter, month, week, day, hour,
+    minute, second, millisecond, microsecond or nanosecond (those of a row's date are cut to microseconds).
 
     >>> datetime_add("month", 1, datetime(2020-01-31))
     2020-02-29T00:00:00.0000000Z
@@ -283,8 +287,8 @@ def datetime_add(part: String, count: Long, date: Datetime) -> Datetime:
     if name == "nanosecond":
         micros = sql.binary(exp.IntDiv, count, sql.literal(1000))
         return sql.binary(exp.Add, date, sql.call("to_microseconds", micros))
-    unit, factor = _UNITS[name]
-    amount = sql.binary(exp.Mul, count, sql.literal(factor))
+    unit, factor, most = _UNITS[name]
+    amount = sql.binary(exp.Mul, _up_to(most, count), sql.literal(factor))
     small = unit in ("to_months", "to_days")
     return sql.binary(exp.Add, date, sql.call(unit, sql.cast(amount, KqlType.INT) if small else amount))
 
