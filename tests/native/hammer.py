@@ -16,6 +16,7 @@ from random import Random
 import numpy as np
 
 from trailhawk.native import build, kernel
+from trailhawk.native.records import Paths, Reader, Want, joined
 from trailhawk.native.terms import TermSet, fill
 
 _PIECES = (
@@ -68,7 +69,41 @@ def terms_without_end(library: ctypes.CDLL) -> None:
     assert refused > 1, "there was memory"
 
 
-HAMMERS = (terms,)
+_RECORDS = (
+    b'{"eventTime":"2026-03-01T09:30:00Z","eventName":"GetObject","n":{"a":[1,-2.5e3,true,null,"x"]}}',
+    b'{"eventTime" : "2026-02-29T09:30:00Z", "eventName":null,"readOnly":false ,"n":[]}',
+    '{"eventTime":"2200-12-31T23:59:59Z","eventName":"a\\u00e9\\ud83d\\ude00\\"é","n":{"a":{"b":"c"}}}'.encode(),
+    b'{"unheard":1}',
+    b"[" * 70,
+)
+
+
+def records(_: ctypes.CDLL, rng: Random) -> None:
+    """Lists of records, records alone and texts with paths, mostly damaged; all that is found is read."""
+    members = [("eventTime", Want.TIME), ("eventName", Want.TEXT), ("readOnly", Want.FLAG), ("n", Want.ANY)]
+    reader = Reader(members, ["eventName", "n"])
+    texts = [_damaged(rng, record) for record in rng.choices(_RECORDS, k=rng.randrange(1, 6))]
+    whole = b'{"Records":[' + b",".join(texts) + b"]}"
+    runs = [run for text in (whole, _damaged(rng, whole)) if (run := reader.cut(text, 12)) is not None]
+    asked = [texts, joined([*runs, *runs])] if runs else [texts]
+    for each in asked:
+        found = reader.read(each)
+        for slices in reader.by_name(found).values() if found is not None else ():
+            strings = slices.strings()
+            slices.strings(as_json=True)
+            list(map(slices.bytes_at, range(len(slices.forms))))
+            for path in Paths([["a"], ["a", "b"], ["n", "a"]]).read(strings)[0]:
+                path.strings()
+
+
+def _damaged(rng: Random, text: bytes) -> bytes:
+    octets = bytearray(text)
+    for _ in range(rng.choice([0, 0, 1, 3])):
+        octets[rng.randrange(len(octets))] = rng.choice(b'"\\{}[],:u0 \xff\x00' + bytes([rng.randrange(256)]))
+    return bytes(octets[: rng.randrange(len(octets) + 1)] if rng.random() < 0.2 else octets)
+
+
+HAMMERS = (terms, records)
 SHORT_OF_MEMORY = (terms_without_end,)
 
 

@@ -46,6 +46,7 @@ def hammered(watched: tuple[Path, Path], how: str, options: str = "") -> subproc
         "LD_PRELOAD": str(needed),
         "ASAN_OPTIONS": f"detect_leaks=0{options}",  # Python leaves much to the end of the process
         "PYTHONPATH": str(build.FOLDER.parents[1]),
+        "PYTHONMALLOC": "malloc",  # each object an allocation of its own
     }
     hammer = str(Path(__file__).with_name("hammer.py"))
     command = [sys.executable, hammer, str(path), how]

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trailhawk.native.records import joined
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
 
 SOURCE = CloudTrail()
+pytestmark = pytest.mark.usefixtures("compiled")
 
 _WORDS = st.sampled_from(
     ["", "a", "GetObject", "AuthorizeSecurityGroupIngress", 'q"\\', "käse 😀", "a/b", "\t", "null"]
@@ -25,7 +27,12 @@ _TIMES = st.sampled_from(
         "1969-12-31T23:59:59Z",
     ]
 )
-_NUMBERS = st.sampled_from([0, 1.5, -0.0, 89.0, 12345678901234567890, 1e100])
+_NUMBERS = (
+    st.sampled_from([0, 1.5, -0.0, 89.0, 12345678901234567890, 1e100, 0.001, 1e15, 100.25, -0.5])
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.decimals(-1000, 1000, places=4).map(float)
+)
 _ODD = st.none() | st.booleans() | _NUMBERS | _TEXT
 _JSON = st.recursive(
     _ODD, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3), max_leaves=6
@@ -117,6 +124,12 @@ def test_both_roads_give_the_same_rows(
     assert list(together.kept) == sorted(careful.kept)
     assert _rows(together.table) == _rows(careful.table)
     assert sorted(together.bad) == sorted(careful.bad)
+    whole = b'{"Records":[' + b",".join(texts) + b"]}"
+    cut = [chunk.records for chunk in SOURCE.chunks(iter([whole]))]
+    assert [record for records in cut for record in records] == texts
+    read = SOURCE.rows(joined(cut))
+    assert _rows(read.table) == _rows(careful.table)
+    assert sorted(read.bad) == sorted(careful.bad)
 
 
 USUAL = {

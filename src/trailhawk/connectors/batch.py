@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from trailhawk.connectors.parts import Part, failure
 from trailhawk.kql.schema import Table
 from trailhawk.lake.table import fitted, picked, plain, stored_schema
+from trailhawk.native.records import Records
+from trailhawk.native.records import joined as run_together
 from trailhawk.sources import BadPart, Rows, Source, archived
 
 if TYPE_CHECKING:
@@ -62,7 +64,7 @@ class Batch:
 
     def add(self, part: Part) -> None:
         """Take a part; decode what waits when it is enough."""
-        size = sum(map(len, part.texts))
+        size = part.texts.size if isinstance(part.texts, Records) else sum(map(len, part.texts))
         self._waiting.append(len(self.parts))
         self.parts.append(part)
         self.records += part.records
@@ -124,7 +126,7 @@ def _by_source(parts: Sequence[Part], places: Sequence[int]) -> Iterator[tuple[S
 
 def _decode(source: Source, parts: Sequence[Part], places: list[int]) -> Iterator[Decoded]:
     counts = [len(parts[place].texts) for place in places]
-    texts = [text for place in places for text in parts[place].texts]
+    texts = run_together([parts[place].texts for place in places])
     owners = np.repeat(np.array(places, np.int64), counts)
     starts = np.repeat(np.cumsum([0, *counts[:-1]]), counts)
     for first, made in _rows(source, texts):

@@ -52,4 +52,67 @@ KERNEL_API int terms_take(const struct terms *set, uint64_t *hashes, int64_t cou
 KERNEL_API int terms_fill(const uint64_t *hashes, int64_t count, uint8_t *pages, int64_t page_count,
                           int64_t page_bytes);
 
+/* --- records.c: members of JSON records, and paths in JSON texts, see `native/records.py` --------------- */
+
+/* Zero bytes behind a text: several bytes are read at once, and a walk through damaged text ends there. */
+enum { KERNEL_PAD = 64 };
+
+/* What a record is made of. Member i is called by names[name_ends[i]] to names[name_ends[i + 1]], has to be what
+ * wants[i] says (see records.c), and is numbered where repeats[i]. The names have KERNEL_PAD bytes behind them;
+ * `secret` is random, so that nobody can write logs whose texts all come to lie in one place. */
+typedef struct {
+    const uint8_t *names;
+    const int32_t *name_ends;
+    const uint8_t *wants;
+    const uint8_t *repeats;
+    int32_t members;
+    uint64_t secret;
+} json_layout;
+
+/* The usual ones of some records, of which there is room for `rows`. Of usual record r: which record it is, its
+ * time in microseconds since 1970, and at [member * rows + r] the address of its member and how long it is (0 for
+ * none and for null), what it is, and where it repeats the number of its text among those that differ. `firsts`
+ * has at [member * rows + number] the first r that has it, and `counts` by member how many differ. */
+typedef struct {
+    int64_t rows;
+    int64_t kept;
+    int32_t *records;
+    int64_t *times;
+    uint64_t *places;
+    uint32_t *lengths;
+    int32_t *numbers;
+    int32_t *firsts;
+    uint8_t *forms;
+    int32_t *counts;
+} json_columns;
+
+/* Reads `rows` records, which stand in `text` between ends[i] and ends[i + 1]. KERNEL_DONE or KERNEL_NO_MEMORY. */
+KERNEL_API int json_records(const uint8_t *text, const int64_t *ends, int64_t rows, const json_layout *layout,
+                            json_columns *to);
+
+/* Reads a list of records that is the last member of an object; the first record stands at `at`, the object
+ * ends `size` bytes into `text`. How many there are, from `starts` to `ends` each; KERNEL_BAD_INPUT where it is
+ * anything else, or holds more than there is room for; KERNEL_NO_MEMORY. */
+KERNEL_API int64_t json_list(const uint8_t *text, int64_t at, int64_t size, int64_t *starts, int64_t *ends,
+                             const json_layout *layout, json_columns *to);
+
+/* Numbers the texts at these places that differ, as above; how many, or KERNEL_NO_MEMORY. Each has KERNEL_PAD
+ * bytes behind it. */
+KERNEL_API int64_t text_numbered(const uint64_t *places, const uint32_t *lengths, int64_t rows,
+                                 uint64_t secret, int32_t *numbers, int32_t *firsts);
+
+/* What stands at these places, one after the other: what strings stand for, or JSON as it stands there. Bytes
+ * written to `bytes`, which has room for all lengths together; the texts' ends in `offsets`, as Arrow has them. */
+KERNEL_API int64_t text_gathered(const uint64_t *places, const uint32_t *lengths, const uint8_t *forms,
+                                 int64_t rows, int32_t as_json, int32_t *offsets, uint8_t *bytes);
+
+/* Where paths end in valid JSON without blanks outside of strings, between ends[i] and ends[i + 1] of `text`.
+ *
+ * Path i are the names from path_ends[i] to path_ends[i + 1], each between two of step_ends of `steps`; there
+ * are at most 64. Of text r and path i at [i * rows + r]: the address of the value, its length, and what it is
+ * (0 for nothing and for null). doubts[r]: a value may be printed otherwise than it stands there. */
+KERNEL_API void json_paths(const uint8_t *text, const int32_t *ends, int64_t rows, const uint8_t *steps,
+                           const int32_t *step_ends, const int32_t *path_ends, int32_t paths, uint64_t *places,
+                           uint32_t *lengths, uint8_t *forms, uint8_t *doubts);
+
 #endif

@@ -12,10 +12,14 @@ import numpy as np
 
 from trailhawk.native import build
 
+PAD: Final = 64
+"""`KERNEL_PAD` of kernel.h."""
+
 SWITCH: Final = "TRAILHAWK_KERNEL"
 """The environment's variable that is `off` where the kernel is to be left out."""
 
-_DONE, _NO_MEMORY, _BAD_INPUT = 0, -1, -2
+NO_MEMORY: Final = -1
+_BAD_INPUT: Final = -2
 
 
 def library() -> ctypes.CDLL | None:
@@ -46,14 +50,16 @@ class Status(ctypes.c_int):
 
 def _checked(status: Status, function: Any, _: Sequence[object]) -> int:
     """The number that a function returned. MemoryError or ValueError where it says that it failed."""
-    if status.value == _NO_MEMORY:
+    if status.value == NO_MEMORY:
         raise MemoryError(f"no memory for {function.__name__}")
     if status.value == _BAD_INPUT:
         raise ValueError(f"{function.__name__} was given what cannot be")
     return status.value
 
 
+_INT32 = ctypes.c_int32
 _INT64 = ctypes.c_int64
+_AT = ctypes.c_void_p  # of an array whose size its caller has made sure of
 _SET = ctypes.c_void_p
 
 
@@ -73,6 +79,11 @@ PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
     ),
     "terms_count": (_INT64, [_SET]),
     "terms_take": (Status, [_SET, _array(np.uint64, written=True), _INT64]),
+    "json_records": (Status, [_AT, _AT, _INT64, _AT, _AT]),
+    "json_list": (_INT64, [_AT, _INT64, _INT64, _AT, _AT, _AT, _AT]),
+    "json_paths": (None, [_AT, _AT, _INT64, _AT, _AT, _AT, _INT32, _AT, _AT, _AT, _AT]),
+    "text_gathered": (_INT64, [_AT, _AT, _AT, _INT64, _INT32, _AT, _AT]),
+    "text_numbered": (_INT64, [_AT, _AT, _INT64, ctypes.c_uint64, _AT, _AT]),
     "terms_fill": (Status, [_array(np.uint64), _INT64, _array(np.uint8, written=True), _INT64, _INT64]),
 }
 """The functions of `kernel.h`: what each returns, and what it takes."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, Final
 
@@ -19,9 +20,10 @@ from msgspec import Raw, Struct
 from trailhawk.kql.schema import Column, Promoted, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, picked
+from trailhawk.native.records import Reader, Records
 from trailhawk.sources import framing
 from trailhawk.sources.cloudtrail_lake import event_column, events
-from trailhawk.sources.direct import UNREADABLE, Direct, Layout
+from trailhawk.sources.direct import UNREADABLE, Direct, Layout, reader
 from trailhawk.sources.json_rows import CLOUDTRAIL
 from trailhawk.sources.json_text import beyond, hashed, identity, signed, tidy, tree
 from trailhawk.sources.source import Chunk, Rows
@@ -290,8 +292,15 @@ def _shipped(packed: _Wrapper) -> bytes | None:
 
 _MEMBERS = b"eventVersion|userIdentity|eventTime|eventSource|eventName|eventID|awsRegion"
 _NAMES = _MEMBERS + b"|@timestamp|@version"
+
+
+def _cut(text: bytes, at: int) -> Records | None:
+    return _reader().cut(text, at)
+
+
 _SHAPE = framing.Shape(
     unwrap=_unwrap,
+    cut=_cut,
     opening=re.compile(rb'\{\s*"Records"\s*:\s*\['),
     # What a shipper puts in front of a record, it also puts in front of a wrapper.
     record_start=re.compile(
@@ -385,6 +394,7 @@ _AS_DELIVERED: Final = (
 )
 
 
+@cache
 def _layout() -> Layout:
     """Where the columns stand in a record as CloudTrail delivers it."""
     member = {name: path for name, _, _, path in _COLUMNS if path and name not in _RULE_COLUMNS}
@@ -409,6 +419,11 @@ def _layout() -> Layout:
         repeated=frozenset(plain) - {"AwsEventId", "AwsRequestId_", "SharedEventId", *_JSON_COLUMNS},
         order=_AS_DELIVERED,
     )
+
+
+@cache
+def _reader() -> Reader:
+    return reader(_layout())
 
 
 class CloudTrail:
@@ -540,7 +555,7 @@ class CloudTrail:
     def _direct(self) -> Direct:
         direct: Direct | None = getattr(self._local, "direct", None)
         if direct is None:
-            direct = self._local.direct = Direct(_layout(), self._connection())
+            direct = self._local.direct = Direct(_layout(), _reader(), self._connection())
         return direct
 
     def _connection(self) -> duckdb.DuckDBPyConnection:

@@ -7,46 +7,30 @@ the same row for any record that both can read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 import numpy as np
 import orjson
-from msgspec import Raw
 from msgspec.structs import astuple
 from numpy.typing import NDArray
 
-from trailhawk.kql.schema import Promoted, Table, json_path
+from trailhawk.kql.schema import Table, json_path
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, whole
+from trailhawk.native.records import Joined, Paths, Reader, Slices, Strings, Want
 from trailhawk.sources.json_text import Tree, beyond, hashed, tidy
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-PIECE: Final = 2_000
-"""Records mapped at a time: their bytes and columns stay in the processor's cache."""
-
 _SECOND: Final = len("2026-03-01T09:30:00Z")
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("1970-01-01", "us"), np.datetime64("2201-01-01", "us")
-_ABSENT = Raw(b"")
-_NO_ROWS: Final = np.zeros(0, bool)
 
 Mask = NDArray[np.bool_]
-
-
-def _octets(some: bytes) -> Mask:
-    """By byte whether it is one of these."""
-    return np.isin(np.arange(256), np.frombuffer(some, np.uint8))
-
-
-_BACKSLASH: Final = 0x5C
-_BLANK: Final = 0x20  # the greatest of the blanks; nothing else below it stands in JSON
-_PARTS: Final = _octets(b"{}[],:")  # beside each blank outside of strings, or beside its neighbours
-_REWRITTEN: Final = _octets(b"u/")  # after a backslash
 
 
 @dataclass(frozen=True)
@@ -86,30 +70,26 @@ class Mapped:
     left: list[int]
 
 
+def reader(layout: Layout) -> Reader:
+    """What finds the members of a layout's records."""
+    members = [(layout.time, Want.TIME)]
+    members += [(member, Want.TEXT) for member in layout.text.values()]
+    members += [(member, Want.FLAG) for member in layout.flags.values()]
+    members += [(member, Want.ANY) for member in (*layout.json.values(), *layout.inner, *layout.rest)]
+    places = {member: place for place, member in enumerate(layout.order)}
+    members.sort(key=lambda member: places.get(member[0], len(places)))
+    repeated = [member for column, member in layout.text.items() if column in layout.repeated]
+    return Reader(members, [*repeated, *layout.inner])
+
+
 class Direct:
     """Maps records of one layout. Not for several threads at once."""
 
-    def __init__(self, layout: Layout, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, layout: Layout, reader: Reader, connection: duckdb.DuckDBPyConnection) -> None:
         self._layout = layout
-        self._connection = connection
-        fields: list[tuple[str, Any] | tuple[str, Any, Any]] = [(layout.time, str)]
-        fields += [(member, str | None, "") for member in layout.text.values()]
-        fields += [(member, bool | None, None) for member in layout.flags.values()]
-        fields += [(member, Raw, _ABSENT) for member in (*layout.json.values(), *layout.inner, *layout.rest)]
-        places = {member: place for place, member in enumerate(layout.order)}
-        fields.sort(key=lambda field: places.get(field[0], len(places)))
-        self._members = [field[0] for field in fields]
-        record = msgspec.defstruct("Record", fields, gc=False, forbid_unknown_fields=True, kw_only=True)
-        self._decode = msgspec.json.Decoder(record).decode
+        self._reader = reader
         self._inner = [_Inner(layout, member) for member in layout.inner]
-        self._promoted: dict[str, list[Promoted]] = {}
-        for path in layout.table.promoted:
-            self._promoted.setdefault(path.column, []).append(path)
-        lists = [
-            f'json_extract_string(nullif("{column}", \'\'), [{", ".join(map(_literal, paths))}]) "{column}"'
-            for column, paths in self._promoted.items()
-        ]
-        self._promote = f"SELECT {', '.join(lists)} FROM json_texts"
+        self._promoted = [_Promoted(column, layout.table, connection) for column in layout.json]
         mapped = {layout.table.time_column, *layout.text, *layout.flags, *layout.json}.union(
             *layout.inner.values()
         )
@@ -118,139 +98,107 @@ class Direct:
     def rows(self, records: Sequence[bytes]) -> Mapped:
         """Rows with the layout's columns, the promoted ones, `_th_rest` and the hashes.
 
-        Text columns whose values repeat are Arrow dictionaries.
+        Text columns whose values repeat are Arrow dictionaries. Without the kernel all is left over.
         """
         import duckdb
         import pyarrow as pa
 
-        pieces: list[pa.Table] = []
-        goods: list[Mask] = []
-        kept: list[int] = []
-        rests: dict[int, dict[str, object]] = {}
-        inner = [_Seen(each) for each in self._inner]
-        for start in range(0, len(records), PIECE):
-            part = records[start : start + PIECE]
-            places, piece, good = self._piece(part, len(kept), rests, inner)
-            if piece is not None:
-                pieces.append(piece)
-                goods.append(good)
-                kept += [start + place for place in places]
-        if not pieces:
+        found = self._reader.read(records)
+        if found is None or not len(found.records):
             return Mapped(None, [], list(range(len(records))))
-        table, good = pa.concat_tables(pieces), np.concatenate(goods)
         try:
-            columns = dict(zip(table.column_names, table.columns, strict=True))
-            for seen in inner:
-                made, readable = seen.columns(rests)
-                columns |= made
-                good &= readable
-            event, account = self._layout.identity
-            columns[ID] = _identities(columns[event], columns[account])
-            for name in self._empty:
-                columns[name] = _constant("", len(good))
-            columns[REST] = _rest(rests, len(good))
-            table = pa.table(columns)
-            if not good.all():
-                kept = np.asarray(kept)[good].tolist()
-                table = table.filter(pa.array(good))
-            table = self._with_promoted(table)
+            columns, good = self._columns(self._reader.by_name(found))
         except (pa.ArrowInvalid, duckdb.Error, orjson.JSONEncodeError):
-            # A day that no month has; JSON that one parser lets through and the other does not; what has no
-            # column and is nested deeper than orjson writes.
+            # A day that no month has; JSON that one parser lets through and the other does not.
             return Mapped(None, [], list(range(len(records))))
+        kept = found.records.tolist()
+        texts: Iterable[bytes | memoryview] = records.views() if isinstance(records, Joined) else records
+        hashes = np.fromiter(map(hashed, texts), np.uint64, len(records)).view(np.int64)[found.records]
+        times = pa.array(found.times).view(pa.timestamp("us"))
+        table = pa.table({self._layout.table.time_column: times, **columns, PAYLOAD: pa.array(hashes)})
+        if not good.all():
+            kept = found.records[good].tolist()
+            table = table.filter(pa.array(good))
         left = sorted(set(range(len(records))).difference(kept)) if len(kept) < len(records) else []
         return Mapped(table, kept, left)
 
-    def _piece(
-        self,
-        records: Sequence[bytes],
-        before: int,
-        rests: dict[int, dict[str, object]],
-        inner: Sequence[_Seen],
-    ) -> tuple[list[int], pa.Table | None, Mask]:
-        """The rows of some records, the places of these, as far as they can be read, and which to keep.
-
-        `before` rows were read before. The members whose values repeat are only gathered here.
-        """
-        import pyarrow as pa
-
-        places, values = self._values(records)
-        if not values:
-            return [], None, _NO_ROWS
-        members = dict(zip(self._members, zip(*values, strict=True), strict=True))
-        try:
-            columns, good = self._columns(members)
-            beyond_columns: dict[int, dict[str, object]] = {}
-            for member in self._layout.rest:
-                _add_rest(member, members[member], before, beyond_columns)
-        except ValueError:  # text that is not UTF-8, a day that no month has
-            return [], None, _NO_ROWS
-        rests.update(beyond_columns)
-        for seen in inner:
-            seen.add(members[seen.member])
-        texts = records if len(places) == len(records) else [records[place] for place in places]
-        hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
-        return places, pa.table({**columns, PAYLOAD: pa.array(hashes)}), good
-
-    def _values(self, records: Sequence[bytes]) -> tuple[list[int], list[tuple[Any, ...]]]:
-        """The members of the records that have only known ones, in the order of `_members`."""
-        decode = self._decode
-        try:
-            return list(range(len(records))), list(map(astuple, map(decode, records)))
-        except UNREADABLE:
-            pass
-        places: list[int] = []
-        values: list[tuple[Any, ...]] = []
-        for place, record in enumerate(records):
-            try:
-                values.append(astuple(decode(record)))
-            except UNREADABLE:
-                continue
-            places.append(place)
-        return places, values
-
-    def _columns(self, members: Mapping[str, tuple[Any, ...]]) -> tuple[dict[str, Any], Mask]:
-        """Columns of one piece, and which rows are to be kept."""
-        import pyarrow as pa
+    def _columns(self, members: Mapping[str, Slices]) -> tuple[dict[str, Any], Mask]:
+        """All columns but the time and the payload's hash, and which rows are to be kept."""
         import pyarrow.compute as pc
 
         layout = self._layout
-        times, good = _times(pa.array(members[layout.time], pa.string()))
-        columns: dict[str, Any] = {layout.table.time_column: times}
+        good = np.ones(len(members[layout.time].forms), bool)
+        columns: dict[str, Any] = {}
         for column, member in layout.text.items():
             columns[column] = _text(members[member], repeated=column in layout.repeated)
         for column, member in layout.flags.items():
-            columns[column] = pa.array(members[member], pa.bool_())
-        for column, member in layout.json.items():
-            columns[column] = _json(members[member])
+            columns[column] = members[member].flags()
+        for promoted in self._promoted:
+            columns |= promoted.columns(members[layout.json[promoted.column]])
         for column, text in layout.special.items():
             special = pc.match_substring(columns[column].dictionary, text)
             if pc.any(special).as_py():
                 good &= ~special.take(columns[column].indices).to_numpy(zero_copy_only=False)
+        rests: dict[int, dict[str, object]] = {}
+        for member in layout.rest:
+            _add_rest(member, members[member], rests)
+        for inner in self._inner:
+            made, readable = inner.columns_of(members[inner.member], rests)
+            columns |= made
+            good &= readable
+        event, account = layout.identity
+        columns[ID] = _identities(columns[event], columns[account])
+        for name in self._empty:
+            columns[name] = _constant("", len(good))
+        columns[REST] = _rest(rests, len(good))
         return columns, good
 
-    def _with_promoted(self, table: pa.Table) -> pa.Table:
-        """The table with the promoted paths of its JSON columns. duckdb.Error for what is no JSON to it."""
+
+class _Promoted:
+    """A column of JSON, with its promoted paths."""
+
+    def __init__(self, column: str, table: Table, connection: duckdb.DuckDBPyConnection) -> None:
+        self.column = column
+        self._connection = connection
+        self._hidden = [path.hidden for path in table.promoted if path.column == column]
+        paths = [path.path for path in table.promoted if path.column == column]
+        self._paths = Paths([[str(step) for step in path] for path in paths])
+        literals = ", ".join("'" + json_path(path).replace("'", "''") + "'" for path in paths)
+        self._sql = f"SELECT json_extract_string(text, [{literals}]) AS found FROM json_texts"
+
+    def columns(self, slices: Slices) -> dict[str, pa.Array]:
+        """The column's text and one column a path. duckdb.Error for what is no JSON to DuckDB."""
+        import pyarrow as pa
+
+        rows = len(slices.forms)
+        none = pa.nulls(rows, pa.string())
+        if not slices.is_value.any():
+            return {self.column: pa.repeat(pa.scalar(""), rows), **dict.fromkeys(self._hidden, none)}
+        texts = _json(slices)
+        columns = {self.column: texts.array()}
+        if not self._hidden:
+            return columns
+        found, doubtful = self._paths.read(texts)
+        for name, values in zip(self._hidden, found, strict=True):
+            is_found = values.is_present
+            columns[name] = values.strings().array(is_found) if is_found.any() else none
+        if doubtful.any():
+            self._read_again(columns, doubtful)
+        return columns
+
+    def _read_again(self, columns: dict[str, pa.Array], doubtful: Mask) -> None:
+        """The paths of the rows where how a value is printed is for DuckDB to say."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        paths = self._promoted
-        if not paths:
-            return table
-        self._connection.register("json_texts", table.select(list(paths)))
+        mask = pa.array(doubtful)
+        self._connection.register("json_texts", pa.table({"text": columns[self.column].filter(mask)}))
         try:
-            found = self._connection.sql(self._promote).to_arrow_table()
+            found = whole(self._connection.sql(self._sql).to_arrow_table()["found"])
         finally:
             self._connection.unregister("json_texts")
-        columns = dict(zip(table.column_names, table.columns, strict=True))
-        none = pa.nulls(table.num_rows, pa.string())
-        for column, promoted in paths.items():
-            lists = whole(found[column])  # NULL for no JSON, else one of its values for each path
-            valid = lists.flatten().is_valid().to_numpy(zero_copy_only=False)
-            is_found = valid.reshape(-1, len(promoted)).any(axis=0)
-            for place, path in enumerate(promoted):
-                columns[path.hidden] = pc.list_element(lists, place) if is_found[place] else none
-        return pa.table(columns)
+        for place, name in enumerate(self._hidden):
+            columns[name] = pc.replace_with_mask(columns[name], mask, pc.list_element(found, place))
 
 
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
@@ -270,7 +218,7 @@ class _Inner:
     def read(self, text: bytes) -> tuple[Any, dict[str, object], bool]:
         """A value, what of it has no column, and whether it could be read."""
         try:
-            return self._decode(text or b"null"), {}, True
+            return self._decode(text), {}, True
         except UNREADABLE:
             pass
         try:
@@ -285,32 +233,21 @@ class _Inner:
         except (ValueError, *UNREADABLE):
             return None, {}, False
 
-
-class _Seen:
-    """The values of a member in the rows of a group; each is read once."""
-
-    def __init__(self, inner: _Inner) -> None:
-        self.member = inner.member
-        self._inner = inner
-        self._slices: list[pa.Array] = []
-
-    def add(self, values: Sequence[Raw]) -> None:
-        """Take the values of the rows that follow."""
-        self._slices.append(_slices(values))
-
-    def columns(self, rests: dict[int, dict[str, object]]) -> tuple[dict[str, pa.Array], Mask]:
+    def columns_of(
+        self, slices: Slices, rests: dict[int, dict[str, object]]
+    ) -> tuple[dict[str, pa.Array], Mask]:
         """The columns, and which rows could be read; adds what has no column by row to `rests`."""
         import pyarrow as pa
 
-        unique = whole(pa.chunked_array(self._slices).dictionary_encode().unify_dictionaries())
-        at, codes = unique.indices, unique.indices.to_numpy()
-        values = unique.dictionary.to_pylist()
-        read, beyond_it, readable = zip(*map(self._inner.read, values), strict=True)
+        codes = slices.numbers
+        at = pa.array(codes)
+        values = [slices.bytes_at(row) or b"null" for row in slices.firsts.tolist()]
+        read, beyond_it, readable = zip(*map(self.read, values), strict=True)
         good = np.array(readable)
         found: dict[str, Sequence[str | None]] = {}
-        self._inner.nested.columns(read, found)
+        self.nested.columns(read, found)
         columns: dict[str, pa.Array] = {}
-        for name, (kind, _) in self._inner.columns.items():
+        for name, (kind, _) in self.columns.items():
             texts = pa.array(found[name], pa.string())
             if kind is KqlType.DATETIME:
                 times, usual = _times(texts)
@@ -387,10 +324,6 @@ def _is_empty(texts: pa.Array) -> Mask:
     return np.asarray(pc.equal(texts.fill_null(""), "").to_numpy(zero_copy_only=False), bool)
 
 
-def _literal(path: Promoted) -> str:
-    return "'" + json_path(path.path).replace("'", "''") + "'"
-
-
 def _times(texts: pa.Array) -> tuple[pa.Array, Mask]:
     """Times written like 2026-03-01T09:30:00Z, and which were; the others are NULL. ArrowInvalid where
     one is no time after all."""
@@ -406,64 +339,22 @@ def _times(texts: pa.Array) -> tuple[pa.Array, Mask]:
     return times, good & (values >= _FIRST_YEAR) & (values < _LAST_YEAR)
 
 
-def _json(values: Sequence[Raw]) -> pa.Array:
-    """JSON slices as text, '' for absent and null; only those with a blank or an escape are rewritten."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if values[0] is _ABSENT and values.count(_ABSENT) == len(values):
-        return pa.repeat(pa.scalar(""), len(values))
-    slices = _slices(values)
-    _, places, text = slices.buffers()
-    if not text:
-        return pa.repeat(pa.scalar(""), len(values))
-    offsets = np.frombuffer(places, np.int32)
-    tidied = {
-        place: text
-        for place in _untidy(np.frombuffer(text, np.uint8), offsets)
-        if (text := tidy(bytes(values[place]).decode()).encode()) != bytes(values[place])
-    }
-    if tidied:
-        texts = [tidied.get(place, text) for place, text in enumerate(slices.to_pylist())]
-        slices = pa.array(texts, pa.binary())
-    if (offsets[1:] - offsets[:-1] == len(b"null")).any():
-        slices = pc.if_else(pc.equal(slices, b"null"), b"", slices)
-    return slices.cast(pa.string())
+def _json(slices: Slices) -> Strings:
+    """JSON as text, '' for absent and null; only what has a blank or an escape is rewritten."""
+    texts = slices.strings(as_json=True)
+    untidy = np.flatnonzero(slices.is_untidy & slices.is_value)
+    if not len(untidy):
+        return texts
+    tidied = texts.array().to_pylist()
+    for row in untidy.tolist():
+        tidied[row] = tidy(tidied[row])
+    return Strings.of(tidied)
 
 
-def _slices(values: Sequence[Raw]) -> pa.Array:
-    """JSON slices as bytes."""
-    import pyarrow as pa
-
-    offsets = np.zeros(len(values) + 1, np.int32)
-    np.cumsum(np.fromiter(map(len, values), np.int32, len(values)), out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(values))]
-    return pa.Array.from_buffers(pa.binary(), len(values), buffers)
-
-
-def _untidy(octets: NDArray[np.uint8], offsets: NDArray[np.int32]) -> list[int]:
-    """The places of JSON slices with a blank outside of strings or an escape to rewrite, perhaps some more.
-
-    A blank outside of strings has beside it, or beside its neighbouring blanks, what parts values. None
-    stands at an end of a slice.
-    """
-    hits = np.flatnonzero((octets <= _BLANK) | (octets == _BACKSLASH))
-    if not len(hits):
-        return []
-    before, at, after = octets[hits - 1], octets[hits], octets[hits + 1]
-    blank = (at != _BACKSLASH) & (_PARTS[before] | _PARTS[after])
-    escape = (at == _BACKSLASH) & _REWRITTEN[after]
-    found = hits[blank | escape]
-    places: list[int] = np.unique(np.searchsorted(offsets, found, "right") - 1).tolist()
-    return places
-
-
-def _add_rest(member: str, values: Sequence[Raw], before: int, rests: dict[int, dict[str, object]]) -> None:
-    """Add by row what a member without a column says; `before` rows came earlier."""
-    if values.count(_ABSENT) == len(values):
-        return
-    for row, raw in enumerate(values, before):
-        if raw is not _ABSENT and (value := orjson.loads(bytes(raw))) not in (None, "", {}):
+def _add_rest(member: str, slices: Slices, rests: dict[int, dict[str, object]]) -> None:
+    """Add by row what a member without a column says."""
+    for row in np.flatnonzero(slices.is_value).tolist():
+        if (value := orjson.loads(slices.bytes_at(row))) not in ("", {}):
             rests.setdefault(row, {})[member] = value
 
 
@@ -478,20 +369,19 @@ def _rest(rests: Mapping[int, dict[str, object]], rows: int) -> pa.Array:
     return pa.array(texts, pa.string())
 
 
-def _text(values: Sequence[str | None], *, repeated: bool) -> pa.Array:
-    """Text, '' for null, as a dictionary where it repeats; many members have one value in all records of a
-    piece."""
+def _text(slices: Slices, *, repeated: bool) -> pa.Array:
+    """Text, '' for null, as a dictionary where it repeats."""
     import pyarrow as pa
 
-    if values[0] == values[-1] and values.count(values[0]) == len(values):
-        text = values[0] or ""
-        return _constant(text, len(values)) if repeated else pa.repeat(pa.scalar(text), len(values))
-    texts = pa.array(values, pa.string())
-    texts = texts.fill_null("") if texts.null_count else texts
-    return texts.dictionary_encode() if repeated else texts
+    if not repeated:
+        return slices.strings().array()
+    texts = slices.at(slices.firsts).strings().array()
+    if slices.has_escapes:  # one text may be written in several ways
+        return _encoded(texts, slices.numbers)
+    return pa.DictionaryArray.from_arrays(pa.array(slices.numbers), texts)
 
 
-def _identities(events: pa.ChunkedArray, accounts: pa.Array) -> pa.Array:
+def _identities(events: pa.Array, accounts: pa.Array) -> pa.Array:
     """Hashes of the two values, those of `json_text.identity`; NULL where the first is empty."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -500,5 +390,5 @@ def _identities(events: pa.ChunkedArray, accounts: pa.Array) -> pa.Array:
         pc.binary_join_element_wise(events, accounts.cast(pa.string()), "\0").cast(pa.binary()).to_pylist()
     )
     hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
-    empty = pc.equal(events, "").to_numpy()
+    empty = pc.equal(events, "").to_numpy(zero_copy_only=False)
     return pa.array(hashes, mask=empty) if empty.any() else pa.array(hashes)

@@ -14,6 +14,7 @@ from itertools import chain, islice
 
 import msgspec
 
+from trailhawk.native.records import Records
 from trailhawk.sources.source import HEAD_BYTES, MAX_RECORD_BYTES, BadPart, Chunk
 
 BOM = b"\xef\xbb\xbf"
@@ -44,12 +45,14 @@ class Shape:
 
     `unwrap` gives the records of a whole parsed value, or None where the value is itself a record;
     `opening` matches the start of a wrapper up to its first record; `record_start` the start of a record,
-    to find the next one after a broken one.
+    to find the next one after a broken one. `cut` reads a whole object in that wrapper, the first record of
+    which stands at a place; None where there is anything else in it.
     """
 
     unwrap: Callable[[bytes], list[bytes] | None]
     opening: re.Pattern[bytes]
     record_start: re.Pattern[bytes]
+    cut: Callable[[bytes, int], Records | None] = lambda text, at: None
 
 
 def unwrapped(chunks: Iterator[Chunk], shape: Shape) -> Iterator[Chunk]:
@@ -139,6 +142,9 @@ def _shifted(position: Callable[[int], int], by: int) -> Callable[[int], int]:
 
 def _whole(data: bytes, shape: Shape, base: int = 0) -> Iterator[Chunk]:
     """Bytes held in memory, `base` bytes into their object."""
+    if cut := _cut(data, shape):
+        yield from _split(Chunk(cut, (), lambda index: base + int(cut.starts[index])))
+        return
     text = data.removeprefix(BOM)
     records = None
     if not _is_dense(data):
@@ -149,6 +155,13 @@ def _whole(data: bytes, shape: Shape, base: int = 0) -> Iterator[Chunk]:
         yield from _Scanner(shape, base).run(iter([data]))
     else:
         yield from _split(Chunk(records, (), _finder(data, records, base)))
+
+
+def _cut(data: bytes, shape: Shape) -> Records | None:
+    """The records of a whole object in the usual wrapper, read already."""
+    opening = shape.opening.match(data)
+    found = shape.cut(data, opening.end()) if opening else None
+    return found if found is not None and found.longest <= MAX_RECORD_BYTES else None
 
 
 def _finder(data: bytes, records: list[bytes], base: int) -> Callable[[int], int]:

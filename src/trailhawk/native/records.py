@@ -1,0 +1,438 @@
+"""Members of JSON records, and paths in JSON texts, as Arrow columns: the functions of `records.c`."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from itertools import accumulate, chain
+from typing import TYPE_CHECKING, Any, Final, Self, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trailhawk.native.kernel import NO_MEMORY, PAD, library
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int32]
+
+_KIND: Final = np.uint8(0x0F)
+_NULL: Final = np.uint8(1)
+_TRUE: Final = np.uint8(3)
+_ESCAPE: Final = np.uint8(0x10)
+_UNTIDY: Final = np.uint8(0x20)
+_MOST_BYTES: Final = (1 << 31) - 1
+_USUAL_BYTES: Final = 700
+"""A record in a list takes more than that, on the whole."""
+MOST_PATHS: Final = 64
+_SECRET: Final = int.from_bytes(os.urandom(8))
+"""What hashes begin with, so that nobody can write logs whose texts all come to lie in one place."""
+_ZEROS: Final = bytes(PAD)
+_NO_NUMBERS: Final = np.empty(0, np.int32)
+
+
+class Want(IntEnum):
+    """What a member has to be for its record to be a usual one; TEXT and FLAG may be null."""
+
+    TIME = 0
+    TEXT = 1
+    FLAG = 2
+    ANY = 3
+
+
+@dataclass(frozen=True)
+class Strings:
+    """Texts one after the other, as Arrow has them, with PAD zero bytes behind the last."""
+
+    offsets: Numbers
+    octets: Bytes
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> Self:
+        encoded = [text.encode() for text in texts]
+        offsets = np.zeros(len(texts) + 1, np.int32)
+        np.cumsum([len(text) for text in encoded], out=offsets[1:])
+        return cls(offsets, np.frombuffer(b"".join((*encoded, _ZEROS)), np.uint8))
+
+    def array(self, valid: NDArray[np.bool_] | None = None) -> pa.Array:
+        """As a string array, null where not `valid`."""
+        import pyarrow as pa
+
+        bits = None if valid is None or valid.all() else pa.py_buffer(np.packbits(valid, bitorder="little"))
+        text = pa.py_buffer(self.octets[: self.offsets[-1]])
+        return pa.Array.from_buffers(
+            pa.string(), len(self.offsets) - 1, [bits, pa.py_buffer(self.offsets), text]
+        )
+
+
+@dataclass(frozen=True)
+class Slices:
+    """By row a stretch of a text: its address, how long it is, and what stands there (see `records.c`; 0 for
+    nothing). `held` keeps the texts alive.
+
+    Where they were asked for: by row the number of its text among those that differ (null as nothing), and
+    of each of these its first row.
+    """
+
+    held: object
+    places: NDArray[np.uint64]
+    lengths: NDArray[np.uint32]
+    forms: Bytes
+    numbers: Numbers = field(default_factory=lambda: _NO_NUMBERS)
+    firsts: Numbers = field(default_factory=lambda: _NO_NUMBERS)
+
+    @property
+    def is_present(self) -> NDArray[np.bool_]:
+        return np.asarray(self.forms != 0, bool)
+
+    @property
+    def is_value(self) -> NDArray[np.bool_]:
+        """Where there is something that is not null."""
+        return np.asarray((self.forms & _KIND) > _NULL, bool)
+
+    @property
+    def is_untidy(self) -> NDArray[np.bool_]:
+        """Where a blank stands outside of strings, or an escape that need not be."""
+        return np.asarray((self.forms & _UNTIDY) != 0, bool)
+
+    @property
+    def has_escapes(self) -> bool:
+        return bool((self.forms & _ESCAPE).any())
+
+    def flags(self) -> pa.Array:
+        """true and false as they stand there, null for anything else."""
+        import pyarrow as pa
+
+        return pa.array((self.forms & _KIND) == _TRUE, mask=~self.is_value)
+
+    def at(self, rows: Numbers) -> Slices:
+        """Those of some rows."""
+        return Slices(self.held, self.places[rows], self.lengths[rows], self.forms[rows])
+
+    def bytes_at(self, row: int) -> bytes:
+        """The stretch as it stands there; nothing for null."""
+        length = int(self.lengths[row])
+        return ctypes.string_at(int(self.places[row]), length) if length else b""
+
+    def strings(self, *, as_json: bool = False) -> Strings:
+        """What the strings stand for, or JSON as it stands there; '' for nothing and for null."""
+        rows = len(self.forms)
+        offsets = np.empty(rows + 1, np.int32)
+        octets = np.empty(int(self.lengths.sum(dtype=np.int64)) + PAD, np.uint8)
+        size = _functions().text_gathered(
+            _at(self.places), _at(self.lengths), _at(self.forms), rows, as_json, _at(offsets), _at(octets)
+        )
+        octets[size : size + PAD] = 0
+        return Strings(offsets, octets)
+
+
+class _Layout(ctypes.Structure):
+    """`json_layout` of kernel.h."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("names", "name_ends", "wants", "repeats")),
+        ("members", ctypes.c_int32),
+        ("secret", ctypes.c_uint64),
+    )
+
+
+class _Columns(ctypes.Structure):
+    """`json_columns` of kernel.h."""
+
+    _fields_ = (
+        ("rows", ctypes.c_int64),
+        ("kept", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("records", "times", "places", "lengths")),
+        *((name, ctypes.c_void_p) for name in ("numbers", "firsts", "forms", "counts")),
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The usual ones of some records: their places among these, and their times in microseconds since 1970.
+
+    By member and row what `json_columns` has; `firsts` by member.
+    """
+
+    held: object
+    records: Numbers
+    times: NDArray[np.int64]
+    places: NDArray[np.uint64]
+    lengths: NDArray[np.uint32]
+    forms: Bytes
+    numbers: Numbers
+    firsts: list[Numbers]
+
+
+class Records(Sequence[bytes]):
+    """The records of one text, read already; each is made bytes when it is asked for."""
+
+    def __init__(
+        self, reader: Reader, text: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], found: Found
+    ) -> None:
+        self.reader = reader
+        self.found = found
+        self.starts = starts
+        self._text = text
+        self._ends = ends
+
+    @property
+    def size(self) -> int:
+        """Their bytes."""
+        return int(self._ends.sum() - self.starts.sum())
+
+    @property
+    def longest(self) -> int:
+        return int((self._ends - self.starts).max())
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        return self._text[self.starts[index] : self._ends[index]]
+
+    def views(self) -> Iterator[memoryview]:
+        """The records where they stand."""
+        view = memoryview(self._text)
+        for start, end in zip(self.starts.tolist(), self._ends.tolist(), strict=True):
+            yield view[start:end]
+
+
+class Joined(Sequence[bytes]):
+    """Several runs of records of one reader, one after the other."""
+
+    def __init__(self, runs: Sequence[Records]) -> None:
+        self.runs = runs
+        self._ends = list(accumulate(map(len, runs)))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        run = bisect_right(self._ends, index)
+        return self.runs[run][index - self._ends[run] + len(self.runs[run])]
+
+    def views(self) -> Iterator[memoryview]:
+        """The records where they stand."""
+        return chain.from_iterable(run.views() for run in self.runs)
+
+
+def joined(runs: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
+    """All records one after the other; what was read of them already stays with them if one reader did."""
+    read = [run for run in runs if isinstance(run, Records)]
+    if read and len(read) == len(runs) and all(run.reader is read[0].reader for run in read):
+        return Joined(read)
+    return [record for run in runs for record in run]
+
+
+class Reader:
+    """Reads records that have only these members, each once, and each as it is wanted; the texts of the
+    `repeated` ones are numbered. For any number of threads.
+
+    A record is usual if it is valid JSON in UTF-8 besides, without halves of surrogate pairs, nested at most
+    64 levels deep.
+    """
+
+    def __init__(self, members: Sequence[tuple[str, Want]], repeated: Collection[str]) -> None:
+        self._names = [name for name, _ in members]
+        self._joined, self._ends = _joined_names(self._names)
+        self._wants = np.array([want for _, want in members], np.uint8)
+        self._repeats = np.array([name in repeated for name in self._names], np.uint8)
+        arrays = [_at(each) for each in (self._joined, self._ends, self._wants, self._repeats)]
+        self._layout = _Layout(*arrays, len(members), _SECRET)
+
+    def read(self, records: Sequence[bytes]) -> Found | None:
+        """The usual ones of the records; None for too many bytes at once, and without kernel. MemoryError
+        without memory."""
+        if isinstance(records, Joined) and records.runs[0].reader is self:
+            return self._together(records)
+        if library() is None:
+            return None
+        ends = np.zeros(len(records) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, records), np.int64, len(records)), out=ends[1:])
+        if ends[-1] > _MOST_BYTES - PAD:
+            return None
+        text = np.frombuffer(b"".join((*records, _ZEROS)), np.uint8)
+        columns = _Room(len(records), len(self._names))
+        _functions().json_records(
+            _at(text), _at(ends), len(records), ctypes.byref(self._layout), ctypes.byref(columns.struct)
+        )
+        return columns.found(text)
+
+    def cut(self, text: bytes, at: int) -> Records | None:
+        """The records of a list in an object, whose first stands at `at`; None where the text is anything
+        else, or damaged, and without kernel. MemoryError without memory."""
+        if library() is None:
+            return None
+        padded = text + _ZEROS
+        octets = np.frombuffer(padded, np.uint8)
+        columns = _Room(len(text) // _USUAL_BYTES + 16, len(self._names))
+        starts, ends = np.empty((2, columns.rows), np.int64)
+        count = _functions().json_list(
+            _at(octets), at, len(text), _at(starts), _at(ends),
+            ctypes.byref(self._layout), ctypes.byref(columns.struct),
+        )  # fmt: skip
+        if count == NO_MEMORY:
+            raise MemoryError(f"no memory for the texts of {len(text):,} bytes of records")
+        if count < 0:
+            return None
+        return Records(self, padded, starts[:count].copy(), ends[:count].copy(), columns.found(octets))
+
+    def by_name(self, found: Found) -> dict[str, Slices]:
+        """The members of what this reader found."""
+        return {
+            name: Slices(
+                found.held,
+                found.places[member],
+                found.lengths[member],
+                found.forms[member],
+                found.numbers[member],
+                found.firsts[member],
+            )
+            for member, name in enumerate(self._names)
+        }
+
+    def _together(self, records: Joined) -> Found:
+        runs = records.runs
+        found = [run.found for run in runs]
+        if len(found) == 1:
+            return found[0]
+        rows = [0, *accumulate(len(each.records) for each in found)]
+        before = [0, *accumulate(map(len, runs))]
+        places = np.concatenate([each.places for each in found], axis=1)
+        lengths = np.concatenate([each.lengths for each in found], axis=1)
+        numbers = np.concatenate([each.numbers for each in found], axis=1)
+        firsts: list[Numbers] = []
+        for member, repeats in enumerate(self._repeats):
+            if not repeats:
+                firsts.append(_NO_NUMBERS)
+                continue
+            each_first = [each.firsts[member] + row for each, row in zip(found, rows, strict=False)]
+            # By run the numbers go on from those of the runs before, then equal texts get one number.
+            bases = [0, *accumulate(map(len, each_first))]
+            numbers[member] += np.repeat(np.array(bases[:-1], np.int32), np.diff(rows))
+            first = np.concatenate(each_first).astype(np.int32)
+            again, of_all = _numbered(places[member][first], lengths[member][first])
+            numbers[member] = again[numbers[member]]
+            firsts.append(first[of_all])
+        return Found(
+            found,
+            np.concatenate([each.records + np.int32(at) for each, at in zip(found, before, strict=False)]),
+            np.concatenate([each.times for each in found]),
+            places,
+            lengths,
+            np.concatenate([each.forms for each in found], axis=1),
+            numbers,
+            firsts,
+        )
+
+
+class _Room:
+    """Room for the members of so many records, in one piece of memory."""
+
+    def __init__(self, rows: int, members: int) -> None:
+        shapes = [*((1, kind) for kind in (np.int64, np.int32)), *((members, kind) for kind in _OF_MEMBERS)]
+        sizes = [_padded(rows * count * np.dtype(kind).itemsize) for count, kind in shapes]
+        memory = np.empty(sum(sizes), np.uint8)
+        ends = [0, *accumulate(sizes)]
+        address = _at(memory)
+        self.rows = rows
+        self._arrays: list[Any] = [
+            memory[start:end].view(kind)[: rows * count].reshape(count, rows)
+            for (count, kind), start, end in zip(shapes, ends, ends[1:], strict=False)
+        ]
+        self._counts = np.zeros(members, np.int32)
+        times, records, *of_members = (address + start for start in ends[:-1])
+        self.struct = _Columns(rows, 0, records, times, *of_members, _at(self._counts))
+
+    def found(self, held: object) -> Found:
+        """What was put there."""
+        kept: int = self.struct.kept
+        times, records, places, lengths, numbers, firsts, forms = (each[:, :kept] for each in self._arrays)
+        counts = self._counts.tolist()
+        by_member = [first[:count] for first, count in zip(firsts, counts, strict=True)]
+        return Found(held, records[0], times[0], places, lengths, forms, numbers, by_member)
+
+
+_OF_MEMBERS: Final = (np.uint64, np.uint32, np.int32, np.int32, np.uint8)
+
+
+def _padded(size: int) -> int:
+    """So many bytes, or some more, that what comes behind them stands where numbers do."""
+    return -(-size // 8) * 8
+
+
+def _numbered(places: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> tuple[Numbers, Numbers]:
+    """By row the number of its text among those that differ, and of each of these its first row."""
+    numbers, firsts = np.empty((2, len(places)), np.int32)
+    count = _functions().text_numbered(
+        _at(places), _at(lengths), len(places), _SECRET, _at(numbers), _at(firsts)
+    )
+    if count < 0:
+        raise MemoryError(f"no memory for {len(places)} texts")
+    return numbers, firsts[:count]
+
+
+class Paths:
+    """Reads paths of names in texts of JSON as `json_text.tidy` writes it."""
+
+    def __init__(self, paths: Sequence[Sequence[str]]) -> None:
+        if len(paths) > MOST_PATHS:
+            raise ValueError(f"{len(paths)} paths, at most {MOST_PATHS} are read at once")
+        self._count = len(paths)
+        self._steps, self._step_ends = _joined_names([step for path in paths for step in path])
+        self._path_ends = np.cumsum([0, *map(len, paths)], dtype=np.int32)
+
+    def read(self, texts: Strings) -> tuple[list[Slices], NDArray[np.bool_]]:
+        """By path what stands there (nothing for null), and the rows of which something may be written
+        otherwise by who prints JSON: those are to be read again."""
+        rows = len(texts.offsets) - 1
+        places = np.empty((self._count, rows), np.uint64)
+        lengths = np.empty((self._count, rows), np.uint32)
+        forms, doubts = np.empty((self._count, rows), np.uint8), np.empty(rows, np.uint8)
+        _functions().json_paths(
+            _at(texts.octets), _at(texts.offsets), rows, _at(self._steps), _at(self._step_ends),
+            _at(self._path_ends), self._count, _at(places), _at(lengths), _at(forms), _at(doubts),
+        )  # fmt: skip
+        found = [Slices(texts.octets, *each) for each in zip(places, lengths, forms, strict=True)]
+        return found, doubts.astype(bool)
+
+
+def _joined_names(names: Iterable[str]) -> tuple[Bytes, Numbers]:
+    encoded = [name.encode() for name in names]
+    text = np.frombuffer(b"".join((*encoded, _ZEROS)), np.uint8)
+    return text, np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+
+
+def _at(values: NDArray[Any]) -> int:
+    """Where the values stand; whoever asks keeps them for the time of the call."""
+    if not values.flags.c_contiguous:
+        raise ValueError("the kernel reads arrays in one piece")
+    return values.ctypes.data
+
+
+def _functions() -> ctypes.CDLL:
+    found = library()
+    if found is None:
+        raise RuntimeError("there is no kernel")
+    return found
