@@ -86,6 +86,8 @@ _LENGTHS = "a length of time is written 1d, 12h, 30m or 10s"
 _TEXTS = frozenset({_T.STRING, _T.DYNAMIC})
 _SIZES = {_T.BOOL: 1, _T.INT: 4, _T.GUID: 16, _T.DECIMAL: 34}
 """Bytes of a value, where they are not eight."""
+_NEIGHBOURS = frozenset({"prev", "next"})
+"""Functions whose third argument stands for a value of the first that is not there: it takes its type."""
 _COMPARISONS = frozenset({"==", "!=", "<", "<=", ">", ">="})
 _TEXT_COMPARISONS = frozenset({"=~", "!~"})
 _CHOICES = frozenset({"case", "iff", "iif"})
@@ -574,6 +576,8 @@ class ScalarBinder:
         function = collect.functions[expr.name]
         inner = collect if function.window else None
         args = [self._argument(arg, scope, inner) for arg in expr.args if not isinstance(arg, syntax.Star)]
+        if function.name in _NEIGHBOURS and len(args) == 3:
+            args[2] = self.convert(args[2], args[0].type, expr.args[2].span)
         return self.collect(function, args, expr.span, collect)
 
     def _argument(self, expr: syntax.Expr, scope: Scope, collect: Collector | None) -> Expr:

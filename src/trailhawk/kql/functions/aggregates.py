@@ -284,14 +284,16 @@ def _reads_rows(value: exp.Expr) -> bool:
     return any(column.find_ancestor(exp.Subquery) is None for column in value.find_all(exp.Column))
 
 
-def _fraction(percent: Arg) -> exp.Expr:
-    """A percent as a fraction of 1."""
-    if isinstance(percent.value, int | float) and not 0 <= percent.value <= 100:
-        raise BindingError(f"a percent is from 0 to 100, this is {percent.value:g}")
-    if percent.value is NOT_CONSTANT and _reads_rows(percent.sql):
+def share(percent: Arg) -> exp.Expr:
+    """A percent as a fraction of 1; null of one that a query gives and that is none."""
+    known = percent.value is not NOT_CONSTANT
+    if known and not (isinstance(percent.value, int | float) and 0 <= percent.value <= 100):
+        shown = "null" if percent.value is None else percent.value
+        raise BindingError(f"a percent is from 0 to 100, this is {shown}")
+    if not known and _reads_rows(percent.sql):
         raise NeedsConstantError("a percent that is not a constant")
     found = sql.binary(exp.Div, sql.cast(percent.sql, KqlType.REAL), sql.literal(100))
-    if percent.value is not NOT_CONSTANT:
+    if known:
         return found
     # The engine counts a negative one from the other end; a null it refuses.
     within = exp.Between(this=found, low=sql.literal(0), high=sql.literal(1))
@@ -300,15 +302,15 @@ def _fraction(percent: Arg) -> exp.Expr:
 
 def nearest_rank(value: exp.Expr, percent: Arg) -> exp.Expr:
     """The value at a percentile of the group; null of a percent that is none."""
-    share = _fraction(percent)
+    fraction = share(percent)
     if percent.value is not NOT_CONSTANT or percent.sql.find(exp.Subquery) is None:
-        return sql.call("quantile_disc", value, share)
+        return sql.call("quantile_disc", value, fraction)
     # The engine's own takes no percent that a query gives: the same rank in the sorted values.
     values = sql.call("list_sort", _filter(sql.call("list", value.copy()), _not_null(value)))
     count = sql.call("count", value.copy())
-    above = sql.call("floor", sql.binary(exp.Sub, count, sql.binary(exp.Mul, share, count.copy())))
+    above = sql.call("floor", sql.binary(exp.Sub, count, sql.binary(exp.Mul, fraction, count.copy())))
     rank = sql.call("greatest", 1, sql.binary(exp.Sub, count.copy(), above))
-    place = sql.case((_not_null(share), sql.cast(rank, KqlType.LONG)), otherwise=exp.Null())
+    place = sql.case((_not_null(fraction), sql.cast(rank, KqlType.LONG)), otherwise=exp.Null())
     return sql.call("list_extract", values, place)
 
 

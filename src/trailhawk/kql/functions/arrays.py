@@ -102,9 +102,7 @@ def array_slice(array: Dynamic, start: Long, end: Long) -> Dynamic:
     def place(items: Sql, at: Sql) -> Sql:
         back = sql.call("greatest", _plus(_plus(_size(items), at.copy()), 1), 0)
         far = sql.binary(exp.GT, at.copy(), sql.literal(_FAR))
-        return sql.case(
-            (_less(at.copy(), 0), back), (far, sql.literal(_FAR)), otherwise=_plus(at.copy(), 1)
-        )
+        return sql.case((_less(at.copy(), 0), back), (far, sql.literal(_FAR)), otherwise=_plus(at.copy(), 1))
 
     def part(items: Sql) -> Sql:
         return _slice(items, sql.call("greatest", place(items, start), 1), place(items, end))

@@ -12,7 +12,7 @@ from typing import Annotated
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
-from trailhawk.kql.functions.aggregates import json_elements, nearest_rank, no_text_null
+from trailhawk.kql.functions.aggregates import json_elements, nearest_rank, no_text_null, share
 from trailhawk.kql.functions.python import Float, Json, Value, Whole, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -24,6 +24,7 @@ from trailhawk.kql.functions.registry import (
     NeedsConstantError,
     Number,
     Real,
+    RealArg,
     Sql,
     TextArg,
     aggregate,
@@ -310,14 +311,14 @@ def percentrank_tdigest(digest: Json, value: Value) -> Float | None:
 
 
 @python("weighted_place", internal=True)
-def weighted_place(weights: Json, percent: Float) -> Whole | None:
+def weighted_place(weights: Json, percent: Float | None) -> Whole | None:
     """The place, from 1, of the value at a percent among values in order with these weights."""
-    if not isinstance(weights, list) or not weights:
+    if not isinstance(weights, list) or not weights or percent is None:
         return None
     return 1 + _place([max(0.0, float(weight)) for weight in weights], percent)
 
 
-def _weighted(value: Arg, weight: Sql, percent: Sql) -> Sql:
+def _weighted(value: Arg, weight: Sql, percent: Arg) -> Sql:
     pair = exp.Struct(
         expressions=[
             exp.PropertyEQ(this=exp.to_identifier(name), expression=part)
@@ -326,12 +327,13 @@ def _weighted(value: Arg, weight: Sql, percent: Sql) -> Sql:
     )
     pairs = sql.call("list_sort", _gathered(pair, sql.all_of(_known(value.sql), _known(weight))))
     weights = sql.each(pairs, "th_pair", lambda item: sql.field(item, "w"))
-    place = weighted_place.overloads[0].build(sql.array(weights), sql.cast(percent, KqlType.REAL))
+    asked = sql.binary(exp.Mul, share(percent), sql.literal(100))
+    place = weighted_place.overloads[0].build(sql.array(weights), asked)
     return sql.field(sql.call("list_extract", pairs.copy(), place), "v")
 
 
 @aggregate(prefix="percentile")
-def percentilew(value: AnyArg, weight: Real, percent: Real) -> Arithmetic:
+def percentilew(value: AnyArg, weight: Real, percent: RealArg) -> Arithmetic:
     """The nearest-rank percentile of values that count as often as their weight says."""
     return no_text_null(_weighted(value, weight, percent), value.type)
 
@@ -360,5 +362,5 @@ def percentiles_array(value: AnyArg, *percents: Percents) -> Dynamic:
 def percentilesw_array(value: AnyArg, weight: Number, *percents: Percents) -> Dynamic:
     """An array of nearest-rank percentiles of weighted values; the percents may be an array."""
     asked = _percents(percents, "percentilesw_array")
-    found = [_weighted(Arg(value.sql.copy(), value.type), weight.copy(), percent.sql) for percent in asked]
+    found = [_weighted(Arg(value.sql.copy(), value.type), weight.copy(), percent) for percent in asked]
     return _together(found, value.type)

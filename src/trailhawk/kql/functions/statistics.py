@@ -177,6 +177,8 @@ def welch_test(
 
     >>> welch_test(5, 2, 10, 5, 2, 10)
     1.0
+    >>> welch_test(1e308, 1, 10, 0, 1, 10)
+    0.0
     """
     numbers = (mean1, variance1, count1, mean2, variance2, count2)
     if any(number is None for number in numbers) or count1 < 2 or count2 < 2:
@@ -184,6 +186,7 @@ def welch_test(
     a, b = variance1 / count1, variance2 / count2
     if a < 0 or b < 0 or a + b == 0:
         return None
-    squared = (mean1 - mean2) ** 2 / (a + b)
-    freedom = (a + b) ** 2 / (a**2 / (count1 - 1) + b**2 / (count2 - 1))
+    apart, shares = mean1 - mean2, (a / (a + b), b / (a + b))
+    squared = apart * apart / (a + b)
+    freedom = 1 / (shares[0] ** 2 / (count1 - 1) + shares[1] ** 2 / (count2 - 1))
     return _beta(freedom / (freedom + squared), freedom / 2, 0.5)
