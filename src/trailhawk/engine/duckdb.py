@@ -64,7 +64,7 @@ _REGEX_REFUSED = re.compile(
 )
 """What RE2 says of an expression that is none, and the piece that it is about."""
 _OVERFLOW = re.compile(
-    r"Overflow (in \w+ of (INT|numeric value|-\d)|on abs)|Type INT128 with value -?\d+ can't be cast"
+    r"Overflow (in \w+ of (INT|integer|numeric value|-\d)|on abs)|Type INT128 with value -?\d+ can't be cast"
 )
 _REWRITE_REFUSED = re.compile(
     r"Invalid replacement string[^:]*: Rewrite schema (?:error: )?(.*?)\.?$", re.MULTILINE

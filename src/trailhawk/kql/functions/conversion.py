@@ -233,7 +233,7 @@ def _int_of_real(value: exp.Expr) -> exp.Expr:
 @scalar(internal=True)
 def int_of_dynamic(text: String, value: Dynamic) -> Int:
     """toint() of a dynamic value, given as its text and itself; a number gives its lower 32 bits."""
-    low = if_kind(value.copy(), _low_bits(_long(text)), *WHOLE_KINDS)
+    low = if_kind(value.copy(), low_bits(_long(text)), *WHOLE_KINDS)
     whole = sql.coalesce(sql.try_cast(text.copy(), KqlType.INT), low)
     truth = if_kind(value.copy(), _truth(text), "BOOLEAN")
     cut = if_kind(value, _int_of_real(_number(text.copy(), KqlType.REAL)), "DOUBLE")
@@ -244,7 +244,7 @@ def int_of_dynamic(text: String, value: Dynamic) -> Int:
 def int_of_promoted(text: String) -> Int:
     """toint() of a dynamic value of which the text alone is stored."""
     cut = _int_of_real(_number(text.copy(), KqlType.REAL))
-    return sql.try_cast(_whole_of_dynamic(text, _low_bits(_long(text)), _truth(text), cut), KqlType.INT)
+    return sql.try_cast(_whole_of_dynamic(text, low_bits(_long(text)), _truth(text), cut), KqlType.INT)
 
 
 @scalar(internal=True)
@@ -337,10 +337,11 @@ def toint(value: String) -> Int:
 @toint.overload
 def _(value: IntegerArg) -> Int:
     """A long gives its lower 32 bits."""
-    return value.sql if value.type is KqlType.INT else _low_bits(value.sql)
+    return value.sql if value.type is KqlType.INT else low_bits(value.sql)
 
 
-def _low_bits(value: exp.Expr) -> exp.Expr:
+def low_bits(value: exp.Expr) -> exp.Expr:
+    """The lower 32 bits of a whole number, as an int."""
     low = sql.binary(exp.BitwiseAnd, value, sql.literal(2**32 - 1))
     upper = sql.binary(exp.GTE, low, sql.literal(2**31))
     wrapped = sql.case((upper, sql.binary(exp.Sub, low.copy(), sql.literal(2**32))), otherwise=low.copy())
@@ -360,12 +361,12 @@ def _(value: Bool) -> Int:
 @toint.overload
 def _(value: Timespan) -> Int:
     """The lower 32 bits of its ticks."""
-    return _low_bits(value)
+    return low_bits(value)
 
 
 @toint.overload
 def _(value: Datetime) -> Int:
-    return _low_bits(_ticks_since_year_1(value))
+    return low_bits(_ticks_since_year_1(value))
 
 
 @scalar(aliases=("toreal",), name_after="")
@@ -513,7 +514,7 @@ def _(value: Integer) -> Datetime:
 
 
 _AMOUNT = r"^\s*([+-]?)(\d{0,19})((?:\.\d{0,40})?)\s*([a-z]{0,12})\s*$"
-_TIMESPAN = r"^\s*(-)?(?:(\d+)\.)?(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?\s*$"
+_CLOCK = r"^\s*([+-]?)(?:(\d{1,8})[.:])??(\d{1,2}):(\d{1,2})(?::(\d{1,2})(?:\.(\d{1,7}))?)?\s*$"
 
 
 @scalar(aliases=("totime",), name_after="")
@@ -528,28 +529,40 @@ def totimespan(value: String) -> Timespan:
     null
     """
 
-    def group(number: int) -> exp.Expr:
-        found = sql.call("nullif", sql.call("regexp_extract", value.copy(), _TIMESPAN, number), "")
-        return sql.coalesce(sql.cast(found, KqlType.LONG), sql.literal(0))
-
-    fraction = sql.cast(
-        sql.call("rpad", sql.call("regexp_extract", value.copy(), _TIMESPAN, 6), 7, "0"), KqlType.LONG
-    )
-    total: exp.Expr = fraction
-    for number, seconds in ((2, 86_400), (3, 3_600), (4, 60), (5, 1)):
-        total = sql.binary(
-            exp.Add, total, sql.binary(exp.Mul, group(number), sql.literal(seconds * TICKS_PER_SECOND))
-        )
-    negative = exp.EQ(
-        this=sql.call("regexp_extract", value.copy(), _TIMESPAN, 1), expression=sql.literal("-")
-    )
-    signed = sql.case((negative, exp.Neg(this=exp.Paren(this=total))), otherwise=total.copy())
     return sql.case(
         (sql.call("regexp_matches", value.copy(), r"^[+-]?\d+$"), _days(value.copy())),
-        (sql.call("regexp_matches", value, _TIMESPAN), signed),
+        (sql.call("regexp_matches", value, _CLOCK), _clock(value.copy())),
         (sql.call("regexp_matches", value.copy(), _AMOUNT), _amount(value.copy())),
         otherwise=sql.null(KqlType.TIMESPAN),
     )
+
+
+def _clock(text: exp.Expr) -> exp.Expr:
+    """The ticks of days, hours, minutes and seconds, as of a literal; null of more than 64 bits of them."""
+    groups = ("sign", "days", "hours", "minutes", "seconds", "fraction")
+    names = exp.Array(expressions=[sql.literal(name) for name in groups])
+    return sql.let(sql.call("regexp_extract", text, _CLOCK, names), "th_clock", _ticks_of_clock)
+
+
+def _ticks_of_clock(parts: exp.Expr) -> exp.Expr:
+    def number(name: str) -> exp.Expr:
+        digits = sql.call("nullif", sql.field(parts.copy(), name), "")
+        return sql.coalesce(sql.try_cast(digits, KqlType.LONG), sql.literal(0))
+
+    whole = sql.huge(number("days"))
+    fits = []
+    for name, most in (("hours", 24), ("minutes", 60), ("seconds", 60)):
+        whole = sql.binary(exp.Add, sql.binary(exp.Mul, whole, sql.literal(most)), number(name))
+        fits.append(sql.binary(exp.LT, number(name), sql.literal(most)))
+    fraction = sql.try_cast(sql.call("rpad", sql.field(parts.copy(), "fraction"), 7, "0"), KqlType.LONG)
+    ticks = sql.binary(exp.Add, sql.binary(exp.Mul, whole, sql.literal(TICKS_PER_SECOND)), fraction)
+    total = sql.binary(exp.Mul, ticks, _direction(parts))
+    return sql.case((sql.all_of(*fits), sql.try_cast(total, KqlType.LONG)), otherwise=exp.Null())
+
+
+def _direction(parts: exp.Expr) -> exp.Expr:
+    is_negative = sql.binary(exp.EQ, sql.field(parts.copy(), "sign"), sql.literal("-"))
+    return sql.case((is_negative, sql.literal(-1)), otherwise=sql.literal(1))
 
 
 def _days(text: exp.Expr) -> exp.Expr:
@@ -569,7 +582,7 @@ def _amount(text: exp.Expr) -> exp.Expr:
 
 
 def _ticks_of_amount(parts: exp.Expr) -> exp.Expr:
-    sign, whole, point, unit = (sql.field(parts.copy(), name) for name in ("sign", "whole", "point", "unit"))
+    whole, point, unit = (sql.field(parts.copy(), name) for name in ("whole", "point", "unit"))
     by_size: dict[int, list[exp.Expr]] = {}
     for name, ticks in TIMESPAN_UNITS.items():
         by_size.setdefault(int(ticks * 100), []).append(sql.literal(name))
@@ -586,9 +599,7 @@ def _ticks_of_amount(parts: exp.Expr) -> exp.Expr:
     below = sql.binary(exp.IntDiv, sql.binary(exp.Mul, digits, size.copy()), sql.huge(sql.literal(10**18)))
     hundredths = sql.binary(exp.Add, sql.binary(exp.Mul, ones, size), below)
     found = sql.binary(exp.IntDiv, hundredths, sql.literal(100))
-    is_negative = sql.binary(exp.EQ, sign, sql.literal("-"))
-    direction = sql.case((is_negative, sql.literal(-1)), otherwise=sql.literal(1))
-    return sql.try_cast(sql.binary(exp.Mul, found, direction), KqlType.LONG)
+    return sql.try_cast(sql.binary(exp.Mul, found, _direction(parts)), KqlType.LONG)
 
 
 @totimespan.overload

@@ -9,6 +9,7 @@ from __future__ import annotations
 from sqlglot import exp
 
 from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.conversion import low_bits
 from trailhawk.kql.functions.registry import AnyArg, Bool, Long, NumberArg, Same, Sql, window
 from trailhawk.kql.types import KqlType
 
@@ -44,8 +45,8 @@ def row_cumsum(term: NumberArg, restart: Bool | None = None) -> Same:
     """The sum of the term up to this row; anew where `restart` is true."""
     known = sql.coalesce(term.sql, sql.literal(0))
     total = over(exp.Sum(this=known), running=True, within=_part(restart))
-    if term.type is KqlType.LONG:
-        return sql.lower_bits(total)
+    if term.type in (KqlType.INT, KqlType.LONG):
+        return low_bits(total) if term.type is KqlType.INT else sql.lower_bits(total)
     return total if term.type is KqlType.DECIMAL else sql.cast(total, term.type)
 
 
