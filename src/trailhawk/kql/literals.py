@@ -60,17 +60,18 @@ _DATES = (
     _WEEKDAY + r"(?P<month>[A-Za-z]{3,9})\s+(?P<day>\d{1,2}),?\s+(?P<year>\d{4})",
 )
 _DATETIMES = [
-    re.compile(rf"{day}(?:(?:\s*[Tt]\s*|\s+){_TIME}{_ZONE}|{_ZONE.replace('zone', 'dayzone')})")
+    re.compile(rf"{day}(?:(?:\s*[Tt]\s*|\s+){_TIME}{_ZONE}|{_ZONE.replace('zone', 'dayzone')})", re.ASCII)
     for day in _DATES
 ]
-_MONTH = re.compile(r"(?P<year>\d{4})(?:[-/](?P<month>\d{1,2}))?")
+_MONTH = re.compile(r"(?P<year>\d{4})(?:[-/](?P<month>\d{1,2}))?", re.ASCII)
 
 _CLOCK = re.compile(
     r"(?P<sign>[+-])?(?:(?P<days>\d+)[.:](?=\d+:\d+:)|(?P<day>\d+)\.)?"
-    r"(?P<hours>\d{1,2}):(?P<minutes>\d{1,2})(?::(?P<seconds>\d{1,2})(?:\.(?P<fraction>\d{1,7}))?)?"
+    r"(?P<hours>\d{1,2}):(?P<minutes>\d{1,2})(?::(?P<seconds>\d{1,2})(?:\.(?P<fraction>\d{1,7}))?)?",
+    re.ASCII,
 )
-_AMOUNT = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*(?P<unit>[a-z]+)")
-_DAYS = re.compile(r"[+-]?\d+")
+_AMOUNT = re.compile(r"(?P<number>[+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*(?P<unit>[a-z]+)", re.ASCII)
+_DAYS = re.compile(r"[+-]?\d+", re.ASCII)
 
 
 def datetime_ticks(text: str) -> int | None:

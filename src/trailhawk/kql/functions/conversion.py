@@ -549,7 +549,7 @@ def _ticks_of_clock(parts: exp.Expr) -> exp.Expr:
         digits = sql.call("nullif", sql.field(parts.copy(), name), "")
         return sql.coalesce(sql.try_cast(digits, KqlType.LONG), sql.literal(0))
 
-    whole = sql.huge(number("days"))
+    whole: exp.Expr = sql.huge(number("days"))
     fits = []
     for name, most in (("hours", 24), ("minutes", 60), ("seconds", 60)):
         whole = sql.binary(exp.Add, sql.binary(exp.Mul, whole, sql.literal(most)), number(name))

@@ -801,12 +801,24 @@ def url_encode_component(url: String) -> String:
 
 @scalar()
 def url_decode(url: String) -> String:
-    """Percent-encoded text as it was; + is a space.
+    """Percent-encoded text as it was; + is a space, what is no UTF-8 the sign for an unknown character.
 
     >>> url_decode("https%3a%2f%2fwww.bing.com%2fhello+world")
     https://www.bing.com/hello world
+    >>> url_decode("..%c0%af%41%zz") == "..\ufffd\ufffdA%zz"
+    True
     """
-    return sql.call("url_decode", sql.call("replace", url, "+", " "))
+    spaced = sql.call("replace", url, "+", " ")
+    decoded = sql.attempt(spaced, lambda given: sql.call("url_decode", given))
+    return sql.coalesce(decoded, url_decoded_bytes.overloads[0].build(spaced.copy()))
+
+
+@python("url_decoded_bytes", internal=True)
+def url_decoded_bytes(url: PlainText) -> PlainText:
+    """The text of bytes that are no UTF-8, which the engine refuses."""
+    from urllib.parse import unquote
+
+    return unquote(url)
 
 
 @scalar(aliases=("base64_encodestring",))
