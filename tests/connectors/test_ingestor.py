@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -127,6 +128,22 @@ def test_objects_of_two_sources_go_to_their_tables_in_one_batch(lake: Lake) -> N
     ]
     assert lake.snapshot(QUARANTINE.name).rows == 2
     assert_balanced(lake)
+
+
+def test_a_batch_of_large_records_is_half_as_large(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ingest_module, "BATCH_BYTES", 1_000_000)
+    commits: list[str] = []
+
+    def taken(size: int, count: int) -> int:
+        commits.clear()
+        ingestor = Ingestor(lake, clock=lambda: NOW, sources=(Notes(),), phase=commits.append)
+        for number in range(count):
+            text = f"{number:06}".encode() + b"x" * (size - 20)
+            ingestor.take(LogObject(f"{size}-{number}", partial(io.BytesIO, b"note 1 " + text)))
+        return commits.count("commit")
+
+    assert taken(100_000, 9) == 1
+    assert taken(1_000, 400) == 0
 
 
 def test_done_is_told_once_and_after_the_commit(lake: Lake) -> None:

@@ -1,6 +1,7 @@
 import datetime as dt
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, compaction
 from trailhawk.lake.compaction import compact, compact_busy_days
+from trailhawk.lake.delta import _Layout
 from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, stored_names, stored_schema
 
 EVENTS = Table(
@@ -277,3 +279,31 @@ def test_a_lake_that_goes_away_is_not_begun_anew_in_its_place(tmp_path: Path) ->
     later.create()
     later.commit(later.stage(rows(DAY)))
     assert lake.snapshot("Events").rows == 2
+
+
+def test_rows_of_any_size_are_written_in_bounded_memory(tmp_path: Path) -> None:
+    """Of the parts of a file one is held at a time; a page and a row group of large rows are no larger than
+    those of small ones."""
+    table = delta(tmp_path)
+    held: list[int] = []
+
+    def parts() -> Iterator[pa.Table]:
+        for number in range(6):
+            held.append(pa.total_allocated_bytes() - before)
+            moment = DAY + dt.timedelta(hours=number)
+            yield rows(*[moment] * 160).set_column(
+                1, "Text", pa.array([os.urandom(50_000).hex() for _ in range(160)])
+            )
+
+    before = pa.total_allocated_bytes()
+    staged = table.stage_sorted(parts(), DAY.date())
+    assert max(held) < 2.5 * 16_000_000
+    with pa.parquet.ParquetFile(table.file(staged.path)) as file:
+        column = file.metadata.row_group(0).column(1)
+        assert (file.metadata.num_rows, file.metadata.num_row_groups) == (960, 6)
+        assert column.total_uncompressed_size > 16_000_000
+    layout = _Layout.of(rows(DAY, DAY, text="x" * 100_000))
+    assert layout.group_rows * 100_000 <= 128 * 1024 * 1024
+    assert layout.encoded_rows * 100_000 <= 16 * 1024 * 1024
+    usual = _Layout.of(rows(DAY, DAY, text="x" * 700))
+    assert (usual.group_rows, usual.encoded_rows) == (122_880, 8_192)

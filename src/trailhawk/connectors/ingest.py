@@ -33,7 +33,10 @@ from trailhawk.lake.files import DamagedFileError
 from trailhawk.sources import SOURCES, Source
 
 BATCH_RECORDS: Final = 120_000
-BATCH_BYTES: Final = 192 * 1024 * 1024  # of text or Arrow; sorting and writing hold it twice for a moment
+BATCH_BYTES: Final = 96 * 1024 * 1024  # of text or Arrow; sorting and writing hold it twice for a moment
+_LARGE_BYTES: Final = 4 * 1024
+"""Records of this size in the mean take memory of their own, beside what is kept for smaller pieces: that is
+given back, and the batch is half as large."""
 _BATCH_PARTS: Final = 20_000
 """Objects in a batch: digests and empty files hold no records, and are held all the same."""
 _KEEP_RETIRED: Final = dt.timedelta(days=1)  # far longer than any query or batch takes
@@ -377,7 +380,12 @@ class Ingestor:
         self._batches[name].add(part)
         size = sum(batch.bytes for batch in self._batches.values())
         parts = sum(len(batch.parts) for batch in self._batches.values())
-        if self._waiting_records >= self._full_records or size >= BATCH_BYTES or parts >= _BATCH_PARTS:
+        records = self._waiting_records
+        are_large = size >= records * _LARGE_BYTES
+        is_large = size >= (BATCH_BYTES // 2 if are_large else BATCH_BYTES)
+        if records >= self._full_records or is_large or parts >= _BATCH_PARTS:
+            if are_large:
+                _release_memory()
             self._flush()
             self._phase("read")
 

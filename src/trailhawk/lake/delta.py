@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 122_880  # DuckDB reads row groups in parallel; this is its own size
 ZSTD_LEVEL = 1  # measured on sorted CloudTrail rows: a third faster than 3, and not larger
 _ENCODED_ROWS = 8_192  # at a time: a tenth faster than the usual 1,024, and a page stays about 1 MB
+_ROW_GROUP_BYTES = 128 * 1024 * 1024
+_ENCODED_BYTES = 16 * 1024 * 1024
+"""Of rows of a kilobyte or two neither matters; a row may have megabytes, and a page is held whole."""
 _SAMPLE_ROWS = 2_000
 _MAX_TEXT_STATISTIC = 64
 _NOTE = "trailhawk"
@@ -315,10 +318,13 @@ class Delta:
         """
         parts = map(trimmed, parts)
         first = next(parts)
-        path = f"{DAY}={day}/{schema_mark(frozenset(first.column_names))}-{uuid.uuid4().hex}.parquet"
+        schema, layout = first.schema, _Layout.of(first)
+        parts = chain((first,), parts)
+        del first  # else it would be held beside each of the others
+        path = f"{DAY}={day}/{schema_mark(frozenset(schema.names))}-{uuid.uuid4().hex}.parquet"
         target = self.root / path
         try:
-            return self._staged(chain((first,), parts), first, day, path)
+            return self._staged(parts, schema, layout, day, path)
         except BaseException as error:
             target.unlink(missing_ok=True)
             terms_path(self.root, path).unlink(missing_ok=True)
@@ -326,29 +332,31 @@ class Delta:
                 error.filename = str(target)
             raise
 
-    def _staged(self, parts: Iterable[pa.Table], first: pa.Table, day: dt.date, path: str) -> Staged:
+    def _staged(
+        self, parts: Iterable[pa.Table], schema: pa.Schema, layout: _Layout, day: dt.date, path: str
+    ) -> Staged:
         import pyarrow.parquet as pq
 
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
         stats = _Statistics(statistics(self.table))
-        repetitive = _repetitive(first)
-        terms = TermsWriter(text_columns(first.schema), repetitive, self.table.time_column)
+        terms = TermsWriter(text_columns(schema), layout.repetitive, self.table.time_column)
         with target.open("wb") as file:
             with pq.ParquetWriter(
                 file,
-                first.schema,
+                schema,
                 compression="zstd",
                 compression_level=ZSTD_LEVEL,
-                use_dictionary=repetitive,
-                write_batch_size=_ENCODED_ROWS,
+                use_dictionary=layout.repetitive,
+                write_batch_size=layout.encoded_rows,
                 write_page_checksum=True,  # decompression alone lets some rot through
                 store_schema=False,  # else a reader of Arrow would see dictionaries where text is stored
             ) as writer:
                 for part in parts:
                     stats.add(part)
-                    terms.add(part, ROW_GROUP_ROWS)
-                    writer.write_table(part, row_group_size=ROW_GROUP_ROWS)
+                    terms.add(part, layout.group_rows)
+                    writer.write_table(part, row_group_size=layout.group_rows)
+                    del part  # before the next one is made
             file.flush()
             os.fsync(file.fileno())
         size = target.stat().st_size
@@ -549,6 +557,26 @@ def _with_dictionaries(rows: pa.Table, names: Collection[str]) -> pa.Table:
             column = column.cast(field.type.value_type) if is_one else column.dictionary_encode()
             rows = rows.set_column(place, field.name, column)
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """How a file is written: the columns worth a dictionary, the rows of a row group, and those that are
+    encoded at a time."""
+
+    repetitive: list[str]
+    group_rows: int
+    encoded_rows: int
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> _Layout:
+        """As rows like these want it."""
+        size = max(1.0, rows.nbytes / max(1, rows.num_rows))
+        return cls(
+            _repetitive(rows),
+            group_rows=max(1, min(ROW_GROUP_ROWS, int(_ROW_GROUP_BYTES / size))),
+            encoded_rows=max(1, min(_ENCODED_ROWS, int(_ENCODED_BYTES / size))),
+        )
 
 
 def _repetitive(rows: pa.Table) -> list[str]:
