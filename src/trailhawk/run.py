@@ -473,14 +473,31 @@ class _Care:
         with self._mutex, _alone(self._workspace.home / "care.lock") as alone:
             if not alone:
                 return
-            for gone in self._workspace.caretaker.forget():
+            care = self._workspace.caretaker
+            now = care.believed()
+            if any(each.rows for each in care.expiring()):
+                self._tell_clock(now)
+            for gone in care.forget(now=now):
                 if gone.rows:
                     message = f"{gone.table}: {gone.rows:,} rows of before {gone.before} removed"
                     self._say("info", "care", message, table=gone.table, rows=gone.rows)
-            for table, count in self._workspace.caretaker.vacuum().items():
+            for table, count in care.vacuum().items():
                 if count:
                     message = f"{table}: {count} retired files deleted"
                     self._say("info", "care", message, table=table, files=count)
+
+    def _tell_clock(self, believed: datetime) -> None:
+        """Say so where retention goes by the newest event, and not by the clock."""
+        from trailhawk.lake.care import MOST_AHEAD
+
+        days = (self._workspace.clock().date() - believed.date()).days
+        if days > 0:
+            message = (
+                f"this machine's clock is {days + MOST_AHEAD.days:,} days ahead of the newest event, by which"
+                " retention goes. Set the clock right, or have it by the clock with `trailhawk lake"
+                " retention --apply`"
+            )
+            self._say("warning", "care", message, days=days)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ import pytest
 
 from trailhawk import run as run_module
 from trailhawk.connectors.connector import ConnectorError, State
-from trailhawk.run import CatchUp, Event, Job, Runner, every
+from trailhawk.run import CatchUp, Event, Job, Runner, every, jobs
 from trailhawk.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,6 +48,32 @@ def test_a_job_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatch) -> N
     failures = [event for event in told if event.level == "error"]
     assert [event.message for event in failures] == ["failed: ValueError: no luck"] * 2
     assert failures[1].fields["again_in_seconds"] == 0.002
+
+
+def test_a_clock_that_is_ahead_takes_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retention of the running process goes by the newest event then, and says so."""
+    (home := tmp_path / "home").mkdir()
+    (home / "trailhawk.toml").write_text("[lake]\nretention_days = 30\n")
+    events = [
+        {"eventTime": f"2026-{month:02}-01T10:00:00Z", "eventID": f"id-{month}", "eventName": "a"}
+        for month in (1, 2, 3)
+    ]
+    log = tmp_path / "log.json"
+    log.write_bytes(orjson.dumps({"Records": events}))
+    now = NOW
+    workspace = Workspace(home, clock=lambda: now)
+    workspace.ingest([log])
+    told: list[Event] = []
+    sweep = next(job for job in jobs(workspace, tell=told.append, status_seconds=60) if job.name == "sweep")
+
+    now = NOW + timedelta(days=300)
+    monkeypatch.setattr(threading.Event, "wait", lambda stop, _: stop.set())  # one round
+    sweep.work(threading.Event())
+    assert workspace.lake.snapshot("AWSCloudTrail").rows == 1, (
+        "those of 30 days before a week after the newest"
+    )
+    assert any("302 days ahead of the newest event" in event.message for event in told)
+    assert [gone.rows for gone in workspace.caretaker.expiring(["AWSCloudTrail"])] == [1]
 
 
 def test_a_job_that_does_not_end_is_named_after_the_time() -> None:

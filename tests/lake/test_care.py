@@ -217,6 +217,33 @@ def test_rows_older_than_their_retention_go_by_whole_days(tmp_path: Path) -> Non
     assert [each.rows for each in care.forget()] == [0]
 
 
+def test_a_clock_that_is_far_ahead_is_not_believed(tmp_path: Path) -> None:
+    """Nor is an event that is newer than its being stored."""
+    lake = lake_of(tmp_path)
+    for back in range(11):
+        append(lake.delta("Events"), at(DAY + dt.timedelta(days=back), 23))
+    last = lake.snapshot("Events").files()[-1].last
+    assert last is not None
+
+    def care(now: dt.datetime) -> Caretaker:
+        keep = Retention(5)
+        return Caretaker(lake, clock=lambda: now, retention=keep, settle=lambda: None, logs=["Events"])
+
+    assert care(last + dt.timedelta(days=6)).believed() == last + dt.timedelta(days=6)
+    ahead = care(last + dt.timedelta(days=200))
+    assert ahead.believed() <= last + dt.timedelta(days=7)
+    kept = lake.snapshot("Events").rows
+    assert sum(each.rows for each in ahead.expiring()) == kept
+    assert sum(each.rows for each in ahead.forget(now=last)) < kept
+    stored_at = pa.array([last.replace(tzinfo=None)], pa.timestamp("us"))
+    future = rows(EVENTS, at(DAY + dt.timedelta(days=9_000)))
+    future = future.set_column(future.schema.get_field_index(INGESTION_TIME), INGESTION_TIME, stored_at)
+    delta = lake.delta("Events")
+    delta.refresh()
+    delta.commit(delta.stage(future))
+    assert ahead.believed() <= last + dt.timedelta(days=7)
+
+
 def test_a_table_may_have_a_retention_of_its_own(tmp_path: Path) -> None:
     lake = lake_of(tmp_path)
     append(lake.delta("Events"), at(DAY))

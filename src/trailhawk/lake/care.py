@@ -17,6 +17,10 @@ KEEP_RETIRED: Final = dt.timedelta(days=1)
 """Files that no version names stay this long: far longer than any query or batch takes."""
 
 
+MOST_AHEAD: Final = dt.timedelta(days=7)
+"""The most that the newest event may lie behind the clock; else retention nobody asked for goes by it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retention:
     """For how many days rows are kept, by event time; 0 is for ever. `tables` stand before `days`."""
@@ -32,7 +36,8 @@ class Caretaker:
     """Looks after the tables of a lake. Any number of processes may do so at once.
 
     `settle` finishes what commits of one table have left for another to take over; without it, clearing away
-    could remove files that are waiting for that. Tables in `kept` are never shortened.
+    could remove files that are waiting for that. Tables in `kept` are never shortened. Events of the tables
+    in `logs` bear times of other clocks than this machine's.
     """
 
     def __init__(
@@ -43,12 +48,14 @@ class Caretaker:
         retention: Retention,
         settle: Callable[[], None],
         kept: Iterable[str] = (),
+        logs: Iterable[str] = (),
     ) -> None:
         self._lake = lake.apart()
         self._clock = clock
         self._retention = retention
         self._settle = settle
         self._kept = frozenset(kept)
+        self._logs = tuple(logs)
 
     def compact(
         self, tables: Iterable[str] = (), *, told: Callable[[DamagedFileError], None] = raised
@@ -61,17 +68,27 @@ class Caretaker:
             for name in self._names(tables)
         }
 
-    def expiring(self, tables: Iterable[str] = ()) -> list[Forgotten]:
-        """What `forget` would remove now."""
-        return [
-            expiring(self._lake.delta(name), before=before) for name, before in self._limits(tables).items()
-        ]
+    def believed(self) -> dt.datetime:
+        """The time of the clock, but at most a week after the newest event of the logs: what a clock that is
+        ahead by months takes for old is still wanted. An event is no newer than its being stored."""
+        now = self._clock()
+        files = [file for name in self._logs for file in self._lake.snapshot(name).files(fetch=False)]
+        newest = max(
+            (min(file.last, file.ingested_last) for file in files if file.last and file.ingested_last),
+            default=now,
+        )
+        return min(now, newest + MOST_AHEAD)
 
-    def forget(self, tables: Iterable[str] = ()) -> list[Forgotten]:
-        """Remove the rows that are older than their table's retention; one entry for each table with one."""
-        return [
-            forget(self._lake.delta(name), before=before) for name, before in self._limits(tables).items()
-        ]
+    def expiring(self, tables: Iterable[str] = (), *, now: dt.datetime | None = None) -> list[Forgotten]:
+        """What `forget` would remove."""
+        limits = self._limits(tables, now or self._clock())
+        return [expiring(self._lake.delta(name), before=before) for name, before in limits.items()]
+
+    def forget(self, tables: Iterable[str] = (), *, now: dt.datetime | None = None) -> list[Forgotten]:
+        """Remove the rows that are older than their table's retention, counted from `now`, the clock's time
+        unless given; one entry for each table with one."""
+        limits = self._limits(tables, now or self._clock())
+        return [forget(self._lake.delta(name), before=before) for name, before in limits.items()]
 
     def vacuum(self, tables: Iterable[str] = ()) -> dict[str, int]:
         """Delete the files that no version of the last day names: how many of each table."""
@@ -85,11 +102,11 @@ class Caretaker:
                 self._lake.delta(name)  # NotFoundError, with the names that there are
         return names
 
-    def _limits(self, tables: Iterable[str]) -> dict[str, dt.date]:
+    def _limits(self, tables: Iterable[str], now: dt.datetime) -> dict[str, dt.date]:
         """The first day to keep of each table that is not kept for ever."""
         for name in self._retention.tables:
             if self._lake.table(name) is None:
                 raise NotFoundError(f"no table {name!r} in the lake", hint="see [lake.retention]")
-        today = self._clock().date()
+        today = now.date()
         days = {name: self._retention.of(name) for name in self._names(tables) if name not in self._kept}
         return {name: today - dt.timedelta(days=count) for name, count in days.items() if count}

@@ -183,6 +183,7 @@ class Workspace:
             retention=Retention(wanted.retention_days, wanted.retention),
             settle=settle_all,
             kept=(LEDGER.name,),  # without it objects would be taken again
+            logs=[table.name for table in self.log_tables],
         )
 
     @cached_property
