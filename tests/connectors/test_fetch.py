@@ -142,6 +142,7 @@ def test_a_body_cut_off_is_read_again(own: Store3) -> None:
     [
         (refusal(404, "NoSuchKey"), Kind.GONE, "deleted after the notice"),
         (refusal(403, "AccessDenied", "not authorized to perform: kms:Decrypt"), Kind.DENIED, "kms:Decrypt"),
+        (refusal(403, "AccessDenied", "may not do s3:GetObject on a"), Kind.DENIED, "s3:GetObject on a"),
         (refusal(403, "AccessDenied"), Kind.DENIED, "without s3:ListBucket"),
         (refusal(403, "InvalidObjectState"), Kind.OTHER, "restore it"),
         (refusal(403, "ExpiredToken"), Kind.CREDENTIALS, "ExpiredToken"),

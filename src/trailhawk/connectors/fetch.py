@@ -56,7 +56,7 @@ class RefusedError(OSError):
     @property
     def reason(self) -> str:
         """The service's words, and ours where they mislead."""
-        named = "kms:" in self.fault.words  # then the words do not mislead
+        named = any(right in self.fault.words for right in ("kms:", "s3:GetObject"))  # no words mislead then
         return f"{self.fault}{'' if named else _OURS.get(self.fault.code, '')}"
 
 
