@@ -40,11 +40,11 @@ def values(records: list[bytes] | Joined) -> list[dict[str, object]]:
     members = READER.by_name(found)
     texts = members["text"].strings().array().to_pylist()
     flags = members["flag"].flags().to_pylist()
-    any_ = [members["any"].bytes_at(row) for row in range(len(found.records))]
+    any_ = [members["any"].bytes_at(row) for row in range(len(found))]
     for name in ("text", "any"):
         slices = members[name]
         first = [slices.bytes_at(row) for row in slices.firsts[slices.numbers].tolist()]
-        assert first == [slices.bytes_at(row) for row in range(len(found.records))]
+        assert first == [slices.bytes_at(row) for row in range(len(found))]
         assert len(set(first)) == len(slices.firsts)
     rows = zip(found.records.tolist(), texts, flags, any_, strict=True)
     return [
@@ -74,7 +74,7 @@ def test_what_it_finds_is_what_a_parser_finds(
     assert whole.size == sum(len(text.encode()) for text in texts)
     runs = joined([whole, whole])
     assert isinstance(runs, Joined)
-    assert list(map(bytes, runs.views())) == list(runs) == [*whole, *whole]
+    assert runs.each(bytes) == list(runs) == [*whole, *whole]
     again = [each | {"place": place} for place, each in enumerate([*expected, *expected])]
     assert values(runs) == again
 

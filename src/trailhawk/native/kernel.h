@@ -96,10 +96,10 @@ KERNEL_API int json_records(const uint8_t *text, const int64_t *ends, int64_t ro
 KERNEL_API int64_t json_list(const uint8_t *text, int64_t at, int64_t size, int64_t *starts, int64_t *ends,
                              const json_layout *layout, json_columns *to);
 
-/* Numbers the texts at these places that differ, as above; how many, or KERNEL_NO_MEMORY. Each has KERNEL_PAD
- * bytes behind it. */
-KERNEL_API int64_t text_numbered(const uint64_t *places, const uint32_t *lengths, int64_t rows,
-                                 uint64_t secret, int32_t *numbers, int32_t *firsts);
+/* Joins what was read of `count` runs of records, of which before[i] come before run i, and numbers anew what
+ * repeats. There is room for all rows. KERNEL_DONE, KERNEL_NO_MEMORY, or KERNEL_BAD_INPUT where there is not. */
+KERNEL_API int json_joined(const json_layout *layout, const json_columns *parts, const int64_t *before,
+                           int64_t count, json_columns *to);
 
 /* What stands at these places, one after the other: what strings stand for, or JSON as it stands there. Bytes
  * written to `bytes`, which has room for all lengths together; the texts' ends in `offsets`, as Arrow has them. */

@@ -45,7 +45,7 @@ enum { /* what a member has to be */
     WANT_ANY,
 };
 
-enum { DEEPEST = 64, MOST_PATHS = 64, DIGITS_OF_WHOLE = 18, DIGITS_OF_REAL = 15 };
+enum { LONG = 32, DEEPEST = 64, MOST_PATHS = 64, DIGITS_OF_WHOLE = 18, DIGITS_OF_REAL = 15 };
 
 /* --- words -----------------------------------------------------------------------------------------------
  *
@@ -78,6 +78,8 @@ static inline Text text_at(uint64_t place)
 
 static inline int is_same(Text one, Text other, uint32_t length)
 {
+    if (length > LONG)
+        return !memcmp(one, other, length);
     for (; length >= 8; one += 8, other += 8, length -= 8)
         if (word_at(one) != word_at(other))
             return 0;
@@ -156,11 +158,10 @@ static int32_t escaped_code(Text *at)
     return 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
 }
 
-/* The quote that ends the string whose text starts at `at`; NULL for no string. */
-static Text string_end(Text at, unsigned *met)
+/* The quote that ends a string, of which all before `at` is plain; NULL for no string. */
+static Text escaped_end(Text at, unsigned *met)
 {
-    for (;;) {
-        at = past_plain(at, met);
+    for (;; at = past_plain(at, met)) {
         if (*at == '"')
             return at;
         if (*at != '\\')
@@ -190,6 +191,13 @@ static Text string_end(Text at, unsigned *met)
             return NULL;
         }
     }
+}
+
+/* The quote that ends the string whose text starts at `at`; NULL for no string. */
+static inline Text string_end(Text at, unsigned *met)
+{
+    at = past_plain(at, met);
+    return *at == '"' ? at : escaped_end(at, met);
 }
 
 static inline int is_digit(uint8_t byte)
@@ -400,6 +408,17 @@ typedef struct { /* the stretches that differ among those of one member, by an o
 static uint64_t hash_of(Text at, uint32_t length, uint64_t secret)
 {
     uint64_t hash = secret ^ length * UINT64_C(0x9E3779B97F4A7C15);
+    if (length > LONG) { /* four sums beside each other, since each step waits for a product */
+        uint64_t lanes[4] = {hash, hash + 1, hash + 2, hash + 3};
+        for (; length >= LONG; at += LONG, length -= LONG)
+            for (int lane = 0; lane < 4; lane++) {
+                lanes[lane] = (lanes[lane] ^ word_at(at + 8 * lane)) * UINT64_C(0xBF58476D1CE4E5B9);
+                lanes[lane] ^= lanes[lane] >> 29;
+            }
+        for (int lane = 0; lane < 4; lane++)
+            hash = (hash ^ lanes[lane]) * UINT64_C(0x9E3779B97F4A7C15);
+        hash ^= hash >> 29;
+    }
     for (; length >= 8; at += 8, length -= 8) {
         hash = (hash ^ word_at(at)) * UINT64_C(0xBF58476D1CE4E5B9);
         hash ^= hash >> 29;
@@ -431,15 +450,13 @@ static int widen(Table *table)
 }
 
 /* The number of the stretch at `row` among those of its column that differ; -1 without memory. */
-static int32_t number_of(Table *table, const uint64_t *places, const uint32_t *lengths, const int32_t *numbers,
-                         int32_t *firsts, int64_t row)
+static int32_t number_of(Table *table, const uint64_t *places, const uint32_t *lengths, int32_t *firsts,
+                         int64_t row)
 {
-    uint32_t length = lengths[row];
-    Text from = text_at(places[row]);
-    if (row && lengths[row - 1] == length && is_same(text_at(places[row - 1]), from, length))
-        return numbers[row - 1];
     if (2 * (size_t)table->count >= table->mask && !widen(table))
         return -1;
+    uint32_t length = lengths[row];
+    Text from = text_at(places[row]);
     uint32_t hash = (uint32_t)hash_of(from, length, table->secret);
     size_t at = hash & table->mask;
     for (; table->slots[at].number; at = (at + 1) & table->mask) {
@@ -453,30 +470,20 @@ static int32_t number_of(Table *table, const uint64_t *places, const uint32_t *l
     return (int32_t)table->count - 1;
 }
 
-int64_t text_numbered(const uint64_t *places, const uint32_t *lengths, int64_t rows,
-                      uint64_t secret, int32_t *numbers, int32_t *firsts)
-{
-    Table table = {NULL, 0, secret, 0};
-    int64_t status = KERNEL_DONE;
-    for (int64_t row = 0; row < rows && !status; row++) {
-        numbers[row] = number_of(&table, places, lengths, numbers, firsts, row);
-        status = numbers[row] < 0 ? KERNEL_NO_MEMORY : KERNEL_DONE;
-    }
-    free(table.slots);
-    return status ? status : (int64_t)table.count;
-}
-
 /* --- members --------------------------------------------------------------------------------------------- */
 
-/* The member of this name, sought from `from` on, where it usually is; -1 for none. */
-static int member_of(const json_layout *layout, Text name, int64_t length, int from)
+/* The member whose name and closing quote stand at `*name`, which goes behind them; sought from `from` on, where
+ * it usually is. -1 for none. */
+static int member_at(const json_layout *layout, Text *name, int from)
 {
     for (int step = 0; step < layout->members; step++) {
         int member = from + step < layout->members ? from + step : from + step - layout->members;
         int32_t start = layout->name_ends[member];
-        if (layout->name_ends[member + 1] - start == length
-            && is_same(layout->names + start, name, (uint32_t)length))
+        uint32_t length = (uint32_t)(layout->name_ends[member + 1] - start);
+        if (is_same(layout->names + start, *name, length) && (*name)[length] == '"') {
+            *name += length + 1;
             return member;
+        }
     }
     return -1;
 }
@@ -508,16 +515,16 @@ static Text record_end(Text at, Text end, const json_layout *layout, const json_
     if (at >= end || *at != '{')
         return NULL;
     do {
-        unsigned in_name = 0, met = 0;
-        Text name = past_blanks(at + 1) + 1;
-        if (name[-1] != '"' || !(at = string_end(name, &in_name)) || in_name & MET_ESCAPE)
+        unsigned met = 0;
+        at = past_blanks(at + 1);
+        if (*at++ != '"')
             return NULL;
-        int member = member_of(layout, name, at - name, next);
+        int member = member_at(layout, &at, next);
         int64_t cell = member * to->rows + row;
         if (member < 0 || to->forms[cell] != IS_ABSENT)
             return NULL;
         next = member + 1;
-        at = past_blanks(at + 1);
+        at = past_blanks(at);
         if (*at != ':')
             return NULL;
         Text value = past_blanks(at + 1);
@@ -551,11 +558,17 @@ static int number_row(Table *tables, const json_layout *layout, const json_colum
     for (int64_t member = 0, column = 0; member < layout->members; member++, column += to->rows) {
         if (!layout->repeats[member])
             continue;
-        int32_t number = number_of(&tables[member], to->places + column, to->lengths + column,
-                                   to->numbers + column, to->firsts + column, row);
-        if (number < 0)
+        const uint64_t *places = to->places + column;
+        const uint32_t *lengths = to->lengths + column;
+        int32_t *numbers = to->numbers + column;
+        /* Most often it is the one of the record before. */
+        if (row && lengths[row - 1] == lengths[row]
+            && is_same(text_at(places[row - 1]), text_at(places[row]), lengths[row]))
+            numbers[row] = numbers[row - 1];
+        else
+            numbers[row] = number_of(&tables[member], places, lengths, to->firsts + column, row);
+        if (numbers[row] < 0)
             return 0;
-        to->numbers[column + row] = number;
     }
     return 1;
 }
@@ -647,6 +660,55 @@ int64_t json_list(const uint8_t *text, int64_t at, int64_t size, int64_t *starts
     }
     finish(tables, layout, to);
     return found;
+}
+
+/* Appends a member of one part to the column of all; whether there was memory for its numbers, which become
+ * those of the column. `fresh` has room for as many numbers as the part has. */
+static int join_member(Table *table, const json_columns *part, int64_t member, int repeats, int32_t *fresh,
+                       json_columns *to)
+{
+    int64_t from = member * part->rows, column = member * to->rows, at = column + to->kept;
+    size_t kept = (size_t)part->kept;
+    memcpy(to->places + at, part->places + from, kept * sizeof *to->places);
+    memcpy(to->lengths + at, part->lengths + from, kept * sizeof *to->lengths);
+    memcpy(to->forms + at, part->forms + from, kept);
+    if (!repeats)
+        return 1;
+    for (int32_t number = 0; number < part->counts[member]; number++) {
+        int64_t first = to->kept + part->firsts[from + number];
+        fresh[number] = number_of(table, to->places + column, to->lengths + column, to->firsts + column, first);
+        if (fresh[number] < 0)
+            return 0;
+    }
+    for (size_t row = 0; row < kept; row++)
+        to->numbers[at + (int64_t)row] = fresh[part->numbers[from + (int64_t)row]];
+    return 1;
+}
+
+int json_joined(const json_layout *layout, const json_columns *parts, const int64_t *before, int64_t count,
+                json_columns *to)
+{
+    int status = KERNEL_DONE;
+    Table *tables = begin(layout);
+    int32_t *fresh = malloc(((size_t)to->rows + 1) * sizeof *fresh);
+    to->kept = 0;
+    for (int64_t number = 0; number < count && !status; number++) {
+        const json_columns *part = &parts[number];
+        if (part->kept > to->rows - to->kept)
+            status = KERNEL_BAD_INPUT;
+        for (int64_t member = 0; member < layout->members && !status; member++)
+            if (!tables || !fresh || !join_member(&tables[member], part, member, layout->repeats[member], fresh, to))
+                status = KERNEL_NO_MEMORY;
+        for (int64_t row = 0; row < part->kept && !status; row++) {
+            to->records[to->kept + row] = (int32_t)(before[number] + part->records[row]);
+            to->times[to->kept + row] = part->times[row];
+        }
+        to->kept += status ? 0 : part->kept;
+    }
+    free(fresh);
+    if (tables)
+        finish(tables, layout, to);
+    return status;
 }
 
 /* --- columns --------------------------------------------------------------------------------------------- */

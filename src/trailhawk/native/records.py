@@ -5,11 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import accumulate, chain
-from typing import TYPE_CHECKING, Any, Final, Self, overload
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
+Result = TypeVar("Result")
 
 _KIND: Final = np.uint8(0x0F)
 _NULL: Final = np.uint8(1)
@@ -153,34 +154,65 @@ class _Columns(ctypes.Structure):
     )
 
 
-@dataclass(frozen=True)
 class Found:
-    """The usual ones of some records: their places among these, and their times in microseconds since 1970.
+    """The usual ones of some records, and their members, in one piece of memory: `json_columns`."""
 
-    By member and row what `json_columns` has; `firsts` by member.
-    """
+    def __init__(self, rows: int, members: int) -> None:
+        cells = rows * members
+        sizes = [8 * rows] * 3 + [8 * cells, 4 * rows] + [4 * cells] * 3 + [4 * members, cells]
+        self._ends = list(accumulate(sizes, initial=0))
+        self._memory = np.empty(self._ends[-1], np.uint8)
+        self._shape = (members, rows)
+        self.at = [_at(self._memory) + end for end in self._ends]
+        """The addresses of starts and ends of the records, then of what follows in `struct`."""
+        times, places, records, lengths, numbers, firsts, counts, forms = self.at[2:-1]
+        self.struct = _Columns(rows, 0, records, times, places, lengths, numbers, firsts, forms, counts)
+        self.held: object = None  # what keeps the texts alive
 
-    held: object
-    records: Numbers
-    times: NDArray[np.int64]
-    places: NDArray[np.uint64]
-    lengths: NDArray[np.uint32]
-    forms: Bytes
-    numbers: Numbers
-    firsts: list[Numbers]
+    def __len__(self) -> int:
+        kept: int = self.struct.kept
+        return kept
+
+    @property
+    def records(self) -> Numbers:
+        """Which records they are."""
+        found: Numbers = self._array(4, np.int32, len(self))
+        return found
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """In microseconds since 1970."""
+        found: NDArray[np.int64] = self._array(2, np.int64, len(self))
+        return found
+
+    def spans(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Where `count` records start and end in their text."""
+        return self._array(0, np.int64, count), self._array(1, np.int64, count)
+
+    def members(self) -> Iterator[Slices]:
+        """What stands there by member."""
+        members, rows = self._shape
+        kinds = ((3, np.uint64), (5, np.uint32), (6, np.int32), (7, np.int32))
+        places, lengths, numbers, firsts = (self._array(place, kind, members * rows) for place, kind in kinds)
+        counts = self._array(8, np.int32, members).tolist()
+        forms = self._array(9, np.uint8, members * rows)
+        for member, count in enumerate(counts):
+            at = slice(member * rows, member * rows + len(self))
+            first = firsts[member * rows : member * rows + count]
+            yield Slices(self.held, places[at], lengths[at], forms[at], numbers[at], first)
+
+    def _array(self, place: int, kind: type[np.generic], count: int) -> Any:
+        return np.frombuffer(self._memory, kind, count, self._ends[place])
 
 
 class Records(Sequence[bytes]):
     """The records of one text, read already; each is made bytes when it is asked for."""
 
-    def __init__(
-        self, reader: Reader, text: bytes, starts: NDArray[np.int64], ends: NDArray[np.int64], found: Found
-    ) -> None:
+    def __init__(self, reader: Reader, text: bytes, found: Found, count: int) -> None:
         self.reader = reader
         self.found = found
-        self.starts = starts
+        self.starts, self._ends = found.spans(count)
         self._text = text
-        self._ends = ends
 
     @property
     def size(self) -> int:
@@ -203,11 +235,11 @@ class Records(Sequence[bytes]):
             return [self[place] for place in range(*index.indices(len(self)))]
         return self._text[self.starts[index] : self._ends[index]]
 
-    def views(self) -> Iterator[memoryview]:
-        """The records where they stand."""
+    def each(self, function: Callable[[memoryview], Result]) -> list[Result]:
+        """What the function gives for each record where it stands."""
         view = memoryview(self._text)
-        for start, end in zip(self.starts.tolist(), self._ends.tolist(), strict=True):
-            yield view[start:end]
+        spans = zip(self.starts.tolist(), self._ends.tolist(), strict=True)
+        return [function(view[start:end]) for start, end in spans]
 
 
 class Joined(Sequence[bytes]):
@@ -232,9 +264,9 @@ class Joined(Sequence[bytes]):
         run = bisect_right(self._ends, index)
         return self.runs[run][index - self._ends[run] + len(self.runs[run])]
 
-    def views(self) -> Iterator[memoryview]:
-        """The records where they stand."""
-        return chain.from_iterable(run.views() for run in self.runs)
+    def each(self, function: Callable[[memoryview], Result]) -> list[Result]:
+        """What the function gives for each record where it stands."""
+        return [given for run in self.runs for given in run.each(function)]
 
 
 def joined(runs: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
@@ -265,7 +297,7 @@ class Reader:
         """The usual ones of the records; None for too many bytes at once, and without kernel. MemoryError
         without memory."""
         if isinstance(records, Joined) and records.runs[0].reader is self:
-            return self._together(records)
+            return self._together(records.runs)
         if library() is None:
             return None
         ends = np.zeros(len(records) + 1, np.int64)
@@ -273,11 +305,12 @@ class Reader:
         if ends[-1] > _MOST_BYTES - PAD:
             return None
         text = np.frombuffer(b"".join((*records, _ZEROS)), np.uint8)
-        columns = _Room(len(records), len(self._names))
+        found = Found(len(records), len(self._names))
+        found.held = text
         _functions().json_records(
-            _at(text), _at(ends), len(records), ctypes.byref(self._layout), ctypes.byref(columns.struct)
+            _at(text), _at(ends), len(records), ctypes.byref(self._layout), ctypes.byref(found.struct)
         )
-        return columns.found(text)
+        return found
 
     def cut(self, text: bytes, at: int) -> Records | None:
         """The records of a list in an object, whose first stands at `at`; None where the text is anything
@@ -285,112 +318,30 @@ class Reader:
         if library() is None:
             return None
         padded = text + _ZEROS
-        octets = np.frombuffer(padded, np.uint8)
-        columns = _Room(len(text) // _USUAL_BYTES + 16, len(self._names))
-        starts, ends = np.empty((2, columns.rows), np.int64)
+        found = Found(len(text) // _USUAL_BYTES + 16, len(self._names))
+        found.held = octets = np.frombuffer(padded, np.uint8)
         count = _functions().json_list(
-            _at(octets), at, len(text), _at(starts), _at(ends),
-            ctypes.byref(self._layout), ctypes.byref(columns.struct),
-        )  # fmt: skip
+            _at(octets), at, len(text), *found.at[:2], ctypes.byref(self._layout), ctypes.byref(found.struct)
+        )
         if count == NO_MEMORY:
             raise MemoryError(f"no memory for the texts of {len(text):,} bytes of records")
-        if count < 0:
-            return None
-        return Records(self, padded, starts[:count].copy(), ends[:count].copy(), columns.found(octets))
+        return Records(self, padded, found, count) if count >= 0 else None
 
     def by_name(self, found: Found) -> dict[str, Slices]:
         """The members of what this reader found."""
-        return {
-            name: Slices(
-                found.held,
-                found.places[member],
-                found.lengths[member],
-                found.forms[member],
-                found.numbers[member],
-                found.firsts[member],
-            )
-            for member, name in enumerate(self._names)
-        }
+        return dict(zip(self._names, found.members(), strict=True))
 
-    def _together(self, records: Joined) -> Found:
-        runs = records.runs
-        found = [run.found for run in runs]
-        if len(found) == 1:
-            return found[0]
-        rows = [0, *accumulate(len(each.records) for each in found)]
-        before = [0, *accumulate(map(len, runs))]
-        places = np.concatenate([each.places for each in found], axis=1)
-        lengths = np.concatenate([each.lengths for each in found], axis=1)
-        numbers = np.concatenate([each.numbers for each in found], axis=1)
-        firsts: list[Numbers] = []
-        for member, repeats in enumerate(self._repeats):
-            if not repeats:
-                firsts.append(_NO_NUMBERS)
-                continue
-            each_first = [each.firsts[member] + row for each, row in zip(found, rows, strict=False)]
-            # By run the numbers go on from those of the runs before, then equal texts get one number.
-            bases = [0, *accumulate(map(len, each_first))]
-            numbers[member] += np.repeat(np.array(bases[:-1], np.int32), np.diff(rows))
-            first = np.concatenate(each_first).astype(np.int32)
-            again, of_all = _numbered(places[member][first], lengths[member][first])
-            numbers[member] = again[numbers[member]]
-            firsts.append(first[of_all])
-        return Found(
-            found,
-            np.concatenate([each.records + np.int32(at) for each, at in zip(found, before, strict=False)]),
-            np.concatenate([each.times for each in found]),
-            places,
-            lengths,
-            np.concatenate([each.forms for each in found], axis=1),
-            numbers,
-            firsts,
+    def _together(self, runs: Sequence[Records]) -> Found:
+        if len(runs) == 1:
+            return runs[0].found
+        before = np.cumsum([0, *map(len, runs)], dtype=np.int64)
+        parts = (_Columns * len(runs))(*(run.found.struct for run in runs))
+        found = Found(sum(len(run.found) for run in runs), len(self._names))
+        found.held = runs
+        _functions().json_joined(
+            ctypes.byref(self._layout), parts, _at(before), len(runs), ctypes.byref(found.struct)
         )
-
-
-class _Room:
-    """Room for the members of so many records, in one piece of memory."""
-
-    def __init__(self, rows: int, members: int) -> None:
-        shapes = [*((1, kind) for kind in (np.int64, np.int32)), *((members, kind) for kind in _OF_MEMBERS)]
-        sizes = [_padded(rows * count * np.dtype(kind).itemsize) for count, kind in shapes]
-        memory = np.empty(sum(sizes), np.uint8)
-        ends = [0, *accumulate(sizes)]
-        address = _at(memory)
-        self.rows = rows
-        self._arrays: list[Any] = [
-            memory[start:end].view(kind)[: rows * count].reshape(count, rows)
-            for (count, kind), start, end in zip(shapes, ends, ends[1:], strict=False)
-        ]
-        self._counts = np.zeros(members, np.int32)
-        times, records, *of_members = (address + start for start in ends[:-1])
-        self.struct = _Columns(rows, 0, records, times, *of_members, _at(self._counts))
-
-    def found(self, held: object) -> Found:
-        """What was put there."""
-        kept: int = self.struct.kept
-        times, records, places, lengths, numbers, firsts, forms = (each[:, :kept] for each in self._arrays)
-        counts = self._counts.tolist()
-        by_member = [first[:count] for first, count in zip(firsts, counts, strict=True)]
-        return Found(held, records[0], times[0], places, lengths, forms, numbers, by_member)
-
-
-_OF_MEMBERS: Final = (np.uint64, np.uint32, np.int32, np.int32, np.uint8)
-
-
-def _padded(size: int) -> int:
-    """So many bytes, or some more, that what comes behind them stands where numbers do."""
-    return -(-size // 8) * 8
-
-
-def _numbered(places: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> tuple[Numbers, Numbers]:
-    """By row the number of its text among those that differ, and of each of these its first row."""
-    numbers, firsts = np.empty((2, len(places)), np.int32)
-    count = _functions().text_numbered(
-        _at(places), _at(lengths), len(places), _SECRET, _at(numbers), _at(firsts)
-    )
-    if count < 0:
-        raise MemoryError(f"no memory for {len(places)} texts")
-    return numbers, firsts[:count]
+        return found
 
 
 class Paths:

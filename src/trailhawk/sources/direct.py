@@ -7,7 +7,7 @@ the same row for any record that both can read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -104,7 +104,7 @@ class Direct:
         import pyarrow as pa
 
         found = self._reader.read(records)
-        if found is None or not len(found.records):
+        if found is None or not len(found):
             return Mapped(None, [], list(range(len(records))))
         try:
             columns, good = self._columns(self._reader.by_name(found))
@@ -112,10 +112,10 @@ class Direct:
             # A day that no month has; JSON that one parser lets through and the other does not.
             return Mapped(None, [], list(range(len(records))))
         kept = found.records.tolist()
-        texts: Iterable[bytes | memoryview] = records.views() if isinstance(records, Joined) else records
-        hashes = np.fromiter(map(hashed, texts), np.uint64, len(records)).view(np.int64)[found.records]
+        hashes = records.each(hashed) if isinstance(records, Joined) else map(hashed, records)
+        payloads = np.fromiter(hashes, np.uint64, len(records)).view(np.int64)[found.records]
         times = pa.array(found.times).view(pa.timestamp("us"))
-        table = pa.table({self._layout.table.time_column: times, **columns, PAYLOAD: pa.array(hashes)})
+        table = pa.table({self._layout.table.time_column: times, **columns, PAYLOAD: pa.array(payloads)})
         if not good.all():
             kept = found.records[good].tolist()
             table = table.filter(pa.array(good))
