@@ -917,18 +917,19 @@ def _hex(value: Sql, width: Sql | None) -> Sql:
     digits = sql.lower(sql.call("to_hex", value))
     if width is None:
         return sql.text(digits)
-    return sql.text(_padded(digits, width))
+    # The engine's least() and greatest() pass over nulls.
+    return sql.text(_padded(digits, sql.call("least", sql.call("greatest", width, _length(digits)), 16)))
 
 
 def _padded(digits: Sql, width: Sql) -> Sql:
     """The digits with zeros before them, never cut."""
-    size = sql.try_cast(sql.call("greatest", width, _length(digits)), KqlType.INT)
+    size = sql.cast(sql.call("greatest", width, _length(digits)), KqlType.INT)
     return sql.call("lpad", digits, size, "0")
 
 
 @scalar(name_after="")
 def tohex(value: Long, width: Long | None = None) -> String:
-    """The whole number in hexadecimal, at least `width` digits; a negative one as two's complement.
+    """The number in hexadecimal, of `width` digits or more (up to 16); a negative one as two's complement.
 
     >>> tohex(256)
     100
@@ -938,6 +939,8 @@ def tohex(value: Long, width: Long | None = None) -> String:
     00000100
     >>> tohex(toint(-256), 8)
     ffffff00
+    >>> tohex(256, 20)
+    0000000000000100
     """
     return _hex(value, width)
 
