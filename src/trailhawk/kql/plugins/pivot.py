@@ -11,11 +11,11 @@ from trailhawk.kql.plugins.shared import (
     column_argument,
     hidden,
     kept,
-    literal,
     projected,
     quoted,
     steps,
 )
+from trailhawk.kql.printer import quoted as literal
 
 _AGGREGATES = {
     "count": "countif",

@@ -12,7 +12,6 @@ from trailhawk.kql.plugins.shared import (
     computed,
     hidden,
     kept,
-    literal,
     only,
     over_values,
     projected,
@@ -20,6 +19,7 @@ from trailhawk.kql.plugins.shared import (
     shared,
     steps,
 )
+from trailhawk.kql.printer import quoted as literal
 from trailhawk.kql.types import KqlType
 
 _T = KqlType

@@ -15,6 +15,7 @@ from trailhawk.kql.operators.shared import refs
 from trailhawk.kql.parser import parse
 from trailhawk.kql.plan import Apply, ColumnRef, Const, Expr, Frame, Node, OutColumn, Project, Shared
 from trailhawk.kql.plugins.registry import Use
+from trailhawk.kql.printer import quoted as literal
 from trailhawk.kql.records import replace
 from trailhawk.kql.scope import visible
 from trailhawk.kql.types import TICKS_PER_SECOND, KqlType
@@ -152,13 +153,7 @@ def as_number(value: object) -> Number | None:
 
 def quoted(name: str) -> str:
     """A column's name as KQL text."""
-    return "['" + name.replace("\\", "\\\\").replace("'", "\\'") + "']"
-
-
-def literal(text: str) -> str:
-    return (
-        "'" + text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n").replace("\r", "\\r") + "'"
-    )
+    return f"[{literal(name)}]"
 
 
 def steps(use: Use, node: Node, text: str) -> Node:
