@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trailhawk.native.records import joined
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
+from trailhawk.sources.framing import LEAST_CUT
 
 SOURCE = CloudTrail()
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -124,7 +125,7 @@ def test_both_roads_give_the_same_rows(
     assert list(together.kept) == sorted(careful.kept)
     assert _rows(together.table) == _rows(careful.table)
     assert sorted(together.bad) == sorted(careful.bad)
-    whole = b'{"Records":[' + b",".join(texts) + b"]}"
+    whole = b'{"Records":[' + b",".join(texts) + b" " * LEAST_CUT + b"]}"
     cut = [chunk.records for chunk in SOURCE.chunks(iter([whole]))]
     assert [record for records in cut for record in records] == texts
     read = SOURCE.rows(joined(cut))

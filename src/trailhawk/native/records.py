@@ -163,7 +163,8 @@ class Found:
         self._ends = list(accumulate(sizes, initial=0))
         self._memory = np.empty(self._ends[-1], np.uint8)
         self._shape = (members, rows)
-        self.at = [_at(self._memory) + end for end in self._ends]
+        address = _at(self._memory)
+        self.at = [address + end for end in self._ends]
         """The addresses of starts and ends of the records, then of what follows in `struct`."""
         times, places, records, lengths, numbers, firsts, counts, forms = self.at[2:-1]
         self.struct = _Columns(rows, 0, records, times, places, lengths, numbers, firsts, forms, counts)

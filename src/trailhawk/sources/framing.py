@@ -19,6 +19,8 @@ from trailhawk.sources.source import HEAD_BYTES, MAX_RECORD_BYTES, BadPart, Chun
 
 BOM = b"\xef\xbb\xbf"
 CHUNK_RECORDS = 20_000
+LEAST_CUT = 16 * 1024
+"""Bytes of an object that is worth a call of the kernel: the records of smaller ones are read together."""
 CHUNK_BYTES = 32 * 1024 * 1024
 
 _ANY_RAW = msgspec.json.Decoder(msgspec.Raw)
@@ -159,7 +161,7 @@ def _whole(data: bytes, shape: Shape, base: int = 0) -> Iterator[Chunk]:
 
 def _cut(data: bytes, shape: Shape) -> Records | None:
     """The records of a whole object in the usual wrapper, read already."""
-    opening = shape.opening.match(data)
+    opening = shape.opening.match(data) if len(data) >= LEAST_CUT else None
     found = shape.cut(data, opening.end()) if opening else None
     return found if found is not None and found.longest <= MAX_RECORD_BYTES else None
 
