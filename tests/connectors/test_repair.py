@@ -23,8 +23,10 @@ from trailhawk.connectors.objects import Transform, TransformResult
 from trailhawk.connectors.reopen import object_at
 from trailhawk.connectors.repair import Findings, Restored, awaited, check, mend, restore
 from trailhawk.connectors.verify import Ledger
+from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.lake import Lake
 from trailhawk.lake.retention import forget
+from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 from trailhawk.sources import SOURCES
 
 NOW = dt.datetime(2026, 3, 9, 12, tzinfo=dt.UTC)
@@ -200,6 +202,19 @@ def test_doubled_rows_go(lake: Lake, tmp_path: Path) -> None:
     assert (stored_at.count(12), stored_at.count(13)) == (9, 11), "what came first stays"
     assert found(lake).ok
     assert_balanced(lake, retried=True)
+
+
+def test_of_a_table_without_objects_what_can_be_read_stays(lake: Lake) -> None:
+    delta, at = lake.delta("SentinelHealth"), NOW.replace(tzinfo=None)
+    delta.create()
+    row = {"TimeGenerated": at, INGESTION_TIME: at, OBJECT: "", BATCH: "", CONFLICT: False}
+    for _ in range(2):
+        delta.commit(delta.stage(fitted(pa.Table.from_pylist([row]), delta.table)))
+    first, _ = files(lake, "SentinelHealth")
+    first.unlink()
+    assert repaired(lake) == []
+    assert lake.snapshot("SentinelHealth").rows == 1
+    assert lake.snapshot(LEDGER).version == -1
 
 
 def test_the_ledger_is_written_anew(lake: Lake, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from trailhawk.connectors.again import Find
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.connectors.ledger import (
     DOUBLED,
+    INGEST,
     LEDGER,
     LOST,
     Taken,
@@ -191,8 +192,14 @@ def awaited(lake: Lake, tables: Collection[str]) -> list[Missing]:
 def _settle(lake: Lake) -> None:
     """Bring the ledger up to all tables that it follows, as they are now."""
     for name in lake.table_names():
-        if name != LEDGER.name:
-            settle(lake, name, followers(name))
+        _settle_one(lake, name)
+
+
+def _settle_one(lake: Lake, table: str) -> None:
+    """Look at the newest state of a table, and bring the ledger up to it where objects come to the table."""
+    delta = lake.delta(table)
+    if delta.refresh() >= 0 and delta.transaction(INGEST):
+        settle(lake, table, followers(table))
 
 
 def _by_table(found: Iterable[Damage]) -> dict[str, list[Damage]]:
@@ -331,13 +338,6 @@ def _take_away(lake: Lake, table: str, found: Sequence[Doubled], *, clock: Clock
     ]
     keep = {each.path: (each.day, {group: ~mask for group, mask in each.groups.items()}) for each in found}
     _is_committed(lake, delta, keep, entries, now=clock())
-
-
-def _settle_one(lake: Lake, table: str) -> None:
-    """Look at the newest state of a table, and bring the ledger up to it."""
-    delta = lake.delta(table)
-    if delta.refresh() >= 0 and table != LEDGER.name:
-        settle(lake, table, followers(table))
 
 
 _Keep = Mapping[str, tuple[dt.date, Mapping[int, Mask | None]]]
