@@ -75,6 +75,10 @@ def test_what_it_finds_is_what_a_parser_finds(
     runs = joined([whole, whole])
     assert isinstance(runs, Joined)
     assert runs.each(bytes) == list(runs) == [*whole, *whole]
+    mixed = joined([list(whole), [], list(whole), whole, list(whole)])
+    assert isinstance(mixed, Joined)
+    assert list(mixed) == mixed.each(bytes) == [*whole] * 4
+    assert values(mixed) == [each | {"place": place} for place, each in enumerate(expected * 4)]
     again = [each | {"place": place} for place, each in enumerate([*expected, *expected])]
     assert values(runs) == again
 
@@ -173,4 +177,5 @@ def test_runs_of_several_readers_are_records_alone() -> None:
     assert one is not None
     assert other is not None
     assert joined([one, other]) == [f"{{{TIME}}}".encode()] * 2
+    assert joined([[b"1"], [b"2"]]) == [b"1", b"2"]
     assert joined([]) == []

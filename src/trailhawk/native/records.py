@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from abc import abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -122,10 +123,14 @@ class Slices:
         return ctypes.string_at(int(self.places[row]), length) if length else b""
 
     def strings(self, *, as_json: bool = False) -> Strings:
-        """What the strings stand for, or JSON as it stands there; '' for nothing and for null."""
+        """What the strings stand for, or JSON as it stands there; '' for nothing and for null. MemoryError
+        for more than Arrow's offsets reach."""
         rows = len(self.forms)
         offsets = np.empty(rows + 1, np.int32)
-        octets = np.empty(int(self.lengths.sum(dtype=np.int64)) + PAD, np.uint8)
+        most = int(self.lengths.sum(dtype=np.int64))
+        if most > _MOST_BYTES:
+            raise MemoryError(f"{most:,} bytes of text in a column")
+        octets = np.empty(most + PAD, np.uint8)
         size = _functions().text_gathered(
             _at(self.places), _at(self.lengths), _at(self.forms), rows, as_json, _at(offsets), _at(octets)
         )
@@ -206,8 +211,26 @@ class Found:
         return np.frombuffer(self._memory, kind, count, self._ends[place])
 
 
-class Records(Sequence[bytes]):
-    """The records of one text, read already; each is made bytes when it is asked for."""
+class _Lazy(Sequence[bytes]):
+    """Records that are made bytes when they are asked for."""
+
+    @abstractmethod
+    def _one(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[bytes]: ...
+    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
+        if isinstance(index, slice):
+            return [self._one(place) for place in range(*index.indices(len(self)))]
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._one(index)
+
+
+class Records(_Lazy):
+    """The records of one text, read already."""
 
     def __init__(self, reader: Reader, text: bytes, found: Found, count: int) -> None:
         self.reader = reader
@@ -227,13 +250,7 @@ class Records(Sequence[bytes]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
+    def _one(self, index: int) -> bytes:
         return self._text[self.starts[index] : self._ends[index]]
 
     def each(self, function: Callable[[memoryview], Result]) -> list[Result]:
@@ -243,39 +260,43 @@ class Records(Sequence[bytes]):
         return [function(view[start:end]) for start, end in spans]
 
 
-class Joined(Sequence[bytes]):
-    """Several runs of records of one reader, one after the other."""
+class Joined(_Lazy):
+    """Runs of records one after the other, of which some were read already, all by one reader."""
 
-    def __init__(self, runs: Sequence[Records]) -> None:
+    def __init__(self, reader: Reader, runs: Sequence[Records | list[bytes]]) -> None:
+        self.reader = reader
         self.runs = runs
-        self._ends = list(accumulate(map(len, runs)))
+        self.ends = list(accumulate(map(len, runs)))
 
     def __len__(self) -> int:
-        return self._ends[-1]
+        return self.ends[-1]
 
-    @overload
-    def __getitem__(self, index: int) -> bytes: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[bytes]: ...
-    def __getitem__(self, index: int | slice) -> bytes | list[bytes]:
-        if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        run = bisect_right(self._ends, index)
-        return self.runs[run][index - self._ends[run] + len(self.runs[run])]
+    def _one(self, index: int) -> bytes:
+        run = bisect_right(self.ends, index)
+        return self.runs[run][index - self.ends[run] + len(self.runs[run])]
 
-    def each(self, function: Callable[[memoryview], Result]) -> list[Result]:
+    def each(self, function: Callable[[bytes | memoryview], Result]) -> list[Result]:
         """What the function gives for each record where it stands."""
-        return [given for run in self.runs for given in run.each(function)]
+        given: list[Result] = []
+        for run in self.runs:
+            given += run.each(function) if isinstance(run, Records) else map(function, run)
+        return given
 
 
 def joined(runs: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
-    """All records one after the other; what was read of them already stays with them if one reader did."""
-    read = [run for run in runs if isinstance(run, Records)]
-    if read and len(read) == len(runs) and all(run.reader is read[0].reader for run in read):
-        return Joined(read)
-    return [record for run in runs for record in run]
+    """All records one after the other; what one reader has read of them already stays with them."""
+    readers = {run.reader for run in runs if isinstance(run, Records)}
+    if len(readers) != 1:
+        return [record for run in runs for record in run]
+    parts: list[Records | list[bytes]] = []
+    for run in runs:
+        if isinstance(run, Records):
+            parts.append(run)
+        elif parts and isinstance(parts[-1], list):
+            parts[-1] += run
+        elif run:
+            parts.append([*run])
+    return Joined(readers.pop(), parts)
 
 
 class Reader:
@@ -297,8 +318,8 @@ class Reader:
     def read(self, records: Sequence[bytes]) -> Found | None:
         """The usual ones of the records; None for too many bytes at once, and without kernel. MemoryError
         without memory."""
-        if isinstance(records, Joined) and records.runs[0].reader is self:
-            return self._together(records.runs)
+        if isinstance(records, Joined) and records.reader is self:
+            return self._together(records)
         if library() is None:
             return None
         ends = np.zeros(len(records) + 1, np.int64)
@@ -316,7 +337,7 @@ class Reader:
     def cut(self, text: bytes, at: int) -> Records | None:
         """The records of a list in an object, whose first stands at `at`; None where the text is anything
         else, or damaged, and without kernel. MemoryError without memory."""
-        if library() is None:
+        if library() is None or len(text) > _MOST_BYTES - PAD:
             return None
         padded = text + _ZEROS
         found = Found(len(text) // _USUAL_BYTES + 16, len(self._names))
@@ -332,17 +353,21 @@ class Reader:
         """The members of what this reader found."""
         return dict(zip(self._names, found.members(), strict=True))
 
-    def _together(self, runs: Sequence[Records]) -> Found:
-        if len(runs) == 1:
-            return runs[0].found
-        before = np.cumsum([0, *map(len, runs)], dtype=np.int64)
-        parts = (_Columns * len(runs))(*(run.found.struct for run in runs))
-        found = Found(sum(len(run.found) for run in runs), len(self._names))
-        found.held = runs
+    def _together(self, records: Joined) -> Found | None:
+        parts = [run.found if isinstance(run, Records) else self.read(run) for run in records.runs]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
+            return None
+        if len(found) == 1:
+            return found[0]
+        before = np.array([0, *records.ends], np.int64)
+        structs = (_Columns * len(found))(*(part.struct for part in found))
+        whole = Found(sum(map(len, found)), len(self._names))
+        whole.held = found
         _functions().json_joined(
-            ctypes.byref(self._layout), parts, _at(before), len(runs), ctypes.byref(found.struct)
+            ctypes.byref(self._layout), structs, _at(before), len(found), ctypes.byref(whole.struct)
         )
-        return found
+        return whole
 
 
 class Paths:
