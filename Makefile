@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+COMPILER := $(VENV)/.compiler
 KERNEL := $(VENV)/.kernel
 NATIVE := src/trailhawk/native
 ROOM ?=
@@ -26,13 +27,16 @@ $(READY): requirements-dev.lock pyproject.toml
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Compiled anew by itself when a source changes. A machine without a compiler gets one into .venv; where that
-# fails too, the one line of build.py says what is missing, and all works without the kernel.
-$(KERNEL): $(READY) $(wildcard $(NATIVE)/*.[ch]) $(NATIVE)/build.py requirements-compiler.lock
+# A machine without a compiler gets one into .venv.
+$(COMPILER): $(READY) requirements-compiler.lock
 	@for name in $(firstword $(CC)) gcc clang; do command -v $$name; done | grep -q . \
 		|| $(BIN)/python -m pip install -qqq --disable-pip-version-check --require-hashes -r requirements-compiler.lock || true
-	@$(BIN)/python -I $(NATIVE)/build.py || true
 	@touch $@
+
+# Compiled anew by itself when a source changes. Where that fails, the one line of build.py says what is missing,
+# all works without the kernel, and the next call tries again: a compiler may have been installed.
+$(KERNEL): $(COMPILER) $(wildcard $(NATIVE)/*.[ch]) $(NATIVE)/build.py
+	@if $(BIN)/python -I $(NATIVE)/build.py; then touch $@; fi
 
 demo: $(READY) $(KERNEL) ## simulate an attack in 35 days of logs, take them in, detect it, show the incident
 	@$(BIN)/trailhawk --home .trailhawk demo

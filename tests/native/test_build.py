@@ -62,17 +62,21 @@ def test_an_object_that_is_current_stays(copied: Path) -> None:
     assert build.OBJECT.stat() == made
 
 
-def test_an_object_that_cannot_be_loaded_is_none(copied: Path) -> None:
+@pytest.mark.usefixtures("compiled")
+def test_an_object_that_cannot_be_loaded_is_none_and_made_anew(copied: Path) -> None:
     build.OBJECT.write_bytes(build.MARK + build.digest().encode())
     assert kernel._loaded.__wrapped__() is None
+    build.build()
+    assert kernel._loaded.__wrapped__() is not None
 
 
 @pytest.mark.usefixtures("no_compiler")
-def test_without_a_compiler_nothing_is_left_and_one_line_says_so(copied: Path) -> None:
+def test_without_a_compiler_one_line_says_so(copied: Path) -> None:
     build.OBJECT.write_bytes(b"old")
     with pytest.raises(build.NotBuiltError, match=r"^no C compiler found$"):
         build.build()
-    assert not build.OBJECT.exists()
+    assert build.OBJECT.read_bytes() == b"old", "a second process may have just made it"
+    assert kernel._loaded.__wrapped__() is None
 
 
 def test_a_compiler_that_fails_is_told_in_one_line(
@@ -84,6 +88,45 @@ def test_a_compiler_that_fails_is_told_in_one_line(
     monkeypatch.setenv("CC", "no-such-program")
     with pytest.raises(build.NotBuiltError, match=r"^no-such-program: "):
         build.build()
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("true", "^true: it made nothing that this machine can load$"),
+        ("echo", "^echo: it made nothing that this machine can load$"),
+        (" ", "^no C compiler found$"),
+        ("''", "^: "),
+        ('gcc "', '^gcc ": '),
+    ],
+)
+def test_what_is_no_compiler_is_told_and_the_next_is_tried(
+    copied: Path, no_compiler: None, monkeypatch: pytest.MonkeyPatch, named: str, said: str
+) -> None:
+    for name in ("true", "echo"):
+        (copied / name).symlink_to(f"/bin/{name}")
+    monkeypatch.setenv("CC", named)
+    with pytest.raises(build.NotBuiltError, match=said):
+        build.build()
+
+
+@pytest.mark.usefixtures("compiled")
+def test_after_a_compiler_for_another_machine_the_next_is_tried(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = build.MARK.decode() + build.digest()
+    crossing = f"""/bin/sh -c 'for flag; do [ "$last" = -o ] && echo {made} >"$flag"; last=$flag; done' sh"""
+    monkeypatch.setenv("CC", crossing)
+    build.build()
+    assert kernel._loaded.__wrapped__() is not None
+
+
+@pytest.mark.usefixtures("compiled")
+def test_an_object_that_cannot_be_replaced_is_told(copied: Path) -> None:
+    build.OBJECT.mkdir()
+    with pytest.raises(build.NotBuiltError, match="_kernel"):
+        build.build()
+    assert not list(copied.glob("*.tmp"))
 
 
 @pytest.mark.usefixtures("compiled")

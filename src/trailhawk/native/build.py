@@ -13,6 +13,10 @@ import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import ctypes
 
 FOLDER = Path(__file__).parent
 OBJECT = FOLDER / "_kernel.so"
@@ -49,12 +53,26 @@ def is_current(path: Path) -> bool:
         return False
 
 
+def load(path: Path) -> ctypes.CDLL | None:
+    """The object at this path; None where it is made of other sources, or for another kind of machine."""
+    import ctypes
+
+    try:
+        return ctypes.CDLL(str(path)) if is_current(path) else None
+    except OSError:
+        return None
+
+
 def compilers() -> Iterator[list[str]]:
     """The commands that may compile C here, in the order they are tried."""
     import shlex
 
-    if named := os.environ.get("CC"):
-        yield shlex.split(named)
+    if named := os.environ.get("CC", "").strip():
+        try:
+            command = shlex.split(named)
+        except ValueError:  # a quote that does not end: told as a program that is not there
+            command = [named]
+        yield command
     for name in ("cc", "gcc", "clang"):
         if path := shutil.which(name):
             yield [path]
@@ -70,7 +88,9 @@ def compile_with(compiler: Sequence[str], path: Path, flags: Sequence[str] = ())
     mark = f'-DKERNEL_MARK="{MARK.decode()}{digest()}"'
     command = [*compiler, *_FLAGS, *flags, mark, "-o", str(path), *map(str, FOLDER.glob("*.c"))]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=_LONGEST_SECONDS)
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, errors="replace", timeout=_LONGEST_SECONDS
+        )
     except subprocess.CalledProcessError as error:
         said = [line for line in error.stderr.splitlines() if "error" in line] or error.stderr.splitlines()
         raise NotBuiltError(f"{compiler[0]}: {said[0] if said else error.returncode}") from None
@@ -80,23 +100,25 @@ def compile_with(compiler: Sequence[str], path: Path, flags: Sequence[str] = ())
 
 def build() -> None:
     """Make the kernel with the first compiler that can, unless it is current. NotBuiltError without one."""
-    if is_current(OBJECT):
+    if load(OBJECT) is not None:
         return
-    OBJECT.unlink(missing_ok=True)
     failures = []
-    # Under another name until it is whole: a process may load it meanwhile.
+    # Under another name until it is whole: a process may load it meanwhile. What was there before stays
+    # until then; it is loaded by nobody, or by those who share the folder from another kind of machine.
     unfinished = OBJECT.with_name(f"_kernel.{os.getpid()}.tmp")
     try:
         for compiler in compilers():
             try:
                 compile_with(compiler, unfinished)
-            except NotBuiltError as error:
+                if load(unfinished) is None:
+                    raise NotBuiltError(f"{compiler[0]}: it made nothing that this machine can load")
+                unfinished.replace(OBJECT)
+            except (NotBuiltError, OSError) as error:
                 failures.append(str(error))
             else:
-                unfinished.replace(OBJECT)
                 return
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is not there, or nothing may be written here
             unfinished.unlink()
     raise NotBuiltError("; ".join(failures) or "no C compiler found")
 

@@ -29,11 +29,8 @@ def library() -> ctypes.CDLL | None:
 
 @functools.cache
 def _loaded() -> ctypes.CDLL | None:
-    if not build.is_current(build.OBJECT):
-        return None
-    try:
-        found = ctypes.CDLL(str(build.OBJECT))
-    except OSError:  # made for another machine that shares this folder
+    found = build.load(build.OBJECT)
+    if found is None:
         return None
     for name, (result, arguments) in PROTOTYPES.items():
         function = getattr(found, name)
