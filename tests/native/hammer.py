@@ -73,6 +73,7 @@ _RECORDS = (
     b'{"eventTime":"2026-03-01T09:30:00Z","eventName":"GetObject","n":{"a":[1,-2.5e3,true,null,"x"]}}',
     b'{"eventTime" : "2026-02-29T09:30:00Z", "eventName":null,"readOnly":false ,"n":[]}',
     '{"eventTime":"2200-12-31T23:59:59Z","eventName":"a\\u00e9\\ud83d\\ude00\\"é","n":{"a":{"b":"c"}}}'.encode(),
+    b'{"eventTime":"2026-03-01T09:30:00Z","n":{"a":1,"b":{"c":[{},{"d":0,"d":0}]}}}',
     b'{"unheard":1}',
     b"[" * 70,
 )
@@ -90,6 +91,7 @@ def records(_: ctypes.CDLL, rng: Random) -> None:
         found = reader.read(each)
         for slices in reader.by_name(found).values() if found is not None else ():
             strings = slices.strings()
+            slices.doubled()
             slices.strings(as_json=True)
             list(map(slices.bytes_at, range(len(slices.forms))))
             for path in Paths([["a"], ["a", "b"], ["n", "a"]]).read(strings)[0]:

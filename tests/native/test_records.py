@@ -18,7 +18,11 @@ TIME = '"time":"2026-03-01T09:30:00Z"'
 LIST = '{"Records":['
 
 _LEAF = (
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False, width=16)
+    | st.text()
 )
 _ANY = st.recursive(
     _LEAF, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)
@@ -135,6 +139,8 @@ def test_other_records_are_cut_and_left(record: str, is_usual: bool) -> None:
         '{%s,"any":"\\x"}]}',
         '{%s,"any":"\\u12g4"}]}',
         '{%s,"any":"\\ud83d"}]}',
+        '{%s,"any":1e999}]}',
+        '{%s,"any":[' + "9" * 400 + "]}]}",
         '{%s,"any":"\\ude00\\ud83d"}]}',
         '{%s,"any":"}]}',
         '{%s,"any":\0}]}',
@@ -167,6 +173,24 @@ def test_paths_are_those_of_a_parser() -> None:
 def test_what_may_be_printed_otherwise_is_doubtful(value: str) -> None:
     _, doubtful = Paths([["d"]]).read(Strings.of([f'{{"d":{value}}}']))
     assert doubtful.tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    ("value", "is_doubled"),
+    [
+        ('{"a":1,"b":{"a":[{},{"c":1}]}}', False),
+        ('[ { "a" : 1 } , { "a" : 2 } ]', False),
+        ('{"a":1,"a":2}', True),
+        ('{"b":[{"a":{"c" : 1, "c":1}}]}', True),
+        ('{"a":1,"\\u0061":2}', True),
+        (json.dumps({str(name): 1 for name in range(70)}), True),
+        ("null", False),
+    ],
+)
+def test_doubled_names_are_seen(value: str, is_doubled: bool) -> None:
+    found = READER.read([f'{{{TIME},"any":{value}}}'.encode()])
+    assert found is not None
+    assert READER.by_name(found)["any"].doubled().tolist() == [is_doubled]
 
 
 def test_runs_of_several_readers_are_records_alone() -> None:

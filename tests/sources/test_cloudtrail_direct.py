@@ -157,6 +157,25 @@ def test_usual_records_take_the_fast_road() -> None:
     assert stored <= set(mapped.table.column_names)
 
 
+@pytest.mark.parametrize("member", ["addendum", "requestParameters"])
+def test_numbers_beyond_doubles_are_refused_alone(member: str) -> None:
+    usual = json.dumps(USUAL).encode()
+    beyond = b'{"eventTime":"2026-03-01T09:30:00Z","eventID":"1","%b":{"n":[1e999]}}' % member.encode()
+    rows = SOURCE.rows([usual, beyond, usual])
+    assert list(rows.kept) == [0, 2]
+    assert [place for place, _ in rows.bad] == [1]
+
+
+@pytest.mark.parametrize(
+    "identity", ['{"type":"Root","type":"IAMUser"}', '{"type":"Root","sessionContext":{"a":1,"a":2}}']
+)
+def test_of_members_with_one_name_the_careful_road_takes_one(identity: str) -> None:
+    usual = json.dumps(USUAL).encode()
+    doubled = b'{"eventTime":"2026-03-01T09:30:00Z","eventID":"1","userIdentity":%b}' % identity.encode()
+    mapped = SOURCE._direct().rows([usual, doubled])
+    assert (mapped.kept, mapped.left) == ([0], [1])
+
+
 @pytest.mark.parametrize(
     "changes",
     [

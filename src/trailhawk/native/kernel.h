@@ -106,6 +106,9 @@ KERNEL_API int json_joined(const json_layout *layout, const json_columns *parts,
 KERNEL_API int64_t text_gathered(const uint64_t *places, const uint32_t *lengths, const uint8_t *forms,
                                  int64_t rows, int32_t as_json, int32_t *offsets, uint8_t *bytes);
 
+/* Whether an object in one of these valid values, nothing for length 0, may have two members of one name. */
+KERNEL_API void json_doubled(const uint64_t *places, const uint32_t *lengths, int64_t rows, uint8_t *doubled);
+
 /* Where paths end in valid JSON without blanks outside of strings, between ends[i] and ends[i + 1] of `text`.
  *
  * Path i are the names from path_ends[i] to path_ends[i + 1], each between two of step_ends of `steps`; there

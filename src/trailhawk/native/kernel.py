@@ -78,6 +78,7 @@ PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "terms_take": (Status, [_SET, _array(np.uint64, written=True), _INT64]),
     "json_records": (Status, [_AT, _AT, _INT64, _AT, _AT]),
     "json_list": (_INT64, [_AT, _INT64, _INT64, _AT, _AT, _AT, _AT]),
+    "json_doubled": (None, [_AT, _AT, _INT64, _AT]),
     "json_joined": (Status, [_AT, _AT, _AT, _INT64, _AT]),
     "json_paths": (None, [_AT, _AT, _INT64, _AT, _AT, _AT, _INT32, _AT, _AT, _AT, _AT]),
     "text_gathered": (_INT64, [_AT, _AT, _AT, _INT64, _INT32, _AT, _AT]),

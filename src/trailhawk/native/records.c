@@ -45,7 +45,10 @@ enum { /* what a member has to be */
     WANT_ANY,
 };
 
-enum { LONG = 32, DEEPEST = 64, MOST_PATHS = 64, DIGITS_OF_WHOLE = 18, DIGITS_OF_REAL = 15 };
+enum { LONG = 32, DEEPEST = 64, MOST_PATHS = 64, MOST_NAMES = 64 };
+
+/* What a double holds for certain: 200 digits and two of an exponent; and what is printed as it stands. */
+enum { DIGITS_OF_NUMBER = 200, DIGITS_OF_EXPONENT = 2, DIGITS_OF_WHOLE = 18, DIGITS_OF_REAL = 15 };
 
 /* --- words -----------------------------------------------------------------------------------------------
  *
@@ -212,9 +215,10 @@ static Text past_digits(Text at)
     return at;
 }
 
-/* Behind the number at `at`; NULL for no number. */
+/* Behind the number at `at`; NULL for no number, and for one that may be beyond all doubles. */
 static Text number_end(Text at)
 {
+    Text begin = at;
     at += *at == '-';
     if (!is_digit(*at))
         return NULL;
@@ -226,11 +230,12 @@ static Text number_end(Text at)
     }
     if ((*at | 0x20) == 'e') {
         at += 1 + (at[1] == '+' || at[1] == '-');
-        if (!is_digit(*at))
-            return NULL;
+        Text exponent = at;
         at = past_digits(at);
+        if (at == exponent || at - exponent > DIGITS_OF_EXPONENT)
+            return NULL;
     }
-    return at;
+    return at - begin > DIGITS_OF_NUMBER ? NULL : at;
 }
 
 /* Behind the string, number or word at `at`; NULL for anything else. `met` gets what it is. */
@@ -785,6 +790,57 @@ int64_t text_gathered(const uint64_t *places, const uint32_t *lengths, const uin
         offsets[row + 1] = (int32_t)(to - bytes);
     }
     return to - bytes;
+}
+
+/* --- doubled names --------------------------------------------------------------------------------------- */
+
+/* Behind the valid value at `at`, NULL where an object in it has two members of one name, as far as can be told:
+ * names with escapes and very many names count as doubled. */
+static Text single_end(Text at, Text end, int depth)
+{
+    struct {
+        Text text;
+        uint32_t length;
+    } names[MOST_NAMES];
+    int count = 0, is_object = *at == '{';
+    unsigned met = 0;
+    if (!is_object && *at != '[')
+        return simple_end(at, &met);
+    if (depth == DEEPEST)
+        return NULL;
+    at = past_blanks(at + 1);
+    if (*at == (is_object ? '}' : ']'))
+        return at + 1;
+    for (;; at = past_blanks(at + 1)) {
+        if (is_object) {
+            Text name = at + 1;
+            if (*at != '"' || count == MOST_NAMES || !(at = string_end(name, &met)) || met & MET_ESCAPE)
+                return NULL;
+            uint32_t length = (uint32_t)(at - name);
+            for (int other = 0; other < count; other++)
+                if (names[other].length == length && is_same(names[other].text, name, length))
+                    return NULL;
+            names[count].text = name;
+            names[count++].length = length;
+            at = past_blanks(at + 1);
+            if (*at != ':')
+                return NULL;
+            at = past_blanks(at + 1);
+        }
+        if (at >= end || !(at = single_end(at, end, depth + 1)))
+            return NULL;
+        at = past_blanks(at);
+        if (*at != ',')
+            return *at == (is_object ? '}' : ']') ? at + 1 : NULL;
+    }
+}
+
+void json_doubled(const uint64_t *places, const uint32_t *lengths, int64_t rows, uint8_t *doubled)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        Text at = text_at(places[row]), end = at + lengths[row];
+        doubled[row] = lengths[row] && single_end(at, end, 0) != end;
+    }
 }
 
 /* --- paths ----------------------------------------------------------------------------------------------- */

@@ -122,6 +122,12 @@ class Slices:
         length = int(self.lengths[row])
         return ctypes.string_at(int(self.places[row]), length) if length else b""
 
+    def doubled(self) -> NDArray[np.bool_]:
+        """Where an object may have two members of one name, of which parsers take one or the other."""
+        found = np.empty(len(self.forms), np.uint8)
+        _functions().json_doubled(_at(self.places), _at(self.lengths), len(found), _at(found))
+        return found.astype(bool)
+
     def strings(self, *, as_json: bool = False) -> Strings:
         """What the strings stand for, or JSON as it stands there; '' for nothing and for null. MemoryError
         for more than Arrow's offsets reach."""
@@ -304,7 +310,7 @@ class Reader:
     `repeated` ones are numbered. For any number of threads.
 
     A record is usual if it is valid JSON in UTF-8 besides, without halves of surrogate pairs, nested at most
-    64 levels deep.
+    64 levels deep, and with numbers that a double holds.
     """
 
     def __init__(self, members: Sequence[tuple[str, Want]], repeated: Collection[str]) -> None:

@@ -114,7 +114,7 @@ class Direct:
         kept = found.records.tolist()
         hashes = records.each(hashed) if isinstance(records, Joined) else map(hashed, records)
         payloads = np.fromiter(hashes, np.uint64, len(records)).view(np.int64)[found.records]
-        times = pa.array(found.times).view(pa.timestamp("us"))
+        times = pa.array(found.times.copy()).view(pa.timestamp("us"))
         table = pa.table({self._layout.table.time_column: times, **columns, PAYLOAD: pa.array(payloads)})
         if not good.all():
             kept = found.records[good].tolist()
@@ -243,7 +243,7 @@ class _Inner:
         at = pa.array(codes)
         values = [slices.bytes_at(row) or b"null" for row in slices.firsts.tolist()]
         read, beyond_it, readable = zip(*map(self.read, values), strict=True)
-        good = np.array(readable)
+        good = np.array(readable) & ~slices.at(slices.firsts).doubled()
         found: dict[str, Sequence[str | None]] = {}
         self.nested.columns(read, found)
         columns: dict[str, pa.Array] = {}
@@ -378,7 +378,8 @@ def _text(slices: Slices, *, repeated: bool) -> pa.Array:
     texts = slices.at(slices.firsts).strings().array()
     if slices.has_escapes:  # one text may be written in several ways
         return _encoded(texts, slices.numbers)
-    return pa.DictionaryArray.from_arrays(pa.array(slices.numbers), texts)
+    # A copy: the numbers stand in one piece of memory with all that was read.
+    return pa.DictionaryArray.from_arrays(pa.array(slices.numbers.copy()), texts)
 
 
 def _identities(events: pa.Array, accounts: pa.Array) -> pa.Array:
