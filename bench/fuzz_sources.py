@@ -42,6 +42,7 @@ from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, stored_schema
 from trailhawk.sources import SOURCES, Placed, Source, Unpacked, known_by
+from trailhawk.sources.framing import LEAST_CUT
 
 SLOWEST = 2.0
 BATCH = 256
@@ -108,6 +109,11 @@ def _lines(records: Sequence[bytes]) -> bytes:
 
 def _wrapped(records: Sequence[bytes]) -> bytes:
     return b'{"Records":[' + b",".join(records) + b"]}"
+
+
+def _large(records: Sequence[bytes]) -> bytes:
+    """As large as what the kernel cuts."""
+    return b'{"Records":[' + b",".join(records) + b" " * LEAST_CUT + b"]}"
 
 
 def _subscription(records: Sequence[bytes]) -> bytes:
@@ -576,6 +582,7 @@ def _cases() -> Iterator[Case]:
     exported = tuple(f"{mark} something happened" for mark in (marks[0], marks[2]))
     session = "sessions/ann-0a1b2c3d4e5f67890.log"
     yield case("cloudtrail", "cloudtrail", _cloudtrail, "AwsEventId", _wrapped)
+    yield case("cloudtrail-large", "cloudtrail", _cloudtrail, "AwsEventId", _large)
     yield case("cloudtrail-lines", "cloudtrail", _cloudtrail, "AwsEventId")
     yield case("cloudtrail-subscription", "cloudtrail", _escaped(_cloudtrail), "AwsEventId", _subscription)
     yield case("cloudtrail-lake", "cloudtrail", _queried, "AwsEventId", _results)
