@@ -7,6 +7,7 @@ import datetime as dt
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.lake.delta import Delta, Staged, repeating
 from trailhawk.lake.files import DamagedFileError, opened
 from trailhawk.lake.seen import read_hashes, repeated
-from trailhawk.lake.table import DAY, ID, OBJECT, PAYLOAD
+from trailhawk.lake.table import DAY, ID, OBJECT, PAYLOAD, schema_mark, stored_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,12 +70,13 @@ def damages(delta: Delta, *, renewed: Callable[[str], None] = lambda _: None) ->
     if actions is None:
         return
     time = delta.table.time_column
-    names = ("path", f"partition.{DAY}", "num_records", f"min.{time}", f"max.{time}")
-    for path, day, rows, first, last in zip(*(actions[name].to_pylist() for name in names), strict=True):
-        sound, error = _sound(delta, path, rows or 0)
+    names = ("path", f"partition.{DAY}", "size_bytes", "num_records", f"min.{time}", f"max.{time}")
+    for path, day, *said in zip(*(actions[name].to_pylist() for name in names), strict=True):
+        logged = _Logged(path, *said)
+        sound, error = _sound(delta, logged)
         if error is not None and delta.renew(error):
             renewed(error.path)
-            sound, error = _sound(delta, path, rows or 0)
+            sound, error = _sound(delta, logged)
         if error is not None:
             midnight = dt.datetime.combine(day, dt.time())
             yield Damage(
@@ -82,36 +84,50 @@ def damages(delta: Delta, *, renewed: Callable[[str], None] = lambda _: None) ->
                 day=day,
                 path=path,
                 file=error.path,
-                rows=rows or 0,
+                rows=logged.rows or 0,
                 readable=sum(sound.values()),
-                first=first.replace(tzinfo=None) if first else midnight,
-                last=last.replace(tzinfo=None) if last else midnight + dt.timedelta(days=1),
+                first=logged.first.replace(tzinfo=None) if logged.first else midnight,
+                last=logged.last.replace(tzinfo=None) if logged.last else midnight + dt.timedelta(days=1),
                 reason=error.reason,
                 sound=tuple(sound),
             )
 
 
-def _sound(delta: Delta, path: str, rows: int) -> tuple[dict[int, int], DamagedFileError | None]:
+@dataclass(frozen=True, slots=True)
+class _Logged:
+    """What the table's log says of a file."""
+
+    path: str
+    size: int
+    rows: int | None
+    first: dt.datetime | None
+    last: dt.datetime | None
+
+
+def _sound(delta: Delta, logged: _Logged) -> tuple[dict[int, int], DamagedFileError | None]:
     """The row groups of a file that can be read, with their rows, and why others cannot."""
     import pyarrow as pa
 
     sound: dict[int, int] = {}
     error: DamagedFileError | None = None
     try:
-        place = delta.file(path)
+        place = delta.file(logged.path)
         with opened(place) as file:
+            if said := _other(delta, logged, place.stat().st_size, file):
+                raise DamagedFileError(place, said)
             for group in range(file.num_row_groups):
                 try:
-                    _read_through(file, group)
+                    said = _read_through(file, group, delta.table.time_column, logged)
+                    if said:
+                        raise DamagedFileError(place, said)
                 except pa.ArrowMemoryError:
                     raise
-                except (pa.ArrowException, OSError) as fault:
+                except DamagedFileError as fault:
+                    error = error or fault
+                except (pa.ArrowException, OSError, OverflowError) as fault:  # the last: of a bound
                     error = error or DamagedFileError(place, fault)
                 else:
                     sound[group] = file.metadata.row_group(group).num_rows
-            if file.metadata.num_rows != rows:
-                said = f"it has {file.metadata.num_rows:,} rows, {rows:,} were written"
-                sound, error = {}, DamagedFileError(place, said)
     except DamagedFileError as fault:
         sound, error = {}, fault
     if error is not None and not error.is_lasting:
@@ -119,11 +135,49 @@ def _sound(delta: Delta, path: str, rows: int) -> tuple[dict[int, int], DamagedF
     return sound, error
 
 
-def _read_through(file: pq.ParquetFile, group: int) -> None:
+def _other(delta: Delta, logged: _Logged, size: int, file: pq.ParquetFile) -> str:
+    """Why a file is not the one that was written, as its length and its footer say; '' if it is. The footer
+    has no checksum of its own."""
+    if size != logged.size:
+        return f"it has {size:,} bytes, {logged.size:,} were written"
+    if file.metadata.num_rows != (logged.rows or 0):
+        return f"it has {file.metadata.num_rows:,} rows, {logged.rows or 0:,} were written"
+    found = file.schema_arrow
+    if schema_mark(frozenset(found.names)) != PurePosixPath(logged.path).name.partition("-")[0]:
+        return "its columns are not those that were written"
+    wanted = stored_schema(delta.table)
+    kinds = {name: wanted.field(name).type for name in wanted.names}
+    for column in found:
+        if kinds.get(column.name, column.type) != column.type:
+            return f"its column {column.name} is of another type than was written"
+    return ""
+
+
+def _read_through(file: pq.ParquetFile, group: int, time: str, logged: _Logged) -> str:
+    """Read a row group. What in it is otherwise than the footer or the table's log says; '' for nothing."""
+    import pyarrow.compute as pc
+
     # Column by column, and these in pieces: a row group may be large when it is unpacked.
-    for name in file.schema_arrow.names:
-        for _ in file.iter_batches(row_groups=[group], columns=[name], use_threads=False):
-            pass
+    promised = file.metadata.row_group(group)
+    for place, name in enumerate(file.schema_arrow.names):
+        rows, bounds = 0, []
+        for batch in file.iter_batches(row_groups=[group], columns=[name], use_threads=False):
+            rows += batch.num_rows
+            if name == time:
+                bounds += [at for at in pc.min_max(batch.column(0)).as_py().values() if at is not None]
+        if rows != promised.num_rows:
+            return f"its column {name} has {rows:,} rows where {promised.num_rows:,} were written"
+        if not bounds:
+            continue
+        first, last = min(bounds), max(bounds)
+        known = promised.column(place).statistics
+        if known is not None and known.has_min_max and (known.min, known.max) != (first, last):
+            return f"its {name} is not within the bounds that it gives"
+        if (logged.first and first < logged.first.replace(tzinfo=None)) or (
+            logged.last and last > logged.last.replace(tzinfo=None)
+        ):
+            return f"its {name} is not within the bounds that were written"
+    return ""
 
 
 def doubled(delta: Delta, *, without: Collection[str] = ()) -> Iterator[Doubled]:
@@ -134,7 +188,7 @@ def doubled(delta: Delta, *, without: Collection[str] = ()) -> Iterator[Doubled]
     for path in sorted(delta.live().keys() - set(without)):
         days[path.rpartition("/")[0]].append(path)
     for folder, paths in sorted(days.items()):
-        if len(paths) > 1 and repeated(*read_hashes(map(delta.file, paths)))[0].any():
+        if repeated(*read_hashes(map(delta.file, paths)))[0].any():
             day = dt.date.fromisoformat(folder.partition("=")[2])
             for path, groups in _doubled(delta, paths).items():
                 rows = sum(int(mask.sum()) for mask in groups.values())

@@ -46,7 +46,7 @@ def opened(path: Path | str, *, dictionaries: Sequence[str] = ()) -> Iterator[pq
             yield file
     except pa.ArrowMemoryError:
         raise
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # the last: of a column's name
         raise DamagedFileError(path, error) from error
 
 
