@@ -355,6 +355,60 @@ def test_objects_wait_where_everything_is_denied(
     assert (len(store.ledger()), len(store.reasons())) == (5, 5 - held)
 
 
+def test_objects_wait_where_each_process_finds_everything_denied(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `--once` by cron: that two of the messages came often enough says nothing of the objects."""
+    queue = aws.queue(aws.bucket())
+    for number in range(4):
+        aws.put("logs", f"{number}.json")
+    given = SqsSettings("main", queue, aws.access, tries=2)
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    for _ in range(3):
+        stop, asked = threading.Event(), iter(range(12))
+
+        def refuses(key: str, stop: threading.Event = stop, asked: Iterator[int] = asked) -> bool:
+            if next(asked, None) is None:
+                stop.set()
+            return True
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Fetcher, "fetch", denied(aws, refuses))
+            sqs.connector(given, store.intake()).run(stop, once=True)
+        assert not store.reasons()
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert sorted(store.events()) == ["0", "1", "2", "3"]
+
+
+def test_the_end_of_a_queues_connector_waits_for_nothing(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long the queue asks to be left alone when the messages in flight are given back."""
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "1.json")
+    made = sqs.connector(SqsSettings("main", queue, aws.access), store.intake())
+    stop, asked = threading.Event(), []
+
+    def busy(**_: Any) -> None:
+        asked.append(stop.is_set())
+        headers = {"HTTPStatusCode": 503, "HTTPHeaders": {"retry-after": "300"}}
+        answer: Any = {"Error": {"Code": "ServiceUnavailable"}, "ResponseMetadata": headers}
+        raise ClientError(answer, "ChangeMessageVisibilityBatch")
+
+    def refuses(key: str) -> bool:
+        stop.set()
+        return True
+
+    monkeypatch.setattr(made._sqs, "change_message_visibility_batch", busy)
+    monkeypatch.setattr(Fetcher, "fetch", denied(aws, refuses))
+    running = threading.Thread(target=made.run, args=(stop,), daemon=True)
+    running.start()
+    running.join(60)
+    assert not running.is_alive()
+    assert asked == [True]
+
+
 def test_a_queue_with_a_redrive_policy_keeps_what_stays_denied(
     aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,6 +543,7 @@ def test_what_was_set_aside_is_taken_after_a_fix(
     from trailhawk.connectors.reopen import object_at
     from trailhawk.sources import SOURCES
 
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
     monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
     queue = aws.queue(aws.bucket())
     aws.put("logs", "a + b.json")

@@ -8,8 +8,8 @@ twice, out of order, or beside a listing of the bucket stores nothing twice.
 What cannot be had: deleted meanwhile, it is set down in the quarantine and its message deleted. Access
 denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
 broken network or credentials that ended are no fault of the object: it is waited for, and never set aside.
-Where access is denied to one object after the other, and to none is it given between, a policy or a revoked
-session is at fault rather than the objects: they are tried for some hours.
+Where access is denied to one object after the other, and to none is it given between or since the process
+began, a policy or a revoked session is at fault rather than the objects: they are tried for some hours.
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
 file remembers each try until it ends well, and one that did not is tried alone, and set aside at last. A
 lake or a state database that cannot be reached, or a full disk, is no try.
@@ -126,6 +126,7 @@ class SqsConnector:
         self._held: dict[str, _Message] = {}
         self._lock = threading.Lock()  # the heartbeat reads what is held
         self._settled: list[_Message] = []
+        self._has_read = False  # whether this process was given access to any object
         self._denied: set[str] = set()  # the first since an object was read last
         self._watched: list[_Tries] = []
 
@@ -161,7 +162,7 @@ class SqsConnector:
             self._watched.clear()
             ended.set()
             heart.join()
-            self._release(list(self._held.values()), 0)
+            self._release(list(self._held.values()), 0, ended)
             self._board.doing("stopped")
 
     def _loop(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> None:
@@ -279,6 +280,7 @@ class SqsConnector:
             self._refused(taker, message, notice, answer)
             return
         self._board.over(_OBJECTS)
+        self._has_read = True
         self._denied.clear()
         try:
             if message.receives > self._settings.tries:
@@ -293,8 +295,8 @@ class SqsConnector:
         if kind is Kind.DENIED and len(self._denied) < _DENIED_IN_A_ROW:
             self._denied.add(notice.location)
         if not error.fault.passes:
-            all_denied = kind is Kind.DENIED and len(self._denied) == _DENIED_IN_A_ROW
-            tries = self._settings.tries * (_PATIENCE if all_denied else 1)
+            may_be_all = not self._has_read or len(self._denied) == _DENIED_IN_A_ROW
+            tries = self._settings.tries * (_PATIENCE if kind is Kind.DENIED and may_be_all else 1)
             last = kind is Kind.GONE or message.receives >= tries
             if last and (self._sets_aside or kind is Kind.GONE):
                 taker.take(refused_object(notice, error.reason), self._ender(message))
@@ -366,7 +368,7 @@ class SqsConnector:
         for message in settled:
             if message.kept:
                 waits = Waits(self._intake.rng, first=30.0, longest=_LONGEST_RELEASE)
-                self._release([message], int(waits.wait(message.receives - 1)))
+                self._release([message], int(waits.wait(message.receives - 1)), stop)
 
     def _delete_group(self, group: Sequence[_Message]) -> None:
         self._sqs.delete_message_batch(
@@ -374,13 +376,14 @@ class SqsConnector:
             Entries=[{"Id": str(n), "ReceiptHandle": message.receipt} for n, message in enumerate(group)],
         )
 
-    def _release(self, messages: Sequence[_Message], seconds: int) -> None:
-        """Let messages come back after so many seconds."""
+    def _release(self, messages: Sequence[_Message], seconds: int, stop: threading.Event) -> None:
+        """Let messages come back after so many seconds; where the queue refuses, when they would anyway."""
         with self._lock:
             for message in messages:
                 self._held.pop(message.id, None)
         for group in _grouped(messages):
-            self._request(partial(self._hide, group, seconds), threading.Event())
+            if not self._request(partial(self._hide, group, seconds), stop):
+                return
 
     def _hide(self, group: Sequence[_Message], seconds: int) -> None:
         self._sqs.change_message_visibility_batch(
@@ -391,15 +394,17 @@ class SqsConnector:
             ],
         )
 
-    def _request(self, ask: Callable[[], None], stop: threading.Event) -> None:
-        """Ask the queue for something that may fail: then the messages come back, and are known."""
+    def _request(self, ask: Callable[[], None], stop: threading.Event) -> bool:
+        """Ask the queue for something that may fail: then the messages come back, and are known. Once `stop`
+        is set it is asked once, without a wait."""
         told = partial(self._told, _MESSAGES)
         try:
             retried(ask, self._waits, stop, attempts=4, told=told)
         except REFUSALS as error:
             told(fault_of(error))
-        else:
-            self._board.over(_MESSAGES)
+            return False
+        self._board.over(_MESSAGES)
+        return True
 
     def _beat(self, ended: threading.Event) -> None:
         """Keep the messages in flight invisible until `ended`."""
