@@ -122,6 +122,27 @@ def test_large_rows_are_rewritten_few_at_a_time(tmp_path: Path, monkeypatch: pyt
         assert pq.ParquetFile(delta.root / path).num_row_groups == groups
 
 
+def test_an_hour_of_large_rows_is_rewritten_in_slices_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the mean of the day's rows one slice would hold all of them."""
+    monkeypatch.setattr(compaction, "SLICE_BYTES", 64 * 1024)
+    delta = lake_of(tmp_path).delta(EVENTS.name)
+    append(delta, *(at(DAY, place / 50) for place in range(1000)))
+    for part in range(4):
+        late = rows(EVENTS, *(at(DAY, 20 + place / 100 + part / 400) for place in range(20)))
+        large = pa.array([os.urandom(2_000).hex() for _ in range(20)])
+        delta.commit(delta.stage(late.set_column(late.column_names.index("Text"), "Text", large)))
+    assert compaction.compact(delta, DAY, list(delta.live()))
+    delta.refresh()
+    (path,) = delta.live()
+    metadata = pq.ParquetFile(delta.root / path).metadata
+    groups = [metadata.row_group(place) for place in range(metadata.num_row_groups)]
+    assert sum(group.num_rows for group in groups) == 1080
+    assert max(group.total_byte_size for group in groups) < 80 * 1024
+    assert max(group.num_rows for group in groups) > 200
+
+
 def test_late_arrivals_rewrite_only_late_arrivals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small(monkeypatch)
     delta = lake_of(tmp_path).delta("Events")

@@ -303,7 +303,18 @@ def test_rows_of_any_size_are_written_in_bounded_memory(tmp_path: Path) -> None:
         assert (file.metadata.num_rows, file.metadata.num_row_groups) == (960, 6)
         assert column.total_uncompressed_size > 16_000_000
     layout = _Layout.of(rows(DAY, DAY, text="x" * 100_000))
-    assert layout.group_rows * 100_000 <= 128 * 1024 * 1024
     assert layout.encoded_rows * 100_000 <= 16 * 1024 * 1024
-    usual = _Layout.of(rows(DAY, DAY, text="x" * 700))
-    assert (usual.group_rows, usual.encoded_rows) == (122_880, 8_192)
+    assert _Layout.of(rows(DAY, DAY, text="x" * 700)).encoded_rows == 8_192
+
+
+def test_each_part_of_a_file_has_row_groups_for_its_own_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large rows that follow small ones."""
+    monkeypatch.setattr("trailhawk.lake.delta._ROW_GROUP_BYTES", 100_000)
+    table = delta(tmp_path)
+    staged = table.stage_sorted((rows(*[DAY] * 90, text="x" * size) for size in (1, 10_000)), DAY.date())
+    with pa.parquet.ParquetFile(table.file(staged.path)) as file:
+        groups = [file.metadata.row_group(place).num_rows for place in range(file.num_row_groups)]
+    assert groups[0] == 90
+    assert max(groups[1:]) < 10

@@ -273,31 +273,34 @@ def _files_by_day(delta: Delta, damaged: Collection[str] = ()) -> dict[dt.date, 
 
 
 def _outputs(delta: Delta, paths: Sequence[str], file_rows: int) -> Iterator[Iterator[pa.Table]]:
-    """For each new file its sorted slices. Only the time column is held for all rows."""
+    """For each new file its sorted slices. Of all rows only times are held, to cut the slices."""
     time = delta.table.time_column
-    times = {path: _times(delta.file(path), time) for path in paths}
+    read = {path: _times(delta.file(path), time) for path in paths}
+    edges = _edges(*map(np.concatenate, zip(*read.values(), strict=True)))
+    spans = {path: (times.min(), times.max()) for path, (times, _) in read.items() if len(times)}
+    outputs = max(1, -(-sum(len(times) for times, _ in read.values()) // file_rows))
+    del read
     dictionaries = sorted(set.intersection(*(repeating(delta.file(path)) for path in paths)))
     unpromoted = _unpromoted(delta, paths)
-    step = min(SLICE_ROWS, max(1, int(SLICE_BYTES // max(_row_bytes(map(delta.file, paths)), 1.0))))
-    edges = np.unique(np.sort(np.concatenate(list(times.values())))[::step])
     ends = [*edges[1:], None]
-    spans = {path: (column.min(), column.max()) for path, column in times.items() if len(column)}
 
     def overlapping(start: np.datetime64, end: np.datetime64 | None) -> list[str]:
         return [path for path, (low, high) in spans.items() if high >= start and (end is None or low < end)]
 
     slices = [(start, end, overlapping(start, end)) for start, end in zip(edges, ends, strict=True)]
-    outputs = max(1, -(-sum(map(len, times.values())) // file_rows))
     per_file = -(-len(slices) // outputs)
     for first in range(0, len(slices), per_file):
         chosen = slices[first : first + per_file]
         yield (_slice(delta, *each, dictionaries).drop_columns(unpromoted) for each in chosen)
 
 
-def _row_bytes(paths: Iterable[Path]) -> float:
-    """About how many bytes a row of these files has when it is unpacked."""
-    rows, sizes = zip(*map(_unpacked, paths), strict=True)
-    return sum(sizes) / sum(rows) if sum(rows) else 0.0
+def _edges(times: NDArray[np.datetime64], sizes: NDArray[np.float32]) -> NDArray[np.datetime64]:
+    """The times at which slices begin, of rows with these times and bytes."""
+    order = np.argsort(times, kind="stable")
+    shares = np.maximum(sizes / SLICE_BYTES, 1 / SLICE_ROWS)[order]
+    before = np.cumsum(shares, dtype=np.float64) - shares
+    firsts = np.flatnonzero(np.diff(np.floor(before))) + 1
+    return np.unique(times[order[[0, *firsts]]])
 
 
 def _unpacked(path: Path) -> tuple[int, int]:
@@ -307,9 +310,14 @@ def _unpacked(path: Path) -> tuple[int, int]:
         return file.metadata.num_rows, sum(group.total_byte_size for group in groups)
 
 
-def _times(path: Path, time: str) -> NDArray[np.datetime64]:
+def _times(path: Path, time: str) -> tuple[NDArray[np.datetime64], NDArray[np.float32]]:
+    """The times of a file's rows, and about how many bytes each has when it is unpacked: as the mean of its
+    row group, since an hour of large rows may follow one of small ones."""
     with opened(path) as file:
-        return np.asarray(file.read([time])[time].to_numpy())
+        groups = [file.metadata.row_group(place) for place in range(file.num_row_groups)]
+        means = np.array([group.total_byte_size / max(1, group.num_rows) for group in groups], np.float32)
+        times = np.asarray(file.read([time])[time].to_numpy())
+        return times, np.repeat(means, [group.num_rows for group in groups])
 
 
 def _unpromoted(delta: Delta, paths: Sequence[str]) -> list[str]:

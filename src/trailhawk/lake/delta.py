@@ -358,8 +358,9 @@ class Delta:
             ) as writer:
                 for part in parts:
                     stats.add(part)
-                    terms.add(part, layout.group_rows)
-                    writer.write_table(part, row_group_size=layout.group_rows)
+                    group_rows = _within(part, ROW_GROUP_ROWS, _ROW_GROUP_BYTES)
+                    terms.add(part, group_rows)
+                    writer.write_table(part, row_group_size=group_rows)
                     del part  # before the next one is made
             file.flush()
             os.fsync(file.fileno())
@@ -565,22 +566,21 @@ def _with_dictionaries(rows: pa.Table, names: Collection[str]) -> pa.Table:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """How a file is written: the columns worth a dictionary, the rows of a row group, and those that are
-    encoded at a time."""
+    """How a file is written: the columns worth a dictionary, and the rows that are encoded at a time."""
 
     repetitive: list[str]
-    group_rows: int
     encoded_rows: int
 
     @classmethod
     def of(cls, rows: pa.Table) -> _Layout:
         """As rows like these want it."""
-        size = max(1.0, rows.nbytes / max(1, rows.num_rows))
-        return cls(
-            _repetitive(rows),
-            group_rows=max(1, min(ROW_GROUP_ROWS, int(_ROW_GROUP_BYTES / size))),
-            encoded_rows=max(1, min(_ENCODED_ROWS, int(_ENCODED_BYTES / size))),
-        )
+        return cls(_repetitive(rows), _within(rows, _ENCODED_ROWS, _ENCODED_BYTES))
+
+
+def _within(rows: pa.Table, most: int, most_bytes: int) -> int:
+    """How many rows like these have so many bytes, at most so many rows."""
+    size = max(1.0, rows.nbytes / max(1, rows.num_rows))
+    return max(1, min(most, int(most_bytes / size)))
 
 
 def _repetitive(rows: pa.Table) -> list[str]:
