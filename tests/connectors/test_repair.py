@@ -23,6 +23,7 @@ from trailhawk.connectors.objects import Transform, TransformResult
 from trailhawk.connectors.reopen import object_at
 from trailhawk.connectors.repair import Findings, Restored, awaited, check, mend, restore
 from trailhawk.connectors.verify import Ledger
+from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME
 from trailhawk.lake import Lake
 from trailhawk.lake.retention import forget
@@ -243,6 +244,66 @@ def test_a_file_that_is_not_the_one_that_was_written_is_damaged(
     assert values(lake, CALLS, "AwsEventId") == sorted(f"id-{number}" for number in range(9))
 
 
+def _without_its_add(log: Path) -> None:
+    log.write_text(log.read_text().replace('"add"', '"aed"'))
+
+
+@pytest.mark.parametrize("damage", [_without_its_add, Path.unlink])
+def test_rows_that_the_ledger_has_and_no_file_are_read_again(
+    lake: Lake, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """The table's log has lost a commit: its newest file, or a key in it."""
+    take(lake, calls(tmp_path / "a.json", *range(9)))
+    take(lake, calls(tmp_path / "b.json", *range(5, 20)), flows(tmp_path / "vpcflowlogs" / "c.log", 1, 1, 2))
+    damage(max((lake.root / CALLS / "_delta_log").glob("*.json")))
+    lake = Lake(lake.root, TABLES)
+    assert lake.snapshot(CALLS).rows == 9
+    told = found(lake)
+    assert [(each.location, each.rows) for each in told.missing] == [(str(tmp_path / "b.json"), 11)]
+    assert not told.ok
+    assert [(each.rows, each.reason) for each in repaired(lake)] == [(11, "")]
+    assert values(lake, CALLS, "AwsEventId") == sorted(f"id-{number}" for number in range(20))
+    assert found(lake).ok
+    assert_balanced(lake, retried=True)
+
+
+def test_what_retention_removed_is_not_missing(lake: Lake, tmp_path: Path) -> None:
+    take(lake, calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(20, 29), day=5))
+    forget(lake.delta(CALLS), before=dt.date(2026, 3, 4))
+    assert found(lake).ok
+
+
+def test_a_table_older_than_its_ledger_stops_ingest_until_it_is_repaired(lake: Lake, tmp_path: Path) -> None:
+    """As a copy of the lake is that was made table by table while it was written to. What came next was not
+    entered into the ledger."""
+    for name in "ab":
+        take(lake, calls(tmp_path / f"{name}.json", ord(name)))
+    max((lake.root / CALLS / "_delta_log").glob("*.json")).unlink()
+    lake = Lake(lake.root, TABLES)
+    with pytest.raises(LakeError, match="is older than what"):
+        take(lake, calls(tmp_path / "c.json", 3))
+    assert found(lake).behind == (CALLS,)
+    repaired(lake)
+    assert found(lake).ok
+    take(lake, tmp_path / "c.json")
+    assert values(lake, CALLS, "AwsEventId") == ["id-3", "id-97", "id-98"]
+    assert_balanced(lake, retried=True)
+
+
+def test_a_log_that_cannot_be_read_is_named_and_other_tables_are_repaired(lake: Lake, tmp_path: Path) -> None:
+    take(lake, calls(tmp_path / "a.json", *range(9)), flows(tmp_path / "vpcflowlogs" / "b.log", 1, 1, 2))
+    files(lake, FLOWS)[0].unlink()
+    for path in (lake.root / CALLS / "_delta_log").glob("*.json"):
+        path.write_bytes(b"\0damaged")
+    lake = Lake(lake.root, TABLES)
+    told = found(lake)
+    assert [name for name, _ in told.unreadable] == [CALLS]
+    assert [each.table for each in told.damages] == [FLOWS]
+    assert [each.rows for each in repaired(lake)] == [3]
+    assert [name for name, _ in found(lake).unreadable] == [CALLS]
+    assert not found(lake).missing
+
+
 def test_of_a_table_without_objects_what_can_be_read_stays(lake: Lake) -> None:
     delta, at = lake.delta("SentinelHealth"), NOW.replace(tzinfo=None)
     delta.create()
@@ -373,6 +434,8 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     def command(*words: str) -> int:
         return run(["--home", str(home), *words])
 
+    assert command("lake", "check") == 0
+    assert "nothing is stored" in capsys.readouterr().out
     logs = [calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(30, 33))]
     assert command("ingest", *map(str, logs), "--quiet") == 0
     assert command("lake", "check") == 0

@@ -115,7 +115,7 @@ def check(context: typer.Context, tables: TablesArgument = None, form: FormatOpt
     wrong.
     """
     found = workspace_of(context).check_lake(tables or (), renewed=_tell_renewed)
-    _show_findings([*_damaged(found), *_missing(found)], form)
+    _show_findings([*_damaged(found), *_missing(found)], form, _sound(found))
     if not found.ok:
         raise typer.Exit(1)
 
@@ -140,14 +140,16 @@ def repair(
     found = workspace.check_lake(tables or (), renewed=_tell_renewed)
     if not apply:
         why = {one: workspace.why_lost(one) or "can be read again" for one in found.missing}
-        _show_findings([*_damaged(found), *_missing(found, why)], form)
+        _show_findings([*_damaged(found), *_missing(found, why)], form, _sound(found))
         if not found.ok:
             tell("nothing was changed: see --apply")
             raise typer.Exit(1)
         return
     restored = workspace.mend_lake(found)
     _show_findings(
-        [*_damaged(found, given_up="given up", doubled="taken away"), *map(_restored, restored)], form
+        [*_damaged(found, given_up="given up", doubled="taken away"), *map(_restored, restored)],
+        form,
+        _sound(found),
     )
     held = sum(each.rows - each.readable for each in found.damages)
     no_objects = held - sum(one.rows for one in found.missing if not one.given_up)
@@ -155,7 +157,7 @@ def repair(
         tell(f"{no_objects:,} rows are lost that come from no object which the ledger names")
     if lost := [each.missing.rows for each in restored if each.reason]:
         tell(f"{sum(lost):,} rows of {len(lost):,} objects are lost; the next repair asks for them again")
-    if lost or no_objects > 0:
+    if lost or no_objects > 0 or found.unreadable:
         raise typer.Exit(1)
 
 
@@ -163,7 +165,11 @@ def _tell_renewed(path: str) -> None:
     tell(f"{path} was a damaged copy, and was made anew")
 
 
-def _show_findings(rows: list[dict[str, object]], form: Format) -> None:
+def _sound(found: Findings) -> str:
+    return "all that is stored can be read, and is there once" if not found.is_empty else "nothing is stored"
+
+
+def _show_findings(rows: list[dict[str, object]], form: Format, sound: str) -> None:
     columns = [
         Shown("what", "what"),
         Shown("table", "table"),
@@ -173,7 +179,7 @@ def _show_findings(rows: list[dict[str, object]], form: Format) -> None:
         Shown("detail", "why"),
     ]
     shown = rows if form is Format.JSON else rows[:_MOST_FINDINGS]
-    show_list(shown, columns, form, empty="all that is stored can be read, and is there once")
+    show_list(shown, columns, form, empty=sound)
     if len(shown) < len(rows):
         tell(f"{len(rows) - len(shown):,} more: --format json has all")
 
@@ -181,7 +187,11 @@ def _show_findings(rows: list[dict[str, object]], form: Format) -> None:
 def _damaged(
     found: Findings, *, given_up: str = "damaged", doubled: str = "doubled"
 ) -> Iterator[dict[str, object]]:
-    """The files of which something is wrong, with the rows concerned."""
+    """The tables' logs and the files of which something is wrong, with the rows concerned."""
+    for table, reason in found.unreadable:
+        yield _finding("unreadable", table, None, None, "", reason)
+    for table in found.behind:
+        yield _finding("behind", table, None, None, "", "it is older than what the ledger has seen of it")
     for each in found.damages:
         rows = each.rows - each.readable
         yield _finding(given_up, each.table, each.day, rows, each.file, each.reason)
@@ -194,7 +204,7 @@ def _damaged(
 def _missing(found: Findings, why: Mapping[Missing, str] | None = None) -> Iterator[dict[str, object]]:
     """The objects of which rows are missing."""
     for one in found.missing:
-        detail = why[one] if why else "given up before" if one.given_up else "in a damaged file"
+        detail = why[one] if why else "given up before" if one.given_up else "in no file that can be read"
         yield _finding("missing", one.table, one.first.date(), one.rows, one.location or one.object, detail)
 
 
@@ -205,7 +215,9 @@ def _restored(each: Restored) -> dict[str, object]:
     return _finding(what, one.table, one.first.date(), rows, one.location or one.object, detail)
 
 
-def _finding(what: str, table: str, day: date, rows: int, place: str, detail: str) -> dict[str, object]:
+def _finding(
+    what: str, table: str, day: date | None, rows: int | None, place: str, detail: str
+) -> dict[str, object]:
     return {"what": what, "table": table, "day": day, "rows": rows, "place": place, "detail": detail}
 
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
@@ -178,6 +180,11 @@ def settle(lake: Lake, data_table: str, followers: Iterable[str]) -> int:
 
 def _follow(table: Delta, data: Delta, version: int) -> int:
     table.create()
+    if is_ahead(table, data):
+        raise LakeError(
+            f"table {data.table.name} is older than what {table.table.name} has seen of it",
+            hint="as in a copy that was made while the lake was written to: see `trailhawk lake repair`",
+        )
     while (known := table.transaction(data.table.name)) < version:
         notes = [commit.note for commit in data.notes(known) if commit.version <= version]
         named = [Staged(**file) for note in notes for file in _files(note, table.table.name)]
@@ -200,6 +207,20 @@ def _follow(table: Delta, data: Delta, version: int) -> int:
             raise
         return len(named)
     return 0
+
+
+def is_ahead(follower: Delta, data: Delta) -> bool:
+    """Whether a follower's state last looked at is of a version that the data table has not any more. May
+    look at a newer state of the data table."""
+    known = follower.transaction(data.table.name)
+    return known > 0 and known > data.version and known > data.refresh()
+
+
+def set_back(follower: Delta, data: Delta) -> None:
+    """Let a follower that is ahead of the data table take over what is committed there from now on."""
+    while follower.refresh() >= 0 and is_ahead(follower, data):
+        with suppress(ConflictError):  # another process was faster
+            follower.commit([], transaction=Transaction(data.table.name, data.version))
 
 
 def _without(table: Delta, gone: set[str]) -> tuple[tuple[Staged, ...], tuple[str, ...]]:

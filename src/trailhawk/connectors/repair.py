@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
@@ -24,18 +24,22 @@ from trailhawk.connectors.ledger import (
     LOST,
     Taken,
     first_key,
+    is_ahead,
     object_hash,
     restored_key,
+    set_back,
     settle,
 )
 from trailhawk.connectors.objects import LogObject, Lost, Outcome, Transform
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.reopen import unchanged
 from trailhawk.connectors.store import Clock, followers, own_rows
+from trailhawk.errors import LakeError
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
-from trailhawk.lake.check import Damage, Doubled, Mask, damages, doubled, held, rewritten
+from trailhawk.lake.check import Damage, Doubled, Mask, counted, damages, doubled, held, rewritten
 from trailhawk.lake.compaction import COMPACT
 from trailhawk.lake.files import DamagedFileError, opened
+from trailhawk.lake.retention import first_kept
 from trailhawk.lake.table import ID, OBJECT, PAYLOAD, as_stored
 from trailhawk.sources import Source
 
@@ -75,18 +79,23 @@ class Missing:
 class Findings:
     """What is wrong with these tables.
 
-    `missing` are the rows of damaged files by object, as far as they come from objects, and those of files
-    given up before that were not read again yet.
+    `unreadable` are the tables whose log cannot be read, with the reason, `behind` those that are older than
+    what the ledger has seen of them. `missing` are by object, as far as they come from objects, the rows of
+    damaged files, those that the ledger has and no file, and those given up before that were not read again
+    yet.
     """
 
     tables: tuple[str, ...]
+    is_empty: bool
+    unreadable: tuple[tuple[str, str], ...]
+    behind: tuple[str, ...]
     damages: tuple[Damage, ...]
     doubled: tuple[Doubled, ...]
     missing: tuple[Missing, ...]
 
     @property
     def ok(self) -> bool:
-        return not (self.damages or self.doubled or self.missing)
+        return not (self.unreadable or self.behind or self.damages or self.doubled or self.missing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +112,42 @@ def check(lake: Lake, tables: Sequence[str], *, renewed: Callable[[str], None] =
     """Read all that these tables hold. Changes nothing but copies of a bucket's files, of whose being made
     anew `renewed` is told."""
     lake = lake.apart()
-    _settle(lake)
-    found = [damage for table in tables for damage in damages(lake.delta(table), renewed=renewed)]
+    unreadable = _unreadable(lake)
+    sound = [table for table in tables if table not in unreadable]
+    _settle(lake, without=unreadable.keys())
+    found = [damage for table in sound for damage in damages(lake.delta(table), renewed=renewed)]
     bad = {damage.path for damage in found}
     twice = [
-        each for table in tables if table != LEDGER.name for each in doubled(lake.delta(table), without=bad)
+        each for table in sound if table != LEDGER.name for each in doubled(lake.delta(table), without=bad)
     ]
     missing: list[Missing] = []
-    try:
-        for table, of_table in _by_table(found).items():
-            missing += _missing(lake, table, of_table)
-        missing += awaited(lake, tables)
-    except DamagedFileError:
-        if not any(damage.table == LEDGER.name for damage in found):
-            raise
-    return Findings(tuple(tables), tuple(found), tuple(twice), tuple(missing))
+    behind: tuple[str, ...] = ()
+    if not unreadable.keys() & {LEDGER.name, QUARANTINE.name}:
+        behind = tuple(table for table in sound if _is_behind(lake, table))
+        try:
+            by_table = _by_table(found)
+            for table in sound:
+                of_table = by_table.get(table, [])
+                known = _missing(lake, table, of_table) if of_table else []
+                told = {one.object for one in known}
+                missing += known
+                missing += [one for one in _not_there(lake, table, of_table) if one.object not in told]
+            missing += awaited(lake, sound)
+        except DamagedFileError as error:
+            if LEDGER.name not in tables:
+                hint = "see `trailhawk lake repair` without a table's name"
+                raise LakeError(f"the ledger is damaged: {error.path}: {error.reason}", hint=hint) from error
+            if not any(damage.table == LEDGER.name for damage in found):
+                raise
+    return Findings(
+        tables=tuple(tables),
+        is_empty=all(lake.delta(table).version < 0 for table in sound),
+        unreadable=tuple((table, unreadable[table]) for table in tables if table in unreadable),
+        behind=behind,
+        damages=tuple(found),
+        doubled=tuple(twice),
+        missing=tuple(missing),
+    )
 
 
 def mend(lake: Lake, found: Findings, *, clock: Clock) -> None:
@@ -127,11 +157,16 @@ def mend(lake: Lake, found: Findings, *, clock: Clock) -> None:
     What was changed by others meanwhile is left as it is.
     """
     lake = lake.apart()
+    for table in found.behind:
+        for name in followers(table):
+            set_back(lake.delta(name), lake.delta(table))
     by_table = _by_table(found.damages)
     if by_table.pop(LEDGER.name, ()):
         _write_ledger_anew(lake, found.damages, clock=clock)
     for table, damaged in by_table.items():
         _give_up(lake, table, damaged, clock=clock)
+    for table in dict.fromkeys(one.table for one in found.missing if not one.given_up):
+        _write_off(lake, table, clock=clock)
     for table in dict.fromkeys(each.table for each in found.doubled):
         _take_away(lake, table, [each for each in found.doubled if each.table == table], clock=clock)
 
@@ -153,7 +188,9 @@ def restore(
         groups.setdefault(id(transform), (transform, []))[1].append(one)
     for transform, group in groups.values():
         transforms = {one.table: transform for one in group} if transform else {}
-        ingestor = Ingestor(lake, clock=clock, sources=sources, transforms=transforms, worker=_WORKER)
+        tables = {one.table for one in group}
+        own = [source for source in sources if source.table.name in tables]  # another's log may be damaged
+        ingestor = Ingestor(lake, clock=clock, sources=own, transforms=transforms, worker=_WORKER)
         told: list[Restored] = []
         for one in group:
             try:
@@ -189,17 +226,35 @@ def awaited(lake: Lake, tables: Collection[str]) -> list[Missing]:
 # --- what is missing ----------------------------------------------------------------------------------------
 
 
-def _settle(lake: Lake) -> None:
+def _unreadable(lake: Lake) -> dict[str, str]:
+    """The tables whose log cannot be read, each with the reason."""
+    found: dict[str, str] = {}
+    for name in lake.table_names():
+        try:
+            lake.delta(name).refresh()
+        except LakeError as error:
+            found[name] = str(error)
+    return found
+
+
+def _settle(lake: Lake, *, without: Set[str] = frozenset()) -> None:
     """Bring the ledger up to all tables that it follows, as they are now."""
     for name in lake.table_names():
-        _settle_one(lake, name)
+        if name not in without and not without & {LEDGER.name, QUARANTINE.name}:
+            _settle_one(lake, name)
 
 
 def _settle_one(lake: Lake, table: str) -> None:
     """Look at the newest state of a table, and bring the ledger up to it where objects come to the table."""
     delta = lake.delta(table)
-    if delta.refresh() >= 0 and delta.transaction(INGEST):
+    if delta.refresh() >= 0 and delta.transaction(INGEST) and not _is_behind(lake, table):
         settle(lake, table, followers(table))
+
+
+def _is_behind(lake: Lake, table: str) -> bool:
+    """Whether a table is older than what a follower of it has seen."""
+    delta, following = lake.delta(table), [lake.delta(name) for name in followers(table)]
+    return any(each.refresh() >= 0 and is_ahead(each, delta) for each in following)
 
 
 def _by_table(found: Iterable[Damage]) -> dict[str, list[Damage]]:
@@ -245,6 +300,43 @@ def _missing(lake: Lake, table: str, damaged: Sequence[Damage]) -> list[Missing]
     return found
 
 
+def _not_there(lake: Lake, table: str, damaged: Sequence[Damage]) -> list[Missing]:
+    """The rows of a table that the ledger has and neither a file nor a damaged one: by objects none of whose
+    events is of a day that retention removed. A table that objects do not come to has none."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    delta, sound = lake.delta(table), {each.path: each.sound for each in damaged}
+    while True:
+        _settle_one(lake, table)
+        rewritings = delta.transaction(COMPACT)
+        parts = [
+            pa.table({"Object": rows["Object"], "Rows": pc.negate(rows["Rows"])})
+            for rows in _ledger(lake, lambda rows: pc.equal(rows["TargetTable"], table))
+        ]
+        delta.refresh()  # newer than the ledger: what was stored between is there once more, and counts not
+        if delta.transaction(COMPACT) == rewritings:
+            break
+    if not parts:
+        return []
+    both = pa.concat_tables([*parts, counted(delta, sound=sound)])
+    sums = both.group_by("Object").aggregate([("Rows", "sum")])
+    lacking = sums.filter(pc.less(sums["Rows_sum"], 0))
+    lost = dict(zip(lacking["Object"].to_pylist(), lacking["Rows_sum"].to_pylist(), strict=True))
+    since = dt.datetime.combine(first_kept(delta), dt.time())
+    found = (_of_entry(row, -lost[row["Object"]]) for row in _whole(lake, table, list(lost)))
+    return [one for one in found if one.first >= since]
+
+
+def _whole(lake: Lake, table: str, names: Sequence[str]) -> list[dict[str, Any]]:
+    """The entries of these objects for a table, of each as one."""
+    entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in _entries(lake, lambda rows: _is_in(rows["Object"], names)) if names else ():
+        if row["TargetTable"] == table:
+            entries[row["Object"]].append(row)
+    return [_as_one(rows) for rows in entries.values()]
+
+
 def _as_one(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The entries of an object (of a very large one, one for each part) as one."""
     ordered = sorted(entries, key=lambda row: (row["State"] == LOST, row["TimeGenerated"]))
@@ -279,11 +371,16 @@ def _of_entry(row: Mapping[str, Any], rows: int, *, given_up: str = "") -> Missi
 
 def _entries(lake: Lake, wanted: Callable[[pa.Table], pa.ChunkedArray]) -> Iterator[dict[str, Any]]:
     """The ledger's entries for which `wanted` says so, as of its newest state."""
+    for rows in _ledger(lake, wanted):
+        yield from rows.to_pylist()
+
+
+def _ledger(lake: Lake, wanted: Callable[[pa.Table], pa.ChunkedArray]) -> Iterator[pa.Table]:
     for file in lake.snapshot(LEDGER.name).files():
         with opened(file.path) as parquet:
             for group in range(parquet.num_row_groups):
                 rows = parquet.read_row_group(group, use_threads=False)
-                yield from rows.filter(wanted(rows)).to_pylist()
+                yield rows.filter(wanted(rows))
 
 
 def _is_in(values: pa.ChunkedArray, wanted: Sequence[str]) -> pa.ChunkedArray:
@@ -311,6 +408,17 @@ def _give_up(lake: Lake, table: str, found: Sequence[Damage], *, clock: Clock) -
             _entry(one, LOST, Records=-one.rows, Rows=-one.rows) for one in _missing(lake, table, damaged)
         ]
         if _is_committed(lake, delta, keep, entries, now=clock()):
+            return
+
+
+def _write_off(lake: Lake, table: str, *, clock: Clock) -> None:
+    """Let the ledger say that rows it has and no file are lost, so that they are read again."""
+    delta = lake.delta(table)
+    delta.create()
+    while entries := [
+        _entry(one, LOST, Records=-one.rows, Rows=-one.rows) for one in _not_there(lake, table, ())
+    ]:
+        if _is_committed(lake, delta, {}, entries, now=clock()):
             return
 
 
@@ -371,7 +479,8 @@ def _is_committed(
         if isinstance(error, UncommittedError):
             raise
         return False
-    _settle_one(lake, delta.table.name)
+    if follow and not is_own:
+        settle(lake, delta.table.name, followers(delta.table.name))
     return True
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from typing import Final
 
 from trailhawk.lake.compaction import COMPACT
 from trailhawk.lake.delta import ConflictError, Delta, Transaction
 from trailhawk.lake.table import DAY
+
+_FORGOTTEN: Final = "retention"
+"""Application id of retention: its version is the number of the first day that it kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,24 @@ def forget(delta: Delta, *, before: dt.date) -> Forgotten:
         delta.refresh()
         paths = _older(delta, before)
         gone = _forgotten(delta, before, paths)
-        if not paths:
+        known = delta.transaction(_FORGOTTEN)
+        if not paths and (known or delta.version < 0):
             return gone
         try:
-            transaction = Transaction(COMPACT, delta.transaction(COMPACT) + 1)
-            delta.commit([], remove=list(paths), transaction=transaction)
+            delta.commit(
+                [],
+                remove=list(paths),
+                transaction=Transaction(COMPACT, delta.transaction(COMPACT) + 1),
+                also=Transaction(_FORGOTTEN, max(known, before.toordinal())),
+            )
         except ConflictError:
             continue  # somebody compacts: other files hold these days now
         return gone
+
+
+def first_kept(delta: Delta) -> dt.date:
+    """The first day of which retention never removed rows, as of the state last looked at."""
+    return dt.date.fromordinal(max(1, delta.transaction(_FORGOTTEN)))
 
 
 def _older(delta: Delta, before: dt.date) -> dict[str, tuple[dt.date, int]]:
