@@ -456,6 +456,7 @@ class _Care:
         self._workspace = workspace
         self._say = say
         self._mutex = threading.Lock()
+        self._has_told = False
 
     def compact(self) -> None:
         with self._mutex, _alone(self._workspace.home / "care.lock") as alone:
@@ -487,15 +488,16 @@ class _Care:
                     self._say("info", "care", message, table=table, files=count)
 
     def _tell_clock(self, believed: datetime) -> None:
-        """Say so where retention goes by the newest event, and not by the clock."""
+        """Say so, once, where retention goes by the newest event, and not by the clock."""
         from trailhawk.lake.care import MOST_AHEAD
 
         days = (self._workspace.clock().date() - believed.date()).days
-        if days > 0:
+        if days > 0 and not self._has_told:
+            self._has_told = True
             message = (
-                f"this machine's clock is {days + MOST_AHEAD.days:,} days ahead of the newest event, by which"
-                " retention goes. Set the clock right, or have it by the clock with `trailhawk lake"
-                " retention --apply`"
+                f"the newest event of the logs is {days + MOST_AHEAD.days:,} days behind this machine's clock, and"
+                " retention goes by it. If the clock is ahead, set it right; if the logs have stopped,"
+                " `trailhawk lake retention --apply` removes what is old by the clock"
             )
             self._say("warning", "care", message, days=days)
 
