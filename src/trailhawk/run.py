@@ -495,8 +495,8 @@ class _Care:
         if days > 0 and not self._has_told:
             self._has_told = True
             message = (
-                f"the newest event of the logs is {days + MOST_AHEAD.days:,} days behind this machine's clock, and"
-                " retention goes by it. If the clock is ahead, set it right; if the logs have stopped,"
+                f"the newest event of the logs is {days + MOST_AHEAD.days:,} days behind this machine's"
+                " clock; retention goes by it. If the clock is ahead, set it right; if the logs have stopped,"
                 " `trailhawk lake retention --apply` removes what is old by the clock"
             )
             self._say("warning", "care", message, days=days)
