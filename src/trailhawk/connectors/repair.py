@@ -282,14 +282,10 @@ def _missing(lake: Lake, table: str, damaged: Sequence[Damage]) -> list[Missing]
         return pc.fill_null(pc.and_(either, pc.equal(rows["TargetTable"], table)), False)
 
     names = list({row["Object"] for row in _entries(lake, overlaps)})
-    entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in _entries(lake, lambda rows: _is_in(rows["Object"], names)) if names else ():
-        if row["TargetTable"] == table:
-            entries[row["Object"]].append(row)
     there = held(lake.delta(table), sound={each.path: each.sound for each in damaged})
     most = sum(each.rows - each.readable for each in damaged)
     found: list[Missing] = []
-    for name, rows in entries.items():
+    for name, rows in _of_objects(lake, table, names).items():
         stored = sum(row["Rows"] for row in rows)
         lost = stored - (there[name].rows if name in there else 0)
         if lost > 0:
@@ -324,17 +320,18 @@ def _not_there(lake: Lake, table: str, damaged: Sequence[Damage]) -> list[Missin
     lacking = sums.filter(pc.less(sums["Rows_sum"], 0))
     lost = dict(zip(lacking["Object"].to_pylist(), lacking["Rows_sum"].to_pylist(), strict=True))
     since = dt.datetime.combine(first_kept(delta), dt.time())
-    found = (_of_entry(row, -lost[row["Object"]]) for row in _whole(lake, table, list(lost)))
+    entries = _of_objects(lake, table, list(lost))
+    found = (_of_entry(_as_one(rows), -lost[name]) for name, rows in entries.items())
     return [one for one in found if one.first >= since]
 
 
-def _whole(lake: Lake, table: str, names: Sequence[str]) -> list[dict[str, Any]]:
-    """The entries of these objects for a table, of each as one."""
+def _of_objects(lake: Lake, table: str, names: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """The entries of these objects for a table, by object."""
     entries: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in _entries(lake, lambda rows: _is_in(rows["Object"], names)) if names else ():
         if row["TargetTable"] == table:
             entries[row["Object"]].append(row)
-    return [_as_one(rows) for rows in entries.values()]
+    return entries
 
 
 def _as_one(entries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -232,29 +232,13 @@ def held(delta: Delta, *, sound: Mapping[str, Sequence[int]]) -> dict[str, Held]
     """What a table holds of each object, as of the state last looked at; of the files at the paths in `sound`
     in these row groups alone."""
     time = delta.table.time_column
+    names = (OBJECT, f"{time}_count", f"{time}_min", f"{time}_max")
     found: dict[str, Held] = {}
-    for path in sorted(delta.live()):
-        if path in sound and not sound[path]:
-            continue
-        with opened(delta.file(path), dictionaries=[OBJECT]) as file:
-            for group in sound.get(path, range(file.num_row_groups)):
-                rows = file.read_row_group(group, columns=[OBJECT, time], use_threads=False)
-                made = rows.group_by(OBJECT).aggregate([(time, "count"), (time, "min"), (time, "max")])
-                for key, count, first, last in zip(
-                    *(
-                        made[name].to_pylist()
-                        for name in (OBJECT, f"{time}_count", f"{time}_min", f"{time}_max")
-                    ),
-                    strict=True,
-                ):
-                    known = found.get(key)
-                    if known:
-                        count, first, last = (
-                            count + known.rows,
-                            min(first, known.first),
-                            max(last, known.last),
-                        )
-                    found[key] = Held(count, first, last)
+    for rows in _row_groups(delta, [OBJECT, time], sound):
+        made = rows.group_by(OBJECT).aggregate([(time, "count"), (time, "min"), (time, "max")])
+        for key, count, first, last in zip(*(made[name].to_pylist() for name in names), strict=True):
+            known = found.get(key, Held(0, first, last))
+            found[key] = Held(count + known.rows, min(first, known.first), max(last, known.last))
     return found
 
 
@@ -263,16 +247,21 @@ def counted(delta: Delta, *, sound: Mapping[str, Sequence[int]]) -> pa.Table:
     import pyarrow as pa
 
     parts = [pa.table({"Object": pa.array([], pa.string()), "Rows": pa.array([], pa.int64())})]
+    for rows in _row_groups(delta, [OBJECT], sound):
+        made = rows.group_by(OBJECT).aggregate([([], "count_all")])
+        parts.append(pa.table({"Object": made[OBJECT].cast(pa.string()), "Rows": made["count_all"]}))
+    made = pa.concat_tables(parts).group_by("Object").aggregate([("Rows", "sum")])
+    return made.rename_columns(["Object", "Rows"])
+
+
+def _row_groups(delta: Delta, columns: list[str], sound: Mapping[str, Sequence[int]]) -> Iterator[pa.Table]:
+    """These columns of the row groups of the live files; of the files at the paths in `sound` of these."""
     for path in sorted(delta.live()):
         if path in sound and not sound[path]:
             continue
         with opened(delta.file(path), dictionaries=[OBJECT]) as file:
             for group in sound.get(path, range(file.num_row_groups)):
-                keys = file.read_row_group(group, columns=[OBJECT], use_threads=False)
-                made = keys.group_by(OBJECT).aggregate([([], "count_all")])
-                parts.append(pa.table({"Object": made[OBJECT].cast(pa.string()), "Rows": made["count_all"]}))
-    made = pa.concat_tables(parts).group_by("Object").aggregate([("Rows", "sum")])
-    return made.rename_columns(["Object", "Rows"])
+                yield file.read_row_group(group, columns=columns, use_threads=False)
 
 
 def rewritten(delta: Delta, day: dt.date, path: str, keep: Mapping[int, Mask | None]) -> tuple[Staged, ...]:
