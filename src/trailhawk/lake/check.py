@@ -136,8 +136,7 @@ def _sound(delta: Delta, logged: _Logged) -> tuple[dict[int, int], DamagedFileEr
 
 
 def _other(delta: Delta, logged: _Logged, size: int, file: pq.ParquetFile) -> str:
-    """Why a file is not the one that was written, as its length and its footer say; '' if it is. The footer
-    has no checksum of its own."""
+    """Why a file is not the one that was written, as its length and its footer say; '' if it is."""
     if size != logged.size:
         return f"it has {size:,} bytes, {logged.size:,} were written"
     if file.metadata.num_rows != (logged.rows or 0):

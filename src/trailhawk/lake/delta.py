@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
-from trailhawk.lake.files import DamagedFileError, opened
+from trailhawk.lake.files import DamagedFileError, opened, seal
 from trailhawk.lake.known import Known
 from trailhawk.lake.storage import Folder, Storage
 from trailhawk.lake.table import (
@@ -344,7 +344,7 @@ class Delta:
         # The least and the greatest of texts in no order rule out nothing, and cost a seventh of the writing.
         unordered = set(texts).difference(self.table.statistics)
         terms = TermsWriter(texts, layout.repetitive, self.table.time_column)
-        with target.open("wb") as file:
+        with target.open("w+b") as file:
             with pq.ParquetWriter(
                 file,
                 schema,
@@ -362,6 +362,7 @@ class Delta:
                     terms.add(part, group_rows)
                     writer.write_table(part, row_group_size=group_rows)
                     del part  # before the next one is made
+            seal(file)
             file.flush()
             os.fsync(file.fileno())
         size = target.stat().st_size
