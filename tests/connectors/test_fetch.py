@@ -27,6 +27,7 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
+from support.shipping import until
 from trailhawk.connectors import s3, sqs
 from trailhawk.connectors.config import Access, ConnectorSettings, Location, Reading, S3Settings, SqsSettings
 from trailhawk.connectors.connector import ConnectorError
@@ -497,6 +498,53 @@ def test_an_outage_of_ours_sets_no_object_aside(
     assert store.events() == ["0"]
     assert not store.reasons()
     assert not list((store.intake().folder / "tries").iterdir())
+
+
+def test_an_outage_of_ours_sends_no_message_to_the_dead_letters(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are held until it is over: each that came again would count as received once more."""
+    from trailhawk.connectors.ingest import Ingestor
+
+    failed = 0
+
+    class Out(Ingestor):
+        def flush(self) -> None:
+            nonlocal failed
+            if self.age and failed < 5:
+                failed += 1
+                raise StateError("no server")
+            super().flush()
+
+    dead = aws.queue(name="dead")
+    arn = aws.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
+    queue = aws.queue(aws.bucket(), RedrivePolicy=policy)
+    for key in ("1.json", "2.json"):
+        aws.put("logs", key)
+    clock = itertools.count()
+    intake = dataclasses.replace(
+        store.intake(),
+        taker=lambda worker: Out(
+            store.lake, clock=lambda: store.intake().clock() + timedelta(seconds=next(clock))
+        ),
+    )
+    monkeypatch.setattr(sqs, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    made = sqs.connector(SqsSettings("main", queue, aws.access, flush_seconds=0), intake)
+    monkeypatch.setattr(made, "_waits", Waits(random.Random(7), first=0.001))
+    stop = threading.Event()
+    running = threading.Thread(target=made.run, args=(stop,), daemon=True)
+    running.start()
+    try:
+        until(lambda: made.state().rows == 2)
+    finally:
+        stop.set()
+        running.join()
+    assert failed == 5
+    assert store.events() == ["0", "1"]
+    assert not made.state().problem
+    assert (aws.waiting(queue), aws.waiting(dead)) == ((0, 0), (0, 0))
 
 
 def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

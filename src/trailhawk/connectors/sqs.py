@@ -12,7 +12,8 @@ Where access is denied to one object after the other, and to none is it given be
 began, a policy or a revoked session is at fault rather than the objects: they are tried for some hours.
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
 file remembers each try until it ends well, and one that did not is tried alone, and set aside at last. A
-lake or a state database that cannot be reached, or a full disk, is no try.
+lake or a state database that cannot be reached, or a full disk, is no try: messages are held until it is
+over, since each that came again would count as received once more, up to the queue's dead letters.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ _BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queu
 _LONGEST_RELEASE: Final = 900.0
 _DENIED_IN_A_ROW: Final = 3
 _PATIENCE: Final = 10  # times `tries`, while access is denied to all
-_QUEUE, _OBJECTS, _MESSAGES = "queue", "objects", "messages"  # causes of problems
+_QUEUE, _OBJECTS, _MESSAGES, _STORING = "queue", "objects", "messages", "storing"  # causes of problems
 
 
 @dataclass
@@ -72,6 +73,7 @@ class _Message:
     id: str
     receipt: str
     receives: int
+    body: str
     left: int = 0
     kept: bool = False
 
@@ -129,6 +131,7 @@ class SqsConnector:
         self._has_read = False  # whether this process was given access to any object
         self._denied: set[str] = set()  # the first since an object was read last
         self._watched: list[_Tries] = []
+        self._failures = 0  # of storing, since an object was stored last
 
     @property
     def name(self) -> str:
@@ -140,7 +143,7 @@ class SqsConnector:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Take objects until `stop`; with `once` until the queue gives nothing more.
 
-        ConnectorError, with `once` only, for a queue that cannot be read.
+        With `once` only: ConnectorError for a queue that cannot be read, and what storing raises.
         """
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         ended = threading.Event()
@@ -148,22 +151,39 @@ class SqsConnector:
         heart.start()
         fetcher = self._make_fetcher(self._waits, stop, partial(self._told, _OBJECTS))
         try:
-            with Prefetch[_Message](fetcher, threads=self._settings.reading.threads) as ahead:
-                self._loop(taker, ahead, stop, once=once)
-            taker.flush()
-            self._delete(stop)
-        except (StateError, LakeError, OSError):
-            # What is stored in cannot be reached or is full: none of the objects has done this.
-            for tried in self._watched:
-                with suppress(OSError):  # of one whose file cannot be had the try counts; the cause is told
-                    tried.take_back()
-            raise
+            while not self._run(taker, fetcher, stop, once=once):
+                if stop.wait(self._waits.wait(self._failures)):
+                    return
+                self._failures += 1
         finally:
-            self._watched.clear()
             ended.set()
             heart.join()
             self._release(list(self._held.values()), 0, ended)
             self._board.doing("stopped")
+
+    def _run(self, taker: Taker, fetcher: Fetcher, stop: threading.Event, *, once: bool) -> bool:
+        """Take objects, those of messages that are held already first, until all is said of `run`; False
+        where they cannot be stored now."""
+        try:
+            with Prefetch[_Message](fetcher, threads=self._settings.reading.threads) as ahead:
+                for message in list(self._held.values()):
+                    self._begin(message, taker, ahead)
+                self._loop(taker, ahead, stop, once=once)
+            taker.flush()
+            self._delete(stop)
+        except (StateError, LakeError, OSError) as error:
+            # What is stored in cannot be reached or is full: none of the objects has done this.
+            for tried in self._watched:
+                with suppress(OSError):  # of one whose file cannot be had the try counts; the cause is told
+                    tried.take_back()
+            if once or stop.is_set():
+                raise
+            self._board.problem(_STORING, str(error))
+            self._delete(stop)
+            return False
+        finally:
+            self._watched.clear()
+        return True
 
     def _loop(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> None:
         while not stop.is_set():
@@ -222,25 +242,30 @@ class SqsConnector:
         return answer.get("Messages", [])
 
     def _open(self, given: MessageTypeDef, taker: Taker, ahead: Prefetch[_Message]) -> None:
-        """Begin with a message: ask for the objects it tells of."""
+        """Begin with a message that came."""
         message = _Message(
             id=given["MessageId"],
             receipt=given["ReceiptHandle"],
             receives=int(given.get("Attributes", {}).get("ApproximateReceiveCount", "1")),
+            body=given.get("Body", ""),
         )
         with self._lock:
             if again := self._held.get(message.id):
                 again.receipt = message.receipt  # only the newest handle deletes
                 return
             self._held[message.id] = message
-        said = read(given.get("Body", ""))
+        self._begin(message, taker, ahead)
+
+    def _begin(self, message: _Message, taker: Taker, ahead: Prefetch[_Message]) -> None:
+        """Ask for the objects that a message tells of."""
+        said = read(message.body)
         wanted = [notice for notice in said.notices if self._wants(notice)]
         self._board.passed_over(len(said.notices) - len(wanted))
         faults = said.faults if self._sets_aside else ()
         message.kept = len(faults) < len(said.faults)  # left to the queue's redrive policy
         message.left = len(wanted) + len(faults)
         for fault in faults:
-            taker.take(self._misread(message, fault, given.get("Body", "")), self._ender(message))
+            taker.take(self._misread(message, fault), self._ender(message))
         for notice in wanted:
             if taker.knows(identity(notice)):
                 taker.take(refused_object(notice, "taken before"), self._ender(message))
@@ -262,10 +287,11 @@ class SqsConnector:
     def _sets_aside(self) -> bool:
         return self._settings.on_poison == "set-aside"
 
-    def _misread(self, message: _Message, fault: str, body: str) -> LogObject:
+    def _misread(self, message: _Message, fault: str) -> LogObject:
         """A message that could not be understood, for the quarantine."""
         queue = self._settings.queue_url.rpartition("/")[2]
-        reason = f"a message that is no notice of objects: {fault}; it begins with {body[:1000]!r}"
+        reason = f"a message that is no notice of objects: {fault}; it begins with \
+{message.body[:1000]!r}"
 
         def refuse() -> BinaryIO:
             raise OSError(reason)
@@ -339,6 +365,8 @@ class SqsConnector:
             if tried is not None:
                 tried.end()
                 self._watched = [each for each in self._watched if each is not tried]
+            self._failures = 0
+            self._board.over(_STORING)
             self._board.ended(outcome, (what.notice.size or 0) if what else 0)
             self._end(message)
 
@@ -400,7 +428,7 @@ class SqsConnector:
         told = partial(self._told, _MESSAGES)
         try:
             retried(ask, self._waits, stop, attempts=4, told=told)
-        except REFUSALS as error:
+        except (*REFUSALS, OSError) as error:
             told(fault_of(error))
             return False
         self._board.over(_MESSAGES)
