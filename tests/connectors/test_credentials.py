@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -136,6 +137,14 @@ def test_a_busy_sts_is_asked_again(aws: Aws) -> None:
     assert fault_of(busy).kind is Kind.PASSING
 
 
+def test_a_clock_that_is_far_ahead_is_told_and_waited_for(aws: Aws) -> None:
+    ahead = dt.datetime.now(dt.UTC) + dt.timedelta(hours=3)
+    session = credentials.session(dataclasses.replace(aws.access, role_arn=ROLE), now=lambda: ahead)
+    with pytest.raises(CredentialRetrievalError, match="set the clock") as caught:
+        credentials.s3_client(session, aws.access).get_object(Bucket="logs", Key="a")
+    assert fault_of(caught.value).kind is Kind.CREDENTIALS
+
+
 def test_own_stores_are_asked_by_path(aws: Aws) -> None:
     client = credentials.s3_client(credentials.session(aws.access), aws.access)
     url = client.generate_presigned_url("get_object", Params={"Bucket": "logs", "Key": "a"})
@@ -194,3 +203,38 @@ def test_a_late_refusal_of_an_old_session_does_not_end_the_new_one(
             client.get_caller_identity()
     assert sent == ["token-0", "token-0", "token-1", "token-1"]
     assert assumed == ["token-0", "token-1"]
+
+
+def test_a_session_that_was_revoked_is_renewed(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of such AWS says no more than that access is denied; where a new one is refused as well, it is kept
+    for a while."""
+    assumed: list[str] = []
+
+    def assume(access: Access, base: Any) -> Any:
+        assumed.append(f"token-{len(assumed)}")
+        end = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+        return {"AccessKeyId": "K", "SecretAccessKey": "S", "SessionToken": assumed[-1], "Expiration": end}
+
+    monkeypatch.setattr(credentials, "assume", assume)
+    access = dataclasses.replace(aws.access, role_arn=ROLE)
+    client = credentials.s3_client(credentials.session(access), access)
+    sent: list[str] = []
+
+    def deny(request: Any, **_: Any) -> Any:
+        sent.append(request.headers["X-Amz-Security-Token"].decode())
+        body = b"<Error><Code>AccessDenied</Code><Message>with an explicit deny</Message></Error>"
+        headers: Any = HeadersDict()
+        return AWSResponse(request.url, 403, headers, SimpleNamespace(stream=lambda: [body]))
+
+    client.meta.events.register("before-send", deny)
+
+    def ask() -> None:
+        with pytest.raises(ClientError, match="AccessDenied"):
+            client.get_object(Bucket="logs", Key="a")
+
+    now = [time.monotonic()]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    for seconds in (0.0, 299.0, 2.0, 0.0, 290.0, 20.0, 0.0):
+        now[0] += seconds
+        ask()
+    assert sent == ["token-0"] * 3 + ["token-1"] * 3 + ["token-2"]

@@ -3,13 +3,16 @@
 Without a role boto3's own chain decides: environment, profile, container, instance role. A role is assumed
 when first needed and again a quarter of an hour before its credentials end (ten minutes before at the very
 latest), by botocore's refreshing credentials; the token file is read anew each time. When AWS says of any
-credentials that they ended, or never were, all of it is done anew: whoever signed in again is found.
+credentials that they ended, or never were, all of it is done anew: whoever signed in again is found. So it is
+when access is denied, now and then: that is all that is said of a session that was revoked, and a new one is
+not.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -24,7 +27,7 @@ from botocore.credentials import Credentials, DeferredRefreshableCredentials, Re
 
 from trailhawk import __version__
 from trailhawk.connectors.config import Access
-from trailhawk.connectors.retry import CREDENTIALS, ForeignAnswerError, RedirectedError, asked_wait
+from trailhawk.connectors.retry import CREDENTIALS, DENIED, ForeignAnswerError, RedirectedError, asked_wait
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,6 +52,8 @@ _BEGINS: Final = 1024
 _REDIRECTS: Final = (301, 302, 307, 308)
 _LONGEST_PLACE: Final = 200
 _ASSUMED: Final = "assume-role"
+_DENIED_SECONDS: Final = 300.0
+"""So long a session is kept at least, however often access is denied."""
 _SIGNED_BY: Final = "trailhawk_signed_by"
 _HOME_REGIONS: Final = {"aws-cn": "cn-north-1", "aws-us-gov": "us-gov-west-1"}
 """Where STS is asked for roles of other partitions than AWS's first."""
@@ -133,7 +138,8 @@ def _looked_after(client: Client, signed_in: boto3.Session) -> Client:
             request.context[_SIGNED_BY] = held.get_frozen_credentials()
 
     def is_signed(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: object) -> None:
-        if isinstance(held, _Sought) and parsed.get("Error", {}).get("Code") in CREDENTIALS:
+        code = parsed.get("Error", {}).get("Code")
+        if isinstance(held, _Sought) and (code in CREDENTIALS or (code in DENIED and held.is_old)):
             held.forget(context.get(_SIGNED_BY))
 
     client.meta.events.register("before-sign", note)
@@ -208,6 +214,7 @@ class _Sought(Credentials):
         self._find = find
         self._found: Credentials | None = None
         self._given: ReadOnlyCredentials | None = None
+        self._since = 0.0
 
     def load_credentials(self) -> Credentials:
         """As a session asks for them."""
@@ -222,10 +229,18 @@ class _Sought(Credentials):
         return getattr(self._held(), name)
 
     def _held(self) -> Credentials:
-        found = self._found = self._found or self._find()
+        found = self._found
+        if found is None:
+            found = self._found = self._find()
+            self._since = time.monotonic()
         if found is None:
             raise aws.NoCredentialsError
         return found
+
+    @property
+    def is_old(self) -> bool:
+        """Whether they were found a while ago."""
+        return time.monotonic() - self._since >= _DENIED_SECONDS
 
     def forget(self, refused: ReadOnlyCredentials | None) -> None:
         """Look anew, unless others were found since these were given: a refusal may come late."""
@@ -247,6 +262,9 @@ def _role(access: Access, base: boto3.Session, now: Callable[[], dt.datetime]) -
         except (aws.ClientError, aws.ParamValidationError) as error:
             # Told apart from a refusal of the call that needed the credentials: no object is at fault.
             raise aws.CredentialRetrievalError(provider=_ASSUMED, error_msg=str(error)) from error
+        if made["Expiration"] <= (moment := now()):
+            words = f"the new session ended at {made['Expiration']}, and it is {moment} here: set the clock"
+            raise aws.CredentialRetrievalError(provider=_ASSUMED, error_msg=words)
         return {
             "access_key": made["AccessKeyId"],
             "secret_key": made["SecretAccessKey"],

@@ -18,7 +18,7 @@ from trailhawk.connectors.pace import SlowBodyError
 T = TypeVar("T")
 
 _GONE: Final = {"NoSuchKey", "NoSuchVersion", "404", "NotFound", "MethodNotAllowed"}
-_DENIED: Final = {
+DENIED: Final = {
     "AccessDenied", "AccessDeniedException", "403", "Forbidden", "UnauthorizedOperation",
     "AuthorizationError", "AWS.SimpleQueueService.AccessDenied", "KmsAccessDenied", "KmsDisabled",
     "KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException",
@@ -163,7 +163,7 @@ def _kind(code: str, status: int) -> Kind:
         (CREDENTIALS, Kind.CREDENTIALS),
         (_PASSING, Kind.PASSING),
         (_SETUP, Kind.SETUP),
-        (_DENIED, Kind.DENIED),
+        (DENIED, Kind.DENIED),
     ):
         if code in codes:
             return kind
