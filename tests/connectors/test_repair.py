@@ -21,7 +21,7 @@ from trailhawk.connectors.health import streams
 from trailhawk.connectors.ingest import ingest
 from trailhawk.connectors.objects import Transform, TransformResult
 from trailhawk.connectors.reopen import object_at
-from trailhawk.connectors.repair import Findings, Restored, awaited, check, mend, restore
+from trailhawk.connectors.repair import Findings, Restored, accept, awaited, check, mend, restore
 from trailhawk.connectors.verify import Ledger
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME
@@ -414,6 +414,40 @@ def test_a_log_that_lost_rows_is_not_proven(lake: Lake, tmp_path: Path) -> None:
     assert taken.finished
 
 
+def test_a_loss_that_is_accepted_is_no_fault_and_stays_written_down(lake: Lake, tmp_path: Path) -> None:
+    log = calls(tmp_path / "a.json", *range(9))
+    content = log.read_bytes()
+    take(lake, log)
+    [before] = streams(lake, now=NOW)
+    files(lake, CALLS)[0].unlink()
+    log.unlink()
+    accept(lake, [each.missing for each in repaired(lake)], clock=lambda: NOW)
+    told = found(lake)
+    assert told.ok
+    assert [(one.rows, one.accepted) for one in told.missing] == [(9, True)]
+    assert [row["State"] for row in rows(lake, LEDGER)].count("accepted") == 1
+    assert_balanced(lake, retried=True)
+    assert streams(lake, now=NOW) == [before]
+    taken = Ledger(rows(lake, LEDGER)).find(NamedLog("", "a.json", ""), hashlib.sha256(content).hexdigest())
+    assert taken is not None
+    assert not taken.finished
+    assert [each.reason for each in repaired(lake)] == ["No such file or directory"]
+    accept(lake, [one for one in found(lake).missing if one.accepted], clock=lambda: NOW)
+    assert [row["State"] for row in rows(lake, LEDGER)].count("accepted") == 1, "once is enough"
+    log.write_bytes(content)
+    assert [(each.rows, each.reason) for each in repaired(lake)] == [(9, "")], "it came back all the same"
+    assert found(lake).missing == ()
+    assert_balanced(lake, retried=True)
+
+
+def test_how_far_it_is_told(lake: Lake, tmp_path: Path) -> None:
+    take(lake, calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(30, 33), day=4))
+    told: list[tuple[int, int]] = []
+    check(lake, lake.table_names(), progress=lambda done, total: told.append((done, total)))
+    count = sum(len(files(lake, table)) for table in lake.table_names())
+    assert told == [(done, count) for done in range(1, count + 1)]
+
+
 def test_a_repair_is_no_sign_of_life(lake: Lake, tmp_path: Path) -> None:
     take(lake, calls(tmp_path / "a.json", *range(9)))
     [before] = streams(lake, now=NOW)
@@ -448,8 +482,13 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     def command(*words: str) -> int:
         return run(["--home", str(home), *words])
 
-    assert command("lake", "check") == 0
-    assert "nothing is stored" in capsys.readouterr().out
+    assert command("lake", "check") == 1
+    shown = capsys.readouterr()
+    assert "nothing is stored" in shown.out
+    assert f"no logs are stored in {home}" in shown.err, "a home that was mistyped is not sound"
+    for other in ("status", "compact", "vacuum", "retention"):
+        assert command("lake", other) == 0
+        assert f"no logs are stored in {home}" in capsys.readouterr().err
     logs = [calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(30, 33))]
     assert command("ingest", *map(str, logs), "--quiet") == 0
     assert command("lake", "check") == 0
@@ -465,6 +504,13 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert command("lake", "repair", "--apply") == 1
     shown = capsys.readouterr()
     assert "3 rows of 1 objects are lost" in shown.err
+    assert command("lake", "check") == 1
+    assert command("lake", "repair", "--accept-loss") == 2
+    capsys.readouterr()
+    assert command("lake", "repair", "--apply", "--accept-loss") == 0
+    assert "3 rows of 1 objects are lost; which is accepted" in capsys.readouterr().err
+    assert command("lake", "check") == 0
+    assert "3 rows of 1 objects are lost, which is accepted" in capsys.readouterr().err
     assert command("query", "AWSCloudTrail | count", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == [{"Count": 9}]
     calls(logs[1], *range(30, 33))

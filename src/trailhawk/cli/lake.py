@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, tell, workspace_of
+from trailhawk.cli.options import (
+    FormatOption,
+    QuietOption,
+    examples,
+    group,
+    is_bare,
+    tell,
+    workspace_of,
+)
 from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.text import members
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from trailhawk.connectors.repair import Findings, Missing, Restored
@@ -61,6 +69,8 @@ def status(
     ]
     shown = [members(state) for state in found] if days else _by_table(found)
     show_list(shown, columns, form, empty="nothing is stored")
+    if not shown:
+        is_bare(context, workspace)
     for path in workspace.damaged_files(tables or ()):
         tell(f"{path} is missing or cut off: queries that need it fail; see 'trailhawk lake repair'")
 
@@ -91,10 +101,13 @@ def compact(context: typer.Context, tables: TablesArgument = None, form: FormatO
     Damaged files are named and left where they are; then it ends with 1.
     """
     damage: list[DamagedFileError] = []
-    done = workspace_of(context).caretaker.compact(tables or (), told=damage.append)
+    workspace = workspace_of(context)
+    done = workspace.caretaker.compact(tables or (), told=damage.append)
     rows = [{"table": name, "rewritten": count} for name, count in done.items() if count]
     columns = [Shown("table", "table"), Shown("rewritten", "days rewritten", right=True)]
     show_list(rows, columns, form, empty="nothing to rewrite")
+    if not rows:
+        is_bare(context, workspace)
     for error in damage:
         tell(str(error))
     if damage:
@@ -106,26 +119,49 @@ def compact(context: typer.Context, tables: TablesArgument = None, form: FormatO
         "trailhawk lake check", "trailhawk lake check AWSCloudTrail", "trailhawk lake check --format json"
     )
 )
-def check(context: typer.Context, tables: TablesArgument = None, form: FormatOption = Format.TABLE) -> None:
+def check(
+    context: typer.Context,
+    tables: TablesArgument = None,
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
     """Read all that is stored, and say what is damaged, missing or there twice.
 
     Every live file is read through, its checksums too; nothing is changed. Of a
     lake in a bucket the copies on this machine are read, those that are missing
     are fetched, and a damaged copy is made anew. Ends with 1 where something is
-    wrong.
+    wrong, and where no logs are stored: nothing was checked then.
     """
-    found = workspace_of(context).check_lake(tables or (), renewed=_tell_renewed)
+    found = _checked(context, tables, quiet)
     _show_findings([*_damaged(found), *_missing(found)], form, _sound(found))
-    if not found.ok:
+    _tell_accepted(found)
+    if not found.ok or (found.is_empty and is_bare(context, workspace_of(context))):
         raise typer.Exit(1)
 
 
-@app.command(epilog=examples("trailhawk lake repair", "trailhawk lake repair --apply"))
+def _checked(context: typer.Context, tables: list[str] | None, quiet: bool) -> Findings:
+    from trailhawk.render.console import progress
+
+    with progress("check, files", quiet=quiet) as bar:
+        return workspace_of(context).check_lake(tables or (), renewed=_tell_renewed, progress=bar)
+
+
+@app.command(
+    epilog=examples(
+        "trailhawk lake repair",
+        "trailhawk lake repair --apply",
+        "trailhawk lake repair --apply --accept-loss",
+    )
+)
 def repair(
     context: typer.Context,
     tables: TablesArgument = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only said.")] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="With --apply: what stays lost is no fault any more.")
+    ] = False,
     form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
 ) -> None:
     """Give up damaged files, read their rows again, and take away doubled rows.
 
@@ -134,18 +170,33 @@ def repair(
     new files; the others are read again from the objects that the ledger names,
     as far as these lie where they lay. What cannot be had is named, stays in the
     ledger as lost, and is asked for again by the next repair. Ends with 1 where
-    rows stay lost. Safe beside all that runs, and safe to run again.
+    rows stay lost, unless that is accepted: the ledger says so then, and check
+    is content. Safe beside all that runs, and safe to run again.
     """
+    from trailhawk.errors import UsageError
+    from trailhawk.render.console import progress
+
+    if accept_loss and not apply:
+        raise UsageError("--accept-loss needs --apply", hint="what is lost is known when it was asked for")
     workspace = workspace_of(context)
-    found = workspace.check_lake(tables or (), renewed=_tell_renewed)
+    found = _checked(context, tables, quiet)
     if not apply:
-        why = {one: workspace.why_lost(one) or "can be read again" for one in found.missing}
+        why = {}
+        with progress("repair, objects looked for", quiet=quiet) as bar:
+            for count, one in enumerate(found.lacking, 1):
+                why[one] = workspace.why_lost(one) or "can be read again"
+                bar(count, len(found.lacking))
         _show_findings([*_damaged(found), *_missing(found, why)], form, _sound(found))
+        _tell_accepted(found)
         if not found.ok:
             tell("nothing was changed: see --apply")
             raise typer.Exit(1)
         return
-    restored = workspace.mend_lake(found)
+    with progress("repair, objects read again", quiet=quiet) as bar:
+        restored = workspace.mend_lake(found, progress=bar)
+    lost = [each.missing for each in restored if each.reason and not each.missing.accepted]
+    if accept_loss:
+        workspace.accept_loss(lost)
     _show_findings(
         [*_damaged(found, given_up="given up", doubled="taken away"), *map(_restored, restored)],
         form,
@@ -155,10 +206,23 @@ def repair(
     no_objects = held - sum(one.rows for one in found.missing if not one.given_up)
     if no_objects > 0:
         tell(f"{no_objects:,} rows are lost that come from no object which the ledger names")
-    if lost := [each.missing.rows for each in restored if each.reason]:
-        tell(f"{sum(lost):,} rows of {len(lost):,} objects are lost; the next repair asks for them again")
+    if lost:
+        then = (
+            "which is accepted" if accept_loss else "the next repair asks for them again, see --accept-loss"
+        )
+        tell(f"{_of_rows(lost)} are lost; {then}")
+        lost = [] if accept_loss else lost
     if lost or no_objects > 0 or found.unreadable:
         raise typer.Exit(1)
+
+
+def _tell_accepted(found: Findings) -> None:
+    if gone := [one for one in found.missing if one.accepted]:
+        tell(f"{_of_rows(gone)} are lost, which is accepted: IngestLedger | where State == 'accepted'")
+
+
+def _of_rows(lost: Sequence[Missing]) -> str:
+    return f"{sum(one.rows for one in lost):,} rows of {len(lost):,} objects"
 
 
 def _tell_renewed(path: str) -> None:
@@ -203,7 +267,7 @@ def _damaged(
 
 def _missing(found: Findings, why: Mapping[Missing, str] | None = None) -> Iterator[dict[str, object]]:
     """The objects of which rows are missing."""
-    for one in found.missing:
+    for one in found.lacking:
         detail = why[one] if why else "given up before" if one.given_up else "in no file that can be read"
         yield _finding("missing", one.table, one.first.date(), one.rows, one.location or one.object, detail)
 
@@ -211,7 +275,8 @@ def _missing(found: Findings, why: Mapping[Missing, str] | None = None) -> Itera
 def _restored(each: Restored) -> dict[str, object]:
     one = each.missing
     detail = each.reason or f"{one.rows:,} were missing" * (each.rows != one.rows)
-    what, rows = ("lost", one.rows) if each.reason else ("read again", each.rows)
+    lost = "lost, accepted" if one.accepted else "lost"
+    what, rows = (lost, one.rows) if each.reason else ("read again", each.rows)
     return _finding(what, one.table, one.first.date(), rows, one.location or one.object, detail)
 
 
@@ -224,10 +289,13 @@ def _finding(
 @app.command(epilog=examples("trailhawk lake vacuum"))
 def vacuum(context: typer.Context, tables: TablesArgument = None, form: FormatOption = Format.TABLE) -> None:
     """Delete the files that no version of the last day names: retired ones, and what a kill left."""
-    done = workspace_of(context).caretaker.vacuum(tables or ())
+    workspace = workspace_of(context)
+    done = workspace.caretaker.vacuum(tables or ())
     rows = [{"table": name, "deleted": count} for name, count in done.items() if count]
     columns = [Shown("table", "table"), Shown("deleted", "files deleted", right=True)]
     show_list(rows, columns, form, empty="nothing to delete")
+    if not rows:
+        is_bare(context, workspace)
 
 
 @app.command(epilog=examples("trailhawk lake retention", "trailhawk lake retention --apply"))
@@ -242,7 +310,8 @@ def retention(
     How many days a table keeps stands in trailhawk.toml, under lake.retention_days
     and lake.retention. Days count from the event. The files stay on disk for a day.
     """
-    caretaker = workspace_of(context).caretaker
+    workspace = workspace_of(context)
+    caretaker = workspace.caretaker
     found = caretaker.forget(tables or ()) if apply else caretaker.expiring(tables or ())
     columns = [
         Shown("table", "table"),
@@ -252,3 +321,5 @@ def retention(
         Shown("rows", "rows removed" if apply else "rows to remove", right=True),
     ]
     show_list([members(each) for each in found], columns, form, empty="every table is kept for ever")
+    if not found:
+        is_bare(context, workspace)

@@ -50,7 +50,8 @@ LEDGER: Final = Table(
             "stored; part (more of the object follows); digest; quarantined (nothing of use); retried (taken"
             " out of quarantine; Records and Quarantined say by how much they change); lost (rows of it were"
             " in a damaged file; Records and Rows say how many less there are); doubled (rows that were there"
-            " twice went; Rows and Duplicates say by how much they change).",
+            " twice went; Rows and Duplicates say by how much they change); accepted (it is no fault any more"
+            " that rows are lost; nothing changes).",
         ),
         Column("FirstRecord", _LONG, "Place of the part's first record in the object."),
         Column("Records", _LONG, "Records found: rows, duplicates, filtered and quarantined ones."),
@@ -72,6 +73,7 @@ AGAIN: Final = "again:"
 
 LOST: Final = "lost"
 DOUBLED: Final = "doubled"
+ACCEPTED: Final = "accepted"
 """States of entries that a repair of the lake writes."""
 
 INGEST: Final = "ingest"
@@ -108,7 +110,7 @@ def first_key(key: str) -> str:
 
 def is_of_repair(key: str, state: str) -> bool:
     """Whether an entry tells of rows that a repair of the lake took away or brought back."""
-    return state in (LOST, DOUBLED) or re.search(RESTORED, key) is not None
+    return state in (LOST, DOUBLED, ACCEPTED) or re.search(RESTORED, key) is not None
 
 
 _RECENT_PAIRS = 10_000

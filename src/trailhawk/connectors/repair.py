@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from trailhawk.connectors.again import Find
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.connectors.ledger import (
+    ACCEPTED,
     DOUBLED,
     INGEST,
     LEDGER,
@@ -50,14 +51,28 @@ _WORKER: Final = "repair"
 _NOT_KNOWN: Final = ("", "", "", "", 0, "")
 _UNKNOWN: Final = "where it lay is not known: the ledger was damaged too"
 
+Progress = Callable[[int, int], None]
+"""Is told how many are done, and of how many."""
+
 FilterAt = Callable[[str, dt.datetime], Transform | None]
 """A table's ingest transform as it was in force at a time."""
+
+
+class _Count:
+    """What is done so far, told after each."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def one_more(self) -> None:
+        self._done += 1
+        self._progress(self._done, self._total)
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
     """Rows of an object that a damaged file held. `given_up` is the id of the commit that gave the file up,
-    '' before that; `stored_at` is when the object was stored."""
+    '' before that; `stored_at` is when the object was stored. That they are lost may be `accepted`."""
 
     table: str
     object: str
@@ -73,6 +88,7 @@ class Missing:
     size: int = field(repr=False)
     sha256: str = field(repr=False)
     given_up: str = field(default="", repr=False)
+    accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +111,12 @@ class Findings:
 
     @property
     def ok(self) -> bool:
-        return not (self.unreadable or self.behind or self.damages or self.doubled or self.missing)
+        return not (self.unreadable or self.behind or self.damages or self.doubled or self.lacking)
+
+    @property
+    def lacking(self) -> tuple[Missing, ...]:
+        """What is missing, without what is accepted to be lost."""
+        return tuple(one for one in self.missing if not one.accepted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +129,25 @@ class Restored:
     reason: str
 
 
-def check(lake: Lake, tables: Sequence[str], *, renewed: Callable[[str], None] = lambda _: None) -> Findings:
+def check(
+    lake: Lake,
+    tables: Sequence[str],
+    *,
+    renewed: Callable[[str], None] = lambda _: None,
+    progress: Progress = lambda done, total: None,
+) -> Findings:
     """Read all that these tables hold. Changes nothing but copies of a bucket's files, of whose being made
-    anew `renewed` is told."""
+    anew `renewed` is told. `progress` counts files."""
     lake = lake.apart()
     unreadable = _unreadable(lake)
     sound = [table for table in tables if table not in unreadable]
     _settle(lake, without=unreadable.keys())
-    found = [damage for table in sound for damage in damages(lake.delta(table), renewed=renewed)]
+    looked = _Count(progress, sum(len(lake.delta(table).live()) for table in sound))
+    found = [
+        damage
+        for table in sound
+        for damage in damages(lake.delta(table), renewed=renewed, looked=looked.one_more)
+    ]
     bad = {damage.path for damage in found}
     twice = [
         each for table in sound if table != LEDGER.name for each in doubled(lake.delta(table), without=bad)
@@ -179,10 +211,13 @@ def restore(
     clock: Clock,
     sources: Sequence[Source],
     filter_at: FilterAt,
+    progress: Progress = lambda done, total: None,
 ) -> Iterator[Restored]:
     """Read the objects of rows that were given up again, and store those rows. What cannot be read stays as
-    it is, and can be asked for once more."""
+    it is, and can be asked for once more. `progress` counts objects."""
     groups: dict[int, tuple[Transform | None, list[Missing]]] = {}
+    wanted = list(wanted)
+    taken = _Count(progress, len(wanted))
     for one in sorted(wanted, key=lambda one: (one.first, one.location)):
         transform = filter_at(one.table, one.stored_at)
         groups.setdefault(id(transform), (transform, []))[1].append(one)
@@ -199,6 +234,7 @@ def restore(
                 yield Restored(one, 0, error.strerror or str(error))
             else:
                 ingestor.take(_log_object(one, stream), partial(_told, told, one))
+            taken.one_more()
         ingestor.flush()
         yield from told
 
@@ -216,11 +252,35 @@ def awaited(lake: Lake, tables: Collection[str]) -> list[Missing]:
     """The rows of these tables that were given up and are not read again yet."""
     taken = Taken(lake)
     taken.refresh()
+    lost: list[dict[str, Any]] = []
+    accepted: set[str] = set()
+    for row in _entries(lake, lambda rows: _is_in(rows["State"], [LOST, ACCEPTED])):
+        if row["State"] == ACCEPTED:
+            accepted.add(row["Object"])
+        elif row["TargetTable"] in tables:
+            lost.append(row)
     found = []
-    for row in _entries(lake, lambda rows: _is_in(rows["State"], [LOST])):
-        if row["TargetTable"] in tables and restored_key(row["Object"], row["Batch"]) not in taken:
-            found.append(_of_entry(row, -row["Rows"], given_up=row["Batch"]))
+    for row in lost:
+        key = restored_key(row["Object"], row["Batch"])
+        if key not in taken:
+            one = _of_entry(row, -row["Rows"], given_up=row["Batch"])
+            found.append(replace(one, accepted=key in accepted))
     return found
+
+
+def accept(lake: Lake, lost: Iterable[Missing], *, clock: Clock) -> None:
+    """Let the ledger say that it is accepted that these rows, which were given up, are lost."""
+    lake = lake.apart()
+    ledger = lake.delta(LEDGER.name)
+    entries = [
+        {**_entry(one, ACCEPTED), "Object": restored_key(one.object, one.given_up)}
+        for one in lost
+        if not one.accepted
+    ]
+    while entries:
+        ledger.refresh()
+        if _is_committed(lake, ledger, {}, entries, now=clock()):
+            return
 
 
 # --- what is missing ----------------------------------------------------------------------------------------
@@ -506,7 +566,7 @@ def _entry(one: Missing, state: str, **changes: int) -> dict[str, object]:
 def _ledger_rows(entries: Sequence[Mapping[str, object]], batch: str, now: dt.datetime) -> pa.Table:
     names = [
         f"{entry['Object']}!{entry['State']}-{batch}"
-        if entry["State"] in (LOST, DOUBLED)
+        if entry["State"] in (LOST, DOUBLED, ACCEPTED)
         else entry["Object"]
         for entry in entries
     ]

@@ -21,7 +21,7 @@ from trailhawk.connectors.digest import (
     log_sha256,
     read_digest,
 )
-from trailhawk.connectors.ledger import LOST, restored_key
+from trailhawk.connectors.ledger import ACCEPTED, LOST, restored_key
 from trailhawk.errors import SourceError
 
 _K = TypeVar("_K")
@@ -215,6 +215,8 @@ class Ledger:
             if row["State"] == LOST:
                 lost[restored_key(row["Object"], row["Batch"])] = row["Object"]
                 continue
+            if row["State"] == ACCEPTED:  # the rows are lost all the same
+                continue
             if row["State"] == "digest":
                 self.digests.append((row["Bucket"], row["Key"], row["Location"]))
                 continue
@@ -389,9 +391,32 @@ def _chains(links: Iterable[_Link]) -> list[list[_Link]]:
         name = link.name
         chains[name.account, name.region, name.trail, name.home, name.backfill].append(link)
     return [
-        sorted(links, key=lambda link: (link.name.end, link.found.location))
+        sorted(chain, key=lambda link: (link.name.end, link.found.location))
         for _, links in sorted(chains.items(), key=lambda item: item[0])
+        for chain in _apart(links)
     ]
+
+
+def _apart(links: Iterable[_Link]) -> list[list[_Link]]:
+    """The links of one name, those of trails or copies in several places apart. A trail that was given
+    another place wrote to one at a time: what has no hour in common is one chain."""
+    places: dict[str, list[_Link]] = defaultdict(list)
+    for link in links:
+        places[_base(link)].append(link)
+    apart: list[list[_Link]] = []
+    for _, found in sorted(places.items()):
+        names = {link.name for link in found}
+        one = next((each for each in apart if names.isdisjoint(link.name for link in each)), None)
+        if one is None:
+            apart.append(found)
+        else:
+            one += found
+    return apart
+
+
+def _base(link: _Link) -> str:
+    """The account's part of the bucket or folder."""
+    return link.found.location.partition(_DIGESTS)[0]
 
 
 def _prove(chain: Sequence[_Link], keys: Keys) -> list[OSError]:
@@ -654,7 +679,7 @@ def _unlisted(
     for chain in chains:
         for link in chain:
             if link.listed:
-                spans[link.found.location.partition(_DIGESTS)[0], link.name.region].append(link)
+                spans[_base(link), link.name.region].append(link)
     for _, links in sorted(spans.items(), key=lambda item: item[0]):
         digests = [link.digest for link in links if link.digest and not link.moved]
         if digests:

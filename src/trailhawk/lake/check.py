@@ -59,8 +59,13 @@ class Doubled:
     groups: Mapping[int, Mask] = field(repr=False)
 
 
-def damages(delta: Delta, *, renewed: Callable[[str], None] = lambda _: None) -> Iterator[Damage]:
-    """The live files of a table's newest state that cannot be read through.
+def damages(
+    delta: Delta,
+    *,
+    renewed: Callable[[str], None] = lambda _: None,
+    looked: Callable[[], None] = lambda: None,
+) -> Iterator[Damage]:
+    """The live files of a table's newest state that cannot be read through; `looked` is called after each.
 
     A copy of a bucket's file that cannot is made anew, and `renewed` told where it is. An error that is not
     the file's own goes through.
@@ -77,6 +82,7 @@ def damages(delta: Delta, *, renewed: Callable[[str], None] = lambda _: None) ->
         if error is not None and delta.renew(error):
             renewed(error.path)
             sound, error = _sound(delta, logged)
+        looked()
         if error is not None:
             midnight = dt.datetime.combine(day, dt.time())
             yield Damage(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from trailhawk.connectors.objects import Outcome as ObjectOutcome
     from trailhawk.connectors.objects import Transform
     from trailhawk.connectors.quarantine import Quarantined
-    from trailhawk.connectors.repair import Findings, Missing, Restored
+    from trailhawk.connectors.repair import Findings, Missing, Progress, Restored
     from trailhawk.connectors.running import Running
     from trailhawk.connectors.sentinel_health import Told
     from trailhawk.detect.bookmarks import BookmarkStore
@@ -796,14 +796,19 @@ class Workspace:
         return damaged_files(self.lake, tuple(tables) or self.lake.table_names())
 
     def check_lake(
-        self, tables: Iterable[str] = (), *, renewed: Callable[[str], None] = lambda _: None
+        self,
+        tables: Iterable[str] = (),
+        *,
+        renewed: Callable[[str], None] = lambda _: None,
+        progress: Progress,
     ) -> Findings:
         """Read all that these tables (all, unless named) hold; see `connectors.repair`."""
         from trailhawk.connectors.repair import check
 
-        return check(self.lake, tuple(tables) or self.lake.table_names(), renewed=renewed)
+        names = tuple(tables) or self.lake.table_names()
+        return check(self.lake, names, renewed=renewed, progress=progress)
 
-    def mend_lake(self, found: Findings) -> list[Restored]:
+    def mend_lake(self, found: Findings, *, progress: Progress) -> list[Restored]:
         """Give up damaged files, take away doubled rows, and read again what is missing."""
         from trailhawk.connectors.reopen import object_at
         from trailhawk.connectors.repair import awaited, mend, restore
@@ -817,8 +822,15 @@ class Workspace:
                 clock=self.clock,
                 sources=self.sources,
                 filter_at=self._transforms(lasting=False).at,
+                progress=progress,
             )
         )
+
+    def accept_loss(self, lost: Iterable[Missing]) -> None:
+        """Let it be no fault any more that these rows, which could not be read again, are lost."""
+        from trailhawk.connectors.repair import accept
+
+        accept(self.lake, lost, clock=self.clock)
 
     def why_lost(self, missing: Missing) -> str:
         """Why the rows of an object cannot be read again now; '' where they can."""
