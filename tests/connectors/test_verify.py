@@ -553,6 +553,33 @@ def test_two_trails_of_an_account_in_two_places(tmp_path: Path) -> None:
     assert set(check(whole).unlisted) == {whole.logs[-1].as_posix(), there.as_posix()}
 
 
+def test_two_copies_in_one_folder(tmp_path: Path) -> None:
+    """Each is checked for itself: what one lacks the other does not make good."""
+    made = trail(tmp_path / "all" / "monday")
+    tuesday = Path(shutil.copytree(made.folder, tmp_path / "all" / "tuesday"))
+    made.folder = tmp_path / "all"
+    report = check(made)
+    assert (report.ok, [chain.logs for chain in report.chains]) == (True, [10, 10])
+    log = tuesday / made.logs[3].relative_to(tmp_path / "all" / "monday")
+    log.write_bytes(gzip.compress(b'{"Records":[]}'))
+    (digest := tuesday / made.digests[4].key).unlink()
+    found = [(one.what, one.place.rpartition("/")[2]) for one in check(made).findings]
+    assert found == [(What.LOG_TAMPERED, log.name), (What.DIGEST_MISSING, digest.name)]
+
+
+def test_a_trail_that_was_given_another_prefix(tmp_path: Path) -> None:
+    """Its chain goes on there, and is one."""
+    made = Trail(tmp_path / "bucket")
+    for number in range(2):
+        made.hour(number)
+    made.folder = tmp_path / "bucket" / "later"
+    for number in range(2, 4):
+        made.hour(number)
+    made.folder = tmp_path / "bucket"
+    report = check(made)
+    assert (report.ok, [chain.digests for chain in report.chains]) == (True, [4])
+
+
 def test_names() -> None:
     folder = "p/AWSLogs/o-1/1/CloudTrail-Digest/us-gov-east-1/2026/01/02/"
     key = folder + "1_CloudTrail-Digest_us-gov-east-1_a_b-c_us-west-2_20260102T030405Z"
