@@ -153,8 +153,14 @@ def test_what_is_nobodys_is_called_by_its_name(lake: Lake, tmp_path: Path) -> No
     (logs / "alerts.csv").write_text("\ufeffEvent Name,User ID,Alert\nListObjects,\"{'a': 1}\", 302\n")
     (logs / "prose.json").write_text("Dear all, no, this is no CSV\nof mine.\n")
     pq.write_table(pa.table({"a": [1]}), logs / "part-0.parquet")
+    history = {"fileVersion": "1.0", "configurationItems": [{"resourceType": "AWS::S3::Bucket"}]}
+    (logs / "history.json").write_text(json.dumps(history))
+    manifest = {"sourceBucket": "a", "destinationBucket": "b", "fileSchema": "Bucket, Key", "files": []}
+    (logs / "manifest.json").write_text(json.dumps(manifest, indent=2))
+    failed = {"attemptsMade": 4, "arrivalTimestamp": 1, "errorMessage": "no", "rawData": "e30="}
+    (logs / "failed.json").write_text(f"{json.dumps(failed)}\n" * 3)
     summary = run(lake, *logs.iterdir())  # files that are named are logs, whatever they look like
-    assert (summary.rows, summary.quarantined) == (2, 5)
+    assert (summary.rows, summary.quarantined) == (2, 8)
     reasons = {Path(part.location).name: part.reason for part in quarantined(lake)}
     assert {name: reason.partition(":")[0] for name, reason in reasons.items()} == {
         "archive_1.json": "an archive of Datadog's, which has not the records as they were",
@@ -162,6 +168,9 @@ def test_what_is_nobodys_is_called_by_its_name(lake: Lake, tmp_path: Path) -> No
         "alerts.csv": "CSV with the columns of no known log or export",
         "prose.json": "not a log of a known kind",
         "part-0.parquet": "Parquet with the columns of no known log",
+        "history.json": "what AWS Config noted of resources, which is no log of what was done",
+        "manifest.json": "the manifest of an S3 Inventory, which is no log",
+        "failed.json": "what Firehose could not deliver",
     }
 
 

@@ -153,6 +153,10 @@ def test_markers() -> None:
     assert Notice("logs", "AWSLogs/", size=0).is_marker
     assert not Notice("logs", "AWSLogs/", size=7).is_marker
     assert not Notice("logs", "AWSLogs/a", size=0).is_marker
+    assert Notice("logs", "AWSLogs_$folder$", size=0).is_marker
+    assert Notice("logs", "out/_SUCCESS", size=0).is_marker
+    assert not Notice("logs", "out/_SUCCESS", size=1).is_marker
+    assert not Notice("logs", "out/NO_SUCCESS", size=0).is_marker
 
 
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda inner: st.lists(inner) | (

@@ -17,6 +17,7 @@ import orjson
 from trailhawk.errors import SourceError
 
 _ENVELOPES: Final = 4  # S3 in EventBridge in SNS is the deepest that anybody builds
+_MARKERS: Final = ("/", "_$folder$", "/_SUCCESS", "/ConfigWritabilityCheckFile", "/aws-test-file")
 _MAX_BYTES: Final = 2 * 1024 * 1024  # SQS carries 1 MiB
 
 
@@ -36,8 +37,9 @@ class Notice:
 
     @property
     def is_marker(self) -> bool:
-        """Whether it is the empty object by which consoles show a folder; it holds no log."""
-        return self.key.endswith("/") and not self.size
+        """Whether it is an empty object that holds no log by its name: by these consoles, Hadoop and AWS's
+        services show a folder, its completion, or that they may write."""
+        return self.key.endswith(_MARKERS) and not self.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,22 @@ from trailhawk.sources.source import HEAD_BYTES
 _ARCHIVED: Final = re.compile(rb'\s*+\{\s*+"(?:_id|attributes|date|host|service|source|status)"\s*+:')
 _OF_ARCHIVES: Final = (b'"_id"', b'"date"', b'"attributes"')
 _LEAST_COLUMNS: Final = 3
+_KINDS: Final = (
+    (
+        (b'"fileVersion"', b'"configurationItems"'),
+        "what AWS Config noted of resources, which is no log of what was done",
+    ),
+    (
+        (b'"fileSchema"', b'"sourceBucket"', b'"destinationBucket"'),
+        "the manifest of an S3 Inventory, which is no log",
+    ),
+    (
+        (b'"attemptsMade"', b'"arrivalTimestamp"', b'"rawData"'),
+        "what Firehose could not deliver: rawData has it in base64, errorMessage the reason",
+    ),
+)
+"""Names that stand near the beginning of a JSON object of a kind, and what that is."""
+_NEAR: Final = 1024
 
 
 def archived(head: bytes) -> str:
@@ -27,6 +43,11 @@ def strange(head: bytes) -> str:
     head = head[:HEAD_BYTES].removeprefix(framing.BOM)
     if reason := archived(head):
         return reason
+    if head.lstrip().startswith(b"{"):
+        begins = head[:_NEAR]
+        for names, reason in _KINDS:
+            if all(name in begins for name in names):
+                return reason
     if front_of(head) == "short":
         return "lines with a time without zone: 'aws logs tail' with its detailed format tells when it was"
     if head.startswith(parquet.MAGIC):
