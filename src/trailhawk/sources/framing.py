@@ -27,7 +27,7 @@ _ANY_RAW = msgspec.json.Decoder(msgspec.Raw)
 _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BETWEEN = re.compile(rb"[\s,\[\]}]*+")
 # One step of a walk through JSON text: everything up to and with the next brace outside of a string.
-_TO_BRACE = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+([{}])', re.DOTALL)
+_TO_BRACES = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+(\{++|\}++)', re.DOTALL)
 # Bounded, not possessive: Python before 3.11.5 keeps what such a group took of a string without an end.
 _PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+"){0,999}', re.DOTALL)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -231,7 +231,7 @@ class _Scanner:
         self._base = base
         self._sought: tuple[bytes, int, int | None] = (b"", 0, None)  # see _next_start
         self._wasted = 0
-        self._braces = 0  # of the last value walked through
+        self._braces = 0  # runs of them in the last value walked through
         self._records: list[bytes] = []
         self._starts: list[int] = []
         self._bad: list[BadPart] = []
@@ -332,14 +332,17 @@ class _Scanner:
         depth = 0
         place = at
         while True:
-            step = _TO_BRACE.match(held, place, until)
+            step = _TO_BRACES.match(held, place, until)
             if step is None:
                 return None
             self._braces += 1
-            place = step.end()
-            depth += 1 if held[place - 1] == 0x7B else -1
-            if depth == 0:
-                return place
+            first, place = step.span(1)
+            if held[first] == 0x7B:
+                depth += place - first
+            elif depth > place - first:
+                depth -= place - first
+            else:
+                return first + depth
 
     def _record(self, at: int, end: int) -> int:
         """Take what stands in [at, end) as a record or as a bad part; where to go on."""
