@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from support.shipping import HASH, TOKEN, running, until
-from trailhawk.connectors import patience
+from trailhawk.connectors import http, patience
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import ConnectorError, Intake
 from trailhawk.connectors.http import HttpConnector, HttpSettings
@@ -384,6 +384,42 @@ def test_too_much_that_waits(tmp_path: Path) -> None:
         until(lambda: client.post("/ingest/AWSCloudTrail", json=record).status_code == 200)
 
 
+def test_few_bodies_are_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small body may be large when it is unpacked, and many may be sent at once."""
+    lock = threading.Lock()
+    busy = most = 0
+
+    def slowly(body: bytes, encoding: str, bounds: Bounds) -> bytes:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        until(lambda: most >= 2)
+        with lock:
+            busy -= 1
+        return body
+
+    monkeypatch.setattr(http, "unpacked", slowly)
+    workspace = home(tmp_path / "home")
+    answers: list[int] = []
+    with running(connector(workspace)) as client:
+        posts = [
+            threading.Thread(
+                target=lambda n=n: answers.append(
+                    client.post("/ingest/AWSCloudTrail", json=call(n)).status_code
+                )
+            )
+            for n in range(12)
+        ]
+        for post in posts:
+            post.start()
+        for post in posts:
+            post.join()
+    assert answers == [200] * 12
+    assert most == 2
+    assert count(workspace, "AWSCloudTrail") == 12
+
+
 def test_tls(tmp_path: Path) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
@@ -432,7 +468,7 @@ def test_what_another_process_was_done_with_is_not_missed(
     workspace = home(tmp_path / "home")
     web = connector(workspace)
     spool = Spool(next((tmp_path / "home").rglob("spool")))
-    spool.put("Linux_CL", "0" * 32, [b'{"at":"2026-03-01T09:30:00Z","message":"m","host":"h"}\n'])
+    spool.put("Linux_CL", "0" * 32, [b'{"at":"2026-03-01T09:30:00Z","message":"m","host":"h"}'])
     listed = spool.waiting()
     spool.done(listed[0])
     answers = iter([listed])

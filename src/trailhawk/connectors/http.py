@@ -46,6 +46,8 @@ _LEAST_TOKEN: Final = 16
 _RETRY_SECONDS: Final = 5.0
 _IDLE_SECONDS: Final = 0.2
 _BODIES_AT_ONCE: Final = 32
+_KEPT_AT_ONCE: Final = 2
+"""Of these so many are unpacked and checked at a time: each may take three times `max_unpacked_mib`."""
 _TAKING, _LISTENING, _BODIES = "taking", "listening", "bodies"  # causes of problems
 
 
@@ -287,6 +289,7 @@ class HttpConnector:
         from starlette.routing import Route
 
         self._gate = asyncio.Semaphore(_BODIES_AT_ONCE)
+        self._desk = asyncio.Semaphore(_KEPT_AT_ONCE)
         return Starlette(
             routes=[
                 Route("/ingest/{table}", self._post, methods=["POST"]),
@@ -316,7 +319,8 @@ class HttpConnector:
                 encoding = request.headers.get("content-encoding", "").strip().lower()
                 kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
                 key = request.headers.get("idempotency-key", "")
-                count, body_id = await asyncio.to_thread(self._keep, table, body, encoding, kind, key)
+                async with self._desk:
+                    count, body_id = await asyncio.to_thread(self._keep, table, body, encoding, kind, key)
         except Exception as error:
             if not isinstance(error, BodyError):
                 # Told here, as the server's own log is not: who sends nonsense is not to fill ours.
@@ -362,7 +366,7 @@ class HttpConnector:
         if not found:
             return 0, known
         try:
-            self._spool.put(table, known, [line + b"\n" for line in found])
+            self._spool.put(table, known, found)
         except OSError as error:
             status = 503 if error.errno in (*FULL, errno.EFBIG) else 500
             raise BodyError(status, f"it cannot be kept: {error.strerror}") from None

@@ -51,8 +51,9 @@ class Spool:
         """How many bytes wait, as of the last look and what was put since."""
         return self._bytes
 
-    def put(self, table: str, body_id: str, pieces: Sequence[bytes]) -> None:
-        """Keep a body: when this returns, neither a crash nor a loss of power loses it. Raises OSError.
+    def put(self, table: str, body_id: str, lines: Sequence[bytes]) -> None:
+        """Keep a body of lines: when this returns, neither a crash nor a loss of power loses it. Raises
+        OSError.
 
         One that waits under the same id already is kept once.
         """
@@ -62,7 +63,7 @@ class Spool:
         partial = self.folder / f"{name}{_PARTIAL}"
         try:
             with partial.open("xb") as file:
-                file.writelines(pieces)
+                file.writelines(line + b"\n" for line in lines)
                 file.flush()
                 os.fsync(file.fileno())
             partial.rename(self.folder / name)
@@ -71,7 +72,7 @@ class Spool:
             raise
         _sync(self.folder)
         with self._lock:
-            self._bytes += sum(map(len, pieces))
+            self._bytes += sum(map(len, lines)) + len(lines)
 
     def waiting(self) -> list[Spooled]:
         """All that waits, the oldest first."""
