@@ -38,22 +38,34 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.fixture(scope="module")
 def read_only() -> Iterator[Run]:
     """Runs commands in a home with some events that this process may not write."""
+    yield from _read_only()
+
+
+@pytest.fixture
+def without_state() -> Iterator[Run]:
+    """And in one that nobody ran a rule in."""
+    yield from _read_only(has_state=False)
+
+
+def _read_only(*, has_state: bool = True) -> Iterator[Run]:
     # Not among pytest's own folders, which are closed to others.
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        yield from _read_only(folder)
+        yield from _commands(folder, has_state)
 
 
-def _read_only(folder: Path) -> Iterator[Run]:
+def _commands(folder: Path, has_state: bool) -> Iterator[Run]:
     home = folder / "home"
     log = folder / "log.json"
     log.write_text(json.dumps({"eventTime": "2026-03-01T10:00:00Z", "eventID": "1", "eventName": "a"}))
     assert run(["ingest", str(log), "--home", str(home)]) == 0
-    assert run(["detect", "--quiet", "--home", str(home)]) == 0
-    # As the last process that closes the state leaves it; here the commands' connections may be open still.
-    with contextlib.closing(sqlite3.connect(home / "state.db")) as state:
-        state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    if has_state:
+        assert run(["detect", "--quiet", "--home", str(home)]) == 0
+        # As the last process that closes the state leaves it; here the commands' connections may be open
+        # still.
+        with contextlib.closing(sqlite3.connect(home / "state.db")) as state:
+            state.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     for beside in ("state.db-wal", "state.db-shm"):
         (home / beside).unlink(missing_ok=True)
     warm = folder / "warm"
@@ -97,4 +109,12 @@ def test_what_writes_says_why_not(read_only: Run) -> None:
         Path(lists.name).chmod(0o644)
         done = read_only("watchlist", "import", "one", lists.name)
     assert done.returncode == 1
-    assert "may only be read here; see who may write the home" in done.stderr
+    assert "state.db may only be read here; see who may write to it and its folder" in done.stderr
+
+
+def test_a_home_without_a_state_can_be_read(without_state: Run) -> None:
+    done = without_state("query", "SecurityAlert | count", "--format", "json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [{"Count": 0}])
+    done = without_state("detect", "--quiet")
+    assert done.returncode == 1
+    assert "state.db may only be read here; see who may write to it and its folder" in done.stderr

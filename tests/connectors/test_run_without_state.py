@@ -40,7 +40,8 @@ def test_it_starts_though_the_state_cannot_be_reached(
     told: list[Event] = []
     found = {job.name: job for job in jobs(made, tell=told.append, status_seconds=60)}
     assert [(event.level, event.job) for event in told] == [("error", "notify"), ("error", "automation")]
-    assert all("unable to open database file; it is tried again" in event.message for event in told)
+    assert all("unable to open database file" in event.message for event in told)
+    assert all(event.message.endswith("let to write to it; it is tried again") for event in told)
     with pytest.raises(StateError):
         once(found["automation"])
     folder.mkdir()

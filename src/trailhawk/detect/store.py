@@ -122,13 +122,16 @@ def open_state(url: str, *, first: Callable[[sa.Engine], None] | None = None) ->
     `_First`.
     """
     where, is_read_only = _address(url), False
-    if where.drivername == "sqlite" and where.database and _cannot_be_written(Path(where.database)):
-        where, is_read_only = _only_to_read(Path(where.database)), True
+    file = _file_of(where)
+    if file and _cannot_be_written(file):
+        where, is_read_only = _only_to_read(file), True
     try:
         if where.drivername == "postgresql":
             engine = _postgresql(where)
         else:
-            engine = sa.create_engine(where, poolclass=sa.StaticPool if is_read_only else _pool_of(where))
+            # What is in memory has a pool of its own.
+            pool = sa.StaticPool if is_read_only else _Pool if file else None
+            engine = sa.create_engine(where, poolclass=pool)
     except ModuleNotFoundError as error:
         raise StateError(
             f"the state database needs the package {error.name}", hint="pip install 'trailhawk[postgresql]'"
@@ -140,7 +143,7 @@ def open_state(url: str, *, first: Callable[[sa.Engine], None] | None = None) ->
         sa.event.listen(engine, "begin", _First(first).begins)  # before the listeners that lock
     if is_read_only:
         sa.event.listen(engine, "connect", _leave_transactions)
-        sa.event.listen(engine, "before_cursor_execute", _create_beside, retval=True)
+        sa.event.listen(engine, "before_cursor_execute", _create_beside(file), retval=True)
     elif engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", _set_up_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
@@ -264,11 +267,10 @@ def _postgresql(where: sa.URL) -> sa.Engine:
     )
 
 
-def _pool_of(where: sa.URL) -> type[sa.Pool] | None:
-    """For a SQLite file; what is in memory has one of its own."""
-    return (
-        _Pool if where.database and ":memory:" not in where.database and "mode" not in where.query else None
-    )
+def _file_of(where: sa.URL) -> Path | None:
+    """The file of a SQLite database; None of one in memory, and of another kind of database."""
+    is_file = where.drivername == "sqlite" and where.database and ":memory:" not in where.database
+    return Path(where.database) if is_file and where.database and "mode" not in where.query else None
 
 
 class _Pool(sa.QueuePool):
@@ -293,37 +295,47 @@ def sqlite_url(path: Path) -> str:
 
 
 def _cannot_be_written(database: Path) -> bool:
-    """Whether there is such a file and this process may not write it, nor make a log beside it."""
-    return database.is_file() and not (os.access(database, os.W_OK) and os.access(database.parent, os.W_OK))
+    """Whether this process may not write such a file, nor make it or a log beside it, in a folder that is
+    there."""
+    may_be_made = os.access(database.parent, os.W_OK) or not database.parent.is_dir()
+    return not may_be_made or (database.is_file() and not os.access(database, os.W_OK))
 
 
 def _only_to_read(database: Path) -> sa.URL:
-    """The URL of a SQLite file that is only read. Where a log stands beside it, what it says counts too."""
-    log = database.with_name(database.name + "-wal")
+    """The URL of a SQLite file that is only read; of one that is not there that of an empty database. Where a
+    log stands beside it, what it says counts too."""
     options = {"mode": "ro", "uri": "true"}
+    if not database.is_file():
+        return sa.URL.create("sqlite", database="file::memory:", query=options)
+    log = database.with_name(database.name + "-wal")
     if not log.is_file() or not log.stat().st_size:
         options["immutable"] = "1"  # without it SQLite would want to make the log's index
     return sa.URL.create("sqlite", database=database.absolute().as_uri(), query=options)
 
 
-def _create_beside(
-    _: object, cursor: object, statement: str, parameters: object, context: object, many: bool
-) -> tuple[str, object]:
+def _create_beside(file: Path | None) -> Callable[..., tuple[str, object]]:
     """What is missing in a database that is only read stands in its one connection, empty."""
-    words = statement.split(maxsplit=2)
-    if words[0] in ("INSERT", "UPDATE", "DELETE"):
-        raise StateError("the state database may only be read here", hint="see who may write the home")
-    if words[:2] == ["CREATE", "TABLE"]:
-        return f"CREATE TEMP TABLE IF NOT EXISTS {words[2]}", parameters
-    if words[:1] == ["CREATE"] and words[1] in ("INDEX", "UNIQUE"):
-        return "SELECT 1", parameters
-    return statement, parameters
+
+    def changed(
+        _: object, cursor: object, statement: str, parameters: object, context: object, many: bool
+    ) -> tuple[str, object]:
+        words = statement.split(maxsplit=2)
+        if words[0] in ("INSERT", "UPDATE", "DELETE"):
+            said = f"the state database {file} may only be read here"
+            raise StateError(said, hint="see who may write to it and its folder")
+        if words[:2] == ["CREATE", "TABLE"]:
+            return f"CREATE TEMP TABLE IF NOT EXISTS {words[2]}", parameters
+        if words[:1] == ["CREATE"] and words[1] in ("INDEX", "UNIQUE"):
+            return "SELECT 1", parameters
+        return statement, parameters
+
+    return changed
 
 
 def _refused(context: sa.ExceptionContext) -> None:
     error = context.original_exception
-    if not isinstance(error, Exception) or context.is_pre_ping:
-        return  # an interrupt stays what it is; a connection that is gone is opened again
+    if not isinstance(error, Exception) or isinstance(error, StateError) or context.is_pre_ping:
+        return  # an interrupt and what we say stay what they are; a connection that is gone is opened again
     where = context.engine.url.database if context.engine else None
     reason = " ".join(str(error).split())
     raise StateError(
@@ -349,6 +361,7 @@ _HINTS = {
     "lock timeout": _OTHERS,
     "is full": "make room; what was written before is kept",
     "disk I/O error": "a home belongs on a local disk; over a network use PostgreSQL, see [state] url",
+    "unable to open": "its folder must be there, and whoever runs this must be let to write to it",
     "locking protocol": "a home belongs on a local disk; over a network use PostgreSQL, see [state] url",
 }
 """What to do about what a database refuses, by a part of its words."""
