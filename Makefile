@@ -10,10 +10,10 @@ ROOM ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint check bench docs lock clean
+.PHONY: help setup demo test test-long lint check bench docs lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) $(KERNEL) ## make .venv with everything the lock file names (the others do it by themselves)
 
@@ -41,8 +41,13 @@ $(KERNEL): $(COMPILER) $(wildcard $(NATIVE)/*.[ch]) $(NATIVE)/build.py
 demo: $(READY) $(KERNEL) ## simulate an attack in 35 days of logs, take them in, detect it, show the incident
 	@$(BIN)/trailhawk --home .trailhawk demo
 
-test: $(READY) $(KERNEL) ## all tests, or those of one room: make test ROOM=kql
-	@$(BIN)/python -m pytest $(if $(ROOM),tests/$(ROOM),-n auto --dist worksteal) $(PYTEST_ARGS)
+TESTS = $(if $(ROOM),tests/$(ROOM),-n auto --dist worksteal) $(PYTEST_ARGS)
+
+test: $(READY) $(KERNEL) ## all tests but the long ones, or those of one room: make test ROOM=kql
+	@$(BIN)/python -m pytest -m "not long" $(TESTS)
+
+test-long: $(READY) $(KERNEL) ## the long ones, and many more damaged inputs; of one room too
+	@TRAILHAWK_FUZZ=$${TRAILHAWK_FUZZ:-5000} $(BIN)/python -m pytest -m "long or fuzz" $(TESTS)
 
 lint: $(READY) ## style, types and who may import whom
 	@$(BIN)/ruff check
@@ -50,7 +55,7 @@ lint: $(READY) ## style, types and who may import whom
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-check: lint test ## what must pass before a change is handed over: lint and test
+check: lint test ## what must pass before a change is handed over: lint and test; CI runs test-long too
 
 # What the benchmarks compare with comes on top of the environment.
 $(VENV)/.bench: $(READY) requirements-bench.lock

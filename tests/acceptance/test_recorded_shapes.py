@@ -4,8 +4,8 @@ A person deploys the exercise by console or Terraform, a proxy leaks the credent
 copy a bucket, and the person tears all down again; often the attacker works from that person's own address,
 and the instance itself has never called AWS. What has to come of it is said in `wrong`.
 
-All rules run over some shapes, over the others those that look at such things. TRAILHAWK_SHAPES=N takes all
-rules everywhere, and N more shapes drawn at random.
+All rules run over some shapes, over the others those that look at such things; `make test` takes two of
+these. TRAILHAWK_SHAPES=N takes all rules everywhere, and N more shapes drawn at random.
 """
 
 from __future__ import annotations
@@ -126,6 +126,8 @@ CHOSEN = {
 }
 EVERYTHING = ("plain", "terraform", "in place", "boots")
 """Shapes over which all rules run."""
+FEW = ("begins late", "blurred")
+"""Shapes that `make test` takes."""
 
 
 def drawn(number: int) -> Shape:
@@ -663,7 +665,9 @@ def examined(shape: Shape, seed: int, folder: Path, *, everything: bool) -> list
     return list(wrong(recording, workspace))
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize(
+    "name", [name if name in FEW else pytest.param(name, marks=pytest.mark.long) for name in CHOSEN]
+)
 def test_the_theft_is_one_grave_incident_and_nobody_else_is_accused(name: str, tmp_path: Path) -> None:
     everything = MORE > 0 or name in EVERYTHING
     assert examined(CHOSEN[name], 1, tmp_path, everything=everything) == []

@@ -1,8 +1,8 @@
 """The variants of the simulated attacks through the whole road, each with the outcome that its truth states.
 
 Small: three days of few events, the last of them watched, by the rules that look at such things; all rules
-run where nobody attacks. TRAILHAWK_VARIANTS=all takes every variant and all rules; bench/variants.py is the
-whole.
+run where nobody attacks. `make test` takes two of them. TRAILHAWK_VARIANTS=all takes every variant and all
+rules; bench/variants.py is the whole.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ NEAR = (
 """Where the rules lie that look at stolen credentials, proxies, findings and reads of buckets."""
 LIKE_THE_ORDINARY = ("plain", "from-aws", "forged", "hidden")
 """What differs in them from others is nothing to a rule's logic, or is tested elsewhere."""
+FEW = ("V2", "F1")
+"""Variants that `make test` takes."""
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +80,13 @@ def watch(workspace: Workspace, bench: ModuleType, *, everything: bool = False) 
             scenario.name,
             variant.name,
             id=variant.number,
-            marks=pytest.mark.skipif(
-                variant.name in LIKE_THE_ORDINARY and not ALL_RULES, reason="TRAILHAWK_VARIANTS=all takes it"
-            ),
+            marks=[
+                pytest.mark.skipif(
+                    variant.name in LIKE_THE_ORDINARY and not ALL_RULES,
+                    reason="TRAILHAWK_VARIANTS=all takes it",
+                ),
+                *([] if variant.number in FEW else [pytest.mark.long]),
+            ],
         )
         for scenario in SCENARIOS
         for variant in scenario.variants
@@ -103,6 +109,7 @@ def test_outcome_is_the_one_stated(scenario: str, variant: str, tmp_path: Path, 
         assert len(truth["expected"]["objects"]) < sum(one["reads"] for one in truth["expected"]["objects"])
 
 
+@pytest.mark.long
 def test_silence_over_what_resembles_an_attack(tmp_path: Path, bench: ModuleType) -> None:
     """Files in disorder, repeated, some of them late enough to come after the rules have run."""
     truth = simulated(tmp_path / "sim", "cloud-breach-s3", "look-alikes", bench)

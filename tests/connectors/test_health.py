@@ -175,7 +175,9 @@ def every(minutes: int, days: int, *, office: bool = False) -> list[dt.datetime]
 
 
 @pytest.mark.parametrize("days", [5, 9, 16, 30])
-@pytest.mark.parametrize("minutes", [1, 5, 60])
+@pytest.mark.parametrize(
+    "minutes", [pytest.param(1, marks=pytest.mark.long), 5, pytest.param(60, marks=pytest.mark.long)]
+)
 def test_nights_and_weekends_of_a_busy_stream_are_no_alarm(tmp_path: Path, minutes: int, days: int) -> None:
     """However many objects a working day brings, and from the first weekend on."""
     lake = lake_of(tmp_path)

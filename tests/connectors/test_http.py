@@ -193,6 +193,7 @@ def test_text_lines() -> None:
         text_lines(b"a\n" * 3, Bounds(records=2))
 
 
+@pytest.mark.fuzz
 def test_whatever_is_sent_is_taken_or_refused() -> None:
     """Mutated bodies: one line of JSON a record, or a reason."""
     rng, bounds = random.Random(20), Bounds(records=50, depth=8)

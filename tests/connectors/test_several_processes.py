@@ -28,6 +28,7 @@ def _start(*arguments: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.long
 def test_two_writers_and_a_reader_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from trailhawk.connectors import LEDGER, TABLES
     from trailhawk.lake import Lake
@@ -66,6 +67,7 @@ def test_two_writers_and_a_reader_are_exact(tmp_path: Path, monkeypatch: pytest.
     assert sum(int(str(count)) for _, count in ledger) == told
 
 
+@pytest.mark.long
 def test_killed_ingests_lose_and_double_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

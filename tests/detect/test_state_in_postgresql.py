@@ -63,6 +63,7 @@ def trailhawk(home: Path, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 def test_the_same_incidents_as_in_sqlite(database: str, tmp_path: Path) -> None:
     made = simulate(
         "cloud-breach-s3", tmp_path, seed=7, days=1, events_per_day=300, flows_per_day=0, end=LAST

@@ -228,6 +228,7 @@ def goes_through(text: str) -> bool:
     return True
 
 
+@pytest.mark.fuzz
 @pytest.mark.skipif(not hasattr(signal, "SIGVTALRM"), reason="no timer of processor time")
 def test_any_text_is_compiled_or_refused() -> None:
     chance = random.Random(SEED)

@@ -345,6 +345,7 @@ def refusal(text: str) -> QueryError | None:
     return None
 
 
+@pytest.mark.fuzz
 def test_any_text_gives_a_tree_or_a_query_error() -> None:
     """TRAILHAWK_FUZZ=100000 for a long run."""
     chance = random.Random(20)

@@ -12,6 +12,8 @@ import pytest
 
 from trailhawk.native import build, kernel
 
+pytestmark = pytest.mark.long
+
 WATCHED = (
     "-g",
     "-O1",

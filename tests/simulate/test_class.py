@@ -13,6 +13,7 @@ from trailhawk.cli import run
 PAGE = Path(__file__).parents[2] / "docs" / "simulate.md"
 
 
+@pytest.mark.long
 def test_the_commands_of_the_page_lead_to_the_attack(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,6 +1,6 @@
 """Damaged records between good ones: bench/fuzz_sources.py with a kept seed, and hypothesis.
 
-TRAILHAWK_FUZZ sets the number of inputs a source (5,000 in CI).
+TRAILHAWK_FUZZ sets the number of inputs a source (`make test-long` takes 5,000).
 """
 
 import datetime as dt
@@ -26,6 +26,7 @@ BY_NAME = {source.name: source for source in SOURCES}
 SLOW = settings(max_examples=max(50, INPUTS // 10), deadline=None, suppress_health_check=list(HealthCheck))
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("name", FUZZ.CASES)
 def test_damage_costs_only_the_damaged_record(name: str) -> None:
     counts = FUZZ.run(name, inputs=INPUTS, seed=SEED)
@@ -58,6 +59,7 @@ def test_what_is_undamaged_is_rows(name: str) -> None:
     assert fuzz.rows >= 3
 
 
+@pytest.mark.fuzz
 @SLOW
 @given(st.sampled_from(sorted(FUZZ.CASES)), st.binary(max_size=300))
 def test_any_bytes_between_good_records(name: str, data: bytes) -> None:
@@ -75,6 +77,7 @@ _JSON = st.recursive(
 )
 
 
+@pytest.mark.fuzz
 @SLOW
 @given(
     st.sampled_from(sorted(name for name in FUZZ.CASES if FUZZ.CASES[name].victim.startswith(b'{"'))),
@@ -89,6 +92,7 @@ def test_any_value_in_any_member(name: str, data: st.DataObject) -> None:
     FUZZ.Fuzz(case).one(json.dumps(record).encode())
 
 
+@pytest.mark.fuzz
 @SLOW
 @given(st.sampled_from(["vpcflow", "s3access", "proxy", "alb", "nlb"]), st.data())
 def test_any_text_in_any_field(name: str, data: st.DataObject) -> None:

@@ -881,6 +881,7 @@ print("done")
 """
 
 
+@pytest.mark.fuzz
 def test_no_footer_ends_the_process() -> None:
     """Arrow ends the process where what a footer says of a column does not fit the schema."""
     count = os.environ.get("TRAILHAWK_FUZZ", "300")
