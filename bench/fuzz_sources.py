@@ -45,6 +45,8 @@ from trailhawk.sources import SOURCES, Placed, Source, Unpacked, known_by
 from trailhawk.sources.framing import LEAST_CUT
 
 SLOWEST = 2.0
+"""Processor seconds that an input may take, and for each byte it unpacks to: hundreds come to megabytes."""
+SLOWEST_BYTE = 0.25e-6
 BATCH = 256
 _NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 _NASTY = (
@@ -797,7 +799,7 @@ class Fuzz:
                 owners += [index] * len(chunk.records)
                 self.bad += len(chunk.bad)
                 self.records += len(chunk.records) + len(chunk.bad)
-            if time.process_time() - started > SLOWEST:
+            if time.process_time() - started > SLOWEST + size * SLOWEST_BYTE:
                 raise FuzzError(f"slow: {data!r}")
         started = time.process_time()
         made = source.rows(records)

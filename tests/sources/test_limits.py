@@ -163,6 +163,10 @@ def test_the_end_of_an_oversized_record_is_found_however_its_bytes_come(size: in
     assert next(start + end for start, end in ends if end is not None) == len(record)
 
 
+def test_a_record_behind_sixteen_megabytes_that_are_none_and_a_closing_brace_is_kept() -> None:
+    assert _counted(iter([b"x" * (framing.MAX_RECORD_BYTES + 1), b"}\n" + GOOD])) == (1, 1)
+
+
 @pytest.mark.parametrize("unit", [b'{"eventVersion":{', b'{"eventVersion":"', b"{}x,"])
 def test_what_is_cut_off_comes_in_chunks_of_bounded_size(unit: bytes) -> None:
     data = b'{"Records":[' + GOOD + b"," + unit * 50_000

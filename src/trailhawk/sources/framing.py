@@ -28,6 +28,7 @@ _NOT_JSON = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _BETWEEN = re.compile(rb"[\s,\[\]}]*+")
 # One step of a walk through JSON text: everything up to and with the next brace outside of a string.
 _TO_BRACES = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+")*+(\{++|\}++)', re.DOTALL)
+_BRACES = re.compile(rb"\{++|\}++")
 # Bounded, not possessive: Python before 3.11.5 keeps what such a group took of a string without an end.
 _PLAIN = re.compile(rb'(?:[^"{}]++|"(?:[^"\\]|\\.)*+"){0,999}', re.DOTALL)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -429,7 +430,7 @@ class _Scanner:
 
 
 class _Walk:
-    """Finds the end of one balanced object that comes in pieces."""
+    """Finds the end of a balanced object that comes in pieces, or of what is none before a closing brace."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -458,11 +459,13 @@ class _Walk:
                 return None
             if piece[at] == 0x22:
                 self._in_string = True
-            elif piece[at] not in b"{}":
-                continue
-            else:
-                self._depth += 1 if piece[at] == 0x7B else -1
-                if self._depth == 0:
-                    return at + 1
-            at += 1
+                at += 1
+            elif braces := _BRACES.match(piece, at):
+                first, at = braces.span()
+                if piece[first] == 0x7B:
+                    self._depth += at - first
+                elif self._depth > at - first:
+                    self._depth -= at - first
+                else:
+                    return first + self._depth
         return None
