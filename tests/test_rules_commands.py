@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -109,3 +110,49 @@ def test_a_finding_is_one_row_whatever_a_name_holds(shell: Shell, tmp_path: Path
     assert "is none of Informational, Low, Medium, High" in told
     assert "'EventNam' at 1:23, line 6 of the file; did you mean 'EventName'?" in told
     assert "^" not in told
+
+
+RULE = """
+id: {id}
+name: A trail is stopped
+kind: Scheduled
+severity: High
+queryFrequency: 1h
+queryPeriod: 1h
+query: |
+  AWSCloudTrail | where EventName == "StopLogging" | project TimeGenerated, EventIds = pack_array(AwsEventId)
+customDetails: {{EventIds: EventIds}}
+tests:
+  - name: stopped
+    events:
+      - {{eventTime: 2026-03-02T09:00:00Z, eventSource: cloudtrail.amazonaws.com, eventName: StopLogging}}
+    expect: {{alerts: {alerts}}}
+"""
+
+
+def test_a_file_that_is_no_rule_fails_beside_the_tests_of_the_others(shell: Shell, tmp_path: Path) -> None:
+    """In CI one bad file hid how all other rules fared, and left no file for the report."""
+    rules, results = tmp_path / "rules", tmp_path / "results.xml"
+    rules.mkdir()
+    (rules / "broken.yaml").write_text("id: x\n name: [\n")
+    (rules / "good.yaml").write_text(RULE.format(id="6d0d2f0e-0000-4000-8000-000000000001", alerts=1))
+    (rules / "wrong.yaml").write_text(RULE.format(id="6d0d2f0e-0000-4000-8000-000000000002", alerts=2))
+    told = shell("rules", "test", str(rules), "--junit", str(results), code=1)
+    assert "FAILED broken.yaml\n  broken.yaml: not YAML" in told
+    assert "FAILED wrong.yaml: stopped" in told
+    assert "2 tests of 2 rules: 1 failed, 1 file is no rule, in " in told
+    suites = {each.get("name"): each.get("failures") for each in ElementTree.parse(results).getroot()}
+    assert suites == {"broken.yaml": "1", "good.yaml": "0", "wrong.yaml": "1"}
+    listed = json.loads(shell("rules", "test", str(rules), "--format", "json", code=1))
+    assert {(each["source"], each["passed"]) for each in listed} == {
+        ("broken.yaml", False),
+        ("good.yaml", True),
+        ("wrong.yaml", False),
+    }
+
+
+def test_a_folder_without_rules_does_not_pass(shell: Shell, tmp_path: Path) -> None:
+    """A folder that was moved or misspelt in CI has nothing to fail."""
+    assert "no rules in" in shell("rules", "test", str(tmp_path), code=1)
+    (tmp_path / "broken.yaml").write_text("[")
+    assert "0 tests of 0 rules: 0 failed, 1 file is no rule" in shell("rules", "test", str(tmp_path), code=1)

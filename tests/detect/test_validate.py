@@ -73,6 +73,14 @@ def test_errors(change: tuple[str, str], member: str, part: str, find: Find) -> 
     assert message.endswith(part)
 
 
+def test_members_of_other_tools_are_left_in_peace(find: Find) -> None:
+    """What published rules and exported ones say beside what is read, and no misspelling of anything."""
+    others = ("metadata", "status", "displayName", "techniques", "subTechniques", "enabled", "etag", "type",
+              "templateVersion", "alertRuleTemplateName", "lastModifiedUtc", "startTimeUtc", "author",
+              "createdTimeUtc", "provider", "queries", "uiMetadata", "location", "properties")  # fmt: skip
+    assert findings(RULE + "".join(f"{member}: some\n" for member in others), find) == []
+
+
 def test_what_to_do_is_told_beside_the_message(find: Find) -> None:
     (found,) = find(parse_rule(RULE.replace("EventName", "EventNam"), source="a"))
     assert found.hint.startswith("did you mean")
@@ -134,6 +142,9 @@ def test_columns_that_are_missing_keep_no_rule_from_running(
         ),
         (("AWSCloudTrail |", "union * |"), "query", "union *"),
         (("name: A trail", f"name: {'A trail' * 50}"), "name", "Sentinel takes 256"),
+        (("severity:", "tets: [{name: a}]\nseverity:"), "tets", "not read"),
+        (("severity:", "entityMapings: [{entityType: IP}]\nseverity:"), "entityMapings", "not read"),
+        (("severity:", "customDetals: {Who: UserIdentityArn}\nseverity:"), "customDetals", "not read"),
     ],
 )
 def test_warnings(change: tuple[str, str], member: str, part: str, find: Find) -> None:

@@ -441,26 +441,32 @@ def rules_test(
 
     Each test's logs are read as their source reads them into empty tables of
     their own; then the rule runs over them, and its alerts (of a hunt: its
-    rows) are compared with what the test expects.
+    rows) are compared with what the test expects. A file that is no rule has
+    failed; those of the others run.
     """
+    from trailhawk.detect.rule_file import named_files
+    from trailhawk.errors import RuleError
     from trailhawk.render.console import progress
     from trailhawk.render.proof import junit as junit_of
     from trailhawk.render.proof import show_outcomes
 
     if junit:
         has_place(Path(junit))
+    if folders and not any(named_files(path) for path in folders):
+        raise _no_rules(folders)
     started = time.perf_counter()
+    broken: list[RuleError] = []
     with progress("rules, tests", quiet=quiet) as bar:
         outcomes = workspace_of(context).content.prove(
-            folders or (), only=only, excepted=excepted, progress=bar
+            folders or (), only=only, excepted=excepted, progress=bar, fault=broken.append
         )
     if junit:
-        save(Path(junit), junit_of(outcomes))
-    show_outcomes(outcomes, form, seconds=time.perf_counter() - started)
-    if not outcomes:
+        save(Path(junit), junit_of(outcomes, broken))
+    show_outcomes(outcomes, broken, form, seconds=time.perf_counter() - started)
+    if not outcomes and not broken:
         if only:
             hint = "see 'trailhawk rules list' and 'trailhawk hunt list'"
             raise NotFoundError(f"no rule or hunt with tests has '{only}' in its name or file", hint=hint)
         tell("no tests there; docs/content.md shows how a rule carries its own")
-    if any(not outcome.passed for outcome in outcomes):
+    if broken or any(not outcome.passed for outcome in outcomes):
         raise typer.Exit(EXIT_FAILURE)

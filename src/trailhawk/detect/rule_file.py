@@ -161,7 +161,8 @@ class _File(msgspec.Struct, rename="camel", frozen=True):
 
 _NAMESPACE = uuid.UUID("0b6f7a52-5f0e-5b9c-8a0e-2f6d3c1b7e44")
 _SUFFIXES = (".yaml", ".yml", ".json")
-_READ = frozenset(field.encode_name for field in msgspec.structs.fields(_File))
+MEMBERS = frozenset(field.encode_name for field in msgspec.structs.fields(_File))
+"""What a rule or hunt may say that is read here; what else it says is kept as it is."""
 
 
 class _Loader(yaml.CSafeLoader):
@@ -413,7 +414,7 @@ def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
         version=str(file.version),
         tags=tuple(tag for tag in file.tags or () if isinstance(tag, str)),
         tests=tuple(_test(test, index, kind) for index, test in enumerate(file.tests or ())),
-        extra=tuple((key, value) for key, value in document.items() if key not in _READ),
+        extra=tuple((key, value) for key, value in document.items() if key not in MEMBERS),
         source=source,
     )
 

@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from trailhawk.detect.absent import absent, needed, reason
 from trailhawk.detect.attack_table import attack_table
 from trailhawk.detect.rule import Rule, RuleKind
+from trailhawk.detect.rule_file import MEMBERS
 from trailhawk.errors import QueryError
 
 # The compiler is imported where rules are validated: to list them needs no more than a finding.
@@ -59,12 +61,19 @@ def validate(
     rule: Rule, compile_: Compile, *, now: datetime, allows: Allows = lambda file: False
 ) -> tuple[Finding, ...]:
     """What is wrong with a rule, errors first; nothing is run but what columns depend on."""
-    found = [*_limits(rule), *_of_query(rule, compile_, now, allows)]
+    found = [*_misspelt(rule), *_limits(rule), *_of_query(rule, compile_, now, allows)]
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
 
 
 def _warning(member: str, message: str) -> Finding:
     return Finding(Level.WARNING, member, message)
+
+
+def _misspelt(rule: Rule) -> Iterator[Finding]:
+    """Members that nothing reads and that are nearly one that is; those of other tools are left in peace."""
+    for member, _ in rule.extra:
+        for near in get_close_matches(member, MEMBERS, n=1, cutoff=0.8):
+            yield Finding(Level.WARNING, member, "no member of a rule, not read", f"did you mean '{near}'?")
 
 
 # --- Sentinel's limits -------------------------------------------------------------------------------------

@@ -7,15 +7,20 @@ from itertools import groupby
 from xml.etree import ElementTree
 
 from trailhawk.detect.proof import Outcome
+from trailhawk.errors import RuleError
 from trailhawk.render.output import Format, print_json_list
 from trailhawk.visible import visible
 
 
-def show_outcomes(outcomes: Sequence[Outcome], form: Format, *, seconds: float) -> None:
-    """Print what failed and a closing count; JSON has every test."""
+def show_outcomes(
+    outcomes: Sequence[Outcome], broken: Sequence[RuleError], form: Format, *, seconds: float
+) -> None:
+    """Print what failed, the files that are no rules among it, and a closing count; JSON has every test."""
     if form is Format.JSON:
-        print_json_list(map(_object, outcomes))
+        print_json_list([*map(_unread, broken), *map(_object, outcomes)])
         return
+    for error in broken:
+        print(visible(f"FAILED {error.source}\n  {error}", keep="\n"))
     for outcome in outcomes:
         if not outcome.passed:
             print(visible(f"FAILED {outcome.rule.source}: {outcome.test.name}"))
@@ -23,7 +28,24 @@ def show_outcomes(outcomes: Sequence[Outcome], form: Format, *, seconds: float) 
                 print(visible("  " + failure.replace("\n", "\n  "), keep="\n"))
     failed = sum(not outcome.passed for outcome in outcomes)
     rules = len({outcome.rule.id for outcome in outcomes})
-    print(f"{len(outcomes):,} tests of {rules:,} rules: {failed:,} failed, in {seconds:.1f} s")
+    unread = f", {_files(len(broken))}" if broken else ""
+    print(f"{len(outcomes):,} tests of {rules:,} rules: {failed:,} failed{unread}, in {seconds:.1f} s")
+
+
+def _files(count: int) -> str:
+    return "1 file is no rule" if count == 1 else f"{count:,} files are no rules"
+
+
+def _unread(error: RuleError) -> dict[str, object]:
+    named = dict.fromkeys(("rule", "name"), "")
+    return {
+        **named,
+        "source": error.source,
+        "test": "",
+        "passed": False,
+        "failures": [str(error)],
+        "seconds": 0,
+    }
 
 
 def _object(outcome: Outcome) -> dict[str, object]:
@@ -38,9 +60,17 @@ def _object(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def junit(outcomes: Iterable[Outcome]) -> str:
-    """The outcomes in the form that CI systems read: a test suite a rule, a test case a test."""
+def junit(outcomes: Iterable[Outcome], broken: Iterable[RuleError] = ()) -> str:
+    """The outcomes in the form that CI systems read: a test suite a rule, a test case a test.
+
+    A file that is no rule is a suite whose only case failed.
+    """
     root = ElementTree.Element("testsuites")
+    for error in broken:
+        name = _plain(error.source)
+        suite = ElementTree.SubElement(root, "testsuite", name=name, tests="1", failures="1", time="0")
+        case = ElementTree.SubElement(suite, "testcase", classname=name, name="is a rule", time="0")
+        ElementTree.SubElement(case, "failure", message=_plain(str(error)))
     for source, group in groupby(outcomes, key=lambda outcome: outcome.rule.source):
         tests = list(group)
         suite = ElementTree.SubElement(

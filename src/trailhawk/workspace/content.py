@@ -358,16 +358,17 @@ class Content:
         only: str = "",
         excepted: bool = False,
         progress: Callable[[int, int], None] | None = None,
+        fault: Callable[[RuleError], None] | None = None,
     ) -> list[Outcome]:
         """Run the tests inside the rules and hunts of these folders, or of all content where none is given.
 
         `only` keeps those whose file or name holds it; with `excepted` the exceptions are applied.
-        RuleError for a file that is no rule.
+        A file of the folders that is no rule is told to `fault`; without it its RuleError is raised.
         """
         from trailhawk.detect.proof import prove
         from trailhawk.detect.rule_file import load_rules
 
-        found = load_rules(folders) if folders else (*self.rules(), *self.hunts())
+        found = load_rules(folders, fault=fault) if folders else (*self.rules(), *self.hunts())
         chosen = [rule for rule in found if only.lower() in f"{rule.source} {rule.name}".lower()]
         count = sum(len(rule.tests) for rule in chosen)
         catalog = (self._workspace.lake.table(name) for name in self._workspace.lake.table_names())
