@@ -459,8 +459,10 @@ def test_sent_twice_with_a_key(tmp_path: Path) -> None:
         until(lambda: not Spool(workspace.home / "connectors" / "web" / "spool").waiting())
         # Also after the first was stored.
         client.post("/ingest/Linux_CL", json=message, headers={"Idempotency-Key": "a"})
+        # A key that a shipper gives to all that it sends loses nothing.
+        client.post("/ingest/Linux_CL", json=message | {"host": "web-2"}, headers={"Idempotency-Key": "a"})
     connector(workspace).run(threading.Event(), once=True)
-    assert count(workspace, "Linux_CL") == 3
+    assert count(workspace, "Linux_CL") == 4
 
 
 def test_what_another_process_was_done_with_is_not_missed(

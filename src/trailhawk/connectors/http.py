@@ -361,8 +361,7 @@ class HttpConnector:
         bounds = self._settings.bounds
         text = unpacked(body, encoding, bounds)
         found = text_lines(text, bounds) if kind == "text/plain" else records(text, bounds)
-        # The same key means the same body: a shipper that heard no answer sends it again.
-        known = hashlib.sha256(f"{table}\0{key}".encode()).hexdigest()[:32] if key else uuid.uuid4().hex
+        known = _known(table, key, text) if key else uuid.uuid4().hex
         if not found:
             return 0, known
         try:
@@ -380,6 +379,14 @@ class HttpConnector:
         for known in self._hashes:
             found |= hmac.compare_digest(sent, known)
         return found and scheme.lower() == "bearer"
+
+
+def _known(table: str, key: str, text: bytes) -> str:
+    """What a body with a key is known by: a shipper that heard no answer sends it again. Another body with
+    the same key is another one."""
+    known = hashlib.sha256(f"{table}\0{key}\0".encode())
+    known.update(text)
+    return known.hexdigest()[:32]
 
 
 def _hashes(settings: HttpSettings) -> Sequence[bytes]:
