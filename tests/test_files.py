@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -22,3 +23,15 @@ def test_where_it_cannot_be_written_the_old_one_stays(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_whole(folder, b"x")
     assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_where_there_is_no_room_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writing, unlike opening, does not say of which file it speaks."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_whole(tmp_path / "a.txt", b"x")
+    assert caught.value.filename == str(tmp_path / "a.txt")

@@ -25,6 +25,9 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         part.write_bytes(content)
         part.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # which writing does not tell, as opening does
+        raise
     finally:
         part.unlink(missing_ok=True)
 
@@ -38,7 +41,7 @@ def has_room(size: int, *, share: int = 1) -> bool:
 def make_sure_of_room(size: int) -> None:
     """OSError where a temporary file of so many bytes has no room, before it is begun."""
     if not has_room(size):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), tempfile.gettempdir())
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
 
+from trailhawk.cli import run
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
@@ -150,3 +151,15 @@ def test_a_commit_outlasts_a_loss_of_power(table: Delta, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "fsync", broken)
     with pytest.raises(LakeError, match="cannot be written to the disk: Input/output error"):
         storage.Folder(table.root).keep(version, ())
+
+
+def test_a_command_says_where_there_is_no_room_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/lake/a.parquet")
+
+    monkeypatch.setattr("trailhawk.workspace.home.Workspace.lake_days", full)
+    assert run(["--home", str(tmp_path), "lake", "status"]) == 1
+    told = "error: /lake/a.parquet: No space left on device; make room, what was stored before is kept\n"
+    assert capsys.readouterr().err == told

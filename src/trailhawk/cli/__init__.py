@@ -192,8 +192,11 @@ def run(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_FAILURE
     except OSError as error:
+        from trailhawk.files import FULL
+
         where = f"{error.filename}: " if error.filename else ""
-        return fail(f"error: {where}{error.strerror or _one_line(error)}", EXIT_FAILURE)
+        then = "; make room, what was stored before is kept" if error.errno in FULL else ""
+        return fail(f"error: {where}{error.strerror or _one_line(error)}{then}", EXIT_FAILURE)
     except Exception as error:
         if isinstance(error, RuntimeError) and str(error) == "Query interrupted":
             return fail("interrupted", EXIT_INTERRUPTED)  # what Ctrl-C becomes while DuckDB works
