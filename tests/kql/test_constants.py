@@ -14,6 +14,7 @@ from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.errors import TrailhawkError
 from trailhawk.kql import syntax
+from trailhawk.kql.folding import PARTS
 from trailhawk.kql.functions.reference import examples
 from trailhawk.kql.parser import parse
 from trailhawk.kql.records import field_names
@@ -124,3 +125,46 @@ def test_the_ends_of_time_in_columns(call: str, at: str) -> None:
     column = engine.query(f"datatable(at: datetime)[datetime({at})] | project {call}", now=NOW)
     constant = engine.query(f"let at = datetime({at}); print {call}", now=NOW)
     assert constant.tuples() == column.tuples()
+
+
+@pytest.mark.parametrize("part", sorted(PARTS))
+def test_moments_are_moved_and_compared_in_columns(part: str) -> None:
+    engine = DuckDBEngine(NoTables())
+    at = ["2024-02-29 10:00:01.5", "2023-01-31", "1969-12-31 23:59:59.999999", "2024-03-03", "2024-12-29"]
+    pairs = [(one, other) for one in at for other in at]
+    table = ", ".join(f"datetime({one}), datetime({other})" for one, other in pairs)
+    call = f"datetime_diff('{part}', {{0}}, {{1}}), datetime_add('{part}', {{2}}, {{0}})"
+    shown = call.format("a", "b", "strlen(tostring(a)) - 60")
+    columns = f"datatable(a: datetime, b: datetime)[{table}] | project {shown}"
+    found = engine.query(columns, now=NOW).tuples()
+    for (one, other), row in zip(pairs, found, strict=True):
+        constant = call.format(f"datetime({one})", f"datetime({other})", "-32")
+        assert engine.query(f"print {constant}", now=NOW).tuples() == [row]
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "make_datetime(2024 * i, 2, 29, 23, 59, 59)",
+        "make_datetime(2023 * i, 2, 29)",
+        "make_datetime(2024 * i, 2, 1, 24, 0)",
+        "make_datetime(0 * i, 1, 1)",
+        "datetime_add('year', 8000 * i, datetime(2024-02-29))",
+        "datetime_add('month', i, datetime(9999-11-30))",
+        "datetime_add('month', i, datetime(9999-12-30))",
+        "datetime_add('week', 9223372036854775807 * i, datetime(2024-02-29))",
+        "datetime_add('day', -1 * i, datetime(0001-01-01))",
+        "unixtime_seconds_todatetime(-1 * i)",
+        "unixtime_seconds_todatetime(9999999999999 * i)",
+        "unixtime_seconds_todatetime(1.5 * i)",
+        "unixtime_milliseconds_todatetime(real(nan) * i)",
+        "unixtime_microseconds_todatetime(1704067200000001 * i)",
+    ],
+)
+def test_moments_are_made_in_columns(call: str) -> None:
+    engine = DuckDBEngine(NoTables())
+    column = engine.query(f"range i from 1 to 1 step 1 | project {call}", now=NOW)
+    assert (
+        engine.query(f"print {call.replace(' * i', '').replace('i,', '1,')}", now=NOW).tuples()
+        == column.tuples()
+    )

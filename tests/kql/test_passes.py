@@ -232,8 +232,17 @@ def test_time_ranges_go_through_unions_and_joins_but_not_through_limits() -> Non
     assert times(f"{numbered} | count") == [(None, None)]
 
 
-def test_files_outside_the_time_range_are_not_asked_for(engine: DuckDBEngine, days: Days) -> None:
-    engine.query("Events | where TimeGenerated >= datetime(2026-03-03) | count", now=NOW)
+@pytest.mark.parametrize(
+    "since",
+    [
+        "datetime(2026-03-03)",
+        "make_datetime(2026, 3, 3)",
+        "datetime_add('day', -2, datetime(2026-03-05))",
+        "unixtime_seconds_todatetime(1772496000)",
+    ],
+)
+def test_files_outside_the_time_range_are_not_asked_for(engine: DuckDBEngine, days: Days, since: str) -> None:
+    engine.query(f"Events | where TimeGenerated >= {since} | count", now=NOW)
     assert days.asked == [(datetime(2026, 3, 3, tzinfo=UTC), None)]
 
 

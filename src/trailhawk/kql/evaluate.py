@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from trailhawk.errors import Span, UnsupportedError
 from trailhawk.kql import decimals
+from trailhawk.kql.folding import PARTS, STARTS, fold
 from trailhawk.kql.functions.operators import SEPARATOR, term_end, term_start
 from trailhawk.kql.literals import DATETIME_MIN, format_datetime, format_timespan
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr, PathExpr
@@ -69,6 +70,9 @@ def _call(call: Call, args: list[Value], span: Span) -> Value:
     if name in _PLAIN:
         plain = _PLAIN[name]
         return lambda row: _unless_null(plain, [arg(row) for arg in args])
+    if name in _OF_TIME and (types[0] is not _T.STRING or _is_part(call.args[0])):
+        typed = tuple(zip(types, args, strict=True))
+        return lambda row: _as_constant(name, [Const(type_, arg(row)) for type_, arg in typed], call.type)
     raise UnsupportedError(f"{name}() of values of earlier rows", span)
 
 
@@ -76,6 +80,16 @@ def _unless_null(body: Body, values: list[object]) -> object:
     if any(value is None for value in values):
         return None
     return body(*values)
+
+
+def _is_part(expr: Expr) -> bool:
+    return isinstance(expr, Const) and str(expr.value).lower() in PARTS
+
+
+def _as_constant(name: str, values: Sequence[Const], result: KqlType) -> object:
+    """The value as the binder computes it of constants; null where there is none."""
+    found = fold(name, tuple(values), result)
+    return None if found is None else found.value
 
 
 # --- logic -------------------------------------------------------------------------------------------------
@@ -409,6 +423,24 @@ def _merge(*bags: object) -> object:
     return merged
 
 
+def _union(*arrays: object) -> object:
+    """Each element once, as its JSON tells them apart; null where one is no array."""
+    if not all(isinstance(array, list) for array in arrays):
+        return None
+    found: dict[str, object] = {}
+    for item in cast(list[object], _concat(*arrays)):
+        found.setdefault(json.dumps(item), item)
+    return list(found.values())
+
+
+def _has_element(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    def compute(array: object, value: object) -> bool:
+        text = json.dumps(_element(value, types[1]))
+        return isinstance(array, list) and any(json.dumps(item) == text for item in array)
+
+    return compute
+
+
 def _dynamic(types: tuple[KqlType, ...], result: KqlType) -> Body:
     def compute(value: object) -> object:
         if types[0] is not _T.STRING:
@@ -438,6 +470,7 @@ _TYPED: dict[str, Callable[[tuple[KqlType, ...], KqlType], Body]] = {
     "parse_json": _dynamic,
     "pack_array": _packed,
     "bag_pack": _bag,
+    "set_has_element": _has_element,
 }
 """Functions that mind the types of their arguments."""
 
@@ -456,6 +489,7 @@ _TOTAL: dict[str, Body] = {
     "min_of": _least,
     "array_concat": _concat,
     "bag_merge": _merge,
+    "set_union": _union,
     "array_length": lambda value: len(value) if isinstance(value, list) else None,
 }
 """Functions that take nulls as values."""
@@ -494,3 +528,8 @@ _PLAIN: dict[str, Body] = {
     "dynamic_member": lambda value, step: _at(value, (step,)),
 }
 """Functions that give null where an argument is null."""
+
+_OF_TIME = frozenset(
+    {"datetime_add", "datetime_diff", *(edge + unit for edge in ("startof", "endof") for unit in STARTS)}
+)
+"""Functions of times that are computed as constants are."""

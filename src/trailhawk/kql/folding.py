@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from trailhawk.kql.literals import (
     DATETIME_MAX,
@@ -50,6 +50,41 @@ def _start_of_year(ticks: int, offset: int = 0) -> int:
     return _month(_day(ticks).year + offset, 0)
 
 
+def _made(year: int, month: int, day: int, hour: int = 0, minute: int = 0, second: int = 0) -> int:
+    moment = datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+    return int(moment.timestamp()) * TICKS_PER_SECOND
+
+
+def _months_later(ticks: int, count: int) -> int:
+    """The same day of another month, or its last where it has no such day."""
+    day = _day(ticks)
+    start, end = (_month(day.year, day.month + count - 1 + more) for more in (0, 1))
+    return min(start + (day.day - 1) * TICKS_PER_DAY, end - TICKS_PER_DAY) + ticks % TICKS_PER_DAY
+
+
+def _added(part: str, count: int, ticks: int) -> int | None:
+    if part in _IN_MONTHS:
+        return _months_later(ticks, count * _IN_MONTHS[part])
+    if part == "nanosecond":
+        return ticks + (count // 100 if count >= 0 else -(-count // 100))
+    return ticks + count * _IN_TICKS[part] if part in _IN_TICKS else None
+
+
+def _between(part: str, later: int, earlier: int) -> int | None:
+    """How many boundaries of the part lie between two moments; weeks begin on Sundays."""
+    if part == "nanosecond":
+        return (later - earlier) * 100
+    if part in _IN_MONTHS:
+        one, other = (day.year * 12 + day.month - 1 for day in map(_day, (later, earlier)))
+        return one // _IN_MONTHS[part] - other // _IN_MONTHS[part]
+    if part == "week":
+        later, earlier = (_start_of_week(ticks) for ticks in (later, earlier))
+        return (later - earlier) // _IN_TICKS[part]
+    if part not in _IN_TICKS:
+        return None
+    return later // _IN_TICKS[part] - earlier // _IN_TICKS[part]
+
+
 def _divide(left: int, right: int) -> int | None:
     if right == 0:
         return None
@@ -57,11 +92,30 @@ def _divide(left: int, right: int) -> int | None:
     return size if (left < 0) == (right < 0) else -size
 
 
-_STARTS: dict[str, Callable[[int, int], int]] = {
+STARTS: dict[str, Callable[[int, int], int]] = {
     "day": _start_of_day,
     "week": _start_of_week,
     "month": _start_of_month,
     "year": _start_of_year,
+}
+
+_IN_MONTHS = {"year": 12, "quarter": 3, "month": 1}
+_IN_TICKS = {
+    "week": 7 * TICKS_PER_DAY,
+    "day": TICKS_PER_DAY,
+    "hour": 3600 * TICKS_PER_SECOND,
+    "minute": 60 * TICKS_PER_SECOND,
+    "second": TICKS_PER_SECOND,
+    "millisecond": TICKS_PER_SECOND // 1000,
+    "microsecond": TICKS_PER_SECOND // 1_000_000,
+}
+PARTS = frozenset({*_IN_MONTHS, *_IN_TICKS, "nanosecond"})
+"""The parts that `datetime_add` and `datetime_diff` know."""
+
+_UNIX_TICKS = {
+    "unixtime_seconds_todatetime": TICKS_PER_SECOND,
+    "unixtime_milliseconds_todatetime": TICKS_PER_SECOND // 1000,
+    "unixtime_microseconds_todatetime": TICKS_PER_SECOND // 1_000_000,
 }
 
 _T = KqlType
@@ -105,20 +159,23 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
         return format_datetime(first) if types[0] is _T.DATETIME else format_timespan(first)
     if name == "strcat" and all(type_ is _T.STRING for type_ in types):
         return "".join(map(str, values))
-    if first == "nanosecond" and name in ("datetime_part", "datetime_diff"):
-        moments = [value for value in values[1:] if isinstance(value, int)]
-        ticks = moments[0] % TICKS_PER_SECOND if name == "datetime_part" else moments[0] - moments[1]
-        return ticks * 100
-    if first == "nanosecond" and name == "datetime_add":
-        count, moment = (value for value in values[1:] if isinstance(value, int))
-        return moment + (count // 100 if count >= 0 else -(-count // 100))
+    if name in ("datetime_add", "datetime_diff"):
+        one, other = (value for value in values[1:] if isinstance(value, int))
+        return (_added if name == "datetime_add" else _between)(str(first).lower(), one, other)
+    if first == "nanosecond" and name == "datetime_part":
+        (moment,) = (value for value in values[1:] if isinstance(value, int))
+        return moment % TICKS_PER_SECOND * 100
+    if name in _UNIX_TICKS and isinstance(first, int | float) and first == int(first):
+        return int(first) * _UNIX_TICKS[name]
     numbers = [value for value in values if isinstance(value, int) and not isinstance(value, bool)]
     if len(numbers) != len(values):
         return _reals(name, values, types)
-    if name[:7] == "startof" and name[7:] in _STARTS:
-        return _STARTS[name[7:]](numbers[0], numbers[1] if len(numbers) > 1 else 0)
-    if name[:5] == "endof" and name[5:] in _STARTS:
-        return _STARTS[name[5:]](numbers[0], (numbers[1] if len(numbers) > 1 else 0) + 1) - 1
+    if name == "make_datetime":
+        return _made(*numbers)
+    if name[:7] == "startof" and name[7:] in STARTS:
+        return STARTS[name[7:]](numbers[0], numbers[1] if len(numbers) > 1 else 0)
+    if name[:5] == "endof" and name[5:] in STARTS:
+        return STARTS[name[5:]](numbers[0], (numbers[1] if len(numbers) > 1 else 0) + 1) - 1
     return _whole(name, numbers, types)
 
 
