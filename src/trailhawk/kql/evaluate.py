@@ -71,8 +71,7 @@ def _call(call: Call, args: list[Value], span: Span) -> Value:
         plain = _PLAIN[name]
         return lambda row: _unless_null(plain, [arg(row) for arg in args])
     if name in _OF_TIME and (types[0] is not _T.STRING or _is_part(call.args[0])):
-        typed = tuple(zip(types, args, strict=True))
-        return lambda row: _as_constant(name, [Const(type_, arg(row)) for type_, arg in typed], call.type)
+        return lambda row: _as_constant(name, types, [arg(row) for arg in args], call.type)
     raise UnsupportedError(f"{name}() of values of earlier rows", span)
 
 
@@ -86,9 +85,9 @@ def _is_part(expr: Expr) -> bool:
     return isinstance(expr, Const) and str(expr.value).lower() in PARTS
 
 
-def _as_constant(name: str, values: Sequence[Const], result: KqlType) -> object:
+def _as_constant(name: str, types: Sequence[KqlType], values: Sequence[Any], result: KqlType) -> object:
     """The value as the binder computes it of constants; null where there is none."""
-    found = fold(name, tuple(values), result)
+    found = fold(name, tuple(map(Const, types, values)), result)
     return None if found is None else found.value
 
 
