@@ -229,7 +229,12 @@ def test_redrive_before_our_tries(aws: Aws) -> None:
     assert checks(dataclasses.replace(settings, on_poison="redrive"))["redrive"].verdict is Verdict.FAILED
     aws.sqs.set_queue_attributes(QueueUrl=settings.queue_url, Attributes={"RedrivePolicy": policy})
     assert checks(settings)["redrive"].verdict is Verdict.FAILED
-    assert checks(dataclasses.replace(settings, tries=2))["redrive"].verdict is Verdict.OK
+    found = checks(dataclasses.replace(settings, tries=2))["redrive"]
+    assert found.verdict is Verdict.OK
+    assert "move them back" in found.said
+    policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 100})
+    aws.sqs.set_queue_attributes(QueueUrl=settings.queue_url, Attributes={"RedrivePolicy": policy})
+    assert checks(settings)["redrive"].said == "after 100 receipts messages go to the other queue"
 
 
 def test_a_queue_for_dead_letters_is_told_by_no_bucket(aws: Aws, between: Refusals) -> None:

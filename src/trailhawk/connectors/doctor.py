@@ -24,7 +24,7 @@ from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.policy import Statement, allow, denials, sources
 from trailhawk.connectors.retry import Fault, Kind, fault_of
 from trailhawk.connectors.routes import Routes
-from trailhawk.connectors.sqs import queue_region
+from trailhawk.connectors.sqs import PATIENCE, queue_region
 from trailhawk.connectors.trails import Trails
 from trailhawk.errors import UsageError
 
@@ -323,7 +323,12 @@ class _Queue:
 they are lost to the quarantine"
             yield Check("redrive", Verdict.FAILED, words)
         else:
-            yield Check("redrive", Verdict.OK, f"after {most} receipts messages go to the other queue")
+            words = f"after {most} receipts messages go to the other queue"
+            if self._settings.on_poison == "set-aside" and most <= self._settings.tries * PATIENCE:
+                words += (
+                    ", as they do where access is denied to all for long: move them back when it is given"
+                )
+            yield Check("redrive", Verdict.OK, words)
 
     def _dead_letters(self) -> Iterator[Check]:
         """The queues that give up their messages to this one."""

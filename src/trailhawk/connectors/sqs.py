@@ -62,7 +62,8 @@ _POLL_SECONDS = 5
 _BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queue's servers
 _LONGEST_RELEASE: Final = 900.0
 _DENIED_IN_A_ROW: Final = 3
-_PATIENCE: Final = 10  # times `tries`, while access is denied to all
+PATIENCE: Final = 10
+"""Times `tries`, while access is denied to all."""
 _QUEUE, _OBJECTS, _MESSAGES, _STORING = "queue", "objects", "messages", "storing"  # causes of problems
 
 
@@ -322,7 +323,7 @@ class SqsConnector:
             self._denied.add(notice.location)
         if not error.fault.passes:
             may_be_all = not self._has_read or len(self._denied) == _DENIED_IN_A_ROW
-            tries = self._settings.tries * (_PATIENCE if kind is Kind.DENIED and may_be_all else 1)
+            tries = self._settings.tries * (PATIENCE if kind is Kind.DENIED and may_be_all else 1)
             last = kind is Kind.GONE or message.receives >= tries
             if last and (self._sets_aside or kind is Kind.GONE):
                 taker.take(refused_object(notice, error.reason), self._ender(message))
