@@ -240,6 +240,15 @@ def test_a_rule_is_loaded_by_its_file_too(tmp_path: Path) -> None:
     assert [rule.source for rule in load_rules([tmp_path / "rule.yaml"])] == ["rule.yaml"]
 
 
+def test_a_file_is_read_again_only_when_its_text_has_changed(tmp_path: Path) -> None:
+    file = tmp_path / "rule.yaml"
+    file.write_text(PUBLISHED)
+    (first,), (again,) = load_rules([tmp_path]), load_rules([tmp_path])
+    assert again is first
+    file.write_text(PUBLISHED.replace("name: A rule in the published form", "name: other"))
+    assert [rule.name for rule in load_rules([tmp_path])] == ["other"]
+
+
 def test_a_missing_folder_is_told(tmp_path: Path) -> None:
     with pytest.raises(RuleError, match="no file or folder of rules"):
         load_rules([tmp_path / "none"])
