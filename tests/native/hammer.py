@@ -42,6 +42,7 @@ def terms(library: ctypes.CDLL, rng: Random) -> None:
     with suppress(ValueError):
         for _ in range(rng.randrange(3)):
             found.add(data, offsets, bits, rng.choice([0, 0, 3, 20, -1, 2**63 - 1]))
+        library.text_hashes(data, len(data), offsets, max(0, count - 1), np.empty(count, np.uint64))
         hashes = found.hashes()
         fill(library, hashes, np.zeros((rng.randrange(9), rng.choice([4, 5, 6, 512])), np.uint8))
 

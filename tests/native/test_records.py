@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+from random import Random
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trailhawk.native.records import Joined, Paths, Reader, Records, Strings, Want, joined
+from trailhawk.native.records import Joined, Paths, Reader, Records, Strings, Want, hashes, joined
+from trailhawk.sources.json_text import hashed
 
 pytestmark = pytest.mark.usefixtures("compiled")
 
@@ -41,6 +46,7 @@ def values(records: list[bytes] | Joined) -> list[dict[str, object]]:
     """What was found of usual records, as Python has it."""
     found = READER.read(records)
     assert found is not None
+    assert found.hashes.tolist() == [hashed(records[place]) for place in found.records.tolist()]
     members = READER.by_name(found)
     texts = members["text"].strings().array().to_pylist()
     flags = members["flag"].flags().to_pylist()
@@ -78,10 +84,10 @@ def test_what_it_finds_is_what_a_parser_finds(
     assert whole.size == sum(len(text.encode()) for text in texts)
     runs = joined([whole, whole])
     assert isinstance(runs, Joined)
-    assert runs.each(bytes) == list(runs) == [*whole, *whole]
+    assert list(runs) == [*whole, *whole]
     mixed = joined([list(whole), [], list(whole), whole, list(whole)])
     assert isinstance(mixed, Joined)
-    assert list(mixed) == mixed.each(bytes) == [*whole] * 4
+    assert list(mixed) == [*whole] * 4
     assert values(mixed) == [each | {"place": place} for place, each in enumerate(expected * 4)]
     again = [each | {"place": place} for place, each in enumerate([*expected, *expected])]
     assert values(runs) == again
@@ -203,3 +209,16 @@ def test_runs_of_several_readers_are_records_alone() -> None:
     assert joined([one, other]) == [f"{{{TIME}}}".encode()] * 2
     assert joined([[b"1"], [b"2"]]) == [b"1", b"2"]
     assert joined([]) == []
+
+
+def test_hashes_of_texts_of_any_length() -> None:
+    texts = [Random(size).randbytes(size) for size in (*range(1_100), 2_048, 2_049, 70_000)]
+    found = hashes(pa.array([b"before", *texts], pa.binary())[1:])
+    assert found.tolist() == [hashed(text) for text in texts]
+
+
+@pytest.mark.parametrize("ends", [[-1, 3], [0, 8], [3, 0], [0, 7, 3], [2**31 - 1, 2**31 - 1]])
+def test_texts_outside_of_the_buffer_are_not_hashed(compiled: ctypes.CDLL, ends: list[int]) -> None:
+    found = np.empty(len(ends) - 1, np.uint64)
+    with pytest.raises(ValueError, match="text_hashes"):
+        compiled.text_hashes(np.zeros(7, np.uint8), 7, np.array(ends, np.int32), len(found), found)

@@ -52,6 +52,11 @@ KERNEL_API int terms_take(const struct terms *set, uint64_t *hashes, int64_t cou
 KERNEL_API int terms_fill(const uint64_t *hashes, int64_t count, uint8_t *pages, int64_t page_count,
                           int64_t page_bytes);
 
+/* --- hash.c --------------------------------------------------------------------------------------------- */
+
+/* XXH3 of 64 bits of `rows` texts, which stand between ends[i] and ends[i + 1] of `size` bytes. */
+KERNEL_API int text_hashes(const uint8_t *text, int64_t size, const int32_t *ends, int64_t rows, uint64_t *hashes);
+
 /* --- records.c: members of JSON records, and paths in JSON texts, see `native/records.py` --------------- */
 
 /* Zero bytes behind a text: several bytes are read at once, and a walk through damaged text ends there. */
@@ -70,7 +75,7 @@ typedef struct {
 } json_layout;
 
 /* The usual ones of some records, of which there is room for `rows`. Of usual record r: which record it is, its
- * time in microseconds since 1970, and at [member * rows + r] the address of its member and how long it is (0 for
+ * time in microseconds since 1970, the XXH3 of its bytes, and at [member * rows + r] the address of its member and how long it is (0 for
  * none and for null), what it is, and where it repeats the number of its text among those that differ. `firsts`
  * has at [member * rows + number] the first r that has it, and `counts` by member how many differ. */
 typedef struct {
@@ -78,6 +83,7 @@ typedef struct {
     int64_t kept;
     int32_t *records;
     int64_t *times;
+    uint64_t *hashes;
     uint64_t *places;
     uint32_t *lengths;
     int32_t *numbers;

@@ -76,6 +76,10 @@ PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
     ),
     "terms_count": (_INT64, [_SET]),
     "terms_take": (Status, [_SET, _array(np.uint64, written=True), _INT64]),
+    "text_hashes": (
+        Status,
+        [_array(np.uint8), _INT64, _array(np.int32), _INT64, _array(np.uint64, written=True)],
+    ),
     "json_records": (Status, [_AT, _AT, _INT64, _AT, _AT]),
     "json_list": (_INT64, [_AT, _INT64, _INT64, _AT, _AT, _AT, _AT]),
     "json_doubled": (None, [_AT, _AT, _INT64, _AT]),

@@ -8,7 +8,7 @@
  * careful road, which says what is wrong with it.
  */
 
-#include "kernel.h"
+#include "hash.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -611,6 +611,7 @@ int json_records(const uint8_t *text, const int64_t *ends, int64_t rows, const j
         if (!after || past_blanks(after) != end)
             continue;
         to->records[to->kept] = (int32_t)row;
+        to->hashes[to->kept] = xxh3(text + ends[row], (size_t)(ends[row + 1] - ends[row]));
         if (!number_row(tables, layout, to, to->kept))
             status = KERNEL_NO_MEMORY;
         to->kept++;
@@ -625,6 +626,7 @@ static Text listed_end(Text at, Text end, const json_layout *layout, json_column
     unsigned met = 0;
     Text after = record_end(at, end, layout, to, to->kept);
     if (after) {
+        to->hashes[to->kept] = xxh3(at, (size_t)(after - at));
         to->records[to->kept++] = (int32_t)record;
         return after;
     }
@@ -707,6 +709,7 @@ int json_joined(const json_layout *layout, const json_columns *parts, const int6
         for (int64_t row = 0; row < part->kept && !status; row++) {
             to->records[to->kept + row] = (int32_t)(before[number] + part->records[row]);
             to->times[to->kept + row] = part->times[row];
+            to->hashes[to->kept + row] = part->hashes[row];
         }
         to->kept += status ? 0 : part->kept;
     }

@@ -6,11 +6,11 @@ import ctypes
 import os
 from abc import abstractmethod
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Final, Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Bytes = NDArray[np.uint8]
 Numbers = NDArray[np.int32]
-Result = TypeVar("Result")
 
 _KIND: Final = np.uint8(0x0F)
 _NULL: Final = np.uint8(1)
@@ -160,7 +159,7 @@ class _Columns(ctypes.Structure):
     _fields_ = (
         ("rows", ctypes.c_int64),
         ("kept", ctypes.c_int64),
-        *((name, ctypes.c_void_p) for name in ("records", "times", "places", "lengths")),
+        *((name, ctypes.c_void_p) for name in ("records", "times", "hashes", "places", "lengths")),
         *((name, ctypes.c_void_p) for name in ("numbers", "firsts", "forms", "counts")),
     )
 
@@ -170,15 +169,17 @@ class Found:
 
     def __init__(self, rows: int, members: int) -> None:
         cells = rows * members
-        sizes = [8 * rows] * 3 + [8 * cells, 4 * rows] + [4 * cells] * 3 + [4 * members, cells]
+        sizes = [8 * rows] * 4 + [8 * cells, 4 * rows] + [4 * cells] * 3 + [4 * members, cells]
         self._ends = list(accumulate(sizes, initial=0))
         self._memory = np.empty(self._ends[-1], np.uint8)
         self._shape = (members, rows)
         address = _at(self._memory)
         self.at = [address + end for end in self._ends]
         """The addresses of starts and ends of the records, then of what follows in `struct`."""
-        times, places, records, lengths, numbers, firsts, counts, forms = self.at[2:-1]
-        self.struct = _Columns(rows, 0, records, times, places, lengths, numbers, firsts, forms, counts)
+        times, hashes, places, records, lengths, numbers, firsts, counts, forms = self.at[2:-1]
+        self.struct = _Columns(
+            rows, 0, records, times, hashes, places, lengths, numbers, firsts, forms, counts
+        )
         self.held: object = None  # what keeps the texts alive
 
     def __len__(self) -> int:
@@ -188,13 +189,19 @@ class Found:
     @property
     def records(self) -> Numbers:
         """Which records they are."""
-        found: Numbers = self._array(4, np.int32, len(self))
+        found: Numbers = self._array(5, np.int32, len(self))
         return found
 
     @property
     def times(self) -> NDArray[np.int64]:
         """In microseconds since 1970."""
         found: NDArray[np.int64] = self._array(2, np.int64, len(self))
+        return found
+
+    @property
+    def hashes(self) -> NDArray[np.uint64]:
+        """XXH3 of the bytes of each."""
+        found: NDArray[np.uint64] = self._array(3, np.uint64, len(self))
         return found
 
     def spans(self, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -204,10 +211,10 @@ class Found:
     def members(self) -> Iterator[Slices]:
         """What stands there by member."""
         members, rows = self._shape
-        kinds = ((3, np.uint64), (5, np.uint32), (6, np.int32), (7, np.int32))
+        kinds = ((4, np.uint64), (6, np.uint32), (7, np.int32), (8, np.int32))
         places, lengths, numbers, firsts = (self._array(place, kind, members * rows) for place, kind in kinds)
-        counts = self._array(8, np.int32, members).tolist()
-        forms = self._array(9, np.uint8, members * rows)
+        counts = self._array(9, np.int32, members).tolist()
+        forms = self._array(10, np.uint8, members * rows)
         for member, count in enumerate(counts):
             at = slice(member * rows, member * rows + len(self))
             first = firsts[member * rows : member * rows + count]
@@ -259,12 +266,6 @@ class Records(_Lazy):
     def _one(self, index: int) -> bytes:
         return self._text[self.starts[index] : self._ends[index]]
 
-    def each(self, function: Callable[[memoryview], Result]) -> list[Result]:
-        """What the function gives for each record where it stands."""
-        view = memoryview(self._text)
-        spans = zip(self.starts.tolist(), self._ends.tolist(), strict=True)
-        return [function(view[start:end]) for start, end in spans]
-
 
 class Joined(_Lazy):
     """Runs of records one after the other, of which some were read already, all by one reader."""
@@ -280,13 +281,6 @@ class Joined(_Lazy):
     def _one(self, index: int) -> bytes:
         run = bisect_right(self.ends, index)
         return self.runs[run][index - self.ends[run] + len(self.runs[run])]
-
-    def each(self, function: Callable[[bytes | memoryview], Result]) -> list[Result]:
-        """What the function gives for each record where it stands."""
-        given: list[Result] = []
-        for run in self.runs:
-            given += run.each(function) if isinstance(run, Records) else map(function, run)
-        return given
 
 
 def joined(runs: Sequence[Sequence[bytes]]) -> Sequence[bytes]:
@@ -374,6 +368,16 @@ class Reader:
             ctypes.byref(self._layout), structs, _at(before), len(found), ctypes.byref(whole.struct)
         )
         return whole
+
+
+def hashes(texts: pa.Array) -> NDArray[np.uint64]:
+    """XXH3 of texts without nulls, by the kernel."""
+    _, ends, octets = texts.buffers()
+    text = np.frombuffer(octets or b"", np.uint8)
+    found = np.empty(len(texts), np.uint64)
+    ends = np.frombuffer(ends, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    _functions().text_hashes(text, len(text), ends, len(texts), found)
+    return found
 
 
 class Paths:

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from trailhawk.kql.schema import Table, json_path
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import ID, PAYLOAD, REST, whole
-from trailhawk.native.records import Joined, Paths, Reader, Slices, Strings, Want
-from trailhawk.sources.json_text import Tree, beyond, hashed, tidy
+from trailhawk.native.records import Paths, Reader, Slices, Strings, Want, hashes
+from trailhawk.sources.json_text import Tree, beyond, tidy
 
 if TYPE_CHECKING:
     import duckdb
@@ -112,8 +112,7 @@ class Direct:
             # A day that no month has; JSON that one parser lets through and the other does not.
             return Mapped(None, [], list(range(len(records))))
         kept = found.records.tolist()
-        hashes = records.each(hashed) if isinstance(records, Joined) else map(hashed, records)
-        payloads = np.fromiter(hashes, np.uint64, len(records)).view(np.int64)[found.records]
+        payloads = found.hashes.view(np.int64).copy()
         times = pa.array(found.times.copy()).view(pa.timestamp("us"))
         table = pa.table({self._layout.table.time_column: times, **columns, PAYLOAD: pa.array(payloads)})
         if not good.all():
@@ -387,9 +386,6 @@ def _identities(events: pa.Array, accounts: pa.Array) -> pa.Array:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    texts = (
-        pc.binary_join_element_wise(events, accounts.cast(pa.string()), "\0").cast(pa.binary()).to_pylist()
-    )
-    hashes = np.fromiter(map(hashed, texts), np.uint64, len(texts)).view(np.int64)
+    found = hashes(pc.binary_join_element_wise(events, accounts.cast(pa.string()), "\0")).view(np.int64)
     empty = pc.equal(events, "").to_numpy(zero_copy_only=False)
-    return pa.array(hashes, mask=empty) if empty.any() else pa.array(hashes)
+    return pa.array(found, mask=empty) if empty.any() else pa.array(found)
