@@ -24,6 +24,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTANDARD_MAGIC = b"\x28\xb5\x2f\xfd"
 _READ_BYTES = 4 * 1024 * 1024
 _PIECE_BYTES = 128 * 1024
+_PIECE_RATIO = 16
+"""Most logs unpack to less of their size: an object comes in one piece, which is not to be joined."""
 _GZIP = 31  # zlib window bits: gzip framing only
 _CAREFUL_BYTES = 512
 _NEXT_BYTES = 16 * 1024
@@ -210,8 +212,9 @@ class Unpacked:
             piece = packed.take(feed)
             while not member.eof:
                 try:
-                    # Small pieces: a large one is moved as it grows, page by page. What is left is copied.
-                    found = member.decompress(piece, min(self._block, max(_PIECE_BYTES, len(piece))))
+                    # What is left is copied: of large pieces fewer times.
+                    most = max(_PIECE_BYTES, _PIECE_RATIO * len(piece))
+                    found = member.decompress(piece, min(self._block, most))
                     given += len(found)
                     self._given += len(found)
                     yield found
