@@ -68,6 +68,24 @@ def test_packed_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("*.csv", [("x", 1), ("y", 2)]), ("*/b.*", [("y", 2)]), ("a.csv", [("x", 1)]), ("*.CSV", None)],
+)
+def test_files_of_a_zip(tmp_path: Path, pattern: str, expected: list[tuple[object, ...]] | None) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+        archive.writestr("read.me", "what,9")
+        archive.writestr("a.csv", "s,n\nx,1")
+        archive.writestr("in/b.csv", "s,n\ny,2")
+    options = f'with (format="csv", zipPattern="{pattern}", ignoreFirstRecord=true)'
+    query = f'externaldata(s: string, n: long)["{tmp_path / "all.zip"}"] {options}'
+    if expected is None:
+        with pytest.raises(QueryError, match=r"has no file '\*\.CSV'"):
+            rows(tmp_path, query)
+    else:
+        assert rows(tmp_path, query) == expected
+
+
+@pytest.mark.parametrize(
     "place",
     [
         "https://example.com/a.csv?key=secret",

@@ -13,7 +13,8 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import islice
+from fnmatch import fnmatchcase
+from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
@@ -98,14 +99,16 @@ class External:
 
     def _values(self, file: ExternalFile) -> list[list[object]]:
         try:
-            text = self._content(file).decode("utf-8-sig", errors="replace")
-            return _columns(islice(_READERS[file.format](text, file), int(file.skip_first), None), file)
+            texts = (part.decode("utf-8-sig", errors="replace") for part in self._content(file))
+            read, skipped = _READERS[file.format], int(file.skip_first)
+            records = chain.from_iterable(islice(read(text, file), skipped, None) for text in texts)
+            return _columns(records, file)
         except (OSError, EOFError, zipfile.BadZipFile, zlib.error, csv.Error, RuntimeError) as error:
             # RuntimeError: a zip that is encrypted or packed in a way that Python does not know.
             raise QueryError(f"{file.place} cannot be read: {error}", file.span) from error
 
-    def _content(self, file: ExternalFile) -> bytes:
-        """The file's bytes, unpacked by its ending."""
+    def _content(self, file: ExternalFile) -> list[bytes]:
+        """The file's bytes, unpacked by its ending; a zip is several files."""
         parts = urlsplit(file.uri)
         if parts.scheme in ("http", "https"):
             packed = download(file, self._hosts, self._bounds)
@@ -133,19 +136,23 @@ class External:
             refuse(file)
         return found
 
-    def _unpacked(self, name: str, content: bytes, file: ExternalFile) -> bytes:
-        """Bytes unpacked by the ending of their name: gz, or zip (its files one after the other)."""
+    def _unpacked(self, name: str, content: bytes, file: ExternalFile) -> list[bytes]:
+        """Bytes unpacked by the ending of their name: gz, or zip (those of its files that are asked for)."""
         if name.lower().endswith(".gz"):
             with gzip.open(io.BytesIO(content)) as stream:
-                return self._bounded(stream.read, file)
+                return [self._bounded(stream.read, file)]
         if name.lower().endswith(".zip"):
-            whole = bytearray()
+            parts: list[bytes] = []
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                for member in archive.infolist():
+                members = archive.infolist()
+                chosen = [member for member in members if fnmatchcase(member.filename, file.zip_pattern)]
+                if members and not chosen:
+                    raise QueryError(f"{file.place} has no file '{file.zip_pattern}'", file.span)
+                for member in chosen:
                     with archive.open(member) as stream:
-                        whole += self._bounded(stream.read, file, len(whole))
-            return bytes(whole)
-        return content
+                        parts.append(self._bounded(stream.read, file, sum(map(len, parts))))
+            return parts
+        return [content]
 
     def _bounded(self, read: Callable[[int], bytes], file: ExternalFile, before: int = 0) -> bytes:
         most = self._bounds.max_bytes

@@ -18,14 +18,15 @@ if TYPE_CHECKING:
     from trailhawk.kql.binder import Binder
 
 _FORMATS = ("csv", "tsv", "json", "multijson", "txt")
-_KNOWN = frozenset({"format", "ignorefirstrecord"})
+_KNOWN = frozenset({"format", "ignorefirstrecord", "zippattern"})
 
 
 @dataclass(frozen=True, slots=True)
 class ExternalFile:
     """A file that a query names: where it is, how it is written, which columns are read.
 
-    `place` is how it is told in messages: the host, or the path of a file here; never a key.
+    `place` is how it is told in messages: the host, or the path of a file here; never a key. Of a zip the
+    files are read whose names the wildcards of `zip_pattern` match.
     """
 
     uri: str
@@ -33,6 +34,7 @@ class ExternalFile:
     columns: tuple[tuple[str, KqlType], ...]
     skip_first: bool
     span: Span
+    zip_pattern: str = "*"
 
     @property
     def place(self) -> str:
@@ -80,6 +82,7 @@ def externaldata(binder: Binder, expr: syntax.ExternalData, env: Env) -> Node:
             raise UnsupportedError(f"externaldata with {item.name}", item.span)
     given = property_text(expr, "format")
     skip = (property_text(expr, "ignorefirstrecord") or "false").lower() == "true"
+    pattern = property_text(expr, "zippattern") or "*"
     named = tuple((column.name, column.type) for column in expr.columns)
     files = []
     for uri in expr.uris:
@@ -87,7 +90,7 @@ def externaldata(binder: Binder, expr: syntax.ExternalData, env: Env) -> Node:
         kind = (given or _by_name(text)).lower()
         if kind not in _FORMATS:
             raise UnsupportedError(f"externaldata format={kind}", expr.span, hint=", ".join(_FORMATS))
-        files.append(ExternalFile(text, kind, named, skip, uri.span))
+        files.append(ExternalFile(text, kind, named, skip, uri.span, pattern))
     rows = ExternalRows(tuple(files), binder.external, len(columns))
     return Apply(columns, (), (), rows, "externaldata")
 
