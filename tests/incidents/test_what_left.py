@@ -150,3 +150,40 @@ def test_access_logs_where_there_is_nothing_else(tmp_path: Path) -> None:
     (log,) = evidence(engine, (), read, now=NOW)
     assert (log.location, log.events) == (str(path), 5)
     assert log.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_lake_without_any_data_event_does_not_say_that_nothing_left(
+    engine_of: EngineOf, raised: Callable[..., Alert]
+) -> None:
+    """The incident names no bucket; "0 objects left" would be read as the answer that it is not."""
+    engine = engine_of([call("DescribeInstances", {}, eventSource="ec2.amazonaws.com", eventID="look")])
+    one = raised("one", details=(("EventIds", ("look",)),))
+    told = report(engine, assemble(1, [one]), [one], now=NOW)
+    sentence = (
+        "What was read is not known: neither S3 data events nor access logs of any bucket are stored for "
+        "this time; none of the 30 days before is either."
+    )
+    assert [gap.told for gap in told.manifest.gaps] == [sentence]
+    assert told.manifest.unknown
+    assert sentence in told.story
+    engine_of([call("GetObject", {"bucketName": "cards", "key": "a"}, eventTime="2026-02-20T08:00:00Z")])
+    (gap,) = report(engine, assemble(1, [one]), [one], now=NOW).manifest.gaps
+    assert gap.told.endswith("for this time; the last is of 2026-02-20 08:00:00 UTC.")
+    engine_of([call("GetObject", {"bucketName": "cards", "key": "a"})])
+    told = report(engine, assemble(1, [one]), [one], now=NOW)
+    assert (told.manifest.gaps, told.manifest.unknown) == ((), False)
+    assert "not known" not in " ".join(told.story)
+
+
+def test_one_who_changes_the_client_at_every_call(engine_of: EngineOf, raised: Callable[..., Alert]) -> None:
+    ids = [f"id-{n}" for n in range(30)]
+    engine = engine_of(
+        [
+            call("GetCallerIdentity", {}, eventSource="sts.amazonaws.com", eventID=n, userAgent=f"tool/{n}")
+            for n in ids
+        ]
+    )
+    one = raised("one", details=(("EventIds", tuple(ids)),))
+    story = " ".join(report(engine, assemble(1, [one]), [one], now=NOW).story)
+    assert story.count("tool/id-") == 7
+    assert " and 23 other clients, " in story

@@ -633,13 +633,14 @@ def incidents_manifest(
     text = manifest_csv(found)
     digest = hashlib.sha256(text.encode()).hexdigest()
     for gap in found.gaps:
-        tell(f"bucket {gap.bucket}: neither S3 data events nor access logs are stored for this time")
+        tell(gap.told)
     if out is None:
         print(text, end="")
     else:
         save(out, text)
         save(out.with_name(f"{out.name}.sha256"), f"{digest}  {out.name}\n")
-    tell(f"{found.objects:,} objects, {found.bytes:,} bytes; SHA-256 {digest}")
+    left = "what left is not known" if found.unknown else f"{found.objects:,} objects, {found.bytes:,} bytes"
+    tell(f"{left}; SHA-256 {digest}")
 
 
 def _write(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from trailhawk.engine.result import Engine, TimeRange
@@ -85,11 +85,27 @@ union
     | where EventSource == "s3.amazonaws.com"
     | extend Bucket = tostring(parse_json(RequestParameters).bucketName)
     | where Bucket in {buckets}
-    | where EventName in ("GetObject", "PutObject", "HeadObject", "DeleteObject", "ListObjects")
+    | where EventName in {names}
     | summarize Last = max(TimeGenerated) by Bucket),
     (AWSS3ServerAccess | where Bucket in {buckets} | summarize Last = max(TimeGenerated) by Bucket)
 | summarize Last = max(Last) by Bucket
 """
+
+_NAMES: Final = strings(["GetObject", "PutObject", "HeadObject", "DeleteObject", "ListObjects"])
+"""What the commonest data events are called, as a list in KQL."""
+
+_EVERYWHERE: Final = fill(
+    """
+union
+    (AWSCloudTrail
+    | where EventSource == "s3.amazonaws.com" and EventName in {names}
+    | project TimeGenerated),
+    (AWSS3ServerAccess | project TimeGenerated)
+| summarize Last = max(TimeGenerated) by Bucket = ""
+""",
+    names=_NAMES,
+)
+"""The last log of any bucket, under the name that `Gap` has for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +135,22 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Gap:
     """A bucket of the incident whose reads no stored log shows, and when one did last (None: not within 30
-    days before)."""
+    days before). An empty name stands for all buckets, where the incident names none."""
 
     bucket: str
     last: datetime | None
+
+    @property
+    def told(self) -> str:
+        """What nobody knows, as a sentence."""
+        of, any_of = (f" in bucket {self.bucket}", "it") if self.bucket else ("", "any bucket")
+        since = "none of the 30 days before is either"
+        if self.last:
+            since = f"the last is of {self.last.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return (
+            f"What was read{of} is not known: neither S3 data events nor access logs of {any_of} are stored "
+            f"for this time; {since}."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +169,11 @@ class Manifest:
 
     lines: tuple[Line, ...]
     gaps: tuple[Gap, ...] = ()
+
+    @property
+    def unknown(self) -> bool:
+        """Whether no log could have shown a read: that is not the same as that nothing was read."""
+        return bool(self.gaps) and not self.lines
 
     @property
     def objects(self) -> int:
@@ -190,14 +223,16 @@ def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -
         )
         logged = engine.query(query, now=now, window=TimeRange(scope.start, scope.end + AFTER)).rows()
         lines += [_line(row, ACCESS_LOGS) for row in logged]
-    silent = sorted(set(callers.buckets) - {line.bucket for line in lines})
+    named = {line.bucket for line in lines} | set(callers.buckets)
+    silent = sorted(named - {line.bucket for line in lines}) if named else [""]
     return Manifest(tuple(lines), _gaps(engine, silent, scope, now) if silent else ())
 
 
 def _gaps(engine: Engine, buckets: list[str], scope: Scope, now: datetime) -> tuple[Gap, ...]:
     """Of these buckets those that no log speaks of from the incident's day on."""
     around = TimeRange(scope.start - LOOK_BACK, scope.end + AFTER)
-    rows = engine.query(fill(_LAST_LOGS, buckets=strings(buckets)), now=now, window=around).rows()
+    query = fill(_LAST_LOGS, buckets=strings(buckets), names=_NAMES) if buckets[0] else _EVERYWHERE
+    rows = engine.query(query, now=now, window=around).rows()
     last = {str(row["Bucket"]): moment(row["Last"]) for row in rows}
     day = timedelta(days=1)
     return tuple(

@@ -125,7 +125,7 @@ def _used(key: str, events: Sequence[Event]) -> Iterator[str]:
     for event in events:
         by_address.setdefault(event.address, []).append(event)
     for address, own in by_address.items():
-        clients = _listed(dict.fromkeys(_product(event.client) for event in own if event.client))
+        clients = _products(event.client for event in own)
         with_client = f" with {clients}" if clients else ""
         yield (
             f"Key {key} made {_number(len(own), 'call')} of this incident from {address}{with_client}, "
@@ -145,7 +145,7 @@ def _elsewhere(key: str, issue: Issue | None, events: Sequence[Event], origin: L
     for use in others:
         by_address.setdefault(use.address, []).append(use)
     for address, uses in by_address.items():
-        clients = _listed(dict.fromkeys(_product(use.client) for use in uses))
+        clients = _products(use.client for use in uses)
         own = _listed(dict.fromkeys(use.key for use in uses))
         calls = _number(sum(use.calls for use in uses), "call")
         if _is_place(address):
@@ -193,12 +193,7 @@ def _read(read: Manifest) -> Iterator[str]:
         yield f"Nothing left: {_number(read.denied, 'read')} of objects, and every one was refused."
     if any(line.source == ACCESS_LOGS for line in read.lines):
         yield "Some of it is known from S3 access logs alone, which may miss a read and name no key."
-    for gap in read.gaps:
-        since = f"the last is of {_time(gap.last)}" if gap.last else "none of the 30 days before is either"
-        yield (
-            f"What was read in bucket {gap.bucket} is not known: neither S3 data events nor access logs of "
-            f"it are stored for this time; {since}."
-        )
+    yield from (gap.told for gap in read.gaps)
 
 
 def _denied(events: Sequence[Event]) -> Iterator[str]:
@@ -217,9 +212,12 @@ def _others(incident: Incident, alerts: Sequence[Alert]) -> Iterator[str]:
         yield f"Also raised: {'; '.join(names[:_MOST_NAMES])}{more}."
 
 
-def _product(client: str) -> str:
-    """The first word of a user agent, which names the program and its version."""
-    return client.split(" ", 1)[0]
+def _products(clients: Iterable[str]) -> str:
+    """The first word of each user agent, which names the program and its version; some of very many."""
+    names = list(dict.fromkeys(client.split(" ", 1)[0] for client in clients if client))
+    if len(names) > _MOST_NAMES:
+        names[_MOST_NAMES - 1 :] = [f"{len(names) - _MOST_NAMES + 1:,} other clients"]
+    return _listed(names)
 
 
 def _number(count: int, noun: str) -> str:

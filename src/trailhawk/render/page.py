@@ -287,6 +287,8 @@ def _fenced(text: str) -> str:
 
 
 def _manifest_title(manifest: Manifest) -> str:
+    if manifest.unknown:
+        return "not known"
     refused = f", {manifest.denied:,} reads refused" if manifest.denied else ""
     noun = "object" if manifest.objects == 1 else "objects"
     return f"{manifest.objects:,} {noun}, {size(manifest.bytes)}{refused}"
@@ -296,8 +298,11 @@ def _figures(report: Report) -> list[tuple[str, str]]:
     incident, read = report.incident, report.manifest
     sources = dict.fromkeys(event.address for event in report.timeline if event.address)
     return [
-        ("objects left", f"{read.objects:,}"),
-        ("bytes left", size(read.bytes).partition(" (")[2].rstrip(")") or f"{read.bytes:,}"),
+        ("objects left", "?" if read.unknown else f"{read.objects:,}"),
+        (
+            "bytes left",
+            "?" if read.unknown else size(read.bytes).partition(" (")[2].rstrip(")") or f"{read.bytes:,}",
+        ),
         ("calls", f"{len(report.timeline):,}"),
         ("addresses", f"{len(sources):,}") if len(sources) != 1 else ("address", next(iter(sources))),
         ("from first to last", span(_whole(incident.last_activity - incident.first_activity))),
