@@ -163,8 +163,11 @@ def test_the_end_of_an_oversized_record_is_found_however_its_bytes_come(size: in
     assert next(start + end for start, end in ends if end is not None) == len(record)
 
 
-def test_a_record_behind_sixteen_megabytes_that_are_none_and_a_closing_brace_is_kept() -> None:
-    assert _counted(iter([b"x" * (framing.MAX_RECORD_BYTES + 1), b"}\n" + GOOD])) == (1, 1)
+@pytest.mark.parametrize("between", [b"", b"}\n", b"},"])
+def test_a_record_behind_sixteen_megabytes_that_are_none_is_kept(between: bytes) -> None:
+    data = b"x" * (17 << 20) + between + GOOD
+    assert _counted(data[start : start + (1 << 20)] for start in range(0, len(data), 1 << 20)) == (1, 2)
+    assert _counted(iter([data[:-20], data[-20:]])) == (1, 1)
 
 
 @pytest.mark.parametrize("unit", [b'{"eventVersion":{', b'{"eventVersion":"', b"{}x,"])

@@ -39,6 +39,8 @@ its values are taken one after the other."""
 _MAX_WASTE = 64 * 1024 * 1024
 _BRACE_BYTES = 32
 """Bytes of an object looked at in vain, beyond the good ones; a brace takes as long as so many bytes."""
+_START_BYTES = 1024
+"""More than the start of a record takes, which may have come in part."""
 _STRING_REST = re.compile(rb'(?:[^"\\]|\\.)*+', re.DOTALL)
 
 
@@ -263,8 +265,10 @@ class _Scanner:
             if end is None and not final and len(self._held) - at <= MAX_RECORD_BYTES:
                 break
             if end is None and not final:
-                # Nothing balanced within the limit: a lost brace, or one record that is too large.
+                # Nothing balanced within the limit: a lost brace, no record, or one that is too large.
                 following = self._resync(at)
+                if following is None and self._held[at] != 0x7B:
+                    following = self._cut(at, len(self._held) - _START_BYTES)
                 if following is None:
                     self._oversized(blocks)
                 at = following or 0
@@ -430,7 +434,7 @@ class _Scanner:
 
 
 class _Walk:
-    """Finds the end of a balanced object that comes in pieces, or of what is none before a closing brace."""
+    """Finds the end of one balanced object that comes in pieces."""
 
     def __init__(self) -> None:
         self._depth = 0
