@@ -564,6 +564,7 @@ def answers(client: httpx.Client) -> bool:
     return False
 
 
+@pytest.mark.long
 def test_killed_at_any_moment(tmp_path: Path) -> None:
     """What was acknowledged is stored, once, however often the process is killed."""
     workspace = home(tmp_path / "home", listen=f"127.0.0.1:{free_port()}", flush_seconds=0)

@@ -295,6 +295,7 @@ def settings(home: Path, aws: Aws, queue: str) -> None:
     )
 
 
+@pytest.mark.long
 def test_two_processes_share_a_queue_and_end_when_told(aws: Aws, start: Start, tmp_path: Path) -> None:
     queue, home = aws.queue(aws.bucket()), tmp_path / "home"
     settings(home, aws, queue)

@@ -58,7 +58,12 @@ RUNS = {
 }
 
 
-@pytest.mark.parametrize("name", RUNS)
+LONG = ("10,000 terms of or", "10,000 terms of and", "24 of them beyond 64 bits")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long) if name in LONG else name for name in RUNS]
+)
 def test_large_queries_run(engine: DuckDBEngine, name: str) -> None:
     query, expected = RUNS[name]
     assert engine.query(query, now=NOW).tuples() == [(expected,)]

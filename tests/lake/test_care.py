@@ -160,6 +160,7 @@ def test_late_arrivals_rewrite_only_late_arrivals(tmp_path: Path, monkeypatch: p
     assert len(stored(delta)) == written + 20
 
 
+@pytest.mark.long
 def test_appends_and_reads_go_on_while_days_are_rewritten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

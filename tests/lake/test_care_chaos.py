@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
@@ -72,6 +73,7 @@ def _append(delta: Delta, number: int) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_killed_care_loses_and_doubles_nothing_and_leaves_nothing(tmp_path: Path) -> None:
     """Compaction, retention and clearing away, beside a writer that goes on."""
     delta = Lake(tmp_path, [EVENTS]).delta("Events")
