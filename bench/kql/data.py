@@ -107,7 +107,7 @@ def multiplied(base: Lake, day: dt.date, copies: int) -> pa.Table:
         if promoted.path[-1] in ("arn", "roleArn", "policyArn"):
             changes[promoted.hidden] = f'_accounts("{promoted.hidden}", c)'
         elif promoted.path == ("key",):
-            changes[promoted.hidden] = f'_prefix(AwsEventId, c) || "{promoted.hidden}"'
+            changes[promoted.hidden] = f'_accounts(_renamed("{promoted.hidden}", AwsEventId, c), c)'
     names = stored_schema(TABLE).names
     items = ", ".join(f'{changes.get(name, _quoted(name))} AS "{name}"' for name in names)
     with duckdb.connect() as connection:
@@ -154,7 +154,9 @@ def _macros() -> tuple[str, ...]:
     addresses = """CREATE MACRO _moved(t, c) AS CASE WHEN c = 0 OR NOT regexp_full_match(t, '[0-9.]+') THEN t
         ELSE split_part(t, '.', 1) || '.' || split_part(t, '.', 2) || '.' || (hash(t, c) % 256) || '.'
         || (hash(t, c) // 256 % 256) END"""
-    prefix = "CREATE MACRO _prefix(id, c) AS CASE WHEN c = 0 THEN '' ELSE left(_hex(id, c), 10) || '-' END"
+    # The key of a row in a database is an object, which stays: with a prefix it would be no JSON.
+    renamed = """CREATE MACRO _renamed(key, id, c) AS
+        CASE WHEN c = 0 OR starts_with(key, '{') THEN key ELSE left(_hex(id, c), 10) || '-' || key END"""
     objects = """CREATE MACRO _keyed(t, key, id, c) AS
-        CASE WHEN key IS NULL OR c = 0 THEN t ELSE replace(t, key, _prefix(id, c) || key) END"""
-    return hashed, moved_accounts, ids, keys, principals, addresses, prefix, objects
+        CASE WHEN key IS NULL OR c = 0 THEN t ELSE replace(t, key, _renamed(key, id, c)) END"""
+    return hashed, moved_accounts, ids, keys, principals, addresses, renamed, objects
