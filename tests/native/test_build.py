@@ -48,9 +48,10 @@ def test_an_object_of_other_sources_is_not_used_and_made_anew(copied: Path) -> N
     assert kernel._loaded.__wrapped__() is not None
     with (copied / "kernel.c").open("a") as file:
         file.write("/* changed */\n")
-    assert kernel._loaded.__wrapped__() is None
+    assert build.load(build.OBJECT, build.digest()) is None
     build.build()
-    assert build.is_current(build.OBJECT)
+    assert build.is_made_of(build.OBJECT, build.digest())
+    assert kernel._loaded.__wrapped__() is None, "this process has the module of the sources before"
     assert sorted(path.suffix for path in copied.iterdir() if path.suffix not in (".c", ".h")) == [".so"]
 
 
@@ -133,7 +134,7 @@ def test_an_object_that_cannot_be_replaced_is_told(copied: Path) -> None:
 @pytest.mark.parametrize("compiler", list(build.compilers()), ids=lambda command: Path(command[0]).name)
 def test_no_compiler_warns(compiler: list[str], tmp_path: Path) -> None:
     build.compile_with(compiler, tmp_path / "kernel.so", ("-Wall", "-Wextra", "-Werror"))
-    assert build.is_current(tmp_path / "kernel.so")
+    assert build.is_made_of(tmp_path / "kernel.so", build.digest())
 
 
 def test_what_the_header_declares_is_what_python_calls() -> None:

@@ -45,20 +45,21 @@ def digest() -> str:
     return found.hexdigest()
 
 
-def is_current(path: Path) -> bool:
-    """Is this object made of the sources as they lie here?"""
+def is_made_of(path: Path, made_of: str) -> bool:
+    """Is this object made of the sources of this digest?"""
     try:
-        return MARK + digest().encode() in path.read_bytes()
+        return MARK + made_of.encode() in path.read_bytes()
     except OSError:
         return False
 
 
-def load(path: Path) -> ctypes.CDLL | None:
-    """The object at this path; None where it is made of other sources, or for another kind of machine."""
+def load(path: Path, made_of: str) -> ctypes.CDLL | None:
+    """The object at this path; None where it is made of sources of another digest, or for another kind of
+    machine."""
     import ctypes
 
     try:
-        return ctypes.CDLL(str(path)) if is_current(path) else None
+        return ctypes.CDLL(str(path)) if is_made_of(path, made_of) else None
     except OSError:
         return None
 
@@ -100,7 +101,7 @@ def compile_with(compiler: Sequence[str], path: Path, flags: Sequence[str] = ())
 
 def build() -> None:
     """Make the kernel with the first compiler that can, unless it is current. NotBuiltError without one."""
-    if load(OBJECT) is not None:
+    if load(OBJECT, digest()) is not None:
         return
     failures = []
     # Under another name until it is whole: a process may load it meanwhile. What was there before stays
@@ -110,7 +111,7 @@ def build() -> None:
         for compiler in compilers():
             try:
                 compile_with(compiler, unfinished)
-                if load(unfinished) is None:
+                if load(unfinished, digest()) is None:
                     raise NotBuiltError(f"{compiler[0]}: it made nothing that this machine can load")
                 unfinished.replace(OBJECT)
             except (NotBuiltError, OSError) as error:

@@ -18,6 +18,10 @@ PAD: Final = 64
 SWITCH: Final = "TRAILHAWK_KERNEL"
 """The environment's variable that is `off` where the kernel is to be left out."""
 
+_SOURCES: Final = build.digest()
+"""Of the sources that belong to this module. The project may be brought up to date and compiled between
+the start of a process and its first use of the kernel, whose functions may then take other arguments."""
+
 NO_MEMORY: Final = -1
 _BAD_INPUT: Final = -2
 
@@ -29,7 +33,7 @@ def library() -> ctypes.CDLL | None:
 
 @functools.cache
 def _loaded() -> ctypes.CDLL | None:
-    found = build.load(build.OBJECT)
+    found = build.load(build.OBJECT, _SOURCES)
     if found is None:
         return None
     for name, (result, arguments) in PROTOTYPES.items():
