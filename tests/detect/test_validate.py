@@ -36,6 +36,8 @@ query: |
 OLD = "toscalar(AWSCloudTrail | where TimeGenerated > ago(2d) | count)"
 ENTITY = "entityMappings: [{entityType: IP, fieldMappings: [{identifier: Address, columnName: Source}]}]"
 
+PROPERTIES = "alertDetailsOverride: {alertDynamicProperties: [{alertProperty: A, value: B, valeu: C}]}"
+
 
 @pytest.fixture
 def find(holding: Holding) -> Find:
@@ -144,6 +146,16 @@ def test_columns_that_are_missing_keep_no_rule_from_running(
         (("name: A trail", f"name: {'A trail' * 50}"), "name", "Sentinel takes 256"),
         (("severity:", "tets: [{name: a}]\nseverity:"), "tets", "not read"),
         (("severity:", "entityMapings: [{entityType: IP}]\nseverity:"), "entityMapings", "not read"),
+        (
+            ("severity:", "incidentConfiguration: {createIncidnt: false}\nseverity:"),
+            "incidentConfiguration.createIncidnt",
+            "not read",
+        ),
+        (
+            ("severity:", f"{PROPERTIES}\nseverity:"),
+            "alertDetailsOverride.alertDynamicProperties.valeu",
+            "not read",
+        ),
         (("severity:", "customDetals: {Who: UserIdentityArn}\nseverity:"), "customDetals", "not read"),
     ],
 )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from trailhawk.documents import Loader
 from trailhawk.errors import UsageError
 
 PRICES = Path(__file__).parent.parent / "content" / "prices.yaml"
@@ -39,9 +40,9 @@ class Prices:
 def prices(path: Path = PRICES) -> Prices:
     """The prices of a file; UsageError with the place of what is wrong in it."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        content = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=Loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"no price file {path}: {str(error).splitlines()[0]}") from None
+        raise UsageError(f"no price file {path}: {' '.join(str(error).split())}") from None
     found = content if isinstance(content, dict) else {}
     return Prices(_price(found, "sentinel_analytics", path), _price(found, "s3_standard", path))
 

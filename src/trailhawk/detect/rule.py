@@ -141,7 +141,7 @@ class RuleTest:
 
 @dataclass(frozen=True)
 class Rule:
-    """An analytics rule, typed. `extra` holds the members of the file that nothing here reads."""
+    """An analytics rule, typed. `extra` holds the members of the file that nothing reads, by their paths."""
 
     id: str
     name: str

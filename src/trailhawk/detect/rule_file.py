@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 import yaml
@@ -33,6 +33,7 @@ from trailhawk.detect.rule import (
     Severity,
     Trigger,
 )
+from trailhawk.documents import Loader
 from trailhawk.errors import RuleError
 
 _TRIGGERS = {
@@ -162,17 +163,34 @@ class _File(msgspec.Struct, rename="camel", frozen=True):
 
 _NAMESPACE = uuid.UUID("0b6f7a52-5f0e-5b9c-8a0e-2f6d3c1b7e44")
 _SUFFIXES = (".yaml", ".yml", ".json")
-MEMBERS = frozenset(field.encode_name for field in msgspec.structs.fields(_File))
-"""What a rule or hunt may say that is read here; what else it says is kept as it is."""
 
 
-class _Loader(yaml.CSafeLoader):
+def _members(kind: type[msgspec.Struct], path: str = "") -> Iterator[tuple[str, frozenset[str]]]:
+    fields = msgspec.structs.fields(kind)
+    yield path, frozenset(field.encode_name for field in fields)
+    for field in fields:
+        if inside := _struct(field.type):
+            yield from _members(inside, f"{path}{field.encode_name}.")
+
+
+def _struct(type_: object) -> type[msgspec.Struct] | None:
+    """The struct in the type of a field, `list[_Mapping] | None`."""
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        return type_
+    return next(filter(None, map(_struct, get_args(type_))), None)
+
+
+MEMBERS = dict(_members(_File))
+"""What a rule or hunt may say that is read here, and below `entityMappings.` what a mapping may."""
+
+
+class _Loader(Loader):
     """YAML as published rules mean it: a date in a sample event stays the text it is."""
 
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    for first, resolvers in Loader.yaml_implicit_resolvers.items()
 }
 
 
@@ -269,6 +287,8 @@ def _read_yaml(text: str | bytes, source: str) -> tuple[Mapping[str, object], ya
         document, tree = _with_tabs(text)
         if document is None:
             raise RuleError(f"{source}: not YAML: {_told(error, text)}") from None
+    if document is None:
+        raise RuleError(f"{source}: an empty file")
     if not isinstance(document, dict):
         raise RuleError(f"{source}: a rule is a mapping, found {type(document).__name__}")
     if "query" not in document and "detection" in document:
@@ -325,7 +345,7 @@ def _query_line(tree: yaml.Node | None) -> int:
 
 
 def _member_node(node: yaml.Node | None, name: str) -> tuple[yaml.Node | None, yaml.Node | None]:
-    """Key and value of a member; of two with one name the last, as that is the one read."""
+    """Key and value of a member; where a merge (`<<`) brings another, the last, as that is the one read."""
     pairs = reversed(node.value) if isinstance(node, yaml.MappingNode) else ()
     return next(((key, value) for key, value in pairs if key.value == name), (None, None))
 
@@ -417,9 +437,22 @@ def _rule(file: _File, document: Mapping[str, object], source: str) -> Rule:
         version=str(file.version),
         tags=tuple(tag for tag in file.tags or () if isinstance(tag, str)),
         tests=tuple(_test(test, index, kind) for index, test in enumerate(file.tests or ())),
-        extra=tuple((key, value) for key, value in document.items() if key not in MEMBERS),
+        extra=tuple(_extra(document)),
         source=source,
     )
+
+
+def _extra(value: object, path: str = "") -> Iterator[tuple[str, object]]:
+    """The members that nothing reads, by their paths."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _extra(item, path)
+    elif isinstance(value, Mapping) and path in MEMBERS:
+        for name, item in value.items():
+            if name in MEMBERS[path]:
+                yield from _extra(item, f"{path}{name}.")
+            else:
+                yield f"{path}{name}", item
 
 
 def _timing(file: _File, kind: RuleKind) -> tuple[timedelta, timedelta]:

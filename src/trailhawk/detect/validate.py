@@ -71,8 +71,9 @@ def _warning(member: str, message: str) -> Finding:
 
 def _misspelt(rule: Rule) -> Iterator[Finding]:
     """Members that nothing reads and that are nearly one that is; those of other tools are left in peace."""
-    for member, _ in rule.extra:
-        for near in get_close_matches(member, MEMBERS, n=1, cutoff=0.8):
+    for member in dict.fromkeys(name for name, _ in rule.extra):
+        parent, dot, name = member.rpartition(".")
+        for near in get_close_matches(name, MEMBERS.get(parent + dot, ()), n=1, cutoff=0.8):
             yield Finding(Level.WARNING, member, "no member of a rule, not read", f"did you mean '{near}'?")
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import yaml
 
+from trailhawk.documents import Loader
 from trailhawk.errors import TrailhawkError, UsageError
 from trailhawk.respond.automation import (
     ADDED,
@@ -159,7 +160,7 @@ def parse_rules(content: bytes, *, source: str) -> tuple[Rule, ...]:
         if source.lower().endswith(".json"):
             document = json.loads(content.decode("utf-8-sig"))
         else:
-            document = _plain(yaml.load(content, Loader=yaml.CSafeLoader))
+            document = _plain(yaml.load(content, Loader=Loader))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise AutomationError(f"{source}: cannot be read: {' '.join(str(error).split())}") from None
     found = list(_documents(document, source))

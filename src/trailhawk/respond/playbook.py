@@ -31,6 +31,7 @@ import msgspec
 import yaml
 
 from trailhawk.detect.watchlists import is_alias
+from trailhawk.documents import Loader
 from trailhawk.errors import NotFoundError, QueryError, TrailhawkError, UsageError
 from trailhawk.kql.parser import parse
 from trailhawk.kql.syntax import QueryParameters
@@ -208,7 +209,7 @@ def parse_playbook(text: str, *, name: str) -> Playbook:
     if len(text) > MOST_BYTES:
         raise PlaybookError(f"playbook {name} is longer than {MOST_BYTES:,} characters")
     try:
-        file = msgspec.convert(yaml.load(text, Loader=yaml.CSafeLoader), _File)
+        file = msgspec.convert(yaml.load(text, Loader=Loader), _File)
     except yaml.YAMLError as error:
         raise PlaybookError(f"playbook {name}: no YAML: {' '.join(str(error).split())}") from None
     except msgspec.ValidationError as error:

@@ -307,9 +307,11 @@ def _scaled(value: object, scale: int) -> int | None:
 def _document(path: Path) -> Mapping[str, object]:
     import yaml
 
+    from trailhawk.documents import Loader
+
     try:
         text = path.read_text(encoding="utf-8")
-        found = yaml.load(text, Loader=yaml.CSafeLoader)
+        found = yaml.load(text, Loader=Loader)
     except OSError as error:
         raise SourceError(f"{path.name}: cannot be read: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

@@ -18,6 +18,7 @@ from trailhawk.detect.rule import Rule
 from trailhawk.detect.rule_file import load_rules, parse_rule
 from trailhawk.detect.sigma.fields import LOG_SOURCES, LogSource
 from trailhawk.detect.validate import Finding, Level
+from trailhawk.documents import Loader
 from trailhawk.errors import RuleError, UsageError
 from trailhawk.files import write_whole
 
@@ -172,7 +173,7 @@ def _documents(content: bytes) -> list[Mapping[str, Any]]:
         raise RuleError(f"larger than {MAX_BYTES:,} bytes")
     try:
         _bounded(content)
-        found = [each for each in yaml.load_all(content, Loader=yaml.CSafeLoader) if each is not None]
+        found = [each for each in yaml.load_all(content, Loader=Loader) if each is not None]
         for each in found:
             check_alias_expansion(each)
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, SigmaError) as error:
