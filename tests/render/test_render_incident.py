@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,12 +13,15 @@ from rich.console import Console
 from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_BUCKET, AWS_INSTANCE, AWS_OBJECT, IP, entity
 from trailhawk.detect.rule import Severity
+from trailhawk.incidents.change import Change, ChangeKind
 from trailhawk.incidents.incident import assemble
 from trailhawk.incidents.lineage import Issue, Lineage, Use
 from trailhawk.incidents.manifest import Line, Manifest
 from trailhawk.incidents.report import Report
 from trailhawk.incidents.timeline import Event
+from trailhawk.render.console import PAGE_WIDTH
 from trailhawk.render.incident import print_report, report_as_data, show_incidents, show_report
+from trailhawk.render.incident_work import print_work
 from trailhawk.render.output import Format
 
 START = datetime(2026, 3, 18, 9, 0, 0, tzinfo=UTC)
@@ -116,6 +120,15 @@ def page(*, width: int = 120, most_events: int = 50) -> str:
     return stream.getvalue()
 
 
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 120])
+def test_no_line_is_wider_than_the_page_and_no_word_is_shredded(width: int) -> None:
+    lines = page(width=width).splitlines()
+    assert max(map(len, lines)) <= width
+    if width >= 40:
+        assert any("s3:GetObject" in line for line in lines)
+        assert any("s3://cards/a.csv" in line for line in lines)
+
+
 def test_the_page_says_everything() -> None:
     text = page()
     for expected in (
@@ -182,3 +195,13 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert data["severity"] == "High"
     assert data["alert_ids"] == ["a-1"]
     assert data["last_activity"] == "2026-03-18T09:03:00Z"
+
+
+def test_what_was_done_is_folded_into_the_page(capsys: pytest.CaptureFixture[str]) -> None:
+    """The sentence of a long change ran over the page, 190 columns and more."""
+    before = REPORT.incident
+    after = replace(before, title="the owner of the role was asked what it reads and why " * 4)
+    print_work(after, [Change(1, ChangeKind.UPDATED, "ana", START, before, after)])
+    shown = capsys.readouterr().out
+    assert "title: the owner" in shown
+    assert max(map(len, shown.splitlines())) <= PAGE_WIDTH

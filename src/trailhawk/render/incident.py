@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from trailhawk.render.attack import technique
 from trailhawk.render.console import page_width, results
 from trailhawk.render.output import Format, Shown, show_list
+from trailhawk.render.table import page_rows
 from trailhawk.render.text import members, moment, plain, printable_json, size, to_json
 from trailhawk.visible import visible
 
@@ -242,13 +243,13 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
         console.print(Padding(_lineage(report.lineage), (0, 2)), width=width)
     if report.manifest.lines:
         _section(console, _manifest_title(report.manifest))
-        console.print(_manifest(report.manifest), width=width)
+        console.print(_manifest(report.manifest, width), width=width)
     _section(console, "ATT&CK")
     for each in incident.techniques:
         console.print(_bullet(f"{each} {technique(each)}".strip()), width=width)
     console.print(_dim(f"  tactics: {', '.join(incident.tactics) or 'none'}"))
     _section(console, f"Alerts: {len(report.alerts)}")
-    console.print(_alerts(report.alerts), width=width)
+    console.print(_alerts(report.alerts, width), width=width)
 
 
 def _severity(graded: Incident | Alert) -> Text:
@@ -322,17 +323,16 @@ def _timeline(events: Sequence[Event], width: int) -> Group:
 
 
 def _calls(events: Sequence[Event], width: int) -> Table:
-    table = _columns("time (UTC)", "call", "on", "event id")
+    rows = []
     for event in events:
         call = _cell(f"{event.service}:{event.name}")
         if event.error:
             call.append(f"\n{visible(event.error)}", style="red")
         when = _cell(event.at.strftime("%m-%d %H:%M:%S"))
-        table.add_row(when, call, _cell(event.target), _cell(event.event_id))
-    table.columns[0].no_wrap = True
+        rows.append([when, call, _cell(event.target), _cell(event.event_id)])
     # An event id is copied into queries: keep it whole where there is room.
-    table.columns[1].no_wrap = table.columns[3].no_wrap = width >= 100
-    return table
+    whole = ["time (UTC)", *(["call", "event id"] if width >= 100 else [])]
+    return page_rows(["time (UTC)", "call", "on", "event id"], rows, width=width, whole=whole)
 
 
 def _lineage(lineage: Lineage) -> Tree:
@@ -387,7 +387,7 @@ def _manifest_title(manifest: Manifest) -> str:
     return f"What left: {_count(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
 
 
-def _manifest(manifest: Manifest) -> Group:
+def _manifest(manifest: Manifest, width: int) -> Group:
     """The objects under who read them: one heading for each caller, address and client."""
     from rich.console import Group
 
@@ -398,13 +398,12 @@ def _manifest(manifest: Manifest) -> Group:
     for (session, key, address, client), lines in readers.items():
         caller = session.rsplit("assumed-role/", 1)[-1]
         parts.append(_indented(f"read by {caller} with key {key} from {address} with {_program(client)}"))
-        parts.append(_objects(lines))
+        parts.append(_objects(lines, width))
     return Group(*parts)
 
 
-def _objects(lines: Iterable[Line]) -> Table:
-    table = _columns("object", "bytes", "reads", "first read (UTC)", "last read (UTC)")
-    table.columns[1].justify = table.columns[2].justify = "right"
+def _objects(lines: Iterable[Line], width: int) -> Table:
+    rows = []
     for line in lines:
         texts = [
             f"s3://{line.bucket}/{line.key}" + (f" copied to {line.copied_to}" if line.copied_to else ""),
@@ -413,8 +412,9 @@ def _objects(lines: Iterable[Line]) -> Table:
             line.first.strftime("%m-%d %H:%M:%S"),
             line.last.strftime("%m-%d %H:%M:%S"),
         ]
-        table.add_row(*map(_cell, texts))
-    return table
+        rows.append(list(map(_cell, texts)))
+    names = ["object", "bytes", "reads", "first read (UTC)", "last read (UTC)"]
+    return page_rows(names, rows, width=width, right=["bytes", "reads"])
 
 
 def _program(client: str) -> str:
@@ -422,16 +422,12 @@ def _program(client: str) -> str:
     return client.split(" ", 1)[0] or "an unnamed client"
 
 
-def _alerts(alerts: Sequence[Alert]) -> Table:
-    table = _columns("run at", "severity", "alert", "rule")
-    for alert in alerts:
-        table.add_row(
-            _cell(moment(alert.at)),
-            _severity(alert),
-            _cell(alert.name),
-            _cell(alert.rule_name),
-        )
-    return table
+def _alerts(alerts: Sequence[Alert], width: int) -> Table:
+    rows = [
+        [_cell(moment(alert.at)), _severity(alert), _cell(alert.name), _cell(alert.rule_name)]
+        for alert in alerts
+    ]
+    return page_rows(["run at", "severity", "alert", "rule"], rows, width=width)
 
 
 def _cell(text: str, style: str = "") -> Text:
@@ -447,14 +443,3 @@ def _grid() -> Table:
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
     return grid
-
-
-def _columns(*names: str) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=True, padding=(0, 1), header_style="dim")
-    for name in names:
-        table.add_column(Text(name), overflow="fold")
-    return table

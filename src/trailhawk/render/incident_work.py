@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from trailhawk.incidents.change import told
-from trailhawk.render.console import results
+from trailhawk.render.console import page_width, results
 from trailhawk.render.incident import as_data, status_of
 from trailhawk.render.output import Format, Shown, print_json_list, show_list
-from trailhawk.render.table import print_rows
+from trailhawk.render.table import page_rows
 from trailhawk.render.text import moment
 from trailhawk.visible import visible
 
@@ -49,7 +49,6 @@ def show_changes(changes: Sequence[Change], form: Format) -> None:
 
 def print_work(incident: Incident, changes: Sequence[Change]) -> None:
     """Print who works on an incident and what was done."""
-    console = results()
     facts = [
         ("owner", incident.owner or "nobody"),
         ("labels", ", ".join(incident.labels)),
@@ -63,7 +62,7 @@ def print_work(incident: Incident, changes: Sequence[Change]) -> None:
         _heading(f"Tasks: {sum(task.done_at is None for task in incident.tasks)} open")
         rows = [
             [
-                task.id,
+                str(task.id),
                 "done" if task.done_at else "open",
                 task.title,
                 task.description,
@@ -71,7 +70,7 @@ def print_work(incident: Incident, changes: Sequence[Change]) -> None:
             ]
             for task in incident.tasks
         ]
-        print_rows(console, ["id", "state", "task", "about", "by"], rows, right=["id"])
+        _rows(["id", "state", "task", "about", "by"], rows)
     if incident.comments:
         _heading(f"Comments: {len(incident.comments)}")
         for comment in incident.comments:
@@ -79,8 +78,16 @@ def print_work(incident: Incident, changes: Sequence[Change]) -> None:
             for line in comment.text.splitlines():
                 print(visible(f"    {line}"))
     _heading("What was done")
-    rows = [[moment(each.at), each.by, _short(told(each))] for each in changes]
-    print_rows(console, ["when", "who", "what"], rows)
+    _rows(["when", "who", "what"], [[moment(each.at), each.by, _short(told(each))] for each in changes])
+
+
+def _rows(names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.text import Text
+
+    console = results()
+    width = page_width(console)
+    texts = [[Text(visible(text), overflow="fold") for text in row] for row in rows]
+    console.print(page_rows(names, texts, width=width), width=width)
 
 
 def _short(text: str) -> str:

@@ -10,10 +10,13 @@ from trailhawk.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 # A column as wide as a time in ISO 8601 is never folded; a grid without room for that becomes records.
 _READABLE = 20
 _AT_EASE = 44
+_LEAST = 14  # in a page, of which 80 columns show four of such a grid
 _PIPE_WIDTH = 240
 _NAMED = 8
 
@@ -50,6 +53,41 @@ def print_rows(
         console.print(Text(note, style="dim"))
 
 
+def page_rows(
+    names: Sequence[str],
+    rows: Sequence[Sequence[Text]],
+    *,
+    width: int,
+    right: Iterable[str] = (),
+    whole: Iterable[str] = (),
+) -> Table:
+    """Rows in a page of this width, folded into it: a grid, or records where its columns would be shreds.
+
+    `right` names the columns set flush right, `whole` those that a grid does not fold.
+    """
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    if _needed(names, [[text.plain for text in row] for row in rows], _LEAST) > width:
+        table = Table.grid(padding=(0, 2))
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for number, row in enumerate(rows):
+            if number:
+                table.add_row()
+            for name, text in zip(names, row, strict=True):
+                table.add_row(Text(f"  {name}", style="dim"), text)
+        return table
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=True, padding=(0, 1), header_style="dim")
+    for name in names:
+        side: Literal["left", "right"] = "right" if name in right else "left"
+        table.add_column(Text(name), justify=side, overflow="fold", no_wrap=name in whole)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
 def print_fields(console: Console, fields: Mapping[str, object]) -> None:
     """Print one thing as lines of name and value."""
     from rich.table import Table
@@ -78,11 +116,15 @@ def has_room(console: Console, names: Sequence[str], rows: Sequence[Sequence[obj
 def _fits(
     console: Console, names: Sequence[str], texts: Sequence[Sequence[str]], *, readable: int = _READABLE
 ) -> bool:
-    needed = sum(
+    return _needed(names, texts, readable) <= _width(console)
+
+
+def _needed(names: Sequence[str], texts: Sequence[Sequence[str]], readable: int) -> int:
+    """The width of a grid in which no column is folded below what can be read."""
+    return sum(
         min(max([len(name), *(len(row[place]) for row in texts)]), max(len(name), readable)) + 3
         for place, name in enumerate(names)
     )
-    return needed <= _width(console)
 
 
 def _print_grid(
