@@ -214,5 +214,7 @@ def test_indicators_are_written_as_the_ending_says(shell: Shell) -> None:
     assert shell.err.startswith("usage: no indicator is of type 'ip'; there is access key, address,")
     shell("incidents", "indicators", "1", "--out", "found.xlsx", code=2)
     assert shell.err.startswith("usage: found.xlsx ends in none of .csv, .json")
+    shell("incidents", "report", "1", "--out", "found.pdf", code=2)
+    assert "for a PDF print the HTML page" in shell.err
     shell("incidents", "manifest", "1", "--out", "found.xlsx", code=2)
     assert shell.err.startswith("usage: found.xlsx does not end in .csv")

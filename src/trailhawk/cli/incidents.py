@@ -653,7 +653,8 @@ def _write(
 
     form = forms.get(out.suffix.lower())
     if form is None:
-        raise UsageError(f"{out} ends in none of {', '.join(forms)}", hint="the ending says the form")
+        hint = "the ending says the form; for a PDF print the HTML page from a browser"
+        raise UsageError(f"{out} ends in none of {', '.join(forms)}", hint=hint)
     has_place(out)
     with working(f"incident {number}"):
         case = workspace_of(context).case(number)
