@@ -16,6 +16,7 @@ from trailhawk.kql.types import KqlType
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, compaction
 from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.delta import _Layout
+from trailhawk.lake.storage import S3
 from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, REST, stored_names, stored_schema
 
 EVENTS = Table(
@@ -164,6 +165,19 @@ def test_a_hint_that_leads_nowhere_is_told_with_what_to_do(tmp_path: Path) -> No
     table.commit(table.stage(rows(DAY)))  # who has the table open goes on
     hint.unlink()
     assert Lake(tmp_path, [EVENTS]).snapshot("Events").rows == 2
+
+
+def test_a_bucket_that_does_not_answer_is_no_damaged_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("error performing GET http://store/Events/_delta_log/_last_checkpoint: refused")
+
+    table = Delta(S3("s3://lake", tmp_path, cache_bytes=0).table("Events"), EVENTS)
+    monkeypatch.setattr("deltalake.DeltaTable", refuse)
+    with pytest.raises(LakeError, match=r"log of table Events cannot be read: .* refused") as caught:
+        table.refresh()
+    assert caught.value.hint == "see [lake] in trailhawk.toml"
 
 
 def test_a_row_without_time_is_refused(tmp_path: Path) -> None:

@@ -58,6 +58,7 @@ _CHECKPOINT = (
     "_last_checkpoint only says where to begin to read: move it away, and the checkpoint if that is damaged,"
     " and the log is read from its commits, where they are all there"
 )
+_SETTINGS = "see [lake] in trailhawk.toml"
 
 
 class ConflictError(LakeError):
@@ -490,17 +491,19 @@ class Delta:
         try:
             yield
         except (DeltaError, OSError) as error:
-            reason = _reason(error)
-            raise LakeError(
-                f"the log of table {self.table.name} cannot be read: {reason}",
-                hint=f"{self.storage.uri}/_delta_log/{_CHECKPOINT}" if "heckpoint" in reason else "",
-            ) from error
+            reason, hint = _reason(error), ""
+            if isinstance(error, OSError):  # it names the file that could not be asked for
+                hint = "" if self.storage.is_local else _SETTINGS
+            elif "heckpoint" in reason:
+                hint = f"{self.storage.uri}/_delta_log/{_CHECKPOINT}"
+            message = f"the log of table {self.table.name} cannot be read: {reason}"
+            raise LakeError(message, hint=hint) from error
 
     def _gone(self) -> LakeError:
         anew = f"; if it was removed on purpose, delete {self._known.file}" if self._known.file else ""
         return LakeError(
             f"table {self.table.name} in {self.storage.uri} has gone",
-            hint=f"see whether its disk is mounted{anew}",
+            hint=f"{'see whether its disk is mounted' if self.storage.is_local else _SETTINGS}{anew}",
         )
 
     def _has_stayed(self) -> bool:
