@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import zipfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.external import External
 from trailhawk.errors import LimitError, NotAllowedError, QueryError, Span, UnsupportedError
 from trailhawk.kql.operators.external import ExternalFile
+from trailhawk.kql.types import KqlType
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC)
 
@@ -123,6 +125,48 @@ def test_a_file_that_unpacks_beyond_the_limit(tmp_path: Path) -> None:
         stream.write(b"0\n" * (1 << 20))
     with pytest.raises(LimitError, match="more than 1 MiB"):
         rows(tmp_path, f'externaldata(s: string)["{tmp_path / "a.csv.gz"}"]')
+
+
+def test_the_files_of_a_zip_are_bounded_together(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("a", "b", "c"):
+            archive.writestr(name, b"0\n" * 200_000)
+    with pytest.raises(LimitError, match="more than 1 MiB"):
+        rows(tmp_path, f'externaldata(s: string)["{tmp_path / "a.csv.zip"}"]')
+
+
+def test_a_zip_of_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "MAX_MEMBERS", 2)
+    for count in (2, 3):
+        with zipfile.ZipFile(tmp_path / f"{count}.csv.zip", "w") as archive:
+            for number in range(count):
+                archive.writestr(f"{number}.csv", f"{number}\n")
+    assert rows(tmp_path, f'externaldata(n: long)["{tmp_path / "2.csv.zip"}"]') == [(0,), (1,)]
+    with pytest.raises(LimitError, match="more than 2 files"):
+        rows(tmp_path, f'externaldata(n: long)["{tmp_path / "3.csv.zip"}"] with (zipPattern="0.csv")')
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_damaged_zip_is_told_as_one(tmp_path: Path, method: int) -> None:
+    path = tmp_path / "a.csv.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name in ("é.csv", "b.csv"):
+            archive.writestr(name, "a,1\nb,2\n" * 20)
+    whole = path.read_bytes()
+    chance = random.Random(method)
+    told = 0
+    for _ in range(250):
+        damaged = bytearray(whole)
+        damaged[chance.randrange(len(whole))] = chance.choice((0, 255, chance.randrange(256)))
+        path.write_bytes(damaged)
+        file = ExternalFile(str(path), "csv", (("s", KqlType.STRING),), False, Span(0, 0))
+        try:
+            External([tmp_path])(file)
+        except QueryError as error:
+            told += "cannot be read" in str(error)
+    assert told > 50
 
 
 def test_files_that_are_not_what_they_are_called(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import io
 import json
 import threading
 import time
-import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from uuid import UUID
+from zipfile import BadZipFile, ZipFile
 
 from trailhawk.engine.download import AllowedHosts, Bounds, download
 from trailhawk.errors import LimitError, NotAllowedError, QueryError, Span
@@ -31,6 +31,8 @@ _INT64 = 2**63
 KEEP_SECONDS = 300.0
 MAX_VALUES = 4_000_000
 """Values of a file, and of all that are kept: some hundreds of megabytes as Python has them."""
+MAX_MEMBERS = 10_000
+"""Files that one zip may hold."""
 
 Record = Sequence[object]
 
@@ -98,13 +100,25 @@ class External:
             self._kept.pop(next(iter(self._kept)))
 
     def _values(self, file: ExternalFile) -> list[list[object]]:
+        from lzma import LZMAError  # Not every Python has it.
+
         try:
             texts = (part.decode("utf-8-sig", errors="replace") for part in self._content(file))
             read, skipped = _READERS[file.format], int(file.skip_first)
             records = chain.from_iterable(islice(read(text, file), skipped, None) for text in texts)
             return _columns(records, file)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, csv.Error, RuntimeError) as error:
+        except (
+            OSError,
+            EOFError,
+            BadZipFile,
+            zlib.error,
+            LZMAError,
+            csv.Error,
+            RuntimeError,
+            ValueError,
+        ) as error:
             # RuntimeError: a zip that is encrypted or packed in a way that Python does not know.
+            # ValueError: one with names that are no text, or places before its beginning.
             raise QueryError(f"{file.place} cannot be read: {error}", file.span) from error
 
     def _content(self, file: ExternalFile) -> list[bytes]:
@@ -143,14 +157,18 @@ class External:
                 return [self._bounded(stream.read, file)]
         if name.lower().endswith(".zip"):
             parts: list[bytes] = []
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = 0
+            with ZipFile(io.BytesIO(content)) as archive:
                 members = archive.infolist()
+                if len(members) > MAX_MEMBERS:
+                    raise LimitError(f"{file.place} has more than {MAX_MEMBERS:,} files", file.span)
                 chosen = [member for member in members if fnmatchcase(member.filename, file.zip_pattern)]
                 if members and not chosen:
                     raise QueryError(f"{file.place} has no file '{file.zip_pattern}'", file.span)
                 for member in chosen:
                     with archive.open(member) as stream:
-                        parts.append(self._bounded(stream.read, file, sum(map(len, parts))))
+                        parts.append(self._bounded(stream.read, file, size))
+                    size += len(parts[-1])
             return parts
         return [content]
 
