@@ -215,8 +215,10 @@ def test_time_ranges_reach_the_scan() -> None:
     assert times("Events | where TimeGenerated > ago(8d) or Name == 'x' | count") == [(None, None)]
     assert times("Events | where not(TimeGenerated > ago(8d)) | count") == [(None, None)]
     assert times(
-        "Events | extend TimeGenerated = TimeGenerated + 1d | where TimeGenerated > ago(8d) | count"
-    ) == [(None, None)]
+        "Events | extend TimeGenerated = TimeGenerated + 1d | where TimeGenerated > ago(7d) | count"
+    ) == [(D2, None)]
+    assert times("Events | extend age = now() - TimeGenerated | where age <= 8d | count") == [(D2, None)]
+    assert times("Events | extend day = dayofmonth(TimeGenerated) | where day > 8 | count") == [(None, None)]
 
 
 def test_time_ranges_go_through_unions_and_joins_but_not_through_limits() -> None:
@@ -239,6 +241,8 @@ def test_time_ranges_go_through_unions_and_joins_but_not_through_limits() -> Non
         "make_datetime(2026, 3, 3)",
         "datetime_add('day', -2, datetime(2026-03-05))",
         "unixtime_seconds_todatetime(1772496000)",
+        "toscalar(print datetime(2026-03-03))",
+        "toscalar(datatable(a: long, t: datetime)[1, datetime(2026-03-03)] | project t)",
     ],
 )
 def test_files_outside_the_time_range_are_not_asked_for(engine: DuckDBEngine, days: Days, since: str) -> None:

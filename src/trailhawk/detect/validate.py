@@ -193,7 +193,8 @@ def _look_back(rule: Rule, compiled: Compiled, now: datetime) -> Iterator[Findin
     since = [scan.since for scan in scans(compiled.plan) if scan.since is not None]
     earliest = min(since, default=begins)
     if earliest < begins:
-        asked = timedelta(microseconds=(ticks_of(now) - earliest) // 10)
+        # Of `> ago(1h)` the first row is a microsecond later.
+        asked = timedelta(seconds=round((ticks_of(now) - earliest) / 10**7))
         yield _warning(
             "queryPeriod",
             f"the query asks for {_long(asked)}, the rule sees only its period of {_long(rule.period)}",

@@ -67,7 +67,7 @@ def _added(part: str, count: int, ticks: int) -> int | None:
         return _months_later(ticks, count * _IN_MONTHS[part])
     if part == "nanosecond":
         return ticks + (count // 100 if count >= 0 else -(-count // 100))
-    return ticks + count * _IN_TICKS[part] if part in _IN_TICKS else None
+    return ticks + count * IN_TICKS[part] if part in IN_TICKS else None
 
 
 def _between(part: str, later: int, earlier: int) -> int | None:
@@ -79,10 +79,10 @@ def _between(part: str, later: int, earlier: int) -> int | None:
         return one // _IN_MONTHS[part] - other // _IN_MONTHS[part]
     if part == "week":
         later, earlier = (_start_of_week(ticks) for ticks in (later, earlier))
-        return (later - earlier) // _IN_TICKS[part]
-    if part not in _IN_TICKS:
+        return (later - earlier) // IN_TICKS[part]
+    if part not in IN_TICKS:
         return None
-    return later // _IN_TICKS[part] - earlier // _IN_TICKS[part]
+    return later // IN_TICKS[part] - earlier // IN_TICKS[part]
 
 
 def _divide(left: int, right: int) -> int | None:
@@ -100,7 +100,7 @@ STARTS: dict[str, Callable[[int, int], int]] = {
 }
 
 _IN_MONTHS = {"year": 12, "quarter": 3, "month": 1}
-_IN_TICKS = {
+IN_TICKS = {
     "week": 7 * TICKS_PER_DAY,
     "day": TICKS_PER_DAY,
     "hour": 3600 * TICKS_PER_SECOND,
@@ -109,7 +109,7 @@ _IN_TICKS = {
     "millisecond": TICKS_PER_SECOND // 1000,
     "microsecond": TICKS_PER_SECOND // 1_000_000,
 }
-PARTS = frozenset({*_IN_MONTHS, *_IN_TICKS, "nanosecond"})
+PARTS = frozenset({*_IN_MONTHS, *IN_TICKS, "nanosecond"})
 """The parts that `datetime_add` and `datetime_diff` know."""
 
 _UNIX_TICKS = {

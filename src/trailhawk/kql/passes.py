@@ -41,6 +41,7 @@ from trailhawk.kql.plan import (
     substitute,
     walk,
 )
+from trailhawk.kql.ranges import Range, compared, of_column
 from trailhawk.kql.records import replace
 from trailhawk.kql.schema import Path, Promoted
 from trailhawk.kql.types import KqlType
@@ -48,8 +49,11 @@ from trailhawk.kql.types import KqlType
 _MOST_READ: Final = 1.25
 """Uses of a shared query that read so many times its time in all still read apart from each other."""
 
-Bounds = dict[int, tuple[int | None, int | None]]
-"""For a column's id: at least, and less than, in ticks."""
+Bounds = dict[int, Range]
+"""For a column's id: the range in ticks that its values lie in, of the rows that are needed."""
+
+_TURNED: Final = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+"""The comparison that says the same with its sides exchanged."""
 
 
 def optimize(plan: Node, needed: Collection[int] | None = None) -> Node:
@@ -450,11 +454,17 @@ def _bound(node: Node, bounds: Bounds) -> Node:
                 for c, stored in zip(node.columns, node.stored, strict=True)
                 if stored == node.table.time_column
             ]
-            low, high = bounds.get(times[0].id, (None, None)) if times else (None, None)
+            low, high = bounds.get(times[0].id, Range()) if times else Range()
             return replace(node, since=low, until=high)
         case Filter():
             return replace(node, input=_bound(node.input, _narrow(bounds, node.predicate)))
-        case Project() | Sort():
+        case Project():
+            narrowed = dict(bounds)
+            for column, value in zip(node.columns, node.values, strict=True) if bounds else ():
+                if column.id in bounds and isinstance(value, Call):
+                    _add(narrowed, value, bounds[column.id])
+            return replace(node, input=_bound(node.input, narrowed))
+        case Sort():
             return replace(node, input=_bound(node.input, bounds))
         case Limit() | Window() | Aggregate() | Unnest():
             return replace(node, input=_bound(node.input, {}))
@@ -491,7 +501,7 @@ def _bound(node: Node, bounds: Bounds) -> Node:
         case Shared():
             time = _event_time(node.plan)
             own = [c.id for c, source in zip(node.columns, node.sources, strict=True) if source == time]
-            low, high = bounds.get(own[0], (None, None)) if own else (None, None)
+            low, high = bounds.get(own[0], Range()) if own else Range()
             return replace(node, since=low, until=high)
         case Values():
             return node
@@ -517,22 +527,19 @@ def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
     narrowed = dict(bounds)
     for conjunct in conjuncts(predicate):
         match conjunct:
-            case Call(args=(ColumnRef(type=KqlType.DATETIME) as column, Const(value=int() as ticks))):
-                op = conjunct.overload.name
-            case Call(args=(Const(value=int() as ticks), ColumnRef(type=KqlType.DATETIME) as column)):
-                op = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(
-                    conjunct.overload.name, conjunct.overload.name
-                )
-            case _:
-                continue
-        low, high = narrowed.get(column.id, (None, None))
-        if op in (">", ">=", "=="):
-            low = ticks if low is None else max(low, ticks)
-        if op in ("<", "<=", "=="):
-            end = ticks if op == "<" else ticks + 1
-            high = end if high is None else min(high, end)
-        narrowed[column.id] = (low, high)
+            case Call(args=(value, Const() as const)):
+                _add(narrowed, value, compared(conjunct.overload.name, const))
+            case Call(args=(Const() as const, value)):
+                op = _TURNED.get(conjunct.overload.name, conjunct.overload.name)
+                _add(narrowed, value, compared(op, const))
     return narrowed
+
+
+def _add(bounds: Bounds, value: Expr, span: Range | None) -> None:
+    """The bounds with that of the column which a value is computed of, where the value lies in a range."""
+    if span and (found := of_column(value, span)):
+        column, own = found
+        bounds[column.id] = bounds.get(column.id, Range()).meet(own)
 
 
 def conjuncts(predicate: Expr) -> Iterator[Expr]:

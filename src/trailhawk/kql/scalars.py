@@ -36,6 +36,7 @@ from trailhawk.kql.plan import (
     Shared,
     Values,
     references,
+    substitute,
 )
 from trailhawk.kql.records import replace
 from trailhawk.kql.schema import INGESTION_TIME, LOG_OBJECT
@@ -775,6 +776,8 @@ class ScalarBinder:
             raise BindingError("toscalar() takes one query", expr.span)
         if self.tables.is_table(expr.args[0], scope.env):
             plan = self._first_column(expr.args[0], scope.env)
+            if _is_time(plan.columns[0].type) and (const := _only_row(plan).get(plan.columns[0].id)):
+                return const  # so that a filter written with it bounds the files
         else:
             value = self.bind(expr.args[0], scope, collect)
             if isinstance(value, Const) or references(value):
@@ -928,6 +931,23 @@ class ScalarBinder:
             raise BindingError("column_names_of() takes one table", expr.span)
         plan = self.tables.table(expr.args[0], scope.env)
         return Const(_T.DYNAMIC, [column.name for column in visible(plan.columns)])
+
+
+def _only_row(plan: Node) -> dict[int, Const]:
+    """The constants, by their columns, in a table of one row that is written in the query."""
+    match plan:
+        case Values(rows=(row,)):
+            values: Sequence[Expr] = row
+        case Project():
+            below: dict[int, Expr] = {**_only_row(plan.input)}
+            values = [substitute(value, below) for value in plan.values] if below else ()
+        case _:
+            return {}
+    return {
+        column.id: value
+        for column, value in zip(plan.columns, values, strict=False)
+        if isinstance(value, Const)
+    }
 
 
 def _is_null(expr: Expr) -> bool:

@@ -1,0 +1,136 @@
+"""Ranges of time through functions: which moments give a value that lies in a range.
+
+Ranges are half-open and in ticks, for rows whose times are whole microseconds. They may hold more than the
+moments that give such a value, never less: the filters themselves stay in the plan.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from trailhawk.kql.folding import IN_TICKS, STARTS
+from trailhawk.kql.plan import Call, ColumnRef, Const, Expr
+from trailhawk.kql.types import TICKS_PER_DAY, KqlType
+
+_T = KqlType
+_STEPS = {_T.DATETIME: 10, _T.TIMESPAN: 10, _T.LONG: 1}
+"""How far apart the values are that are computed of a row's time, which the engine has in microseconds."""
+
+
+class Range(NamedTuple):
+    """At least, and less than; None where there is no bound."""
+
+    low: int | None = None
+    high: int | None = None
+
+    def meet(self, other: Range) -> Range:
+        low, high = other
+        if low is None or (self.low is not None and self.low > low):
+            low = self.low
+        if high is None or (self.high is not None and self.high < high):
+            high = self.high
+        return Range(low, high)
+
+
+def compared(op: str, const: Const) -> Range | None:
+    """What a value lies in that is so compared with a constant; None where that says nothing."""
+    step, value = _STEPS.get(const.type), const.value
+    if step is None or not isinstance(value, int):
+        return None
+    here = value - value % step
+    match op:
+        case ">":
+            return Range(here + step, None)
+        case ">=":
+            return Range(here, None)
+        case "<":
+            return Range(None, -(-value // step) * step)
+        case "<=":
+            return Range(None, here + step)
+        case "==":
+            return Range(here, here + step)
+    return None
+
+
+def of_column(value: Expr, span: Range) -> tuple[ColumnRef, Range] | None:
+    """The column that a value is computed of, and the range it lies in where the value lies in `span`."""
+    while isinstance(value, Call):
+        found = _below(value, span)
+        if found is None:
+            return None
+        value, span = found
+    return (value, span) if isinstance(value, ColumnRef) else None
+
+
+def _below(call: Call, span: Range) -> tuple[Expr, Range] | None:
+    """The argument that is no constant, and its range."""
+    match call.overload.name, call.args:
+        case (
+            "+",
+            (value, Const(type=_T.TIMESPAN, value=int() as by))
+            | (Const(type=_T.TIMESPAN, value=int() as by), value),
+        ) if _is_whole(by):
+            return value, _moved(span, -by)
+        case "-", (value, Const(type=_T.TIMESPAN, value=int() as by)) if _is_whole(by):
+            return value, _moved(span, by)
+        case "-", (value, Const(type=_T.DATETIME, value=int() as at)):
+            return value, _moved(span, _cut(at))
+        case "-", (Const(type=_T.DATETIME, value=int() as at), value):
+            return value, _turned(span, _cut(at) + 10)
+        case "bin", (Expr(type=_T.DATETIME) as value, Const(value=int() as size)) if size and _is_whole(size):
+            return value, _rounded(span, abs(size))
+        case "todatetime", (Expr(type=_T.DATETIME) as value,):
+            return value, span
+        case "datetime_add", (Const(value=part), Const(value=int() as count), value):
+            each = IN_TICKS.get(str(part).lower())
+            return None if each is None else (value, _moved(span, -count * each))
+        case "datetime_diff", (Const(value=part), Const(value=int() as at), value):
+            each = IN_TICKS.get(str(part).lower())
+            if each is None or each > TICKS_PER_DAY:
+                return None  # weeks begin on Sundays
+            turned = _turned(span, at // each + 1)
+            return value, Range(*(None if end is None else end * each for end in turned))
+        case name, (value, *offset) if name[:7] == "startof" and name[7:] in STARTS:
+            return _begun(name[7:], value, span, offset)
+    return None
+
+
+def _begun(unit: str, value: Expr, span: Range, offset: list[Expr]) -> tuple[Expr, Range] | None:
+    """Where the start of a day, week, month or year lies in a range, so many units on."""
+    match offset:
+        case []:
+            units = 0
+        case [Const(value=int() as units)]:
+            pass
+        case _:
+            return None
+
+    def next_start(ticks: int | None) -> int | None:
+        try:
+            return None if ticks is None else STARTS[unit](ticks - 1, 1 - units)
+        except (OverflowError, ValueError):
+            return None  # beyond the years there are
+
+    return value, Range(*map(next_start, span))
+
+
+def _moved(span: Range, by: int) -> Range:
+    return Range(*(None if end is None else end + by for end in span))
+
+
+def _turned(span: Range, end: int) -> Range:
+    """What is taken off the last value before `end`, where that gives one in the range."""
+    low, high = (None if bound is None else end - bound for bound in span)
+    return Range(high, low)
+
+
+def _rounded(span: Range, size: int) -> Range:
+    return Range(*(None if end is None else -(-end // size) * size for end in span))
+
+
+def _cut(ticks: int) -> int:
+    return ticks - ticks % 10
+
+
+def _is_whole(ticks: int) -> bool:
+    return ticks % 10 == 0
