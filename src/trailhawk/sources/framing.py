@@ -268,7 +268,7 @@ class _Scanner:
                 # Nothing balanced within the limit: a lost brace, no record, or one that is too large.
                 following = self._resync(at)
                 if following is None and self._held[at] != 0x7B:
-                    following = self._cut(at, len(self._held) - _START_BYTES)
+                    following = self._cut(at, self._rest())
                 if following is None:
                     self._oversized(blocks)
                 at = following or 0
@@ -387,6 +387,13 @@ class _Scanner:
         """After an unbalanced record: the next place where a record starts, None if none is in sight."""
         following = self._next_start(at + 1)
         return None if following is None else self._cut(at, following)
+
+    def _rest(self) -> int:
+        """How far text that is no record, and has no end in sight, is given up. Not to a brace that begins no
+        record: what follows would be walked through as one."""
+        end = len(self._held) - _START_BYTES
+        is_brace = self._held[end] == 0x7B and not self._shape.record_start.match(self._held, end)
+        return end + 1 if is_brace else end
 
     def _next_start(self, at: int) -> int | None:
         """Where a record starts, at `at` or behind; sought once for all places before it."""
