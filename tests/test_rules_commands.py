@@ -156,3 +156,10 @@ def test_a_folder_without_rules_does_not_pass(shell: Shell, tmp_path: Path) -> N
     assert "no rules in" in shell("rules", "test", str(tmp_path), code=1)
     (tmp_path / "broken.yaml").write_text("[")
     assert "0 tests of 0 rules: 0 failed, 1 file is no rule" in shell("rules", "test", str(tmp_path), code=1)
+
+
+def test_what_is_wrong_with_a_file_does_not_name_it_twice(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("")
+    told = shell("rules", "validate", str(tmp_path), code=1)
+    assert "an empty file" in told
+    assert told.count("empty.yaml") == 1

@@ -17,6 +17,7 @@ from trailhawk.incidents.literal import strings
 from trailhawk.render.console import page_width, progress, results
 from trailhawk.render.incident import print_report
 from trailhawk.render.output import RowFormat, show_result
+from trailhawk.words import counted
 from trailhawk.workspace import Workspace
 
 SCENARIO = "cloud-breach-s3"
@@ -46,16 +47,22 @@ def demo(folder: Path, *, seed: int, quiet: bool) -> None:
                 progress=bar,
             )
         records, files = made.records + made.other_records, made.files + made.other_files
-        say(f"{records:,} records in {files:,} files")
+        say(f"{counted(records, 'record')} in {counted(files, 'file')}")
     with _step("Taking them into the lake") as say:
         with progress("ingest, objects", quiet=quiet) as bar:
             taken = workspace.ingest([made.logs], lambda done: bar(done.objects, done.all_objects))
-        say(f"{taken.rows:,} rows, {taken.duplicates:,} duplicates, {taken.quarantined:,} quarantined")
+        say(
+            f"{counted(taken.rows, 'row')}, {counted(taken.duplicates, 'duplicate')},"
+            f" {taken.quarantined:,} quarantined"
+        )
     with _step(f"Running every rule over the last {WATCHED_DAYS} days, window by window") as say:
         with progress("detect, windows", quiet=quiet) as bar:
             found = workspace.detect(workspace.content.rules(), start=_midnight(last_day), progress=bar)
         windows = sum(rule.run for rule in found.rules)
-        say(f"{windows:,} windows of {len(found.rules)} rules, {len(found.alerts)} alerts")
+        say(
+            f"{counted(windows, 'window')} of {counted(len(found.rules), 'rule')},"
+            f" {counted(len(found.alerts), 'alert')}"
+        )
     incidents = workspace.incidents.all()
     if not incidents:
         raise LakeError("the demonstration found no incident", hint="please report this with the seed")
@@ -130,7 +137,7 @@ def _ask(workspace: Workspace, title: str, text: str) -> None:
     seconds = perf_counter() - started
     print()
     show_result(result, RowFormat.TABLE, most=20)
-    print(f"  {result.table.num_rows} rows; {seconds:.2f} s")
+    print(f"  {counted(result.table.num_rows, 'row')}; {seconds:.2f} s")
 
 
 def _next(folder: Path, number: int) -> None:

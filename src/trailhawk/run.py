@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from trailhawk.errors import LakeError, StateError, TrailhawkError
 from trailhawk.files import FULL
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
@@ -464,7 +465,13 @@ class _Care:
                 done = self._workspace.caretaker.compact(told=self._damaged)
                 for table, count in done.items():
                     if count:
-                        self._say("info", "care", f"{table}: {count} days rewritten", table=table, days=count)
+                        self._say(
+                            "info",
+                            "care",
+                            f"{table}: {counted(count, 'day')} rewritten",
+                            table=table,
+                            days=count,
+                        )
 
     def _damaged(self, error: DamagedFileError) -> None:
         self._say("error", "care", str(error), path=error.path)
@@ -480,7 +487,7 @@ class _Care:
                 self._tell_clock(now)
             for gone in care.forget(now=now):
                 if gone.rows:
-                    message = f"{gone.table}: {gone.rows:,} rows of before {gone.before} removed"
+                    message = f"{gone.table}: {counted(gone.rows, 'row')} of before {gone.before} removed"
                     self._say("info", "care", message, table=gone.table, rows=gone.rows)
             for table, count in care.vacuum().items():
                 if count:
@@ -516,7 +523,7 @@ def _alone(path: Path) -> Iterator[bool]:
 
 def _line(state: State) -> str:
     """How a connector fares, on one line."""
-    parts = [f"{state.objects:,} objects", f"{state.records:,} records", f"{state.rows:,} rows"]
+    parts = [counted(state.objects, "object"), counted(state.records, "record"), counted(state.rows, "row")]
     if state.in_flight:
         parts.append(f"{state.in_flight:,} in flight")
     if state.set_aside:

@@ -521,5 +521,5 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     path.unlink()
     capsys.readouterr()
     assert command("lake", "repair", "--apply") == 1
-    assert "1 rows are lost that come from no object" in capsys.readouterr().err
+    assert "1 row is lost that come from no object" in capsys.readouterr().err
     assert command("lake", "check") == 0

@@ -18,6 +18,7 @@ from trailhawk.cli.options import (
     workspace_of,
 )
 from trailhawk.render.output import Format, Shown, print_json_list, show_list, show_one
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.respond.automation import Rule
@@ -102,7 +103,7 @@ def automation_validate(
         print_json_list(found)
     else:
         columns = [Shown("file", "file"), Shown("rule", "rule"), Shown("fault", "what is wrong")]
-        show_list(found, columns, form, empty=f"{len(rules):,} rules, nothing wrong")
+        show_list(found, columns, form, empty=f"{counted(len(rules), 'rule')}, nothing wrong")
     return EXIT_FAILURE if found else 0
 
 

@@ -8,6 +8,7 @@ import typer
 
 from trailhawk.cli.options import home_of
 from trailhawk.errors import TrailhawkError
+from trailhawk.words import counted
 from trailhawk.workspace import Workspace
 
 Known = Callable[[Workspace], Iterable[tuple[str, str]]]
@@ -40,7 +41,7 @@ def _functions(workspace: Workspace) -> Iterable[tuple[str, str]]:
 
 
 def _watchlists(workspace: Workspace) -> Iterable[tuple[str, str]]:
-    return ((each.alias, f"{each.items:,} items") for each in workspace.watchlists.all())
+    return ((each.alias, f"{counted(each.items, 'item')}") for each in workspace.watchlists.all())
 
 
 def _incidents(workspace: Workspace) -> Iterable[tuple[str, str]]:

@@ -21,6 +21,7 @@ from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, Shown, for_programs, show_list, show_one
 from trailhawk.render.text import members, to_json
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
@@ -67,7 +68,10 @@ def run(
         state = _run(connector, stop, once=once, quiet=quiet)
     show_one({key: value for key, value in members(state).items() if key in _SUMMARY}, form)
     if state.set_aside:
-        tell(f"{state.set_aside:,} objects were set aside: 'trailhawk quarantine list' shows them")
+        tell(
+            f"{counted(state.set_aside, 'object was', 'objects were')} set aside:"
+            " 'trailhawk quarantine list' shows them"
+        )
     if state.problem:
         tell(f"last problem: {state.problem}")
 

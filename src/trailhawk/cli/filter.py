@@ -22,6 +22,7 @@ from trailhawk.cli.times import duration
 from trailhawk.errors import QueryError, UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.detect.refetch import Dropped
@@ -210,7 +211,7 @@ def _show(tried: Trial, form: Format) -> None:
     share = tried.dropped / tried.rows if tried.rows else 0.0
     print(
         f"\n{tried.table}, {tried.start:%Y-%m-%d %H:%M} to {tried.end:%Y-%m-%d %H:%M}: "
-        f"{tried.dropped:,} of {tried.rows:,} rows dropped ({share:.1%})"
+        f"{tried.dropped:,} of {counted(tried.rows, 'row')} dropped ({share:.1%})"
     )
     for note in tried.notes:
         print(f"note: {note}")
@@ -227,7 +228,8 @@ def _show(tried: Trial, form: Format) -> None:
     lost = sum(1 for effect in tried.effects if effect.lost)
     unknown = sum(1 for effect in tried.effects if effect.error)
     print(
-        f"\n{tried.tried} rules and hunts read {tried.table}; {lost} would have lost results"
+        f"\n{counted(tried.tried, 'rule or hunt reads', 'rules and hunts read')}"
+        f" {tried.table}; {lost} would have lost results"
         + (f", of {unknown} it is not known" if unknown else "")
     )
 

@@ -12,6 +12,7 @@ import typer
 
 from trailhawk.cli.options import FormatOption, examples, group, is_bare, offered, tell, workspace_of
 from trailhawk.render.output import Format
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.detect.rule import Severity
@@ -639,7 +640,11 @@ def incidents_manifest(
     else:
         save(out, text)
         save(out.with_name(f"{out.name}.sha256"), f"{digest}  {out.name}\n")
-    left = "what left is not known" if found.unknown else f"{found.objects:,} objects, {found.bytes:,} bytes"
+    left = (
+        "what left is not known"
+        if found.unknown
+        else f"{counted(found.objects, 'object')}, {counted(found.bytes, 'byte')}"
+    )
     tell(f"{left}; SHA-256 {digest}")
 
 

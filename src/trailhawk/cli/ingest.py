@@ -21,6 +21,7 @@ from trailhawk.cli.signals import stopped_by_signals
 from trailhawk.render.output import Format, show_one
 from trailhawk.render.text import members
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.connectors.objects import Outcome
@@ -122,7 +123,6 @@ def ingest(
         tell("a table is read as CSV with the columns of a log or of a tool's export: docs/sources.md")
     if summary.quarantined:
         why = "'trailhawk quarantine list --summary' says why"
-        what = "part" if summary.quarantined == 1 else "parts"
-        tell(f"{summary.quarantined:,} {what} could not be stored: {why}")
+        tell(f"{counted(summary.quarantined, 'part')} could not be stored: {why}")
     if doubts:
         raise typer.Exit(1)

@@ -18,6 +18,7 @@ from trailhawk.cli.options import (
 )
 from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.text import members
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -205,7 +206,10 @@ def repair(
     held = sum(each.rows - each.readable for each in found.damages)
     no_objects = held - sum(one.rows for one in found.missing if not one.given_up)
     if no_objects > 0:
-        tell(f"{no_objects:,} rows are lost that come from no object which the ledger names")
+        tell(
+            f"{counted(no_objects, 'row is', 'rows are')} lost"
+            " that come from no object which the ledger names"
+        )
     if lost:
         then = (
             "which is accepted" if accept_loss else "the next repair asks for them again, see --accept-loss"
@@ -222,7 +226,7 @@ def _tell_accepted(found: Findings) -> None:
 
 
 def _of_rows(lost: Sequence[Missing]) -> str:
-    return f"{sum(one.rows for one in lost):,} rows of {len(lost):,} objects"
+    return f"{counted(sum(one.rows for one in lost), 'row')} of {counted(len(lost), 'object')}"
 
 
 def _tell_renewed(path: str) -> None:

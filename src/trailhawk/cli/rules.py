@@ -30,6 +30,7 @@ from trailhawk.errors import NotFoundError, UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.detect.exceptions import RuleException
@@ -302,7 +303,8 @@ def rules_import(
     _show_findings(
         [(each.source, each.rule.name if each.rule else "", each.findings) for each in found],
         form,
-        told=f"{taken:,} of {len(found):,} rules and hunts taken into {workspace.home}",
+        told=f"{taken:,} of {counted(len(found), 'rule or hunt', 'rules and hunts')}"
+        f" taken into {workspace.home}",
     )
     if any(not each.taken for each in found):
         raise typer.Exit(EXIT_FAILURE)
@@ -378,7 +380,7 @@ def rules_validate(
     found = workspace_of(context).content.validate_rules(paths or ())
     if paths and not found:
         raise _no_rules(paths)
-    _show_findings(found, form, told=f"{len(found):,} rules and hunts looked at")
+    _show_findings(found, form, told=f"{counted(len(found), 'rule or hunt', 'rules and hunts')} looked at")
     if any(strict or finding.level.value == "error" for *_, findings in found for finding in findings):
         raise typer.Exit(EXIT_FAILURE)
 

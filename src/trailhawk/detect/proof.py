@@ -19,6 +19,7 @@ from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import fitted, stored_schema
 from trailhawk.sources import SOURCES, Source, log_of
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -104,14 +105,14 @@ def _of_hunt(rule: Rule, test: RuleTest, engine: Engine) -> Iterator[str]:
         yield error.render(rule.query)
         return
     if rows != test.expect.alerts:
-        yield f"{test.expect.alerts} rows expected, found {rows}"
+        yield f"{counted(test.expect.alerts, 'row')} expected, found {rows}"
 
 
 def _of_alerts(rule: Rule, test: RuleTest, found: Run) -> Iterator[str]:
     expect = test.expect
     if len(found.alerts) != expect.alerts:
         names = "".join(f"\n  {alert.name}" for alert in found.alerts[:5])
-        yield f"{expect.alerts} alerts expected, found {len(found.alerts)}{names}"
+        yield f"{counted(expect.alerts, 'alert')} expected, found {len(found.alerts)}{names}"
     for alert in found.alerts:
         yield from _of_alert(rule, test, alert)
 

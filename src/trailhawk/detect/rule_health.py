@@ -17,6 +17,7 @@ from trailhawk.detect.rule import Aggregation, Rule, RuleKind
 from trailhawk.detect.run import Run
 from trailhawk.detect.schedule import WindowState
 from trailhawk.detect.scheduler import Round
+from trailhawk.words import counted
 
 _NAMESPACE: Final = uuid.UUID("0f3d3f57-5a2e-5d0c-8d5e-6f0b0b1f2a77")
 
@@ -48,7 +49,9 @@ def _record(rule: Rule, each: Run, *, alerts: int, is_disabled: bool) -> Record:
         status, reason = "Partial success", "not run"
     elif issues:
         status, reason = "Partial success", "alerts summed up"
-    described = each.reason or "; ".join(issues) or f"{each.rows} rows, {alerts} new alerts"
+    described = (
+        each.reason or "; ".join(issues) or f"{counted(each.rows, 'row')}, {counted(alerts, 'new alert')}"
+    )
     return Record(
         operation="NRT analytics rule run" if rule.kind is RuleKind.NRT else "Scheduled analytics rule run",
         name=rule.name,

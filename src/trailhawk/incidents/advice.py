@@ -17,6 +17,7 @@ from trailhawk.detect.entities import AWS_BUCKET, AWS_INSTANCE, AWS_PRINCIPAL, E
 from trailhawk.incidents.lineage import Lineage, session_of
 from trailhawk.incidents.manifest import Manifest
 from trailhawk.incidents.timeline import Event
+from trailhawk.words import counted
 
 CONTAIN: Final = "Contain"
 """The phase of the steps that cannot wait."""
@@ -284,6 +285,6 @@ def _find_out(keys: Iterable[str], read: Manifest) -> Iterator[Step]:
     if read.objects:
         yield Step(
             "Find out how far it went",
-            f"Ask the owners what was in {read.objects:,} object{'' if read.objects == 1 else 's'}",
+            f"Ask the owners what was in {counted(read.objects, 'object')}",
             "Names and bytes are in the manifest. Whom to tell, and by when, hangs on what was in them.",
         )

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Final
 
 from trailhawk.incidents.incident import Incident, Status
+from trailhawk.words import counted
 
 GROUPING: Final = "grouping"
 """Who changes an incident when alerts come."""
@@ -101,9 +102,9 @@ def _told(change: Change) -> Iterator[str]:
         case ChangeKind.CLOSED | ChangeKind.REOPENED:
             pass
     if added:
-        yield f"{added} alert{'' if added == 1 else 's'} added"
+        yield f"{counted(added, 'alert')} added"
     if removed:
-        yield f"{removed} alert{'' if removed == 1 else 's'} went elsewhere"
+        yield f"{counted(removed, 'alert')} went elsewhere"
     if before is None or change.kind is ChangeKind.MERGED_AWAY:
         return
     if before.status is not after.status:

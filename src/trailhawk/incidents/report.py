@@ -17,6 +17,7 @@ from trailhawk.incidents.lineage import Issue, Lineage, Use, lineage, session_of
 from trailhawk.incidents.manifest import ACCESS_LOGS, Callers, Manifest, manifest
 from trailhawk.incidents.scope import AFTER, scope
 from trailhawk.incidents.timeline import Event, timeline
+from trailhawk.words import counted
 
 _MOST_NAMES: Final = 8
 
@@ -128,7 +129,7 @@ def _used(key: str, events: Sequence[Event]) -> Iterator[str]:
         clients = _products(event.client for event in own)
         with_client = f" with {clients}" if clients else ""
         yield (
-            f"Key {key} made {_number(len(own), 'call')} of this incident from {address}{with_client}, "
+            f"Key {key} made {counted(len(own), 'call')} of this incident from {address}{with_client}, "
             f"{_between(own[0].at, own[-1].at)}."
         )
 
@@ -147,7 +148,7 @@ def _elsewhere(key: str, issue: Issue | None, events: Sequence[Event], origin: L
     for address, uses in by_address.items():
         clients = _products(use.client for use in uses)
         own = _listed(dict.fromkeys(use.key for use in uses))
-        calls = _number(sum(use.calls for use in uses), "call")
+        calls = counted(sum(use.calls for use in uses), "call")
         if _is_place(address):
             yield (
                 f"The session's own traffic comes from {address} with {clients} "
@@ -180,17 +181,17 @@ def _read(read: Manifest) -> Iterator[str]:
     if copied:
         into = dict.fromkeys(line.copied_to.removeprefix("s3://").split("/", 1)[0] for line in read.copies)
         yield (
-            f"{_number(len(copied), 'object')} {'was' if len(copied) == 1 else 'were'} copied to "
+            f"{counted(len(copied), 'object')} {'was' if len(copied) == 1 else 'were'} copied to "
             f"{_listed(f'bucket {bucket}' for bucket in into)}: the log does not say how large."
         )
     if read.objects:
         within = f" within {read.seconds:,.0f} s" if read.seconds >= 1 else " within a second"
         yield (
-            f"{_number(read.objects, 'object')}, {read.bytes:,} bytes, "
+            f"{counted(read.objects, 'object')}, {read.bytes:,} bytes, "
             f"left {_listed(f'bucket {bucket}' for bucket in read.buckets)}{within}."
         )
     elif read.denied:
-        yield f"Nothing left: {_number(read.denied, 'read')} of objects, and every one was refused."
+        yield f"Nothing left: {counted(read.denied, 'read')} of objects, and every one was refused."
     if any(line.source == ACCESS_LOGS for line in read.lines):
         yield "Some of it is known from S3 access logs alone, which may miss a read and name no key."
     yield from (gap.told for gap in read.gaps)
@@ -218,10 +219,6 @@ def _products(clients: Iterable[str]) -> str:
     if len(names) > _MOST_NAMES:
         names[_MOST_NAMES - 1 :] = [f"{len(names) - _MOST_NAMES + 1:,} other clients"]
     return _listed(names)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _listed(items: Iterable[str]) -> str:

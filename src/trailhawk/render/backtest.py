@@ -15,6 +15,7 @@ from trailhawk.render.output import Format
 from trailhawk.render.table import print_fields, print_rows
 from trailhawk.render.text import members, size, to_json
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.detect.alert import Alert
@@ -106,7 +107,7 @@ def _print(found: Backtest) -> None:
             )
             if count
         ),
-        "alerts": f"{len(found.alerts):,} of {found.rows:,} rows{_a_day(found)}",
+        "alerts": f"{len(found.alerts):,} of {counted(found.rows, 'row')}{_a_day(found)}",
         "cost": f"{cost.seconds:.1f} s, {cost.rows:,} rows, {size(cost.bytes)}",
         "a window": f"{1000 * cost.seconds / windows:.0f} ms, {cost.rows // windows:,} rows, "
         f"{size(cost.bytes // windows)}; at most {1000 * cost.most_seconds:.0f} ms, {cost.most_rows:,} rows, "
@@ -156,7 +157,10 @@ def _a_day(found: Backtest) -> str:
 
 
 def _print_difference(differs: Comparison) -> None:
-    print(f"\n{differs.both:,} alerts of both, {len(differs.gained):,} gained, {len(differs.lost):,} lost")
+    print(
+        f"\n{counted(differs.both, 'alert')} of both,"
+        f" {len(differs.gained):,} gained, {len(differs.lost):,} lost"
+    )
     for mark, alerts in (("+", differs.gained), ("-", differs.lost)):
         _print_alerts(mark, alerts)
 

@@ -9,6 +9,7 @@ from trailhawk.detect.proof import Outcome
 from trailhawk.render.output import Format, print_json_list
 from trailhawk.render.proof import junit as junit_of_outcomes
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 
 def show_canaries(sent: Sequence[Canary], form: Format, *, seconds: float) -> None:
@@ -29,7 +30,7 @@ def show_canaries(sent: Sequence[Canary], form: Format, *, seconds: float) -> No
     tables = sum(each.entry is Entry.TABLE for each in sent)
     print(
         f"{len(sent) - len(untested):,} canaries: {failed:,} failed, {tables:,} entered at the table, "
-        f"{len(untested):,} rules without a positive test, in {seconds:.1f} s"
+        f"{counted(len(untested), 'rule')} without a positive test, in {seconds:.1f} s"
     )
 
 

@@ -10,6 +10,7 @@ from trailhawk.render.incident import SEVERITY_STYLE
 from trailhawk.render.output import Format
 from trailhawk.render.text import members, plain, to_json
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -73,7 +74,7 @@ def show_entity(page: EntityPage, incidents: Sequence[Incident], form: Format) -
 
 def _counted(each: Sum) -> str:
     refused = f", {each.refused:,} refused" if each.refused else ""
-    return f"{each.calls:,} call{'' if each.calls == 1 else 's'}{refused}"
+    return f"{counted(each.calls, 'call')}{refused}"
 
 
 def _span(each: Sum) -> str:

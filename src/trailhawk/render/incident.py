@@ -13,6 +13,7 @@ from trailhawk.render.output import Format, Shown, show_list
 from trailhawk.render.table import page_rows
 from trailhawk.render.text import members, moment, plain, printable_json, size, to_json
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console, Group
@@ -158,7 +159,7 @@ def show_detection(summary: Summary, incidents: Sequence[Incident], form: Format
         if rule.error:
             print(visible(f"failed: {rule.rule.name}: {rule.error}"))
         if rule.reason:
-            print(visible(f"skipped: {rule.reason}: {rule.skipped:,} windows of {rule.rule.name}"))
+            print(visible(f"skipped: {rule.reason}: {counted(rule.skipped, 'window')} of {rule.rule.name}"))
     alerts = [
         Shown("at", "run at"),
         Shown("severity", "severity"),
@@ -175,9 +176,8 @@ def _windows_told(summary: Summary) -> str:
     def windows(name: str) -> int:
         return sum(getattr(rule, name) for rule in summary.rules)
 
-    parts = [
-        f"{len(summary.rules):,} rules, {len(summary.alerts):,} new alerts: {windows('run'):,} windows run"
-    ]
+    rules, alerts = counted(len(summary.rules), "rule"), counted(len(summary.alerts), "new alert")
+    parts = [f"{rules}, {alerts}: {counted(windows('run'), 'window')} run"]
     for name, told in (
         ("before", "run before"),
         ("learning", "skipped for want of history (learning)"),
@@ -188,7 +188,7 @@ def _windows_told(summary: Summary) -> str:
             parts.append(f"{count:,} {told}")
     new_to_it = sum(1 for rule in summary.rules if rule.learning and not (rule.run or rule.before))
     if new_to_it:
-        parts.append(f"{new_to_it:,} rules have too little history to run at all")
+        parts.append(f"too little history to run at all: {counted(new_to_it, 'rule')}")
     return ", ".join(parts)
 
 
@@ -232,7 +232,7 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
         console.print(_dim(f"  All steps with their commands: {report_of}"))
     _section(console, "Who and what")
     console.print(_entities(report.entities), width=width)
-    _section(console, f"Timeline: {_count(len(report.timeline), 'event')}")
+    _section(console, f"Timeline: {counted(len(report.timeline), 'event')}")
     shown = report.timeline[: most_events or None]
     console.print(_timeline(shown, width), width=width)
     if len(shown) < len(report.timeline):
@@ -278,10 +278,6 @@ def _indented(text: str) -> Padding:
 
 def _dim(text: str) -> Text:
     return _cell(text, "dim")
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _head(incident: Incident) -> Text:
@@ -376,15 +372,15 @@ def _by_origin(uses: Iterable[Use]) -> dict[tuple[str, str], list[Use]]:
 
 def _uses(address: str, program: str, uses: Sequence[Use]) -> Text:
     refused = sum(use.denied for use in uses)
-    calls = _count(sum(use.calls for use in uses), "call") + (f", {refused:,} refused" if refused else "")
+    calls = counted(sum(use.calls for use in uses), "call") + (f", {refused:,} refused" if refused else "")
     first, last = min(use.first for use in uses), max(use.last for use in uses)
     times = moment(first) if first == last else f"{moment(first)} to {moment(last)}"
     return _cell(f"used from {address} with {program}: {calls}, {times}")
 
 
 def _manifest_title(manifest: Manifest) -> str:
-    refused = f", {_count(manifest.denied, 'read')} refused" if manifest.denied else ""
-    return f"What left: {_count(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
+    refused = f", {counted(manifest.denied, 'read')} refused" if manifest.denied else ""
+    return f"What left: {counted(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
 
 
 def _manifest(manifest: Manifest, width: int) -> Group:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from trailhawk.render.attack import technique
 from trailhawk.render.text import csv_lines, plain, size, span
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -289,9 +290,8 @@ def _fenced(text: str) -> str:
 def _manifest_title(manifest: Manifest) -> str:
     if manifest.unknown:
         return "not known"
-    refused = f", {manifest.denied:,} reads refused" if manifest.denied else ""
-    noun = "object" if manifest.objects == 1 else "objects"
-    return f"{manifest.objects:,} {noun}, {size(manifest.bytes)}{refused}"
+    refused = f", {counted(manifest.denied, 'read')} refused" if manifest.denied else ""
+    return f"{counted(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
 
 
 def _figures(report: Report) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ from trailhawk.detect.proof import Outcome
 from trailhawk.errors import RuleError
 from trailhawk.render.output import Format, print_json_list
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 
 def show_outcomes(
@@ -28,12 +29,11 @@ def show_outcomes(
                 print(visible("  " + failure.replace("\n", "\n  "), keep="\n"))
     failed = sum(not outcome.passed for outcome in outcomes)
     rules = len({outcome.rule.id for outcome in outcomes})
-    unread = f", {_files(len(broken))}" if broken else ""
-    print(f"{len(outcomes):,} tests of {rules:,} rules: {failed:,} failed{unread}, in {seconds:.1f} s")
-
-
-def _files(count: int) -> str:
-    return "1 file is no rule" if count == 1 else f"{count:,} files are no rules"
+    unread = f", {counted(len(broken), 'file is no rule', 'files are no rules')}" if broken else ""
+    print(
+        f"{counted(len(outcomes), 'test')} of {counted(rules, 'rule')}:"
+        f" {failed:,} failed{unread}, in {seconds:.1f} s"
+    )
 
 
 def _unread(error: RuleError) -> dict[str, object]:

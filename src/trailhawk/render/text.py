@@ -13,6 +13,7 @@ from decimal import Decimal
 from enum import Enum
 
 from trailhawk.visible import HOSTILE, visible
+from trailhawk.words import counted
 
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -35,7 +36,7 @@ def span(value: timedelta) -> str:
 
 def size(count: int) -> str:
     """Bytes with thousands marks, and in a handy unit from 10,000 on: `459,921 bytes (449.1 KiB)`."""
-    exact = f"{count:,} bytes"
+    exact = counted(count, "byte")
     if count < 10_000:
         return exact
     power = min((count.bit_length() - 1) // 10, len(_UNITS) - 1)

@@ -338,7 +338,10 @@ class Content:
             rules = read(paths, faults.append)
         else:
             rules = [*self.rules(fault=faults.append), *self.hunts(fault=faults.append)]
-        broken = [(error.source, "", (Finding(Level.ERROR, "file", str(error)),)) for error in faults]
+        broken = [
+            (error.source, "", (Finding(Level.ERROR, "file", str(error).removeprefix(f"{error.source}: ")),))
+            for error in faults
+        ]
         return [*broken, *((rule.source, rule.name, self._findings(rule)) for rule in rules)]
 
     def _findings(self, rule: Rule) -> tuple[Finding, ...]:
