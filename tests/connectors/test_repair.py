@@ -503,14 +503,14 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert told == [("damaged", str(path), 12), ("missing", str(logs[0]), 9), ("missing", str(logs[1]), 3)]
     assert command("lake", "repair", "--apply") == 1
     shown = capsys.readouterr()
-    assert "3 rows of 1 objects are lost" in shown.err
+    assert "3 rows of 1 object are lost" in shown.err
     assert command("lake", "check") == 1
     assert command("lake", "repair", "--accept-loss") == 2
     capsys.readouterr()
     assert command("lake", "repair", "--apply", "--accept-loss") == 0
-    assert "3 rows of 1 objects are lost; which is accepted" in capsys.readouterr().err
+    assert "3 rows of 1 object are lost; which is accepted" in capsys.readouterr().err
     assert command("lake", "check") == 0
-    assert "3 rows of 1 objects are lost, which is accepted" in capsys.readouterr().err
+    assert "3 rows of 1 object are lost, which is accepted" in capsys.readouterr().err
     assert command("query", "AWSCloudTrail | count", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == [{"Count": 9}]
     calls(logs[1], *range(30, 33))
