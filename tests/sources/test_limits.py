@@ -164,12 +164,10 @@ def test_the_end_of_an_oversized_record_is_found_however_its_bytes_come(size: in
 
 
 @pytest.mark.parametrize("between", [b"", b"}\n", b"},"])
-@pytest.mark.parametrize(("start", "junk"), [(b"", b"x"), (b"x", b"{x"), (b"xx", b"{x")])
-def test_a_record_behind_sixteen_megabytes_that_are_none_is_kept(
-    start: bytes, junk: bytes, between: bytes
-) -> None:
-    data = start + junk * ((17 << 20) // len(junk)) + between + GOOD
-    assert _counted(data[at : at + (8 << 20)] for at in range(0, len(data), 8 << 20)) == (1, 2)
+@pytest.mark.parametrize("junk", [b"x", b"{x", b"x{"])
+def test_a_record_behind_sixteen_megabytes_that_are_none_is_kept(junk: bytes, between: bytes) -> None:
+    data = b"x" + junk * ((16 << 20) // len(junk) + 100) + between + GOOD
+    assert _counted(iter([data[: (16 << 20) + 2], data[(16 << 20) + 2 :]])) == (1, 2)
     assert _counted(iter([data[:-20], data[-20:]])) == (1, 1)
 
 
