@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -130,7 +132,24 @@ EXPRESSIONS = [
     ("string", ["iff(b, s, u)", "coalesce(s, u)", "tostring(j.a)", "tostring(j)", "strcat(t, '|', d)"]),
     ("dynamic", ["j.a", "j.a[0]", "j[0]", "j.a[-1]", "pack_array(n, s, b)", "bag_pack('k', n, 'l', s)"]),
     ("dynamic", ["array_concat(j.a, pack_array(n))", "bag_merge(j, bag_pack('z', 1))"]),
-    ("long", ["array_length(j.a)", "tolong(j.a[0])"]),
+    (
+        "bool",
+        [
+            "set_has_element(pack_array(n, r, s, j), n)",
+            "set_has_element(pack_array(1.0, true, s, '1', j), m / 2)",
+            "set_has_element(pack_array(m, s), s)",
+            "set_has_element(pack_array(n, j), j)",
+            "set_has_element(pack_array(r * 0 / 0.0), r * 0 / 0.0)",
+        ],
+    ),
+    (
+        "long",
+        [
+            "array_length(j.a)",
+            "tolong(j.a[0])",
+            "array_length(set_union(pack_array(s, m), pack_array(s, '1', 1)))",
+        ],
+    ),
 ]
 CASES = [(kind, text) for kind, texts in EXPRESSIONS for text in texts]
 
@@ -161,3 +180,25 @@ def test_python_gives_what_the_engine_gives(engine: DuckDBEngine, kind: str, tex
     rows = engine.query(query, now=NOW).tuples()
     assert [(place, found) for place, found, _ in rows] == [(place, wanted) for place, _, wanted in rows]
     assert len(rows) == 5
+
+
+def test_a_set_of_texts_grows_without_being_written_in_each_row(
+    engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[object] = []
+    dumps = json.dumps
+
+    def counted(value: object, **options: Any) -> str:
+        written.append(value)
+        return dumps(value, **options)
+
+    monkeypatch.setattr(json, "dumps", counted)
+    query = """
+        range n from 1 to 50 step 1
+        | scan declare (seen: dynamic = dynamic([]), known: bool) with (
+            step s: true => known = set_has_element(s.seen, tostring(n % 40)),
+                seen = set_union(s.seen, pack_array(tostring(n % 40)));)
+        | summarize countif(known), max(array_length(seen))
+    """
+    assert engine.query(query, now=NOW).tuples() == [(10, 40)]
+    assert len(written) <= 2 * 50

@@ -426,16 +426,24 @@ def _union(*arrays: object) -> object:
     """Each element once, as its JSON tells them apart; null where one is no array."""
     if not all(isinstance(array, list) for array in arrays):
         return None
-    found: dict[str, object] = {}
+    found: dict[object, object] = {}
     for item in cast(list[object], _concat(*arrays)):
-        found.setdefault(json.dumps(item), item)
+        # A state has many texts and comes with each row: they are their own keys, the others' JSON is none.
+        found.setdefault(item if isinstance(item, str) else (json.dumps(item),), item)
     return list(found.values())
 
 
 def _has_element(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    """Whether an element is the same as JSON; a null is none."""
+
     def compute(array: object, value: object) -> bool:
-        text = json.dumps(_element(value, types[1]))
-        return isinstance(array, list) and any(json.dumps(item) == text for item in array)
+        element = _element(value, types[1])
+        if element is None or not isinstance(array, list):
+            return False
+        text = json.dumps(element)
+        # An array that grows with every row is mostly of texts or whole numbers: these are told apart first.
+        likely = (item for item in array if item == element or not isinstance(item, str | int))
+        return any(json.dumps(item) == text for item in likely)
 
     return compute
 
