@@ -175,6 +175,28 @@ def test_a_lake_without_any_data_event_does_not_say_that_nothing_left(
     assert "not known" not in " ".join(told.story)
 
 
+def test_a_refused_read_does_not_tell_of_another_bucket(
+    engine_of: EngineOf, raised: Callable[..., Alert]
+) -> None:
+    """Of one bucket the log says that all reads were refused, of the other it says nothing."""
+    engine = engine_of(
+        [
+            call("GetObject", {"bucketName": "a", "key": "x"}, eventID="1", errorCode="AccessDenied"),
+            call("PutBucketPolicy", {"bucketName": "b"}, eventID="2"),
+        ]
+    )
+    one = raised("one", details=(("EventIds", ("1", "2")),))
+    told = report(engine, assemble(1, [one]), [one], now=NOW)
+    assert [gap.bucket for gap in told.manifest.gaps] == ["b"]
+    assert told.manifest.unknown
+    assert "1 read was refused." in told.story
+    assert "Nothing left" not in " ".join(told.story)
+    only = raised("only", details=(("EventIds", ("1",)),))
+    told = report(engine, assemble(1, [only]), [only], now=NOW)
+    assert (told.manifest.gaps, told.manifest.unknown) == ((), False)
+    assert "Nothing left: 1 read was refused." in told.story
+
+
 def test_one_who_changes_the_client_at_every_call(engine_of: EngineOf, raised: Callable[..., Alert]) -> None:
     ids = [f"id-{n}" for n in range(30)]
     engine = engine_of(

@@ -16,11 +16,11 @@ from trailhawk.detect.rule import Severity
 from trailhawk.incidents.change import Change, ChangeKind
 from trailhawk.incidents.incident import assemble
 from trailhawk.incidents.lineage import Issue, Lineage, Use
-from trailhawk.incidents.manifest import Line, Manifest
+from trailhawk.incidents.manifest import Gap, Line, Manifest
 from trailhawk.incidents.report import Report
 from trailhawk.incidents.timeline import Event
 from trailhawk.render.console import PAGE_WIDTH
-from trailhawk.render.incident import print_report, report_as_data, show_incidents, show_report
+from trailhawk.render.incident import print_report, report_as_data, show_incidents, show_report, what_left
 from trailhawk.render.incident_work import print_work
 from trailhawk.render.output import Format
 
@@ -176,6 +176,22 @@ def test_data_has_the_whole_report() -> None:
     assert data["manifest"]["objects"] == 1
     assert data["manifest"]["bytes"] == 58_872
     assert data["alerts"][0]["custom_details"] == {"EventIds": ["e-1", "e-2"]}
+
+
+def test_what_left_that_nobody_knows_is_no_zero() -> None:
+    """A machine that reads `"objects": 0` takes it for the answer that nothing left."""
+    refused = replace(LINE, bytes=0, reads=0, denied=2)
+    everywhere, other = Gap("", None), Gap("other", START)
+    for manifest, unknown, objects, title in (
+        (Manifest((), (everywhere,)), True, None, "not known"),
+        (Manifest((refused,), (other,)), True, None, "not known, 2 reads refused"),
+        (Manifest((refused,)), False, 0, "0 objects, 0 bytes, 2 reads refused"),
+        (Manifest((LINE,), (other,)), False, 1, "1 object, 58,872 bytes (57.5 KiB)"),
+    ):
+        told = json.loads(json.dumps(report_as_data(replace(REPORT, manifest=manifest))))["manifest"]
+        assert (told["unknown"], told["objects"], told["bytes"] is None) == (unknown, objects, unknown)
+        assert [gap["told"] for gap in told["gaps"]] == [gap.told for gap in manifest.gaps]
+        assert what_left(manifest) == title
 
 
 def test_printed_json_is_the_data(capsys: pytest.CaptureFixture[str]) -> None:

@@ -172,8 +172,9 @@ class Manifest:
 
     @property
     def unknown(self) -> bool:
-        """Whether no log could have shown a read: that is not the same as that nothing was read."""
-        return bool(self.gaps) and not self.lines
+        """Whether a log that could have shown a read is missing and the others show none: that is not the
+        same as that nothing was read."""
+        return bool(self.gaps) and not self.objects
 
     @property
     def objects(self) -> int:

@@ -191,7 +191,8 @@ def _read(read: Manifest) -> Iterator[str]:
             f"left {_listed(f'bucket {bucket}' for bucket in read.buckets)}{within}."
         )
     elif read.denied:
-        yield f"Nothing left: {counted(read.denied, 'read')} of objects, and every one was refused."
+        were = "was" if read.denied == 1 else "were"
+        yield f"{'' if read.gaps else 'Nothing left: '}{counted(read.denied, 'read')} {were} refused."
     if any(line.source == ACCESS_LOGS for line in read.lines):
         yield "Some of it is known from S3 access logs alone, which may miss a read and name no key."
     yield from (gap.told for gap in read.gaps)

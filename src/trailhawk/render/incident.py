@@ -55,11 +55,12 @@ def report_as_data(report: Report) -> dict[str, object]:
             "uses": [_plain(each) for each in report.lineage.uses],
         },
         "manifest": {
-            "objects": report.manifest.objects,
-            "bytes": report.manifest.bytes,
+            "unknown": report.manifest.unknown,
+            "objects": None if report.manifest.unknown else report.manifest.objects,
+            "bytes": None if report.manifest.unknown else report.manifest.bytes,
             "denied": report.manifest.denied,
             "seconds": report.manifest.seconds,
-            "gaps": [_plain(each) for each in report.manifest.gaps],
+            "gaps": [{**_plain(each), "told": each.told} for each in report.manifest.gaps],
             "lines": [_plain(each) for each in report.manifest.lines],
         },
     }
@@ -242,7 +243,7 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
         _section(console, "Credential lineage")
         console.print(Padding(_lineage(report.lineage), (0, 2)), width=width)
     if report.manifest.lines:
-        _section(console, _manifest_title(report.manifest))
+        _section(console, f"What left: {what_left(report.manifest)}")
         console.print(_manifest(report.manifest, width), width=width)
     _section(console, "ATT&CK")
     for each in incident.techniques:
@@ -378,9 +379,11 @@ def _uses(address: str, program: str, uses: Sequence[Use]) -> Text:
     return _cell(f"used from {address} with {program}: {calls}, {times}")
 
 
-def _manifest_title(manifest: Manifest) -> str:
+def what_left(manifest: Manifest) -> str:
+    """How much left, for the title of a manifest."""
+    known = f"{counted(manifest.objects, 'object')}, {size(manifest.bytes)}"
     refused = f", {counted(manifest.denied, 'read')} refused" if manifest.denied else ""
-    return f"What left: {counted(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
+    return ("not known" if manifest.unknown else known) + refused
 
 
 def _manifest(manifest: Manifest, width: int) -> Group:

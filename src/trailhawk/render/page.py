@@ -19,9 +19,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from trailhawk.render.attack import technique
+from trailhawk.render.incident import report_as_data, what_left
 from trailhawk.render.text import csv_lines, plain, size, span
 from trailhawk.visible import visible
-from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,8 +56,6 @@ def graph_page(case: Case) -> str:
 
 def report_data(case: Case) -> dict[str, object]:
     """The report as one JSON object."""
-    from trailhawk.render.incident import report_as_data
-
     return {
         **report_as_data(case.report),
         "steps": [plain(each) for each in case.report.steps],
@@ -217,7 +215,7 @@ def _render(name: str, case: Case) -> str:
             edges=case.graph.edges,
             css=_page_file("page.css"),
             script=_page_file("graph.js"),
-            manifest_title=_manifest_title(report.manifest),
+            manifest_title=what_left(report.manifest),
             lines=lines[:MOST_OBJECTS],
             lines_left=max(0, len(lines) - MOST_OBJECTS),
             lineage=_lineage(report.lineage),
@@ -285,13 +283,6 @@ def _fenced(text: str) -> str:
     longest = max((len(run) for run in re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}sh\n{visible(text)}\n{fence}"
-
-
-def _manifest_title(manifest: Manifest) -> str:
-    if manifest.unknown:
-        return "not known"
-    refused = f", {counted(manifest.denied, 'read')} refused" if manifest.denied else ""
-    return f"{counted(manifest.objects, 'object')}, {size(manifest.bytes)}{refused}"
 
 
 def _figures(report: Report) -> list[tuple[str, str]]:
