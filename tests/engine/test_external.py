@@ -127,6 +127,11 @@ def test_a_file_that_unpacks_beyond_the_limit(tmp_path: Path) -> None:
         rows(tmp_path, f'externaldata(s: string)["{tmp_path / "a.csv.gz"}"]')
 
 
+def test_a_pattern_that_is_too_long() -> None:
+    with pytest.raises(LimitError, match="at most 1,000 characters"):
+        rows(None, f'externaldata(s: string)["/a.zip"] with (zipPattern="{"[" * 1001}")')
+
+
 def test_the_files_of_a_zip_are_bounded_together(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.csv.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for name in ("a", "b", "c"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
-from trailhawk.errors import BindingError, NotAllowedError, Span, UnsupportedError
+from trailhawk.errors import BindingError, LimitError, NotAllowedError, Span, UnsupportedError
 from trailhawk.kql import syntax
 from trailhawk.kql.operators.shared import property_text
 from trailhawk.kql.plan import Apply, Frame, Node, OutColumn
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _FORMATS = ("csv", "tsv", "json", "multijson", "txt")
 _KNOWN = frozenset({"format", "ignorefirstrecord", "zippattern"})
+_LONGEST_PATTERN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,8 @@ def externaldata(binder: Binder, expr: syntax.ExternalData, env: Env) -> Node:
     given = property_text(expr, "format")
     skip = (property_text(expr, "ignorefirstrecord") or "false").lower() == "true"
     pattern = property_text(expr, "zippattern") or "*"
+    if len(pattern) > _LONGEST_PATTERN:
+        raise LimitError(f"a zipPattern has at most {_LONGEST_PATTERN:,} characters", expr.span)
     named = tuple((column.name, column.type) for column in expr.columns)
     files = []
     for uri in expr.uris:
