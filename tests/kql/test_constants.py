@@ -157,6 +157,14 @@ def test_moments_are_moved_and_compared_in_columns(part: str) -> None:
         "unixtime_seconds_todatetime(-1 * i)",
         "unixtime_seconds_todatetime(9999999999999 * i)",
         "unixtime_seconds_todatetime(1.5 * i)",
+        "datetime_add('nanosecond', -100 * i, datetime(2020-01-01))",
+        "datetime_add('nanosecond', -1900 * i, datetime(2020-01-01))",
+        "datetime_add('nanosecond', -50 * i, datetime(2020-01-01))",
+        "datetime_add('nanosecond', 1999 * i, datetime(2020-01-01))",
+        "unixtime_seconds_todatetime(-1.25 * i)",
+        "unixtime_milliseconds_todatetime(253402300799999 * i)",
+        "unixtime_milliseconds_todatetime(-62135596800000 * i)",
+        "unixtime_milliseconds_todatetime(9223372036854775807 * i)",
         "unixtime_milliseconds_todatetime(real(nan) * i)",
         "unixtime_microseconds_todatetime(1704067200000001 * i)",
     ],
@@ -168,3 +176,9 @@ def test_moments_are_made_in_columns(call: str) -> None:
         engine.query(f"print {call.replace(' * i', '').replace('i,', '1,')}", now=NOW).tuples()
         == column.tuples()
     )
+
+
+def test_nanoseconds_between_moments_beyond_a_long_are_null() -> None:
+    at = "datatable(a: datetime, b: datetime)[datetime(9999-01-01), datetime(0001-01-01)]"
+    found = DuckDBEngine(NoTables()).query(f"{at} | project datetime_diff('nanosecond', a, b)", now=NOW)
+    assert found.tuples() == [(None,)]

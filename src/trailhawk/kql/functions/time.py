@@ -206,6 +206,14 @@ def _moment(micros: Sql) -> Sql:
     return sql.call("make_timestamp", sql.case((known, whole.copy()), otherwise=sql.null(KqlType.LONG)))
 
 
+def _micros(count: Sql, each: int) -> Sql:
+    """The microseconds of so many units; of whole units exact, a real has not all of them in late years."""
+    whole = sql.call("floor", count)
+    rest = sql.binary(exp.Mul, sql.binary(exp.Sub, count.copy(), whole.copy()), sql.literal(each))
+    exact = sql.binary(exp.Mul, sql.huge(sql.try_cast(whole, KqlType.LONG)), sql.literal(each))
+    return sql.binary(exp.Add, exact, sql.try_cast(rest, KqlType.LONG))
+
+
 def _part(part: Sql, known: Collection[str], function: str) -> str:
     """The name of a part of a datetime, which has to be a constant."""
     text = sql.string_value(part)
@@ -224,7 +232,7 @@ def unixtime_seconds_todatetime(seconds: Real) -> Datetime:
     >>> unixtime_seconds_todatetime(1577836800)
     2020-01-01T00:00:00.0000000Z
     """
-    return _moment(sql.binary(exp.Mul, seconds, sql.literal(1_000_000)))
+    return _moment(_micros(seconds, 1_000_000))
 
 
 @scalar()
@@ -234,7 +242,7 @@ def unixtime_milliseconds_todatetime(milliseconds: Real) -> Datetime:
     >>> unixtime_milliseconds_todatetime(1577836800000)
     2020-01-01T00:00:00.0000000Z
     """
-    return _moment(sql.binary(exp.Mul, milliseconds, sql.literal(1_000)))
+    return _moment(_micros(milliseconds, 1_000))
 
 
 @scalar()
@@ -285,7 +293,9 @@ def datetime_add(part: String, count: Long, date: Datetime) -> Datetime:
     """
     name = _part(part, (*_UNITS, "nanosecond"), "datetime_add")
     if name == "nanosecond":
-        micros = sql.binary(exp.IntDiv, count, sql.literal(1000))
+        ticks = sql.binary(exp.IntDiv, count, sql.literal(100))
+        later = sql.binary(exp.Sub, ticks, sql.floor_mod(ticks.copy(), sql.literal(10)))
+        micros = sql.binary(exp.IntDiv, later, sql.literal(10))
         return sql.binary(exp.Add, date, sql.call("to_microseconds", micros))
     unit, factor, most = _UNITS[name]
     amount = sql.binary(exp.Mul, _up_to(most, count), sql.literal(factor))
@@ -314,7 +324,7 @@ def datetime_diff(part: String, later: Datetime, earlier: Datetime) -> Long:
     name = _part(part, (*_UNITS, "nanosecond"), "datetime_diff")
     if name == "nanosecond":
         micros = sql.binary(exp.Sub, sql.epoch_us(later), sql.epoch_us(earlier))
-        return sql.binary(exp.Mul, micros, sql.literal(1000))
+        return sql.binary(exp.Mul, _up_to((2**63 - 1) // 1000, micros), sql.literal(1000))
     if name == "week":
         return sql.binary(exp.Sub, _week(later), _week(earlier))
     return sql.call("date_diff", name, earlier, later)
