@@ -10,6 +10,8 @@ import json
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -500,51 +502,113 @@ def test_an_outage_of_ours_sets_no_object_aside(
     assert not list((store.intake().folder / "tries").iterdir())
 
 
+class Outage:
+    """What a connector stores in, where the first so many batches cannot be stored. `told` hears of each."""
+
+    def __init__(
+        self, store: Store, error: Exception, *, most: int, told: Callable[[int], None] = lambda _: None
+    ) -> None:
+        from trailhawk.connectors.ingest import Ingestor
+
+        self.failed = 0
+        outage, clock, now = self, itertools.count(), store.intake().clock()
+
+        class Out(Ingestor):
+            def flush(self) -> None:
+                if self.age and outage.failed < most:
+                    outage.failed += 1
+                    told(outage.failed)
+                    raise error
+                super().flush()
+
+        self.intake = dataclasses.replace(
+            store.intake(),
+            taker=lambda worker: Out(store.lake, clock=lambda: now + timedelta(seconds=next(clock))),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Counted(Waits):
+    """Hardly waits, and knows after which attempts it was asked to."""
+
+    attempts: list[int] = dataclasses.field(default_factory=list)
+
+    def wait(self, attempt: int) -> float:
+        self.attempts.append(attempt)
+        return 0.001
+
+
+@contextmanager
+def at_work(
+    made: sqs.SqsConnector, monkeypatch: pytest.MonkeyPatch, stop: threading.Event
+) -> Iterator[list[int]]:
+    """The connector at work, and the attempts after which it waited; stopped, it has to end well."""
+    waits = Counted(random.Random(7))
+    monkeypatch.setattr(sqs, "_POLL_SECONDS", 0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(made, "_waits", waits)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(made.run, stop)
+        try:
+            yield waits.attempts
+        finally:
+            stop.set()
+            running.result()
+
+
+@pytest.mark.parametrize("is_over", [True, False], ids=["over", "stopped"])
 def test_an_outage_of_ours_sends_no_message_to_the_dead_letters(
-    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch, is_over: bool
 ) -> None:
-    """They are held until it is over: each that came again would count as received once more."""
-    from trailhawk.connectors.ingest import Ingestor
-
-    failed = 0
-
-    class Out(Ingestor):
-        def flush(self) -> None:
-            nonlocal failed
-            if self.age and failed < 5:
-                failed += 1
-                raise StateError("no server")
-            super().flush()
-
+    """They are held until it is over: each that came again would count as received once more. A stop before
+    gives them back."""
     dead = aws.queue(name="dead")
     arn = aws.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 2})
     queue = aws.queue(aws.bucket(), RedrivePolicy=policy)
     for key in ("1.json", "2.json"):
         aws.put("logs", key)
-    clock = itertools.count()
-    intake = dataclasses.replace(
-        store.intake(),
-        taker=lambda worker: Out(
-            store.lake, clock=lambda: store.intake().clock() + timedelta(seconds=next(clock))
-        ),
-    )
-    monkeypatch.setattr(sqs, "_POLL_SECONDS", 0)
-    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
-    made = sqs.connector(SqsSettings("main", queue, aws.access, flush_seconds=0), intake)
-    monkeypatch.setattr(made, "_waits", Waits(random.Random(7), first=0.001))
     stop = threading.Event()
-    running = threading.Thread(target=made.run, args=(stop,), daemon=True)
-    running.start()
-    try:
-        until(lambda: made.state().rows == 2)
-    finally:
-        stop.set()
-        running.join()
-    assert failed == 5
+
+    def told(failed: int) -> None:
+        if failed == 6:
+            stop.set()
+
+    outage = Outage(store, StateError("no server"), most=5 if is_over else 6, told=told)
+    made = sqs.connector(SqsSettings("main", queue, aws.access, flush_seconds=0), outage.intake)
+    with at_work(made, monkeypatch, stop):
+        until(lambda: made.state().rows == 2 or stop.is_set())
+    assert made.state().problem == ("" if is_over else "no server")
+    if not is_over:
+        assert made.state().doing == "stopped"
+        sqs.connector(SqsSettings("main", queue, aws.access), store.intake()).run(
+            threading.Event(), once=True
+        )
     assert store.events() == ["0", "1"]
-    assert not made.state().problem
     assert (aws.waiting(queue), aws.waiting(dead)) == ((0, 0), (0, 0))
+
+
+def test_what_is_known_already_is_no_sign_that_an_outage_is_over(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.bucket()
+    queue = aws.queue()
+    given = SqsSettings("main", queue, aws.access, flush_seconds=0, prefixes=("logs/",))
+    told: list[dict[str, Any]] = []
+    for key in ("logs/1.json", "logs/2.json", "other/3.json"):
+        etag = aws.put("logs", key)["ETag"].strip('"')
+        what = {"bucket": {"name": "logs"}, "object": {"key": key, "eTag": etag, "size": 9}}
+        told.append({"eventName": "ObjectCreated:Put", "s3": what})
+    for records in (told[:1], told):
+        aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": records}))
+        if records != told:
+            sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    outage = Outage(store, StateError("no server"), most=5)
+    made = sqs.connector(given, outage.intake)
+    with at_work(made, monkeypatch, threading.Event()) as attempts:
+        until(lambda: made.state().rows)
+    assert attempts == [0, 1, 2, 3, 4]
+    assert store.events() == ["0", "1"]
 
 
 def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,6 +65,8 @@ _DENIED_IN_A_ROW: Final = 3
 PATIENCE: Final = 10
 """Times `tries`, while access is denied to all."""
 _QUEUE, _OBJECTS, _MESSAGES, _STORING = "queue", "objects", "messages", "storing"  # causes of problems
+_STORED: Final = ("stored", "digest", "quarantined")
+"""What is told of an object only once a commit holds it; of one that was known it is told at any time."""
 
 
 @dataclass
@@ -132,7 +134,7 @@ class SqsConnector:
         self._has_read = False  # whether this process was given access to any object
         self._denied: set[str] = set()  # the first since an object was read last
         self._watched: list[_Tries] = []
-        self._failures = 0  # of storing, since an object was stored last
+        self._failures = 0  # of storing, since a batch was stored last
 
     @property
     def name(self) -> str:
@@ -177,7 +179,7 @@ class SqsConnector:
             for tried in self._watched:
                 with suppress(OSError):  # of one whose file cannot be had the try counts; the cause is told
                     tried.take_back()
-            if once or stop.is_set():
+            if once:
                 raise
             self._board.problem(_STORING, str(error))
             self._delete(stop)
@@ -197,7 +199,10 @@ class SqsConnector:
                 self._delete(stop)
             idle = idle and not len(ahead)
             if idle or taker.age >= timedelta(seconds=self._settings.flush_seconds):
+                waits = bool(taker.age)
                 taker.flush()
+                if waits:  # also where others were faster with all of it
+                    self._has_stored()
             self._delete(stop)
             if once and idle and not self._held:
                 return
@@ -366,12 +371,16 @@ class SqsConnector:
             if tried is not None:
                 tried.end()
                 self._watched = [each for each in self._watched if each is not tried]
-            self._failures = 0
-            self._board.over(_STORING)
+            if outcome.state in _STORED:
+                self._has_stored()
             self._board.ended(outcome, (what.notice.size or 0) if what else 0)
             self._end(message)
 
         return ended
+
+    def _has_stored(self) -> None:
+        self._failures = 0
+        self._board.over(_STORING)
 
     def _end(self, message: _Message) -> None:
         message.left -= 1
