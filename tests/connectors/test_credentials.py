@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.awsrequest import AWSResponse, HeadersDict
-from botocore.exceptions import ClientError, CredentialRetrievalError
+from botocore.exceptions import ClientError, CredentialRetrievalError, UnauthorizedSSOTokenError
 
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import Access
@@ -205,12 +205,19 @@ def test_a_late_refusal_of_an_old_session_does_not_end_the_new_one(
     assert assumed == ["token-0", "token-1"]
 
 
-def test_a_session_that_was_revoked_is_renewed(aws: Aws, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("is_to_be_had", [True, False])
+def test_a_session_that_was_revoked_is_renewed(
+    aws: Aws, monkeypatch: pytest.MonkeyPatch, is_to_be_had: bool
+) -> None:
     """Of such AWS says no more than that access is denied; where a new one is refused as well, it is kept
-    for a while."""
+    for a while. So is the old one where no new one is to be had: it may be the object that is denied."""
     assumed: list[str] = []
+    tried: list[float] = []
 
     def assume(access: Access, base: Any) -> Any:
+        tried.append(time.monotonic())
+        if assumed and not is_to_be_had:
+            raise UnauthorizedSSOTokenError
         assumed.append(f"token-{len(assumed)}")
         end = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
         return {"AccessKeyId": "K", "SecretAccessKey": "S", "SessionToken": assumed[-1], "Expiration": end}
@@ -237,4 +244,8 @@ def test_a_session_that_was_revoked_is_renewed(aws: Aws, monkeypatch: pytest.Mon
     for seconds in (0.0, 299.0, 2.0, 0.0, 290.0, 20.0, 0.0):
         now[0] += seconds
         ask()
-    assert sent == ["token-0"] * 3 + ["token-1"] * 3 + ["token-2"]
+    if is_to_be_had:
+        assert sent == ["token-0"] * 3 + ["token-1"] * 3 + ["token-2"]
+    else:
+        assert sent == ["token-0"] * 7
+    assert len(tried) == 3

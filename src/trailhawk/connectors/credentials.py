@@ -5,7 +5,7 @@ when first needed and again a quarter of an hour before its credentials end (ten
 latest), by botocore's refreshing credentials; the token file is read anew each time. When AWS says of any
 credentials that they ended, or never were, all of it is done anew: whoever signed in again is found. So it is
 when access is denied, now and then: that is all that is said of a session that was revoked, and a new one is
-not.
+not. Then those at hand are kept until others are found.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import datetime as dt
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -27,7 +28,14 @@ from botocore.credentials import Credentials, DeferredRefreshableCredentials, Re
 
 from trailhawk import __version__
 from trailhawk.connectors.config import Access
-from trailhawk.connectors.retry import CREDENTIALS, DENIED, ForeignAnswerError, RedirectedError, asked_wait
+from trailhawk.connectors.retry import (
+    CREDENTIALS,
+    DENIED,
+    REFUSALS,
+    ForeignAnswerError,
+    RedirectedError,
+    asked_wait,
+)
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -139,8 +147,12 @@ def _looked_after(client: Client, signed_in: boto3.Session) -> Client:
 
     def is_signed(parsed: Mapping[str, Any], context: Mapping[str, Any], **_: object) -> None:
         code = parsed.get("Error", {}).get("Code")
-        if isinstance(held, _Sought) and (code in CREDENTIALS or (code in DENIED and held.is_old)):
+        if not isinstance(held, _Sought):
+            return
+        if code in CREDENTIALS:
             held.forget(context.get(_SIGNED_BY))
+        elif code in DENIED and held.is_old:
+            held.renew(context.get(_SIGNED_BY))
 
     client.meta.events.register("before-sign", note)
     client.meta.events.register("after-call", _is_of_aws)
@@ -246,6 +258,17 @@ class _Sought(Credentials):
         """Look anew, unless others were found since these were given: a refusal may come late."""
         if refused == self._given:
             self._found = None
+
+    def renew(self, refused: ReadOnlyCredentials | None) -> None:
+        """As `forget`, but what is held stays where nothing can be found: it may be good, and only an object
+        denied."""
+        if refused != self._given:
+            return
+        self._since = time.monotonic()
+        with suppress(*REFUSALS, OSError):
+            if (found := self._find()) is not None:
+                found.get_frozen_credentials()  # some are fetched only when they are asked for
+                self._found = found
 
 
 def _found(profile: str) -> Credentials | None:
