@@ -110,6 +110,14 @@ def test_a_template_that_has_its_name_without_display_is_read() -> None:
     assert [each.name for each in parse_rules(text, source="a.json")] == ["Root signs in"]
 
 
+def test_many_files_walked_in_turn_are_parsed_once() -> None:
+    """A cache smaller than a walk forgets each file just before it is asked for again."""
+    text = json.dumps(TEMPLATE)
+    names = [f"{number}.json" for number in range(1100)]
+    first = [parse_rules(text, source=name) for name in names]
+    assert all(parse_rules(text, source=name) is one for name, one in zip(names, first, strict=True))
+
+
 def test_files_are_taken_in_as_they_are(tmp_path: Path) -> None:
     pack, home = tmp_path / "pack", tmp_path / "home"
     (pack / "deep").mkdir(parents=True)
