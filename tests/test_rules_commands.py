@@ -158,6 +158,18 @@ def test_a_folder_without_rules_does_not_pass(shell: Shell, tmp_path: Path) -> N
     assert "0 tests of 0 rules: 0 failed, 1 file is no rule" in shell("rules", "test", str(tmp_path), code=1)
 
 
+def test_a_name_that_no_rule_has_is_told_beside_a_broken_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.yaml").write_text("[")
+    assert (
+        run(["--home", str(tmp_path / "home"), "rules", "test", str(tmp_path), "--only", "nosuchrule"]) == 1
+    )
+    told = capsys.readouterr()
+    assert "1 file is no rule" in told.out
+    assert "no rule or hunt with tests has 'nosuchrule' in its name or file" in told.err
+
+
 def test_what_is_wrong_with_a_file_does_not_name_it_twice(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("")
     told = shell("rules", "validate", str(tmp_path), code=1)

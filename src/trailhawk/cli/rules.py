@@ -465,10 +465,10 @@ def rules_test(
     if junit:
         save(Path(junit), junit_of(outcomes, broken))
     show_outcomes(outcomes, broken, form, seconds=time.perf_counter() - started)
+    if only and not outcomes:
+        hint = "see 'trailhawk rules list' and 'trailhawk hunt list'"
+        raise NotFoundError(f"no rule or hunt with tests has '{only}' in its name or file", hint=hint)
     if not outcomes and not broken:
-        if only:
-            hint = "see 'trailhawk rules list' and 'trailhawk hunt list'"
-            raise NotFoundError(f"no rule or hunt with tests has '{only}' in its name or file", hint=hint)
         tell("no tests there; docs/content.md shows how a rule carries its own")
     if broken or any(not outcome.passed for outcome in outcomes):
         raise typer.Exit(EXIT_FAILURE)
