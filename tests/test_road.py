@@ -37,8 +37,8 @@ class Shell:
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A home with the logs of an attack taken in and all rules run over the last days."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the logs of an attack, `sim/logs`."""
     folder = tmp_path_factory.mktemp("road")
     simulate = [
         "simulate",
@@ -51,6 +51,12 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         LAST,
     ]
     assert run([*simulate, "--events-per-day", str(RATE), "--seed", "7", "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def home(folder: Path) -> Path:
+    """A home with these logs taken in and all rules run over the last day."""
     assert run(["--home", str(folder / "home"), "ingest", str(folder / "sim" / "logs"), "--quiet"]) == 0
     assert run(["--home", str(folder / "home"), "detect", "--from", WATCHED, "--quiet"]) == 0
     return folder / "home"
@@ -163,6 +169,16 @@ def test_the_incident(shell: Shell) -> None:
     assert "T1530 Data from Cloud Storage" in page
     assert all(event["event_id"] in page for event in report["timeline"])
     assert attack
+
+
+@pytest.mark.long
+def test_two_ordinary_days_raise_nothing_high(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Those before the attack, at a rate of calls at which most of what a rule learns is rare."""
+    shell = Shell(folder / "quiet", capsys)
+    shell("ingest", str(folder / "sim" / "logs"), "--quiet")
+    found = shell.json("detect", "--from", "2026-03-16", "--to", LAST, "--quiet")
+    assert sum(rule["run"] for rule in found["rules"]) > 1000
+    assert [each["title"] for each in found["incidents"] if each["severity"] == "High"] == []
 
 
 def test_alerts_are_a_table(shell: Shell) -> None:
