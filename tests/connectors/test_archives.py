@@ -25,7 +25,7 @@ from trailhawk.connectors.again import retry
 from trailhawk.connectors.ingest import Progress, Summary, ingest
 from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.quarantine import quarantined
-from trailhawk.connectors.reopen import object_at
+from trailhawk.connectors.reopen import GoneError, object_at
 from trailhawk.lake import Lake
 from trailhawk.sources import SOURCES
 from trailhawk.sources import TABLES as SOURCE_TABLES
@@ -147,7 +147,7 @@ def test_what_is_set_aside_of_an_archive_is_found_again(lake: Lake, tmp_path: Pa
             assert file.read() in (log(1), log(2))
     for inside in ("//", "!"):
         for location in (f"{archives_[0]}{inside}none.json", f"{tmp_path}/none.zip{inside}a.json"):
-            with pytest.raises(FileNotFoundError):
+            with pytest.raises(GoneError):
                 object_at({})(location).open()
 
 

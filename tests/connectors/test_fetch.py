@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
 import pytest
@@ -677,6 +677,24 @@ def test_what_was_set_aside_is_taken_after_a_fix(
     made = s3.connector(S3Settings("old", (Location("logs"),), aws.access), store.intake())
     made.run(threading.Event(), once=True)
     assert made.state().skipped == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "gone"),
+    [("NoSuchKey", True), ("NoSuchBucket", True), ("AccessDenied", False), ("ExpiredToken", False)],
+)
+def test_what_is_gone_for_good(aws: Aws, monkeypatch: pytest.MonkeyPatch, code: str, gone: bool) -> None:
+    from trailhawk.connectors.reopen import GoneError, object_at
+
+    def refused(self: Fetcher, notice: Notice) -> NoReturn:
+        answer: Any = {"Error": {"Code": code, "Message": "no"}}
+        raise RefusedError(notice.location, fault_of(ClientError(answer, "GetObject")))
+
+    monkeypatch.setattr(Fetcher, "fetch", refused)
+    settings = S3Settings("main", (Location("logs"),), aws.access)
+    with pytest.raises(OSError, match=code) as caught:
+        object_at({"main": settings})("s3://logs/a")
+    assert isinstance(caught.value, GoneError) is gone
 
 
 def test_whose_rights_read_a_bucket() -> None:

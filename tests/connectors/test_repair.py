@@ -18,8 +18,8 @@ from trailhawk import connectors, sources
 from trailhawk.cli import run
 from trailhawk.connectors.digest import NamedLog
 from trailhawk.connectors.health import streams
-from trailhawk.connectors.ingest import ingest
-from trailhawk.connectors.objects import Transform, TransformResult
+from trailhawk.connectors.ingest import Ingestor, ingest
+from trailhawk.connectors.objects import LogObject, Transform, TransformResult
 from trailhawk.connectors.reopen import object_at
 from trailhawk.connectors.repair import Findings, Restored, accept, awaited, check, mend, restore
 from trailhawk.connectors.verify import Ledger
@@ -440,6 +440,47 @@ def test_a_loss_that_is_accepted_is_no_fault_and_stays_written_down(lake: Lake, 
     assert_balanced(lake, retried=True)
 
 
+@pytest.mark.parametrize(
+    ("what", "gone"),
+    [
+        ("deleted", True),
+        ("changed", True),
+        ("folder away", False),
+        ("folder empty", False),
+        ("locked", False),
+    ],
+)
+def test_what_is_gone_for_good(lake: Lake, tmp_path: Path, what: str, gone: bool) -> None:
+    """A file in a folder that is empty or not there may lie in one that is not mounted."""
+    log = calls(tmp_path / "logs" / "a.json", *range(9))
+    other = calls(tmp_path / "logs" / "b.json", 50)
+    take(lake, log)
+    files(lake, CALLS)[0].unlink()
+    if what == "changed":
+        calls(log, 1)
+    else:
+        log.unlink()
+    if what.startswith("folder"):
+        other.unlink()
+    if what == "folder away":
+        log.parent.rmdir()
+    if what == "locked":
+        log.mkdir()
+    [told] = repaired(lake)
+    assert (bool(told.reason), told.gone) == (True, gone)
+
+
+def test_what_came_over_http_is_gone_for_good(lake: Lake, tmp_path: Path) -> None:
+    log = calls(tmp_path / "a.json", *range(9))
+    item = LogObject("http:AWSCloudTrail/1", lambda: log.open("rb"), identity="one")
+    ingestor = Ingestor(lake, clock=lambda: NOW, sources=SOURCES)
+    ingestor.take(item)
+    ingestor.flush()
+    files(lake, CALLS)[0].unlink()
+    [told] = repaired(lake)
+    assert (told.reason, told.gone) == ("it came over HTTP, and lies nowhere else", True)
+
+
 def test_how_far_it_is_told(lake: Lake, tmp_path: Path) -> None:
     take(lake, calls(tmp_path / "a.json", *range(9)), calls(tmp_path / "b.json", *range(30, 33), day=4))
     told: list[tuple[int, int]] = []
@@ -513,7 +554,15 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "3 rows of 1 object are lost, which is accepted" in capsys.readouterr().err
     assert command("query", "AWSCloudTrail | count", "--format", "json") == 0
     assert json.loads(capsys.readouterr().out) == [{"Count": 9}]
+    assert command("lake", "repair") == 0
+    assert "can be read again" not in capsys.readouterr().out
     calls(logs[1], *range(30, 33))
+    assert command("lake", "repair", "--format", "json") == 0
+    shown = capsys.readouterr()
+    [told] = json.loads(shown.out)
+    assert (told["what"], told["place"]) == ("lost, accepted", str(logs[1]))
+    assert told["detail"] == "can be read again"
+    assert "nothing was changed: see --apply" in shown.err
     assert command("lake", "repair", "--apply") == 0
     (bad := tmp_path / "c.json").write_text('{"Records": [7]}')
     assert command("ingest", str(bad), "--quiet") == 0
@@ -522,4 +571,27 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     capsys.readouterr()
     assert command("lake", "repair", "--apply") == 1
     assert "1 row is lost that come from no object" in capsys.readouterr().err
+    assert command("lake", "check") == 0
+
+
+def test_what_cannot_be_reached_is_not_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home, mounted = tmp_path / "home", tmp_path / "mounted"
+
+    def command(*words: str) -> int:
+        return run(["--home", str(home), *words])
+
+    gone = calls(tmp_path / "a.json", *range(9))
+    assert command("ingest", str(gone), str(calls(mounted / "b.json", *range(30, 33))), "--quiet") == 0
+    for path in (home / "lake" / CALLS).glob("*/*.parquet"):
+        path.unlink()
+    gone.unlink()
+    mounted.rename(tmp_path / "elsewhere")
+    capsys.readouterr()
+    assert command("lake", "repair", "--apply", "--accept-loss") == 1
+    shown = capsys.readouterr()
+    assert "9 rows of 1 object are lost; which is accepted" in shown.err
+    assert "3 rows of 1 object are lost; the next repair asks for them again, not accepted" in shown.err
+    assert command("lake", "check") == 1
+    (tmp_path / "elsewhere").rename(mounted)
+    assert command("lake", "repair", "--apply") == 0
     assert command("lake", "check") == 0

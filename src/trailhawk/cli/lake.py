@@ -159,7 +159,7 @@ def repair(
     tables: TablesArgument = None,
     apply: Annotated[bool, typer.Option("--apply", help="Do it; else it is only said.")] = False,
     accept_loss: Annotated[
-        bool, typer.Option("--accept-loss", help="With --apply: what stays lost is no fault any more.")
+        bool, typer.Option("--accept-loss", help="With --apply: what is gone for good is no fault any more.")
     ] = False,
     form: FormatOption = Format.TABLE,
     quiet: QuietOption = False,
@@ -172,7 +172,9 @@ def repair(
     as far as these lie where they lay. What cannot be had is named, stays in the
     ledger as lost, and is asked for again by the next repair. Ends with 1 where
     rows stay lost, unless that is accepted: the ledger says so then, and check
-    is content. Safe beside all that runs, and safe to run again.
+    is content. Accepted is what is gone for good: an object that is not there or
+    another by now, or that came over HTTP. What only cannot be reached now is not.
+    Safe beside all that runs, and safe to run again.
     """
     from trailhawk.errors import UsageError
     from trailhawk.render.console import progress
@@ -184,20 +186,24 @@ def repair(
     if not apply:
         why = {}
         with progress("repair, objects looked for", quiet=quiet) as bar:
-            for count, one in enumerate(found.lacking, 1):
-                why[one] = workspace.why_lost(one) or "can be read again"
-                bar(count, len(found.lacking))
-        _show_findings([*_damaged(found), *_missing(found, why)], form, _sound(found))
+            for count, one in enumerate(found.missing, 1):
+                why[one] = workspace.why_lost(one)
+                bar(count, len(found.missing))
+        shown = [*_damaged(found), *_missing(found, why)]
+        _show_findings(shown, form, _sound(found))
         _tell_accepted(found)
-        if not found.ok:
+        if shown:
             tell("nothing was changed: see --apply")
+        if not found.ok:
             raise typer.Exit(1)
         return
     with progress("repair, objects read again", quiet=quiet) as bar:
         restored = workspace.mend_lake(found, progress=bar)
     lost = [each.missing for each in restored if each.reason and not each.missing.accepted]
+    gone = [each.missing for each in restored if each.gone and not each.missing.accepted]
     if accept_loss:
-        workspace.accept_loss(lost)
+        workspace.accept_loss(gone)
+        lost = [one for one in lost if one not in gone]
     _show_findings(
         [*_damaged(found, given_up="given up", doubled="taken away"), *map(_restored, restored)],
         form,
@@ -210,12 +216,11 @@ def repair(
             f"{counted(no_objects, 'row is', 'rows are')} lost"
             " that come from no object which the ledger names"
         )
+    if accept_loss and gone:
+        tell(f"{_of_rows(gone)} are lost; which is accepted")
     if lost:
-        then = (
-            "which is accepted" if accept_loss else "the next repair asks for them again, see --accept-loss"
-        )
-        tell(f"{_of_rows(lost)} are lost; {then}")
-        lost = [] if accept_loss else lost
+        then = "not accepted, since they may be had later" if accept_loss else "see --accept-loss"
+        tell(f"{_of_rows(lost)} are lost; the next repair asks for them again, {then}")
     if lost or no_objects > 0 or found.unreadable:
         raise typer.Exit(1)
 
@@ -270,10 +275,14 @@ def _damaged(
 
 
 def _missing(found: Findings, why: Mapping[Missing, str] | None = None) -> Iterator[dict[str, object]]:
-    """The objects of which rows are missing."""
-    for one in found.lacking:
-        detail = why[one] if why else "given up before" if one.given_up else "in no file that can be read"
-        yield _finding("missing", one.table, one.first.date(), one.rows, one.location or one.object, detail)
+    """The objects of which rows are missing; where it is known why, also those that are accepted to be lost
+    and can be read again."""
+    for one in found.missing:
+        before = "given up before" if one.given_up else "in no file that can be read"
+        detail = (why[one] or "can be read again") if why else before
+        if not one.accepted or (why and not why[one]):
+            what = "lost, accepted" if one.accepted else "missing"
+            yield _finding(what, one.table, one.first.date(), one.rows, one.location or one.object, detail)
 
 
 def _restored(each: Restored) -> dict[str, object]:

@@ -149,6 +149,15 @@ def open_at(location: str) -> BinaryIO:
     return path.open("rb")
 
 
+def is_there(location: str) -> bool:
+    """Whether the folder of a location's file holds anything: one that is not mounted does not."""
+    inside = location.find(archives.INSIDE, 1)
+    try:
+        return any(_path_at(location[:inside] if inside > 0 else location).parent.iterdir())
+    except OSError:
+        return False
+
+
 def _path_at(location: str) -> Path:
     """The file of a location; older ones had backslashes as they were."""
     path = Path(os.fsdecode(_BYTE.sub(lambda found: bytes([int(found[1], 16)]), os.fsencode(location))))

@@ -11,15 +11,19 @@ from collections.abc import Callable, Mapping
 from typing import BinaryIO, Final, cast
 
 from trailhawk.connectors.config import Access, ConnectorSettings, S3Settings, SqsSettings
-from trailhawk.connectors.folder import open_at
+from trailhawk.connectors.folder import is_there, open_at
 from trailhawk.connectors.objects import LogObject
 
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _S3: Final = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
 
 
+class GoneError(OSError):
+    """An object that is not there any more, or another: no later try will have it."""
+
+
 def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], LogObject]:
-    """A function that finds an object by its location; it raises OSError where it cannot be had.
+    """A function that finds an object by its location; OSError where it cannot be had, by it or by opening.
 
     A bucket is asked with the rights of the connector that names it, else of one that takes any bucket, else
     with what the machine has.
@@ -29,7 +33,7 @@ def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], Lo
     def find(location: str) -> LogObject:
         found = _S3.fullmatch(location)
         if not found:
-            return LogObject(location, lambda: open_at(location))
+            return LogObject(location, lambda: _file_at(location))
         access = access_for(found["bucket"], connectors)
         if access not in fetchers:
             fetchers[access] = _fetcher(access)
@@ -39,7 +43,7 @@ def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], Lo
 
 
 def unchanged(stream: BinaryIO, sha256: str) -> BinaryIO:
-    """The bytes of an object, if they are those of this digest; OSError if not."""
+    """The bytes of an object, if they are those of this digest; GoneError if not."""
     digest = hashlib.sha256()
     # Closed by whom it is handed to.
     copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_BYTES))  # noqa: SIM115
@@ -50,8 +54,18 @@ def unchanged(stream: BinaryIO, sha256: str) -> BinaryIO:
     copy.seek(0)
     if digest.hexdigest() != sha256:
         copy.close()
-        raise OSError(0, "its bytes are not those that were taken then")
+        raise GoneError(0, "its bytes are not those that were taken then")
     return copy
+
+
+def _file_at(location: str) -> BinaryIO:
+    try:
+        return open_at(location)
+    except FileNotFoundError as error:
+        if is_there(location):
+            raise GoneError(error.errno, error.strerror) from None
+        words = f"{error.strerror}; its folder is not there or empty, as one that is not mounted"
+        raise FileNotFoundError(error.errno, words) from None
 
 
 def access_for(bucket: str, connectors: Mapping[str, ConnectorSettings]) -> Access:
@@ -72,9 +86,9 @@ def _fetcher(access: Access) -> Callable[[str, str], LogObject]:
     # Here, since boto3 is not loaded for files alone.
     from trailhawk.connectors import credentials
     from trailhawk.connectors.config import Reading
-    from trailhawk.connectors.fetch import Fetcher, log_object
+    from trailhawk.connectors.fetch import Fetcher, RefusedError, log_object
     from trailhawk.connectors.notices import Notice
-    from trailhawk.connectors.retry import Waits
+    from trailhawk.connectors.retry import Kind, Waits
 
     fetcher = Fetcher(
         credentials.s3_client(credentials.session(access), access),
@@ -83,4 +97,13 @@ def _fetcher(access: Access) -> Callable[[str, str], LogObject]:
         attempts=4,
         max_bytes=Reading().max_object_bytes,
     )
-    return lambda bucket, key: log_object(fetcher.fetch(Notice(bucket, key)))
+
+    def fetch(bucket: str, key: str) -> LogObject:
+        try:
+            return log_object(fetcher.fetch(Notice(bucket, key)))
+        except RefusedError as error:
+            if error.fault.kind is Kind.GONE or error.fault.code == "NoSuchBucket":
+                raise GoneError(0, str(error)) from error
+            raise
+
+    return fetch

@@ -33,7 +33,7 @@ from trailhawk.connectors.ledger import (
 )
 from trailhawk.connectors.objects import LogObject, Lost, Outcome, Transform
 from trailhawk.connectors.quarantine import QUARANTINE
-from trailhawk.connectors.reopen import unchanged
+from trailhawk.connectors.reopen import GoneError, unchanged
 from trailhawk.connectors.store import Clock, followers, own_rows
 from trailhawk.errors import LakeError
 from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
@@ -122,11 +122,12 @@ class Findings:
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What became of an object's missing rows: `rows` of them are stored again. `reason`: why it could not be
-    read again, '' where it could."""
+    read again, '' where it could; `gone` where no later try will have it."""
 
     missing: Missing
     rows: int
     reason: str
+    gone: bool = False
 
 
 def check(
@@ -231,7 +232,7 @@ def restore(
             try:
                 stream = opened_again(one, find, sources)
             except OSError as error:
-                yield Restored(one, 0, error.strerror or str(error))
+                yield Restored(one, 0, error.strerror or str(error), isinstance(error, GoneError))
             else:
                 ingestor.take(_log_object(one, stream), partial(_told, told, one))
             taken.one_more()
@@ -240,9 +241,12 @@ def restore(
 
 
 def opened_again(one: Missing, find: Find, sources: Sequence[Source]) -> BinaryIO:
-    """The bytes of an object that lost rows, the same as were taken. OSError where they cannot be had."""
+    """The bytes of an object that lost rows, the same as were taken. OSError where they cannot be had,
+    GoneError where no later try will have them."""
     if not one.location:
-        raise OSError(0, _UNKNOWN)
+        raise GoneError(0, _UNKNOWN)
+    if one.location.startswith("http:"):
+        raise GoneError(0, "it came over HTTP, and lies nowhere else")
     if one.source not in {source.name for source in sources}:
         raise OSError(0, f"there is no log source {one.source!r} any more")
     return unchanged(find(one.location).open(), one.sha256)
