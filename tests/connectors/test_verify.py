@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 import json
 import shutil
 import threading
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -578,6 +579,42 @@ def test_a_trail_that_was_given_another_prefix(tmp_path: Path) -> None:
     made.folder = tmp_path / "bucket"
     report = check(made)
     assert (report.ok, [chain.digests for chain in report.chains]) == (True, [4])
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations("abc")))
+def test_a_trail_that_was_moved_beside_a_copy_of_its_beginning(tmp_path: Path, names: Sequence[str]) -> None:
+    """It goes on behind the digest that its next one names, whatever the folders are called."""
+    first, then, copy = (tmp_path / "all" / name for name in names)
+    made = Trail(first)
+    made.hour(0)
+    made.hour(1)
+    shutil.copytree(first, copy)
+    made.hour(2)
+    made.folder = then
+    for number in range(3, 6):
+        made.hour(number)
+    made.folder = tmp_path / "all"
+    report = check(made)
+    assert (report.findings, sorted(chain.digests for chain in report.chains)) == ((), [2, 6])
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations("abc")))
+def test_a_digest_gone_where_a_trail_was_moved(tmp_path: Path, names: Sequence[str]) -> None:
+    first, then, copy = (tmp_path / "all" / name for name in names)
+    made = Trail(first)
+    made.hour(0)
+    shutil.copytree(first, copy)
+    made.hour(1)
+    made.hour(2)
+    made.path(2).unlink()
+    made.folder = then
+    made.hour(3)
+    made.folder = tmp_path / "all"
+    report = check(made)
+    assert [(one.what, "1.0 h without" in one.detail) for one in report.findings] == [
+        (What.DIGEST_MISSING, True)
+    ]
+    assert sorted(chain.digests for chain in report.chains) == [1, 3]
 
 
 def test_names() -> None:

@@ -399,18 +399,25 @@ def _chains(links: Iterable[_Link]) -> list[list[_Link]]:
 
 def _apart(links: Iterable[_Link]) -> list[list[_Link]]:
     """The links of one name, those of trails or copies in several places apart. A trail that was given
-    another place wrote to one at a time: what has no hour in common is one chain."""
+    another place goes on there behind the digest that its next one names, or anew where that is nowhere."""
     places: dict[str, list[_Link]] = defaultdict(list)
-    for link in links:
+    for link in sorted(links, key=lambda link: (link.name.end, link.found.location)):
         places[_base(link)].append(link)
     apart: list[list[_Link]] = []
-    for _, found in sorted(places.items()):
+    for found in sorted(places.values(), key=lambda found: (found[0].name.end, found[0].found.location)):
         names = {link.name for link in found}
-        one = next((each for each in apart if names.isdisjoint(link.name for link in each)), None)
-        if one is None:
-            apart.append(found)
-        else:
+        before = {link.digest.previous for link in found if link.digest}
+        named = [
+            each
+            for each in apart
+            if any(link.digest and (link.digest.bucket, link.digest.key) in before for link in each)
+        ]
+        fits = [each for each in named or apart if names.isdisjoint(link.name for link in each)]
+        if fits:
+            one = max(fits, key=lambda each: max(link.name.end for link in each))
             one += found
+        else:
+            apart.append(found)
     return apart
 
 
