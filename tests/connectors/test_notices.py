@@ -156,6 +156,7 @@ def test_markers() -> None:
     assert Notice("logs", "AWSLogs_$folder$", size=0).is_marker
     assert Notice("logs", "out/_SUCCESS", size=0).is_marker
     assert not Notice("logs", "out/_SUCCESS", size=1).is_marker
+    assert not Notice("logs", "out/_SUCCESS").is_marker, "of a size that was not told"
     assert not Notice("logs", "out/NO_SUCCESS", size=0).is_marker
 
 

@@ -38,8 +38,9 @@ class Notice:
     @property
     def is_marker(self) -> bool:
         """Whether it is an empty object that holds no log by its name: by these consoles, Hadoop and AWS's
-        services show a folder, its completion, or that they may write."""
-        return self.key.endswith(_MARKERS) and not self.size
+        services show a folder, its completion, or that they may write. One whose size is not told is looked
+        at: CloudTrail's notes tell none."""
+        return self.key.endswith(_MARKERS) and self.size == 0
 
 
 @dataclass(frozen=True, slots=True)
