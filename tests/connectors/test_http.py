@@ -465,6 +465,21 @@ def test_sent_twice_with_a_key(tmp_path: Path) -> None:
     assert count(workspace, "Linux_CL") == 4
 
 
+def test_a_body_of_another_kind_with_the_same_key(tmp_path: Path) -> None:
+    """Text is read by lines: the same bytes are one record of JSON, and three lines."""
+    workspace = home(tmp_path / "home")
+    with listening(workspace) as client:
+        counts = []
+        ids = set()
+        for kind in ("application/json", "text/plain", "text/plain"):
+            headers = {"Idempotency-Key": "a", "Content-Type": kind}
+            body = b'{\n"at": "2026-03-01T10:00:00Z", "host": "web-1", "message": "hello"\n}'
+            answer = client.post("/ingest/Linux_CL", content=body, headers=headers).json()
+            counts.append(answer["accepted"])
+            ids.add(answer["id"])
+    assert (counts, len(ids)) == ([1, 3, 3], 2)
+
+
 def test_what_another_process_was_done_with_is_not_missed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -361,7 +361,7 @@ class HttpConnector:
         bounds = self._settings.bounds
         text = unpacked(body, encoding, bounds)
         found = text_lines(text, bounds) if kind == "text/plain" else records(text, bounds)
-        known = _known(table, key, text) if key else uuid.uuid4().hex
+        known = _known(table, key, kind, text) if key else uuid.uuid4().hex
         if not found:
             return 0, known
         try:
@@ -381,10 +381,10 @@ class HttpConnector:
         return found and scheme.lower() == "bearer"
 
 
-def _known(table: str, key: str, text: bytes) -> str:
+def _known(table: str, key: str, kind: str, text: bytes) -> str:
     """What a body with a key is known by: a shipper that heard no answer sends it again. Another body with
-    the same key is another one."""
-    known = hashlib.sha256(f"{table}\0{key}\0".encode())
+    the same key, or the same of another kind, which is read in another way, is another one."""
+    known = hashlib.sha256(f"{table}\0{key}\0{kind}\0".encode())
     known.update(text)
     return known.hexdigest()[:32]
 
