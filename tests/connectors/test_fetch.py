@@ -43,6 +43,8 @@ from trailhawk.errors import LakeError, StateError
 if TYPE_CHECKING:
     from support.aws import Aws, Store
 
+FLOW = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end \
+action log-status"
 Answer = tuple[int, bytes, dict[str, str]]
 
 
@@ -609,6 +611,43 @@ def test_what_is_known_already_is_no_sign_that_an_outage_is_over(
         until(lambda: made.state().rows)
     assert attempts == [0, 1, 2, 3, 4]
     assert store.events() == ["0", "1"]
+
+
+def test_a_filter_that_cannot_run_keeps_nothing_out_of_other_tables(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where as many objects as may be in flight are for its table; they come again, none is lost."""
+    from trailhawk.connectors.ingest import Ingestor
+
+    def bad(rows: object) -> Any:
+        raise RuntimeError("no such watchlist")
+
+    queue = aws.queue(aws.bucket())
+    for number in range(4):
+        line = f"2 1 eni-1 10.0.0.{number} 10.0.0.2 1 2 6 1 40 1772532000 1772532060 ACCEPT OK"
+        place = f"AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/03/03/{number}.log"
+        aws.s3.put_object(Bucket="logs", Key=place, Body=f"{FLOW}\n{line}\n".encode())
+    for number in range(3):
+        aws.put("logs", f"{number}.json")
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 3.0)
+    made_at, ticks = store.intake().clock(), itertools.count()
+    intake = dataclasses.replace(
+        store.intake(),
+        taker=lambda worker: Ingestor(
+            store.lake,
+            clock=lambda: made_at + timedelta(seconds=next(ticks)),
+            transforms={"AWSVPCFlow": bad},
+        ),
+    )
+    given = SqsSettings("main", queue, aws.access, flush_seconds=0, max_in_flight=2)
+    made = sqs.connector(given, intake)
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: len(store.events()) == 3)
+    assert not store.reasons()
+    until(lambda: aws.waiting(queue) == (4, 0))
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert len(store.rows("AWSVPCFlow", "SrcAddr")) == 4
+    assert aws.waiting(queue) == (0, 0)
 
 
 def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

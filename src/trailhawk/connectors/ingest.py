@@ -24,8 +24,8 @@ from trailhawk.connectors.ledger import LEDGER, Taken, settle
 from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome, OutcomeState, Transform
 from trailhawk.connectors.parts import UNREADABLE, Opened, Part, mark, read_parts, recognised, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
-from trailhawk.connectors.store import Clock, Phase, Store, followers
-from trailhawk.errors import NotFoundError, raised
+from trailhawk.connectors.store import Clock, Phase, Store, TableError, followers
+from trailhawk.errors import NotFoundError, QueryError, raised
 from trailhawk.kql.schema import Table
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import care_date, compact_busy_days
@@ -267,7 +267,8 @@ class Ingestor:
                 raise
 
     def flush(self) -> None:
-        """Store the batch."""
+        """Store the batch. TableError or QueryError where one table's part of it cannot be: that of others
+        is stored."""
         with _no_collection():
             while self._batches:
                 self._flush()
@@ -392,12 +393,19 @@ class Ingestor:
     def _flush(self) -> None:
         waiting, self._batches = self._batches, {}
         told: list[tuple[Done, Outcome]] = []
+        failed: TableError | QueryError | None = None
         try:
             for name in list(waiting):
-                stored = self._store(name).store(waiting[name])
+                try:
+                    stored = self._store(name).store(waiting[name])
+                except (TableError, QueryError) as error:  # what is for other tables can be stored
+                    failed = failed or error
+                    continue
                 parts = waiting.pop(name).parts
                 told += self._settled(parts, stored)
                 self._set_aside(part for part in parts if part.failure)
+            if failed is not None:
+                raise failed
         except BaseException:
             self._abandon()
             raise

@@ -13,7 +13,8 @@ began, a policy or a revoked session is at fault rather than the objects: they a
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
 file remembers each try until it ends well, and one that did not is tried alone, and set aside at last. A
 lake or a state database that cannot be reached, or a full disk, is no try: messages are held until it is
-over, since each that came again would count as received once more, up to the queue's dead letters.
+over, since each that came again would count as received once more, up to the queue's dead letters. Where one
+table's filter cannot run, what is for that table is given back, and others pass.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
-from trailhawk.errors import LakeError, StateError
+from trailhawk.connectors.store import TableError
+from trailhawk.errors import LakeError, QueryError, StateError
 from trailhawk.files import write_whole
 
 if TYPE_CHECKING:
@@ -71,13 +73,15 @@ _STORED: Final = ("stored", "digest", "quarantined")
 
 @dataclass
 class _Message:
-    """A message in flight: `left` objects of it are not in the ledger yet. `kept`: not to be deleted."""
+    """A message in flight: `left` objects of it are not in the ledger yet, `brought` to the
+    ingest and not stored. `kept`: not to be deleted."""
 
     id: str
     receipt: str
     receives: int
     body: str
     left: int = 0
+    brought: int = 0
     kept: bool = False
 
 
@@ -174,14 +178,16 @@ class SqsConnector:
                 self._loop(taker, ahead, stop, once=once)
             taker.flush()
             self._delete(stop)
-        except (StateError, LakeError, OSError) as error:
-            # What is stored in cannot be reached or is full: none of the objects has done this.
+        except (StateError, LakeError, QueryError, OSError) as error:
+            # What is stored in cannot be reached or is full, or a filter cannot run: no object has done this.
             for tried in self._watched:
                 with suppress(OSError):  # of one whose file cannot be had the try counts; the cause is told
                     tried.take_back()
             if once:
                 raise
             self._board.problem(_STORING, str(error))
+            if isinstance(error, TableError | QueryError):
+                self._let_others_pass()
             self._delete(stop)
             return False
         finally:
@@ -269,7 +275,7 @@ class SqsConnector:
         self._board.passed_over(len(said.notices) - len(wanted))
         faults = said.faults if self._sets_aside else ()
         message.kept = len(faults) < len(said.faults)  # left to the queue's redrive policy
-        message.left = len(wanted) + len(faults)
+        message.left, message.brought = len(wanted) + len(faults), 0
         for fault in faults:
             taker.take(self._misread(message, fault), self._ender(message))
         for notice in wanted:
@@ -367,7 +373,10 @@ class SqsConnector:
     ) -> Callable[[Outcome], None]:
         """What to do when the ledger has an object of the message."""
 
+        message.brought += 1
+
         def ended(outcome: Outcome) -> None:
+            message.brought -= 1
             if tried is not None:
                 tried.end()
                 self._watched = [each for each in self._watched if each is not tried]
@@ -377,6 +386,15 @@ class SqsConnector:
             self._end(message)
 
         return ended
+
+    def _let_others_pass(self) -> None:
+        """Give back what was brought and is not stored: it may be a day until it can be, and held it would
+        leave no room for what is for other tables."""
+        self._failures = 0
+        for message in self._held.values():
+            if message.brought:
+                message.kept = True
+                self._settle(message)
 
     def _has_stored(self) -> None:
         self._failures = 0

@@ -70,6 +70,10 @@ Phase = Callable[[str], None]
 """Told what is about to be done: read, decode, write, commit, ledger, compact."""
 
 
+class TableError(LakeError):
+    """What is for one table cannot be stored now; neither the lake nor what is for others is at fault."""
+
+
 @dataclass(frozen=True)
 class _Plan:
     """What of a batch to store: whole parts, of their rows those that are new, and the live files that are
@@ -123,7 +127,7 @@ class Store:
 
         Where it cannot be prepared, and neither the lake nor this machine is the reason, the parts at fault
         are found by halves and the rest is committed at once. A part at fault is dropped and says why in
-        `failure`, and the parts of its object that come behind it are dropped. LakeError, before anything is
+        `failure`, and the parts of its object that come behind it are dropped. TableError, before anything is
         stored, where it is no fault of theirs: the transform fails without any rows, or this many objects
         fail that were not set aside before, and none is left.
         """
@@ -180,18 +184,18 @@ class Store:
         return Decoded(rows, decoded.owner[kept])
 
     def _try_without_rows(self, decoded: Decoded) -> None:
-        """LakeError where the transform fails over no rows at all, so that no object is at fault."""
+        """TableError where the transform fails over no rows at all, so that no object is at fault."""
         if self._transform is None:
             return
         try:
             _transformed(plain(decoded.rows.slice(0, 0)), self._table, self._transform)
         except Exception as error:
-            raise LakeError(
+            raise TableError(
                 f"the ingest transform of {self._table.name} cannot run: {failure(error)}", hint=_BROUGHT
             ) from error
 
     def _blame(self, parts: Sequence[Part], decoded: Decoded) -> None:
-        """LakeError where what parts failed for is not their fault."""
+        """TableError where what parts failed for is not their fault."""
         failed = [part for part in parts if part.failure]
         if not failed:
             return
@@ -199,7 +203,7 @@ class Store:
         # What is in quarantine was found to be bad before, and says nothing about what is stored now.
         new = [part for part in failed if not part.released and mark_key(part.item) not in self._taken]
         if len(new) >= MOST_FAILED and not any(part.found and not part.dropped for part in parts):
-            raise LakeError(f"nothing can be stored in {new[0].failure}", hint=_BROUGHT)
+            raise TableError(f"nothing can be stored in {new[0].failure}", hint=_BROUGHT)
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
@@ -446,7 +450,7 @@ class Store:
         return "" if self._table.name == QUARANTINE.name else self._table.name
 
 
-class _UnpreparedError(LakeError):
+class _UnpreparedError(TableError):
     """What is to be stored cannot be made rows or files, perhaps by a fault of its own."""
 
 
@@ -549,7 +553,7 @@ def _transformed(rows: pa.Table, table: Table, transform: Transform) -> tuple[pa
         reason = (
             f"it makes columns that the table has not: {', '.join(foreign)}" if foreign else "rows differ"
         )
-        raise LakeError(
+        raise TableError(
             f"the ingest transform of {table.name} cannot be used: {reason}",
             hint="see `trailhawk filter list`",
         )
