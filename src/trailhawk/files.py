@@ -12,8 +12,18 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from trailhawk.errors import TrailhawkError
+
 FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 """What an OSError says where there is no room."""
+
+
+def in_words(error: BaseException) -> str:
+    """What ended work that is begun again by itself."""
+    if isinstance(error, OSError) and error.errno in FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{error.strerror}; make room, nothing is lost: what was begun is brought again"
+    return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
 
 
 def write_whole(path: Path, content: bytes) -> None:

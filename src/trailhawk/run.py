@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
-from trailhawk.errors import LakeError, StateError, TrailhawkError
-from trailhawk.files import FULL
+from trailhawk.errors import LakeError, StateError
+from trailhawk.files import in_words
 from trailhawk.words import counted
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Runner:
                     raise
                 if time.monotonic() - started > _GOOD_WHILE:
                     wait = FIRST_WAIT
-                self._say("error", job.name, f"failed: {_reason(error)}", again_in_seconds=wait)
+                self._say("error", job.name, f"failed: {in_words(error)}", again_in_seconds=wait)
                 stop.wait(wait * self._rng.uniform(0.8, 1.2))
                 wait = min(wait * 2, LONGEST_WAIT)
                 continue
@@ -401,7 +401,7 @@ class _Bringing:
         try:
             self._connector.run(stop)
         except BaseException as error:
-            self._failure = _reason(error)
+            self._failure = in_words(error)
             raise
         finally:
             self._running_since = None
@@ -418,13 +418,6 @@ class _Bringing:
         if state.problem or not self._failure:
             return state
         return replace(state, problem=self._failure)
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.errno in FULL:
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror}; make room, nothing is lost: what was begun is brought again"
-    return str(error) if isinstance(error, TrailhawkError) else f"{type(error).__name__}: {error}"
 
 
 MOST_SKEW: Final = timedelta(seconds=30)

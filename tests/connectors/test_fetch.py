@@ -605,11 +605,15 @@ def test_what_is_known_already_is_no_sign_that_an_outage_is_over(
         aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": records}))
         if records != told:
             sqs.connector(given, store.intake()).run(threading.Event(), once=True)
-    outage = Outage(store, StateError("no server"), most=5)
+    full, problems = OSError(errno.ENOSPC, "No space left on device", "/lake/a.parquet"), set[str]()
+    outage = Outage(store, full, most=5, told=lambda _: problems.add(made.state().problem))
     made = sqs.connector(given, outage.intake)
     with at_work(made, monkeypatch, threading.Event()) as attempts:
         until(lambda: made.state().rows)
     assert attempts == [0, 1, 2, 3, 4]
+    told_so = "make room, nothing is lost: what was begun is brought again"
+    assert problems == {"", f"/lake/a.parquet: No space left on device; {told_so}"}
+    assert made.state().passed_over == 1
     assert store.events() == ["0", "1"]
 
 

@@ -45,13 +45,14 @@ from trailhawk.connectors.fetch import (
     refused_object,
     take,
 )
+from trailhawk.connectors.notices import Message as Said
 from trailhawk.connectors.notices import Notice, read
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
 from trailhawk.connectors.store import TableError
 from trailhawk.errors import LakeError, QueryError, StateError
-from trailhawk.files import write_whole
+from trailhawk.files import in_words, write_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -80,6 +81,7 @@ class _Message:
     receipt: str
     receives: int
     body: str
+    said: Said
     left: int = 0
     brought: int = 0
     kept: bool = False
@@ -185,7 +187,7 @@ class SqsConnector:
                     tried.take_back()
             if once:
                 raise
-            self._board.problem(_STORING, str(error))
+            self._board.problem(_STORING, in_words(error))
             if isinstance(error, TableError | QueryError):
                 self._let_others_pass()
             self._delete(stop)
@@ -260,19 +262,20 @@ class SqsConnector:
             receipt=given["ReceiptHandle"],
             receives=int(given.get("Attributes", {}).get("ApproximateReceiveCount", "1")),
             body=given.get("Body", ""),
+            said=read(given.get("Body", "")),
         )
         with self._lock:
             if again := self._held.get(message.id):
                 again.receipt = message.receipt  # only the newest handle deletes
                 return
             self._held[message.id] = message
+        self._board.passed_over(sum(not self._wants(notice) for notice in message.said.notices))
         self._begin(message, taker, ahead)
 
     def _begin(self, message: _Message, taker: Taker, ahead: Prefetch[_Message]) -> None:
         """Ask for the objects that a message tells of."""
-        said = read(message.body)
+        said = message.said
         wanted = [notice for notice in said.notices if self._wants(notice)]
-        self._board.passed_over(len(said.notices) - len(wanted))
         faults = said.faults if self._sets_aside else ()
         message.kept = len(faults) < len(said.faults)  # left to the queue's redrive policy
         message.left, message.brought = len(wanted) + len(faults), 0
