@@ -305,8 +305,8 @@ class SqsConnector:
     def _misread(self, message: _Message, fault: str) -> LogObject:
         """A message that could not be understood, for the quarantine."""
         queue = self._settings.queue_url.rpartition("/")[2]
-        reason = f"a message that is no notice of objects: {fault}; it begins with \
-{message.body[:1000]!r}"
+        begin = message.body[:1000]
+        reason = f"a message that is no notice of objects: {fault}; it begins with {begin!r}"
 
         def refuse() -> BinaryIO:
             raise OSError(reason)

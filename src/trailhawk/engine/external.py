@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fnmatch import fnmatchcase
@@ -33,6 +34,20 @@ MAX_VALUES = 4_000_000
 """Values of a file, and of all that are kept: some hundreds of megabytes as Python has them."""
 MAX_MEMBERS = 10_000
 """Files that one zip may hold."""
+
+_BROKEN: tuple[type[Exception], ...] = (
+    OSError,
+    EOFError,
+    BadZipFile,
+    zlib.error,
+    csv.Error,
+    RuntimeError,  # a zip that is encrypted, or packed in a way that Python does not know
+    ValueError,  # one with names that are no text, or places before its beginning
+)
+with suppress(ImportError):  # not every Python has it
+    from lzma import LZMAError
+
+    _BROKEN += (LZMAError,)
 
 Record = Sequence[object]
 
@@ -100,25 +115,12 @@ class External:
             self._kept.pop(next(iter(self._kept)))
 
     def _values(self, file: ExternalFile) -> list[list[object]]:
-        from lzma import LZMAError  # Not every Python has it.
-
         try:
             texts = (part.decode("utf-8-sig", errors="replace") for part in self._content(file))
             read, skipped = _READERS[file.format], int(file.skip_first)
             records = chain.from_iterable(islice(read(text, file), skipped, None) for text in texts)
             return _columns(records, file)
-        except (
-            OSError,
-            EOFError,
-            BadZipFile,
-            zlib.error,
-            LZMAError,
-            csv.Error,
-            RuntimeError,
-            ValueError,
-        ) as error:
-            # RuntimeError: a zip that is encrypted or packed in a way that Python does not know.
-            # ValueError: one with names that are no text, or places before its beginning.
+        except _BROKEN as error:
             raise QueryError(f"{file.place} cannot be read: {error}", file.span) from error
 
     def _content(self, file: ExternalFile) -> list[bytes]:
