@@ -169,6 +169,13 @@ def test_roles_of_other_partitions_are_asked_for_there(
     assert asked.endpoint_url.replace("sts.us-east-1.", "sts.") == endpoint
 
 
+def _next_session(assumed: list[str]) -> dict[str, object]:
+    """What STS gives, with a token that is added to those of before."""
+    assumed.append(f"token-{len(assumed)}")
+    end = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
+    return {"AccessKeyId": "K", "SecretAccessKey": "S", "SessionToken": assumed[-1], "Expiration": end}
+
+
 def test_a_late_refusal_of_an_old_session_does_not_end_the_new_one(
     aws: Aws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,9 +183,7 @@ def test_a_late_refusal_of_an_old_session_does_not_end_the_new_one(
     assumed: list[str] = []
 
     def assume(access: Access, base: Any) -> Any:
-        assumed.append(f"token-{len(assumed)}")
-        end = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
-        return {"AccessKeyId": "K", "SecretAccessKey": "S", "SessionToken": assumed[-1], "Expiration": end}
+        return _next_session(assumed)
 
     monkeypatch.setattr(credentials, "assume", assume)
     access = dataclasses.replace(aws.access, role_arn=ROLE)
@@ -218,9 +223,7 @@ def test_a_session_that_was_revoked_is_renewed(
         tried.append(time.monotonic())
         if assumed and not is_to_be_had:
             raise UnauthorizedSSOTokenError
-        assumed.append(f"token-{len(assumed)}")
-        end = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
-        return {"AccessKeyId": "K", "SecretAccessKey": "S", "SessionToken": assumed[-1], "Expiration": end}
+        return _next_session(assumed)
 
     monkeypatch.setattr(credentials, "assume", assume)
     access = dataclasses.replace(aws.access, role_arn=ROLE)

@@ -41,7 +41,7 @@ def _functions(workspace: Workspace) -> Iterable[tuple[str, str]]:
 
 
 def _watchlists(workspace: Workspace) -> Iterable[tuple[str, str]]:
-    return ((each.alias, f"{counted(each.items, 'item')}") for each in workspace.watchlists.all())
+    return ((each.alias, counted(each.items, "item")) for each in workspace.watchlists.all())
 
 
 def _incidents(workspace: Workspace) -> Iterable[tuple[str, str]]:

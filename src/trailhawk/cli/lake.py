@@ -199,11 +199,11 @@ def repair(
         return
     with progress("repair, objects read again", quiet=quiet) as bar:
         restored = workspace.mend_lake(found, progress=bar)
-    lost = [each.missing for each in restored if each.reason and not each.missing.accepted]
-    gone = [each.missing for each in restored if each.gone and not each.missing.accepted]
-    if accept_loss:
+    failed = [each for each in restored if each.reason and not each.missing.accepted]
+    gone = [each.missing for each in failed if accept_loss and each.gone]
+    lost = [each.missing for each in failed if not (accept_loss and each.gone)]
+    if gone:
         workspace.accept_loss(gone)
-        lost = [one for one in lost if one not in gone]
     _show_findings(
         [*_damaged(found, given_up="given up", doubled="taken away"), *map(_restored, restored)],
         form,
@@ -216,7 +216,7 @@ def repair(
             f"{counted(no_objects, 'row is', 'rows are')} lost"
             " that come from no object which the ledger names"
         )
-    if accept_loss and gone:
+    if gone:
         tell(f"{_of_rows(gone)} are lost; which is accepted")
     if lost:
         then = "not accepted, since they may be had later" if accept_loss else "see --accept-loss"

@@ -269,8 +269,9 @@ def _postgresql(where: sa.URL) -> sa.Engine:
 
 def _file_of(where: sa.URL) -> Path | None:
     """The file of a SQLite database; None of one in memory, and of another kind of database."""
-    is_file = where.drivername == "sqlite" and where.database and ":memory:" not in where.database
-    return Path(where.database) if is_file and where.database and "mode" not in where.query else None
+    name = where.database or ":memory:"
+    is_file = where.drivername == "sqlite" and ":memory:" not in name and "mode" not in where.query
+    return Path(name) if is_file else None
 
 
 class _Pool(sa.QueuePool):

@@ -75,9 +75,9 @@ typedef struct {
 } json_layout;
 
 /* The usual ones of some records, of which there is room for `rows`. Of usual record r: which record it is, its
- * time in microseconds since 1970, the XXH3 of its bytes, and at [member * rows + r] the address of its member and how long it is (0 for
- * none and for null), what it is, and where it repeats the number of its text among those that differ. `firsts`
- * has at [member * rows + number] the first r that has it, and `counts` by member how many differ. */
+ * time in microseconds since 1970, the XXH3 of its bytes, and at [member * rows + r] the address of its member and
+ * how long it is (0 for none and for null), what it is, and where it repeats the number of its text among those that
+ * differ. `firsts` has at [member * rows + number] the first r that has it, and `counts` by member how many differ. */
 typedef struct {
     int64_t rows;
     int64_t kept;
