@@ -57,16 +57,17 @@ def filters(chance: random.Random, at: int, spans: list[str]) -> str:
         f"({time} + {span})",
         f"bin({time}, {chance.choice(['1d', '1h', '7d', '-1h', '11s'])})",
         f"startof{unit}({time}{offset})",
+        f"endof{unit}({time}{offset})",
         f"datetime_add('{part}', {chance.choice([-3, 0, 5])}, {time})",
     ]
     op = chance.choice(["<", "<=", ">", ">=", "=="])
-    kind = chance.randrange(12)
-    if kind < 7:
+    kind = chance.randrange(13)
+    if kind < 8:
         pair = [of_time[kind], moment]
-    elif kind < 10:
+    elif kind < 11:
         sides = [f"{moment} - {time}", f"{time} - {moment}", f"{time} - ({moment} - 3d)"]
-        pair = [sides[kind - 7], span]
-    elif kind == 10:
+        pair = [sides[kind - 8], span]
+    elif kind == 11:
         part = chance.choice(["day", "hour", "minute", "microsecond"])
         pair = [f"datetime_diff('{part}', {moment}, {time})", str(chance.choice([0, 1, -30, 7]))]
     else:
@@ -115,3 +116,21 @@ def test_a_filter_bounds_a_scan_to_its_rows(seed: int) -> None:
 def test_what_the_engine_cuts_to_microseconds_loses_no_row(seed: int) -> None:
     for each, true, inside, _ in rows_and_ranges(seed, [*SPANS, *ODD_SPANS], 7):
         assert true <= inside, each
+
+
+@pytest.mark.parametrize(
+    ("either", "hours"),
+    [
+        ("TimeGenerated < {0} + 1h or TimeGenerated between ({0} + 4d .. 1h) and Name == 'a'", (None, 97)),
+        ("TimeGenerated between ({0} .. 1h) or TimeGenerated between ({0} + 4d .. 1h)", (0, 97)),
+        ("TimeGenerated > {0} + 3h or TimeGenerated < {0} + 5h", (None, None)),
+        ("TimeGenerated > {0} or Name == 'a'", (None, None)),
+        ("(Name == 'a' or Name == 'b') and bin(TimeGenerated, 1d) == {0}", (0, 24)),
+        ("startofday(TimeGenerated) == {0} or endofday(TimeGenerated) == endofday({0} + 2d)", (0, 72)),
+    ],
+)
+def test_one_of_two_filters_bounds_a_scan_from_the_first_to_the_last(
+    either: str, hours: tuple[int | None, int | None]
+) -> None:
+    found = scanned("Events | where " + either.format("datetime(2026-03-01)"))
+    assert tuple(None if end is None else (end - MARCH) // TICKS_PER_HOUR for end in found) == hours

@@ -532,6 +532,11 @@ def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
             case Call(args=(Const() as const, value)):
                 op = _TURNED.get(conjunct.overload.name, conjunct.overload.name)
                 _add(narrowed, value, compared(op, const))
+            case Call(args=(left, right)) if conjunct.overload.name == "or":
+                one, other = _narrow({}, left), _narrow({}, right)
+                for column in one.keys() & other.keys():
+                    span = one[column].join(other[column])
+                    narrowed[column] = narrowed.get(column, Range()).meet(span)
     return narrowed
 
 

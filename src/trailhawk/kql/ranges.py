@@ -31,6 +31,12 @@ class Range(NamedTuple):
             high = self.high
         return Range(low, high)
 
+    def join(self, other: Range) -> Range:
+        """All from the first that is in one of them to the last."""
+        low = None if self.low is None or other.low is None else min(self.low, other.low)
+        high = None if self.high is None or other.high is None else max(self.high, other.high)
+        return Range(low, high)
+
 
 def compared(op: str, const: Const) -> Range | None:
     """What a value lies in that is so compared with a constant; None where that says nothing."""
@@ -92,10 +98,14 @@ def _below(call: Call, span: Range) -> tuple[Expr, Range] | None:
             return value, Range(*(None if end is None else end * each for end in turned))
         case name, (value, *offset) if name[:7] == "startof" and name[7:] in STARTS:
             return _begun(name[7:], value, span, offset)
+        case name, (value, *offset) if name[:5] == "endof" and name[5:] in STARTS:
+            return _begun(name[5:], value, _moved(span, 10), offset, later=1)  # of the next, a microsecond on
     return None
 
 
-def _begun(unit: str, value: Expr, span: Range, offset: list[Expr]) -> tuple[Expr, Range] | None:
+def _begun(
+    unit: str, value: Expr, span: Range, offset: list[Expr], *, later: int = 0
+) -> tuple[Expr, Range] | None:
     """Where the start of a day, week, month or year lies in a range, so many units on."""
     match offset:
         case []:
@@ -107,7 +117,7 @@ def _begun(unit: str, value: Expr, span: Range, offset: list[Expr]) -> tuple[Exp
 
     def next_start(ticks: int | None) -> int | None:
         try:
-            return None if ticks is None else STARTS[unit](ticks - 1, 1 - units)
+            return None if ticks is None else STARTS[unit](ticks - 1, 1 - units - later)
         except (OverflowError, ValueError):
             return None  # beyond the years there are
 
