@@ -38,7 +38,7 @@ from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
-from trailhawk.errors import LakeError, StateError
+from trailhawk.errors import BindingError, LakeError, StateError
 
 if TYPE_CHECKING:
     from support.aws import Aws, Store
@@ -617,41 +617,102 @@ def test_what_is_known_already_is_no_sign_that_an_outage_is_over(
     assert store.events() == ["0", "1"]
 
 
-def test_a_filter_that_cannot_run_keeps_nothing_out_of_other_tables(
-    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Also where as many objects as may be in flight are for its table; they come again, none is lost."""
-    from trailhawk.connectors.ingest import Ingestor
-
-    def bad(rows: object) -> Any:
-        raise RuntimeError("no such watchlist")
-
-    queue = aws.queue(aws.bucket())
-    for number in range(4):
+def flows(aws: Aws, count: int) -> None:
+    """Put flow logs into the bucket, each of one line."""
+    for number in range(count):
         line = f"2 1 eni-1 10.0.0.{number} 10.0.0.2 1 2 6 1 40 1772532000 1772532060 ACCEPT OK"
         place = f"AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/03/03/{number}.log"
         aws.s3.put_object(Bucket="logs", Key=place, Body=f"{FLOW}\n{line}\n".encode())
+
+
+def broken_log(store: Store) -> Path:
+    """The log of the flows' table is damaged; the file that does it."""
+    log = store.lake.root / "AWSVPCFlow" / "_delta_log" / f"{0:020}.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("damaged")
+    return log
+
+
+@pytest.mark.parametrize("what", ["filter", "unknown function", "log"])
+def test_a_table_that_nothing_can_be_stored_in_keeps_nothing_out_of_others(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Also where as many objects as may be in flight are for it; they come again, none is lost. That it is in
+    trouble is told until something of it is stored."""
+    from trailhawk.connectors.ingest import Ingestor
+
+    def bad(rows: object) -> Any:
+        if what == "filter":
+            raise RuntimeError("no such watchlist")
+        raise BindingError("no function 'f'")
+
+    queue = aws.queue(aws.bucket())
+    flows(aws, 4)
     for number in range(3):
         aws.put("logs", f"{number}.json")
     monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 3.0)
     made_at, ticks = store.intake().clock(), itertools.count()
+    transforms: dict[str, Any] = {} if what == "log" else {"AWSVPCFlow": bad}
+    if what == "log":
+        damaged = broken_log(store)
     intake = dataclasses.replace(
         store.intake(),
         taker=lambda worker: Ingestor(
-            store.lake,
-            clock=lambda: made_at + timedelta(seconds=next(ticks)),
-            transforms={"AWSVPCFlow": bad},
+            store.lake, clock=lambda: made_at + timedelta(seconds=next(ticks)), transforms=transforms
         ),
     )
     given = SqsSettings("main", queue, aws.access, flush_seconds=0, max_in_flight=2)
     made = sqs.connector(given, intake)
+    problems = list[str]()
+
+    def is_stored() -> bool:
+        problems.append(made.state().problem)
+        return len(store.events()) == 3
+
     with at_work(made, monkeypatch, threading.Event()):
-        until(lambda: len(store.events()) == 3)
+        until(lambda: made.state().problem)
+        until(is_stored)
+    assert all("AWSVPCFlow" in each for each in [*problems, made.state().problem])
     assert not store.reasons()
     until(lambda: aws.waiting(queue) == (4, 0))
-    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    transforms.clear()
+    if what == "log":
+        damaged.unlink()
+        damaged.parent.rmdir()
+    mended = sqs.connector(given, store.intake())
+    monkeypatch.setattr(mended, "_board", made._board)
+    mended.run(threading.Event(), once=True)
     assert len(store.rows("AWSVPCFlow", "SrcAddr")) == 4
     assert aws.waiting(queue) == (0, 0)
+    assert not mended.state().problem
+
+
+def test_a_listing_goes_on_where_one_table_is_damaged(aws: Aws, store: Store) -> None:
+    """Whatever of it was listed before, and however large its batches are."""
+    from trailhawk.connectors.ingest import Ingestor
+
+    aws.bucket()
+    flows(aws, 5)
+    for number in range(3):
+        aws.put("logs", f"{number}.json")
+    damaged = broken_log(store)
+    intake = dataclasses.replace(
+        store.intake(),
+        taker=lambda worker: Ingestor(store.lake, clock=store.intake().clock, batch_records=2),
+    )
+    given = S3Settings("old", (Location("logs"),), aws.access, reading=Reading(threads=1))
+    made = s3.connector(given, intake)
+    for _ in range(2):
+        with pytest.raises(LakeError, match="log of table AWSVPCFlow cannot be read"):
+            made.run(threading.Event(), once=True)
+        assert "AWSVPCFlow" in made.state().problem
+        assert store.events() == ["0", "1", "2"]
+    damaged.unlink()
+    damaged.parent.rmdir()
+    made.run(threading.Event(), once=True)
+    assert not made.state().problem
+    assert len(store.rows("AWSVPCFlow", "SrcAddr")) == 5
+    assert not store.reasons()
 
 
 def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

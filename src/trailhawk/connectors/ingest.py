@@ -25,9 +25,9 @@ from trailhawk.connectors.objects import BrokenOffError, LogObject, Outcome, Out
 from trailhawk.connectors.parts import UNREADABLE, Opened, Part, mark, read_parts, recognised, unreadable
 from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.store import Clock, Phase, Store, TableError, followers
-from trailhawk.errors import NotFoundError, QueryError, raised
+from trailhawk.errors import NotFoundError, raised
 from trailhawk.kql.schema import Table
-from trailhawk.lake import Lake
+from trailhawk.lake import Lake, LogError
 from trailhawk.lake.compaction import care_date, compact_busy_days
 from trailhawk.lake.files import DamagedFileError
 from trailhawk.sources import SOURCES, Source
@@ -212,9 +212,15 @@ class Ingestor:
         self._pending: dict[str, _Pending] = {}
         self._since: dt.datetime | None = None
         self._totals = _Totals()
+        self._failed: TableError | None = None
         phase("ledger")
         for name in self._tables():
-            settle(self._lake, name, followers(name))
+            try:
+                settle(self._lake, name, followers(name))
+            except LogError as error:
+                if error.table != name:
+                    raise
+                # What is for other tables can be stored; who stores in this one is told.
         self._taken.refresh()
 
     @property
@@ -267,11 +273,14 @@ class Ingestor:
                 raise
 
     def flush(self) -> None:
-        """Store the batch. TableError or QueryError where one table's part of it cannot be: that of others
-        is stored."""
+        """Store the batch. TableError where one table's part of it, or of a full one before, cannot be: that
+        of others is stored, and what is not told as done can be brought again."""
         with _no_collection():
             while self._batches:
                 self._flush()
+        failed, self._failed = self._failed, None
+        if failed is not None:
+            raise failed
 
     def compact(self, told: Damaged) -> None:
         """Rewrite the days of the tables written to that hold many small files, and clear away what no
@@ -393,19 +402,16 @@ class Ingestor:
     def _flush(self) -> None:
         waiting, self._batches = self._batches, {}
         told: list[tuple[Done, Outcome]] = []
-        failed: TableError | QueryError | None = None
         try:
             for name in list(waiting):
                 try:
                     stored = self._store(name).store(waiting[name])
-                except (TableError, QueryError) as error:  # what is for other tables can be stored
-                    failed = failed or error
+                except TableError as error:  # what is for other tables can be stored
+                    self._failed = self._failed or error
                     continue
                 parts = waiting.pop(name).parts
                 told += self._settled(parts, stored)
                 self._set_aside(part for part in parts if part.failure)
-            if failed is not None:
-                raise failed
         except BaseException:
             self._abandon()
             raise
@@ -514,6 +520,7 @@ def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
         filtered=sum(part.filtered for part in parts),
         quarantined=sum(part.quarantined for part in parts),
         doubt=next((part.doubt for part in parts if part.doubt), ""),
+        table=last.source.table.name if parts and last.source else "",
     )
 
 

@@ -67,7 +67,7 @@ class Outcome:
     `unreadable`: its bytes could not be had; it is set down in the quarantine once, and tried again
     whenever a connector brings it again. `unrecognised`: no log by its name and to no source; passed over
     and set down nowhere. `doubt`: why some of its rows may be stored twice, where a damaged file of the lake
-    keeps that from being known.
+    keeps that from being known. `table`: where its rows are; '' where that is not told.
     """
 
     state: OutcomeState
@@ -78,6 +78,7 @@ class Outcome:
     filtered: int = 0
     quarantined: int = 0
     doubt: str = ""
+    table: str = ""
 
 
 @dataclass(frozen=True, slots=True)

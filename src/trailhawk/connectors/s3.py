@@ -45,7 +45,8 @@ from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
-from trailhawk.files import write_whole
+from trailhawk.connectors.store import TableError
+from trailhawk.files import in_words, write_whole
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -62,7 +63,7 @@ _DAY_BEFORE_NAME: Final = re.compile(
 )
 _FLAT: Final = "YYYY-MM-DD-"
 _DAY_IN_NAME: Final = re.compile(r"[_/](?P<year>20\d\d)(?P<month>\d\d)(?P<day>\d\d)(?:[T_/.-]|$)")
-_BUCKETS: Final = "buckets"  # the cause of all problems
+_BUCKETS, _STORING = "buckets", "storing"  # causes of problems
 _MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with one object
 _SAVE_SECONDS: Final = 5.0
 _PAGE_KEYS = 1000  # the most that S3 gives
@@ -98,6 +99,7 @@ class S3Connector:
         self._board = Board(settings.name, settings.type, intake.clock)
         self._waits = Waits(intake.rng)
         self._denied = 0
+        self._failed: TableError | None = None  # of this pass
 
     @property
     def name(self) -> str:
@@ -109,8 +111,9 @@ class S3Connector:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Take what is there; with `once`, or without `every_seconds`, to the end of one full pass.
 
-        ConnectorError for a bucket that cannot be listed or whose objects are all refused; where the
-        connector goes on, it says so in its state and tries again with the next pass.
+        ConnectorError for a bucket that cannot be listed or whose objects are all refused, TableError at the
+        end where all was stored but what is for one table; where the connector goes on, it says so in its
+        state and tries again with the next pass.
         """
         settings = self._settings
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
@@ -131,6 +134,10 @@ class S3Connector:
                     if one_pass:
                         raise
                     self._board.problem(_BUCKETS, error.message)
+                except TableError:
+                    if one_pass:
+                        raise
+                    full_since = None  # what is not stored may lie in any folder
                 if one_pass:
                     return
                 self._board.doing("waiting for the next pass", idle=True)
@@ -141,8 +148,10 @@ class S3Connector:
     # A pass
 
     def _pass(self, taker: Taker, stop: threading.Event, *, full: bool) -> None:
-        """List everything, or the recent days, and take what is new. Ends early when `stop` is set."""
+        """List everything, or the recent days, and take what is new. Ends early when `stop` is set.
+        TableError at its end where all was stored but what is for one table."""
         self._denied = 0
+        self._failed = None
         memories = {location: _Memory(self._intake.folder, location) for location in self._settings.locations}
         count = _Count()
         counting = threading.Event()
@@ -162,6 +171,9 @@ class S3Connector:
             self._board.ahead(None, None)
         if not self._denied:
             self._board.over(_BUCKETS)
+        if self._failed is not None:
+            raise self._failed
+        self._board.over(_STORING)
 
     def _full(
         self, taker: Taker, location: Location, memory: _Memory, count: _Count, stop: threading.Event
@@ -224,7 +236,7 @@ class S3Connector:
                 if stop.is_set():
                     break
                 if taker.age >= dt.timedelta(seconds=self._settings.flush_seconds):
-                    taker.flush()
+                    self._flush(taker)
                 if time.monotonic() - saved >= _SAVE_SECONDS:
                     saved = time.monotonic()
                     self._board.ahead(count.total, count.eta())
@@ -233,9 +245,16 @@ class S3Connector:
                         memory.write(mark)
             while len(ahead) and not stop.is_set():
                 self._take_ready(taker, ahead, count, stop, wait=True)
-            taker.flush()
+            self._flush(taker)
         if memory:
             memory.write(settled.mark)
+
+    def _flush(self, taker: Taker) -> None:
+        try:
+            taker.flush()
+        except TableError as error:  # its objects are listed again
+            self._failed = error
+            self._board.problem(_STORING, in_words(error))
 
     def _take_ready(
         self, taker: Taker, ahead: Prefetch[_Place], count: _Count, stop: threading.Event, *, wait: bool

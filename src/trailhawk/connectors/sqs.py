@@ -14,7 +14,7 @@ An object that ends the worker itself (the machine's memory) shows by its messag
 file remembers each try until it ends well, and one that did not is tried alone, and set aside at last. A
 lake or a state database that cannot be reached, or a full disk, is no try: messages are held until it is
 over, since each that came again would count as received once more, up to the queue's dead letters. Where one
-table's filter cannot run, what is for that table is given back, and others pass.
+table's log is damaged or its filter cannot run, what is for that table is given back, and others pass.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import REFUSALS, Fault, Kind, Waits, fault_of, retried
 from trailhawk.connectors.store import TableError
-from trailhawk.errors import LakeError, QueryError, StateError
+from trailhawk.errors import LakeError, StateError
 from trailhawk.files import in_words, write_whole
 
 if TYPE_CHECKING:
@@ -180,16 +180,18 @@ class SqsConnector:
                 self._loop(taker, ahead, stop, once=once)
             taker.flush()
             self._delete(stop)
-        except (StateError, LakeError, QueryError, OSError) as error:
-            # What is stored in cannot be reached or is full, or a filter cannot run: no object has done this.
+        except (StateError, LakeError, OSError) as error:
+            # What is stored in cannot be reached or is full, or one table cannot: no object has done this.
             for tried in self._watched:
                 with suppress(OSError):  # of one whose file cannot be had the try counts; the cause is told
                     tried.take_back()
             if once:
                 raise
-            self._board.problem(_STORING, in_words(error))
-            if isinstance(error, TableError | QueryError):
+            if isinstance(error, TableError):
+                self._board.problem(_of(error.table), in_words(error))
                 self._let_others_pass()
+            else:
+                self._board.problem(_STORING, in_words(error))
             self._delete(stop)
             return False
         finally:
@@ -385,6 +387,7 @@ class SqsConnector:
                 self._watched = [each for each in self._watched if each is not tried]
             if outcome.state in _STORED:
                 self._has_stored()
+            self._board.over(_of(outcome.table))
             self._board.ended(outcome, (what.notice.size or 0) if what else 0)
             self._end(message)
 
@@ -507,6 +510,11 @@ class _Tries:
 
     def end(self) -> None:
         self._file.unlink(missing_ok=True)
+
+
+def _of(table: str) -> str:
+    """The cause of a problem of one table."""
+    return f"{_STORING} in {table}"
 
 
 def _grouped(items: Iterable[T]) -> Iterator[list[T]]:

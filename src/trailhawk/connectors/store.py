@@ -30,7 +30,7 @@ from trailhawk.errors import (
     UnsupportedError,
 )
 from trailhawk.kql.schema import INGESTION_TIME, Table
-from trailhawk.lake import ConflictError, Lake, Staged, Transaction, UncommittedError
+from trailhawk.lake import ConflictError, Lake, LogError, Staged, Transaction, UncommittedError
 from trailhawk.lake.compaction import COMPACT, care_date, compact_busy_days, grown, to_fold
 from trailhawk.lake.files import DamagedFileError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of, rows_of_objects
@@ -66,12 +66,18 @@ _DOUBT: Final = (
     " back from a backup: do that before more of them come"
 )
 _BROUGHT: Final = "nothing is set aside for it, and what was read is brought again"
+_UNRUNNABLE: Final = (KqlSyntaxError, BindingError, UnsupportedError, NotAllowedError)
+"""Of a transform: it cannot run at all. Another QueryError is over these values."""
 Phase = Callable[[str], None]
 """Told what is about to be done: read, decode, write, commit, ledger, compact."""
 
 
 class TableError(LakeError):
     """What is for one table cannot be stored now; neither the lake nor what is for others is at fault."""
+
+    def __init__(self, table: str, message: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.table = table
 
 
 @dataclass(frozen=True)
@@ -128,8 +134,8 @@ class Store:
         Where it cannot be prepared, and neither the lake nor this machine is the reason, the parts at fault
         are found by halves and the rest is committed at once. A part at fault is dropped and says why in
         `failure`, and the parts of its object that come behind it are dropped. TableError, before anything is
-        stored, where it is no fault of theirs: the transform fails without any rows, or this many objects
-        fail that were not set aside before, and none is left.
+        stored, where it is no fault of theirs: the table's log is damaged, the transform cannot run or fails
+        without any rows, or this many objects fail that were not set aside before, and none is left.
         """
         parts = batch.parts
         rows = batch.rows()
@@ -143,7 +149,7 @@ class Store:
                 part.found, part.filtered = part.found + len(part.bad), part.filtered + len(part.bad)
                 part.bad = []
         self._blame(parts, rows)
-        self._data.create()
+        self._look()
         try:
             return self._commit(parts, decoded, _left(parts))
         except _UnpreparedError:
@@ -157,6 +163,14 @@ class Store:
                 raise
         # It is too much at once: each piece can be written.
         return [part for places in pieces for part in self._commit(parts, decoded, places)]
+
+    def _look(self) -> None:
+        """Look at the table's newest state. TableError where its log is at fault, and not the whole lake."""
+        try:
+            self._data.create()
+        except LogError as error:
+            self._taken.refresh()  # where the lake has gone, so has the ledger
+            raise TableError(self._table.name, error.message, hint=error.hint) from error
 
     def _after_transform(self, parts: list[Part], decoded: Decoded) -> Decoded:
         """The rows that the table's transform makes of these, if it has one; what it left out is counted.
@@ -190,9 +204,11 @@ class Store:
         try:
             _transformed(plain(decoded.rows.slice(0, 0)), self._table, self._transform)
         except Exception as error:
-            raise TableError(
-                f"the ingest transform of {self._table.name} cannot run: {failure(error)}", hint=_BROUGHT
-            ) from error
+            raise self._cannot_run(error) from error
+
+    def _cannot_run(self, error: Exception) -> TableError:
+        said = f"the ingest transform of {self._table.name} cannot run: {failure(error)}"
+        return TableError(self._table.name, said, hint=_BROUGHT)
 
     def _blame(self, parts: Sequence[Part], decoded: Decoded) -> None:
         """TableError where what parts failed for is not their fault."""
@@ -203,7 +219,8 @@ class Store:
         # What is in quarantine was found to be bad before, and says nothing about what is stored now.
         new = [part for part in failed if not part.released and mark_key(part.item) not in self._taken]
         if len(new) >= MOST_FAILED and not any(part.found and not part.dropped for part in parts):
-            raise TableError(f"nothing can be stored in {new[0].failure}", hint=_BROUGHT)
+            said = f"nothing can be stored in {new[0].failure}"
+            raise TableError(self._table.name, said, hint=_BROUGHT)
 
     @contextmanager
     def _preparing(self) -> Iterator[None]:
@@ -211,9 +228,12 @@ class Store:
         try:
             yield
         except Exception as error:
+            if isinstance(error, _UNRUNNABLE):
+                raise self._cannot_run(error) from error
             if self._table.name == QUARANTINE.name or _is_ours(error):
                 raise
-            raise _UnpreparedError(f"{self._table.name}: {failure(error)}") from error
+            said = f"{self._table.name}: {failure(error)}"
+            raise _UnpreparedError(self._table.name, said) from error
 
     def _tried(self, parts: list[Part], decoded: Decoded, places: Sequence[int]) -> Sequence[int]:
         """The places, if these parts can be written; nothing of it is kept."""
@@ -498,9 +518,7 @@ def _rows_of(decoded: Decoded, places: Sequence[int]) -> Decoded:
 
 def _is_ours(error: Exception) -> bool:
     """Whether the lake, the state database, a setting or this machine is at fault, whatever is stored."""
-    if isinstance(error, QueryError):  # of a transform: over these values, or one that cannot run at all
-        return isinstance(error, KqlSyntaxError | BindingError | UnsupportedError | NotAllowedError)
-    return isinstance(error, TrailhawkError | OSError)
+    return isinstance(error, TrailhawkError | OSError) and not isinstance(error, QueryError)
 
 
 @dataclass(frozen=True)
@@ -554,6 +572,7 @@ def _transformed(rows: pa.Table, table: Table, transform: Transform) -> tuple[pa
             f"it makes columns that the table has not: {', '.join(foreign)}" if foreign else "rows differ"
         )
         raise TableError(
+            table.name,
             f"the ingest transform of {table.name} cannot be used: {reason}",
             hint="see `trailhawk filter list`",
         )

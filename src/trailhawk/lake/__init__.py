@@ -1,7 +1,7 @@
 """Tables at rest: Delta Lake tables of Parquet files, written by several processes at once."""
 
 from trailhawk.lake.catalog import Lake, Snapshot
-from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
+from trailhawk.lake.delta import ConflictError, Delta, LogError, Staged, Transaction, UncommittedError
 from trailhawk.lake.table import DataFile
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "DataFile",
     "Delta",
     "Lake",
+    "LogError",
     "Snapshot",
     "Staged",
     "Transaction",

@@ -67,6 +67,14 @@ class ConflictError(LakeError):
     kind = "conflict"
 
 
+class LogError(LakeError):
+    """The log of one table is damaged or has gone; nothing is said of other tables."""
+
+    def __init__(self, table: str, message: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.table = table
+
+
 class UncommittedError(LakeError):
     """A commit that could not be written, and that nobody has: its staged files may go."""
 
@@ -122,8 +130,8 @@ class Delta:
     # Reading
 
     def refresh(self) -> int:
-        """Look at the newest state of the table; its version, or -1 where there is no table yet. LakeError
-        where there was one when it was last looked for."""
+        """Look at the newest state of the table; its version, or -1 where there is no table yet. LogError
+        where there was one when it was last looked for, or its log is damaged."""
         with self._lock, self._reading():
             is_known = self.table.name in self._known  # asked first: another thread may be creating it
             if self._delta is None:
@@ -207,7 +215,7 @@ class Delta:
     def create(self) -> None:
         """Make the table if there is none, give it the columns that it lacks, and look at it.
 
-        LakeError where there was one and it has gone: on a disk that is not mounted any more, say, a second
+        LogError where there was one and it has gone: on a disk that is not mounted any more, say, a second
         lake would begin below its place, and hide in its turn.
         """
         from deltalake import DeltaTable
@@ -485,23 +493,24 @@ class Delta:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        """Where delta-rs cannot read the log, which it does piece by piece, LakeError says why."""
+        """Where delta-rs cannot read the log, which it does piece by piece, LakeError says why; LogError
+        where the log itself is at fault."""
         from deltalake.exceptions import DeltaError
 
         try:
             yield
         except (DeltaError, OSError) as error:
-            reason, hint = _reason(error), ""
-            if isinstance(error, OSError):  # it names the file that could not be asked for
-                hint = "" if self.storage.is_local else _SETTINGS
-            elif "heckpoint" in reason:
-                hint = f"{self.storage.uri}/_delta_log/{_CHECKPOINT}"
+            reason, log = _reason(error), f"{self.storage.uri}/_delta_log"
             message = f"the log of table {self.table.name} cannot be read: {reason}"
-            raise LakeError(message, hint=hint) from error
+            if isinstance(error, OSError):  # it names the file that could not be asked for
+                raise LakeError(message, hint="" if self.storage.is_local else _SETTINGS) from error
+            hint = f"{log}/{_CHECKPOINT}" if "heckpoint" in reason else f"put {log} back from a backup"
+            raise LogError(self.table.name, message, hint=hint) from error
 
-    def _gone(self) -> LakeError:
+    def _gone(self) -> LogError:
         anew = f"; if it was removed on purpose, delete {self._known.file}" if self._known.file else ""
-        return LakeError(
+        return LogError(
+            self.table.name,
             f"table {self.table.name} in {self.storage.uri} has gone",
             hint=f"{'see whether its disk is mounted' if self.storage.is_local else _SETTINGS}{anew}",
         )
