@@ -606,7 +606,7 @@ def test_few_receipts_are_not_used_up(aws: Aws) -> None:
     arn = aws.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     policy = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})
     aws.sqs.set_queue_attributes(QueueUrl=settings.queue_url, Attributes={"RedrivePolicy": policy})
-    assert checks(dataclasses.replace(settings, buckets=("logs",)))["messages"].said.startswith("1 messages")
+    assert checks(dataclasses.replace(settings, buckets=("logs",)))["messages"].said.startswith("1 message,")
 
 
 def test_a_suffix_that_no_log_has(aws: Aws) -> None:

@@ -233,7 +233,7 @@ def test_the_homes_filter_and_exceptions_are_on_the_road(
     assert run([*words, "canary", "Rule 1"]) == 1
     told = capsys.readouterr().out
     assert "FAILED one.yaml: Rule 1" in told
-    assert "1 canaries: 1 failed" in told
+    assert "1 canary: 1 failed" in told
 
 
 def test_those_of_enabled_rules_are_sent(tmp_path: Path) -> None:

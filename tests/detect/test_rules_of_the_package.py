@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
 from trailhawk.detect import content
 from trailhawk.detect.proof import Holding, prove
 from trailhawk.detect.rule import Rule
+from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.kql.schema import Table
+from trailhawk.kql.types import KqlType
 
 CONTENT = (*content.rules(), *content.hunts())
 
@@ -31,3 +35,15 @@ def test_what_is_shipped_has_logs_that_must_give_something_and_logs_that_must_no
 
 def test_no_two_have_the_same_id_or_name() -> None:
     assert len({rule.id for rule in CONTENT}) == len({rule.name for rule in CONTENT}) == len(CONTENT)
+
+
+@pytest.mark.parametrize("rule", content.rules(), ids=lambda rule: rule.source)
+def test_no_number_in_an_alerts_text_stands_before_a_plural(rule: Rule, holding: Holding) -> None:
+    """A column cannot know whether it is one instance: the number stands behind the noun."""
+    formats = f"{rule.details.display_name_format} {rule.details.description_format}"
+    before = re.findall(r"{{(\w+)}} (?:[a-z-]+ )?[a-z]+s\b", formats)
+    engine = holding({})
+    assert isinstance(engine, DuckDBEngine)
+    columns = engine.compiled(rule.query, now=datetime(2026, 3, 2, tzinfo=UTC)).columns
+    numbers = {column.name for column in columns if column.type in (KqlType.INT, KqlType.LONG, KqlType.REAL)}
+    assert numbers.isdisjoint(before)

@@ -154,7 +154,7 @@ def test_a_plan_is_outlined_without_being_run(lake: Lake) -> None:
     explained = DuckDBEngine(lake).explained(query, now=NOW)
     lines = [line.split(":")[0].strip() for line in explained.plan.splitlines()]
     assert "Limit 3" in lines
-    assert "Join leftanti on 1 keys" in lines
+    assert "Join leftanti on 1 key" in lines
     assert lines.count("Scan Events") == 2
     assert len(explained.reads) == 2
 

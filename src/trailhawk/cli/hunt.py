@@ -27,6 +27,7 @@ from trailhawk.cli.options import (
 from trailhawk.cli.times import duration, moment, time_range
 from trailhawk.errors import NotFoundError, QueryError, UsageError
 from trailhawk.render.output import Format, RowFormat, Shown, for_programs, show_list, show_one, show_result
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.detect.bookmarks import Bookmark
@@ -261,7 +262,7 @@ def _print_arrived(arrived: Arrived, form: LiveFormat) -> None:
             results(), arrived.columns, [[row[name] for name in arrived.columns] for row in arrived.rows]
         )
     if arrived.more:
-        tell(f"{arrived.more:,} more rows arrived and are not printed; see --rows")
+        tell(f"{counted(arrived.more, 'more row')} arrived, not printed; see --rows")
 
 
 def _query_or_hunt(

@@ -212,26 +212,24 @@ def repair(
     held = sum(each.rows - each.readable for each in found.damages)
     no_objects = held - sum(one.rows for one in found.missing if not one.given_up)
     if no_objects > 0:
-        tell(
-            f"{counted(no_objects, 'row is', 'rows are')} lost"
-            " that come from no object which the ledger names"
-        )
+        tell(f"{counted(no_objects, 'row is', 'rows are')} lost, of no object that the ledger names")
     if gone:
-        tell(f"{_of_rows(gone)} are lost; which is accepted")
+        tell(f"{_lost(gone)}; which is accepted")
     if lost:
         then = "not accepted, since they may be had later" if accept_loss else "see --accept-loss"
-        tell(f"{_of_rows(lost)} are lost; the next repair asks for them again, {then}")
+        tell(f"{_lost(lost)}; the next repair asks for them again, {then}")
     if lost or no_objects > 0 or found.unreadable:
         raise typer.Exit(1)
 
 
 def _tell_accepted(found: Findings) -> None:
     if gone := [one for one in found.missing if one.accepted]:
-        tell(f"{_of_rows(gone)} are lost, which is accepted: IngestLedger | where State == 'accepted'")
+        tell(f"{_lost(gone)}, which is accepted: IngestLedger | where State == 'accepted'")
 
 
-def _of_rows(lost: Sequence[Missing]) -> str:
-    return f"{counted(sum(one.rows for one in lost), 'row')} of {counted(len(lost), 'object')}"
+def _lost(lost: Sequence[Missing]) -> str:
+    rows = sum(one.rows for one in lost)
+    return f"{counted(rows, 'row')} of {counted(len(lost), 'object')} {'is' if rows == 1 else 'are'} lost"
 
 
 def _tell_renewed(path: str) -> None:

@@ -22,6 +22,7 @@ from trailhawk.cli.times import moment, utc_now
 from trailhawk.errors import UsageError
 from trailhawk.render.output import Format, Shown, show_list, show_one
 from trailhawk.render.text import members
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.connectors.verify import Ledger, Report
@@ -170,10 +171,11 @@ def _show(report: Report, form: Format, *, files: bool) -> None:
         tell(f"{len(findings) - _MOST_FINDINGS:,} more: --format json has all")
     if report.unlisted:
         some = "".join(f"\n  {place}" for place in report.unlisted[:_MOST_UNLISTED])
-        tell(f"{len(report.unlisted):,} log files are named by no digest and not proven:{some}")
+        unlisted = counted(len(report.unlisted), "log file is", "log files are")
+        tell(f"{unlisted} named by no digest and not proven:{some}")
     if report.ok:
         restarts = sum(chain.restarts for chain in report.chains)
         proven = sum(chain.logs for chain in report.chains)
-        again = f"; {restarts} times a chain began anew without a gap" if restarts else ""
+        again = f"; {counted(restarts, 'time')} a chain began anew without a gap" if restarts else ""
         what = "nothing that digests name" if report.unlisted else "nothing"
-        print(f"\n{what} is missing: {proven:,} log files are proven{again}")
+        print(f"\n{what} is missing: {counted(proven, 'log file is', 'log files are')} proven{again}")

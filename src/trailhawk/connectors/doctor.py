@@ -27,6 +27,7 @@ from trailhawk.connectors.routes import Routes
 from trailhawk.connectors.sqs import PATIENCE, queue_region
 from trailhawk.connectors.trails import Trails
 from trailhawk.errors import UsageError
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     import boto3
@@ -227,7 +228,7 @@ class _Queue:
         self._patient.queue_arn = attributes.get("QueueArn", self._arn)
         waiting = attributes.get("ApproximateNumberOfMessages", "?")
         flying = attributes.get("ApproximateNumberOfMessagesNotVisible", "?")
-        return Check("queue", Verdict.OK, f"{self._arn}: {waiting} messages wait, {flying} in flight")
+        return Check("queue", Verdict.OK, f"{self._arn}: messages that wait: {waiting}, in flight: {flying}")
 
     @property
     def _arn(self) -> str:
@@ -301,7 +302,9 @@ class _Queue:
                 f"{notices[0].location} is outside of the section's buckets, prefixes and suffix: "
                 "such objects are passed over and their messages deleted",
             )
-        return Check("messages", Verdict.OK, f"{len(bodies)} messages tell of {len(notices)} objects")
+        return Check(
+            "messages", Verdict.OK, f"{counted(len(bodies), 'message')}, of {counted(len(notices), 'object')}"
+        )
 
     def _takes(self, notice: Notice) -> bool:
         settings = self._settings

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from trailhawk.connectors.ledger import AGAIN, DOUBLED, LEDGER, LOST, RESTORED
 from trailhawk.lake import Lake
 from trailhawk.lake.files import opened
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -210,7 +211,7 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
         rows = 0
     state, reason = "ok", ""
     if len(recent.last) < LEAST_OBJECTS or newest - recent.last[0] < np.timedelta64(LEAST_SPAN):
-        state, reason = "learning", f"{len(recent.last)} objects so far"
+        state, reason = "learning", f"{counted(len(recent.last), 'object')} so far"
     elif quiet > silence:
         state, reason = "silent", f"no event for {_long(quiet)}, usual is one every {_long(silence)} at most"
     elif (others := _same_hours(recent, seen)) >= LEAST_OF_A_STRETCH:
@@ -220,7 +221,7 @@ def _judged(key: tuple[str, str, str, str], objects: _Objects, now: np.datetime6
         late = _long(np.timedelta64(delay_now))
         state, reason = "delayed", f"rows come {late} after their events, usual are {_long(_late(delays))}"
     elif usual >= LEAST_ROWS and rows < low * _SHRUNK:
-        state, reason = "shrunk", f"{rows:,} rows in the last day, usual are {usual:,}"
+        state, reason = "shrunk", f"{counted(rows, 'row')} in the last day, usual are {usual:,}"
     return StreamHealth(
         source=source,
         table=table,

@@ -40,6 +40,7 @@ from trailhawk.lake import Lake
 from trailhawk.sources import Source
 from trailhawk.sources import vpc_flow as flow_logs
 from trailhawk.sources.cloudtrail import PLACES
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.engine.duckdb import DuckDBEngine
@@ -299,7 +300,8 @@ class _Road:
         if not done.alerts:
             taken = [found for found in each.taken if found.places]
             numbers = ", ".join(str(found.exception_id) for found in taken)
-            why = f"exception {numbers} takes its rows" if taken else f"its query gives {each.rows:,} rows"
+            rows = counted(each.rows, "row")
+            why = f"exception {numbers} takes its rows" if taken else f"its query gives {rows}"
             raise _StopError(Stage.ALERT, f"no alert: {why}")
         wanted = [alert for alert in done.alerts if self._scratch.wants_incident(alert, rule)]
         if wanted and not self._scratch.in_incidents().issuperset(alert.id for alert in wanted):

@@ -30,6 +30,7 @@ from trailhawk.kql.plan import (
     Window,
     walk,
 )
+from trailhawk.words import counted
 
 _MOST_NAMES = 8
 
@@ -105,20 +106,20 @@ def _headline(node: Node) -> str:
         case Scan():
             return f"Scan {node.table.name}: {_names(list(node.stored))}"
         case Values():
-            return f"Values: {len(node.rows)} rows of {columns}"
+            return f"Values: {counted(len(node.rows), 'row')} of {columns}"
         case Aggregate():
             keys = [column.name for column in node.columns[: len(node.keys)]]
             return f"Aggregate by {_names(keys) or 'nothing'}"
         case Limit():
             return f"Limit {node.count if isinstance(node.count, int) else 'computed'}"
         case Join():
-            return f"Join {node.kind.value} on {len(node.keys)} keys"
+            return f"Join {node.kind.value} on {counted(len(node.keys), 'key')}"
         case Apply():
             return f"Apply {node.name}: {columns}"
         case Filter():
             return "Filter"
         case Sort():
-            return f"Sort by {len(node.keys)} keys"
+            return f"Sort by {counted(len(node.keys), 'key')}"
         case Project() | Union() | Unnest() | Window() | Shared():
             return f"{type(node).__name__}: {columns}"
     raise AssertionError(type(node))

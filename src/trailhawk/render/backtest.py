@@ -108,10 +108,10 @@ def _print(found: Backtest) -> None:
             if count
         ),
         "alerts": f"{len(found.alerts):,} of {counted(found.rows, 'row')}{_a_day(found)}",
-        "cost": f"{cost.seconds:.1f} s, {cost.rows:,} rows, {size(cost.bytes)}",
-        "a window": f"{1000 * cost.seconds / windows:.0f} ms, {cost.rows // windows:,} rows, "
-        f"{size(cost.bytes // windows)}; at most {1000 * cost.most_seconds:.0f} ms, {cost.most_rows:,} rows, "
-        f"{size(cost.most_bytes)}",
+        "cost": f"{cost.seconds:.1f} s, {counted(cost.rows, 'row')}, {size(cost.bytes)}",
+        "a window": f"{1000 * cost.seconds / windows:.0f} ms, {counted(cost.rows // windows, 'row')}, "
+        f"{size(cost.bytes // windows)}; at most {1000 * cost.most_seconds:.0f} ms, "
+        f"{counted(cost.most_rows, 'row')}, {size(cost.most_bytes)}",
     }
     if found.verdicts:
         fields["verdicts"] = ", ".join(

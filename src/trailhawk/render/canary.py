@@ -29,8 +29,9 @@ def show_canaries(sent: Sequence[Canary], form: Format, *, seconds: float) -> No
     failed = sum(each.failed for each in sent)
     tables = sum(each.entry is Entry.TABLE for each in sent)
     print(
-        f"{len(sent) - len(untested):,} canaries: {failed:,} failed, {tables:,} entered at the table, "
-        f"{counted(len(untested), 'rule')} without a positive test, in {seconds:.1f} s"
+        f"{counted(len(sent) - len(untested), 'canary', 'canaries')}: {failed:,} failed, "
+        f"{tables:,} entered at the table, {counted(len(untested), 'rule')} without a positive test, "
+        f"in {seconds:.1f} s"
     )
 
 

@@ -238,7 +238,7 @@ def print_report(console: Console, report: Report, *, width: int, most_events: i
     console.print(_timeline(shown, width), width=width)
     if len(shown) < len(report.timeline):
         later = len(report.timeline) - len(shown)
-        console.print(_dim(f"  {later:,} later events not shown; --events 0 shows all"))
+        console.print(_dim(f"  {counted(later, 'later event')} not shown; --events 0 shows all"))
     if report.lineage.issues or report.lineage.uses:
         _section(console, "Credential lineage")
         console.print(Padding(_lineage(report.lineage), (0, 2)), width=width)

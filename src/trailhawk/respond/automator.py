@@ -23,6 +23,7 @@ from trailhawk.respond.automation_runs import AutomationRuns, Occasion, Run, Sta
 from trailhawk.respond.playbook import STEP_SECONDS, Playbooks
 from trailhawk.respond.playbook_runs import RunState
 from trailhawk.respond.player import Player
+from trailhawk.words import counted
 
 CURSOR: Final = "automation"
 MOST_CHAIN: Final = 10
@@ -241,7 +242,7 @@ def health(run: Run) -> list[Record]:
             kind="",
             status=status,
             reason="action failed" if bad else "",
-            description=run.error or f"{len(run.steps)} actions",
+            description=run.error or counted(len(run.steps), "action"),
             properties=about,
         )
     ]

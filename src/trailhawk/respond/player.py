@@ -48,6 +48,7 @@ from trailhawk.respond.playbook import (
     parse_playbook,
 )
 from trailhawk.respond.playbook_runs import PlaybookRuns, Run, RunState, StepRun, StepState
+from trailhawk.words import counted
 
 BY: Final = "Playbook - "
 """Who changes an incident: this and the playbook's name."""
@@ -558,7 +559,7 @@ def _short(value: object) -> object:
 def _rows_said(rows: Sequence[Mapping[str, object]], more: bool) -> str:
     """Rows as text: a line each, names and values."""
     lines = [", ".join(f"{name}={value}" for name, value in row.items()) for row in rows]
-    head = f"{len(rows)} rows" + (", the first of more" if more else "")
+    head = counted(len(rows), "row") + (", the first of more" if more else "")
     return "\n".join([head, *lines])
 
 
