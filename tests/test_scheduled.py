@@ -6,8 +6,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from trailhawk.detect.scheduler import Round
-from trailhawk.errors import RuleError
+from trailhawk.errors import LakeError, RuleError, raised
+from trailhawk.lake import LogError
 from trailhawk.workspace import Workspace
 
 START = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
@@ -26,13 +29,8 @@ customDetails: {EventIds: EventIds}
 """
 
 
-def test_the_schedule_raises_an_incident_once(tmp_path: Path) -> None:
-    now = START
-    home = tmp_path / "home"
-    (home / "rules").mkdir(parents=True)
-    (home / "rules" / "stop.yaml").write_text(RULE)
-    (home / "rules" / "broken.yaml").write_text("id: [")
-    workspace = Workspace.open(home, clock=lambda: now)
+def log_in(folder: Path) -> Path:
+    """A log of one event, over which the rule alerts."""
     record = {
         "eventVersion": "1.11",
         "eventID": "0a4b3c2d-0000-4000-8000-000000000001",
@@ -42,9 +40,19 @@ def test_the_schedule_raises_an_incident_once(tmp_path: Path) -> None:
         "recipientAccountId": "111122223333",
         "userIdentity": {"type": "IAMUser", "arn": "arn:aws:iam::111122223333:user/ana"},
     }
-    log = tmp_path / "log.json"
+    log = folder / "log.json"
     log.write_text(json.dumps({"Records": [record]}))
-    workspace.ingest([log], lambda _: None)
+    return log
+
+
+def test_the_schedule_raises_an_incident_once(tmp_path: Path) -> None:
+    now = START
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    (home / "rules" / "stop.yaml").write_text(RULE)
+    (home / "rules" / "broken.yaml").write_text("id: [")
+    workspace = Workspace.open(home, clock=lambda: now)
+    workspace.ingest([log_in(tmp_path)], lambda _: None)
     told: list[RuleError] = []
 
     def due() -> Round:
@@ -60,3 +68,38 @@ def test_the_schedule_raises_an_incident_once(tmp_path: Path) -> None:
     now += timedelta(minutes=1)
     assert due().alerts == ()
     assert workspace.query("SecurityAlert | count", now=now).rows() == [{"Count": 1}]
+
+
+def test_a_table_whose_log_is_damaged_stops_no_rule_that_does_not_read_it(tmp_path: Path) -> None:
+    """Nor the care for other tables; health says which it is, and a rule that reads it waits."""
+    now = START
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    (home / "rules" / "stop.yaml").write_text(RULE)
+    flows = RULE.replace("0001\n", "0002\n").replace(RULE.split("query: ")[1], "AWSVPCFlow\n")
+    (home / "rules" / "flows.yaml").write_text(flows)
+    (home / "trailhawk.toml").write_text("[lake]\nretention_days = 1\n")
+    workspace = Workspace.open(home, clock=lambda: now)
+    workspace.ingest([log_in(tmp_path)], lambda _: None)
+    assert [each["kind"] for each in workspace.health()] == ["Stream"]
+    log = home / "lake" / "AWSVPCFlow" / "_delta_log" / f"{0:020}.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("damaged")
+    assert workspace.run_due_rules(fault=raised).alerts == ()
+    now = START + timedelta(hours=1)
+    done = workspace.run_due_rules(fault=raised)
+    assert [alert.name for alert in done.alerts] == ["A hand is waved"]
+    (waits,) = (each for each in done.postponed if each.window.rule_id.endswith("0002"))
+    assert "log of table AWSVPCFlow cannot be read" in waits.reason
+    told: list[LakeError] = []
+    done_for = workspace.caretaker.compact(told=told.append)
+    assert "AWSVPCFlow" not in done_for
+    assert "AWSCloudTrail" in done_for
+    now += timedelta(days=9)
+    gone = workspace.caretaker.forget(now=workspace.caretaker.believed(), told=told.append)
+    assert [each.rows for each in gone if each.table == "AWSCloudTrail"] == [1]
+    assert [str(log.parent) in each.hint for each in told] == [True, True]
+    (ill,) = (each for each in workspace.health() if each["kind"] == "Table")
+    assert (ill["name"], ill["state"]) == ("AWSVPCFlow", "unreadable")
+    with pytest.raises(LogError, match="AWSVPCFlow"):
+        workspace.caretaker.vacuum()

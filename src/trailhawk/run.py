@@ -25,6 +25,7 @@ from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, State
+    from trailhawk.lake import LogError
     from trailhawk.lake.files import DamagedFileError
     from trailhawk.respond.automator import Automator
     from trailhawk.respond.notifier import Notifier
@@ -466,7 +467,7 @@ class _Care:
                             days=count,
                         )
 
-    def _damaged(self, error: DamagedFileError) -> None:
+    def _damaged(self, error: LogError | DamagedFileError) -> None:
         self._say("error", "care", str(error), path=error.path)
 
     def sweep(self) -> None:
@@ -476,9 +477,9 @@ class _Care:
                 return
             care = self._workspace.caretaker
             now = care.believed()
-            if any(each.rows for each in care.expiring()):
+            if any(each.rows for each in care.expiring(told=lambda _: None)):
                 self._tell_clock(now)
-            for gone in care.forget(now=now):
+            for gone in care.forget(now=now, told=self._damaged):
                 if gone.rows:
                     message = f"{gone.table}: {counted(gone.rows, 'row')} of before {gone.before} removed"
                     self._say("info", "care", message, table=gone.table, rows=gone.rows)

@@ -21,6 +21,7 @@ from trailhawk.connectors.quarantine import quarantined
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME
+from trailhawk.lake import LogError
 from trailhawk.lake.care import Caretaker, Retention
 from trailhawk.lake.catalog import Lake
 from trailhawk.lake.compaction import compact
@@ -198,7 +199,7 @@ def test_compaction_of_the_rest_goes_on(lake: Lake, tmp_path: Path) -> None:
     care = Caretaker(
         lake, clock=lambda: NOW + dt.timedelta(days=9), retention=Retention(), settle=lambda: None
     )
-    told: list[DamagedFileError] = []
+    told: list[LogError | DamagedFileError] = []
     assert care.compact(told=told.append)["AWSCloudTrail"] == 2
     assert [error.path for error in told] == [str(path)]
     found = [Path(file.path) for file in lake.snapshot("AWSCloudTrail").files()]

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import date
 
     from trailhawk.connectors.repair import Findings, Missing, Restored
+    from trailhawk.lake import LogError
     from trailhawk.lake.files import DamagedFileError
     from trailhawk.lake.status import DayState
 
@@ -99,9 +100,9 @@ def compact(context: typer.Context, tables: TablesArgument = None, form: FormatO
     """Rewrite the days that hold many small files as few sorted ones.
 
     Readers and writers go on meanwhile. The old files stay on disk for a day.
-    Damaged files are named and left where they are; then it ends with 1.
+    Damaged files and logs are named and left where they are; then it ends with 1.
     """
-    damage: list[DamagedFileError] = []
+    damage: list[LogError | DamagedFileError] = []
     workspace = workspace_of(context)
     done = workspace.caretaker.compact(tables or (), told=damage.append)
     rows = [{"table": name, "rewritten": count} for name, count in done.items() if count]

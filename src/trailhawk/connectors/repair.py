@@ -140,7 +140,7 @@ def check(
     """Read all that these tables hold. Changes nothing but copies of a bucket's files, of whose being made
     anew `renewed` is told. `progress` counts files."""
     lake = lake.apart()
-    unreadable = _unreadable(lake)
+    unreadable = unreadable_logs(lake)
     sound = [table for table in tables if table not in unreadable]
     _settle(lake, without=unreadable.keys())
     looked = _Count(progress, sum(len(lake.delta(table).live()) for table in sound))
@@ -290,7 +290,7 @@ def accept(lake: Lake, lost: Iterable[Missing], *, clock: Clock) -> None:
 # --- what is missing ----------------------------------------------------------------------------------------
 
 
-def _unreadable(lake: Lake) -> dict[str, str]:
+def unreadable_logs(lake: Lake) -> dict[str, str]:
     """The tables whose log cannot be read, each with the reason."""
     found: dict[str, str] = {}
     for name in lake.table_names():

@@ -72,6 +72,12 @@ FAILURES: Final = "Data fetch failure summary"
 SUMMARY_EVERY: Final = dt.timedelta(hours=1)
 _AHEAD: Final = dt.timedelta(minutes=5)
 """What was told at a time further ahead was told by a wrong clock. It is no news to differ from it."""
+OF_STREAMS: Final[Mapping[str, object]] = {
+    **dict.fromkeys(("source", "table", "account", "region"), ""),
+    **dict.fromkeys(("objects", "last_event", "quiet", "silent_after", "delay", "delay_now"), None),
+    **dict.fromkeys(("rows", "usual_rows", "idle_since", "last_received"), None),
+}
+"""The members of a stream's health that others do not have."""
 _HEALTH: Final = "health"
 """Application id of whoever writes the table."""
 
@@ -256,20 +262,7 @@ def connector_states(lake: Lake) -> list[dict[str, object]]:
             "kind": row["SentinelResourceKind"],
             "state": "ok" if row["Status"] == "Success" else "failing",
             "reason": row["Description"],
-            "source": "",
-            "table": "",
-            "account": "",
-            "region": "",
-            "objects": None,
-            "last_event": None,
-            "quiet": None,
-            "silent_after": None,
-            "delay": None,
-            "delay_now": None,
-            "rows": None,
-            "usual_rows": None,
-            "idle_since": None,
-            "last_received": None,
+            **OF_STREAMS,
         }
         for name, rows in sorted(latest(lake).items())
         for row in rows

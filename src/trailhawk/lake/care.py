@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from trailhawk.errors import NotFoundError, raised
 from trailhawk.lake.catalog import Lake
 from trailhawk.lake.compaction import care_date, compact_busy_days
+from trailhawk.lake.delta import Delta, LogError
 from trailhawk.lake.files import DamagedFileError
 from trailhawk.lake.retention import Forgotten, expiring, forget
 
@@ -58,42 +59,67 @@ class Caretaker:
         self._logs = tuple(logs)
 
     def compact(
-        self, tables: Iterable[str] = (), *, told: Callable[[DamagedFileError], None] = raised
+        self, tables: Iterable[str] = (), *, told: Callable[[LogError | DamagedFileError], None] = raised
     ) -> dict[str, int]:
         """Rewrite the days of these tables (of all, unless named) that hold many small files: how many
-        rewritings each table had. `told` hears of each damaged file."""
+        rewritings each table had. `told` hears of each damaged file, and of each log."""
         today = care_date(self._clock())
         return {
-            name: compact_busy_days(self._lake.delta(name), today=today, told=told)
-            for name in self._names(tables)
+            delta.table.name: compact_busy_days(delta, today=today, told=told)
+            for delta in self._sound(self._names(tables), told)
         }
 
     def believed(self) -> dt.datetime:
         """The time of the clock, but at most a week after the newest event of the logs: what a clock that is
         ahead by months takes for old is still wanted. An event is no newer than its being stored."""
         now = self._clock()
-        files = [file for name in self._logs for file in self._lake.snapshot(name).files(fetch=False)]
+        sound = [delta.table.name for delta in self._sound(self._logs, lambda _: None)]
+        files = [file for name in sound for file in self._lake.snapshot(name).files(fetch=False)]
         newest = max(
             (min(file.last, file.ingested_last) for file in files if file.last and file.ingested_last),
             default=now,
         )
         return min(now, newest + MOST_AHEAD)
 
-    def expiring(self, tables: Iterable[str] = (), *, now: dt.datetime | None = None) -> list[Forgotten]:
+    def expiring(
+        self,
+        tables: Iterable[str] = (),
+        *,
+        now: dt.datetime | None = None,
+        told: Callable[[LogError], None] = raised,
+    ) -> list[Forgotten]:
         """What `forget` would remove."""
         limits = self._limits(tables, now or self._clock())
-        return [expiring(self._lake.delta(name), before=before) for name, before in limits.items()]
+        return [expiring(delta, before=limits[delta.table.name]) for delta in self._sound(limits, told)]
 
-    def forget(self, tables: Iterable[str] = (), *, now: dt.datetime | None = None) -> list[Forgotten]:
+    def forget(
+        self,
+        tables: Iterable[str] = (),
+        *,
+        now: dt.datetime | None = None,
+        told: Callable[[LogError], None] = raised,
+    ) -> list[Forgotten]:
         """Remove the rows that are older than their table's retention, counted from `now`, the clock's time
-        unless given; one entry for each table with one."""
+        unless given; one entry for each table with one. `told` hears of each damaged log."""
         limits = self._limits(tables, now or self._clock())
-        return [forget(self._lake.delta(name), before=before) for name, before in limits.items()]
+        return [forget(delta, before=limits[delta.table.name]) for delta in self._sound(limits, told)]
 
     def vacuum(self, tables: Iterable[str] = ()) -> dict[str, int]:
-        """Delete the files that no version of the last day names: how many of each table."""
+        """Delete the files that no version of the last day names: how many of each table. LogError, and
+        nothing is deleted, where the log of any table is damaged: what waits for another is not known."""
         self._settle()
         return {name: self._lake.delta(name).clean(older_than=KEEP_RETIRED) for name in self._names(tables)}
+
+    def _sound(self, names: Iterable[str], told: Callable[[LogError], None]) -> Iterator[Delta]:
+        """The tables at their newest state; of one whose log is damaged `told` hears instead."""
+        for name in names:
+            delta = self._lake.delta(name)
+            try:
+                delta.refresh()
+            except LogError as error:
+                told(error)
+            else:
+                yield delta
 
     def _names(self, tables: Iterable[str]) -> tuple[str, ...]:
         names = tuple(tables) or self._lake.table_names()

@@ -68,11 +68,11 @@ class ConflictError(LakeError):
 
 
 class LogError(LakeError):
-    """The log of one table is damaged or has gone; nothing is said of other tables."""
+    """The log of one table, at `path`, is damaged or has gone; nothing is said of other tables."""
 
-    def __init__(self, table: str, message: str, *, hint: str) -> None:
+    def __init__(self, table: str, path: str, message: str, *, hint: str) -> None:
         super().__init__(message, hint=hint)
-        self.table = table
+        self.table, self.path = table, path
 
 
 class UncommittedError(LakeError):
@@ -500,17 +500,22 @@ class Delta:
         try:
             yield
         except (DeltaError, OSError) as error:
-            reason, log = _reason(error), f"{self.storage.uri}/_delta_log"
+            reason, log = _reason(error), self._log
             message = f"the log of table {self.table.name} cannot be read: {reason}"
             if isinstance(error, OSError):  # it names the file that could not be asked for
                 raise LakeError(message, hint="" if self.storage.is_local else _SETTINGS) from error
             hint = f"{log}/{_CHECKPOINT}" if "heckpoint" in reason else f"put {log} back from a backup"
-            raise LogError(self.table.name, message, hint=hint) from error
+            raise LogError(self.table.name, log, message, hint=hint) from error
+
+    @property
+    def _log(self) -> str:
+        return f"{self.storage.uri}/_delta_log"
 
     def _gone(self) -> LogError:
         anew = f"; if it was removed on purpose, delete {self._known.file}" if self._known.file else ""
         return LogError(
             self.table.name,
+            self._log,
             f"table {self.table.name} in {self.storage.uri} has gone",
             hint=f"{'see whether its disk is mounted' if self.storage.is_local else _SETTINGS}{anew}",
         )

@@ -618,8 +618,22 @@ class Workspace:
         return self.engine_with(threads=1, few_rows=True, looks_first=True, most_memory=7 << 28)
 
     def history_tables(self) -> list[str]:
-        """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history."""
-        return [table.name for table in self.log_tables if self.lake.snapshot(table.name).rows]
+        """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history.
+
+        One whose log is damaged is not among them: what reads it fails there, and other rules run on.
+        LogError where the lake has gone.
+        """
+        from trailhawk.connectors import LEDGER
+        from trailhawk.lake import LogError
+
+        def has_rows(name: str) -> bool:
+            try:
+                return self.lake.snapshot(name).rows > 0
+            except LogError:
+                return False
+
+        self.lake.snapshot(LEDGER.name)
+        return [table.name for table in self.log_tables if has_rows(table.name)]
 
     def reads(self, rule: Rule) -> frozenset[str] | None:
         """The tables that a rule's query reads; None for one that does not compile."""
@@ -718,9 +732,11 @@ class Workspace:
         return [self.table_state(name) for name in self.lake.table_names()]
 
     def health(self) -> list[dict[str, object]]:
-        """Every stream of logs, and every connector as SentinelHealth told last."""
+        """Every stream of logs, every connector as SentinelHealth told last, and the tables whose log cannot
+        be read."""
         from trailhawk.connectors.health import streams
-        from trailhawk.connectors.sentinel_health import connector_states
+        from trailhawk.connectors.repair import unreadable_logs
+        from trailhawk.connectors.sentinel_health import OF_STREAMS, connector_states
 
         found: list[dict[str, object]] = [
             {
@@ -747,7 +763,14 @@ class Workspace:
         ]
         told = [each for each in connector_states(self.lake) if each["name"] in self.connector_settings]
         shown = [connector | self._running.health(connector, now=self.clock()) for connector in told]
-        return found + shown
+        return [
+            *found,
+            *shown,
+            *(
+                {"name": table, "kind": "Table", "state": "unreadable", "reason": reason, **OF_STREAMS}
+                for table, reason in unreadable_logs(self.lake).items()
+            ),
+        ]
 
     @cached_property
     def _running(self) -> Running:
