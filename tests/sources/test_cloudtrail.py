@@ -361,3 +361,13 @@ def test_a_digest_is_known() -> None:
     assert SOURCE.recognises("d.json.gz", digest)
     assert SOURCE.is_digest(digest)
     assert not SOURCE.is_digest(_dump({"Records": THREE}))
+
+
+def test_the_signature_of_a_digest_is_known() -> None:
+    head = (
+        b'{\n    "ContentType": "application/json",\n    "Metadata": {\n        "signature": "7f",\n'
+        b'        "signature-algorithm": "SHA256withRSA"\n    }\n}\n'
+    )
+    assert SOURCE.recognises(".d.json.gz.head.json", head)
+    assert SOURCE.is_digest(head)
+    assert not SOURCE.recognises("a.json", b'{"Metadata": {"signatures": []}}')

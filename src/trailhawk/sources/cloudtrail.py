@@ -307,11 +307,13 @@ _SHAPE = framing.Shape(
         rb'\{\s*(?:"@(?:timestamp|version)"\s*:\s*(?:"[^"\\]*"|[\d.]+)\s*,\s*)*"(?:%s)"\s*:' % _MEMBERS
     ),
 )
+# What S3 keeps beside a digest, as `aws s3api head-object` prints it.
+_SIGNATURE = rb'"Metadata"\s*:\s*\{\s*"signature(?:-algorithm)?"\s*:'
 _KNOWN = re.compile(
     rb'"(?:Records|%s|logEvents|messageType|CloudTrailEvent|digest(?:Start|End)Time'
-    rb'|QueryResultRows|event[jJ]son|fileHashValue)"' % _NAMES
+    rb'|QueryResultRows|event[jJ]son|fileHashValue)"|%s' % (_NAMES, _SIGNATURE)
 )
-_DIGEST = re.compile(rb'"(?:digestStartTime|digestEndTime|digestS3Object)"\s*:')
+_DIGEST = re.compile(rb'"(?:digestStartTime|digestEndTime|digestS3Object)"\s*:|%s' % _SIGNATURE)
 _SIGN = re.compile(rb'"(?:fileHashValue|hashSignature|queryCompleteTime)"\s*:')
 _LOOKS_JSON = re.compile(rb"(?:\xef\xbb\xbf)?\s*[\[{]")
 
