@@ -517,7 +517,10 @@ def _alone(path: Path) -> Iterator[bool]:
 
 def _line(state: State) -> str:
     """How a connector fares, on one line."""
-    parts = [counted(state.objects, "object"), counted(state.records, "record"), counted(state.rows, "row")]
+    parts = [counted(state.objects, "object")]
+    if state.skipped:
+        parts.append(f"{state.skipped:,} of them taken before")
+    parts += [counted(state.records, "record"), counted(state.rows, "row")]
     if state.in_flight:
         parts.append(f"{state.in_flight:,} in flight")
     if state.set_aside:

@@ -186,6 +186,12 @@ def test_a_connector_that_fails_at_once_is_told_as_failing(
     assert "its trouble then: no such queue" in str(health["reason"])
 
 
+def test_what_was_taken_before_is_told_beside_the_objects() -> None:
+    state = State("main", "s3", objects=600, skipped=599, records=1, rows=1)
+    assert run_module._line(state) == "600 objects, 599 of them taken before, 1 record, 1 row"
+    assert run_module._line(replace(state, skipped=0)) == "600 objects, 1 record, 1 row"
+
+
 class Draining:
     """A connector that receives something after it was told to stop, as one that stores what it holds."""
 

@@ -24,6 +24,8 @@ app = single()
 
 _ONE_WISH_SECONDS = 1.0
 
+_PAST = "each runs from its first look on; over logs of the time before: 'trailhawk detect'"
+
 
 class LogFormat(StrEnum):
     """How what happens is told."""
@@ -42,8 +44,9 @@ def run(
 ) -> None:
     """Run every connector and rule, and look after the lake, until stopped.
 
-    Runs each enabled rule when it is due, and what an outage kept from running;
-    compacts, applies retention and clears away, and watches for silence. SIGTERM
+    Runs each enabled rule when it is due, and what an outage kept from running,
+    but not over the time before its first run: `trailhawk detect` does that.
+    Compacts, applies retention and clears away, and watches for silence. SIGTERM
     or Ctrl-C lets it finish what it has begun, for run.drain_seconds at most; a
     second one ends it at once. Nothing is lost or doubled either way. A second
     process over the same home shares the work.
@@ -62,6 +65,7 @@ def run(
     found = jobs(workspace, tell=tell, status_seconds=status)
     names = ", ".join(workspace.connector_settings) or "none is set up in trailhawk.toml"
     tell(Event(workspace.clock(), "info", "run", f"started, connectors: {names}", {"process": os.getpid()}))
+    tell(Event(workspace.clock(), "info", "rules", _PAST, {}))
     runner = Runner(found, tell=tell, clock=workspace.clock, rng=random.Random())
     left = runner.run(stop, drain_seconds=workspace.settings.run.drain_seconds)
     if left:
