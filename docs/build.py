@@ -13,7 +13,7 @@ from trailhawk.kql.functions import reference as functions
 _HOW = (
     "Made from the code by `make docs`. Every command also takes `--help`; "
     "`trailhawk --install-completion` sets up tab completion for the shell in use;"
-    " `_TRAILHAWK_COMPLETE=source_zsh trailhawk` prints the script for zsh, and so for `bash` and `fish`."
+    " `trailhawk --show-completion zsh` prints the script for zsh, and so for `bash` and `fish`."
 )
 _ENDS = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 130 interrupted. Results go to standard output, "

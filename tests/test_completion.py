@@ -77,3 +77,17 @@ def test_a_shell_gets_its_script() -> None:
     command = [sys.executable, "-c", "from trailhawk.cli import main; main()"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert "complete_bash" in done.stdout
+
+
+def test_the_script_of_a_shell_that_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for shell, code, begins in (("zsh", 0, "#compdef trailhawk"), ("fish", 0, "complete "), ("csh", 1, "")):
+        monkeypatch.setenv("_TRAILHAWK_COMPLETE", "")  # put back after the test
+        with pytest.raises(SystemExit) as ended:
+            run(["--show-completion", shell])
+        assert ended.value.code == code
+        assert capsys.readouterr().out.lstrip().startswith(begins)
+    monkeypatch.setenv("_TRAILHAWK_COMPLETE", "")
+    assert run(["--install-completion", "zsh"]) == 2
+    assert "is for the shell in use; `trailhawk --show-completion zsh`" in capsys.readouterr().err

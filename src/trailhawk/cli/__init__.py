@@ -217,11 +217,19 @@ def _home_first(arguments: Sequence[str]) -> list[str]:
 
 
 def _asked(words: list[str]) -> list[str]:
-    """`help COMMAND` and `version`, as other tools have them, as the options they are here."""
+    """`help COMMAND` and `version`, as other tools have them, as the options they are here, and the name of a
+    shell behind `--show-completion` as the variable that prints its script."""
     home = 0 if not words or words[0].split("=")[0] != "--home" else 1 if "=" in words[0] else 2
     front, typed = words[:home], words[home:]
     if typed[:1] == ["help"]:
         return [*front, *typed[1:], "--help"]
+    match typed:
+        # Both options are flags, and would pass the word over.
+        case ["--show-completion", shell, *_]:
+            os.environ["_TRAILHAWK_COMPLETE"] = f"source_{shell}"
+        case ["--install-completion", shell, *_]:
+            hint = f"`trailhawk --show-completion {shell}` prints the script of another"
+            raise UsageError("--install-completion is for the shell in use", hint=hint)
     return [*front, "--version"] if typed == ["version"] else words
 
 
