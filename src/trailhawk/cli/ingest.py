@@ -66,7 +66,9 @@ def ingest(
     What was taken before is skipped, an event that was stored before is not
     stored again, and what cannot be read is kept in quarantine. A file in a
     folder that is no log, by its name and its content, is passed over.
-    Damaged files of the lake that are met are named; then it ends with 1.
+    What went into quarantine is counted and told, and no failure: see
+    `quarantined` of --format json. Damaged files of the lake that are met are
+    named; then it ends with 1.
 
     With --follow a file is taken once nobody has written to it for a while.
     Ctrl-C and SIGTERM end it: what it has read is stored first.
