@@ -74,14 +74,15 @@ _STORED: Final = ("stored", "digest", "quarantined")
 
 @dataclass
 class _Message:
-    """A message in flight: `left` objects of it are not in the ledger yet, `brought` to the
-    ingest and not stored. `kept`: not to be deleted."""
+    """A message in flight: what it tells of that the ledger does not have yet is `open`, and of that `left`
+    is on its way, `brought` to the ingest and not stored. `kept`: not to be deleted."""
 
     id: str
     receipt: str
     receives: int
     body: str
     said: Said
+    open: list[Notice | str]
     left: int = 0
     brought: int = 0
     kept: bool = False
@@ -259,12 +260,15 @@ class SqsConnector:
 
     def _open(self, given: MessageTypeDef, taker: Taker, ahead: Prefetch[_Message]) -> None:
         """Begin with a message that came."""
+        body = given.get("Body", "")
+        said = read(body)
         message = _Message(
             id=given["MessageId"],
             receipt=given["ReceiptHandle"],
             receives=int(given.get("Attributes", {}).get("ApproximateReceiveCount", "1")),
-            body=given.get("Body", ""),
-            said=read(given.get("Body", "")),
+            body=body,
+            said=said,
+            open=[*(said.faults if self._sets_aside else ()), *filter(self._wants, said.notices)],
         )
         with self._lock:
             if again := self._held.get(message.id):
@@ -275,20 +279,18 @@ class SqsConnector:
         self._begin(message, taker, ahead)
 
     def _begin(self, message: _Message, taker: Taker, ahead: Prefetch[_Message]) -> None:
-        """Ask for the objects that a message tells of."""
-        said = message.said
-        wanted = [notice for notice in said.notices if self._wants(notice)]
-        faults = said.faults if self._sets_aside else ()
-        message.kept = len(faults) < len(said.faults)  # left to the queue's redrive policy
-        message.left, message.brought = len(wanted) + len(faults), 0
-        for fault in faults:
-            taker.take(self._misread(message, fault), self._ender(message))
-        for notice in wanted:
-            if taker.knows(identity(notice)):
-                taker.take(refused_object(notice, "taken before"), self._ender(message))
+        """Ask for the objects that a message tells of, once more for those that could not be stored."""
+        message.kept = bool(message.said.faults) and not self._sets_aside  # left to the redrive policy
+        asked = tuple(message.open)
+        message.left, message.brought = len(asked), 0
+        for what in asked:
+            if isinstance(what, str):
+                taker.take(self._misread(message, what), self._ender(message, what))
+            elif taker.knows(identity(what)):
+                taker.take(refused_object(what, "taken before"), self._ender(message, what))
             else:
-                ahead.ask(notice, message)
-        if not wanted and not faults:
+                ahead.ask(what, message)
+        if not asked:
             self._settle(message)
 
     def _wants(self, notice: Notice) -> bool:
@@ -327,9 +329,10 @@ class SqsConnector:
         self._denied.clear()
         try:
             if message.receives > self._settings.tries:
-                self._take_watched(taker, message, answer)
+                self._take_watched(taker, message, notice, answer)
             else:
-                take(taker, answer, self._ender(message, answer), source=self._settings.source)
+                done = self._ender(message, notice, answer)
+                take(taker, answer, done, source=self._settings.source)
         except BrokenReadError as error:
             self._refused(taker, message, notice, error.refused)
 
@@ -342,7 +345,7 @@ class SqsConnector:
             tries = self._settings.tries * (PATIENCE if kind is Kind.DENIED and may_be_all else 1)
             last = kind is Kind.GONE or message.receives >= tries
             if last and (self._sets_aside or kind is Kind.GONE):
-                taker.take(refused_object(notice, error.reason), self._ender(message))
+                taker.take(refused_object(notice, error.reason), self._ender(message, notice))
                 return
             self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
         elif kind is Kind.SETUP:
@@ -351,13 +354,13 @@ class SqsConnector:
         message.kept = True
         self._end(message)
 
-    def _take_watched(self, taker: Taker, message: _Message, answer: Fetched) -> None:
+    def _take_watched(self, taker: Taker, message: _Message, notice: Notice, answer: Fetched) -> None:
         """Take an object whose message came back too often: the object may be why workers end."""
         tried = _Tries(self._intake.folder / "tries", identity(answer.notice))
         if self._sets_aside and tried.count >= self._settings.tries:
             answer.file.close()
             reason = f"taking it did not end well {tried.count} times: it may take more memory than there is"
-            taker.take(refused_object(answer.notice, reason), self._ender(message, tried=tried))
+            taker.take(refused_object(answer.notice, reason), self._ender(message, notice, tried=tried))
             return
         alone = tried.count > 0
         if alone:
@@ -365,7 +368,8 @@ class SqsConnector:
         tried.begin()
         self._watched.append(tried)
         try:
-            take(taker, answer, self._ender(message, answer, tried=tried), source=self._settings.source)
+            done = self._ender(message, notice, answer, tried=tried)
+            take(taker, answer, done, source=self._settings.source)
         except BrokenReadError:
             self._watched.remove(tried)
             tried.take_back()
@@ -374,21 +378,27 @@ class SqsConnector:
             taker.flush()
 
     def _ender(
-        self, message: _Message, what: Fetched | None = None, *, tried: _Tries | None = None
+        self,
+        message: _Message,
+        what: Notice | str,
+        fetched: Fetched | None = None,
+        *,
+        tried: _Tries | None = None,
     ) -> Callable[[Outcome], None]:
-        """What to do when the ledger has an object of the message."""
+        """What to do when the ledger has what the message tells of."""
 
         message.brought += 1
 
         def ended(outcome: Outcome) -> None:
             message.brought -= 1
+            message.open.remove(what)
             if tried is not None:
                 tried.end()
                 self._watched = [each for each in self._watched if each is not tried]
             if outcome.state in _STORED:
                 self._has_stored()
             self._board.over(_of(outcome.table))
-            self._board.ended(outcome, (what.notice.size or 0) if what else 0)
+            self._board.ended(outcome, (fetched.notice.size or 0) if fetched else 0)
             self._end(message)
 
         return ended
