@@ -29,6 +29,8 @@ from trailhawk.kql.types import KqlType
 _YEAR_1 = 621_355_968_000_000_000
 """Ticks from 0001-01-01, where Kusto counts from, to the Unix epoch."""
 _TOP = 1 << 64
+_NOTHING = b""
+"""What is hashed of a null, as of an empty text."""
 
 
 def _signed(number: int) -> int:
@@ -53,42 +55,42 @@ def hash_(source: Text, modulus: Whole | None = None) -> Whole | None:
     51
     >>> hash(datetime(2015-01-01))
     1380966698541616202
-    >>> hash(int(null))
-    null
+    >>> hash(int(null)) == hash("")
+    True
     """
     return _hash(source.encode(), modulus)
 
 
 @python_overload(hash_)
 def _(source: Whole, modulus: Whole | None = None) -> Whole | None:
-    return None if source is None else _hash(struct.pack("<q", source), modulus)
+    return _hash(_NOTHING if source is None else struct.pack("<q", source), modulus)
 
 
 @python_overload(hash_)
 def _(source: ExactFloat, modulus: Whole | None = None) -> Whole | None:
-    return None if source is None else _hash(struct.pack("<d", source), modulus)
+    return _hash(_NOTHING if source is None else struct.pack("<d", source), modulus)
 
 
 @python_overload(hash_)
 def _(source: Flag, modulus: Whole | None = None) -> Whole | None:
-    return None if source is None else _hash(struct.pack("<?", source), modulus)
+    return _hash(_NOTHING if source is None else struct.pack("<?", source), modulus)
 
 
 @python_overload(hash_)
 def _(source: Moment, modulus: Whole | None = None) -> Whole | None:
-    return None if source is None else _hash(struct.pack("<q", source + _YEAR_1), modulus)
+    return _hash(_NOTHING if source is None else struct.pack("<q", source + _YEAR_1), modulus)
 
 
 @python_overload(hash_)
 def _(source: Duration, modulus: Whole | None = None) -> Whole | None:
-    return None if source is None else _hash(struct.pack("<q", source), modulus)
+    return _hash(_NOTHING if source is None else struct.pack("<q", source), modulus)
 
 
 @python_overload(hash_)
 def _(source: Json, modulus: Whole | None = None) -> Whole | None:
     if isinstance(source, str):
         return _hash(source.encode(), modulus)
-    return None if source is None else _hash(msgspec.json.encode(source), modulus)
+    return _hash(_NOTHING if source is None else msgspec.json.encode(source), modulus)
 
 
 @python("hashes_combined", internal=True)

@@ -403,7 +403,8 @@ class _Pattern:
     def _node_function(self, call: syntax.Call) -> syntax.Expr:
         name = _NODE_FUNCTIONS[call.name]
         self.asks_degrees |= name in (_IN, _OUT)
-        return syntax.Name(call.span, name)
+        value = syntax.Name(call.span, name)
+        return syntax.Call(call.span, "tostring", (value,), call.span) if name == _ID else value
 
     def _bare(self, part: syntax.Expr, variable: str) -> syntax.Expr | None:
         """A variable's property as the column of its table."""

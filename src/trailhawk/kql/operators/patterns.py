@@ -49,6 +49,8 @@ _SHAPES = _GROUPS | {
     _T.TIMESPAN: rf"\s*(-?(?:\d+\.\d{{1,2}}:\d{{1,2}}:\d{{1,2}}(?:\.\d+)?|{_CLOCK}))",
     _T.GUID: rf"\s*({_GUID}|{_HEX}{{32}}|\{{{_GUID}\}})",
 }
+# With kind=regex a real begins with a digit, and no number is a bool.
+_OF_REGEX = {_T.REAL: r"\s*([+-]?\d[\d.]*(?:[eE][+-]?\d+)?)", _T.BOOL: r"\s*((?i:true|false))"}
 _OPEN_GROUP = re.compile(r"(\\.|\[(?:\\.|[^\]\\])*\])|\((?!\?)|\(\?P?<\w+>")
 
 
@@ -135,9 +137,9 @@ def _pattern(
             untyped = "(.*)" if last or regex else "(.*?)"
             following = None if last else operator.pattern[place + 1]
             open_ended = following is not None and following.text is None and following.name is None
-            shapes = _SHAPES if open_ended or (regex and last) else _GROUPS
+            shapes = (_SHAPES if open_ended or (regex and last) else _GROUPS) | (_OF_REGEX if regex else {})
             group = shapes.get(type_, untyped)
-            if regex and last and type_ in shapes.keys() - _GROUPS.keys():
+            if regex and last and type_ in shapes.keys() - _GROUPS.keys() - _OF_REGEX.keys():
                 group = f"{group[:-1]}|.*)"
             # What is no number is taken too, and becomes null.
             pieces.append(f"{group[:-1]}|.*?)" if kind == "relaxed" and type_ in shapes else group)
