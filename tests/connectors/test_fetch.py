@@ -432,6 +432,62 @@ def test_a_queue_with_a_redrive_policy_keeps_what_stays_denied(
     assert not store.reasons()
 
 
+@pytest.mark.parametrize("code", ["SlowDown", "ExpiredToken"])
+def test_what_passes_sends_no_message_to_the_dead_letters(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """However often S3 refuses the object: it is asked for again while its message is held."""
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    dead = aws.queue(name="dead")
+    arn = aws.sqs.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    queue = aws.queue(
+        aws.bucket(), RedrivePolicy=json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 1})
+    )
+    for key in ("1.json", "2.json"):
+        aws.put("logs", key)
+    left, real = iter(range(9)), Fetcher.fetch
+
+    def busy(self: Fetcher, notice: Notice) -> Fetched:
+        if notice.key == "1.json" and next(left, None) is not None:
+            answer: Any = {"Error": {"Code": code, "Message": "no"}}
+            raise RefusedError(notice.location, fault_of(ClientError(answer, "GetObject")))
+        return real(self, notice)
+
+    monkeypatch.setattr(Fetcher, "fetch", busy)
+    made = sqs.connector(
+        SqsSettings("main", queue, aws.access, flush_seconds=0, tries=2),
+        Outage(store, LakeError("never"), most=0).intake,
+    )
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: made.state().rows == 2)
+    assert store.events() == ["0", "1"]
+    assert (aws.waiting(queue), aws.waiting(dead)) == ((0, 0), (0, 0))
+    assert not store.reasons()
+
+
+def test_only_its_own_denials_set_an_object_aside(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not how often its message came: workers were killed, say, or S3 was busy."""
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    queue = aws.queue(aws.bucket())
+    for key in ("1.json", "2.json"):
+        aws.put("logs", key)
+    for _ in range(4):
+        for message in aws.sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]:
+            receipt = message["ReceiptHandle"]
+            aws.sqs.change_message_visibility(QueueUrl=queue, ReceiptHandle=receipt, VisibilityTimeout=0)
+    left = iter(range(2))
+    refuses = denied(aws, lambda key: key == "1.json" and next(left, None) is not None)
+    monkeypatch.setattr(Fetcher, "fetch", refuses)
+    given = SqsSettings("main", queue, aws.access, tries=3)
+    sqs.connector(given, store.intake()).run(threading.Event(), once=True)
+    assert store.events() == ["0", "1"]
+    assert not store.reasons()
+    assert not list((store.intake().folder / "refused").iterdir())
+
+
 def test_an_object_that_ends_the_worker_is_set_aside_at_last(
     aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,8 @@ twice, out of order, or beside a listing of the bucket stores nothing twice.
 
 What cannot be had: deleted meanwhile, it is set down in the quarantine and its message deleted. Access
 denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
-broken network or credentials that ended are no fault of the object: it is waited for, and never set aside.
+broken network or credentials that ended are no fault of the object: it is waited for, and never set aside;
+its message is held meanwhile, so that it does not count as received once more for that.
 Where access is denied to one object after the other, and to none is it given between or since the process
 began, a policy or a revoked session is at fault rather than the objects: they are tried for some hours.
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
@@ -23,6 +24,7 @@ import hashlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,7 +77,8 @@ _STORED: Final = ("stored", "digest", "quarantined")
 @dataclass
 class _Message:
     """A message in flight: what it tells of that the ledger does not have yet is `open`, and of that `left`
-    is on its way, `brought` to the ingest and not stored. `kept`: not to be deleted."""
+    is on its way, `brought` to the ingest and not stored. `kept`: not to be deleted. `passing`: a
+    refusal of it will pass, for which it has waited so many times (`waits`)."""
 
     id: str
     receipt: str
@@ -86,6 +89,8 @@ class _Message:
     left: int = 0
     brought: int = 0
     kept: bool = False
+    waits: int = 0
+    passing: bool = False
 
 
 def connector(settings: ConnectorSettings, intake: Intake) -> SqsConnector:
@@ -142,6 +147,8 @@ class SqsConnector:
         self._denied: set[str] = set()  # the first since an object was read last
         self._watched: list[_Tries] = []
         self._failures = 0  # of storing, since a batch was stored last
+        self._waiting: list[tuple[float, _Message]] = []  # for refusals to pass, and until when
+        self._once = False
 
     @property
     def name(self) -> str:
@@ -155,6 +162,7 @@ class SqsConnector:
 
         With `once` only: ConnectorError for a queue that cannot be read, and what storing raises.
         """
+        self._once = once
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name=f"{self.name} heartbeat", daemon=True)
@@ -176,6 +184,7 @@ class SqsConnector:
         where they cannot be stored now."""
         try:
             with Prefetch[_Message](fetcher, threads=self._settings.reading.threads) as ahead:
+                self._waiting.clear()
                 for message in list(self._held.values()):
                     self._begin(message, taker, ahead)
                 self._loop(taker, ahead, stop, once=once)
@@ -202,6 +211,7 @@ class SqsConnector:
     def _loop(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> None:
         while not stop.is_set():
             idle = not self._receive(taker, ahead, stop, once=once)
+            self._ask_again(taker, ahead)
             if stop.is_set():
                 return
             for message, notice, answer in ahead.ready(wait=ahead.is_full):
@@ -282,7 +292,7 @@ class SqsConnector:
         """Ask for the objects that a message tells of, once more for those that could not be stored."""
         message.kept = bool(message.said.faults) and not self._sets_aside  # left to the redrive policy
         asked = tuple(message.open)
-        message.left, message.brought = len(asked), 0
+        message.left, message.brought, message.passing = len(asked), 0, False
         for what in asked:
             if isinstance(what, str):
                 taker.take(self._misread(message, what), self._ender(message, what))
@@ -292,6 +302,14 @@ class SqsConnector:
                 ahead.ask(what, message)
         if not asked:
             self._settle(message)
+
+    def _ask_again(self, taker: Taker, ahead: Prefetch[_Message]) -> None:
+        """Ask for the objects that have waited for a refusal to pass."""
+        now = time.monotonic()
+        due = [message for until, message in self._waiting if until <= now]
+        self._waiting = [each for each in self._waiting if each[0] > now]
+        for message in due:
+            self._begin(message, taker, ahead)
 
     def _wants(self, notice: Notice) -> bool:
         settings = self._settings
@@ -343,16 +361,23 @@ class SqsConnector:
         if not error.fault.passes:
             may_be_all = not self._has_read or len(self._denied) == _DENIED_IN_A_ROW
             tries = self._settings.tries * (PATIENCE if kind is Kind.DENIED and may_be_all else 1)
-            last = kind is Kind.GONE or message.receives >= tries
-            if last and (self._sets_aside or kind is Kind.GONE):
+            if kind is Kind.GONE or (self._sets_aside and self._refusals(notice).begin() >= tries):
                 taker.take(refused_object(notice, error.reason), self._ender(message, notice))
                 return
             self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
         elif kind is Kind.SETUP:
             self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
+        else:
+            message.passing = True
+            self._end(message)
+            return
         # It comes back after a wait, and the others of its message with it; those will be known by then.
         message.kept = True
         self._end(message)
+
+    def _refusals(self, notice: Notice) -> _Tries:
+        """How often an object was refused; how often its message came says nothing of that."""
+        return _Tries(self._intake.folder / "refused", notice.location)
 
     def _take_watched(self, taker: Taker, message: _Message, notice: Notice, answer: Fetched) -> None:
         """Take an object whose message came back too often: the object may be why workers end."""
@@ -392,6 +417,8 @@ class SqsConnector:
         def ended(outcome: Outcome) -> None:
             message.brought -= 1
             message.open.remove(what)
+            if isinstance(what, Notice):
+                self._refusals(what).end()
             if tried is not None:
                 tried.end()
                 self._watched = [each for each in self._watched if each is not tried]
@@ -418,8 +445,18 @@ class SqsConnector:
 
     def _end(self, message: _Message) -> None:
         message.left -= 1
-        if not message.left:
-            self._settle(message)
+        if message.left:
+            return
+        if message.passing and not self._once and len(self._waiting) < self._settings.max_in_flight // 2:
+            self._waiting.append((time.monotonic() + self._pause(message.waits), message))
+            message.waits += 1
+            return
+        message.kept = message.kept or message.passing
+        self._settle(message)
+
+    def _pause(self, times: int) -> float:
+        """Seconds until an object is asked for again, after it was so many times before."""
+        return Waits(self._intake.rng, first=30.0, longest=_LONGEST_RELEASE).wait(times)
 
     # Messages out
 
@@ -439,8 +476,7 @@ class SqsConnector:
             self._request(partial(self._delete_group, group), stop)
         for message in settled:
             if message.kept:
-                waits = Waits(self._intake.rng, first=30.0, longest=_LONGEST_RELEASE)
-                self._release([message], int(waits.wait(message.receives - 1)), stop)
+                self._release([message], int(self._pause(message.receives - 1)), stop)
 
     def _delete_group(self, group: Sequence[_Message]) -> None:
         self._sqs.delete_message_batch(
@@ -492,7 +528,7 @@ class SqsConnector:
 
 
 class _Tries:
-    """How often taking an object was begun and did not end well; a small file remembers."""
+    """How often something of an object was begun and did not end well; a small file remembers."""
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._file = folder / hashlib.sha256(identity.encode()).hexdigest()[:32]
@@ -504,10 +540,12 @@ class _Tries:
         except FileNotFoundError:
             return 0
 
-    def begin(self) -> None:
+    def begin(self) -> int:
+        """Count one more; how many there are."""
         tried = self.count + 1
         self._file.parent.mkdir(parents=True, exist_ok=True)
         write_whole(self._file, str(tried).encode())
+        return tried
 
     def take_back(self) -> None:
         """Let it be as if it had not begun. Where that cannot be written, on a full disk, all its tries are
