@@ -98,7 +98,9 @@ def test_each_kind_of_entity_finds_its_calls(text: str, home: Path) -> None:
 
 def test_an_entity_that_nobody_saw(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--home", str(home), "entity", "198.51.100.99"]) == 0
-    assert "no call of CloudTrail is about it" in capsys.readouterr().out
+    shown = capsys.readouterr()
+    assert "no call of CloudTrail is about it" in shown.out
+    assert shown.err.startswith("looked at the rows since 2026-01-31")
 
 
 def test_the_page_as_data(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -108,6 +110,13 @@ def test_the_page_as_data(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert (data["type"], data["calls"]["calls"]) == ("AwsBucket", 3)
     readers = next(each for each in data["related"] if each["question"] == "bucket-readers")
     assert [(each["target"], each["bytes"]) for each in readers["found"]] == [(f"AwsPrincipal:{ROLE}", 200)]
+
+
+def test_old_logs_are_looked_at_up_to_their_newest_row(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--home", str(home), "entity", KEY, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["calls"]["calls"] == 3
 
 
 def test_the_page_for_people(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,6 +11,8 @@ from trailhawk.cli.options import FormatOption, TimespanOption, examples, is_bar
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
+_USUAL = timedelta(days=30)
+
 app = single()
 
 
@@ -29,7 +31,7 @@ def entity(
             metavar="ENTITY", help="Key, ARN, address, instance, account, bucket, s3://bucket/key."
         ),
     ],
-    timespan: TimespanOption = "30d",
+    timespan: TimespanOption = "",
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Tell what is known of an entity.
@@ -37,6 +39,7 @@ def entity(
     When and where it was seen, what it called or who called it, the incidents
     that name it, and what content's expansions say: sessions of a role,
     principals at an address, readers of a bucket, traffic, related alerts.
+    It looks at the 30 days up to the newest row unless told otherwise.
     """
     from trailhawk.engine.result import TimeRange
     from trailhawk.render.console import working
@@ -44,10 +47,17 @@ def entity(
 
     workspace = workspace_of(context)
     now = workspace.clock()
-    within = TimeRange(*time_range(timespan, now)) if timespan else TimeRange(None, now + timedelta(days=1))
+    if timespan:
+        within = TimeRange(*time_range(timespan, now))
+    else:
+        held = (workspace.table_state(table).last for table in workspace.history_tables())
+        newest = min(max((last for last in held if last), default=now), now)
+        within = TimeRange(newest - _USUAL, now + timedelta(days=1))
     with working(f"looking for {name}"):
         page, incidents = workspace.entity(name, within=within)
     show_entity(page, incidents, form)
-    is_unknown = page.whole is None and form is Format.TABLE
-    if is_unknown and not is_bare(context, workspace) and page.node.type == "AwsBucket":
-        tell(f"'{name}' was read as the name of a bucket; a user or a role is named by its ARN")
+    if page.whole is None and form is Format.TABLE and not is_bare(context, workspace):
+        if not timespan:
+            tell(f"looked at the rows since {within.start:%Y-%m-%d}; --timespan 2023-01-01/ begins earlier")
+        if page.node.type == "AwsBucket":
+            tell(f"'{name}' was read as the name of a bucket; a user or a role is named by its ARN")
