@@ -22,7 +22,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from trailhawk.connectors.again import retry
-from trailhawk.connectors.digest import GivenKeys, ListedKeys, Name, read_digest
+from trailhawk.connectors.digest import GivenKeys, Listed, ListedKeys, Name, read_digest
 from trailhawk.connectors.fetch import Fetched, log_object, refused_object
 from trailhawk.connectors.ingest import Ingestor, ingest
 from trailhawk.connectors.ledger import LEDGER
@@ -33,6 +33,7 @@ from trailhawk.connectors.verify import Ledger, Report, What, verify
 from trailhawk.errors import SourceError, UsageError
 from trailhawk.lake import Lake
 from trailhawk.simulate.digest import Digest, DigestChain, LogFile, Signer, key_list
+from trailhawk.simulate.text import iso
 from trailhawk.sources import SOURCES, TABLES
 
 START = int(datetime(2026, 3, 1, tzinfo=UTC).timestamp())
@@ -514,7 +515,7 @@ def test_times_that_no_day_can_be_added_to(whole: Trail, year: str) -> None:
     head = json.loads(digest.head)
     head["Metadata"]["backfill-generation-timestamp"] = f"{year}-01-01T00:00:00Z"
     path.with_name(f".{path.name}.head.json").write_text(json.dumps(head))
-    listed = ListedKeys(lambda *_: {signer().fingerprint: signer().public})
+    listed = ListedKeys(lambda *_: [Listed(signer().public, signer().fingerprint)])
     assert check(whole, keys=listed).ok
 
 
@@ -524,12 +525,12 @@ def test_keys_that_cannot_be_had_in_one_region(tmp_path: Path) -> None:
     here, there = trail(folder), trail(folder, region="nowhere-1")
     asked: list[str] = []
 
-    def keys(region: str, start: datetime, end: datetime) -> dict[str, bytes]:
+    def keys(region: str, start: datetime, end: datetime) -> list[Listed]:
         asked.append(region)
         if region != REGION:
             raise OSError("Could not connect to the endpoint URL")
         assert start <= NOW <= end
-        return {signer().fingerprint: signer().public}
+        return [Listed(signer().public, signer().fingerprint)]
 
     report = check(here, keys=ListedKeys(keys))
     assert [(chain.region, chain.valid) for chain in report.chains] == [(REGION, 6), ("nowhere-1", 0)]
@@ -653,6 +654,38 @@ def test_public_keys_in_all_forms(whole: Trail, tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(UsageError):
             GivenKeys(path)
+
+
+@pytest.mark.parametrize("spelling", [iso, float, lambda at: iso(at).replace("Z", "+00:00")])
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_key_signs_nothing_outside_of_its_times(
+    whole: Trail, tmp_path: Path, spelling: Callable[[int], object], is_given: bool
+) -> None:
+    """But for two hours: a digest is signed some time after its hour."""
+
+    def faults(first: int, last: int) -> list[str]:
+        key: dict[str, object] = {"Fingerprint": signer().fingerprint}
+        times = {"ValidityStartTime": spelling(first), "ValidityEndTime": spelling(last)}
+        if is_given:
+            path = tmp_path / "keys.json"
+            value = b64encode(signer().public).decode()
+            path.write_text(json.dumps({"PublicKeyList": [{**key, **times, "Value": value}]}))
+            report = check(whole, keys=GivenKeys(path))
+        else:
+            moments = (datetime.fromtimestamp(at, UTC) for at in (first, last))
+            listed = Listed(signer().public, signer().fingerprint, *moments)
+            report = check(whole, keys=ListedKeys(lambda *_: [listed]))
+        return [one.detail for one in report.findings if one.what is What.DIGEST_INVALID]
+
+    end = START + HOURS * 3600
+    assert not faults(START, end)
+    assert not faults(START + 3 * 3600, end - 2 * 3600)
+    early = faults(START + 5 * 3600, end)
+    assert len(early) == 2
+    assert "its public key was in use from" in early[0]
+    late = faults(START - 86_400, end - 3 * 3600 - 60)
+    assert len(late) == 2
+    assert "its public key was in use until" in late[0]
 
 
 def test_addresses() -> None:

@@ -6,14 +6,12 @@ log file integrity validation".
 
 from __future__ import annotations
 
-import base64
-import binascii
 import datetime as dt
 import hashlib
 import io
 import re
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -216,10 +214,53 @@ def is_plausible(moment: dt.datetime) -> bool:
 # --- keys -------------------------------------------------------------------------------------------------
 
 
+_AROUND: Final = dt.timedelta(hours=2)
+"""A digest is signed after its hour, and a key may change just then."""
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A key as ListPublicKeys tells it: PKCS #1 in DER, and when digests were signed with it."""
+
+    Value: bytes
+    Fingerprint: str
+    ValidityStartTime: dt.datetime | None = None
+    ValidityEndTime: dt.datetime | None = None
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """A public key; where it is told when it was in use, from `first` to `last`."""
+
+    rsa: RSAPublicKey
+    first: dt.datetime | None = None
+    last: dt.datetime | None = None
+
+    @classmethod
+    def of(cls, listed: Listed, where: str) -> PublicKey:
+        return cls(_rsa(listed.Value, where), _utc(listed.ValidityStartTime), _utc(listed.ValidityEndTime))
+
+    def fault(self, made: dt.datetime) -> str:
+        """Why a digest that was made then cannot be signed with it; '' where it can."""
+        if self.first and made < self.first - _AROUND:
+            return f"its public key was in use from {_minute(self.first)} on, it was made {_minute(made)}"
+        if self.last and made > self.last + _AROUND:
+            return f"its public key was in use until {_minute(self.last)}, it was made {_minute(made)}"
+        return ""
+
+
+def _utc(moment: dt.datetime | None) -> dt.datetime | None:
+    """A time that names no zone is UTC."""
+    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+
+
+def _minute(moment: dt.datetime) -> str:
+    return f"{moment.astimezone(dt.UTC):%Y-%m-%d %H:%M}"
+
+
 class Keys(Protocol):
     """Where public keys come from."""
 
-    def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[RSAPublicKey]:
+    def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[PublicKey]:
         """The keys that may have signed a digest made then; empty if none is known, OSError where they
         cannot be had."""
         ...
@@ -237,14 +278,14 @@ class GivenKeys:
             content = path.read_bytes()
         except OSError as error:
             raise UsageError(f"cannot read the public key {path}: {error.strerror}") from None
-        self._named: dict[str, RSAPublicKey] = {}
-        self._others: list[RSAPublicKey] = []
+        self._named: dict[str, PublicKey] = {}
+        self._others: list[PublicKey] = []
         if content.lstrip().startswith(b"{"):
             self._named = _listed(content, path)
         else:
             self._others = _loaded(content, path)
 
-    def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[RSAPublicKey]:
+    def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[PublicKey]:
         key = self._named.get(digest.fingerprint)
         return [key] if key is not None else self._others
 
@@ -252,15 +293,15 @@ class GivenKeys:
 class ListedKeys:
     """Public keys as CloudTrail lists them, asked for by region and month.
 
-    `list_keys` is CloudTrail's ListPublicKeys of a region: the keys valid in a span of time, PKCS #1 in DER
-    by fingerprint; OSError where they cannot be had.
+    `list_keys` is CloudTrail's ListPublicKeys of a region: the keys valid in a span of time; OSError where
+    they cannot be had.
     """
 
-    def __init__(self, list_keys: Callable[[str, dt.datetime, dt.datetime], Mapping[str, bytes]]) -> None:
+    def __init__(self, list_keys: Callable[[str, dt.datetime, dt.datetime], Iterable[Listed]]) -> None:
         self._list = list_keys
-        self._known: dict[tuple[str, int, int], Mapping[str, RSAPublicKey] | OSError] = {}
+        self._known: dict[tuple[str, int, int], Mapping[str, PublicKey] | OSError] = {}
 
-    def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[RSAPublicKey]:
+    def find(self, digest: Digest, name: Name, made: dt.datetime) -> Sequence[PublicKey]:
         refusal: OSError | None = None
         # The pair of keys is a region's own; older trails' digests were signed with that of the home region.
         for region in dict.fromkeys((name.region, name.home)):
@@ -273,16 +314,16 @@ class ListedKeys:
             raise refusal
         return []
 
-    def _keys(self, region: str, made: dt.datetime) -> Mapping[str, RSAPublicKey] | OSError:
+    def _keys(self, region: str, made: dt.datetime) -> Mapping[str, PublicKey] | OSError:
         month = (region, made.year, made.month)
         if month not in self._known:
             start = dt.datetime(made.year, made.month, 1, tzinfo=dt.UTC)
             end = (start + dt.timedelta(days=32)).replace(day=1)
-            # Two hours around it: a key may change just after a digest's end.
-            around = dt.timedelta(hours=2)
             try:
-                listed = self._list(region, start - around, end + around)
-                self._known[month] = {name: _rsa(content, name) for name, content in listed.items()}
+                listed = self._list(region, start - _AROUND, end + _AROUND)
+                self._known[month] = {
+                    each.Fingerprint: PublicKey.of(each, each.Fingerprint) for each in listed
+                }
             except OSError as error:
                 self._known[month] = error
         return self._known[month]
@@ -301,34 +342,26 @@ def is_signed(digest: Digest, signature: str, key: RSAPublicKey) -> bool:
     return True
 
 
-class _ListedKey(msgspec.Struct, frozen=True):
-    Value: str
-    Fingerprint: str
-
-
 class _KeyList(msgspec.Struct, frozen=True):
-    PublicKeyList: tuple[_ListedKey, ...]
+    PublicKeyList: tuple[Listed, ...]
 
 
-def _listed(content: bytes, path: Path) -> dict[str, RSAPublicKey]:
+def _listed(content: bytes, path: Path) -> dict[str, PublicKey]:
     try:
-        found = msgspec.json.decode(content, type=_KeyList)
-        return {
-            key.Fingerprint: _rsa(base64.b64decode(key.Value, validate=True), str(path))
-            for key in found.PublicKeyList
-        }
-    except (msgspec.DecodeError, binascii.Error) as error:
+        found = msgspec.json.decode(content, type=_KeyList, strict=False)  # times may be seconds, or text
+        return {key.Fingerprint: PublicKey.of(key, str(path)) for key in found.PublicKeyList}
+    except msgspec.DecodeError as error:
         raise UsageError(
             f"{path} is no list of public keys: {error}",
             hint="it is what `aws cloudtrail list-public-keys` prints",
         ) from None
 
 
-def _loaded(content: bytes, path: Path) -> list[RSAPublicKey]:
+def _loaded(content: bytes, path: Path) -> list[PublicKey]:
     if b"-----BEGIN" not in content:
-        return [_rsa(content, str(path))]
+        return [PublicKey(_rsa(content, str(path)))]
     blocks = re.findall(rb"-----BEGIN [A-Z ]+-----.+?-----END [A-Z ]+-----", content, re.DOTALL)
-    return [_rsa(block, str(path)) for block in blocks]
+    return [PublicKey(_rsa(block, str(path))) for block in blocks]
 
 
 def _rsa(content: bytes, where: str) -> RSAPublicKey:

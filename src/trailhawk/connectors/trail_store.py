@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 import msgspec
 
-from trailhawk.connectors.digest import Digest, Name, NamedLog
+from trailhawk.connectors.digest import Digest, Listed, Name, NamedLog
 from trailhawk.errors import UsageError
 
 if TYPE_CHECKING:
@@ -371,9 +371,9 @@ class Aws:
             body = self._session.client("s3", config=self._config).get_object(Bucket=bucket, Key=key)["Body"]
         return cast(BinaryIO, io.BufferedReader(_Body(body), 1 << 20))
 
-    def list_keys(self, region: str, start: dt.datetime, end: dt.datetime) -> dict[str, bytes]:
-        """CloudTrail's public keys of a region by fingerprint, of those valid in this span."""
+    def list_keys(self, region: str, start: dt.datetime, end: dt.datetime) -> list[Listed]:
+        """CloudTrail's public keys of a region that were valid in this span."""
         with _as_os_error():
             client = self._session.client("cloudtrail", region_name=region, config=self._config)
             pages = client.get_paginator("list_public_keys").paginate(StartTime=start, EndTime=end)
-            return {key["Fingerprint"]: key["Value"] for page in pages for key in page["PublicKeyList"]}
+            return [msgspec.convert(key, Listed) for page in pages for key in page["PublicKeyList"]]

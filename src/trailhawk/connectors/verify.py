@@ -285,8 +285,9 @@ class _Link:
 
     @property
     def made(self) -> dt.datetime:
-        """When it was signed: a backfill digest later than its hour."""
-        text = self.metadata.get("backfill-generation-timestamp", "")
+        """When it was signed: a backfill digest later than its hour. Of others nothing that is not signed may
+        say so."""
+        text = self.metadata.get("backfill-generation-timestamp", "") if self.name.backfill else ""
         try:
             made = dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else self.name.end
         except (ValueError, OverflowError):
@@ -464,9 +465,11 @@ def _signature_faults(link: _Link, digest: Digest, keys: Keys, signature: str) -
     found = keys.find(digest, link.name, link.made)
     if not found:
         return [f"no public key with the fingerprint {digest.fingerprint[:64]}"]
-    if not any(is_signed(digest, signature, key) for key in found):
+    signers = [key for key in found if is_signed(digest, signature, key.rsa)]
+    if not signers:
         return ["its signature does not fit its content and the public key"]
-    return []
+    faults = [key.fault(link.made) for key in signers]
+    return faults[:1] if all(faults) else []
 
 
 def _breaks(
