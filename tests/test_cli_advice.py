@@ -61,6 +61,19 @@ def test_a_query_without_rows_says_what_its_tables_hold(
     assert capsys.readouterr().err == told
 
 
+def test_a_hunt_over_old_logs_says_what_it_counts_from(
+    home: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    words = [*home, "hunt", "run", "Buckets and how many read them", "--now"]
+    assert run([*words, "2026-03-01"]) == 0
+    assert capsys.readouterr().err == (
+        "the newest row is of 2026-01-05T10:00:00Z; --now TIME says what now() and ago() count from\n"
+    )
+    assert run([*words, "2026-01-06"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     "words",
     [

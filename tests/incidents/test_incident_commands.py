@@ -147,7 +147,7 @@ def test_closing_and_opening(shell: Shell) -> None:
     shell("incidents", "reopen", "1", "--by", "ana")
     assert shell.err == "nothing to change\n"
     shell("incidents", "close", "1", "--as", "false-positive", code=2)
-    assert "it goes with IncorrectAlertLogic or InaccurateData" in shell.err
+    assert "FalsePositive needs a reason: IncorrectAlertLogic or InaccurateData" in shell.err
     shell("incidents", "close", "3", "99", "--as", "undetermined", code=1)
     assert shell.err.startswith("not found: no incident 99")
     assert shell.json("incidents", "list", "--status", "closed")[0]["number"] == 2

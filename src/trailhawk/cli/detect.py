@@ -91,6 +91,5 @@ def _before_end(workspace: Workspace, back: str, end: datetime | None) -> dateti
     span = duration(back)
     if not span:
         raise UsageError(f"--last '{back}' is no timespan", hint="write 7d or 12h")
-    held = (workspace.table_state(name).last for name in workspace.history_tables())
-    newest = max((last for last in held if last), default=None)
+    newest = workspace.newest_row()
     return None if newest is None else min(newest, end or newest, workspace.clock()) - span

@@ -50,9 +50,8 @@ def entity(
     if timespan:
         within = TimeRange(*time_range(timespan, now))
     else:
-        held = (workspace.table_state(table).last for table in workspace.history_tables())
-        newest = min(max((last for last in held if last), default=now), now)
-        within = TimeRange(newest - _USUAL, now + timedelta(days=1))
+        newest = workspace.newest_row() or now
+        within = TimeRange(min(newest, now) - _USUAL, now + timedelta(days=1))
     with working(f"looking for {name}"):
         page, incidents = workspace.entity(name, within=within)
     show_entity(page, incidents, form)

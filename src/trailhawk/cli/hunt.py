@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,9 +24,10 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
-from trailhawk.cli.times import duration, moment, time_range
+from trailhawk.cli.times import OLD, duration, moment, time_range
 from trailhawk.errors import NotFoundError, QueryError, UsageError
 from trailhawk.render.output import Format, RowFormat, Shown, for_programs, show_list, show_one, show_result
+from trailhawk.render.text import moment as moment_text
 from trailhawk.words import counted
 
 if TYPE_CHECKING:
@@ -124,6 +125,8 @@ def hunt_run(
         with progress("hunts", quiet=quiet) as bar:
             found = workspace.content.hunt_all(hunts, now=at, picked=picked, progress=bar)
         _show_hunted(found, Format(form.value))
+        if form is RowFormat.TABLE:
+            _tell_if_old(workspace, at)
         if any(each.rows is None and not each.skipped for each in found):
             raise typer.Exit(EXIT_FAILURE)
         return
@@ -134,8 +137,15 @@ def hunt_run(
     except QueryError as error:
         raise typer.Exit(fail(error.render(chosen.query), EXIT_FAILURE)) from None
     show_result(result, form, most=rows)
-    if form is RowFormat.TABLE and not result.table.num_rows:
-        is_bare(context, workspace)
+    if form is RowFormat.TABLE and not result.table.num_rows and not is_bare(context, workspace):
+        _tell_if_old(workspace, at)
+
+
+def _tell_if_old(workspace: Workspace, now: datetime) -> None:
+    """Hunts count back from `now`: what that means where the logs end long before it."""
+    newest = workspace.newest_row()
+    if newest and now - newest > OLD:
+        tell(f"the newest row is of {moment_text(newest)}; --now TIME says what now() and ago() count from")
 
 
 def _show_hunted(found: tuple[Hunted, ...], form: Format) -> None:

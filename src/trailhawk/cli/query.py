@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from os.path import isfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,7 +25,7 @@ from trailhawk.cli.options import (
     tell,
     workspace_of,
 )
-from trailhawk.cli.times import moment, time_range, utc_now
+from trailhawk.cli.times import OLD, moment, time_range, utc_now
 from trailhawk.errors import QueryError, UsageError
 from trailhawk.render.output import RowFormat, print_utf8, show_result
 from trailhawk.render.text import moment as moment_text
@@ -34,9 +34,8 @@ if TYPE_CHECKING:
     from trailhawk.engine.result import Result, TimeRange
     from trailhawk.workspace import TableState
 
-_OLD: Final = timedelta(days=1)
 _RELATIVE: Final = re.compile(r"\b(ago|now)\s*\(")
-"""A query that counts back from now finds little in a table whose newest event is older."""
+"""What makes a query count back from now."""
 
 app = single()
 
@@ -161,7 +160,7 @@ def _tell_why_empty(table: TableState, window: TimeRange, now: datetime | None) 
     held = f"{table.name} holds {moment_text(table.first)} to {moment_text(table.last)}"
     if (window.start and table.last < window.start) or (window.end and table.first >= window.end):
         tell(f"{held}, nothing of the timespan asked for")
-    elif now and now - table.last > _OLD:
+    elif now and now - table.last > OLD:
         tell(f"{held}; --now TIME says what now() and ago() count from")
 
 

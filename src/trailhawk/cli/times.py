@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 from trailhawk.errors import UsageError
 
 _PART = re.compile(r"(\d+)(d|h|m|s)")
 _ISO_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
 _UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+
+OLD: Final = timedelta(days=1)
+"""What counts back from now finds little in logs that end longer before it."""
 
 
 def utc_now() -> datetime:

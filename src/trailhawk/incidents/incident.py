@@ -88,8 +88,10 @@ class Closing:
             reason = allowed[0]
         if reason not in (allowed or (None,)):
             names = " or ".join(each.value for each in allowed) or "no reason"
+            if reason is None:
+                raise UsageError(f"{classification.value} needs a reason: {names}")
             raise UsageError(
-                f"{classification.value} does not go with {reason.value if reason else 'no reason'}",
+                f"{classification.value} does not go with {reason.value}",
                 hint=f"it goes with {names}",
             )
         if len(comment) > MAX_TEXT:

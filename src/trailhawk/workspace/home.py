@@ -635,6 +635,11 @@ class Workspace:
         self.lake.snapshot(LEDGER.name)
         return [table.name for table in self.log_tables if has_rows(table.name)]
 
+    def newest_row(self) -> datetime | None:
+        """The time of the newest row of logs; None without any."""
+        held = (self.table_state(name).last for name in self.history_tables())
+        return max((last for last in held if last), default=None)
+
     def reads(self, rule: Rule) -> frozenset[str] | None:
         """The tables that a rule's query reads; None for one that does not compile."""
         from trailhawk.kql.passes import scans
