@@ -182,3 +182,27 @@ def test_nanoseconds_between_moments_beyond_a_long_are_null() -> None:
     at = "datatable(a: datetime, b: datetime)[datetime(9999-01-01), datetime(0001-01-01)]"
     found = DuckDBEngine(NoTables()).query(f"{at} | project datetime_diff('nanosecond', a, b)", now=NOW)
     assert found.tuples() == [(None,)]
+
+
+def test_whole_numbers_of_texts_are_those_of_columns() -> None:
+    texts = [
+        "443",
+        "-7",
+        "007",
+        "-0",
+        "2147483648",
+        "-2147483648",
+        " 7 ",
+        "+5",
+        "0x1F",
+        "9" * 18,
+        "9" * 20,
+        "x",
+        "",
+    ]
+    written = ", ".join(f'"{text}"' for text in texts)
+    columns = f"datatable(s: string)[{written}] | project toint(s), tolong(s)"
+    constants = " | union ".join(f'(print toint("{text}"), tolong("{text}"))' for text in texts)
+    engine = DuckDBEngine(NoTables())
+    found = [engine.query(query, now=NOW).tuples() for query in (columns, constants)]
+    assert sorted(found[0], key=str) == sorted(found[1], key=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
 
@@ -112,6 +113,8 @@ IN_TICKS = {
 PARTS = frozenset({*_IN_MONTHS, *IN_TICKS, "nanosecond"})
 """The parts that `datetime_add` and `datetime_diff` know."""
 
+_WHOLE_NUMBER = re.compile("-?[0-9]{1,18}")
+
 _UNIX_TICKS = {
     "unixtime_seconds_todatetime": TICKS_PER_SECOND,
     "unixtime_milliseconds_todatetime": TICKS_PER_SECOND // 1000,
@@ -149,6 +152,9 @@ def _fold(name: str, args: tuple[Const, ...], result: KqlType) -> bool | int | f
     if name in ("todatetime", "totimespan") and types == (_T.STRING,):
         read = datetime_ticks if name == "todatetime" else timespan_ticks
         return read(str(first))
+    if name in ("toint", "tolong") and types == (_T.STRING,) and _WHOLE_NUMBER.fullmatch(str(first)):
+        number = int(str(first))
+        return number if name == "tolong" or -(2**31) <= number < 2**31 else None
     if (
         name == "tostring"
         and types[0] in (_T.DATETIME, _T.TIMESPAN, _T.STRING)

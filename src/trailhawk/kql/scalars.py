@@ -388,6 +388,7 @@ class ScalarBinder:
         """A comparison, arithmetic or text operator over bound operands."""
         if op in _NEGATED:
             return self.call("not", [self.operate(_NEGATED[op], left, right, expr)], expr.span)
+        has_text = any(isinstance(side, Const) and side.type is _T.STRING for side in (left, right))
         if op in _COMPARISONS:
             left, right = self._comparable(left, right, expr)
         elif op not in _TEXT_COMPARISONS and left.type is _T.DYNAMIC and op in ("+", "-", "*", "/", "%"):
@@ -404,7 +405,11 @@ class ScalarBinder:
         if op in ("+", "-"):
             types = {left.type, right.type}
             hint = "texts are joined with strcat(...)" if _T.STRING in types else _LENGTHS
-        return self.call(op, [left, right], expr.span, spelling=f"'{op}'", hint=hint)
+        found = self.call(op, [left, right], expr.span, spelling=f"'{op}'", hint=hint)
+        if has_text and op in ("==", "!=") and left.type is not _T.STRING and not _is_known(right):
+            # A text that is not of the other side's type is no null, which a null would equal.
+            return self.call("coalesce", [found, Const(_T.BOOL, op == "!=")], expr.span)
+        return found
 
     def _comparable(self, left: Expr, right: Expr, expr: syntax.Binary) -> tuple[Expr, Expr]:
         """Both sides in one type that can be compared."""
@@ -948,6 +953,10 @@ def _only_row(plan: Node) -> dict[int, Const]:
         for column, value in zip(plan.columns, values, strict=False)
         if isinstance(value, Const)
     }
+
+
+def _is_known(expr: Expr) -> bool:
+    return isinstance(expr, Const) and expr.value is not None
 
 
 def _is_null(expr: Expr) -> bool:
