@@ -858,6 +858,8 @@ def test_what_is_gone_for_good(aws: Aws, monkeypatch: pytest.MonkeyPatch, code: 
     with pytest.raises(OSError, match=code) as caught:
         object_at({"main": settings})("s3://logs/a")
     assert isinstance(caught.value, GoneError) is gone
+    told = str(caught.value.strerror)
+    assert ("or it was deleted: without s3:ListBucket" in told) is (code == "AccessDenied")
 
 
 def test_whose_rights_read_a_bucket() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from trailhawk.connectors.digest import NamedLog
 from trailhawk.connectors.health import streams
 from trailhawk.connectors.ingest import Ingestor, ingest
 from trailhawk.connectors.objects import LogObject, Transform, TransformResult
-from trailhawk.connectors.reopen import object_at
+from trailhawk.connectors.reopen import GoneError, object_at
 from trailhawk.connectors.repair import Findings, Restored, accept, awaited, check, mend, restore
 from trailhawk.connectors.verify import Ledger
 from trailhawk.errors import LakeError
@@ -85,6 +86,10 @@ def found(lake: Lake) -> Findings:
 
 def repaired(lake: Lake, filter_at: Callable[..., Transform | None] = lambda *_: None) -> list[Restored]:
     mend(lake, found(lake), clock=lambda: NOW)
+    return read_again(lake, filter_at)
+
+
+def read_again(lake: Lake, filter_at: Callable[..., Transform | None] = lambda *_: None) -> list[Restored]:
     wanted = awaited(lake, lake.table_names())
     return list(
         restore(lake, wanted, find=object_at({}), clock=lambda: NOW, sources=SOURCES, filter_at=filter_at)
@@ -468,6 +473,45 @@ def test_what_is_gone_for_good(lake: Lake, tmp_path: Path, what: str, gone: bool
         log.mkdir()
     [told] = repaired(lake)
     assert (bool(told.reason), told.gone) == (True, gone)
+
+
+@pytest.mark.parametrize("inside", ["//a.json", "//day/a.json", "!a.json", "!day/a.json", "//b.zip//a.json"])
+def test_a_member_of_an_archive_that_is_gone(tmp_path: Path, inside: str) -> None:
+    """Also as older ledgers have it. What only cannot be opened now is not gone."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "other.json").touch()
+    place = f"{folder}/day.zip{inside}"
+    with pytest.raises(GoneError, match="No such file or directory"):
+        object_at({})(place).open()
+    with zipfile.ZipFile(folder / "day.zip", "w") as archive:
+        archive.writestr("c.json", "{}")
+    with pytest.raises(GoneError, match="no such file in the archive"):
+        object_at({})(place).open()
+    (folder / "day.zip").unlink()
+    if inside.startswith("//"):
+        (folder / "day.zip").mkdir()
+        with pytest.raises(IsADirectoryError):
+            object_at({})(place).open()
+        (folder / "day.zip").rmdir()
+    (folder / "other.json").unlink()
+    with pytest.raises(FileNotFoundError, match="not mounted") as away:
+        object_at({})(place).open()
+    assert not isinstance(away.value, GoneError)
+
+
+def test_rows_that_may_be_there_twice_are_not_told_as_lost(lake: Lake, tmp_path: Path) -> None:
+    """They are stored again, and a file that was damaged meanwhile may hold them as well."""
+    take(lake, calls(tmp_path / "a.json", *range(9)))
+    first = files(lake, CALLS)[0]
+    take(lake, calls(tmp_path / "b.json", *range(60, 69)))
+    first.write_text("damaged")
+    mend(lake, found(lake), clock=lambda: NOW)
+    for path in files(lake, CALLS):
+        path.write_text("damaged")
+    [told] = read_again(lake)
+    assert (told.rows, told.reason) == (9, "")
+    assert "may hold as well" in told.doubt
 
 
 def test_what_came_over_http_is_gone_for_good(lake: Lake, tmp_path: Path) -> None:

@@ -286,7 +286,7 @@ def _missing(found: Findings, why: Mapping[Missing, str] | None = None) -> Itera
 
 def _restored(each: Restored) -> dict[str, object]:
     one = each.missing
-    detail = each.reason or f"{one.rows:,} were missing" * (each.rows != one.rows)
+    detail = each.reason or each.doubt or f"{one.rows:,} were missing" * (each.rows != one.rows)
     lost = "lost, accepted" if one.accepted else "lost"
     what, rows = (lost, one.rows) if each.reason else ("read again", each.rows)
     return _finding(what, one.table, one.first.date(), rows, one.location or one.object, detail)

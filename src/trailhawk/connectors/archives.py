@@ -127,7 +127,9 @@ def opened(path: Path, location: str) -> Iterator[tuple[Member, Iterator[Member]
 
 def open_inside(path: Path, inner: str) -> BinaryIO:
     """A copy of the member with a location that ends so, INSIDE or INSIDE_BEFORE (then the first of its name)
-    in front; an archive in the archive as a whole, too. FileNotFoundError if there is none."""
+    in front; an archive in the archive as a whole, too. FileNotFoundError if there is none, another OSError
+    where the archive cannot be opened."""
+    path.open("rb").close()  # a listing only says that nothing is in it
     for member, position in _outer(path, ""):
         if inner in (member.item.location, INSIDE_BEFORE + text_of(member.name)):
             return _copied(member.item, tempfile.TemporaryFile())

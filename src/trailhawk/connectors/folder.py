@@ -151,9 +151,12 @@ def open_at(location: str) -> BinaryIO:
 
 def is_there(location: str) -> bool:
     """Whether the folder of a location's file holds anything: one that is not mounted does not."""
+    befores = (found.start() for found in re.finditer(re.escape(archives.INSIDE_BEFORE), location))
     inside = location.find(archives.INSIDE, 1)
+    if inside < 0:
+        inside = next((end for end in befores if archives.is_named_so(location[:end])), len(location))
     try:
-        return any(_path_at(location[:inside] if inside > 0 else location).parent.iterdir())
+        return any(_path_at(location[:inside]).parent.iterdir())
     except OSError:
         return False
 

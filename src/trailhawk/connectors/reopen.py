@@ -103,7 +103,7 @@ def _fetcher(access: Access) -> Callable[[str, str], LogObject]:
             return log_object(fetcher.fetch(Notice(bucket, key)))
         except RefusedError as error:
             if error.fault.kind is Kind.GONE or error.fault.code == "NoSuchBucket":
-                raise GoneError(0, str(error)) from error
-            raise
+                raise GoneError(0, error.reason) from error
+            raise OSError(0, error.reason) from error
 
     return fetch

@@ -122,12 +122,14 @@ class Findings:
 @dataclass(frozen=True, slots=True)
 class Restored:
     """What became of an object's missing rows: `rows` of them are stored again. `reason`: why it could not be
-    read again, '' where it could; `gone` where no later try will have it."""
+    read again, '' where it could; `gone` where no later try will have it. `doubt`: why some of the rows may
+    be there twice."""
 
     missing: Missing
     rows: int
     reason: str
     gone: bool = False
+    doubt: str = ""
 
 
 def check(
@@ -637,5 +639,5 @@ def _log_object(one: Missing, stream: BinaryIO) -> LogObject:
 
 
 def _told(told: list[Restored], one: Missing, outcome: Outcome) -> None:
-    reason = outcome.doubt if outcome.state in ("stored", "skipped") else f"it is {outcome.state} now"
-    told.append(Restored(one, outcome.rows, reason))
+    reason = "" if outcome.state in ("stored", "skipped") else f"it is {outcome.state} now"
+    told.append(Restored(one, outcome.rows, reason, doubt=outcome.doubt))
