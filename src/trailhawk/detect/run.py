@@ -81,7 +81,9 @@ def run(
         if missing := absent(rule, error, is_there(engine, window.at)):
             return Run(window, WindowState.SKIPPED, reason_of(missing), seen=seen, is_permanent=True)
         permanent = error.kind in ("syntax", "binding", "unsupported")
-        reason = error.render(rule.query).split("\n", 1)[0]
+        reason = error.located(rule.query, first_line=rule.query_line)
+        if error.hint:
+            reason += f"; {error.hint}"
         costly = error.kind == LimitError.kind
         return Run(window, WindowState.FAILED, reason, seen=seen, is_permanent=permanent, is_costly=costly)
     except StateError:
