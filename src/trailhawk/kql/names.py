@@ -94,5 +94,7 @@ def aggregate_name(expr: syntax.Expr) -> str | None:
             return first
         return f"{prefix}_{first or ''}"
     if isinstance(expr, syntax.Call) and expr.name in FUNCTIONS and FUNCTIONS[expr.name].name_after == "":
-        return aggregate_name(expr.args[0]) if expr.args else None
+        inner = expr.args[0] if expr.args else None
+        is_bare = isinstance(inner, syntax.Call) and inner.name in ("take_any", "take_anyif")
+        return None if inner is None or is_bare else aggregate_name(inner)
     return None

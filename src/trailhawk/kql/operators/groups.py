@@ -147,7 +147,7 @@ def aggregate_item(
     return [(names.unique(name or names.computed()), bound) for name, bound in found]
 
 
-_OLDER = {"argmax": "max", "argmin": "min"}
+_OLDER = frozenset({"argmax", "argmin"})
 """The older spellings put the names of all their columns after this one's."""
 
 
@@ -160,21 +160,20 @@ def row_aggregate(
     found: list[tuple[str, Expr]] = []
     ordering: list[Expr] = []
     older = "any_" if call.name == "any" else ""
+    of = "any"
     if call.name not in ("take_any", "any"):
         if not args:
             raise BindingError(f"{call.name}() needs the value to order by", call.span)
         ordering = [binder.scalars.bind(args[0], scope)]
         plain = AGGREGATES["max" if call.name.endswith("max") else "min"]
-        name = auto_name(args[0]) or aggregate_name(
-            syntax.Call(call.span, plain.name, (args[0],), call.name_span)
-        )
+        of = f"{plain.name}_{auto_name(args[0]) or ''}"
+        name = auto_name(args[0]) or of
         if call.name in _OLDER:
-            name = f"{_OLDER[call.name]}_{auto_name(args[0]) or ''}"
-            older = f"{name}_"
-        found.append((name or "", binder.scalars.collect(plain, ordering, call.span, collect)))
+            name, older = of, f"{of}_"
+        found.append((name, binder.scalars.collect(plain, ordering, call.span, collect)))
         args = args[1:]
     values: list[tuple[str, Expr]] = []
-    for arg in args:
+    for place, arg in enumerate(args, start=len(found)):
         if isinstance(arg, syntax.Star):
             taken = {ref.id for ref in ordering if isinstance(ref, ColumnRef)}
             left_out = taken | grouped
@@ -184,8 +183,8 @@ def row_aggregate(
                 if c.id not in left_out
             ]
         else:
-            name = auto_name(arg) or (f"arg{len(values) + 1}" if older else "")
-            values.append((older + name, binder.scalars.bind(arg, scope)))
+            named = auto_name(arg)
+            values.append((older + named if named else f"{of}_arg{place}", binder.scalars.bind(arg, scope)))
     if not ordering and len(values) == 1 and not isinstance(args[0], syntax.Star):
         name = aggregate_name(call) if call.name == "any" else values[0][0]
         return [
