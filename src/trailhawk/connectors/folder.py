@@ -182,6 +182,11 @@ class Watched:
         self._taken: dict[Path, tuple[int, int, int]] = {}
         self.rest = 0.0
 
+    def again(self, paths: Iterable[Path]) -> None:
+        """Let these files be named once more."""
+        for path in paths:
+            self._taken.pop(path, None)
+
     def look(self, now: dt.datetime) -> list[Path]:
         """The files to take now, oldest day first; each is named once for each of its states."""
         began = perf_counter()

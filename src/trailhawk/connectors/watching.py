@@ -1,4 +1,8 @@
-"""Folders as a connector: files are taken as they are completed."""
+"""Folders as a connector: files are taken as they are completed.
+
+While they cannot be stored (an outage of the lake, a damaged table), they are taken again with growing waits;
+new files meanwhile as ever, since what is for other tables can be stored.
+"""
 
 from __future__ import annotations
 
@@ -6,21 +10,27 @@ import datetime as dt
 import os
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 from trailhawk.connectors import folder
-from trailhawk.connectors.connector import Board, ConnectorError, Intake, State
+from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
 from trailhawk.connectors.objects import Outcome
+from trailhawk.errors import LakeError, StateError
+from trailhawk.files import in_words
 
 if TYPE_CHECKING:
     from trailhawk.connectors.config import ConnectorSettings
     from trailhawk.settings import Section
 
 _LOOK_SECONDS: Final = 2.0
-_PATHS: Final = "paths"  # the cause of all problems
+_LONGEST_SECONDS: Final = 60.0
+"""Until what could not be stored is taken again; doubled each time from a look's."""
+_PATHS, _STORING = "paths", "storing"  # causes of problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +75,7 @@ class FolderConnector:
         self._settings = settings
         self._intake = intake
         self._board = Board(settings.name, settings.type, intake.clock)
+        self._left = Counter[Path]()  # files of which not all is stored
 
     @property
     def name(self) -> str:
@@ -76,7 +87,7 @@ class FolderConnector:
     def run(self, stop: threading.Event, *, once: bool = False) -> None:
         """Take files until `stop`; with `once` those that are there, complete or not.
 
-        ConnectorError, with `once` only, for a path that does not exist.
+        With `once` only: ConnectorError for a path that does not exist, and what storing raises.
         """
         settings = self._settings
         self._board.doing("looking for files")
@@ -88,6 +99,8 @@ class FolderConnector:
         )
         if once:
             watched.look(self._intake.clock())  # what has the same size at two looks is complete
+        failures, due = 0, 0.0
+        self._left.clear()
         while not stop.is_set():
             missing = [path for path in settings.paths if not os.path.lexists(path)]
             said = f"no such file or folder: {missing[0]}" if missing else ""
@@ -97,20 +110,48 @@ class FolderConnector:
                 self._board.problem(_PATHS, said)
             else:
                 self._board.over(_PATHS)
-            for path in watched.look(self._intake.clock()):
-                if stop.is_set():
-                    break
-                self._board.doing(f"taking {path.parent}")
-                for item, _ in folder.log_objects(path, named=path in settings.paths):
-                    if stop.is_set():
-                        break
-                    taker.take(item, self._ender(item.size or 0))
-            taker.flush()
+            if self._left and time.monotonic() >= due:
+                watched.again(self._left)
+                self._left.clear()
+            try:
+                ready = watched.look(self._intake.clock())
+                self._left.update(ready)
+                for path in ready:
+                    if not stop.is_set():
+                        self._take(taker, path, stop)
+                taker.flush()
+            except (StateError, LakeError, OSError) as error:
+                if once:
+                    raise
+                self._board.problem(_STORING, in_words(error))
+                due = time.monotonic() + min(_LOOK_SECONDS * 2 ** min(failures, 5), _LONGEST_SECONDS)
+                failures += 1
+            if not self._left:
+                self._board.over(_STORING)
+                failures = 0
             if once:
                 break
             self._board.doing("waiting for files", idle=True)
             stop.wait(max(_LOOK_SECONDS, watched.rest))
         self._board.doing("stopped")
 
-    def _ender(self, size: int) -> Callable[[Outcome], None]:
-        return lambda outcome: self._board.ended(outcome, size)
+    def _take(self, taker: Taker, path: Path, stop: threading.Event) -> None:
+        self._board.doing(f"taking {path.parent}")
+        for item, _ in folder.log_objects(path, named=path in self._settings.paths):
+            if stop.is_set():
+                return
+            self._left[path] += 1
+            taker.take(item, self._ender(path, item.size or 0))
+        self._is_done(path)
+
+    def _ender(self, path: Path, size: int) -> Callable[[Outcome], None]:
+        def ended(outcome: Outcome) -> None:
+            self._board.ended(outcome, size)
+            self._is_done(path)
+
+        return ended
+
+    def _is_done(self, path: Path) -> None:
+        self._left[path] -= 1
+        if not self._left[path]:
+            del self._left[path]
