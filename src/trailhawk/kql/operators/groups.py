@@ -186,10 +186,8 @@ def row_aggregate(
             named = auto_name(arg)
             values.append((older + named if named else f"{of}_arg{place}", binder.scalars.bind(arg, scope)))
     if not ordering and len(values) == 1 and not isinstance(args[0], syntax.Star):
-        name = aggregate_name(call) if call.name == "any" else values[0][0]
-        return [
-            (name or "", binder.scalars.collect(AGGREGATES["take_any"], [values[0][1]], call.span, collect))
-        ]
+        (named, value) = values[0] if call.name != "any" else (aggregate_name(call) or "", values[0][1])
+        return [(named, binder.scalars.collect(AGGREGATES["take_any"], [value], call.span, collect))]
     if len(values) > FEW:
         return found + _wide_row(binder, call, collect, ordering, values)
     row = tuple(value for _, value in values)
