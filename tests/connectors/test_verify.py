@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import threading
 from base64 import b64encode
@@ -629,6 +630,19 @@ def test_names() -> None:
     assert backfill.backfill
     assert Name.of("1_CloudTrail_us-east-1_20260102T0304Z_a.json.gz") is None
     assert Name.of("1_CloudTrail-Digest_r_t_r_99999999T999999Z.json.gz") is None
+
+
+def test_keys_that_cannot_be_asked_for_say_what_gives_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    told = "public keys of eu-west-1: Unable to locate credentials; --keys FILE gives them"
+    with pytest.raises(OSError, match=told):
+        Aws().list_keys("eu-west-1", datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 2, 1, tzinfo=UTC))
 
 
 def test_public_keys_in_all_forms(whole: Trail, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from trailhawk.cli.options import (
     QuietOption,
     examples,
     group,
+    home_of,
     tell,
     workspace_of,
 )
@@ -41,7 +42,8 @@ def list_(context: typer.Context, form: FormatOption = Format.TABLE) -> None:
     found = workspace_of(context).connector_settings
     things = [{"name": each.name, "type": each.type, "where": each.where} for each in found.values()]
     columns = [Shown("name", "name"), Shown("type", "type"), Shown("where", "where")]
-    show_list(things, columns, form, empty="no connectors: trailhawk.toml of the home has none")
+    file = home_of(context) / "trailhawk.toml"
+    show_list(things, columns, form, empty=f"no connectors: {file} has none, see docs/connectors.md")
 
 
 @app.command(

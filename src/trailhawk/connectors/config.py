@@ -259,7 +259,8 @@ def connectors(sections: Mapping[str, Section]) -> dict[str, ConnectorSettings]:
 def one(found: Mapping[str, ConnectorSettings], name: str) -> ConnectorSettings:
     """The connector of this name; NotFoundError if there is none."""
     if name not in found:
-        known = f"there is {', '.join(found)}" if found else "trailhawk.toml of the home has none yet"
+        none = "trailhawk.toml of the home has none yet, see docs/connectors.md"
+        known = f"there is {', '.join(found)}" if found else none
         raise NotFoundError(f"no connector {name!r}", hint=known)
     return found[name]
 

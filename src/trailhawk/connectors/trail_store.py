@@ -373,7 +373,10 @@ class Aws:
 
     def list_keys(self, region: str, start: dt.datetime, end: dt.datetime) -> list[Listed]:
         """CloudTrail's public keys of a region that were valid in this span."""
-        with _as_os_error():
-            client = self._session.client("cloudtrail", region_name=region, config=self._config)
-            pages = client.get_paginator("list_public_keys").paginate(StartTime=start, EndTime=end)
-            return [msgspec.convert(key, Listed) for page in pages for key in page["PublicKeyList"]]
+        try:
+            with _as_os_error():
+                client = self._session.client("cloudtrail", region_name=region, config=self._config)
+                pages = client.get_paginator("list_public_keys").paginate(StartTime=start, EndTime=end)
+                return [msgspec.convert(key, Listed) for page in pages for key in page["PublicKeyList"]]
+        except OSError as error:
+            raise OSError(f"public keys of {region}: {error}; --keys FILE gives them") from error
