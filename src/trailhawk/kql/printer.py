@@ -30,11 +30,6 @@ def to_kql(query: syntax.Query) -> str:
     return ";\n".join(_statement(statement, "\n") for statement in query.statements)
 
 
-def expression_text(node: Expr) -> str:
-    """The text of one expression, or of a pipe, on one line."""
-    return _pipe(node)
-
-
 def _statement(node: syntax.Statement, line: str = " ") -> str:
     match node:
         case syntax.Let(name=name, value=value):

@@ -360,13 +360,6 @@ class Outbox:
             Try(row.delivery, row.channel, row.at, Outcome(row.outcome), row.detail) for row in reversed(rows)
         )
 
-    def next_due(self) -> datetime | None:
-        """When the next notice is due; None where none waits."""
-        query = sa.select(sa.func.min(_notices.c.due_at)).where(_notices.c.state == State.WAITING.value)
-        with reading(self._engine) as connection:
-            due: datetime | None = connection.scalar(query)
-        return due
-
 
 def _is_held(connection: sa.Connection, channel: str, now: datetime) -> bool:
     held = sa.select(_holds.c.channel).where(_holds.c.channel == channel, _holds.c.until > now)
