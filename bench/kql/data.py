@@ -15,7 +15,7 @@ import duckdb
 import pyarrow as pa
 
 from trailhawk.lake import Lake
-from trailhawk.lake.compaction import SLICE_ROWS
+from trailhawk.lake.merging import SLICE_ROWS
 from trailhawk.lake.table import stored_schema
 from trailhawk.simulate.run import simulate
 from trailhawk.sources.cloudtrail import TABLE

@@ -17,8 +17,8 @@ from support.lakes import rows as stored_rows
 from trailhawk.connectors import TABLES
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.connectors.objects import LogObject
-from trailhawk.lake import Delta, Lake, compaction
-from trailhawk.lake.compaction import CLOSED_FILES, compact_busy_days
+from trailhawk.lake import Delta, Lake, compaction, merging
+from trailhawk.lake.compaction import CLOSED_FILES, compact_busy_days, to_fold
 from trailhawk.lake.retention import forget
 from trailhawk.lake.terms import Terms, terms_path
 from trailhawk.sources import TABLES as SOURCE_TABLES
@@ -185,75 +185,71 @@ def test_a_compaction_stands_by_what_it_wrote_where_another_day_was_faster(
     assert lake.snapshot(TABLE).rows == 8
 
 
-def test_large_files_are_not_written_anew_by_an_append(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "SMALL_ROWS", 10)
-    one = worker(lake)
-    for number in range(4):  # laid down in large files: these are left to compaction
-        put(one, number, each=10)
-    delta = lake.delta(TABLE)
-    delta.refresh()
-    large = set(delta.live([DAYS[0]]))
-    assert len(large) == 4
-    for number in range(4, 7):
-        put(one, number)
-    delta.refresh()
-    assert large < set(delta.live([DAYS[0]]))
-    assert len(delta.live([DAYS[0]])) == 5
-    compact_busy_days(delta, today=NOW.date())
-    assert max(list(counts(delta))[-1].values()) < CLOSED_FILES
+def test_a_day_that_comes_in_batches_has_few_files_at_any_commit(lake: Lake) -> None:
+    """However large they are, nothing is left for compaction."""
+    one, delta = worker(lake), lake.delta(TABLE)
+    for number in range(8):
+        put(one, number, each=50)
+    assert most(delta) == CLOSED_FILES
+    assert compact_busy_days(delta, today=NOW.date()) == 0
+    check(lake, 8, each=50)
 
 
-def test_files_that_are_much_when_unpacked_are_not_read_for_a_late_row(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """However small they are on disk: 12,000 events of 100 KB that are much alike take 9 MB."""
+def test_what_is_large_is_merged_a_slice_at_a_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merging, "SLICE_ROWS", 20)
     one = worker(lake)
+    for number in range(5):
+        put(one, number, each=30)
+    check(lake, 5, each=30)
+    largest = max(lake.snapshot(TABLE).files(), key=lambda file: file.rows)
+    metadata = pq.ParquetFile(largest.path).metadata
+    assert metadata.num_rows >= 60
+    assert max(metadata.row_group(place).num_rows for place in range(metadata.num_row_groups)) <= 40
+
+
+def test_late_rows_beside_files_of_one_size_make_them_one(lake: Lake) -> None:
+    """Else each of them would write one of these anew."""
+    one, delta = worker(lake), lake.delta(TABLE)
     for number in range(3):
         put(one, number, each=300)
-    delta = lake.delta(TABLE)
     delta.refresh()
-    [large, *_] = delta.live([DAYS[0]])
-    size = pq.ParquetFile(delta.file(large)).metadata.row_group(0).total_byte_size
-    monkeypatch.setattr(compaction, "FOLD_BYTES", size // 2)
-    stored = set(delta.live())
+    laid_down = set(delta.live())
     put(one, 3)
     put(one, 4)
     delta.refresh()
-    assert stored < set(delta.live())  # compaction sees to them
-    assert set(list(counts(delta))[-1].values()) == {CLOSED_FILES + 1}
-    assert lake.snapshot(TABLE).rows == 2 * (3 * 300 + 2)
+    assert not laid_down & set(delta.live())
+    assert set(list(counts(delta))[-1].values()) == {2}
 
 
-def test_who_only_appends_gets_a_round_of_care_where_a_day_needs_it(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else all that comes late beside two large files would be written anew by every append."""
-    monkeypatch.setattr(compaction, "SMALL_ROWS", 20)
-    monkeypatch.setattr(compaction, "_GROWN_ROWS", 5)
-    one = worker(lake)
-    for number in range(2):
-        put(one, number, each=20)
-    for number in range(2, 7):
-        put(one, number)
+def test_a_day_that_is_not_in_order_yet_is_left_to_compaction(lake: Lake) -> None:
+    """At noon a day of many files is closed: the next row that comes to it need not wait for all of them."""
+    before = dt.datetime(2026, 3, 3, 11, tzinfo=dt.UTC)
+    for number in range(6):
+        put(worker(lake, now=before), number, days=DAYS[1:], each=20)
     delta = lake.delta(TABLE)
-    assert most(delta) == CLOSED_FILES
-    assert set(list(counts(delta))[-1].values()) == {1}
-    assert lake.snapshot(TABLE).rows == 2 * 45
-    assert_balanced(lake)
+    delta.refresh()
+    stored = set(delta.live())
+    assert len(stored) == 6
+    put(worker(lake, now=before + dt.timedelta(hours=1)), 6, days=DAYS[1:])
+    delta.refresh()
+    assert len(delta.live()) == 6
+    assert len(stored - set(delta.live())) == 1
 
 
-def test_two_large_files_become_one_where_a_late_one_comes(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else every late row would be written together with all that came late before."""
-    monkeypatch.setattr(compaction, "SMALL_ROWS", 10)
-    one, delta = worker(lake), lake.delta(TABLE)
-    for number in range(2):
-        put(one, number, each=10)
-    assert compact_busy_days(delta, today=NOW.date()) == 0
-    put(one, 2)
-    assert compact_busy_days(delta, today=NOW.date()) == 2
-    assert set(list(counts(delta))[-1].values()) == {1}
+def test_who_lost_a_race_writes_only_what_must_be(lake: Lake) -> None:
+    """Who has large files to write anew would else be overtaken each time."""
+    for number in range(3):
+        put(worker(lake), number, each=300)
+    delta = lake.delta(TABLE)
+    delta.refresh()
+    first, second, third = sorted(delta.live(DAYS[:1]))
+
+    def chosen(*tried: str) -> tuple[str, ...]:
+        return to_fold(delta, {DAYS[0]: 1}, today=NOW.date(), tried={DAYS[0]: tried})[DAYS[0]]
+
+    assert sorted(chosen()) == [first, second, third]
+    assert chosen(second, third) == (second, third)  # these still stand
+    assert len(chosen(second, "retired meanwhile")) == 1
 
 
 def test_rows_that_retention_removed_may_come_again(lake: Lake) -> None:

@@ -18,7 +18,7 @@ from trailhawk.cli import run
 from trailhawk.errors import NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake import Delta, Lake, Transaction, compaction
+from trailhawk.lake import Delta, Lake, Transaction, compaction, merging
 from trailhawk.lake.care import Caretaker, Retention
 from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.retention import expiring, forget
@@ -77,7 +77,7 @@ def stored(delta: Delta) -> list[dt.datetime]:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same policy over rows that a test can write."""
     monkeypatch.setattr(compaction, "FILE_ROWS", 200)
-    monkeypatch.setattr(compaction, "SLICE_ROWS", 25)
+    monkeypatch.setattr(merging, "SLICE_ROWS", 25)
     monkeypatch.setattr(compaction, "_TIER_ROWS", 1)
 
 
@@ -111,7 +111,7 @@ def test_large_rows_are_rewritten_few_at_a_time(tmp_path: Path, monkeypatch: pyt
     """A row of the quarantine holds 64 KiB: a slice of as many rows as of logs would be gigabytes."""
     day = dt.date(2026, 3, 1)
     for most, groups in ((1 << 30, 1), (1, 10)):
-        monkeypatch.setattr(compaction, "SLICE_BYTES", most)
+        monkeypatch.setattr(merging, "SLICE_BYTES", most)
         delta = lake_of(tmp_path / str(groups)).delta(EVENTS.name)
         for hour in range(10):
             append(delta, at(day, hour))
@@ -126,7 +126,7 @@ def test_an_hour_of_large_rows_is_rewritten_in_slices_of_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the mean of the day's rows one slice would hold all of them."""
-    monkeypatch.setattr(compaction, "SLICE_BYTES", 64 * 1024)
+    monkeypatch.setattr(merging, "SLICE_BYTES", 64 * 1024)
     delta = lake_of(tmp_path).delta(EVENTS.name)
     append(delta, *(at(DAY, place / 50) for place in range(1000)))
     for part in range(4):
@@ -371,21 +371,51 @@ def test_a_round_with_nothing_to_do_looks_at_the_log_once(
 
 
 @pytest.mark.parametrize(
-    ("appends", "large", "most"),
-    [(300, 0, 8), (300, 2_000_000, 16), (5_000, 0, 25), (5_000, 2_000_000, 70), (20_000, 2_000_000, 140)],
+    ("appends", "rows", "large", "most"),
+    [
+        (300, 5, 0, 7),
+        (300, 5, 2_000_000, 16),
+        (5_000, 5, 0, 22),
+        (5_000, 5, 2_000_000, 70),
+        (20_000, 5, 2_000_000, 121),
+        (1_000, 20_000, 1_000_000, 13),
+        (20, 104_000, 0, 1.5),
+    ],
 )
-def test_how_often_late_rows_are_written_anew(appends: int, large: int, most: int) -> None:
-    """About as the square root of the appends beside a large file: there is room for two files only."""
-    files = [compaction._File("m", large, 0)] if large else []
+def test_how_often_rows_of_a_closed_day_are_written_anew(
+    appends: int, rows: int, large: int, most: float
+) -> None:
+    """About as the cube root of the appends, and as the square root beside a large file: there is room for
+    two files only. A day that comes in twenty batches is written anew one and a half times."""
+    files = [compaction._File("m", large)] if large else []
     rewritten = 0
     for number in range(appends):
-        chosen = compaction._beside(files, 5, "m", lambda _: 0)
-        rows = sum(file.rows for file in files if file.path in chosen)
+        chosen = compaction._beside(files, rows, "m")
+        anew = sum(file.rows for file in files if file.path in chosen)
         files = [file for file in files if file.path not in chosen]
-        files.append(compaction._File(f"m{number}", rows + 5, 0))
-        rewritten += rows
+        files.append(compaction._File(f"m{number}", rows + anew))
+        rewritten += anew
         assert len(files) <= compaction.CLOSED_FILES
-    assert rewritten < most * 5 * appends
+    assert rewritten < most * rows * appends
+
+
+def test_what_comes_is_merged_with_files_a_slice_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(merging, "SLICE_ROWS", 60)
+    monkeypatch.setattr(merging, "_READ_ROWS", 7)
+    delta = lake_of(tmp_path).delta(EVENTS.name)
+    early = [at(DAY, place / 20) for place in range(100)]
+    among = [at(DAY, 2 + place / 50) for place in range(100)]
+    last = [at(DAY, 23)] * 70  # of one time, which is not cut
+    append(delta, *early)
+    append(delta, *last)
+    delta.refresh()
+    coming = rows(EVENTS, *among)
+    slices = list(merging.merged(EVENTS, delta.file, sorted(delta.live()), coming))
+    assert [each.num_rows for each in slices] == [60, 60, 60, 20, 70]
+    times = [time for each in slices for time in each["TimeGenerated"].to_pylist()]
+    assert times == [time.replace(tzinfo=None) for time in sorted([*early, *among, *last])]
 
 
 def test_texts_that_repeat_are_not_spread_out_when_they_are_written_anew(tmp_path: Path) -> None:

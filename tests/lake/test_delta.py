@@ -13,7 +13,7 @@ from deltalake.exceptions import CommitFailedError
 from trailhawk.errors import LakeError, NotFoundError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, compaction
+from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, merging
 from trailhawk.lake.compaction import compact, compact_busy_days
 from trailhawk.lake.delta import _Layout
 from trailhawk.lake.storage import S3
@@ -201,7 +201,7 @@ def test_a_busy_day_becomes_few_sorted_files(tmp_path: Path) -> None:
 
 
 def test_a_large_day_is_rewritten_slice_by_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compaction, "SLICE_ROWS", 4)
+    monkeypatch.setattr(merging, "SLICE_ROWS", 4)
     table = delta(tmp_path)
     for start in range(5):
         moments = [DAY + dt.timedelta(minutes=place - place % 2) for place in range(start, 50, 5)]

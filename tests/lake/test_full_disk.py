@@ -15,7 +15,7 @@ from trailhawk.cli import run
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
-from trailhawk.lake import Delta, Transaction, UncommittedError, compaction, storage
+from trailhawk.lake import Delta, Transaction, UncommittedError, merging, storage
 from trailhawk.lake.compaction import compact
 from trailhawk.lake.table import BATCH, CONFLICT, OBJECT, fitted
 
@@ -89,7 +89,7 @@ def test_a_commit_that_was_done_counts_whatever_is_said(
 @pytest.mark.parametrize("at", ["first file", "second file", "commit"])
 def test_a_compaction_leaves_nothing_behind(at: str, table: Delta, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is tried again and again: what it left would fill the disk for good."""
-    monkeypatch.setattr(compaction, "SLICE_ROWS", 2)
+    monkeypatch.setattr(merging, "SLICE_ROWS", 2)
     for hour in range(8):
         table.commit(table.stage(rows(hour)))
     before, live = files(table), table.live()

@@ -7,8 +7,8 @@ import hashlib
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import numpy as np
@@ -31,7 +31,7 @@ from trailhawk.errors import (
 )
 from trailhawk.kql.schema import INGESTION_TIME, Table
 from trailhawk.lake import ConflictError, Lake, LogError, Staged, Transaction, UncommittedError
-from trailhawk.lake.compaction import COMPACT, care_date, compact_busy_days, grown, to_fold
+from trailhawk.lake.compaction import COMPACT, care_date, to_fold
 from trailhawk.lake.files import DamagedFileError
 from trailhawk.lake.seen import Hashes, Seen, repeated, rows_of, rows_of_objects
 from trailhawk.lake.table import (
@@ -238,7 +238,8 @@ class Store:
     def _tried(self, parts: list[Part], decoded: Decoded, places: Sequence[int]) -> Sequence[int]:
         """The places, if these parts can be written; nothing of it is kept."""
         with self._preparing():
-            self._stage(parts, decoded, self._plan(parts, decoded, places), before=None).discard()
+            plan = replace(self._plan(parts, decoded, places, before=None), onto={})
+            self._stage(parts, decoded, plan, before=None).discard()
         return places
 
     def _commit(self, parts: list[Part], decoded: Decoded, places: Sequence[int]) -> list[Part]:
@@ -255,7 +256,7 @@ class Store:
                 staged = None
             try:
                 with self._preparing():
-                    plan = self._plan(parts, decoded, places)
+                    plan = self._plan(parts, decoded, places, before=staged)
                     if plan.parts and (staged is None or not staged.plan.same(plan)):
                         self._phase("write")
                         staged = self._stage(parts, decoded, plan, before=staged)
@@ -291,19 +292,13 @@ class Store:
         self._phase("ledger")
         settle(self._lake, self._table.name, self._followers)
         self._taken.refresh()
-        self._make_room(staged.plan)
         return staged.parts
 
-    def _make_room(self, plan: _Plan) -> None:
-        """Care for the days that cannot wait: who only appends writes the same file anew each time."""
-        today = care_date(self._clock())
-        if plan.onto and (days := grown(self._data, plan.onto, today=today)):
-            with suppress(DamagedFileError):  # told by care: what comes is stored all the same
-                compact_busy_days(self._data, today=today, days=days)
-
-    def _plan(self, batch: list[Part], decoded: Decoded, asked: Sequence[int]) -> _Plan:
+    def _plan(
+        self, batch: list[Part], decoded: Decoded, asked: Sequence[int], *, before: _Staging | None
+    ) -> _Plan:
         """Of the parts at these places, against the state last looked at: those not taken yet, and of their
-        rows those not stored yet."""
+        rows those not stored yet. `before` is what was written for an earlier state."""
         rows, owner = decoded.rows, decoded.owner
         parts = tuple(place for place in asked if not any(key in self._taken for key in batch[place].keys))
         keep: Mask = np.isin(owner, parts)
@@ -339,6 +334,7 @@ class Store:
             {day.item(): int(count) for day, count in coming},
             today=care_date(self._clock()),
             damaged=self._seen.damaged,
+            tried=before.plan.onto if before else {},
         )
         return _Plan(parts, keep, conflict & keep, onto)
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trailhawk.kql.schema import INGESTION_TIME
-from trailhawk.lake.delta import Delta, Staged, repeating
+from trailhawk.lake.delta import Delta, Staged
 from trailhawk.lake.files import DamagedFileError, opened
+from trailhawk.lake.merging import repeating
 from trailhawk.lake.seen import read_hashes, repeated
 from trailhawk.lake.table import DAY, ID, OBJECT, PAYLOAD, schema_mark, stored_schema
 
@@ -276,7 +277,9 @@ def rewritten(delta: Delta, day: dt.date, path: str, keep: Mapping[int, Mask | N
     def parts() -> Iterator[pa.Table]:
         import pyarrow as pa
 
-        with opened(delta.file(path), dictionaries=sorted(repeating(delta.file(path)))) as file:
+        with opened(delta.file(path)) as file:
+            dictionaries = sorted(repeating(file))
+        with opened(delta.file(path), dictionaries=dictionaries) as file:
             for group, mask in sorted(keep.items()):
                 rows = file.read_row_group(group, use_threads=False)
                 yield (rows if mask is None else rows.filter(pa.array(mask))).unify_dictionaries()

@@ -13,7 +13,7 @@ import os
 import re
 import threading
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from trailhawk.errors import LakeError
 from trailhawk.kql.schema import Table
-from trailhawk.lake.files import DamagedFileError, opened, seal
+from trailhawk.lake.files import DamagedFileError, seal
 from trailhawk.lake.known import Known
+from trailhawk.lake.merging import merged
 from trailhawk.lake.storage import Folder, Storage
 from trailhawk.lake.table import (
     DAY,
@@ -299,26 +300,13 @@ class Delta:
         try:
             for day, start, end in zip(found, starts.tolist(), ends, strict=True):
                 part = rows.slice(start, end - start)
-                if paths := (onto or {}).get(day.item()):
-                    part = self._with_stored(part, paths)
-                staged.append(self.stage_sorted([part], day.item()))
+                paths = (onto or {}).get(day.item(), ())
+                parts = merged(self.table, self.file, paths, part) if paths else [part]
+                staged.append(self.stage_sorted(parts, day.item()))
         except BaseException:
             self.discard(staged)
             raise
         return tuple(staged)
-
-    def _with_stored(self, rows: pa.Table, paths: Sequence[str]) -> pa.Table:
-        """The rows and those of the files, sorted by time."""
-        import numpy as np
-        import pyarrow as pa
-
-        dictionaries = set.intersection(*(repeating(self.file(path)) for path in paths))
-        parts = [_with_dictionaries(trimmed(rows), dictionaries)]
-        for path in paths:
-            with opened(self.file(path), dictionaries=sorted(dictionaries)) as file:
-                parts.append(file.read(use_threads=False).select(rows.column_names))
-        merged = pa.concat_tables(parts).unify_dictionaries()
-        return picked(merged, np.argsort(merged[self.table.time_column].to_numpy(), kind="stable"))
 
     def stage_sorted(self, parts: Iterable[pa.Table], day: dt.date) -> Staged:
         """Write rows of one event day, sorted and in parts (at least one), as one file; commit nothing.
@@ -553,33 +541,6 @@ def _reason(error: Exception) -> str:
     """What delta-rs says, which is a tree in colours, on one line."""
     told = _COLOURS.sub("", str(error)).replace("↳", ": ").split()
     return " ".join(told).replace(" : ", ": ")[:_MAX_REASON]
-
-
-def repeating(path: Path) -> set[str]:
-    """The text columns of a file that stand in it as dictionaries; read so, they take little memory."""
-    with opened(path) as file:
-        if not file.num_row_groups:
-            return set()
-        group = file.metadata.row_group(0)
-        columns = [group.column(place) for place in range(group.num_columns)]
-    return {
-        column.path_in_schema
-        for column in columns
-        if column.has_dictionary_page and column.physical_type == "BYTE_ARRAY"
-    }
-
-
-def _with_dictionaries(rows: pa.Table, names: Collection[str]) -> pa.Table:
-    """The rows with these columns as dictionaries, and no others."""
-    import pyarrow as pa
-
-    for place, field in enumerate(rows.schema):
-        is_one = pa.types.is_dictionary(field.type)
-        if is_one != (field.name in names):
-            column = rows.column(place)
-            column = column.cast(field.type.value_type) if is_one else column.dictionary_encode()
-            rows = rows.set_column(place, field.name, column)
-    return rows
 
 
 @dataclass(frozen=True, slots=True)
