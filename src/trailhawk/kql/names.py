@@ -84,7 +84,9 @@ def aggregate_name(expr: syntax.Expr) -> str | None:
     if isinstance(expr, syntax.Index | syntax.Member):
         base = aggregate_name(expr.target)
         step = expr.name if isinstance(expr, syntax.Member) else getattr(expr.index, "value", None)
-        return f"{base}_{step}" if base and step is not None else None
+        if step is None:
+            return None
+        return f"{base}_{step}" if base else str(step)
     if isinstance(expr, syntax.Call) and (expr.name in AGGREGATES or expr.name in ROW_FUNCTIONS):
         first = auto_name(expr.args[0]) if expr.args else None
         if expr.name in ("percentile", "percentilew") and len(expr.args) > 1:
@@ -93,8 +95,12 @@ def aggregate_name(expr: syntax.Expr) -> str | None:
         if prefix == "":
             return first
         return f"{prefix}_{first or ''}"
-    if isinstance(expr, syntax.Call) and expr.name in FUNCTIONS and FUNCTIONS[expr.name].name_after == "":
-        inner = expr.args[0] if expr.args else None
-        is_bare = isinstance(inner, syntax.Call) and inner.name in ("take_any", "take_anyif")
-        return None if inner is None or is_bare else aggregate_name(inner)
-    return None
+    if not isinstance(expr, syntax.Call) or expr.name not in FUNCTIONS:
+        return None
+    after = FUNCTIONS[expr.name].name_after
+    if after is None or after.startswith("=") or not expr.args:
+        return None
+    inner = expr.args[0]
+    is_bare = isinstance(inner, syntax.Call) and inner.name in ("take_any", "take_anyif")
+    name = None if is_bare else aggregate_name(inner)
+    return f"{after}_{name or ''}" if after else name

@@ -16,7 +16,7 @@ _TINY = 1e-300
 _MOST_SHAPE = 1e8  # beyond it neither the steps nor the digits of lgamma() are enough
 
 
-@python()
+@python(name_after="")
 def erf(value: Float) -> Float | None:
     """The error function.
 
@@ -26,7 +26,7 @@ def erf(value: Float) -> Float | None:
     return None if value is None else math.erf(value)
 
 
-@python()
+@python(name_after="")
 def erfc(value: Float) -> Float | None:
     """One minus the error function.
 
