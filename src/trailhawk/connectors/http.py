@@ -29,7 +29,7 @@ from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.parts import failure
 from trailhawk.connectors.spool import Spool, Spooled
 from trailhawk.errors import TrailhawkError
-from trailhawk.files import FULL
+from trailhawk.files import FULL, in_words
 from trailhawk.sources import Source
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class HttpConnector:
                     if once:
                         raise ConnectorError(str(error)) from error
                     self._in_flight.clear()  # what was not told as done is brought again
-                    self._board.problem(_TAKING, str(error))
+                    self._board.problem(_TAKING, in_words(error))
                     stop.wait(_RETRY_SECONDS)
                     continue
                 self._board.over(_TAKING)
