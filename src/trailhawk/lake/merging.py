@@ -4,6 +4,7 @@ files little is held at once."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -40,7 +41,7 @@ def merged(
 ) -> Iterator[pa.Table]:
     """The rows of files and those that come to them, each sorted by time and with today's columns, in sorted
     slices. `at` finds a file."""
-    stored = [_Stored(at(path), table.time_column) for path in paths]
+    stored = [_Stored(partial(at, path), table.time_column) for path in paths]
     dictionaries = _repeating(stored)
     rows = _Coming(_with_dictionaries(trimmed(coming), dictionaries), table.time_column)
     sources: list[_Source] = [rows, *stored]
@@ -53,7 +54,7 @@ def rewritten(
 ) -> Iterator[Iterator[pa.Table]]:
     """The rows of files for new ones of about so many rows: for each of these its sorted slices, to be asked
     for in order. A promoted path that not all of the files have is left out."""
-    stored = [_Stored(at(path), table.time_column) for path in paths]
+    stored = [_Stored(partial(at, path), table.time_column) for path in paths]
     dictionaries = _repeating(stored)
     promoted = {path.hidden for path in table.promoted}
     lacking = sorted(promoted - frozenset.intersection(*(each.columns for each in stored)))
@@ -78,14 +79,15 @@ def repeating(file: pq.ParquetFile) -> frozenset[str]:
 
 
 class _Stored:
-    """The rows of a file, asked for in the order of their times."""
+    """The rows of a file, asked for in the order of their times. `at` fetches it anew where what was fetched
+    from afar has been cleared away since."""
 
-    def __init__(self, path: Path, time: str) -> None:
-        self._path = path
+    def __init__(self, at: Callable[[], Path], time: str) -> None:
+        self._at = at
         self._time = time
         self._left: _Coming | None = None
         self._coming: Iterator[pa.Table] | None = None
-        with opened(path) as file:
+        with opened(at()) as file:
             self._groups = [file.metadata.row_group(place) for place in range(file.num_row_groups)]
             self.rows: int = file.metadata.num_rows
             self.bytes = sum(group.total_byte_size for group in self._groups)
@@ -97,7 +99,7 @@ class _Stored:
         """The times of the rows, and about how many bytes each has: as the mean of its row group, since an
         hour of large rows may follow one of small ones."""
         means = np.array([each.total_byte_size / max(1, each.num_rows) for each in self._groups], np.float32)
-        with opened(self._path) as file:
+        with opened(self._at()) as file:
             times = np.asarray(file.read([self._time])[self._time].to_numpy())
         return times, np.repeat(means, [group.num_rows for group in self._groups])
 
@@ -119,7 +121,7 @@ class _Stored:
         import pyarrow as pa
 
         most = max(1, min(_READ_ROWS, _READ_BYTES * self.rows // max(1, self.bytes)))
-        with opened(self._path, dictionaries=sorted(dictionaries)) as file:
+        with opened(self._at(), dictionaries=sorted(dictionaries)) as file:
             for batch in file.iter_batches(batch_size=most, use_threads=False):
                 yield pa.Table.from_batches([batch])
 
