@@ -296,6 +296,7 @@ def test_a_reader_that_leaves_hears_no_complaint() -> None:
     [
         ("7d", NOW - timedelta(days=7), NOW),
         ("1d12h", NOW - timedelta(hours=36), NOW),
+        ("2w", NOW - timedelta(weeks=2), NOW),
         ("PT30M", NOW - timedelta(minutes=30), NOW),
         ("P1W", NOW - timedelta(days=7), NOW),
         ("2023-07-01/2023-07-02", datetime(2023, 7, 1, tzinfo=UTC), datetime(2023, 7, 2, tzinfo=UTC)),

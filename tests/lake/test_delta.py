@@ -183,7 +183,7 @@ def test_a_bucket_that_does_not_answer_is_no_damaged_checkpoint(
 def test_a_row_without_time_is_refused(tmp_path: Path) -> None:
     table = delta(tmp_path)
     timeless = rows(DAY).set_column(0, "TimeGenerated", pa.array([None], pa.timestamp("us")))
-    with pytest.raises(LakeError, match="1 rows of Events have no TimeGenerated"):
+    with pytest.raises(LakeError, match="rows of Events without TimeGenerated: 1"):
         table.stage(timeless)
 
 

@@ -8,9 +8,9 @@ from typing import Final
 
 from trailhawk.errors import UsageError
 
-_PART = re.compile(r"(\d+)(d|h|m|s)")
+_PART = re.compile(r"(\d+)(w|d|h|m|s)")
 _ISO_DURATION = re.compile(r"P(?:(\d+)W)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?")
-_UNITS = {"d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
+_UNITS = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 
 OLD: Final = timedelta(days=1)
 """What counts back from now finds little in logs that end longer before it."""
@@ -37,7 +37,7 @@ def day(text: str) -> date:
 
 
 def duration(text: str) -> timedelta | None:
-    """`7d`, `1d12h`, `PT30M`; None for what is no duration."""
+    """`7d`, `1d12h`, `2w`, `PT30M`; None for what is no duration."""
     text = text.strip()
     if text and not _PART.sub("", text):
         return sum((timedelta(**{_UNITS[unit]: int(n)}) for n, unit in _PART.findall(text)), timedelta())

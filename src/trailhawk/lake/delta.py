@@ -288,7 +288,7 @@ class Delta:
             return ()
         time = self.table.time_column
         if rows[time].null_count:
-            raise LakeError(f"{rows[time].null_count} rows of {self.table.name} have no {time}")
+            raise LakeError(f"rows of {self.table.name} without {time}: {rows[time].null_count}")
         times = rows[time].to_numpy()
         if np.any(times[1:] < times[:-1]):
             rows = picked(rows, np.argsort(times, kind="stable"))
