@@ -22,6 +22,7 @@ import pytest
 from botocore.exceptions import (
     ClientError,
     EndpointConnectionError,
+    FlexibleChecksumError,
     MetadataRetrievalError,
     NoCredentialsError,
     SSOTokenLoadError,
@@ -463,6 +464,41 @@ def test_what_passes_sends_no_message_to_the_dead_letters(
     assert store.events() == ["0", "1"]
     assert (aws.waiting(queue), aws.waiting(dead)) == ((0, 0), (0, 0))
     assert not store.reasons()
+
+
+def test_an_object_that_never_passes_is_set_aside(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A body whose checksum is wrong however often it is read, while others are read: its message is not held
+    for ever, and each time it is given up counts. That others are read hides it not."""
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "0.json")
+    asked, problems, real = [0], set[str](), Fetcher.fetch
+
+    def wrong(self: Fetcher, notice: Notice) -> Fetched:
+        if notice.key != "0.json":
+            return real(self, notice)
+        asked[0] += 1
+        if asked[0] % 11 == 0:
+            aws.put("logs", f"{asked[0]}.json")
+            until(lambda: made.state().rows == asked[0] // 11)
+            problems.add(made.state().problem)
+        raise RefusedError(notice.location, fault_of(FlexibleChecksumError(error_msg="another checksum")))
+
+    monkeypatch.setattr(Fetcher, "fetch", wrong)
+    made = sqs.connector(
+        SqsSettings("main", queue, aws.access, flush_seconds=0, tries=2),
+        Outage(store, LakeError("never"), most=0).intake,
+    )
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: made.state().set_aside)
+        until(lambda: not made.state().problem)
+    (problem,) = problems
+    assert problem.startswith("s3://logs/0.json: FlexibleChecksumError")
+    assert asked == [22]
+    assert "another checksum" in store.reasons()[0]
+    assert aws.waiting(queue) == (0, 0)
 
 
 def test_only_its_own_denials_set_an_object_aside(

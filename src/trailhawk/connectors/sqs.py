@@ -7,8 +7,9 @@ twice, out of order, or beside a listing of the bucket stores nothing twice.
 
 What cannot be had: deleted meanwhile, it is set down in the quarantine and its message deleted. Access
 denied, it is tried again with growing waits, `tries` times in all, then set aside likewise. Throttling, a
-broken network or credentials that ended are no fault of the object: it is waited for, and never set aside;
-its message is held meanwhile, so that it does not count as received once more for that.
+broken network or credentials that ended are no fault of the object: it is waited for. Its message is held
+meanwhile, for about an hour, so that it does not count as received once more for that; only where others were
+read in that hour does it count as a refusal of the object's own, credentials never.
 Where access is denied to one object after the other, and to none is it given between or since the process
 began, a policy or a revoked session is at fault rather than the objects: they are tried for some hours.
 An object that ends the worker itself (the machine's memory) shows by its message coming back: then a small
@@ -67,9 +68,11 @@ _POLL_SECONDS = 5
 _BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queue's servers
 _LONGEST_RELEASE: Final = 900.0
 _DENIED_IN_A_ROW: Final = 3
+_MOST_WAITS: Final = 10  # for a refusal to pass, in one receipt of a message: about an hour
 PATIENCE: Final = 10
 """Times `tries`, while access is denied to all."""
-_QUEUE, _OBJECTS, _MESSAGES, _STORING = "queue", "objects", "messages", "storing"  # causes of problems
+# Causes of problems.
+_QUEUE, _OBJECTS, _WAITING, _MESSAGES, _STORING = "queue", "objects", "waiting", "messages", "storing"
 _STORED: Final = ("stored", "digest", "quarantined")
 """What is told of an object only once a commit holds it; of one that was known it is told at any time."""
 
@@ -78,12 +81,14 @@ _STORED: Final = ("stored", "digest", "quarantined")
 class _Message:
     """A message in flight: what it tells of that the ledger does not have yet is `open`, and of that `left`
     is on its way, `brought` to the ingest and not stored. `kept`: not to be deleted. `passing`: a
-    refusal of it will pass, for which it has waited so many times (`waits`)."""
+    refusal of it will pass, for which it has waited so many times (`waits`). `reads`: how many objects had
+    been read when it came."""
 
     id: str
     receipt: str
     receives: int
     body: str
+    reads: int
     said: Said
     open: list[Notice | str]
     left: int = 0
@@ -103,11 +108,11 @@ def connector(settings: ConnectorSettings, intake: Intake) -> SqsConnector:
         settings,
         intake,
         sqs=credentials.sqs_client(signed_in, access, region=queue_region(settings)),
-        fetcher=lambda waits, stop, told: Fetcher(
+        fetcher=lambda waits, stop, told, attempts: Fetcher(
             credentials.s3_client(signed_in, access, connections=settings.reading.threads),
             waits=waits,
             stop=stop,
-            attempts=12,
+            attempts=attempts,
             max_bytes=settings.reading.max_object_bytes,
             told=told,
         ),
@@ -125,7 +130,7 @@ def queue_region(settings: SqsSettings) -> str:
     return settings.access.region
 
 
-MakeFetcher = Callable[[Waits, threading.Event, Callable[[Fault], None]], Fetcher]
+MakeFetcher = Callable[[Waits, threading.Event, Callable[[Fault], None], int], Fetcher]
 
 
 class SqsConnector:
@@ -143,7 +148,7 @@ class SqsConnector:
         self._held: dict[str, _Message] = {}
         self._lock = threading.Lock()  # the heartbeat reads what is held
         self._settled: list[_Message] = []
-        self._has_read = False  # whether this process was given access to any object
+        self._reads = 0  # objects that this process was given access to
         self._denied: set[str] = set()  # the first since an object was read last
         self._watched: list[_Tries] = []
         self._failures = 0  # of storing, since a batch was stored last
@@ -167,7 +172,8 @@ class SqsConnector:
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name=f"{self.name} heartbeat", daemon=True)
         heart.start()
-        fetcher = self._make_fetcher(self._waits, stop, partial(self._told, _OBJECTS))
+        attempts = 12 if once else 3  # otherwise messages wait, and no thread for long
+        fetcher = self._make_fetcher(self._waits, stop, partial(self._told, _OBJECTS), attempts)
         try:
             while not self._run(taker, fetcher, stop, once=once):
                 if stop.wait(self._waits.wait(self._failures)):
@@ -277,6 +283,7 @@ class SqsConnector:
             receipt=given["ReceiptHandle"],
             receives=int(given.get("Attributes", {}).get("ApproximateReceiveCount", "1")),
             body=body,
+            reads=self._reads,
             said=said,
             open=[*(said.faults if self._sets_aside else ()), *filter(self._wants, said.notices)],
         )
@@ -343,7 +350,7 @@ class SqsConnector:
             self._refused(taker, message, notice, answer)
             return
         self._board.over(_OBJECTS)
-        self._has_read = True
+        self._reads += 1
         self._denied.clear()
         try:
             if message.receives > self._settings.tries:
@@ -358,8 +365,9 @@ class SqsConnector:
         kind = error.fault.kind
         if kind is Kind.DENIED and len(self._denied) < _DENIED_IN_A_ROW:
             self._denied.add(notice.location)
-        if not error.fault.passes:
-            may_be_all = not self._has_read or len(self._denied) == _DENIED_IN_A_ROW
+        never = kind is Kind.PASSING and message.waits == _MOST_WAITS and self._reads > message.reads
+        if never or not error.fault.passes:
+            may_be_all = not self._reads or len(self._denied) == _DENIED_IN_A_ROW
             tries = self._settings.tries * (PATIENCE if kind is Kind.DENIED and may_be_all else 1)
             if kind is Kind.GONE or (self._sets_aside and self._refusals(notice).begin() >= tries):
                 taker.take(refused_object(notice, error.reason), self._ender(message, notice))
@@ -368,6 +376,7 @@ class SqsConnector:
         elif kind is Kind.SETUP:
             self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
         else:
+            self._board.problem(_WAITING, f"{notice.location}: {error.reason}")
             message.passing = True
             self._end(message)
             return
@@ -447,7 +456,8 @@ class SqsConnector:
         message.left -= 1
         if message.left:
             return
-        if message.passing and not self._once and len(self._waiting) < self._settings.max_in_flight // 2:
+        has_room = len(self._waiting) < self._settings.max_in_flight // 2
+        if message.passing and not self._once and has_room and message.waits < _MOST_WAITS:
             self._waiting.append((time.monotonic() + self._pause(message.waits), message))
             message.waits += 1
             return
@@ -472,6 +482,8 @@ class SqsConnector:
             for message in settled:
                 self._held.pop(message.id, None)
         self._board.flight(sum(held.left for held in self._held.values()))
+        if not any(message.passing or message.waits for message in self._held.values()):
+            self._board.over(_WAITING)
         for group in _grouped(message for message in settled if not message.kept):
             self._request(partial(self._delete_group, group), stop)
         for message in settled:
