@@ -9,6 +9,7 @@ import itertools
 import json
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -681,6 +682,53 @@ def test_an_outage_of_ours_sends_no_message_to_the_dead_letters(
         )
     assert store.events() == ["0", "1"]
     assert (aws.waiting(queue), aws.waiting(dead)) == ((0, 0), (0, 0))
+
+
+def test_denials_of_all_are_no_objects_own(aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a spell in which everything was denied, another one's being read sets nothing aside."""
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    queue = aws.queue(aws.bucket())
+    for number in range(4):
+        aws.put("logs", f"{number}.json")
+    asked = Counter[str]()
+
+    def refuses(key: str) -> bool:
+        asked[key] += 1
+        if asked.total() <= 40:
+            return True
+        if key != "0.json":
+            until(lambda: made.state().rows)
+        return key != "0.json" and asked.total() <= 42
+
+    monkeypatch.setattr(Fetcher, "fetch", denied(aws, refuses))
+    given = SqsSettings("main", queue, aws.access, flush_seconds=0)
+    made = sqs.connector(given, Outage(store, LakeError("never"), most=0).intake)
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: made.state().objects == 4)
+    assert sorted(store.events()) == ["0", "1", "2", "3"]
+    assert not store.reasons()
+
+
+def test_an_outage_of_ours_uses_up_no_tries(aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One object of a message is denied, the other waits to be stored: only that one is brought again."""
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    aws.bucket()
+    queue = aws.queue()
+    told: list[dict[str, Any]] = []
+    for key in ("1.json", "2.json"):
+        etag = aws.put("logs", key)["ETag"].strip('"')
+        what = {"bucket": {"name": "logs"}, "object": {"key": key, "eTag": etag, "size": 9}}
+        told.append({"eventName": "ObjectCreated:Put", "s3": what})
+    aws.sqs.send_message(QueueUrl=queue, MessageBody=json.dumps({"Records": told}))
+    outage = Outage(store, LakeError("no bucket"), most=8)
+    refuses = denied(aws, lambda key: key == "1.json" and not made.state().rows)
+    monkeypatch.setattr(Fetcher, "fetch", refuses)
+    made = sqs.connector(SqsSettings("main", queue, aws.access, flush_seconds=0, tries=2), outage.intake)
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: made.state().rows == 2 or made.state().set_aside)
+    assert outage.failed == 8
+    assert store.events() == ["0", "1"]
+    assert not store.reasons()
 
 
 def test_what_is_known_already_is_no_sign_that_an_outage_is_over(

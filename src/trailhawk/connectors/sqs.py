@@ -28,7 +28,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 from itertools import islice
@@ -80,8 +80,9 @@ _STORED: Final = ("stored", "digest", "quarantined")
 @dataclass
 class _Message:
     """A message in flight: what it tells of that the ledger does not have yet is `open`, and of that `left`
-    is on its way, `brought` to the ingest and not stored. `kept`: not to be deleted. `passing`: a
-    refusal of it will pass, for which it has waited so many times (`waits`). `reads`: how many objects had
+    is on its way, `brought` to the ingest and not stored, and `refused` what is asked for when the message
+    comes back, not before, so that an outage of ours uses up no tries. `kept`: not to be deleted. `passing`:
+    a refusal of it will pass, for which it has waited so many times (`waits`). `reads`: how many objects had
     been read when it came."""
 
     id: str
@@ -91,6 +92,7 @@ class _Message:
     reads: int
     said: Said
     open: list[Notice | str]
+    refused: list[Notice] = field(default_factory=list)
     left: int = 0
     brought: int = 0
     kept: bool = False
@@ -190,8 +192,8 @@ class SqsConnector:
         where they cannot be stored now."""
         try:
             with Prefetch[_Message](fetcher, threads=self._settings.reading.threads) as ahead:
-                self._waiting.clear()
-                for message in list(self._held.values()):
+                waiting = {message.id for _, message in self._waiting}
+                for message in [each for each in self._held.values() if each.id not in waiting]:
                     self._begin(message, taker, ahead)
                 self._loop(taker, ahead, stop, once=once)
             taker.flush()
@@ -297,8 +299,9 @@ class SqsConnector:
 
     def _begin(self, message: _Message, taker: Taker, ahead: Prefetch[_Message]) -> None:
         """Ask for the objects that a message tells of, once more for those that could not be stored."""
-        message.kept = bool(message.said.faults) and not self._sets_aside  # left to the redrive policy
-        asked = tuple(message.open)
+        is_misread = bool(message.said.faults) and not self._sets_aside  # left to the redrive policy
+        message.kept = is_misread or bool(message.refused)
+        asked = [what for what in message.open if what not in message.refused]
         message.left, message.brought, message.passing = len(asked), 0, False
         for what in asked:
             if isinstance(what, str):
@@ -359,6 +362,7 @@ class SqsConnector:
                 done = self._ender(message, notice, answer)
                 take(taker, answer, done, source=self._settings.source)
         except BrokenReadError as error:
+            message.brought -= 1
             self._refused(taker, message, notice, error.refused)
 
     def _refused(self, taker: Taker, message: _Message, notice: Notice, error: RefusedError) -> None:
@@ -368,8 +372,10 @@ class SqsConnector:
         never = kind is Kind.PASSING and message.waits == _MOST_WAITS and self._reads > message.reads
         if never or not error.fault.passes:
             may_be_all = not self._reads or len(self._denied) == _DENIED_IN_A_ROW
-            tries = self._settings.tries * (PATIENCE if kind is Kind.DENIED and may_be_all else 1)
-            if kind is Kind.GONE or (self._sets_aside and self._refusals(notice).begin() >= tries):
+            for_all = kind is Kind.DENIED and may_be_all
+            tries = self._settings.tries * (PATIENCE if for_all else 1)
+            refusals = self._refusals(notice, for_all=for_all)
+            if kind is Kind.GONE or (self._sets_aside and refusals.begin() >= tries):
                 taker.take(refused_object(notice, error.reason), self._ender(message, notice))
                 return
             self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
@@ -381,12 +387,14 @@ class SqsConnector:
             self._end(message)
             return
         # It comes back after a wait, and the others of its message with it; those will be known by then.
+        message.refused.append(notice)
         message.kept = True
         self._end(message)
 
-    def _refusals(self, notice: Notice) -> _Tries:
-        """How often an object was refused; how often its message came says nothing of that."""
-        return _Tries(self._intake.folder / "refused", notice.location)
+    def _refusals(self, notice: Notice, *, for_all: bool) -> _Tries:
+        """How often an object was refused, alone or as all were; how often its message came says nothing of
+        that."""
+        return _Tries(self._intake.folder / ("denied" if for_all else "refused"), notice.location)
 
     def _take_watched(self, taker: Taker, message: _Message, notice: Notice, answer: Fetched) -> None:
         """Take an object whose message came back too often: the object may be why workers end."""
@@ -427,7 +435,8 @@ class SqsConnector:
             message.brought -= 1
             message.open.remove(what)
             if isinstance(what, Notice):
-                self._refusals(what).end()
+                for for_all in (False, True):
+                    self._refusals(what, for_all=for_all).end()
             if tried is not None:
                 tried.end()
                 self._watched = [each for each in self._watched if each is not tried]
