@@ -244,3 +244,13 @@ def test_no_incidents_before_any_rule_ran_says_what_looks_for_them(
         assert run([*home, *words]) == 0
         told.append(capsys.readouterr().err)
     assert told == ["no rule has run yet: 'trailhawk detect' looks for incidents\n", "", ""]
+
+
+def test_damaged_logs_are_no_empty_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where the one table with rows cannot be read, it was said that no logs are stored, with 0."""
+    log = tmp_path / "lake" / "AWSCloudTrail" / "_delta_log" / f"{0:020}.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("damaged")
+    for words in (["detect"], ["incidents", "list"]):
+        assert run(["--home", str(tmp_path), *words]) == 1
+        assert "log of table AWSCloudTrail cannot be read" in capsys.readouterr().err

@@ -27,6 +27,12 @@ entityMappings:
     fieldMappings: [{identifier: Arn, columnName: Principal}]
 customDetails: {EventIds: EventIds}
 """
+WAVES = {"6d0d2f0e-0000-4000-8000-000000000001"}
+FLOWS = {"6d0d2f0e-0000-4000-8000-000000000002"}
+KEYED = """  - entityType: AwsAccessKey
+    fieldMappings: [{identifier: Id, columnName: Key}]
+"""
+OWN = WAVES | FLOWS
 
 
 def log_in(folder: Path) -> Path:
@@ -103,3 +109,38 @@ def test_a_table_whose_log_is_damaged_stops_no_rule_that_does_not_read_it(tmp_pa
     assert (ill["name"], ill["state"]) == ("AWSVPCFlow", "unreadable")
     with pytest.raises(LogError, match="AWSVPCFlow"):
         workspace.caretaker.vacuum()
+
+
+@pytest.mark.parametrize("table", ["AWSCloudTrail", "IngestLedger"])
+def test_a_rule_with_many_windows_due_over_a_damaged_log_stops_no_other(tmp_path: Path, table: str) -> None:
+    """A rule that waits collects them; and alerts with keys are there, whose origin is looked for now and
+    then. A damaged ledger stops no rule at all, and health names both."""
+    now = START
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    keyed = RULE.replace("EventIds = EventId", "EventIds = EventId, Key = 'AKIAEXAMPLE'")
+    keyed = keyed.replace("customDetails", KEYED + "customDetails").replace("cy: 1h", "cy: 30m")
+    (home / "rules" / "stop.yaml").write_text(keyed)
+    flows = RULE.replace("0001\n", "0002\n").replace(RULE.split("query: ")[1], "AWSVPCFlow | take 1\n")
+    (home / "rules" / "flows.yaml").write_text(flows)
+    workspace = Workspace.open(home, clock=lambda: now)
+    flow = tmp_path / "flow.log"
+    flow.write_text(
+        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end "
+        "action log-status\n"
+        "2 111122223333 eni-1 203.0.113.66 10.0.0.5 50000 22 6 10 8400 1772457300 1772457360 ACCEPT OK\n"
+    )
+    workspace.ingest([log_in(tmp_path), flow], lambda _: None)
+    assert workspace.run_due_rules(fault=raised).alerts == ()
+    now = START + timedelta(hours=1)
+    assert len(workspace.run_due_rules(fault=raised).alerts) == 1
+    log = home / "lake" / table / "_delta_log"
+    log.rename(log.parent / "away")
+    log.mkdir()
+    (log / f"{0:020}.json").write_text("damaged")
+    now = START + timedelta(hours=5.5)
+    done = Workspace.open(home, clock=lambda: now).run_due_rules(fault=raised)
+    waits, ran = ({each.window.rule_id for each in some} & OWN for some in (done.postponed, done.runs))
+    assert (waits, ran) == ((WAVES, FLOWS) if table == "AWSCloudTrail" else (set(), OWN))
+    told = Workspace.open(home, clock=lambda: now).health()
+    assert [each["name"] for each in told if each["kind"] == "Table"] == [table]

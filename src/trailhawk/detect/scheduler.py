@@ -35,7 +35,7 @@ from trailhawk.detect.schedule import (
 from trailhawk.detect.spans import Moments, covered, done_since, micros, moment_at, place
 from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
 from trailhawk.engine.result import Engine
-from trailhawk.errors import QueryError
+from trailhawk.errors import LakeError, QueryError
 
 DELAY: Final = timedelta(minutes=5)
 NRT_DELAY: Final = timedelta(minutes=2)
@@ -478,7 +478,7 @@ class Scheduler:
             return frozenset()
         try:
             is_quiet = self._quiet(rule, windows[0].start, windows[-1].at + rule.frequency)
-        except QueryError:
+        except (QueryError, LakeError):
             return frozenset()  # it fails where it is run, with its reason kept
         answers = is_quiet(_places([window.at for window in windows]))
         return frozenset(window.at for window, answer in zip(windows, answers, strict=True) if answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from trailhawk.kql.operators.external import ExternalFile
     from trailhawk.kql.schema import Table
     from trailhawk.kql.stored import Functions
-    from trailhawk.lake import Lake
+    from trailhawk.lake import Lake, LogError
     from trailhawk.lake.care import Caretaker
     from trailhawk.lake.files import DamagedFileError
     from trailhawk.lake.status import DayState
@@ -565,7 +566,8 @@ class Workspace:
     ) -> Round:
         """Run what the schedule has due now, of the enabled rules; new alerts go into incidents.
 
-        Once `stopped`, no further window is begun.
+        A rule that reads a table whose log is damaged is postponed. LogError where none that is sound has
+        rows. Once `stopped`, no further window is begun.
         """
         from trailhawk.connectors.sentinel_health import append
         from trailhawk.detect.rule_health import of_round
@@ -575,12 +577,16 @@ class Workspace:
         if not self._has_exported:
             self.export()  # what a process before this one left
             self._has_exported = True
-        done = self._scheduler.round(self.rule_engine, rules, self.history_tables(), stopped=stopped)
+        damage: list[LogError] = []
+        held = self.history_tables(damage.append)
+        if damage and not held:  # there is nothing to run on, as where the lake has gone
+            raise damage[0]
+        done = self._scheduler.round(self.rule_engine, rules, held, stopped=stopped)
         append(self.lake.apart(), of_round(done, rules), now=self.clock())
         if done.alerts:
             self.export()
             self.incidents.publish()
-        if not stopped():
+        if not stopped() and not damage:  # the origin of keys is looked for in logs
             self._relink(rules)
         return done
 
@@ -617,23 +623,21 @@ class Workspace:
         grow by twice the engine's memory, which together stays below 4 GiB."""
         return self.engine_with(threads=1, few_rows=True, looks_first=True, most_memory=7 << 28)
 
-    def history_tables(self) -> list[str]:
+    def history_tables(self, damaged: Callable[[LogError], None] = raised) -> list[str]:
         """The tables of logs that hold rows. Our own (ledger, quarantine) grow at other times: no history.
 
-        One whose log is damaged is not among them: what reads it fails there, and other rules run on.
-        LogError where the lake has gone.
+        `damaged` hears of a table whose log is damaged or gone, which is not among them.
         """
-        from trailhawk.connectors import LEDGER
         from trailhawk.lake import LogError
 
-        def has_rows(name: str) -> bool:
+        held: list[str] = []
+        for table in self.log_tables:
             try:
-                return self.lake.snapshot(name).rows > 0
-            except LogError:
-                return False
-
-        self.lake.snapshot(LEDGER.name)
-        return [table.name for table in self.log_tables if has_rows(table.name)]
+                if self.lake.snapshot(table.name).rows:
+                    held.append(table.name)
+            except LogError as error:
+                damaged(error)
+        return held
 
     def newest_row(self) -> datetime | None:
         """The time of the newest row of logs; None without any."""
@@ -739,10 +743,17 @@ class Workspace:
     def health(self) -> list[dict[str, object]]:
         """Every stream of logs, every connector as SentinelHealth told last, and the tables whose log cannot
         be read."""
-        from trailhawk.connectors.health import streams
+        from trailhawk.connectors.health import StreamHealth, streams
         from trailhawk.connectors.repair import unreadable_logs
         from trailhawk.connectors.sentinel_health import OF_STREAMS, connector_states
+        from trailhawk.lake import LogError
 
+        judged: list[StreamHealth] = []
+        states: list[dict[str, object]] = []
+        with suppress(LogError):  # told of as unreadable
+            judged = streams(self.lake, now=self.clock())
+        with suppress(LogError):
+            states = connector_states(self.lake)
         found: list[dict[str, object]] = [
             {
                 "name": stream.name,
@@ -764,9 +775,9 @@ class Workspace:
                 "idle_since": None,
                 "last_received": None,
             }
-            for stream in streams(self.lake, now=self.clock())
+            for stream in judged
         ]
-        told = [each for each in connector_states(self.lake) if each["name"] in self.connector_settings]
+        told = [each for each in states if each["name"] in self.connector_settings]
         shown = [connector | self._running.health(connector, now=self.clock()) for connector in told]
         return [
             *found,
