@@ -830,6 +830,25 @@ def test_a_table_that_nothing_can_be_stored_in_keeps_nothing_out_of_others(
     assert not mended.state().problem
 
 
+def test_a_damaged_quarantine_is_told_until_it_is_mended(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 1.0)
+    queue = aws.queue(aws.bucket())
+    log = store.lake.root / "Quarantine" / "_delta_log" / f"{0:020}.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("damaged")
+    aws.s3.put_object(Bucket="logs", Key="bad.json", Body=b"no log at all")
+    given = SqsSettings("main", queue, aws.access, flush_seconds=0)
+    made = sqs.connector(given, Outage(store, LakeError("never"), most=0).intake)
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: "log of table Quarantine cannot be read" in made.state().problem)
+        log.unlink()
+        log.parent.rmdir()
+        until(lambda: made.state().set_aside)
+        until(lambda: not made.state().problem)
+
+
 def test_a_listing_goes_on_where_one_table_is_damaged(aws: Aws, store: Store) -> None:
     """Whatever of it was listed before, and however large its batches are."""
     from trailhawk.connectors.ingest import Ingestor

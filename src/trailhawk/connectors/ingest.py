@@ -511,6 +511,7 @@ class _Totals:
 def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
     states: dict[str, OutcomeState] = {"digest": "digest", "quarantined": "quarantined"}
     state: OutcomeState = states.get(last.state, "stored") if parts else "skipped"
+    table = last.source.table.name if last.source else QUARANTINE.name
     return Outcome(
         "unreadable" if last.key.startswith(UNREADABLE) else state,
         last.item.location,
@@ -520,7 +521,7 @@ def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
         filtered=sum(part.filtered for part in parts),
         quarantined=sum(part.quarantined for part in parts),
         doubt=next((part.doubt for part in parts if part.doubt), ""),
-        table=last.source.table.name if parts and last.source else "",
+        table=table if parts else "",
     )
 
 
