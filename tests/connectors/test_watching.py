@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -148,6 +149,41 @@ def test_an_outage_in_the_midst_of_a_look_leaves_out_no_file(
             stop.set()
             running.result()
     assert store.events() == ["0", "1", "2"]
+
+
+def test_new_failures_put_off_no_earlier_file(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often new files cannot be stored, those of before are taken again when they are due; and the
+    longer a round takes, the later."""
+    moment = [0.0]
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: moment[0]))
+    taken: list[tuple[str, float]] = []
+
+    class Never(Ingestor):
+        def take(self, item: LogObject, done: Callable[[Outcome], None] = lambda _: None) -> None:
+            taken.append((Path(item.location).name, moment[0]))
+            moment[0] += 0.5 if moment[0] > 30 else 0.0
+
+        def flush(self) -> None:
+            raise LakeError("no bucket")
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            moment[0] += 1.0
+            write(logs / f"{moment[0]}.json", "1")
+            if moment[0] > 400:
+                self.set()
+            return True
+
+    logs = tmp_path / "logs"
+    write(logs / "first.json", "1")
+    now = store.intake().clock
+    intake = dataclasses.replace(store.intake(), taker=lambda worker: Never(store.lake, clock=now))
+    watching.connector(FolderSettings("files", (logs,), quiet_seconds=0), intake).run(Stop())
+    again = [when for name, when in taken if name == "first.json"]
+    assert [int(when) for when in again[1:5]] == [2, 4, 8, 16]
+    assert again[6] - again[5] >= 150
 
 
 def test_a_folder_that_is_not_there(store: Store, tmp_path: Path) -> None:

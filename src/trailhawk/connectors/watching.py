@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 2.0
 _LONGEST_SECONDS: Final = 60.0
 """Until what could not be stored is taken again; doubled each time from a look's."""
+_REST: Final = 10.0  # at least so many times as long as the round took: many files are a tenth of a core
+_LONGEST_REST: Final = 900.0
 _PATHS, _STORING = "paths", "storing"  # causes of problems
 
 
@@ -110,7 +112,8 @@ class FolderConnector:
                 self._board.problem(_PATHS, said)
             else:
                 self._board.over(_PATHS)
-            if self._left and time.monotonic() >= due:
+            began = time.monotonic()
+            if self._left and began >= due:
                 watched.again(self._left)
                 self._left.clear()
             try:
@@ -124,8 +127,11 @@ class FolderConnector:
                 if once:
                     raise
                 self._board.problem(_STORING, in_words(error))
-                due = time.monotonic() + min(_LOOK_SECONDS * 2 ** min(failures, 5), _LONGEST_SECONDS)
-                failures += 1
+                if began >= due:  # what new files fail for puts off no others
+                    now = time.monotonic()
+                    wait = min(_LOOK_SECONDS * 2 ** min(failures, 5), _LONGEST_SECONDS)
+                    due = now + max(wait, min((now - began) * _REST, _LONGEST_REST))
+                    failures += 1
             if not self._left:
                 self._board.over(_STORING)
                 failures = 0
