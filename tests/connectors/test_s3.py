@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import threading
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,9 @@ import pytest
 from trailhawk.connectors import prefetch, s3
 from trailhawk.connectors.config import Location, Reading, S3Settings
 from trailhawk.connectors.connector import ConnectorError, Intake, State, Taker
+from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.objects import LogObject
+from trailhawk.connectors.store import TableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -219,6 +222,46 @@ def test_a_location_that_names_a_day_stays_there(aws: Aws, store: Store) -> None
     aws.put("logs", f"{TREE}/2026/03/02/c.json")
     made._pass(taker, stop, full=False)
     assert len(store.events()) == 3
+
+
+def test_little_is_kept_behind_what_cannot_be_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many objects come after it in the listing; how far all is settled stays as it was."""
+    monkeypatch.setattr(s3, "_MOST_PLACES", 10)
+    settled = s3._Settled(s3.Mark())
+    places = [settled.begin(Notice("logs", f"{number:03d}.json")) for number in range(100)]
+    settled.begin(Notice("logs", f"{TREE}/2026/03/02/a.json"))
+    for number in (0, 1, *range(3, 100)):
+        places[number].ended = True
+    assert len(settled._places) <= 10
+    assert settled.mark.after <= "001.json"
+    assert settled.mark.parents == (f"{TREE}/",)
+
+
+def test_what_cannot_be_stored_is_listed_again_after_a_rest(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full pass reads again every object of a table in trouble: between two of them new ones are taken."""
+    moment, passes = [0.0], list[tuple[float, bool]]()
+    monkeypatch.setattr(s3, "time", SimpleNamespace(monotonic=lambda: moment[0]))
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            moment[0] += timeout or 0.0
+            if moment[0] > 12_000:
+                self.set()
+            return True
+
+    def passed(taker: Taker, stop: threading.Event, *, full: bool) -> None:
+        passes.append((moment[0], full))
+        moment[0] += 500.0 if full else 10.0
+        if moment[0] < 6000:
+            raise TableError("AWSVPCFlow", "its log is damaged")
+
+    made = s3.connector(settings(aws, every_seconds=60, full_every_seconds=0), store.intake())
+    monkeypatch.setattr(made, "_pass", passed)
+    made.run(Stop())
+    assert [when for when, full in passes if full] == [0.0, 5000.0, 10_000.0]
+    assert len(passes) > 100
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import hashlib
+import math
 import os
 import re
 import socket
@@ -68,6 +69,8 @@ _MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with 
 _SAVE_SECONDS: Final = 5.0
 _PAGE_KEYS = 1000  # the most that S3 gives
 _MOST_PARENTS: Final = 100_000
+_MOST_PLACES: Final = 100_000  # several batches
+_REST: Final = 10.0  # times as long as a full pass took, where it could not store all
 _LISTING_ATTEMPTS: Final = 8  # some minutes
 _READING_ATTEMPTS: Final = 30  # some 25 minutes
 
@@ -118,18 +121,16 @@ class S3Connector:
         settings = self._settings
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         one_pass = once or not settings.every_seconds
-        full_since: float | None = None
+        full_every = settings.full_every_seconds or math.inf
+        full_since, took, rest = -math.inf, 0.0, math.inf
         try:
             while not stop.is_set():
-                full = full_since is None or bool(
-                    settings.full_every_seconds
-                    and time.monotonic() - full_since >= settings.full_every_seconds
-                )
                 started = time.monotonic()
+                full = started - full_since >= min(full_every, rest)
                 try:
                     self._pass(taker, stop, full=full)
                     if full:
-                        full_since = started
+                        full_since, took, rest = started, time.monotonic() - started, math.inf
                 except ConnectorError as error:
                     if one_pass:
                         raise
@@ -137,7 +138,10 @@ class S3Connector:
                 except TableError:
                     if one_pass:
                         raise
-                    full_since = None  # what is not stored may lie in any folder
+                    # What is not stored may lie in any folder, and is read again by each full pass.
+                    if full:
+                        full_since, took = started, time.monotonic() - started
+                    rest = took * _REST
                 if one_pass:
                     return
                 self._board.doing("waiting for the next pass", idle=True)
@@ -410,12 +414,14 @@ class _Place:
 
 
 class _Settled:
-    """How far a listing is settled: `mark.after` is the last key before which nothing is open."""
+    """How far a listing is settled: `mark.after` is the last key before which nothing is open. Behind what is
+    open for very long, as it is for a table in trouble, no more is remembered: the mark stays there."""
 
     def __init__(self, mark: Mark) -> None:
         self._after = mark.after
         self._parents = set(mark.parents)
         self._places: deque[_Place] = deque()
+        self._stays = False
 
     def begin(self, notice: Notice) -> _Place:
         """A key was listed."""
@@ -423,13 +429,22 @@ class _Settled:
         if parent is not None and len(self._parents) < _MOST_PARENTS:
             self._parents.add(parent)
         place = _Place(notice.key, notice.size or 0)
-        self._places.append(place)
+        if not self._stays:
+            self._places.append(place)
+        if len(self._places) >= _MOST_PLACES:
+            self._advance()
+        if len(self._places) >= _MOST_PLACES:
+            self._places.clear()
+            self._stays = True
         return place
+
+    def _advance(self) -> None:
+        while self._places and self._places[0].ended:
+            self._after = self._places.popleft().key
 
     @property
     def mark(self) -> Mark:
-        while self._places and self._places[0].ended:
-            self._after = self._places.popleft().key
+        self._advance()
         return Mark(self._after, tuple(sorted(self._parents)))
 
 
