@@ -412,6 +412,20 @@ def test_backfilled_logs(whole: Trail) -> None:
     assert (backfill.backfill, backfill.digests, backfill.logs) == (True, 1, 1)
 
 
+def test_a_copied_backfill_digest_does_not_tell_when_it_was_made(whole: Trail, tmp_path: Path) -> None:
+    """Its signature is in its follower, and the time of its hour may lie before its key's."""
+    for hour in (0, 1):
+        whole.chain.add(whole.log(START + hour * 3600 + 1800))
+    whole.complete(HOURS + 1)
+    for head in whole.folder.rglob("*backfill*.head.json"):
+        head.unlink()
+    path = tmp_path / "keys.json"
+    path.write_bytes(key_list([signer()], START + 5 * 3600, START + 7 * 86_400))
+    found = check(whole, keys=GivenKeys(path)).findings
+    told = {one.what for one in found if one.place.endswith("_backfill.json.gz")}
+    assert told == {What.DIGEST_UNSIGNED}  # the newest has no follower
+
+
 def test_a_log_that_no_digest_names(whole: Trail) -> None:
     whole.log(START + 3 * 3600 + 900)
     whole.log(START + 5 * 3600 + 900)  # within the newest hour: its digest may be to come
@@ -700,6 +714,14 @@ def test_a_key_signs_nothing_outside_of_its_times(
     late = faults(START - 86_400, end - 3 * 3600 - 60)
     assert len(late) == 2
     assert "its public key was in use until" in late[0]
+
+
+def test_a_key_whose_times_stand_for_always(whole: Trail, tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    key = {"Fingerprint": signer().fingerprint, "Value": b64encode(signer().public).decode()}
+    times = {"ValidityStartTime": "0001-01-01T00:00:00Z", "ValidityEndTime": "9999-12-31T23:59:59Z"}
+    path.write_text(json.dumps({"PublicKeyList": [key | times]}))
+    assert check(whole, keys=GivenKeys(path)).ok
 
 
 def test_addresses() -> None:

@@ -249,8 +249,10 @@ class PublicKey:
 
 
 def _utc(moment: dt.datetime | None) -> dt.datetime | None:
-    """A time that names no zone is UTC."""
-    return moment if moment is None or moment.tzinfo else moment.replace(tzinfo=dt.UTC)
+    """A time that names no zone is UTC; one that stands for always is none."""
+    if moment is None or not is_plausible(moment):
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
 def _minute(moment: dt.datetime) -> str:

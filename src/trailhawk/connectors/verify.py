@@ -29,6 +29,7 @@ _WORKERS: Final = 8
 _LATE: Final = dt.timedelta(hours=3)
 """A digest is there soon after its hour; only after this long is it missing."""
 _DIGESTS: Final = "/CloudTrail-Digest/"
+_MADE: Final = "backfill-generation-timestamp"
 _EVER: Final = (dt.datetime(2000, 1, 1, tzinfo=dt.UTC), dt.datetime(2200, 1, 1, tzinfo=dt.UTC))
 
 
@@ -287,7 +288,7 @@ class _Link:
     def made(self) -> dt.datetime:
         """When it was signed: a backfill digest later than its hour. Of others nothing that is not signed may
         say so."""
-        text = self.metadata.get("backfill-generation-timestamp", "") if self.name.backfill else ""
+        text = self.metadata.get(_MADE, "") if self.name.backfill else ""
         try:
             made = dt.datetime.fromisoformat(text).astimezone(dt.UTC) if text else self.name.end
         except (ValueError, OverflowError):
@@ -468,6 +469,8 @@ def _signature_faults(link: _Link, digest: Digest, keys: Keys, signature: str) -
     signers = [key for key in found if is_signed(digest, signature, key.rsa)]
     if not signers:
         return ["its signature does not fit its content and the public key"]
+    if link.name.backfill and _MADE not in link.metadata:
+        return []  # a copy does not tell when it was made
     faults = [key.fault(link.made) for key in signers]
     return faults[:1] if all(faults) else []
 
