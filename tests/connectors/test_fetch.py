@@ -7,6 +7,7 @@ import errno
 import io
 import itertools
 import json
+import os
 import random
 import threading
 from collections import Counter
@@ -36,7 +37,7 @@ from trailhawk.connectors import s3, sqs
 from trailhawk.connectors.config import Access, ConnectorSettings, Location, Reading, S3Settings, SqsSettings
 from trailhawk.connectors.connector import ConnectorError
 from trailhawk.connectors.credentials import config
-from trailhawk.connectors.fetch import Fetched, Fetcher, RefusedError
+from trailhawk.connectors.fetch import BrokenReadError, Fetched, Fetcher, RefusedError
 from trailhawk.connectors.notices import Notice
 from trailhawk.connectors.prefetch import Prefetch
 from trailhawk.connectors.retry import Fault, Kind, Waits, fault_of, retried
@@ -875,6 +876,39 @@ def test_a_listing_goes_on_where_one_table_is_damaged(aws: Aws, store: Store) ->
     assert not made.state().problem
     assert len(store.rows("AWSVPCFlow", "SrcAddr")) == 5
     assert not store.reasons()
+
+
+def test_what_breaks_off_while_it_is_read_was_not_brought(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else its message would be given back when a table is in trouble, and waited for as well."""
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "1.json")
+
+    def broken(taker: object, fetched: Fetched, done: object, *, source: str) -> NoReturn:
+        fetched.file.close()
+        raise BrokenReadError(RefusedError("s3://logs/1.json", Fault(Kind.PASSING, "ReadTimeout", "")))
+
+    monkeypatch.setattr(sqs, "take", broken)
+    made = sqs.connector(SqsSettings("main", queue, aws.access), store.intake())
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: made._waiting)
+        ((_, message),) = made._waiting
+        assert (message.left, message.brought) == (0, 0)
+
+
+def test_tries_of_messages_that_are_gone_are_forgotten(aws: Aws, store: Store) -> None:
+    """The dead letters have them, say: a queue keeps none for more than 14 days."""
+    queue = aws.queue(aws.bucket())
+    intake = store.intake()
+    old, new = (intake.folder / "refused" / name for name in ("old", "new"))
+    old.parent.mkdir(parents=True)
+    for path, days in ((old, 15), (new, 13)):
+        path.write_text("3")
+        moment = (intake.clock() - timedelta(days=days)).timestamp()
+        os.utime(path, (moment, moment))
+    sqs.connector(SqsSettings("main", queue, aws.access), intake).run(threading.Event(), once=True)
+    assert list(old.parent.iterdir()) == [new]
 
 
 def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,6 +68,8 @@ _POLL_SECONDS = 5
 _BUSY_POLL_SECONDS = 1  # while a batch waits; 0 would ask only some of the queue's servers
 _LONGEST_RELEASE: Final = 900.0
 _DENIED_IN_A_ROW: Final = 3
+_REFUSED, _ALL_DENIED, _TRIED = _COUNTED = ("refused", "denied", "tries")  # folders of _Tries
+_KEPT: Final = timedelta(days=14)  # the longest that a queue keeps a message
 _MOST_WAITS: Final = 10  # for a refusal to pass, in one receipt of a message: about an hour
 PATIENCE: Final = 10
 """Times `tries`, while access is denied to all."""
@@ -170,6 +172,7 @@ class SqsConnector:
         With `once` only: ConnectorError for a queue that cannot be read, and what storing raises.
         """
         self._once = once
+        self._forget_tries()
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name=f"{self.name} heartbeat", daemon=True)
@@ -391,14 +394,22 @@ class SqsConnector:
         message.kept = True
         self._end(message)
 
+    def _forget_tries(self) -> None:
+        """Of objects whose messages are gone: other workers had them, or the dead letters."""
+        oldest = (self._intake.clock() - _KEPT).timestamp()
+        for file in (path for name in _COUNTED for path in (self._intake.folder / name).glob("*")):
+            with suppress(FileNotFoundError):  # where another process ends it meanwhile
+                if file.stat().st_mtime < oldest:
+                    file.unlink()
+
     def _refusals(self, notice: Notice, *, for_all: bool) -> _Tries:
         """How often an object was refused, alone or as all were; how often its message came says nothing of
         that."""
-        return _Tries(self._intake.folder / ("denied" if for_all else "refused"), notice.location)
+        return _Tries(self._intake.folder / (_ALL_DENIED if for_all else _REFUSED), notice.location)
 
     def _take_watched(self, taker: Taker, message: _Message, notice: Notice, answer: Fetched) -> None:
         """Take an object whose message came back too often: the object may be why workers end."""
-        tried = _Tries(self._intake.folder / "tries", identity(answer.notice))
+        tried = _Tries(self._intake.folder / _TRIED, identity(answer.notice))
         if self._sets_aside and tried.count >= self._settings.tries:
             answer.file.close()
             reason = f"taking it did not end well {tried.count} times: it may take more memory than there is"
