@@ -72,6 +72,11 @@ def test_a_hunt_over_old_logs_says_what_it_counts_from(
     )
     assert run([*words, "2026-01-06"]) == 0
     assert capsys.readouterr().err == ""
+    everything = [*home, "hunt", "run", "--all", "--quiet"]
+    assert run(everything) == 0
+    assert capsys.readouterr().err.startswith("the newest row is of 2026-01-05T10:00:00Z; --now TIME says")
+    assert run([*everything, "--now", "2026-03-01"]) == 0  # whoever says what to count from knows
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize(
@@ -228,6 +233,8 @@ def test_a_name_read_as_a_bucket_says_so(home: list[str], capsys: pytest.Capture
     assert capsys.readouterr().err.endswith(
         "\n'ana' was read as the name of a bucket; a user or a role is named by its ARN\n"
     )
+    assert run([*home, "entity", "ana", "--timespan", ""]) == 0
+    assert capsys.readouterr().err.startswith("'ana' was read as")
 
 
 def test_a_query_that_is_no_utf8_is_told_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

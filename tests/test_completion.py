@@ -91,3 +91,5 @@ def test_the_script_of_a_shell_that_is_named(
     monkeypatch.setenv("_TRAILHAWK_COMPLETE", "")
     assert run(["--install-completion", "zsh"]) == 2
     assert "is for the shell in use; `trailhawk --show-completion zsh`" in capsys.readouterr().err
+    assert run(["--show-completion", "--help"]) == 0
+    assert "Usage: " in capsys.readouterr().out

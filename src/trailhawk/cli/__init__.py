@@ -225,9 +225,9 @@ def _asked(words: list[str]) -> list[str]:
         return [*front, *typed[1:], "--help"]
     match typed:
         # Both options are flags, and would pass the word over.
-        case ["--show-completion", shell, *_]:
+        case ["--show-completion", shell, *_] if not shell.startswith("-"):
             os.environ["_TRAILHAWK_COMPLETE"] = f"source_{shell}"
-        case ["--install-completion", shell, *_]:
+        case ["--install-completion", shell, *_] if not shell.startswith("-"):
             hint = f"`trailhawk --show-completion {shell}` prints the script of another"
             raise UsageError("--install-completion is for the shell in use", hint=hint)
     return [*front, "--version"] if typed == ["version"] else words

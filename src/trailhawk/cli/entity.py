@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trailhawk.cli.options import FormatOption, TimespanOption, examples, is_bare, single, tell, workspace_of
+from trailhawk.cli.options import FormatOption, examples, is_bare, single, tell, workspace_of
 from trailhawk.cli.times import time_range
 from trailhawk.render.output import Format
 
@@ -31,7 +31,14 @@ def entity(
             metavar="ENTITY", help="Key, ARN, address, instance, account, bucket, s3://bucket/key."
         ),
     ],
-    timespan: TimespanOption = "",
+    timespan: Annotated[
+        str | None,
+        typer.Option(
+            "--timespan",
+            metavar="SPAN",
+            help="Only rows of this time: 7d or 12h up to now, or DATE/DATE; '' for all time.",
+        ),
+    ] = None,
     form: FormatOption = Format.TABLE,
 ) -> None:
     """Tell what is known of an entity.
@@ -49,6 +56,8 @@ def entity(
     now = workspace.clock()
     if timespan:
         within = TimeRange(*time_range(timespan, now))
+    elif timespan is not None:
+        within = TimeRange(None, now + timedelta(days=1))
     else:
         newest = workspace.newest_row() or now
         within = TimeRange(min(newest, now) - _USUAL, now + timedelta(days=1))
@@ -56,7 +65,7 @@ def entity(
         page, incidents = workspace.entity(name, within=within)
     show_entity(page, incidents, form)
     if page.whole is None and form is Format.TABLE and not is_bare(context, workspace):
-        if not timespan:
+        if timespan is None:
             tell(f"looked at the rows since {within.start:%Y-%m-%d}; --timespan 2023-01-01/ begins earlier")
         if page.node.type == "AwsBucket":
             tell(f"'{name}' was read as the name of a bucket; a user or a role is named by its ARN")

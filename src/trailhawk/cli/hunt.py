@@ -125,7 +125,7 @@ def hunt_run(
         with progress("hunts", quiet=quiet) as bar:
             found = workspace.content.hunt_all(hunts, now=at, picked=picked, progress=bar)
         _show_hunted(found, Format(form.value))
-        if form is RowFormat.TABLE:
+        if form is RowFormat.TABLE and not now:
             _tell_if_old(workspace, at)
         if any(each.rows is None and not each.skipped for each in found):
             raise typer.Exit(EXIT_FAILURE)
