@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 import pytest
@@ -12,6 +12,7 @@ from trailhawk.detect import content
 from trailhawk.detect.proof import Holding, prove
 from trailhawk.detect.rule import Rule
 from trailhawk.engine.duckdb import DuckDBEngine
+from trailhawk.engine.result import Engine
 from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 
@@ -47,3 +48,12 @@ def test_no_number_in_an_alerts_text_stands_before_a_plural(rule: Rule, holding:
     columns = engine.compiled(rule.query, now=datetime(2026, 3, 2, tzinfo=UTC)).columns
     numbers = {column.name for column in columns if column.type in (KqlType.INT, KqlType.LONG, KqlType.REAL)}
     assert numbers.isdisjoint(before)
+
+
+def test_commands_by_name_and_by_tag_are_both_told(
+    engine_of: Callable[[Iterable[Mapping[str, object]]], Engine],
+) -> None:
+    (rule,) = (each for each in CONTENT if each.source.endswith("command-sent-to-instances.yaml"))
+    (test,) = (each for each in rule.tests if each.name == "one by name and another by tag")
+    (row,) = engine_of(test.events).query(rule.query, now=datetime(2026, 3, 2, 10, tzinfo=UTC)).rows()
+    assert row["Named"] == "1 and by tag"
