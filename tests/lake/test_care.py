@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -370,6 +371,21 @@ def test_a_round_with_nothing_to_do_looks_at_the_log_once(
     assert compact_busy_days(delta, today=NOW.date()) == 0
 
 
+def written_anew(appends: Sequence[int], *, stored: Sequence[tuple[str, int]] = ()) -> float:
+    """How often each row of these appends to a closed day was written anew; files are named by their mark."""
+    files = [compaction._File(name, rows) for name, rows in stored]
+    most = max(compaction.CLOSED_FILES, sum(not name.startswith("m") for name, _ in stored) + 2)
+    rewritten = 0
+    for number, rows in enumerate(appends):
+        chosen = compaction._beside(files, rows, "m")
+        anew = sum(file.rows for file in files if file.path in chosen)
+        files = [file for file in files if file.path not in chosen]
+        files.append(compaction._File(f"m{number}", rows + anew))
+        rewritten += anew
+        assert len(files) <= most
+    return rewritten / sum(appends)
+
+
 @pytest.mark.parametrize(
     ("appends", "rows", "large", "most"),
     [
@@ -377,7 +393,7 @@ def test_a_round_with_nothing_to_do_looks_at_the_log_once(
         (300, 5, 2_000_000, 16),
         (5_000, 5, 0, 22),
         (5_000, 5, 2_000_000, 70),
-        (20_000, 5, 2_000_000, 121),
+        (20_000, 5, 2_000_000, 135),
         (1_000, 20_000, 1_000_000, 13),
         (20, 104_000, 0, 1.5),
     ],
@@ -387,16 +403,36 @@ def test_how_often_rows_of_a_closed_day_are_written_anew(
 ) -> None:
     """About as the cube root of the appends, and as the square root beside a large file: there is room for
     two files only. A day that comes in twenty batches is written anew one and a half times."""
-    files = [compaction._File("m", large)] if large else []
-    rewritten = 0
-    for number in range(appends):
-        chosen = compaction._beside(files, rows, "m")
-        anew = sum(file.rows for file in files if file.path in chosen)
-        files = [file for file in files if file.path not in chosen]
-        files.append(compaction._File(f"m{number}", rows + anew))
-        rewritten += anew
-        assert len(files) <= compaction.CLOSED_FILES
-    assert rewritten < most * rows * appends
+    assert written_anew([rows] * appends, stored=[("m", large)] if large else []) < most
+
+
+def test_a_row_that_comes_alone_between_batches() -> None:
+    assert written_anew([1, 20_000] * 200, stored=[("m", 2_000_000)]) < 20
+    assert written_anew([1, 1, 1, 1, 50_000] * 80, stored=[("m", 2_000_000)]) < 13
+
+
+def test_files_of_an_older_schema_leave_room_for_two_of_todays() -> None:
+    older = [("older-1", 10), ("older-2", 10)]
+    assert written_anew([5] * 200, stored=[*older, ("m", 2_000_000)]) < 110
+    assert written_anew([100_000] * 40, stored=older) < 7
+
+
+def test_few_files_are_read_beside_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of each some pages are held, and a handle."""
+    delta = lake_of(tmp_path).delta(EVENTS.name)
+    for place in range(40):
+        append(delta, at(DAY, place / 2))
+    compact, at_once = compaction.compact, list[int]()
+
+    def counted(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int) -> bool:
+        at_once.append(len(paths))
+        return compact(delta, day, paths, file_rows=file_rows)
+
+    monkeypatch.setattr(compaction, "compact", counted)
+    compact_busy_days(delta, today=NOW.date())
+    assert max(at_once) == 16
+    assert len(stored(delta)) == 40
+    assert len(delta.live()) <= compaction.CLOSED_FILES
 
 
 def test_what_comes_is_merged_with_files_a_slice_at_a_time(

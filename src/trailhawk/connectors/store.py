@@ -246,6 +246,7 @@ class Store:
         """Commit the parts at these places, all or none; those that this process stored. _UnpreparedError
         where they cannot be written."""
         staged: _Staging | None = None
+        is_late = False
         while True:
             # The ledger is brought up to the data table's version from which this commit is prepared, so
             # that an object and a row can only be missed if the commit itself fails and is tried again.
@@ -253,10 +254,10 @@ class Store:
             self._taken.refresh()
             if staged is not None and self._clock() - staged.at > KEPT_FOR:
                 staged.discard()
-                staged = None
+                staged, is_late = None, True
             try:
                 with self._preparing():
-                    plan = self._plan(parts, decoded, places, before=staged)
+                    plan = self._plan(parts, decoded, places, before=staged, least=is_late)
                     if plan.parts and (staged is None or not staged.plan.same(plan)):
                         self._phase("write")
                         staged = self._stage(parts, decoded, plan, before=staged)
@@ -295,10 +296,17 @@ class Store:
         return staged.parts
 
     def _plan(
-        self, batch: list[Part], decoded: Decoded, asked: Sequence[int], *, before: _Staging | None
+        self,
+        batch: list[Part],
+        decoded: Decoded,
+        asked: Sequence[int],
+        *,
+        before: _Staging | None,
+        least: bool = False,
     ) -> _Plan:
         """Of the parts at these places, against the state last looked at: those not taken yet, and of their
-        rows those not stored yet. `before` is what was written for an earlier state."""
+        rows those not stored yet. `before` is what was written for an earlier state; with `least` as little
+        as can be of what is stored is to be written anew."""
         rows, owner = decoded.rows, decoded.owner
         parts = tuple(place for place in asked if not any(key in self._taken for key in batch[place].keys))
         keep: Mask = np.isin(owner, parts)
@@ -335,6 +343,7 @@ class Store:
             today=care_date(self._clock()),
             damaged=self._seen.damaged,
             tried=before.plan.onto if before else {},
+            least=least,
         )
         return _Plan(parts, keep, conflict & keep, onto)
 

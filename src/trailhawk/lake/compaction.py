@@ -10,15 +10,17 @@ version keep theirs until `Delta.clean`.
 from __future__ import annotations
 
 import datetime as dt
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from trailhawk.errors import raised
 from trailhawk.lake.delta import ConflictError, Delta, Staged, Transaction, UncommittedError
 from trailhawk.lake.files import DamagedFileError
-from trailhawk.lake.merging import rewritten
+from trailhawk.lake.merging import SLICE_BYTES, rewritten
 from trailhawk.lake.table import DAY, schema_mark, stored_names
 
 COMPACT: Final = "compact"
@@ -35,6 +37,13 @@ _NOT_TRIED: Final[Mapping[dt.date, tuple[str, ...]]] = {}
 _DUE: Final = 3
 """Tried beside 2, 4 and 6: 100 equal appends write a row anew 4.2 times, where 4.0 is the least for who knows
 what is to come."""
+_LONE: Final = 256
+"""A row that comes alone says little of what is to come: an append is taken to have at least this part of the
+rows that are written anew with it."""
+_MERGED: Final = 16
+_MERGED_BYTES: Final = 192 * 1024 * 1024
+"""The most files that are read beside each other: of each a row group is held as it is stored, some pages of
+it unpacked, and a handle."""
 _CLOSING: Final = dt.timedelta(hours=12)
 _NOT_MUCH: Final = 4
 _COMMITS: Final = 20
@@ -60,12 +69,14 @@ def to_fold(
     today: dt.date,
     damaged: Collection[str] = (),
     tried: Mapping[dt.date, tuple[str, ...]] = _NOT_TRIED,
+    least: bool = False,
 ) -> dict[dt.date, tuple[str, ...]]:
     """For each closed day that rows come to: the files to write anew together with them (and to retire), so
     that the day stays at `CLOSED_FILES`. As of the state last looked at. Damaged files stay as they are.
 
     `tried` is what was chosen before another writer was faster: what still stands is chosen again, and else
-    only what must be, so that who has much to write anew is not overtaken each time.
+    only what must be, so that who has much to write anew is not overtaken each time. With `least` all days
+    get what must be.
     """
     late = {day: rows for day, rows in coming.items() if _is_closed(day, today)}
     days = _files_by_day(delta, damaged) if late else {}
@@ -74,25 +85,28 @@ def to_fold(
     for day, rows in late.items():
         files, before = days.get(day, []), tried.get(day, ())
         still = len(files) - len(before) < CLOSED_FILES and {file.path for file in files}.issuperset(before)
-        chosen[day] = before if before and still else _beside(files, rows, mark, least=bool(before))
+        anew = least or not (before and still)
+        chosen[day] = _beside(files, rows, mark, least=least or bool(before)) if anew else before
     return {day: paths for day, paths in chosen.items() if paths}
 
 
 def _beside(files: Sequence[_File], rows: int, mark: str, *, least: bool = False) -> tuple[str, ...]:
     """The files of a closed day to be written anew with so many rows: as many as must be, and the next larger
     one where it costs no more than to write these again and again, unless it is to be the `least`."""
-    # A file of an older schema is left to `compact`, which knows what to do with its promoted paths.
+    # A file of an older schema is left to `compact`, which knows what to do with its promoted paths; two
+    # files of today's have room beside them meanwhile.
     plain = [file for file in files if file.path.rpartition("/")[2].startswith(mark)]
-    # Nor has a day to be put in order here that is not yet, or no more: it only gets no more files.
-    most = max(CLOSED_FILES, len(files))
+    bound = max(CLOSED_FILES, len(files) - len(plain) + 2)
     chosen: list[str] = []
     total = rows
     for file in sorted(plain, key=lambda file: file.rows):
-        fits, level = len(files) - len(chosen) + 1 <= most, len(chosen)
+        # A day that is not in order yet, or no more, is not put in order here: it only gets no more files.
+        fits, level = len(files) - len(chosen) + 1 <= max(bound, len(files)), len(chosen)
         # n appends beside one file write n * n / 2 times their rows, and then once that file; beside two the
         # next larger one is due the more seldom.
-        is_due = level and total ** (level + 1) >= _DUE * rows * file.rows**level
-        if fits and (least or most > CLOSED_FILES or not is_due):
+        usual = max(rows, (total - rows) // _LONE)
+        is_due = level and total ** (level + 1) >= _DUE * usual * file.rows**level
+        if fits and (least or len(files) > bound or not is_due):
             break
         chosen.append(file.path)
         total += file.rows
@@ -148,9 +162,12 @@ class _Plan:
 
 
 def _plan(files: Sequence[_File], *, closed: bool) -> _Plan | None:
-    """What is to be rewritten of a day; None if nothing."""
+    """What is to be rewritten next of a day; None if nothing."""
     chosen, file_rows = _closed_day(files) if closed else _open_day(files)
-    return _Plan([file.path for file in chosen], file_rows) if chosen else None
+    chosen = sorted(chosen, key=lambda file: file.rows)
+    held = list(accumulate(min(file.size, SLICE_BYTES) for file in chosen))
+    count = min(_MERGED, max(2, bisect_right(held, _MERGED_BYTES)))
+    return _Plan([file.path for file in chosen[:count]], file_rows) if chosen else None
 
 
 def _closed_day(files: Sequence[_File]) -> tuple[list[_File], int]:
@@ -229,6 +246,7 @@ def compact(delta: Delta, day: dt.date, paths: Sequence[str], *, file_rows: int 
 class _File:
     path: str
     rows: int
+    size: int = 0
 
 
 def _files_by_day(delta: Delta, damaged: Collection[str] = ()) -> dict[dt.date, list[_File]]:
@@ -237,8 +255,8 @@ def _files_by_day(delta: Delta, damaged: Collection[str] = ()) -> dict[dt.date, 
     days: dict[dt.date, list[_File]] = defaultdict(list)
     if actions is None:
         return days
-    names = (f"partition.{DAY}", "path", "num_records")
-    for day, path, rows in zip(*(actions[name].to_pylist() for name in names), strict=True):
+    names = (f"partition.{DAY}", "path", "num_records", "size_bytes")
+    for day, path, rows, size in zip(*(actions[name].to_pylist() for name in names), strict=True):
         if not damaged or str(delta.root / path) not in damaged:
-            days[day].append(_File(path, rows or 0))
+            days[day].append(_File(path, rows or 0, size))
     return days

@@ -24,13 +24,13 @@ SLICE_ROWS: Final = 80_000
 groups are read 11 to 29 % faster than those of 25,000; with 120,000 an ingest that merges four files takes
 more than a GiB. Rows of one time stay together, so a slice may be somewhat longer."""
 
-SLICE_BYTES: Final = 96 * 1024 * 1024
+SLICE_BYTES: Final = 64 * 1024 * 1024
 """And not more than about this, unpacked: a row of the quarantine has 64 KiB, an event perhaps 100. One of
 CloudTrail usually has 600 bytes."""
 
-_READ_ROWS: Final = 20_000
-_READ_BYTES: Final = 16 * 1024 * 1024
-"""Of each file about so much is held beside a slice: a tenth slower than a row group at once."""
+_READ_ROWS: Final = 60_000
+_READ_BYTES: Final = 48 * 1024 * 1024
+"""Of all files together about so much is held beside a slice: a tenth slower than whole row groups."""
 
 Moment = np.datetime64 | None
 """Before which a slice ends; None where nothing cuts it off."""
@@ -41,7 +41,7 @@ def merged(
 ) -> Iterator[pa.Table]:
     """The rows of files and those that come to them, each sorted by time and with today's columns, in sorted
     slices. `at` finds a file."""
-    stored = [_Stored(partial(at, path), table.time_column) for path in paths]
+    stored = [_Stored(partial(at, path), table.time_column, len(paths)) for path in paths]
     dictionaries = _repeating(stored)
     rows = _Coming(_with_dictionaries(trimmed(coming), dictionaries), table.time_column)
     sources: list[_Source] = [rows, *stored]
@@ -54,7 +54,7 @@ def rewritten(
 ) -> Iterator[Iterator[pa.Table]]:
     """The rows of files for new ones of about so many rows: for each of these its sorted slices, to be asked
     for in order. A promoted path that not all of the files have is left out."""
-    stored = [_Stored(partial(at, path), table.time_column) for path in paths]
+    stored = [_Stored(partial(at, path), table.time_column, len(paths)) for path in paths]
     dictionaries = _repeating(stored)
     promoted = {path.hidden for path in table.promoted}
     lacking = sorted(promoted - frozenset.intersection(*(each.columns for each in stored)))
@@ -80,15 +80,18 @@ def repeating(file: pq.ParquetFile) -> frozenset[str]:
 
 class _Stored:
     """The rows of a file, asked for in the order of their times. `at` fetches it anew where what was fetched
-    from afar has been cleared away since."""
+    from afar has been cleared away since; `share` is how many files are read beside each other."""
 
-    def __init__(self, at: Callable[[], Path], time: str) -> None:
+    def __init__(self, at: Callable[[], Path], time: str, share: int) -> None:
         self._at = at
         self._time = time
+        self._share = share
+        self._next = 0
+        self._batches: Iterator[pa.Table] | None = None
         self._left: _Coming | None = None
-        self._coming: Iterator[pa.Table] | None = None
         with opened(at()) as file:
             self._groups = [file.metadata.row_group(place) for place in range(file.num_row_groups)]
+            self._place = file.schema_arrow.names.index(time)
             self.rows: int = file.metadata.num_rows
             self.bytes = sum(group.total_byte_size for group in self._groups)
             """When they are unpacked; texts that repeat count once."""
@@ -104,25 +107,40 @@ class _Stored:
         return times, np.repeat(means, [group.num_rows for group in self._groups])
 
     def before(self, end: Moment, dictionaries: Collection[str]) -> Iterator[pa.Table]:
-        """The rows that were not asked for yet and come before this time, a few thousand at once."""
-        self._coming = self._coming or self._read(dictionaries)
+        """The rows that were not asked for yet and come before this time, a few thousand at once. A row group
+        that begins later is not opened."""
         while True:
-            if self._left is None:
-                rows = next(self._coming, None)
+            while self._left is None:
+                if self._batches is None:
+                    if self._next == len(self._groups) or self._begins_at(self._next, end):
+                        return
+                    self._batches = self._read(self._next, dictionaries)
+                    self._next += 1
+                rows = next(self._batches, None)
                 if rows is None:
-                    return
-                self._left = _Coming(rows, self._time)
+                    self._batches = None
+                else:
+                    self._left = _Coming(rows, self._time)
             yield from self._left.before(end, dictionaries)
             if self._left.rows:
                 return
             self._left = None
 
-    def _read(self, dictionaries: Collection[str]) -> Iterator[pa.Table]:
+    def _begins_at(self, group: int, end: Moment) -> bool:
+        """Whether all rows of a row group are known to come at this time or later."""
+        bounds = self._groups[group].column(self._place).statistics
+        if end is None or bounds is None or not bounds.has_min_max:
+            return False
+        return bool(np.datetime64(bounds.min) >= end)
+
+    def _read(self, place: int, dictionaries: Collection[str]) -> Iterator[pa.Table]:
         import pyarrow as pa
 
-        most = max(1, min(_READ_ROWS, _READ_BYTES * self.rows // max(1, self.bytes)))
+        group = self._groups[place]
+        fitting = _READ_BYTES * group.num_rows // max(1, group.total_byte_size)
+        most = max(1, min(_READ_ROWS, fitting) // self._share)
         with opened(self._at(), dictionaries=sorted(dictionaries)) as file:
-            for batch in file.iter_batches(batch_size=most, use_threads=False):
+            for batch in file.iter_batches(batch_size=most, row_groups=[place], use_threads=False):
                 yield pa.Table.from_batches([batch])
 
 
