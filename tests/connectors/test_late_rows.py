@@ -8,7 +8,9 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,7 +19,8 @@ from support.lakes import rows as stored_rows
 from trailhawk.connectors import TABLES
 from trailhawk.connectors.ingest import Ingestor
 from trailhawk.connectors.objects import LogObject
-from trailhawk.lake import Delta, Lake, compaction, merging
+from trailhawk.connectors.store import KEPT_FOR
+from trailhawk.lake import Delta, Lake, Staged, compaction, merging
 from trailhawk.lake.compaction import CLOSED_FILES, compact_busy_days, to_fold
 from trailhawk.lake.retention import forget
 from trailhawk.lake.terms import Terms, terms_path
@@ -250,6 +253,31 @@ def test_who_lost_a_race_writes_only_what_must_be(lake: Lake) -> None:
     assert sorted(chosen()) == [first, second, third]
     assert chosen(second, third) == (second, third)  # these still stand
     assert len(chosen(second, "retired meanwhile")) == 1
+
+
+def test_who_takes_long_to_write_does_not_begin_with_all_of_it_again(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was written longer than a minute ago is written anew, and another writer may be faster again."""
+    for number in range(3):
+        put(worker(lake), number, each=300, days=DAYS[:1])
+    stage, clock, anew = Delta.stage, [NOW], list[int]()
+
+    def noted(self: Delta, rows: pa.Table, **named: Any) -> tuple[Staged, ...]:
+        if self.table.name == TABLE:
+            anew.append(sum(map(len, named["onto"].values())))
+        return stage(self, rows, **named)
+
+    def race(phase: str) -> None:
+        if phase == "commit" and len(anew) < 3:
+            clock[0] += KEPT_FOR + dt.timedelta(seconds=1)
+            put(worker(lake), 10 + len(anew), days=DAYS[1:])
+
+    one = Ingestor(lake, clock=lambda: clock[0], phase=race)
+    monkeypatch.setattr(Delta, "stage", noted)
+    put(one, 3, days=DAYS[:1])
+    assert [count for count in anew if count] == [3, 1]
+    assert_balanced(lake)
 
 
 def test_rows_that_retention_removed_may_come_again(lake: Lake) -> None:
