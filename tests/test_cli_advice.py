@@ -261,3 +261,14 @@ def test_damaged_logs_are_no_empty_home(tmp_path: Path, capsys: pytest.CaptureFi
     for words in (["detect"], ["incidents", "list"]):
         assert run(["--home", str(tmp_path), *words]) == 1
         assert "log of table AWSCloudTrail cannot be read" in capsys.readouterr().err
+
+
+def test_a_damaged_log_hides_no_other_table(home: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    log = Path(home[1]) / "lake" / "AWSVPCFlow" / "_delta_log" / f"{0:020}.json"
+    log.parent.mkdir(parents=True)
+    log.write_text("damaged")
+    assert run([*home, "lake", "status"]) == 1
+    shown = capsys.readouterr()
+    assert "AWSCloudTrail" in shown.out
+    assert shown.err.startswith("the log of table AWSVPCFlow cannot be read")
+    assert shown.err.count("\n") == 1

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trailhawk.cli.options import (
+    EXIT_FAILURE,
     FormatOption,
     QuietOption,
     examples,
@@ -56,10 +57,13 @@ def status(
 ) -> None:
     """Show rows, files, bytes, oldest and newest event of each table, or of each of its days.
 
-    Data files that are missing or cut off are named on standard error.
+    Data files that are missing or cut off are named on standard error, and logs
+    that are damaged; then it ends with 1.
     """
     workspace = workspace_of(context)
-    found = workspace.lake_days(tables or ())
+    unreadable = {} if tables else workspace.unreadable_logs()
+    sound = tables or [name for name in workspace.lake.table_names() if name not in unreadable]
+    found = workspace.lake_days(sound)
     columns = [
         Shown("table", "table"),
         *([Shown("day", "day")] if days else [Shown("days", "days", right=True)]),
@@ -71,10 +75,14 @@ def status(
     ]
     shown = [members(state) for state in found] if days else _by_table(found)
     show_list(shown, columns, form, empty="nothing is stored")
-    if not shown:
+    if not shown and not unreadable:
         is_bare(context, workspace)
-    for path in workspace.damaged_files(tables or ()):
+    for path in workspace.damaged_files(sound):
         tell(f"{path} is missing or cut off: queries that need it fail; see 'trailhawk lake repair'")
+    for reason in unreadable.values():
+        tell(reason)
+    if unreadable:
+        raise typer.Exit(EXIT_FAILURE)
 
 
 def _by_table(days: list[DayState]) -> list[dict[str, object]]:

@@ -744,7 +744,6 @@ class Workspace:
         """Every stream of logs, every connector as SentinelHealth told last, and the tables whose log cannot
         be read."""
         from trailhawk.connectors.health import StreamHealth, streams
-        from trailhawk.connectors.repair import unreadable_logs
         from trailhawk.connectors.sentinel_health import OF_STREAMS, connector_states
         from trailhawk.lake import LogError
 
@@ -784,7 +783,7 @@ class Workspace:
             *shown,
             *(
                 {"name": table, "kind": "Table", "state": "unreadable", "reason": reason, **OF_STREAMS}
-                for table, reason in unreadable_logs(self.lake).items()
+                for table, reason in self.unreadable_logs().items()
             ),
         ]
 
@@ -821,6 +820,12 @@ class Workspace:
     def end_health(self, states: Sequence[ConnectorState]) -> None:
         """Tell that connectors, which fared like this last, run no more."""
         self._running.end(states, now=self.clock())
+
+    def unreadable_logs(self) -> dict[str, str]:
+        """The tables whose log cannot be read, each with the reason."""
+        from trailhawk.connectors.repair import unreadable_logs
+
+        return unreadable_logs(self.lake)
 
     def lake_days(self, tables: Iterable[str] = ()) -> list[DayState]:
         """What these tables (all, unless named) hold of each event day. NotFoundError for an unknown one."""
