@@ -85,8 +85,10 @@ def to_fold(
     for day, rows in late.items():
         files, before = days.get(day, []), tried.get(day, ())
         still = len(files) - len(before) < CLOSED_FILES and {file.path for file in files}.issuperset(before)
-        anew = least or not (before and still)
-        chosen[day] = _beside(files, rows, mark, least=least or bool(before)) if anew else before
+        if before and still and not least:
+            chosen[day] = before
+        else:
+            chosen[day] = _beside(files, rows, mark, least=least or bool(before))
     return {day: paths for day, paths in chosen.items() if paths}
 
 
