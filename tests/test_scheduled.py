@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ import pytest
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.scheduler import Round
 from trailhawk.errors import LakeError, RuleError, raised
+from trailhawk.incidents.moments import MomentKind
 from trailhawk.lake import LogError
 from trailhawk.workspace import Workspace
 from trailhawk.workspace.content import Content
@@ -32,6 +36,18 @@ customDetails: {EventIds: EventIds}
 """
 WAVES = {"6d0d2f0e-0000-4000-8000-000000000001"}
 FLOWS = {"6d0d2f0e-0000-4000-8000-000000000002"}
+ISSUED = """
+id: 6d0d2f0e-0000-4000-8000-000000000002
+name: A flow of somebody's key
+kind: Scheduled
+severity: High
+queryFrequency: 1h
+queryPeriod: 1h
+query: AWSVPCFlow | project TimeGenerated, Key = 'AKIAEXAMPLE'
+entityMappings:
+  - entityType: AwsAccessKey
+    fieldMappings: [{identifier: Id, columnName: Key}]
+"""
 KEYED = """  - entityType: AwsAccessKey
     fieldMappings: [{identifier: Id, columnName: Key}]
 """
@@ -52,6 +68,30 @@ def log_in(folder: Path) -> Path:
     log = folder / "log.json"
     log.write_text(json.dumps({"Records": [record]}))
     return log
+
+
+def flow_in(folder: Path, at: int = 1772444700) -> Path:
+    """A flow log of one flow, of 9:45 unless told."""
+    flow = folder / "flow.log"
+    flow.write_text(
+        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end "
+        "action log-status\n"
+        f"2 111122223333 eni-1 203.0.113.66 10.0.0.5 50000 22 6 10 8400 {at} {at + 60} ACCEPT OK\n"
+    )
+    return flow
+
+
+@contextmanager
+def damaged(home: Path, table: str) -> Iterator[None]:
+    """With a log of the table that nobody can read; it is put back."""
+    log = home / "lake" / table / "_delta_log"
+    away = log.parent / "away"
+    log.rename(away)
+    log.mkdir()
+    (log / f"{0:020}.json").write_text("damaged")
+    yield
+    shutil.rmtree(log)
+    away.rename(log)
 
 
 @pytest.fixture
@@ -140,23 +180,88 @@ def test_a_rule_with_many_windows_due_over_a_damaged_log_stops_no_other(tmp_path
     flows = RULE.replace("0001\n", "0002\n").replace(RULE.split("query: ")[1], "AWSVPCFlow | take 1\n")
     (home / "rules" / "flows.yaml").write_text(flows)
     workspace = Workspace.open(home, clock=lambda: now)
-    flow = tmp_path / "flow.log"
-    flow.write_text(
-        "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end "
-        "action log-status\n"
-        "2 111122223333 eni-1 203.0.113.66 10.0.0.5 50000 22 6 10 8400 1772457300 1772457360 ACCEPT OK\n"
-    )
-    workspace.ingest([log_in(tmp_path), flow], lambda _: None)
+    workspace.ingest([log_in(tmp_path), flow_in(tmp_path, 1772457300)], lambda _: None)
     assert workspace.run_due_rules(fault=raised).alerts == ()
     now = START + timedelta(hours=1)
     assert len(workspace.run_due_rules(fault=raised).alerts) == 1
-    log = home / "lake" / table / "_delta_log"
-    log.rename(log.parent / "away")
-    log.mkdir()
-    (log / f"{0:020}.json").write_text("damaged")
     now = START + timedelta(hours=5.5)
-    done = Workspace.open(home, clock=lambda: now).run_due_rules(fault=raised)
-    waits, ran = ({each.window.rule_id for each in some} & OWN for some in (done.postponed, done.runs))
-    assert (waits, ran) == ((WAVES, FLOWS) if table == "AWSCloudTrail" else (set(), OWN))
-    told = Workspace.open(home, clock=lambda: now).health()
-    assert [each["name"] for each in told if each["kind"] == "Table"] == [table]
+    with damaged(home, table):
+        done = Workspace.open(home, clock=lambda: now).run_due_rules(fault=raised)
+        waits, ran = ({each.window.rule_id for each in some} & OWN for some in (done.postponed, done.runs))
+        assert (waits, ran) == ((WAVES, FLOWS) if table == "AWSCloudTrail" else (set(), OWN))
+        told = Workspace.open(home, clock=lambda: now).health()
+        assert [each["name"] for each in told if each["kind"] == "Table"] == [table]
+
+
+@pytest.mark.usefixtures("only_own")
+@pytest.mark.parametrize("table", ["SecurityAlert", "SecurityIncident", "SentinelHealth"])
+def test_a_damaged_table_of_our_own_stops_no_rule(tmp_path: Path, table: str) -> None:
+    """Of a process that began when it was damaged; what was raised meanwhile comes into it once, later."""
+    now = START
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    (home / "rules" / "stop.yaml").write_text(RULE)
+    (home / "rules" / "flows.yaml").write_text(ISSUED)
+    workspace = Workspace.open(home, clock=lambda: now)
+    workspace.ingest([log_in(tmp_path)], lambda _: None)
+    assert workspace.run_due_rules(fault=raised).alerts == ()
+    now = START + timedelta(hours=1)
+    assert len(workspace.run_due_rules(fault=raised).alerts) == 1
+    with damaged(home, table):
+        workspace = Workspace.open(home, clock=lambda: now)
+        workspace.ingest([flow_in(tmp_path)], lambda _: None)
+        now += timedelta(minutes=5)
+        assert len(workspace.run_due_rules(fault=raised).alerts) == 1
+        now += timedelta(minutes=5)
+        assert workspace.run_due_rules(fault=raised).alerts == ()
+        assert [each["name"] for each in workspace.health() if each["kind"] == "Table"] == [table]
+        assert len(workspace.incidents.all()) == 2
+        with pytest.raises(LogError, match=table) if table != "SentinelHealth" else nullcontext():
+            workspace.export()
+    now += timedelta(minutes=5)
+    workspace.run_due_rules(fault=raised)
+    for own in ("SecurityAlert", "SecurityIncident"):
+        assert workspace.lake.snapshot(own).rows == 2
+        assert workspace.query(f"{own} | count", now=now).rows() == [{"Count": 2}]
+
+
+@pytest.mark.usefixtures("only_own")
+def test_an_alert_is_stored_though_the_origin_of_its_keys_cannot_be_read(tmp_path: Path) -> None:
+    """Its incident says so; what asked for the key joins incidents once it can be read, however late."""
+    now = START
+    home = tmp_path / "home"
+    (home / "rules").mkdir(parents=True)
+    keyed = RULE.replace("EventIds = EventId", "EventIds = EventId, Key = 'ASIAPARENT'")
+    (home / "rules" / "stop.yaml").write_text(keyed.replace("customDetails", KEYED + "customDetails"))
+    (home / "rules" / "flows.yaml").write_text(ISSUED)
+    workspace = Workspace.open(home, clock=lambda: now)
+    issue = json.loads(log_in(tmp_path).read_text())
+    issue["Records"][0] |= {
+        "eventID": "0a4b3c2d-0000-4000-8000-000000000002",
+        "eventSource": "sts.amazonaws.com",
+        "eventName": "AssumeRole",
+        "userIdentity": {"type": "IAMUser", "accessKeyId": "ASIAPARENT"},
+        "responseElements": {"credentials": {"accessKeyId": "AKIAEXAMPLE"}},
+    }
+    (tmp_path / "issue.json").write_text(json.dumps(issue))
+    workspace.ingest([log_in(tmp_path), tmp_path / "issue.json"], lambda _: None)
+    assert workspace.run_due_rules(fault=raised).alerts == ()
+    now = START + timedelta(hours=1)
+    assert len(workspace.run_due_rules(fault=raised).alerts) == 1
+    with damaged(home, "AWSCloudTrail"):
+        workspace = Workspace.open(home, clock=lambda: now)
+        workspace.ingest([flow_in(tmp_path)], lambda _: None)
+        now += timedelta(minutes=5)
+        assert len(workspace.run_due_rules(fault=raised).alerts) == 1
+        _, told = workspace.incidents.all()
+        (comment,) = told.comments
+        assert "log of table AWSCloudTrail cannot be read" in comment.text
+        assert comment.by == "grouping"
+        now += timedelta(days=2)
+        workspace.run_due_rules(fault=raised)
+    timeline = workspace.case(told.number).timeline
+    assert [each.detail for each in timeline if each.kind is MomentKind.COMMENT] == ["grouping"]
+    now += timedelta(minutes=5)
+    workspace.run_due_rules(fault=raised)
+    (joined,) = workspace.incidents.all()
+    assert len(joined.alert_ids) == 2

@@ -90,7 +90,8 @@ def _alerts(report: Report) -> Iterator[Moment]:
 
 def _done(changes: Iterable[Change]) -> Iterator[Moment]:
     for change in changes:
-        if change.is_automatic:
+        is_comment = change.kind is ChangeKind.COMMENTED
+        if change.is_automatic and not is_comment:
             continue  # alerts that came stand there as alerts
-        kind = MomentKind.COMMENT if change.kind is ChangeKind.COMMENTED else MomentKind.CHANGE
+        kind = MomentKind.COMMENT if is_comment else MomentKind.CHANGE
         yield Moment(change.at, kind, told(change), change.by, str(change.sequence))

@@ -21,9 +21,9 @@ from trailhawk.detect.migrate import bring_up
 from trailhawk.detect.rule import Rule, Severity
 from trailhawk.detect.store import AlertStore, go_on_after
 from trailhawk.engine.result import Engine
-from trailhawk.errors import NotFoundError, UsageError
+from trailhawk.errors import LakeError, LimitError, NotFoundError, UsageError
 from trailhawk.incidents import log
-from trailhawk.incidents.change import Change, ChangeKind
+from trailhawk.incidents.change import GROUPING, Change, ChangeKind
 from trailhawk.incidents.feedback import Precision, precisions
 from trailhawk.incidents.grouping import Linked, LinkKind, linked
 from trailhawk.incidents.incident import (
@@ -253,14 +253,25 @@ class IncidentStore:
     def sink(
         self, engine: Engine, rules: Mapping[str, Rule], *, now: datetime
     ) -> Callable[[Sequence[Alert]], Callable[[sa.Connection], None]]:
-        """What `detect` does with new alerts: look up their lineage, then put them into incidents."""
+        """What `detect` does with new alerts: look up their lineage, then put them into incidents. Where the
+        logs for it cannot be read, an incident says so."""
 
         def prepare(alerts: Sequence[Alert]) -> Callable[[sa.Connection], None]:
             wanted = [alert for alert in alerts if makes_incident(alert, rules.get(alert.rule_id))]
-            found = _with_lineage(wanted, rules, engine, now)
+            unknown = ""
+            try:
+                found = _with_lineage(wanted, rules, engine, now)
+            except (LakeError, LimitError) as error:
+                found = [linked(alert, rules.get(alert.rule_id), ()) for alert in wanted]
+                unknown = (
+                    "Where the keys came from could not be looked up, so an incident of the same origin may"
+                    f" stand apart: {error}"
+                )[:MAX_COMMENT]
 
             def write(connection: sa.Connection) -> None:
-                self.add(connection, wanted, found)
+                for change in self.add(connection, wanted, found):
+                    if unknown and change.alerts_added:
+                        self._remark(connection, change.number, unknown, now)
 
             return write
 
@@ -390,8 +401,7 @@ class IncidentStore:
         def change(incident: Incident) -> Incident:
             if len(incident.comments) >= MAX_COMMENTS:
                 raise UsageError(f"an incident has {MAX_COMMENTS} comments at most")
-            place = max((comment.id for comment in incident.comments), default=0) + 1
-            return replace(incident, comments=(*incident.comments, Comment(place, now, by, text)))
+            return _commented(incident, text, by, now)
 
         return self._change(number, change, ChangeKind.COMMENTED, by=by, now=now)
 
@@ -477,6 +487,15 @@ class IncidentStore:
         with self._alerts.engine.begin() as connection:
             yield connection
 
+    def _remark(self, connection: sa.Connection, number: int, text: str, now: datetime) -> None:
+        """Add a comment of the grouping's own, if it is not there and there is room."""
+        stands = log.stands(connection, number)
+        assert stands is not None  # it has just been written
+        incident, facts = stands
+        if len(incident.comments) < MAX_COMMENTS and all(each.text != text for each in incident.comments):
+            after = _commented(incident, text, GROUPING, now)
+            log.write(connection, incident, after, facts, kind=ChangeKind.COMMENTED, by=GROUPING, at=now)
+
     def _change(
         self, number: int, change: Callable[[Incident], Incident], kind: ChangeKind, *, by: str, now: datetime
     ) -> Change | None:
@@ -531,6 +550,11 @@ def _incident(connection: sa.Connection, number: int) -> Incident:
             return incident
         number = incident.merged_into
     raise NotFoundError(f"no incident {asked}", hint="`trailhawk incidents list` shows them all")
+
+
+def _commented(incident: Incident, text: str, by: str, now: datetime) -> Incident:
+    place = max((comment.id for comment in incident.comments), default=0) + 1
+    return replace(incident, comments=(*incident.comments, Comment(place, now, by, text)))
 
 
 def _alerts_named(incident: Incident, alert_ids: Iterable[str]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -98,6 +98,7 @@ class Workspace:
         self.home = home
         self.clock = clock
         self._relinked_at: datetime | None = None
+        self._linked_to: datetime | None = None
         self._has_exported = False
         self._read_by: dict[str, frozenset[str]] = {}
 
@@ -238,16 +239,33 @@ class Workspace:
 
         return functions([self.home / "functions"])
 
-    def export(self) -> None:
-        """Hand what the state database has and the lake lacks to the lake."""
+    def export(self, damaged: Callable[[LogError], None] = raised) -> None:
+        """Hand what the state database has and the lake lacks to the lake. `damaged` hears of a table whose
+        log is damaged, once the others have theirs."""
         from trailhawk.detect.export import export_alerts, export_bookmarks, export_watchlists
         from trailhawk.incidents.export import export_incidents
+        from trailhawk.lake import LogError
 
         lake, now = self.lake.apart(), self.clock()
-        export_alerts(self.alerts, lake, now=now)
-        export_watchlists(self.watchlists, lake, now=now)
-        export_bookmarks(self.bookmarks, lake, now=now)
-        export_incidents(self.incidents, lake, now=now)
+        faults: list[LogError] = []
+        for hand_over in (
+            partial(export_alerts, self.alerts),
+            partial(export_watchlists, self.watchlists),
+            partial(export_bookmarks, self.bookmarks),
+            partial(export_incidents, self.incidents),
+        ):
+            try:
+                hand_over(lake, now=now)
+            except LogError as error:
+                faults.append(error)
+        for fault in faults:
+            damaged(fault)
+
+    def try_export(self) -> None:
+        """As `export`; what a damaged log keeps back is tried again when rules run next."""
+        damage: list[LogError] = []
+        self.export(damage.append)
+        self._has_exported = not damage
 
     @cached_property
     def alerts(self) -> AlertStore:
@@ -267,9 +285,13 @@ class Workspace:
         from trailhawk.detect.watchlists import WatchlistStore
         from trailhawk.incidents.security_incident import SECURITY_INCIDENT
         from trailhawk.incidents.store import IncidentStore
+        from trailhawk.lake import LogError
 
         def exported(table: Table) -> int:
-            return self.lake.snapshot(table.name).exported
+            try:
+                return self.lake.snapshot(table.name).exported
+            except LogError:
+                return 0  # told again by the first export once it can be read
 
         # Stores of its own: another thread may wait for this one while it makes the workspace's.
         if sequence := exported(SECURITY_ALERT):
@@ -566,37 +588,43 @@ class Workspace:
     ) -> Round:
         """Run what the schedule has due now, of the enabled rules; new alerts go into incidents.
 
-        A rule that reads a table whose log is damaged is postponed. LogError where none that is sound has
-        rows. Once `stopped`, no further window is begun.
+        A rule that reads a table whose log is damaged is postponed; what is to be written to such a table
+        waits as well. LogError where none that is sound has rows. Once `stopped`, no further window is begun.
         """
         from trailhawk.connectors.sentinel_health import append
         from trailhawk.detect.rule_health import of_round
+        from trailhawk.lake import LogError
 
         rules = self.content.rules(fault=fault)
-        self.intel.republish(self.clock())
+        with suppress(LogError):
+            self.intel.republish(self.clock())
         if not self._has_exported:
-            self.export()  # what a process before this one left
-            self._has_exported = True
+            self.try_export()  # what a process before this one left
         damage: list[LogError] = []
         held = self.history_tables(damage.append)
         if damage and not held:  # there is nothing to run on, as where the lake has gone
             raise damage[0]
         done = self._scheduler.round(self.rule_engine, rules, held, stopped=stopped)
-        append(self.lake.apart(), of_round(done, rules), now=self.clock())
+        with suppress(LogError):
+            append(self.lake.apart(), of_round(done, rules), now=self.clock())
         if done.alerts:
-            self.export()
+            self.try_export()
             self.incidents.publish()
-        if not stopped() and not damage:  # the origin of keys is looked for in logs
-            self._relink(rules)
+        if not stopped():
+            with suppress(LogError):
+                self._relink(rules)
         return done
 
     def _relink(self, rules: Sequence[Rule]) -> None:
-        """Now and then, look for calls that issued keys and came later than alerts about these keys."""
+        """Now and then, look for calls that issued keys and came later than alerts about these keys; after a
+        time in which they could not be looked for, of the alerts of that time too."""
         now = self.clock()
         if self._relinked_at is None or now - self._relinked_at >= _RELINK_EVERY:
             self._relinked_at = now
+            self._linked_to = self._linked_to or now
             known = {rule.id: rule for rule in rules}
-            self.incidents.relink(self.rule_engine, known, since=now - _RELINK, now=now)
+            self.incidents.relink(self.rule_engine, known, since=self._linked_to - _RELINK, now=now)
+            self._linked_to = now
 
     @cached_property
     def _scheduler(self) -> Scheduler:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -138,16 +139,18 @@ class Response:
         """Run the automation rules that are for what has happened since; their runs, told to SentinelHealth
         as well."""
         from trailhawk.connectors.sentinel_health import append
+        from trailhawk.lake import LogError
         from trailhawk.respond.automator import health
 
         done: list[AutomationRun] = []
         automator.collect()
         automator.work(done.append)
         if done:
-            append(
-                self._workspace.lake.apart(),
-                [row for run in done for row in health(run)],
-                now=self._workspace.clock(),
-            )
-            self._workspace.export()
+            with suppress(LogError):  # health names it
+                append(
+                    self._workspace.lake.apart(),
+                    [row for run in done for row in health(run)],
+                    now=self._workspace.clock(),
+                )
+            self._workspace.try_export()
         return done
