@@ -8,7 +8,7 @@ import pytest
 
 from trailhawk.kql.types import KqlType
 from trailhawk.lake.table import REST
-from trailhawk.sources import SOURCES, BadPart, Unpacked
+from trailhawk.sources import SOURCES, BadPart, Unpacked, source_of
 from trailhawk.sources.cloudtrail import TABLE, CloudTrail
 from trailhawk.sources.source import MAX_RECORD_BYTES
 
@@ -352,6 +352,21 @@ def test_what_is_no_cloudtrail_is_not_taken_for_it() -> None:
     for text in (b"", b"# notes", b"version account-id interface-id", b'{"findings": []}', b"\0\1\2"):
         assert not SOURCE.recognises("a.json", text)
     assert SOURCE.recognises("a.json", b'{"Records":[]}')
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"responseElements": {"recordDetail": {"recordId": "rec-1"}}},
+        {"requestParameters": {"tagSet": [{"key": "team", "value": "kinesis"}]}},
+        {"userIdentity": {"type": "IAMUser", "userName": "kinesis"}},
+    ],
+)
+def test_what_is_named_in_an_event_makes_no_envelope_of_it(changes: dict[str, object]) -> None:
+    head = _dump({"Records": [RECORD | changes]})
+    found = source_of(SOURCES, "a.json", head)
+    assert found is not None
+    assert found.name == "cloudtrail"
 
 
 def test_a_digest_is_known() -> None:

@@ -52,6 +52,7 @@ PACKED = base64.b64encode(gzip.compress(ONE)).decode(), base64.b64encode(gzip.co
         json.dumps(json.loads(ONE), indent=2).encode() + b"\n" + TWO,
         b"\n".join(dump({"awslogs": {"data": data}}) for data in PACKED),
         dump({"Records": [{"kinesis": {"data": data, "partitionKey": "x"}} for data in PACKED]}),
+        dump({"Records": [{"eventSource": "aws:kinesis", "kinesis": {"data": data}} for data in PACKED]}),
         dump({"invocationId": "x", "records": [{"recordId": "1", "data": data} for data in PACKED]}),
     ],
 )

@@ -53,6 +53,8 @@ _PACKED: Final = re.compile(
 )
 _PACKED_NAMES: Final = (b'"kinesis"', b'"recordId"')
 _PACKED_NEAR: Final = 4096  # bytes before one of these, where there is no `awslogs`
+# CloudTrail's events may name these too; theirs is a service's host, and Lambda's records have `aws:kinesis`.
+_OF_TRAIL: Final = re.compile(rb'"eventSource"\s*:\s*"(?!aws:)')
 _DATA: Final = re.compile(rb'"data"\s*:\s*"([A-Za-z0-9+/=]+)')
 _MESSAGE: Final = re.compile(rb'"message"\s*:\s*"((?:[^"\\]|\\.)*+)', re.DOTALL)
 _STREAM: Final = re.compile(rb'"logStream"\s*:\s*"([^"\\]{1,512})"')
@@ -180,7 +182,8 @@ def _is_packed(head: bytes) -> bool:
         return start is not None
     # Sought by `rfind`: `find` takes longer, an expression thirty times as long, for each file of CloudTrail.
     until = start.end() + _PACKED_NEAR
-    return any(head.rfind(name, start.end(), until + len(name)) >= 0 for name in _PACKED_NAMES)
+    is_named = any(head.rfind(name, start.end(), until + len(name)) >= 0 for name in _PACKED_NAMES)
+    return is_named and _OF_TRAIL.search(head) is None
 
 
 @once
