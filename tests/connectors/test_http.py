@@ -33,10 +33,10 @@ from cryptography.x509.oid import NameOID
 from support.shipping import HASH, TOKEN, running, until
 from trailhawk.connectors import http, patience
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
-from trailhawk.connectors.connector import ConnectorError, Intake
+from trailhawk.connectors.connector import ConnectorError, Intake, Taker
 from trailhawk.connectors.http import HttpConnector, HttpSettings
 from trailhawk.connectors.objects import LogObject, Outcome
-from trailhawk.connectors.spool import Spool
+from trailhawk.connectors.spool import Spool, Spooled
 from trailhawk.errors import UsageError
 from trailhawk.workspace import Workspace
 
@@ -383,6 +383,46 @@ def test_too_much_that_waits(tmp_path: Path) -> None:
         assert "later" in answer.json()["error"]
         stuck.free.set()
         until(lambda: client.post("/ingest/AWSCloudTrail", json=record).status_code == 200)
+
+
+def test_a_damaged_table_takes_no_room_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what waits for it one body is tried now and then, and all is stored once it can be."""
+    monkeypatch.setattr(http, "_RETRY_SECONDS", 0.05)
+    tried: list[Spooled] = []
+    begin = HttpConnector._begin
+
+    def seen(self: HttpConnector, taker: Taker, item: Spooled) -> None:
+        tried.append(item)
+        begin(self, taker, item)
+
+    monkeypatch.setattr(HttpConnector, "_begin", seen)
+    workspace = home(tmp_path / "home", max_waiting_mib=1, flush_seconds=0)
+    log = tmp_path / "home" / "lake" / "AWSCloudTrail" / "_delta_log"
+    log.mkdir(parents=True)
+    (log / f"{0:020}.json").write_text("damaged")
+    line = {"at": "2026-03-01T09:30:00Z", "message": "m" * 500, "host": "h"}
+    web = connector(workspace)
+    with running(web) as client:
+        assert client.post("/ingest/AWSCloudTrail", json=call(0)).status_code == 200
+        until(lambda: "log of table AWSCloudTrail cannot be read" in web.state().problem)
+        sent = 1
+        while client.post("/ingest/AWSCloudTrail", json=call(sent) | {"userAgent": "x" * 99_999}).is_success:
+            sent += 1
+        assert sent < 10
+        assert client.post("/ingest/AWSCloudTrail", json=call(0)).status_code == 429
+        tried.clear()
+        until(lambda: len(tried) > 3)
+        assert len({item.id for item in tried}) == 1
+        for _ in range(4):
+            assert client.post("/ingest/Linux_CL", json=[line] * 1000).status_code == 200
+            until(lambda: len(list(web._spool.waiting())) == sent)
+        assert "AWSCloudTrail" in web.state().problem
+        shutil.rmtree(log.parent)
+        until(lambda: not web._spool.waiting())
+        assert client.post("/ingest/AWSCloudTrail", json=call(sent)).status_code == 200
+        until(lambda: not web._spool.waiting())
+        assert not web.state().problem
+    assert (count(workspace, "AWSCloudTrail"), count(workspace, "Linux_CL")) == (sent + 1, 4000)
 
 
 def test_few_bodies_are_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

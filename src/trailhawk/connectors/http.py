@@ -28,6 +28,7 @@ from trailhawk.connectors.connector import Board, ConnectorError, Intake, State,
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.parts import failure
 from trailhawk.connectors.spool import Spool, Spooled
+from trailhawk.connectors.store import TableError
 from trailhawk.errors import TrailhawkError
 from trailhawk.files import FULL, in_words
 from trailhawk.sources import Source
@@ -166,6 +167,8 @@ class HttpConnector:
         self._spool = Spool(intake.folder / "spool")
         self._fresh = threading.Event()
         self._in_flight: dict[str, Spooled] = {}
+        self._held_up: set[str] = set()
+        """Tables into which nothing could be stored at the last try, while others could."""
         self.port = 0
         """Where it listens; 0 while it does not."""
 
@@ -197,6 +200,8 @@ class HttpConnector:
                 except (TrailhawkError, OSError) as error:
                     if once:
                         raise ConnectorError(str(error)) from error
+                    if isinstance(error, TableError):
+                        self._held_up |= {item.table for item in self._in_flight.values()}
                     self._in_flight.clear()  # what was not told as done is brought again
                     self._board.problem(_TAKING, in_words(error))
                     stop.wait(_RETRY_SECONDS)
@@ -219,7 +224,7 @@ class HttpConnector:
         began = time.monotonic()
         took = False
         while not stop.is_set():
-            fresh = [item for item in self._spool.waiting() if item.identity not in self._in_flight]
+            fresh = [item for item in self._to_try() if item.identity not in self._in_flight]
             for item in fresh:
                 took = True
                 self._begin(taker, item)
@@ -236,6 +241,15 @@ class HttpConnector:
             taker.flush()
             self._board.flight(len(self._in_flight))
         return took
+
+    def _to_try(self) -> list[Spooled]:
+        """What waits; for a table that is held up the first alone, lest all be read again at each try."""
+        firsts: dict[str, Spooled] = {}
+        return [
+            item
+            for item in self._spool.waiting()
+            if item.table not in self._held_up or firsts.setdefault(item.table, item) is item
+        ]
 
     def _begin(self, taker: Taker, item: Spooled) -> None:
         """Bring a body to the ingest, unless another process of this home was done with it meanwhile."""
@@ -268,6 +282,7 @@ class HttpConnector:
     def _done(self, item: Spooled, outcome: Outcome) -> None:
         self._spool.done(item)
         self._in_flight.pop(item.identity, None)
+        self._held_up.discard(item.table)
         self._board.ended(outcome, item.size)
 
     # The way in
@@ -312,7 +327,7 @@ class HttpConnector:
             table = request.path_params["table"]
             if table not in self._sources:
                 raise BodyError(404, f"no table {table[:60]!r}; there is {', '.join(sorted(self._sources))}")
-            if self._gate.locked() or self._spool.size >= self._settings.spool_bytes:
+            if self._gate.locked() or self._is_full(table):
                 raise BodyError(429, "too much waits to be stored: send it again later")
             async with self._gate:
                 body = await self._body(request)
@@ -332,6 +347,14 @@ class HttpConnector:
         self._board.over(_BODIES)
         self._fresh.set()
         return JSONResponse({"accepted": count, "id": body_id})
+
+    def _is_full(self, table: str) -> bool:
+        """Whether as much waits as may. Tables that are held up have half of it beside the others, whose
+        bodies find room whatever those leave."""
+        held_up = set(self._held_up)
+        is_held_up = table in held_up
+        waits = sum(size for name, size in self._spool.sizes().items() if (name in held_up) == is_held_up)
+        return waits >= self._settings.spool_bytes // (2 if is_held_up else 1)
 
     async def _body(self, request: Request) -> bytes:
         from starlette.requests import ClientDisconnect

@@ -11,6 +11,7 @@ import os
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,15 +42,15 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = threading.Lock()
-        self._bytes = 0
+        self._bytes: Counter[str] = Counter()
         folder.mkdir(parents=True, exist_ok=True)
         self._clear()
         self.waiting()
 
-    @property
-    def size(self) -> int:
-        """How many bytes wait, as of the last look and what was put since."""
-        return self._bytes
+    def sizes(self) -> dict[str, int]:
+        """How many bytes wait for each table, as of the last look and what was put since."""
+        with self._lock:
+            return dict(self._bytes)
 
     def put(self, table: str, body_id: str, lines: Sequence[bytes]) -> None:
         """Keep a body of lines: when this returns, neither a crash nor a loss of power loses it. Raises
@@ -72,7 +73,7 @@ class Spool:
             raise
         _sync(self.folder)
         with self._lock:
-            self._bytes += sum(map(len, lines)) + len(lines)
+            self._bytes[table] += sum(map(len, lines)) + len(lines)
 
     def waiting(self) -> list[Spooled]:
         """All that waits, the oldest first."""
@@ -87,8 +88,11 @@ class Spool:
                 except FileNotFoundError:
                     continue  # another process was done with it
                 found.append(Spooled(Path(entry.path), match["id"], match["table"], size))
+        sizes: Counter[str] = Counter()
+        for item in found:
+            sizes[item.table] += item.size
         with self._lock:
-            self._bytes = sum(item.size for item in found)
+            self._bytes = sizes
         return sorted(found, key=lambda item: item.path.name)
 
     def done(self, item: Spooled) -> None:
