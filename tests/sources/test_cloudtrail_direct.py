@@ -3,13 +3,15 @@
 import json
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trailhawk.native.records import joined
-from trailhawk.sources.cloudtrail import TABLE, CloudTrail
+from trailhawk.sources.cloudtrail import TABLE, CloudTrail, _layout, _reader
+from trailhawk.sources.direct import Direct
 from trailhawk.sources.framing import LEAST_CUT
 
 SOURCE = CloudTrail()
@@ -155,6 +157,17 @@ def test_usual_records_take_the_fast_road() -> None:
         assert pa.types.is_dictionary(mapped.table.schema.field(name).type), name
     stored = {column.name for column in TABLE.stored} | {path.hidden for path in TABLE.promoted}
     assert stored <= set(mapped.table.column_names)
+
+
+def test_usual_records_need_no_duckdb() -> None:
+    def connect() -> duckdb.DuckDBPyConnection:
+        raise AssertionError
+
+    direct = Direct(_layout(), _reader(), connect)
+    assert direct.rows([json.dumps(USUAL).encode()]).kept == [0]
+    doubtful = USUAL | {"requestParameters": {"bucketName": ["b"]}}
+    with pytest.raises(AssertionError):
+        direct.rows([json.dumps(doubtful).encode()])
 
 
 @pytest.mark.parametrize("member", ["addendum", "requestParameters"])

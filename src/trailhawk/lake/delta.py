@@ -350,6 +350,7 @@ class Delta:
                 use_dictionary=layout.repetitive,
                 write_statistics=[name for name in schema.names if name not in unordered],
                 write_batch_size=layout.encoded_rows,
+                max_rows_per_page=ROW_GROUP_ROWS,  # bytes alone part pages: each costs a start of Zstandard's
                 write_page_checksum=True,  # decompression alone lets some rot through
                 store_schema=False,  # else a reader of Arrow would see dictionaries where text is stored
             ) as writer:

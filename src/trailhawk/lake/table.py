@@ -176,20 +176,20 @@ def fitted(rows: pa.Table, table: Table) -> pa.Table:
     """
     import pyarrow as pa
 
-    schema = stored_schema(table)
+    columns: list[pa.ChunkedArray] = []
     present = set(rows.column_names)
+    schema = stored_schema(table)
     for field in schema:
-        if field.name not in present:
-            column = table.column(field.name)
-            text = column is not None and column.type is KqlType.STRING
-            values = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
-            rows = rows.append_column(field, values)
-    rows = rows.select(schema.names)
-    if rows.schema.types == schema.types:
-        return rows
-    kinds = zip(schema, rows.schema, strict=True)
-    fields = [found if pa.types.is_dictionary(found.type) else field for field, found in kinds]
-    return rows.cast(pa.schema(fields))
+        if field.name in present:
+            found = rows[field.name]
+            is_fit = found.type == field.type or pa.types.is_dictionary(found.type)
+            columns.append(found if is_fit else found.cast(field.type))
+            continue
+        column = table.column(field.name)
+        text = column is not None and column.type is KqlType.STRING
+        empty = pa.repeat(pa.scalar(""), rows.num_rows) if text else pa.nulls(rows.num_rows, field.type)
+        columns.append(pa.chunked_array([empty]))
+    return pa.table(columns, schema.names)
 
 
 def described(rows: Iterable[Mapping[str, object]], table: Table) -> pa.Table:

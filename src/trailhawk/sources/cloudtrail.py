@@ -557,7 +557,7 @@ class CloudTrail:
     def _direct(self) -> Direct:
         direct: Direct | None = getattr(self._local, "direct", None)
         if direct is None:
-            direct = self._local.direct = Direct(_layout(), _reader(), self._connection())
+            direct = self._local.direct = Direct(_layout(), _reader(), self._connection)
         return direct
 
     def _connection(self) -> duckdb.DuckDBPyConnection:

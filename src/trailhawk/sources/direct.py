@@ -7,7 +7,7 @@ the same row for any record that both can read.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,8 @@ _SECOND: Final = len("2026-03-01T09:30:00Z")
 _FIRST_YEAR, _LAST_YEAR = np.datetime64("1970-01-01", "us"), np.datetime64("2201-01-01", "us")
 
 Mask = NDArray[np.bool_]
+Connect = Callable[[], "duckdb.DuckDBPyConnection"]
+"""A connection to DuckDB, which takes a tenth of a second to load and is seldom asked."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +87,11 @@ def reader(layout: Layout) -> Reader:
 class Direct:
     """Maps records of one layout. Not for several threads at once."""
 
-    def __init__(self, layout: Layout, reader: Reader, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, layout: Layout, reader: Reader, connect: Connect) -> None:
         self._layout = layout
         self._reader = reader
         self._inner = [_Inner(layout, member) for member in layout.inner]
-        self._promoted = [_Promoted(column, layout.table, connection) for column in layout.json]
+        self._promoted = [_Promoted(column, layout.table, connect) for column in layout.json]
         mapped = {layout.table.time_column, *layout.text, *layout.flags, *layout.json}.union(
             *layout.inner.values()
         )
@@ -100,7 +102,6 @@ class Direct:
 
         Text columns whose values repeat are Arrow dictionaries. Without the kernel all is left over.
         """
-        import duckdb
         import pyarrow as pa
 
         found = self._reader.read(records)
@@ -108,7 +109,7 @@ class Direct:
             return Mapped(None, [], list(range(len(records))))
         try:
             columns, good = self._columns(self._reader.by_name(found))
-        except (pa.ArrowInvalid, duckdb.Error, orjson.JSONEncodeError):
+        except (pa.ArrowInvalid, _DoubtfulError, orjson.JSONEncodeError):
             # A day that no month has; JSON that one parser lets through and the other does not.
             return Mapped(None, [], list(range(len(records))))
         kept = found.records.tolist()
@@ -153,12 +154,16 @@ class Direct:
         return columns, good
 
 
+class _DoubtfulError(Exception):
+    """To DuckDB it is no JSON."""
+
+
 class _Promoted:
     """A column of JSON, with its promoted paths."""
 
-    def __init__(self, column: str, table: Table, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, column: str, table: Table, connect: Connect) -> None:
         self.column = column
-        self._connection = connection
+        self._connect = connect
         self._hidden = [path.hidden for path in table.promoted if path.column == column]
         paths = [path.path for path in table.promoted if path.column == column]
         self._paths = Paths([[str(step) for step in path] for path in paths])
@@ -166,7 +171,7 @@ class _Promoted:
         self._sql = f"SELECT json_extract_string(text, [{literals}]) AS found FROM json_texts"
 
     def columns(self, slices: Slices) -> dict[str, pa.Array]:
-        """The column's text and one column a path. duckdb.Error for what is no JSON to DuckDB."""
+        """The column's text and one column a path. _DoubtfulError for what is no JSON to DuckDB."""
         import pyarrow as pa
 
         rows = len(slices.forms)
@@ -187,15 +192,18 @@ class _Promoted:
 
     def _read_again(self, columns: dict[str, pa.Array], doubtful: Mask) -> None:
         """The paths of the rows where how a value is printed is for DuckDB to say."""
+        import duckdb
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        mask = pa.array(doubtful)
-        self._connection.register("json_texts", pa.table({"text": columns[self.column].filter(mask)}))
+        mask, connection = pa.array(doubtful), self._connect()
+        connection.register("json_texts", pa.table({"text": columns[self.column].filter(mask)}))
         try:
-            found = whole(self._connection.sql(self._sql).to_arrow_table()["found"])
+            found = whole(connection.sql(self._sql).to_arrow_table()["found"])
+        except duckdb.Error as error:
+            raise _DoubtfulError from error
         finally:
-            self._connection.unregister("json_texts")
+            connection.unregister("json_texts")
         for place, name in enumerate(self._hidden):
             columns[name] = pc.replace_with_mask(columns[name], mask, pc.list_element(found, place))
 
