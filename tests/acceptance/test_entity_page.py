@@ -16,6 +16,7 @@ from trailhawk.workspace import Workspace
 
 DAY = datetime(2026, 3, 2, 9, tzinfo=UTC)
 ACCOUNT, INSTANCE, KEY, THIEF = "111122223333", "i-0123456789abcdef0", "ASIAEXAMPLESTOLEN001", "203.0.113.66"
+USER = "arn:aws:identitystore:::user/u-1"
 SESSION = f"arn:aws:sts::{ACCOUNT}:assumed-role/web-role/{INSTANCE}"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/apps/web-role"
 
@@ -28,6 +29,7 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/apps/web-role"
         (ACCOUNT, "AwsAccount", ACCOUNT),
         (SESSION, "AwsSession", SESSION),
         (ROLE, "AwsPrincipal", ROLE),
+        (USER, "AwsPrincipal", USER),
         (f"arn:aws:iam::{ACCOUNT}:root", "AwsPrincipal", f"arn:aws:iam::{ACCOUNT}:root"),
         ("arn:aws:s3:::cards", "AwsBucket", "cards"),
         ("arn:aws:s3:::cards/a b.csv", "AwsObject", "cards/a b.csv"),
@@ -94,6 +96,37 @@ def test_each_kind_of_entity_finds_its_calls(text: str, home: Path) -> None:
         ("s3:PutObject", 1),
     ]
     assert incidents == ()
+
+
+def test_a_user_of_the_identity_center_finds_what_he_did(tmp_path: Path) -> None:
+    behalf = {"userId": "u-1", "identityStoreArn": f"arn:aws:identitystore::{ACCOUNT}:identitystore/d-1"}
+    identity = {"type": "IdentityCenterUser", "accountId": ACCOUNT, "onBehalfOf": behalf}
+    record = {
+        "eventID": "event-1",
+        "eventTime": "2026-03-02T09:30:00Z",
+        "eventSource": "sso.amazonaws.com",
+        "eventName": "Federate",
+        "recipientAccountId": ACCOUNT,
+        "sourceIPAddress": THIEF,
+        "errorCode": "AccessDenied",
+        "userIdentity": identity,
+    }
+    other = {**record, "eventID": "event-2"}
+    other["userIdentity"] = {**identity, "onBehalfOf": {**behalf, "userId": "u-2"}}
+    (tmp_path / "log.json").write_text(json.dumps({"Records": [record, other]}))
+    workspace = Workspace(tmp_path, clock=lambda: DAY + timedelta(days=1))
+    workspace.ingest([tmp_path / "log.json"], lambda _: None)
+    day = TimeRange(DAY, DAY + timedelta(days=1))
+    page, _ = workspace.entity(USER, within=day)
+    assert [(each.name, each.calls) for each in page.lists["calls"]] == [("sso:Federate", 1)]
+    related = {each.expansion.id: [node.id for node in each.nodes] for each in page.expanded}
+    assert related["principal-addresses"] == [f"IP:{THIEF}"]
+    assert related["principal-denied"] == ["AwsApi:sso:Federate"]
+    page, _ = workspace.entity(THIEF, within=day)
+    users = [USER, USER.replace("u-1", "u-2")]
+    assert [each.name for each in page.lists["by"]] == users
+    related = {each.expansion.id: [node.id for node in each.nodes] for each in page.expanded}
+    assert related["address-principals"] == [f"AwsPrincipal:{each}" for each in users]
 
 
 def test_an_entity_that_nobody_saw(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -429,6 +429,13 @@ ROLE = {
 SERVICE = {"type": "AWSService", "invokedBy": "config.amazonaws.com"}
 
 
+def signed_on(user: str, kind: str = "IdentityCenterUser", **more: object) -> Record:
+    """A user of the identity center, as the record has him: with neither ARN nor id of his own."""
+    store = f"arn:aws-cn:identitystore::{ACCOUNT}:identitystore/d-1"
+    behalf = {"userId": user, "identityStoreArn": store}
+    return {"type": kind, "accountId": ACCOUNT, "onBehalfOf": behalf, "credentialId": "c", **more}
+
+
 def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterable[Record]], Engine]) -> None:
     engine = engine_of(
         [
@@ -444,6 +451,10 @@ def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterab
                 {**BOB, "invokedBy": "cloudformation.amazonaws.com"},
             ),
             call(7, "RotateKey", "kms.amazonaws.com", {"accountId": ACCOUNT}, eventType="AwsServiceEvent"),
+            call(8, "Authenticate", "198.51.100.7", signed_on("u-1"), eventType="AwsServiceEvent"),
+            # So they were written until 2025.
+            call(9, "Authenticate", "198.51.100.7", signed_on("u-1", "Unknown", principalId=ACCOUNT)),
+            call(10, "GetObject", "198.51.100.7", {**ROLE, "onBehalfOf": {"userId": "u-1"}}),
         ]
     )
     shown = "Principal, Session, AccessKey, IsService, IsDenied"
@@ -455,6 +466,25 @@ def test_aws_calls_names_callers_in_the_same_columns(engine_of: Callable[[Iterab
         [BOB["arn"], "", "AKIABOB", False, False],
         [BOB["arn"], "", "AKIABOB", True, False],
         [ACCOUNT, "", "", True, False],
+        ["arn:aws-cn:identitystore:::user/u-1", "", "", False, False],
+        ["arn:aws-cn:identitystore:::user/u-1", "", "", False, False],
+        [f"arn:aws:iam::{ACCOUNT}:role/ops", "AROAOPS:bob", "ASIABOB", False, False],
+    ]
+
+
+def test_users_of_the_identity_center_are_principals_of_their_own(
+    engine_of: Callable[[Iterable[Record]], Engine],
+) -> None:
+    engine = engine_of(
+        [
+            call(1, "ListApplications", "198.51.100.7", signed_on("u-1")),
+            call(28, "ListApplications", "198.51.100.7", signed_on("u-1")),
+            call(28, "ListApplications", "198.51.100.7", signed_on("u-2")),
+        ]
+    )
+    tail = "project Subject, Value, KnownValues, Calls"
+    assert rows(engine, f'AwsFirstSeen("Principal", "Address", 2d) | {tail}') == [
+        ["arn:aws-cn:identitystore:::user/u-2", "198.51.100.7", 0, 1],
     ]
 
 

@@ -48,11 +48,12 @@ _WHERE: Final[Mapping[str, str]] = {
 }
 _CALLS = """
 let Calls = materialize(
-    AWSCloudTrail
+    AwsCalls
     | where {where}
     | project TimeGenerated, Call = strcat(tostring(split(EventSource, ".")[0]), ":", EventName),
         Address = SourceIpAddress, Client = extract(@"^\\[?([^ \\]]+)", 1, UserAgent), Region = AWSRegion,
-        Who = iff(isempty(SessionIssuerArn), UserIdentityArn, SessionIssuerArn), Whole = "",
+        Who = coalesce(SessionIssuerArn, UserIdentityArn, iff(Principal startswith "arn:", Principal, "")),
+        Whole = "",
         IsRefused = isnotempty(ErrorCode));
 union
 """
@@ -142,6 +143,9 @@ def _of_arn(text: str) -> Node:
 def entity_page(engine: Engine, node: Node, *, within: TimeRange, now: datetime) -> EntityPage:
     """What CloudTrail's calls, and the expansions of content, say of an entity in this time."""
     where = _WHERE[node.type].replace("{name}", string(node.name))
+    if node.type == AWS_PRINCIPAL and ":identitystore:" in node.name:
+        # No record has this ARN, which `AwsCalls` makes of the user's id.
+        where = f"UserIdentityUserId == {string(node.name.rpartition('/')[2])}"
     parts = (
         _LIST.replace("{column}", column).replace("{kind}", kind).replace("{most}", str(MOST))
         for kind, column in _LISTS.items()
