@@ -11,7 +11,7 @@ from support.catalog import NoTables
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.kql import passes
 from trailhawk.kql.compiler import compile_query
-from trailhawk.kql.literals import DATETIME_MAX, DATETIME_MIN, TICKS_PER_HOUR, format_datetime
+from trailhawk.kql.literals import DATETIME_MAX, DATETIME_MIN, TICKS_PER_HOUR, datetime_ticks, format_datetime
 from trailhawk.kql.ranges import Range
 from trailhawk.kql.schema import Column, Table
 from trailhawk.kql.types import TICKS_PER_DAY, KqlType
@@ -61,8 +61,12 @@ def filters(chance: random.Random, at: int, spans: list[str]) -> str:
         f"datetime_add('{part}', {chance.choice([-3, 0, 5])}, {time})",
     ]
     op = chance.choice(["<", "<=", ">", ">=", "=="])
-    kind = chance.randrange(13)
-    if kind < 8:
+    kind = chance.randrange(14)
+    if kind == 13:
+        size = chance.choice([4, 7, 10, 13, 16, 19])
+        form, op = f"'{'yyyy-MM-ddTHH:mm:ss'[:size]}'", "=="
+        pair = [f"format_datetime({time}, {form})", f"'{format_datetime(at)[:size]}'"]
+    elif kind < 8:
         pair = [of_time[kind], moment]
     elif kind < 11:
         sides = [f"{moment} - {time}", f"{time} - {moment}", f"{time} - ({moment} - 3d)"]
@@ -116,6 +120,38 @@ def test_a_filter_bounds_a_scan_to_its_rows(seed: int) -> None:
 def test_what_the_engine_cuts_to_microseconds_loses_no_row(seed: int) -> None:
     for each, true, inside, _ in rows_and_ranges(seed, [*SPANS, *ODD_SPANS], 7):
         assert true <= inside, each
+
+
+@pytest.mark.parametrize(
+    ("form", "text", "span"),
+    [
+        ("yyyy-MM-dd", "2026-03-02", ("2026-03-02", "2026-03-03")),
+        ("yyyy-MM-dd HH:mm:ss", "2026-03-02 23:59:59", ("2026-03-02 23:59:59", "2026-03-03")),
+        ("yyyy-MM-ddTHH", "2026-12-31T23", ("2026-12-31 23:00", "2027-01-01")),
+        ("yyyy/MM", "2026/12", ("2026-12-01", "2027-01-01")),
+        ("yyyy", "2026", ("2026-01-01", "2027-01-01")),
+        ("dd.MM.yyyy", "02.03.2026", ("2026-03-02", "2026-03-03")),
+        ("yyyy d", "2026 3", ("2026-01-01", "2027-01-01")),
+        ("yyyy-M-dd", "2026-3-02", ("2026-01-01", "2027-01-01")),
+        ("yyyy HH:mm", "2026 09:30", ("2026-01-01", "2027-01-01")),
+        ("M/d/yyyy", "3/2/2026", None),
+        ("HH:mm", "09:30", None),
+        ("yyyy-MM-dd", "2026-02-30", None),
+        ("yyyy-MM-dd", "2026", ("2026-01-01", "2027-01-01")),
+        ("yyyy-MM-dd", "today", None),
+        ("yyyy", "", None),
+    ],
+)
+@pytest.mark.parametrize("order", ["{0} == {1}", "{1} == {0}"])
+def test_a_time_as_text_bounds_a_scan(
+    form: str, text: str, span: tuple[str, str | None] | None, order: str
+) -> None:
+    asked = order.format(f"format_datetime(TimeGenerated - 1h, '{form}')", f"'{text}'")
+    hour = TICKS_PER_HOUR
+    low, high = (datetime_ticks(each) if each else None for each in span or (None, None))
+    expected = Range(None if low is None else low + hour, None if high is None else high + hour)
+    assert scanned(f"Events | where {asked}") == expected
+    assert scanned(f"Events | where {asked.replace('==', '!=')}") == Range()
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ from trailhawk.kql.plan import (
     substitute,
     walk,
 )
-from trailhawk.kql.ranges import Range, compared, of_column
+from trailhawk.kql.ranges import Range, compared, of_column, written
 from trailhawk.kql.records import replace
 from trailhawk.kql.schema import Path, Promoted
 from trailhawk.kql.types import KqlType
@@ -527,6 +527,16 @@ def _narrow(bounds: Bounds, predicate: Expr) -> Bounds:
     narrowed = dict(bounds)
     for conjunct in conjuncts(predicate):
         match conjunct:
+            case (
+                Call(
+                    args=(Call(args=(value, Const(value=str() as form))) as call, Const(value=str() as text))
+                )
+                | Call(
+                    args=(Const(value=str() as text), Call(args=(value, Const(value=str() as form))) as call)
+                )
+            ):
+                if (conjunct.overload.name, call.overload.name) == ("==", "format_datetime"):
+                    _add(narrowed, value, written(form, text))
             case Call(args=(value, Const() as const)):
                 _add(narrowed, value, compared(conjunct.overload.name, const))
             case Call(args=(Const() as const, value)):

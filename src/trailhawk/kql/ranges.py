@@ -6,15 +6,24 @@ moments that give such a value, never less: the filters themselves stay in the p
 
 from __future__ import annotations
 
+import re
+from itertools import takewhile
 from typing import NamedTuple
 
 from trailhawk.kql.folding import IN_TICKS, STARTS
+from trailhawk.kql.literals import datetime_ticks
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr
 from trailhawk.kql.types import TICKS_PER_DAY, KqlType
 
 _T = KqlType
 _STEPS = {_T.DATETIME: 10, _T.TIMESPAN: 10, _T.LONG: 1}
 """How far apart the values are that are computed of a row's time, which the engine has in microseconds."""
+
+
+_PARTS = {"yyyy": "year", "MM": "month", "dd": "day", "HH": "hour", "mm": "minute", "ss": "second"}
+_FIRST = ("", "01", "01", "00", "00", "00")
+_TOKEN = re.compile(r"([A-Za-z])\1*|.", re.DOTALL)
+_OF_ANY_WIDTH = frozenset("dMyhHms")
 
 
 class Range(NamedTuple):
@@ -56,6 +65,26 @@ def compared(op: str, const: Const) -> Range | None:
         case "==":
             return Range(here, here + step)
     return None
+
+
+def written(form: str, text: str) -> Range | None:
+    """The moments that `format_datetime` writes so, by as much of it as says year, month, day and so on one
+    below the other; None where it says no year, or no such moment is."""
+    found: dict[str, str] = {}
+    at = 0
+    for token in (each[0] for each in _TOKEN.finditer(form)):
+        if token in _OF_ANY_WIDTH or token[0] == "F":
+            break
+        found[token] = text[at : at + len(token)]
+        at += len(token)
+    known = list(takewhile(_is_number, (found.get(token, "") for token in _PARTS)))
+    if not known:
+        return None
+    low = datetime_ticks("{}-{}-{} {}:{}:{}".format(*known, *_FIRST[len(known) :]))
+    unit = list(_PARTS.values())[len(known) - 1]
+    if low is None:
+        return None
+    return Range(low, STARTS[unit](low, 1) if unit in STARTS else low + IN_TICKS[unit])
 
 
 def of_column(value: Expr, span: Range) -> tuple[ColumnRef, Range] | None:
@@ -140,6 +169,10 @@ def _rounded(span: Range, size: int) -> Range:
 
 def _cut(ticks: int) -> int:
     return ticks - ticks % 10
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _is_whole(ticks: int) -> bool:
