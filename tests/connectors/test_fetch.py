@@ -897,7 +897,9 @@ def test_what_breaks_off_while_it_is_read_was_not_brought(
         assert (message.left, message.brought) == (0, 0)
 
 
-def test_tries_of_messages_that_are_gone_are_forgotten(aws: Aws, store: Store) -> None:
+def test_tries_of_messages_that_are_gone_are_forgotten(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The dead letters have them, say: a queue keeps none for more than 14 days."""
     queue = aws.queue(aws.bucket())
     intake = store.intake()
@@ -907,8 +909,21 @@ def test_tries_of_messages_that_are_gone_are_forgotten(aws: Aws, store: Store) -
         path.write_text("3")
         moment = (intake.clock() - timedelta(days=days)).timestamp()
         os.utime(path, (moment, moment))
-    sqs.connector(SqsSettings("main", queue, aws.access), intake).run(threading.Event(), once=True)
+    made = sqs.connector(SqsSettings("main", queue, aws.access), intake)
+    made.run(threading.Event(), once=True)
     assert list(old.parent.iterdir()) == [new]
+    moment = (intake.clock() - timedelta(days=15)).timestamp()
+    os.utime(new, (moment, moment))
+    made.run(threading.Event(), once=True)
+    assert list(old.parent.iterdir()) == [new], "not looked at again within a day"
+    monkeypatch.setattr(sqs, "_FORGET_SECONDS", 0.0)
+    made._forgets_at = 0.0
+    with at_work(made, monkeypatch, threading.Event()):
+        until(lambda: not list(old.parent.iterdir()))
+        moment = (intake.clock() - timedelta(days=15)).timestamp()
+        new.write_text("3")
+        os.utime(new, (moment, moment))
+        until(lambda: not list(old.parent.iterdir()))
 
 
 def test_tries_are_taken_back_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

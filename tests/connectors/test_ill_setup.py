@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from botocore.exceptions import ClientError
 
+from support.shipping import until
 from trailhawk.connectors import s3, sqs
 from trailhawk.connectors.config import Location, Reading, S3Settings, SqsSettings
 from trailhawk.connectors.connector import ConnectorError, State
@@ -57,6 +58,39 @@ def test_a_bucket_in_another_region_sets_nothing_aside(
     sqs.connector(given, store.intake()).run(threading.Event(), once=True)
     assert store.events() == ["0"]
     assert not store.reasons()
+
+
+def test_an_object_that_is_refused_is_told_though_others_are_read(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next object that was read had ended the trouble, long before the message came again."""
+    monkeypatch.setattr(sqs, "_BUSY_POLL_SECONDS", 0)
+    monkeypatch.setattr(sqs, "_LONGEST_RELEASE", 0.0)
+    fetch, is_well = Fetcher.fetch, threading.Event()
+    denial = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "GetObject")
+
+    def sometimes(self: Fetcher, notice: Notice) -> Fetched:
+        if notice.key == "1.json" and not is_well.is_set():
+            raise RefusedError(notice.location, fault_of(denial))
+        return fetch(self, notice)
+
+    monkeypatch.setattr(Fetcher, "fetch", sometimes)
+    queue = aws.queue(aws.bucket())
+    aws.put("logs", "1.json")
+    made = sqs.connector(SqsSettings("main", queue, aws.access, tries=1000, flush_seconds=0), store.intake())
+    stop = threading.Event()
+    thread = threading.Thread(target=made.run, args=(stop,))
+    thread.start()
+    until(lambda: "s3://logs/1.json: AccessDenied" in made.state().problem)
+    aws.put("logs", "2.json")
+    until(lambda: store.events() == ["1"])
+    until(lambda: not made._held)
+    assert "s3://logs/1.json: AccessDenied" in made.state().problem
+    is_well.set()
+    until(lambda: store.events() == ["0", "1"])
+    until(lambda: not made.state().problem)
+    stop.set()
+    thread.join()
 
 
 class Panic(BaseException):

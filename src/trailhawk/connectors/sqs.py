@@ -70,11 +70,13 @@ _LONGEST_RELEASE: Final = 900.0
 _DENIED_IN_A_ROW: Final = 3
 _REFUSED, _ALL_DENIED, _TRIED = _COUNTED = ("refused", "denied", "tries")  # folders of _Tries
 _KEPT: Final = timedelta(days=14)  # the longest that a queue keeps a message
+_FORGET_SECONDS = 86_400.0
 _MOST_WAITS: Final = 10  # for a refusal to pass, in one receipt of a message: about an hour
+_MISSED_SECONDS: Final = 1200.0  # longer than until a message that was given back comes again
 PATIENCE: Final = 10
 """Times `tries`, while access is denied to all."""
 # Causes of problems.
-_QUEUE, _OBJECTS, _WAITING, _MESSAGES, _STORING = "queue", "objects", "waiting", "messages", "storing"
+_QUEUE, _OBJECTS, _MISSED, _MESSAGES, _STORING = "queue", "objects", "missed", "messages", "storing"
 _STORED: Final = ("stored", "digest", "quarantined")
 """What is told of an object only once a commit holds it; of one that was known it is told at any time."""
 
@@ -157,7 +159,11 @@ class SqsConnector:
         self._watched: list[_Tries] = []
         self._failures = 0  # of storing, since a batch was stored last
         self._waiting: list[tuple[float, _Message]] = []  # for refusals to pass, and until when
+        self._missed: dict[
+            str, tuple[float, str]
+        ] = {}  # objects that were refused: until when told, and what
         self._once = False
+        self._forgets_at = 0.0
 
     @property
     def name(self) -> str:
@@ -172,7 +178,6 @@ class SqsConnector:
         With `once` only: ConnectorError for a queue that cannot be read, and what storing raises.
         """
         self._once = once
-        self._forget_tries()
         taker = self._intake.taker(f"{self.name}@{socket.gethostname()}:{os.getpid()}")
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), name=f"{self.name} heartbeat", daemon=True)
@@ -221,7 +226,11 @@ class SqsConnector:
 
     def _loop(self, taker: Taker, ahead: Prefetch[_Message], stop: threading.Event, *, once: bool) -> None:
         while not stop.is_set():
+            if time.monotonic() >= self._forgets_at:
+                self._forgets_at = time.monotonic() + _FORGET_SECONDS
+                self._forget_tries()
             idle = not self._receive(taker, ahead, stop, once=once)
+            self._had()
             self._ask_again(taker, ahead)
             if stop.is_set():
                 return
@@ -381,18 +390,34 @@ class SqsConnector:
             if kind is Kind.GONE or (self._sets_aside and refusals.begin() >= tries):
                 taker.take(refused_object(notice, error.reason), self._ender(message, notice))
                 return
-            self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
-        elif kind is Kind.SETUP:
-            self._board.problem(_OBJECTS, f"{notice.location}: {error.reason}")
-        else:
-            self._board.problem(_WAITING, f"{notice.location}: {error.reason}")
+        elif kind is not Kind.SETUP:
+            self._miss(notice, error)
             message.passing = True
             self._end(message)
             return
         # It comes back after a wait, and the others of its message with it; those will be known by then.
+        self._miss(notice, error)
         message.refused.append(notice)
         message.kept = True
         self._end(message)
+
+    def _miss(self, notice: Notice, error: RefusedError) -> None:
+        """Tell that an object cannot be had, until it can: others that can say nothing of it."""
+        said = f"{notice.location}: {error.reason}"
+        self._missed.pop(notice.location, None)  # the newest is the last
+        self._missed[notice.location] = (time.monotonic() + _MISSED_SECONDS, said)
+        self._board.problem(_MISSED, said)
+
+    def _had(self, location: str = "") -> None:
+        """An object is not missed any more, nor are those whose messages did not come again: another worker
+        has them, or the dead letters."""
+        gone = self._missed.pop(location, None)
+        while self._missed and next(iter(self._missed.values()))[0] <= time.monotonic():
+            gone = self._missed.pop(next(iter(self._missed)))
+        if gone and self._missed:
+            self._board.problem(_MISSED, next(reversed(self._missed.values()))[1])
+        elif gone:
+            self._board.over(_MISSED)
 
     def _forget_tries(self) -> None:
         """Of objects whose messages are gone: other workers had them, or the dead letters."""
@@ -446,6 +471,7 @@ class SqsConnector:
             message.brought -= 1
             message.open.remove(what)
             if isinstance(what, Notice):
+                self._had(what.location)
                 for for_all in (False, True):
                     self._refusals(what, for_all=for_all).end()
             if tried is not None:
@@ -502,8 +528,6 @@ class SqsConnector:
             for message in settled:
                 self._held.pop(message.id, None)
         self._board.flight(sum(held.left for held in self._held.values()))
-        if not any(message.passing or message.waits for message in self._held.values()):
-            self._board.over(_WAITING)
         for group in _grouped(message for message in settled if not message.kept):
             self._request(partial(self._delete_group, group), stop)
         for message in settled:
