@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 
@@ -13,9 +14,12 @@ from trailhawk.detect.proof import Holding, prove
 from trailhawk.detect.rule import Rule
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Engine
+from trailhawk.kql import passes
+from trailhawk.kql.plan import Call, Const, Expr, Node, Shared, references
 from trailhawk.kql.schema import Table
 from trailhawk.kql.types import KqlType
 
+NUMBERS = (KqlType.INT, KqlType.LONG, KqlType.REAL)
 CONTENT = (*content.rules(), *content.hunts())
 
 
@@ -46,8 +50,42 @@ def test_no_number_in_an_alerts_text_stands_before_a_plural(rule: Rule, holding:
     engine = holding({})
     assert isinstance(engine, DuckDBEngine)
     columns = engine.compiled(rule.query, now=datetime(2026, 3, 2, tzinfo=UTC)).columns
-    numbers = {column.name for column in columns if column.type in (KqlType.INT, KqlType.LONG, KqlType.REAL)}
+    numbers = {column.name for column in columns if column.type in NUMBERS}
     assert numbers.isdisjoint(before)
+
+
+@pytest.mark.parametrize("rule", content.rules(), ids=lambda rule: rule.source)
+def test_no_number_is_made_text_before_a_plural(rule: Rule, holding: Holding) -> None:
+    """Unless a condition around the text is about it: `iff(Count > 1, strcat(Count, " disks"), "a disk")`."""
+    engine = holding({})
+    assert isinstance(engine, DuckDBEngine)
+    plan = engine.compiled(rule.query, now=datetime(2026, 3, 2, tzinfo=UTC)).plan
+    own = (expr for node in every_node(plan) for expr in passes._own_expressions(node))
+    assert [text for expr in own for text in numbers_before_plurals(expr, frozenset())] == []
+
+
+def every_node(plan: Node) -> Iterator[Node]:
+    for node in passes.nodes(plan):
+        yield node
+        if isinstance(node, Shared):
+            yield from every_node(node.plan)
+
+
+def numbers_before_plurals(expr: Expr, looked_at: frozenset[int]) -> Iterator[str]:
+    """What texts made of numbers are followed by a plural, where no condition around them is about them."""
+    if not isinstance(expr, Call):
+        return
+    if expr.overload.name in ("iff", "case"):
+        looked_at = looked_at.union(*(references(arg) for arg in expr.args if arg.type is KqlType.BOOL))
+    if expr.overload.name == "strcat":
+        for number, text in pairwise(expr.args):
+            while isinstance(number, Call) and number.overload.name == "tostring":
+                (number,) = number.args
+            is_plural = isinstance(text, Const) and re.match(r" (?:[a-z-]+ )?[a-z]+s\b", str(text.value))
+            if number.type in NUMBERS and is_plural and not references(number) & looked_at:
+                yield str(text.value)
+    for arg in expr.args:
+        yield from numbers_before_plurals(arg, looked_at)
 
 
 def test_commands_by_name_and_by_tag_are_both_told(
