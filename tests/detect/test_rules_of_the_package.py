@@ -81,9 +81,10 @@ def numbers_before_plurals(expr: Expr, looked_at: frozenset[int]) -> Iterator[st
         for number, text in pairwise(expr.args):
             while isinstance(number, Call) and number.overload.name == "tostring":
                 (number,) = number.args
-            is_plural = isinstance(text, Const) and re.match(r" (?:[a-z-]+ )?[a-z]+s\b", str(text.value))
+            said = str(text.value) if isinstance(text, Const) else ""
+            is_plural = re.match(r" (?:[a-z-]+ )?[a-z]+s\b", said) is not None
             if number.type in NUMBERS and is_plural and not references(number) & looked_at:
-                yield str(text.value)
+                yield said
     for arg in expr.args:
         yield from numbers_before_plurals(arg, looked_at)
 
