@@ -16,7 +16,7 @@ from random import Random
 import numpy as np
 
 from trailhawk.native import build, kernel
-from trailhawk.native.records import Paths, Reader, Want, joined
+from trailhawk.native.records import Paths, Reader, Want, joined, used
 from trailhawk.native.terms import TermSet, fill
 
 _PIECES = (
@@ -38,7 +38,9 @@ def terms(library: ctypes.CDLL, rng: Random) -> None:
     if count and rng.random() < 0.3:
         offsets[rng.randrange(count)] = rng.choice([-1, len(data) + 1, 2**31 - 1, -(2**31)])
     bits = np.array([rng.randrange(256) for _ in range(rng.randrange(4))], np.uint8)
-    found = TermSet(library)
+    with suppress(ValueError):
+        used(offsets, rng.choice([0, 1, 50, 500]))
+    found = TermSet(library, rng.choice([-1, 0, 2_000, 10_000]))
     with suppress(ValueError):
         for _ in range(rng.randrange(3)):
             found.add(data, offsets, bits, rng.choice([0, 0, 3, 20, -1, 2**63 - 1]))

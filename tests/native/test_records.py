@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trailhawk.native.records import Joined, Paths, Reader, Records, Strings, Want, hashes, joined
+from trailhawk.native.kernel import SWITCH
+from trailhawk.native.records import Joined, Paths, Reader, Records, Strings, Want, hashes, joined, used
 from trailhawk.sources.json_text import hashed
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -222,3 +223,17 @@ def test_texts_outside_of_the_buffer_are_not_hashed(compiled: ctypes.CDLL, ends:
     found = np.empty(len(ends) - 1, np.uint64)
     with pytest.raises(ValueError, match="text_hashes"):
         compiled.text_hashes(np.zeros(7, np.uint8), 7, np.array(ends, np.int32), len(found), found)
+
+
+@pytest.mark.parametrize("switch", ["on", "off"])
+def test_values_that_no_code_names_are_told(switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, switch)
+    codes = np.array([3, 1, 3, 3], np.int32)
+    assert used(codes, 5).tolist() == [False, True, False, True, False]
+    assert used(codes[:0], 2).tolist() == [False, False]
+
+
+@pytest.mark.parametrize("code", [-1, 2, 2**31 - 1])
+def test_a_code_beyond_the_values_is_refused(code: int) -> None:
+    with pytest.raises(ValueError, match="codes_used"):
+        used(np.array([0, code], np.int32), 2)

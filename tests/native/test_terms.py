@@ -53,3 +53,11 @@ def test_pages_that_hold_nothing_are_refused(compiled: ctypes.CDLL) -> None:
     for shape in ((0, 512), (1, 4), (1, 0)):
         with pytest.raises(ValueError, match="terms_fill"):
             fill(compiled, np.zeros(1, np.uint64), np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("expected", [-1, 0, 1_000, 600_000, 2**63 - 1])
+def test_there_may_be_more_or_fewer_terms_than_expected(compiled: ctypes.CDLL, expected: int) -> None:
+    data = np.frombuffer(b"-".join(b"term%d" % (number % 3_000) for number in range(9_000)), np.uint8)
+    found = TermSet(compiled, expected)
+    assert found.add(data, np.array([0, len(data)], np.int32))
+    assert len(set(found.hashes().tolist())) == len(found.hashes()) == 3_000

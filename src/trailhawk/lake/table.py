@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, overload
 
 from trailhawk.kql.schema import HIDDEN_PREFIX, INGESTION_TIME, LOG_OBJECT, Table
 from trailhawk.kql.types import KqlType
+from trailhawk.native.records import used
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,13 +80,10 @@ def trimmed(rows: pa.Table) -> pa.Table:
     for name in rows.column_names:
         column = whole(rows[name])
         if pa.types.is_dictionary(column.type):
-            counts = np.bincount(column.indices.drop_null().to_numpy(), minlength=len(column.dictionary))
-            used = np.flatnonzero(counts)
-            if len(used) < len(counts):
-                fresh = np.zeros(len(counts), np.int32)
-                fresh[used] = np.arange(len(used), dtype=np.int32)
-                codes = pa.array(fresh).take(column.indices)
-                values = column.dictionary.take(pa.array(used))
+            is_used = used(column.indices.drop_null().to_numpy(), len(column.dictionary))
+            if not is_used.all():
+                codes = pa.array(np.cumsum(is_used, dtype=np.int32) - 1).take(column.indices)
+                values = column.dictionary.filter(pa.array(is_used))
                 column = pa.DictionaryArray.from_arrays(codes, values)
         columns[name] = column
     return pa.table(columns)

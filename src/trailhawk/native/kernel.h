@@ -29,8 +29,8 @@ enum { TERMS_UNSURE = 1 };
 struct terms;
 
 /* An empty set, NULL where there is no memory. `secret` is random, so that nobody can write logs whose terms
- * all come to lie in one place. */
-KERNEL_API struct terms *terms_new(uint64_t secret);
+ * all come to lie in one place. There may be more terms than are `expected`, which are not moved as they come. */
+KERNEL_API struct terms *terms_new(uint64_t secret, int64_t expected);
 
 KERNEL_API void terms_free(struct terms *set);
 
@@ -111,6 +111,9 @@ KERNEL_API int json_joined(const json_layout *layout, const json_columns *parts,
  * written to `bytes`, which has room for all lengths together; the texts' ends in `offsets`, as Arrow has them. */
 KERNEL_API int64_t text_gathered(const uint64_t *places, const uint32_t *lengths, const uint8_t *forms,
                                  int64_t rows, int32_t as_json, int32_t *offsets, uint8_t *bytes);
+
+/* Write 1 for each of `values` that one of the codes names. KERNEL_BAD_INPUT for a code beyond them. */
+KERNEL_API int codes_used(const int32_t *codes, int64_t rows, int64_t values, uint8_t *used);
 
 /* Whether an object in one of these valid values, nothing for length 0, may have two members of one name. */
 KERNEL_API void json_doubled(const uint64_t *places, const uint32_t *lengths, int64_t rows, uint8_t *doubled);

@@ -72,7 +72,7 @@ def _array(kind: type[np.generic], *, written: bool = False) -> Any:
 
 
 PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
-    "terms_new": (_SET, [ctypes.c_uint64]),
+    "terms_new": (_SET, [ctypes.c_uint64, _INT64]),
     "terms_free": (None, [_SET]),
     "terms_add": (
         Status,
@@ -90,6 +90,7 @@ PROTOTYPES: Final[dict[str, tuple[Any, list[Any]]]] = {
     "json_joined": (Status, [_AT, _AT, _AT, _INT64, _AT]),
     "json_paths": (None, [_AT, _AT, _INT64, _AT, _AT, _AT, _INT32, _AT, _AT, _AT, _AT]),
     "text_gathered": (_INT64, [_AT, _AT, _AT, _INT64, _INT32, _AT, _AT]),
+    "codes_used": (Status, [_array(np.int32), _INT64, _INT64, _array(np.uint8, written=True)]),
     "terms_fill": (Status, [_array(np.uint64), _INT64, _array(np.uint8, written=True), _INT64, _INT64]),
 }
 """The functions of `kernel.h`: what each returns, and what it takes."""

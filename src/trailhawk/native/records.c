@@ -795,6 +795,16 @@ int64_t text_gathered(const uint64_t *places, const uint32_t *lengths, const uin
     return to - bytes;
 }
 
+int codes_used(const int32_t *codes, int64_t rows, int64_t values, uint8_t *used)
+{
+    for (int64_t row = 0; row < rows; row++) {
+        if (codes[row] < 0 || codes[row] >= values)
+            return KERNEL_BAD_INPUT;
+        used[codes[row]] = 1;
+    }
+    return KERNEL_DONE;
+}
+
 /* --- doubled names --------------------------------------------------------------------------------------- */
 
 /* Behind the valid value at `at`, NULL where an object in it has two members of one name, as far as can be told:

@@ -380,6 +380,16 @@ def hashes(texts: pa.Array) -> NDArray[np.uint64]:
     return found
 
 
+def used(codes: Numbers, values: int) -> NDArray[np.bool_]:
+    """Which of so many values the codes name. ValueError for a code beyond them."""
+    found = np.zeros(values, np.uint8)
+    if (functions := library()) is None:
+        found[codes] = 1
+    else:
+        functions.codes_used(codes, len(codes), values, found)
+    return found.view(np.bool_)
+
+
 class Paths:
     """Reads paths of names in texts of JSON as `json_text.tidy` writes it."""
 

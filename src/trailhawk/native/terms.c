@@ -17,7 +17,8 @@
 #define C3 UINT64_C(0x94D049BB133111EB)
 #define LOWER UINT64_C(0x2020202020202020) /* of eight letters and digits; a digit stays the same */
 
-enum { BLOCK = 64, SHORT = 4, NEIGHBOURS = 4, PROBES = 8, CRC_BYTES = 4, FIRST_SHIFT = 54, WAITING = 64 };
+enum { BLOCK = 64, SHORT = 4, NEIGHBOURS = 4, PROBES = 8, CRC_BYTES = 4, WAITING = 64, RECENT = 2048 };
+enum { FIRST_SHIFT = 54, LEAST_SHIFT = 42 }; /* of a new table: a thousand slots, four million */
 
 /* An open-addressing table that is never more than half full. */
 struct terms {
@@ -31,6 +32,8 @@ struct terms {
     /* Not in their slots yet, which are being fetched: the table does not fit into the processor's cache. */
     uint64_t waiting[WAITING];
     size_t waiting_count;
+    /* What was met last, by its lowest bits: most terms come again soon, and the slots are far. */
+    uint64_t recent[RECENT];
 };
 
 struct text {
@@ -106,6 +109,10 @@ static int settle(struct terms *set)
 
 static int insert(struct terms *set, uint64_t hash)
 {
+    uint64_t *recent = &set->recent[hash % RECENT];
+    if (*recent == hash && hash != 0)
+        return KERNEL_DONE;
+    *recent = hash;
     if (set->waiting_count == WAITING && settle(set) != KERNEL_DONE)
         return KERNEL_NO_MEMORY;
     __builtin_prefetch(&set->slots[slot_of(set, hash)], 1);
@@ -113,16 +120,17 @@ static int insert(struct terms *set, uint64_t hash)
     return KERNEL_DONE;
 }
 
-struct terms *terms_new(uint64_t secret)
+struct terms *terms_new(uint64_t secret, int64_t expected)
 {
-    struct terms *set = malloc(sizeof *set);
+    unsigned shift = FIRST_SHIFT;
+    struct terms *set = calloc(1, sizeof *set);
     if (set == NULL)
         return NULL;
-    *set = (struct terms){
-        .capacity = (size_t)1 << (64 - FIRST_SHIFT),
-        .shift = FIRST_SHIFT,
-        .multiplier = secret | 1,
-    };
+    while (shift > LEAST_SHIFT && expected > (INT64_C(1) << (63 - shift)))
+        shift--;
+    set->capacity = (size_t)1 << (64 - shift);
+    set->shift = shift;
+    set->multiplier = secret | 1;
     set->slots = calloc(set->capacity, sizeof *set->slots);
     if (set->slots == NULL) {
         free(set);

@@ -14,11 +14,11 @@ _NO_NULLS = np.empty(0, np.uint8)
 
 
 class TermSet:
-    """The hashes of terms, each once. For one thread at a time."""
+    """The hashes of terms, each once; there may be more than are expected. For one thread at a time."""
 
-    def __init__(self, library: ctypes.CDLL) -> None:
+    def __init__(self, library: ctypes.CDLL, expected: int = 0) -> None:
         self._library = library
-        self._set = library.terms_new(int.from_bytes(os.urandom(8)))
+        self._set = library.terms_new(int.from_bytes(os.urandom(8)), expected)
         if not self._set:
             raise MemoryError("no memory for terms")
         weakref.finalize(self, library.terms_free, self._set)
