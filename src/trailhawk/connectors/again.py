@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
@@ -205,7 +204,7 @@ def _records(
     """A part's records as today's sources read them."""
     source = next((each for each in sources if each.name == bad.source), None)
     item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, kept, find)), identity=bad.object)
-    with item.open() as file, closing(Opened(item, file)) as opened:
+    with item.open() as file, Opened(item, file) as opened:
         parts = _bounded(
             read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
         )
@@ -217,7 +216,7 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
     other, and its mark goes."""
     try:
         item = find(bad.location)
-        with item.open() as file, closing(Opened(item, file)) as opened:
+        with item.open() as file, Opened(item, file) as opened:
             if opened.key in taken:  # an ingest took it meanwhile; only the mark is left
                 mark = Part(bad.object, item, sources[0], 0, "", "retried", clock())
                 return dataclasses.replace(mark, released=bad.id, arrived=True)

@@ -32,23 +32,12 @@ def files(paths: Iterable[Path], *, without: Path | None = None) -> list[Path]:
     UsageError if it does not exist. What lies in the folder `without` (the lake's own) is left out.
     """
     found: dict[str, Path] = {}
-    folders: dict[str, str] = {}
-
-    def real(file: Path) -> str:
-        if os.path.islink(file):
-            return os.path.realpath(file)
-        above, name = os.path.split(file)
-        if above not in folders:  # asked for once, as each step of a path costs a call
-            folders[above] = os.path.realpath(above)
-        return os.path.join(folders[above], name)
-
+    left_out = os.path.realpath(without) if without else None
     for path in paths:
         if not os.path.lexists(path):
             raise UsageError(f"no such file or folder: {path}")
-        for file in (
-            _walk(path, os.path.realpath(without) if without else None) if os.path.isdir(path) else [path]
-        ):
-            found.setdefault(real(file), file)
+        for real, file in _walk(path, left_out) if os.path.isdir(path) else [(os.path.realpath(path), path)]:
+            found.setdefault(real, file)
     return sorted(found.values(), key=_order)
 
 
@@ -76,7 +65,7 @@ def _of_archive(member: archives.Member, *, strict: bool = False) -> LogObject:
 def _log_object(path: Path, *, doubtful: bool) -> LogObject:
     def opened() -> BinaryIO:
         try:
-            return path.open("rb")
+            return path.open("rb", buffering=0)  # it is read in pieces larger than any buffer
         except IsADirectoryError:
             os.listdir(path)  # a folder comes here only where this fails, and says why
             raise
@@ -209,12 +198,14 @@ class Watched:
         return ready
 
 
-def _walk(folder: Path, without: str | None) -> Iterator[Path]:
-    """The files, and what cannot be looked at: that is worth a word in the quarantine."""
+def _walk(folder: Path, without: str | None) -> Iterator[tuple[str, Path]]:
+    """The files, and what cannot be looked at: that is worth a word in the quarantine. Each with its path
+    without links."""
     folders, closed = [os.fspath(folder)], []
     while folders:
         parent = folders.pop()
-        if os.path.realpath(parent) == without:
+        real = os.path.realpath(parent)
+        if real == without:
             continue
         try:
             with os.scandir(parent) as entries:
@@ -222,13 +213,14 @@ def _walk(folder: Path, without: str | None) -> Iterator[Path]:
         except FileNotFoundError:
             continue  # it went meanwhile
         except OSError:
-            closed.append(Path(parent))
+            closed.append((real, Path(parent)))
             continue
         shown = [entry for entry in found if not entry.name.startswith(".")]
         folders += [entry.path for entry in shown if _is_folder(entry)]
         for entry in reversed(shown):
             if _is_file(entry):
-                yield Path(entry.path)
+                place = os.path.realpath(entry) if entry.is_symlink() else os.path.join(real, entry.name)
+                yield place, Path(entry.path)
     yield from closed
 
 

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -316,7 +316,7 @@ class Ingestor:
             if item.doubtful and not recognised(item, self._sources):
                 strange = True
             else:
-                with item.open() as file, closing(Opened(item, file)) as opened:
+                with item.open() as file, Opened(item, file) as opened:
                     if not item.identity and self.knows(opened.key):
                         known = opened.key
                     else:
@@ -512,14 +512,17 @@ def _outcome(last: Part, parts: Sequence[Part]) -> Outcome:
     states: dict[str, OutcomeState] = {"digest": "digest", "quarantined": "quarantined"}
     state: OutcomeState = states.get(last.state, "stored") if parts else "skipped"
     table = last.source.table.name if last.source else QUARANTINE.name
+    all_of_it = _Totals()
+    for part in parts:
+        all_of_it.add(part)
     return Outcome(
         "unreadable" if last.key.startswith(UNREADABLE) else state,
         last.item.location,
-        records=sum(part.records for part in parts),
-        rows=sum(part.rows for part in parts),
-        duplicates=sum(part.duplicates for part in parts),
-        filtered=sum(part.filtered for part in parts),
-        quarantined=sum(part.quarantined for part in parts),
+        records=all_of_it.records,
+        rows=all_of_it.rows,
+        duplicates=all_of_it.duplicates,
+        filtered=all_of_it.filtered,
+        quarantined=all_of_it.quarantined,
         doubt=next((part.doubt for part in parts if part.doubt), ""),
         table=table if parts else "",
     )

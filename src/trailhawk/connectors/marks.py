@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import suppress
 from typing import BinaryIO
 
 from trailhawk.connectors import archives
@@ -61,7 +61,7 @@ class Marks:
             try:
                 if item.doubtful and not recognised(item, self._sources):
                     continue
-                with item.open() as opened, closing(Opened(item, opened)) as read:
+                with item.open() as opened, Opened(item, opened) as read:
                     reason = "" if read.key in self._taken else "the archive can be read now: ingest it"
             except OSError as error:
                 reason = f"cannot be read: {error.strerror or error}"

@@ -12,7 +12,8 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import BinaryIO, Final, TypeGuard
+from types import TracebackType
+from typing import BinaryIO, Final, Self, TypeGuard
 
 import xxhash
 
@@ -114,7 +115,12 @@ class Opened:
             self.stream = self._same = _Same(file, self.size, mark)
         self.key = item.identity or f"sha256:{self.sha256}"
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._copy is not None:
             self._copy.close()
 

@@ -39,11 +39,10 @@ _MAX_PACKED_RATIO = 4
 """The same for gzip in gzip: what is packed packs no further, and the inner stream grows once more."""
 
 
-_UTF16 = {
-    "utf-16": re.compile(rb"\xff\xfe|\xfe\xff"),
-    "utf-16-le": re.compile(rb"(?:[\t\n\r -~]\0){3}"),
-    "utf-16-be": re.compile(rb"(?:\0[\t\n\r -~]){3}"),
-}
+_UTF16 = re.compile(
+    rb"(?P<utf_16>\xff\xfe|\xfe\xff)|(?P<utf_16_le>(?:[\t\n\r -~]\0){3})|(?P<utf_16_be>(?:\0[\t\n\r -~]){3})"
+)
+"""How text in UTF-16 begins; the groups are called as Python's codecs."""
 
 
 class Readable(Protocol):
@@ -257,15 +256,15 @@ class Unpacked:
 def _in_utf8(pieces: Iterator[bytes]) -> Iterator[bytes]:
     """Pieces in UTF-8, where the first begins as UTF-16 does; what is no character is replaced."""
     first = next(filter(None, pieces), b"")
-    encoding = next((name for name, start in _UTF16.items() if start.match(first)), "")
-    if not encoding:
+    start = _UTF16.match(first)
+    if start is None:
         yield first
         yield from pieces
         return
-    decoder = codecs.getincrementaldecoder(encoding)("replace")
+    decoder = codecs.getincrementaldecoder(start.lastgroup or "")("replace")
     for piece in chain((first,), pieces):
-        for start in range(0, len(piece), _PIECE_BYTES):
-            yield decoder.decode(piece[start : start + _PIECE_BYTES]).encode()
+        for at in range(0, len(piece), _PIECE_BYTES):
+            yield decoder.decode(piece[at : at + _PIECE_BYTES]).encode()
     yield decoder.decode(b"", final=True).encode()
 
 
