@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from trailhawk.cli import run
+from trailhawk.errors import LakeError
+from trailhawk.lake import Delta
 from trailhawk.render import console
 
 EVENT = {
@@ -272,3 +274,21 @@ def test_a_damaged_log_hides_no_other_table(home: list[str], capsys: pytest.Capt
     assert "AWSCloudTrail" in shown.out
     assert shown.err.startswith("the log of table AWSVPCFlow cannot be read")
     assert shown.err.count("\n") == 1
+
+
+def test_a_bucket_out_of_reach_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each table was asked for, with all the tries of each: a minute and a half of the same line."""
+    (tmp_path / "trailhawk.toml").write_text('[lake]\nurl = "s3://logs/lake"\n')
+    asked: list[str] = []
+
+    def out_of_reach(self: Delta) -> int:
+        asked.append(self.table.name)
+        raise LakeError("the bucket is out of reach")
+
+    monkeypatch.setattr(Delta, "refresh", out_of_reach)
+    for words in (["lake", "status"], ["lake", "check"]):
+        asked.clear()
+        assert run(["--home", str(tmp_path), *words]) == 1
+        assert (len(asked), capsys.readouterr().err) == (1, "lake: the bucket is out of reach\n")

@@ -36,7 +36,7 @@ from trailhawk.connectors.quarantine import QUARANTINE
 from trailhawk.connectors.reopen import GoneError, unchanged
 from trailhawk.connectors.store import Clock, followers, own_rows
 from trailhawk.errors import LakeError
-from trailhawk.lake import ConflictError, Delta, Lake, Staged, Transaction, UncommittedError
+from trailhawk.lake import ConflictError, Delta, Lake, LogError, Staged, Transaction, UncommittedError
 from trailhawk.lake.check import Damage, Doubled, Mask, counted, damages, doubled, held, rewritten
 from trailhawk.lake.compaction import COMPACT
 from trailhawk.lake.files import DamagedFileError, opened
@@ -293,12 +293,16 @@ def accept(lake: Lake, lost: Iterable[Missing], *, clock: Clock) -> None:
 
 
 def unreadable_logs(lake: Lake) -> dict[str, str]:
-    """The tables whose log cannot be read, each with the reason."""
+    """The tables whose log cannot be read, each with the reason. LakeError where the bucket of all of them is
+    out of reach: each would be asked for as long."""
     found: dict[str, str] = {}
     for name in lake.table_names():
+        delta = lake.delta(name)
         try:
-            lake.delta(name).refresh()
+            delta.refresh()
         except LakeError as error:
+            if not (delta.storage.is_local or isinstance(error, LogError)):
+                raise
             found[name] = str(error)
     return found
 
