@@ -173,7 +173,7 @@ class Found:
         self._ends = list(accumulate(sizes, initial=0))
         self._memory = np.empty(self._ends[-1], np.uint8)
         self._shape = (members, rows)
-        address = _at(self._memory)
+        address = self._memory.ctypes.data
         self.at = [address + end for end in self._ends]
         """The addresses of starts and ends of the records, then of what follows in `struct`."""
         times, hashes, places, records, lengths, numbers, firsts, counts, forms = self.at[2:-1]
@@ -250,15 +250,10 @@ class Records(_Lazy):
         self.found = found
         self.starts, self._ends = found.spans(count)
         self._text = text
-
-    @property
-    def size(self) -> int:
+        lengths = self._ends - self.starts
+        self.size = int(np.add.reduce(lengths))
         """Their bytes."""
-        return int(self._ends.sum() - self.starts.sum())
-
-    @property
-    def longest(self) -> int:
-        return int((self._ends - self.starts).max())
+        self.longest = int(np.maximum.reduce(lengths))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -337,12 +332,13 @@ class Reader:
     def cut(self, text: bytes, at: int) -> Records | None:
         """The records of a list in an object, whose first stands at `at`; None where the text is anything
         else, or damaged, and without kernel. MemoryError without memory."""
-        if library() is None or len(text) > _MOST_BYTES - PAD:
+        kernel = library()
+        if kernel is None or len(text) > _MOST_BYTES - PAD:
             return None
         padded = text + _ZEROS
         found = Found(len(text) // _USUAL_BYTES + 16, len(self._names))
         found.held = octets = np.frombuffer(padded, np.uint8)
-        count = _functions().json_list(
+        count = kernel.json_list(
             _at(octets), at, len(text), *found.at[:2], ctypes.byref(self._layout), ctypes.byref(found.struct)
         )
         if count == NO_MEMORY:
