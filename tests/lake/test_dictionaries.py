@@ -5,16 +5,18 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
 from trailhawk.kql.plan import Needle
 from trailhawk.kql.schema import INGESTION_TIME, Column, Table
 from trailhawk.kql.types import KqlType
 from trailhawk.lake import Delta, Lake
 from trailhawk.lake.compaction import compact
-from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, fitted, plain, trimmed
+from trailhawk.lake.table import BATCH, CONFLICT, ID, OBJECT, PAYLOAD, fitted, picked, plain, trimmed
 
 EVENTS = Table(
     "Events",
@@ -113,3 +115,12 @@ def _names(table: Delta) -> list[str | None]:
         times = each["TimeGenerated"].to_numpy()
         assert pc.all(pa.array(times[1:] >= times[:-1])).as_py() is not False
     return [name for each in read for name in each["Name"].to_pylist()]
+
+
+@pytest.mark.parametrize("places", [[0, 2], [-1, 0]])
+def test_rows_that_are_not_there_are_not_picked(places: list[int]) -> None:
+    rows = pa.table({"A": ["a", "b"], "B": pa.array(["a", "b"]).dictionary_encode()})
+    assert picked(rows, np.array([1, 0, 1])).to_pydict() == {"A": ["b", "a", "b"], "B": ["b", "a", "b"]}
+    assert picked(rows, np.array([], np.int64)).num_rows == 0
+    with pytest.raises(IndexError):
+        picked(rows, np.array(places))

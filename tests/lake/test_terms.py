@@ -320,6 +320,7 @@ def test_neighbours_are_of_one_value(compiled: ctypes.CDLL) -> None:
 @pytest.mark.parametrize("pages", [1, 2, 7, 64])
 def test_the_kernel_sets_the_same_bits(compiled: ctypes.CDLL, pages: int, page: int) -> None:
     edges = [0, 1, 2**20, 2**40 - 1, 2**40, 2**63, 2**64 - 1]
+    edges += [2**64 - place * 2**43 for place in range(1, 16)]  # a probe or another is beyond 64 bits
     drawn = [random.Random(pages).getrandbits(64) for _ in range(3_000)]
     hashes = np.array(edges + drawn, np.uint64)
     plain, found = (np.zeros((pages, page), np.uint8) for _ in range(2))

@@ -176,6 +176,16 @@ def test_paths_are_those_of_a_parser() -> None:
     assert not doubtful.any()
 
 
+def test_paths_may_be_deep_and_have_long_names() -> None:
+    paths = [["a", "b", "c", "d", "e", "f"], ["a", "n" * 31], ["n" * 31], ["n" * 32], ["n" * 300], [""]]
+    for path in paths:
+        text = '"found"'
+        for step in reversed(path):
+            text = f'{{"{step}x":1,"{step}":{text},"x{step}":2}}'
+        values = [each.strings().array().to_pylist() for each in Paths(paths).read(Strings.of([text]))[0]]
+        assert values == [["found" if each == path else ""] for each in paths]
+
+
 @pytest.mark.parametrize("value", ["[]", '{"a":1}', "1.50", "1e3", "-0", "0.0001", "1" * 19, '"\\u0001"'])
 def test_what_may_be_printed_otherwise_is_doubtful(value: str) -> None:
     _, doubtful = Paths([["d"]]).read(Strings.of([f'{{"d":{value}}}']))

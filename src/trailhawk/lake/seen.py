@@ -48,7 +48,7 @@ class _Day:
         numbers = dict(zip(found, range(first, first + len(found)), strict=True))
         self.files |= numbers
         ids = np.concatenate([self.ids, *(ids for ids, _ in found.values())])
-        order = np.argsort(ids, kind="stable")
+        order = np.argsort(ids)
         self.ids = ids[order]
         self.payloads = np.concatenate([self.payloads, *(payloads for _, payloads in found.values())])[order]
         lengths = [len(ids) for ids, _ in found.values()]

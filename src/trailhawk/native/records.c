@@ -45,7 +45,7 @@ enum { /* what a member has to be */
     WANT_ANY,
 };
 
-enum { LONG = 32, DEEPEST = 64, MOST_PATHS = 64, MOST_NAMES = 64 };
+enum { LONG = 32, DEEPEST = 64, MOST_PATHS = 64, MOST_NAMES = 64, LEVELS = 4 };
 
 /* What a double holds for certain: 200 digits and two of an exponent; and what is printed as it stands. */
 enum { DIGITS_OF_NUMBER = 200, DIGITS_OF_EXPONENT = 2, DIGITS_OF_WHOLE = 18, DIGITS_OF_REAL = 15 };
@@ -863,6 +863,7 @@ typedef struct {
     const uint8_t *steps; /* the names of all paths */
     const int32_t *step_ends;
     const int32_t *path_ends; /* path i has the steps from path_ends[i] on */
+    uint64_t (*of_length)[LONG]; /* the paths whose step at a level is that long: most names are no step */
     int64_t row, rows;
     uint64_t *places;
     uint32_t *lengths;
@@ -915,7 +916,8 @@ static Text object_paths(Walk *walk, Text at, uint64_t among, int level)
         if (at[1] != '"' || !(at = string_end(name, &in_name)) || at[1] != ':')
             return NULL;
         value = at + 2;
-        for (uint64_t rest = among; rest; rest &= rest - 1) {
+        uint64_t alike = level < LEVELS && at - name < LONG ? walk->of_length[level][at - name] : ~UINT64_C(0);
+        for (uint64_t rest = among & alike; rest; rest &= rest - 1) {
             int path = __builtin_ctzll(rest);
             int32_t step = walk->path_ends[path] + level;
             int64_t start = walk->step_ends[step], length = walk->step_ends[step + 1] - start;
@@ -958,12 +960,20 @@ void json_paths(const uint8_t *text, const int32_t *ends, int64_t rows, const ui
                 uint32_t *lengths, uint8_t *forms, uint8_t *doubts)
 {
     uint64_t all = paths < MOST_PATHS ? (UINT64_C(1) << paths) - 1 : ~UINT64_C(0);
-    for (int64_t row = 0; row < rows; row++) {
-        Walk walk = {text + ends[row + 1], steps, step_ends, path_ends, row, rows, places, lengths, forms, 0};
-        for (int64_t path = 0, cell = row; path < paths; path++, cell += rows) {
-            forms[cell] = IS_ABSENT;
-            places[cell] = lengths[cell] = 0;
+    uint64_t of_length[LEVELS][LONG] = {{0}};
+    size_t cells = (size_t)paths * (size_t)rows;
+    for (int32_t path = 0; path < paths; path++)
+        for (int32_t level = 0; level < LEVELS && path_ends[path] + level < path_ends[path + 1]; level++) {
+            int32_t step = path_ends[path] + level, length = step_ends[step + 1] - step_ends[step];
+            if (length < LONG)
+                of_length[level][length] |= UINT64_C(1) << path;
         }
+    memset(places, 0, cells * sizeof *places);
+    memset(lengths, 0, cells * sizeof *lengths);
+    memset(forms, IS_ABSENT, cells);
+    for (int64_t row = 0; row < rows; row++) {
+        Text end = text + ends[row + 1];
+        Walk walk = {end, steps, step_ends, path_ends, of_length, row, rows, places, lengths, forms, 0};
         if (ends[row] < ends[row + 1] && text[ends[row]] == '{')
             walk.is_doubtful |= object_paths(&walk, text + ends[row], all, 0) != walk.end;
         doubts[row] = (uint8_t)walk.is_doubtful;

@@ -157,9 +157,11 @@ int terms_take(const struct terms *set, uint64_t *hashes, int64_t count)
         return KERNEL_BAD_INPUT;
     if (set->has_zero)
         hashes[taken++] = 0;
-    for (size_t slot = 0; slot < set->capacity; slot++)
-        if (set->slots[slot] != 0)
-            hashes[taken++] = set->slots[slot];
+    /* Whether a slot is free cannot be foreseen: what stands there is written in any case. */
+    for (size_t slot = 0; taken < (size_t)count; slot++) {
+        hashes[taken] = set->slots[slot];
+        taken += set->slots[slot] != 0;
+    }
     return KERNEL_DONE;
 }
 
@@ -397,10 +399,16 @@ int terms_fill(const uint64_t *hashes, int64_t count, uint8_t *pages, int64_t pa
     const struct divisor places = divisor_of((uint64_t)page_count);
     for (int64_t term = 0; term < count; term++) {
         uint64_t hash = hashes[term], step = (hash >> 20) | 1;
+        uint64_t bit = remainder_of(hash, &width), bits = remainder_of(step, &width);
         uint8_t *page = pages + remainder_of(hash >> 40, &places) * (uint64_t)page_bytes;
-        for (uint64_t probe = 0; probe < PROBES; probe++) {
-            uint64_t bit = remainder_of(hash + probe * step, &width);
+        for (uint64_t probe = 1;; probe++) {
             page[bit >> 3] |= (uint8_t)(128 >> (bit & 7));
+            if (probe == PROBES)
+                break;
+            if (hash + probe * step < hash) /* beyond 64 bits a sum begins at 0 again, as everywhere */
+                bit = remainder_of(hash + probe * step, &width);
+            else
+                bit = bit + bits < width.by ? bit + bits : bit + bits - width.by;
         }
     }
     return KERNEL_DONE;
