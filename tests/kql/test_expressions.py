@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import random
 import re
 
+import duckdb
 import pytest
+from sqlglot import exp
 
 from trailhawk.errors import UnsupportedError
-from trailhawk.kql.functions.expressions import re2
+from trailhawk.kql.functions import sql
+from trailhawk.kql.functions.expressions import matches, re2, takes_a_character
 
 
 @pytest.mark.parametrize(
@@ -71,3 +75,58 @@ def test_what_the_engine_would_read_as_something_else(pattern: str, piece: str) 
 )
 def test_what_only_looks_alike(pattern: str) -> None:
     assert re2(pattern) == pattern
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["a", "(a|b)", "a{1,2}", r"\.", "[]a]", "[^]]*x", "(?P<n>a)|b", r"\d+?", "(?i)a", "((a)|(b))(c)?", "^.$"],
+)
+def test_a_pattern_that_takes_a_character(pattern: str) -> None:
+    assert takes_a_character(pattern)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["", "a*", "a|", "(a|b)?", "^$", r"\b", "[[:alpha:]]*", "a{0}", "a{00,2}", "(?:a*)+", r"\pN*", r"\Q\E"],
+)
+def test_a_pattern_that_may_match_nothing_is_matched(pattern: str) -> None:
+    assert not takes_a_character(pattern)
+    assert matches(sql.literal("x"), pattern).name == "regexp_matches"
+
+
+def test_extracting_finds_what_matching_finds() -> None:
+    """Of patterns made of pieces, over texts with line ends, and letters that change their case oddly."""
+    pieces = [
+        "a",
+        "b",
+        ".",
+        r"\n",
+        "[ab]",
+        "[^a]",
+        "é",
+        r"\d",
+        "^",
+        "$",
+        r"\b",
+        "(a|b)",
+        "(?:a|)",
+        "k",
+        r"\.",
+    ]
+    often = ["", "", "*", "+", "?", "{2}", "{0,1}", "*?", "|"]
+    texts = ["", "a", "b", "ab", "a\nb", "\n", "é", "1", "aé1\n", "x.b", "\u212a", "bba\n", None]
+    chance = random.Random(1)
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE texts AS SELECT unnest($1::VARCHAR[]) AS x", [texts])
+    extracted = 0
+    for _ in range(400):
+        pattern = "".join(chance.choice(pieces) + chance.choice(often) for _ in range(chance.randint(1, 4)))
+        fold = chance.random() < 0.5
+        written = matches(exp.column("x"), pattern, fold=fold).sql("duckdb")
+        options = ", 'i'" if fold else ""
+        query = (
+            f"SELECT x FROM texts WHERE regexp_matches(x, '{pattern}'{options}) IS DISTINCT FROM ({written})"
+        )
+        assert not connection.execute(query).fetchall(), pattern
+        extracted += "EXTRACT" in written
+    assert extracted > 100

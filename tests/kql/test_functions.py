@@ -177,6 +177,16 @@ def test_what_is_not_exact_is_refused(engine: DuckDBEngine, expression: str) -> 
         engine.query(f"print x = {expression}", now=NOW)
 
 
+def test_times_are_binned_alike_by_a_constant_and_by_a_column(engine: DuckDBEngine) -> None:
+    times = "0001-01-01 1066-10-14T09:00:01 1969-12-31T23:59:59.999999 1970-01-01 9999-12-31T23:59:59.999999"
+    listed = ", ".join(f"datetime({time})" for time in times.split())
+    sizes = "1microsecond 7microseconds 1ms 10m 1h 1d 7d 31d 1000d 365000d 800000d 15ticks -1h"
+    for size in sizes.split():
+        query = f"datatable(t: datetime) [{listed}] | extend s = iff(isnull(t), 0s, {size})"
+        found = engine.query(f"{query} | project bin(t, {size}), bin(t, s)", now=NOW).table
+        assert found.column(0).to_pylist() == found.column(1).to_pylist(), size
+
+
 def test_a_text_is_made_a_timespan_without_a_call_of_python_for_each_row(engine: DuckDBEngine) -> None:
     plan = engine.compiled('datatable(s: string) ["1d", "7"] | project t = totimespan(s)', now=NOW).plan
     written = lower(plan, lambda scan: "", lambda node, inputs: "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlglot import exp
 
-from trailhawk.kql.functions import sql
+from trailhawk.kql.functions import expressions, sql
 from trailhawk.kql.functions.python import Moment, Text, python
 from trailhawk.kql.functions.registry import (
     AnyArg,
@@ -156,7 +156,7 @@ _WHOLE = r"^\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*$"
 
 def _whole(value: exp.Expr, to: KqlType) -> exp.Expr:
     """Text to a whole number; text with a point or an exponent is none."""
-    matches = sql.call("regexp_matches", value.copy(), _WHOLE)
+    matches = expressions.matches(value.copy(), _WHOLE)
     trimmed = sql.try_cast(sql.call("trim", value.copy()), to)
     return sql.case(
         (_is_written(value, to), sql.try_cast(value.copy(), to)), (matches, trimmed), otherwise=sql.null(to)
@@ -198,7 +198,7 @@ def _truth(text: exp.Expr) -> exp.Expr:
 
 def _whole_of_dynamic(text: exp.Expr, whole: exp.Expr, truth: exp.Expr, cut: exp.Expr) -> Sql:
     """A dynamic value's text as a whole number: as it is written, else what else the value is."""
-    matches = sql.call("regexp_matches", text.copy(), _WHOLE)
+    matches = expressions.matches(text.copy(), _WHOLE)
     return sql.case(
         (_is_written(text, KqlType.LONG), whole),
         (matches, sql.try_cast(sql.call("trim", text.copy()), KqlType.LONG)),
@@ -436,7 +436,7 @@ def tobool(value: String) -> Bool:
         (exp.In(this=value.copy(), expressions=[sql.literal("false"), sql.literal("False")]), exp.false()),
         (sql.binary(exp.EQ, bare, sql.literal("true")), exp.true()),
         (sql.binary(exp.EQ, bare.copy(), sql.literal("false")), exp.false()),
-        (sql.call("regexp_matches", bare.copy(), r"^[+-]?\d+$"), number),
+        (expressions.matches(bare.copy(), r"^[+-]?\d+$"), number),
         otherwise=sql.null(KqlType.BOOL),
     )
 
@@ -480,13 +480,13 @@ def todatetime(value: String) -> Datetime:
     # The engine's own cast reads only what is surely ISO 8601: it passes over an offset or a PM at the end.
     zoned = sql.call("epoch_us", exp.TryCast(this=value.copy(), to=exp.DataType.build("TIMESTAMPTZ")))
     return sql.case(
-        (sql.call("regexp_matches", value, _ISO), sql.try_cast(value.copy(), KqlType.DATETIME)),
+        (expressions.matches(value, _ISO), sql.try_cast(value.copy(), KqlType.DATETIME)),
         (
-            sql.call("regexp_matches", value.copy(), _ISO_WITH_OFFSET),
+            expressions.matches(value.copy(), _ISO_WITH_OFFSET),
             sql.call("make_timestamp", zoned),
         ),
         (
-            sql.call("regexp_matches", value.copy(), _MAYBE_TIME),
+            expressions.matches(value.copy(), _MAYBE_TIME),
             datetime_of_text.overloads[0].build(value.copy()),
         ),
         otherwise=sql.null(KqlType.DATETIME),
@@ -530,9 +530,9 @@ def totimespan(value: String) -> Timespan:
     """
 
     return sql.case(
-        (sql.call("regexp_matches", value.copy(), r"^[+-]?\d+$"), _days(value.copy())),
-        (sql.call("regexp_matches", value, _CLOCK), _clock(value.copy())),
-        (sql.call("regexp_matches", value.copy(), _AMOUNT), _amount(value.copy())),
+        (expressions.matches(value.copy(), r"^[+-]?\d+$"), _days(value.copy())),
+        (expressions.matches(value, _CLOCK), _clock(value.copy())),
+        (expressions.matches(value.copy(), _AMOUNT), _amount(value.copy())),
         otherwise=sql.null(KqlType.TIMESPAN),
     )
 

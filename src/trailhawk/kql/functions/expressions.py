@@ -8,6 +8,7 @@ read as something else is refused: classes computed from others, and edges of wo
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from sqlglot import exp
 
@@ -31,6 +32,59 @@ _PIECE = re.compile(
     """,
     re.DOTALL | re.VERBOSE,
 )
+
+_SEARCHED = re.compile(r"\^?[^\\.+*?()|\[\]{}^$]*\$?")
+"""A text and where it stands: of such a pattern the engine makes a search for the text."""
+_STEP = re.compile(
+    r"""
+    (?: (?P<character> \\[dDsSwWnrt] | \\[^A-Za-z0-9] | [^\\.+*?()|\[\]{}^$] | \.
+                     | \[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\] )
+      | (?P<place> [\^$] | \\[AbBz] | \(\?[A-Za-z-]+\) )
+      | (?P<opened> \((?:\?P<\w+>|\?[A-Za-z-]*:)? ) | (?P<closed> \) ) | (?P<other> \| )
+    )
+    (?P<times> [*+?]\?? | \{\d+(?:,\d*)?\}\?? )?
+    """,
+    re.DOTALL | re.VERBOSE,
+)
+
+
+def matches(source: Sql, pattern: Sql | str, *, fold: bool = False) -> Sql:
+    """Does the pattern, in RE2's syntax, match anywhere in the source? With `fold` without regard to case.
+
+    The engine computes what cannot fail once for each text of a column's dictionary. It holds that to match
+    may fail and to extract may not, which so takes a tenth of the time where texts repeat.
+    """
+    known = pattern if isinstance(pattern, str) else sql.string_value(pattern)
+    options = ["i"] if fold else []
+    if known is None or not takes_a_character(known) or (not fold and _SEARCHED.fullmatch(known)):
+        return sql.call("regexp_matches", source, pattern, *options)
+    found = sql.call("regexp_extract", source, pattern, 0, *options)
+    return sql.binary(exp.NEQ, found, sql.literal(""))
+
+
+@lru_cache(maxsize=1024)
+def takes_a_character(pattern: str) -> bool:
+    """Whether all that a pattern of RE2 matches has a character; false, too, where it is not plain."""
+    alternatives = [[False]]  # Of the pattern and each group that is open: has it one so far?
+    place = 0
+    while place < len(pattern):
+        step = _STEP.match(pattern, place)
+        if step is None:
+            return False
+        place = step.end()
+        if step["opened"]:
+            alternatives.append([False])
+        elif step["other"]:
+            alternatives[-1].append(False)
+        else:
+            has_one = bool(step["character"])
+            if step["closed"]:
+                has_one = all(alternatives.pop())
+                if not alternatives:
+                    return False
+            optional = re.match(r"[*?]|\{0*[,}]", step["times"] or "")
+            alternatives[-1][-1] |= has_one and not optional
+    return len(alternatives) == 1 and all(alternatives[0])
 
 
 def group(source: Sql, pattern: Sql, number: int) -> Sql:

@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from sqlglot import exp
 
-from trailhawk.kql.functions import sql
+from trailhawk.kql.functions import expressions, sql
 from trailhawk.kql.functions.dynamic import struct, texts
 from trailhawk.kql.functions.registry import (
     Arg,
@@ -122,8 +122,8 @@ def _value(ip: Sql) -> Sql:
         shifted = sql.binary(exp.Mul, number, sql.literal(256))
         number = octet if place == 1 else sql.binary(exp.Add, shifted, octet)
     return sql.case(
-        (sql.call("regexp_matches", ip, _WHOLE), number),
-        (sql.call("regexp_matches", ip.copy(), r"/|^\s|\s$"), _with_address(ip.copy(), "th_ip", _masked)),
+        (expressions.matches(ip, _WHOLE), number),
+        (expressions.matches(ip.copy(), r"/|^\s|\s$"), _with_address(ip.copy(), "th_ip", _masked)),
         otherwise=sql.null(KqlType.LONG),
     )
 
@@ -372,19 +372,17 @@ def _found(source: Sql, ip: Sql, *, prefixes: bool) -> Sql:
         if pattern is None:
             return exp.false()
         hint = sql.call("contains", source, constant)
-        return sql.all_of(hint, sql.call("regexp_matches", source.copy(), pattern))
+        return sql.all_of(hint, expressions.matches(source.copy(), pattern))
     quoted = sql.call("regexp_escape", ip)
-    exact = sql.call("regexp_matches", source, sql.joined(_BEFORE, quoted, _AFTER))
-    valid = sql.call("regexp_matches", ip.copy(), _WHOLE)
+    exact = expressions.matches(source, sql.joined(_BEFORE, quoted, _AFTER))
+    valid = expressions.matches(ip.copy(), _WHOLE)
     whole = sql.all_of(valid, sql.call("contains", source.copy(), ip.copy()), exact)
     if not prefixes:
         return whole
     begins = [
         sql.all_of(
-            sql.call("regexp_matches", ip.copy(), rf"^(?:{_OCTET}\.){{{given}}}$"),
-            sql.call(
-                "regexp_matches", source.copy(), sql.joined(_BEFORE, quoted.copy(), _rest(4 - given), _AFTER)
-            ),
+            expressions.matches(ip.copy(), rf"^(?:{_OCTET}\.){{{given}}}$"),
+            expressions.matches(source.copy(), sql.joined(_BEFORE, quoted.copy(), _rest(4 - given), _AFTER)),
         )
         for given in (1, 2, 3)
     ]
@@ -536,7 +534,7 @@ def _bits(address: Sql) -> Sql:
         short = sql.call("contains", address.copy(), "::")
         fits = sql.case((short, _operation(exp.LT, given, 8)), otherwise=_operation(exp.EQ, given, 8))
         bits = sql.call("array_to_string", sql.each(groups, "th_group", digits), "")
-        valid = sql.all_of(sql.call("regexp_matches", address.copy(), _GROUPS), fits)
+        valid = sql.all_of(expressions.matches(address.copy(), _GROUPS), fits)
         return sql.case((valid, bits), otherwise=exp.Null())
 
     def half(place: int) -> Sql:

@@ -444,8 +444,7 @@ def _term(
         if not left and not right:
             return found
         pattern = exp.Literal.string(left + _escape(constant) + right)
-    options = [exp.Literal.string("i")] if fold else []
-    matches = exp.Anonymous(this="regexp_matches", expressions=[source.copy(), pattern, *options])
+    matches = expressions.matches(source.copy(), pattern, fold=fold)
     if constant is None:  # AND computes both sides where it is no filter: an expression for each row
         return sql.case((found, matches), otherwise=exp.false())
     return sql.all_of(found, matches)
@@ -467,7 +466,7 @@ def has_any_of(source: String, *terms: String) -> Bool:
     lowered = sql.lower(source)
     found = [sql.call("contains", lowered.copy(), sql.lower(term)) for term in terms]
     matches = [
-        sql.call("regexp_matches", source.copy(), f"{before}(?:{'|'.join(group)}){after}", "i")
+        expressions.matches(source.copy(), f"{before}(?:{'|'.join(group)}){after}", fold=True)
         for (before, after), group in groups.items()
     ]
     return sql.all_of(sql.any_of(*found), sql.any_of(*matches))
@@ -614,7 +613,7 @@ def matches_regex(source: String, pattern: String) -> Bool:
     >>> "i-0a1b2c3d" matches regex "^i-[0-9a-f]+$"
     True
     """
-    return sql.call("regexp_matches", source, expressions.regex(pattern))
+    return expressions.matches(source, expressions.regex(pattern))
 
 
 # --- lists -------------------------------------------------------------------------------------------------

@@ -315,7 +315,7 @@ def indexof_regex(
     regex = expressions.regex(regex)
     if start is None:
         before = sql.call("regexp_extract", source, sql.joined("(?s:^(.*?))(?:", regex, ")"), 1)
-        found = sql.call("regexp_matches", source.copy(), regex.copy())
+        found = expressions.matches(source.copy(), regex.copy())
         return sql.case((found, _length(before)), otherwise=sql.literal(-1))
     start = _bounded(start)
     nth = sql.literal(1) if occurrence is None else _bounded(occurrence)
@@ -1116,7 +1116,7 @@ def parse_version(version: String) -> Decimal:
         ]
     )
     number = exp.cast(padded, exp.DataType.build("DECIMAL(38, 0)", dialect="duckdb"))
-    valid = sql.call("regexp_matches", version.copy(), r"^\d{1,8}(\.\d{1,8}){0,3}$")
+    valid = expressions.matches(version.copy(), r"^\d{1,8}(\.\d{1,8}){0,3}$")
     return sql.case((valid, number), otherwise=exp.Null())
 
 

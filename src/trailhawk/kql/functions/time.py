@@ -22,8 +22,10 @@ from trailhawk.kql.functions.registry import (
     Sql,
     String,
     Timespan,
+    TimespanArg,
     scalar,
 )
+from trailhawk.kql.literals import DATETIME_MIN
 from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 
@@ -52,10 +54,17 @@ def _(value: NumberArg, size: NumberArg) -> Same:
 
 
 @bin_.overload
-def _(value: Datetime, size: Timespan) -> Datetime:
+def _(value: Datetime, size: TimespanArg) -> Datetime:
+    micros = sql.epoch_us(value)
+    if isinstance(size.value, int) and size.value % 10 == 0 and 0 < size.value <= -DATETIME_MIN:
+        # Counted from a bin's start before all that KQL knows, nothing is negative: one division.
+        step = size.value // 10
+        before = -(2 * DATETIME_MIN // size.value) * step
+        into = sql.binary(exp.Mod, sql.binary(exp.Add, micros, sql.literal(before)), sql.literal(step))
+        return sql.call("make_timestamp", sql.binary(exp.Sub, micros.copy(), into))
     # In ticks, so that a size below a microsecond or an odd one stays exact.
-    ticks = sql.binary(exp.Mul, sql.epoch_us(value), sql.literal(10))
-    floored = sql.binary(exp.Sub, ticks, sql.floor_mod(ticks.copy(), size))
+    ticks = sql.binary(exp.Mul, micros, sql.literal(10))
+    floored = sql.binary(exp.Sub, ticks, sql.floor_mod(ticks.copy(), size.sql))
     return sql.call("make_timestamp", sql.binary(exp.IntDiv, floored, sql.literal(10)))
 
 
