@@ -179,6 +179,8 @@ def nodes(node: Node) -> Iterator[Node]:
 def below(node: Node) -> Iterator[Node]:
     """What a node reads: the plans of queries inside its expressions, and its inputs."""
     for expr in _own_expressions(node):
+        if isinstance(expr, ColumnRef | Const):  # most are
+            continue
         for part in walk(expr):
             if isinstance(part, ScalarQuery | InQuery):
                 yield part.plan

@@ -13,7 +13,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Final, cast, get_args
 
 from sqlglot import exp
@@ -235,16 +235,24 @@ class ScalarFunction:
     def overload(self, body: Callable[..., Sql]) -> Callable[..., Sql]:
         """Another signature of the same function."""
         self.overloads.append(signature(self.name, body))
+        _resolved.cache_clear()
         return body
 
     def resolve(self, types: tuple[KqlType, ...], nulls: tuple[bool, ...]) -> Overload | None:
         """The overload with the least conversion; the earlier one among equals."""
-        costs = [
-            (cost, i)
-            for i, item in enumerate(self.overloads)
-            if (cost := item.match(types, nulls)) is not None
-        ]
-        return self.overloads[min(costs)[1]] if costs else None
+        return _resolved(self, types, nulls)
+
+
+@lru_cache(maxsize=4096)
+def _resolved(
+    function: ScalarFunction, types: tuple[KqlType, ...], nulls: tuple[bool, ...]
+) -> Overload | None:
+    costs = [
+        (cost, i)
+        for i, item in enumerate(function.overloads)
+        if (cost := item.match(types, nulls)) is not None
+    ]
+    return function.overloads[min(costs)[1]] if costs else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
