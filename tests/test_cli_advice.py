@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from trailhawk.cli import run
+from trailhawk.detect.run import Run
+from trailhawk.detect.schedule import Window, WindowState
 from trailhawk.errors import LakeError
 from trailhawk.lake import Delta
 from trailhawk.render import console
+from trailhawk.workspace import Workspace
 
 EVENT = {
     "eventVersion": "1.11",
@@ -253,6 +257,22 @@ def test_no_incidents_before_any_rule_ran_says_what_looks_for_them(
         assert run([*home, *words]) == 0
         told.append(capsys.readouterr().err)
     assert told == ["no rule has run yet: 'trailhawk detect' looks for incidents\n", "", ""]
+
+
+def test_no_incidents_after_a_run_says_what_no_rule_has_looked_at(
+    home: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The schedule leaves the time before it alone, whatever logs of it have come."""
+    store, at = Workspace(Path(home[1])).alerts, datetime(2026, 1, 6, 10, tzinfo=UTC)
+    for moment, told in (
+        (at + timedelta(days=1), "no rule has looked at the logs of before 2026-01-07 10:00"),
+        (at, ""),
+    ):
+        with store.engine.begin() as connection:
+            store.record(connection, [Run(Window("r", moment, moment, moment), WindowState.DONE)], ())
+        capsys.readouterr()
+        assert run([*home, "incidents", "list"]) == 0
+        assert capsys.readouterr().err == (f"{told}: 'trailhawk detect' does\n" if told else "")
 
 
 def test_damaged_logs_are_no_empty_home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -336,4 +336,4 @@ def test_a_row_counts_before_a_span_and_a_span_takes_only_rows_that_saw_less() -
         assert known(connection, "r", _places(3, 4, 5, 6)).tolist() == [4, -1, -1, 4]
         assert _hours(done_since(connection, "r", place(START))[0]) == [2, 3, 6]
     assert [at for at, each in store.windows("r").items() if each.seen == 9] == [START + HOUR]
-    assert store.has_windows()
+    assert store.first_window() == START

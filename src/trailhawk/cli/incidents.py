@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from trailhawk.workspace import Workspace
 
 E = TypeVar("E", bound=Enum)
+
+_UNSEEN: Final = timedelta(days=1)
+"""How much older than the first window of any rule the logs may be: the first of some rules ends that late."""
 
 app = group("What the alerts add up to.")
 
@@ -126,8 +129,12 @@ def incidents_list(
     total = workspace.incidents.count(wanted) if most and len(found) == most else len(found)
     show_incidents(found, form, total=total, gravest=gravest)
     nothing = form is Format.TABLE and not found and wanted == Wanted()
-    if nothing and not is_bare(context, workspace) and not workspace.alerts.has_windows():
-        tell("no rule has run yet: 'trailhawk detect' looks for incidents")
+    if nothing and not is_bare(context, workspace):
+        first, oldest = workspace.alerts.first_window(), workspace.oldest_row()
+        if first is None:
+            tell("no rule has run yet: 'trailhawk detect' looks for incidents")
+        elif oldest is not None and first - oldest > _UNSEEN:
+            tell(f"no rule has looked at the logs of before {first:%Y-%m-%d %H:%M}: 'trailhawk detect' does")
 
 
 def _rule_id(workspace: Workspace, text: str) -> str:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote
 from weakref import WeakSet
@@ -488,13 +488,14 @@ class AlertStore:
                 found[at] = WindowRecord(WindowState(state), reason, seen)
         return found
 
-    def has_windows(self) -> bool:
-        """Whether any window of any rule was run or skipped."""
+    def first_window(self) -> datetime | None:
+        """T of the first window of any rule; None where none was ever due."""
         with self.reading() as connection:
-            return any(
-                connection.execute(sa.select(table.c.rule_id).limit(1)).first() is not None
-                for table in (windows_table, spans_table)
-            )
+            alone = connection.scalar(sa.select(sa.func.min(windows_table.c.at, type_=Moment)))
+            of_span = connection.scalar(sa.select(sa.func.min(spans_table.c.first_at)))
+        epoch = datetime(1970, 1, 1, tzinfo=UTC)
+        firsts = [alone, None if of_span is None else epoch + timedelta(microseconds=of_span)]
+        return min((first for first in firsts if first), default=None)
 
     def new_alerts(self, connection: sa.Connection, alerts: Sequence[Alert]) -> tuple[Alert, ...]:
         """Those of the alerts that are not stored yet.

@@ -672,6 +672,11 @@ class Workspace:
         held = (self.table_state(name).last for name in self.history_tables())
         return max((last for last in held if last), default=None)
 
+    def oldest_row(self) -> datetime | None:
+        """The time of the oldest row of logs; None without any."""
+        held = (self.table_state(name).first for name in self.history_tables())
+        return min((first for first in held if first), default=None)
+
     def reads(self, rule: Rule) -> frozenset[str] | None:
         """The tables that a rule's query reads; None for one that does not compile."""
         from trailhawk.kql.passes import scans
