@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Enum)
 
 _UNSEEN: Final = timedelta(days=1)
-"""How much older than the first window of any rule the logs may be: the first of some rules ends that late."""
+"""How much older than the first window of any rule the logs may be: some rules begin that late."""
 
 app = group("What the alerts add up to.")
 
