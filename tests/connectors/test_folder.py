@@ -1,5 +1,6 @@
 import datetime as dt
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,25 @@ def test_only_files_are_opened(tmp_path: Path) -> None:
     (logs / "log.json").touch()
     assert [path.name for path in files([logs])] == ["log.json"]
     assert [path.name for path in files([logs / "pipe.json"])] == ["pipe.json"]
+
+
+def test_a_file_that_may_not_be_looked_at_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder that may be listed and not entered, where listing does not say what its files are."""
+    (tmp_path / "log.json").touch()
+    scandir = os.scandir
+
+    class Closed:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path = entry.name, entry.path
+
+        def is_dir(self, *, follow_symlinks: bool = True) -> bool:
+            raise PermissionError(13, "Permission denied", self.path)
+
+        is_file = is_dir
+        is_symlink = stat = is_dir
+
+    monkeypatch.setattr(os, "scandir", lambda path: nullcontext(map(Closed, scandir(path))))
+    assert files([tmp_path]) == [tmp_path / "log.json"]
 
 
 def test_what_cannot_be_looked_at_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,9 +219,17 @@ def _walk(folder: Path, without: str | None) -> Iterator[tuple[str, Path]]:
         folders += [entry.path for entry in shown if _is_folder(entry)]
         for entry in reversed(shown):
             if _is_file(entry):
-                place = os.path.realpath(entry) if entry.is_symlink() else os.path.join(real, entry.name)
-                yield place, Path(entry.path)
+                yield _real(entry, real), Path(entry.path)
     yield from closed
+
+
+def _real(entry: os.DirEntry[str], above: str) -> str:
+    """Its path without links; `above` is that of its folder."""
+    try:
+        is_link = entry.is_symlink()
+    except OSError:
+        is_link = False
+    return os.path.realpath(entry.path) if is_link else os.path.join(above, entry.name)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
