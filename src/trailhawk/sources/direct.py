@@ -277,7 +277,7 @@ def _encoded(texts: pa.Array, codes: NDArray[np.int32]) -> pa.Array:
     import pyarrow as pa
 
     unique = texts.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(pa.array(unique.indices.to_numpy()[codes]), unique.dictionary)
+    return pa.DictionaryArray.from_arrays(pa.array(unique.indices.to_numpy().take(codes)), unique.dictionary)
 
 
 def _constant(text: str, rows: int) -> pa.Array:
