@@ -445,7 +445,7 @@ class _Lowering:
             case Const():
                 return self.constant(expr)
             case Call(overload=overload, args=(PathExpr() as path,)) if overload is DYNAMIC_TEXT:
-                return sql.text(self._path(path, columns, as_text=True))
+                return self._part(path, columns) or sql.text(self._path(path, columns, as_text=True))
             case Call():
                 queries = self.queries
                 args = [self._arg(arg, columns) for arg in expr.args]
@@ -504,6 +504,15 @@ class _Lowering:
             text = sql.call("nullif", self.expression(steps.args[0], columns), "")
             return sql.call("try", sql.call(name, text, path))
         return sql.call(name, self.expression(steps, columns), path)
+
+    def _part(self, expr: PathExpr, columns: dict[int, exp.Expr]) -> exp.Expr | None:
+        """One part of a text split by a constant, as text: no array is made of all of them."""
+        match expr:
+            case PathExpr(base=Call(args=(text, Const(value=str() as by))) as split, steps=(int() as place,)):
+                if split.overload.name == "split" and by and text.type is _T.STRING and abs(place) < 2**31:
+                    number = place if place < 0 else place + 1
+                    return sql.call("split_part", self.expression(text, columns), by, number)
+        return None
 
     def constant(self, const: Const) -> exp.Expr:
         return sql.constant(const.value, const.type)
