@@ -51,6 +51,15 @@ def simulated_primes_found_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def disk_not_waited_for() -> Iterator[None]:
+    """What is synced outlives a loss of power, which no test makes, and to wait for it is a good part of the
+    time of a test with a lake. One that counts these calls or lets them fail puts its own in their place."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture
 def compiled() -> ctypes.CDLL:
     """The compiled kernel. A machine without a compiler skips the test, unless it is to test everything."""
@@ -99,12 +108,21 @@ def engine_of(tmp_path: Path) -> Callable[[Iterable[Record]], Engine]:
 @pytest.fixture(scope="session")
 def aws_models_read_once() -> Iterator[None]:
     """What botocore knows of the services is kept between sessions, of which each test makes several: reading
-    it is half of the time that tests with AWS take."""
-    from botocore.loaders import JSONFileLoader
+    it, and looking for what there is, is most of the time that tests with AWS take."""
+    from botocore.loaders import JSONFileLoader, Loader
+
+    find, found = Loader.list_available_services, dict[object, Any]()
+
+    def services(loader: Loader, type_name: str) -> Any:
+        asked = type_name, *loader.search_paths
+        if asked not in found:
+            found[asked] = find(loader, type_name)
+        return found[asked]
 
     with pytest.MonkeyPatch.context() as patch:
         kept = functools.cache(functools.partial(JSONFileLoader.load_file, JSONFileLoader()))
         patch.setattr(JSONFileLoader, "load_file", lambda _, file_path: kept(file_path))
+        patch.setattr(Loader, "list_available_services", services)
         yield
 
 

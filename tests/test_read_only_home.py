@@ -20,6 +20,9 @@ NOBODY = 65534
 SCRIPT = """
 import os, sys
 from trailhawk.cli import run
+from trailhawk.workspace.content import Content
+every = Content.rules
+Content.rules = lambda self, *given, **named: every(self, *given, **named)[:10]  # to run all takes seconds
 warm, home, nobody, *words = sys.argv[1:]
 if os.geteuid() == 0:
     # The other user may not read where Python lies: everything is loaded before.
