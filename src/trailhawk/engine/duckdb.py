@@ -377,7 +377,7 @@ class DuckDBEngine:
         settled = reading.settled(plan, but=self.relations.__contains__)
         return lower(
             settled,
-            lambda scan: self._scan(scan, cursor, reading),
+            lambda scan: self._scan(scan, cursor, reading, f"relation_{next(relations)}"),
             apply,
             is_large=lambda scan: reading.rows(scan) >= MANY,
         )
@@ -422,21 +422,23 @@ class DuckDBEngine:
 
     # --- scans ---------------------------------------------------------------------------------------------
 
-    def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection, reading: Reading) -> str:
-        """The SQL of a table's rows; those that are not in files are made known to the cursor."""
+    def _scan(self, scan: Scan, cursor: duckdb.DuckDBPyConnection, reading: Reading, relation: str) -> str:
+        """The SQL of a table's rows; those not in files are made known to the cursor by this name."""
         name = scan.table.name
         if name not in self.relations:
             return self._selects(scan, reading)
         rows = self.relations[name](reading.snapshot(name))
-        cursor.register(f"relation_{name}", rows)
-        return self._selects(scan, reading, frozenset(rows.column_names))
+        rows = rows.select(_read(scan, rows.column_names))
+        cursor.register(relation, rows)
+        beside = f"SELECT {_columns(scan, frozenset(rows.column_names))} FROM {relation}"
+        return self._selects(scan, reading, beside)
 
-    def _selects(self, scan: Scan, reading: Reading, beside: frozenset[str] | None = None) -> str:
-        """SELECTs over the files that may hold rows, one for each set of columns that files have, and over
-        the relation of what is not in files, with the columns `beside`."""
+    def _selects(self, scan: Scan, reading: Reading, beside: str | None = None) -> str:
+        """SELECTs over the files that may hold rows, one for each set of columns that files have, and the one
+        over what is not in files."""
         selects = [_select(scan, group) for group in reading.choose(scan).groups]
         if beside is not None:
-            selects.append(f"SELECT {_columns(scan, beside)} FROM relation_{scan.table.name}")
+            selects.append(beside)
         if not selects:
             return f"SELECT {_nulls(scan)} WHERE FALSE"
         return " UNION ALL ".join(selects)
@@ -473,6 +475,13 @@ def _applied_later(node: Apply, inputs: tuple[str, ...]) -> str:
 
 def _given(table: pa.Table, snapshot: Files) -> pa.Table:
     return table
+
+
+def _read(scan: Scan, present: list[str]) -> list[str]:
+    """Those of the columns that are there which a scan reads, but one at least: to tell the engine of all of
+    a wide table takes longer than many a query over few rows."""
+    read = {*scan.stored, *(item.column for item in scan.table.promoted if item.hidden in scan.stored)}
+    return [name for name in present if name in read] or present[:1]
 
 
 def _select(scan: Scan, group: Group) -> str:
