@@ -102,7 +102,7 @@ class _Relation:
     @property
     def is_plain(self) -> bool:
         return self.limit is None and all(
-            isinstance(item, exp.Column | exp.Literal | exp.Cast) or _is_promoted(item)
+            isinstance(item, exp.Column | exp.Literal | exp.Cast) or sql.is_promoted(item)
             for item in self.columns.values()
         )
 
@@ -125,7 +125,7 @@ class _Lowering:
                 table = self._table(self._cte(self.scan(node)), [column.id for column in node.columns])
                 for id_ in table.columns:
                     if id_ < 0:  # a promoted path is NULL where it is absent, and a string is never null
-                        table.columns[id_] = _promoted(table.columns[id_])
+                        table.columns[id_] = sql.promoted(table.columns[id_])
                 return table
             case Values():
                 return self._values(node)
@@ -479,7 +479,11 @@ class _Lowering:
             listed = [item.sql for item in items]
             return same(exp.In(this=_bare(value.sql, listed), expressions=listed), value, items)
         tree = self.expression(expr, columns)
-        if isinstance(tree, exp.NEQ) and _is_promoted(tree.this) and sql.string_value(tree.expression) == "":
+        if (
+            isinstance(tree, exp.NEQ)
+            and sql.is_promoted(tree.this)
+            and sql.string_value(tree.expression) == ""
+        ):
             return exp.NEQ(this=tree.this.this, expression=tree.expression)  # null is as good as empty
         return tree
 
@@ -528,22 +532,11 @@ def _written(overload: Overload, args: list[Arg], place: Place) -> exp.Expr:
         raise
 
 
-def _promoted(column: exp.Expr) -> exp.Greatest:
-    """A promoted path as text. A function, which the engine computes once for each text of a column's
-    dictionary; of COALESCE it makes a copy for each row: three times as long to group by."""
-    return exp.Greatest(this=column, expressions=[sql.literal("")], ignore_nulls=True)
-
-
-def _is_promoted(item: exp.Expr) -> bool:
-    """A promoted path as text."""
-    return isinstance(item, exp.Greatest) and isinstance(item.this, exp.Column)
-
-
 def _bare(value: exp.Expr, others: Sequence[exp.Expr]) -> exp.Expr:
     """A promoted path as it is stored, where it is compared with texts that are not empty: the engine pushes
     that down to the file."""
     column = value.this
-    if _is_promoted(value) and isinstance(column, exp.Column) and all(map(sql.string_value, others)):
+    if sql.is_promoted(value) and isinstance(column, exp.Column) and all(map(sql.string_value, others)):
         return column
     return value
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import reduce
-from itertools import pairwise
+from ipaddress import IPv4Network, collapse_addresses
+from itertools import groupby, pairwise
 
 from sqlglot import exp
 
@@ -18,6 +18,7 @@ from trailhawk.kql.functions.registry import (
     DynamicArg,
     Integer,
     Long,
+    LongArg,
     NeedsConstantError,
     Sql,
     String,
@@ -28,7 +29,9 @@ from trailhawk.kql.types import KqlType
 
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _WHOLE = rf"^(?:{_OCTET}\.){{3}}{_OCTET}$"
-_PARTS = rf"^\s*({_OCTET})\.({_OCTET})\.({_OCTET})\.({_OCTET})(?:/(3[0-2]|[12]?[0-9]))?\s*$"
+_SPACE = r"[\t\n\f\r ]"
+_PARTS = rf"^{_SPACE}*({_OCTET})\.({_OCTET})\.({_OCTET})\.({_OCTET})(?:/(3[0-2]|[12]?[0-9]))?{_SPACE}*$"
+_UNUSUAL = rf"/|^{_SPACE}|{_SPACE}$"
 _NAMES = ("a", "b", "c", "d", "prefix")
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 
@@ -50,15 +53,21 @@ def _parsed(text: Sql) -> Sql:
 
     def parts(match: Sql) -> Sql:
         octets: list[Sql] = [sql.try_cast(sql.field(match.copy(), name), KqlType.LONG) for name in _NAMES[:4]]
-        number = octets[0]
-        for octet in octets[1:]:
-            number = sql.binary(exp.Add, sql.binary(exp.Mul, number, sql.literal(256)), octet)
+        number = _joined(octets)
         given = sql.try_cast(sql.field(match.copy(), "prefix"), KqlType.LONG)
         valid = sql.negate(sql.is_null(octets[0].copy()))
         prefix = sql.case((valid, sql.coalesce(given, sql.literal(32))), otherwise=exp.Null())
         return struct(number=number, prefix=prefix)
 
     return sql.let(sql.call("regexp_extract", text, _PARTS, names), "th_match", parts)
+
+
+def _joined(octets: Sequence[Sql]) -> Sql:
+    """The number of four octets."""
+    number = octets[0]
+    for octet in octets[1:]:
+        number = sql.binary(exp.Add, sql.binary(exp.Mul, number, sql.literal(256)), octet)
+    return number
 
 
 def _masked(number: Sql, prefix: Sql) -> Sql:
@@ -75,14 +84,50 @@ def _with_address(text: Sql, name: str, body: Callable[[Sql, Sql], Sql]) -> Sql:
     )
 
 
-def _range(text: str) -> tuple[int, int] | None:
-    """First and last address of a constant range."""
-    found = re.match(_PARTS, text)
-    if found is None or text.endswith("\n"):
+def _of_form(ip: Sql, usual: Callable[[Sql], Sql], unusual: Callable[[Sql], Sql], type_: KqlType) -> Sql:
+    """`usual` over a text of four octets alone, `unusual` over one that may have spaces or a prefix.
+
+    The usual one is told by plain functions of the text. Those the engine computes once for each text of a
+    column's dictionary: a tenth of the time of `unusual`.
+    """
+
+    def either(text: Sql) -> Sql:
+        return sql.case(
+            (expressions.matches(text, _WHOLE), usual(text.copy())),
+            (expressions.matches(text.copy(), _UNUSUAL), unusual(text.copy())),
+            otherwise=sql.null(type_),
+        )
+
+    return sql.let(ip, "th_ip_text", either)
+
+
+def _network(text: str, prefix: int = 32) -> IPv4Network | None:
+    """The network of a constant address, cut to its prefix and this one."""
+    found = re.fullmatch(_PARTS, text)
+    if found is None:
         return None
-    number = reduce(lambda total, octet: total * 256 + int(octet), found.groups()[:4], 0)
-    size = 1 << (32 - int(found[5] or 32))
-    return number - number % size, number - number % size + size - 1
+    return IPv4Network((".".join(found.groups()[:4]), min(int(found[5] or 32), prefix)), strict=False)
+
+
+def _begins(ip: Sql, networks: Sequence[IPv4Network]) -> Sql:
+    """Does a usual address begin as those of one of the networks do?"""
+    return expressions.matches(ip, f"^(?:{'|'.join(map(_beginning, networks))})") if networks else exp.false()
+
+
+def _beginning(network: IPv4Network) -> str:
+    whole, bits = divmod(network.prefixlen, 8)
+    octets = str(network.network_address).split(".")
+    given = octets[:whole]
+    if bits or not whole:
+        first = int(octets[whole])
+        given.append(_numbers(range(first, first + 2 ** (8 - bits))))
+    return r"\.".join(given) + ("$" if len(given) == 4 else r"\.")
+
+
+def _numbers(numbers: range) -> str:
+    """A pattern of the numbers: `(?:[8-9]|1[0-5])`."""
+    tens = {ten: [number % 10 for number in group] for ten, group in groupby(numbers, lambda n: n // 10)}
+    return "(?:" + "|".join(f"{ten or ''}[{digits[0]}-{digits[-1]}]" for ten, digits in tens.items()) + ")"
 
 
 def _valid_prefix(prefix: Sql) -> Sql:
@@ -109,23 +154,16 @@ def parse_ipv4(ip: String) -> Long:
     >>> parse_ipv4("06.237.252.245")
     null
     """
-    if not isinstance(ip, exp.Column):
-        return sql.let(ip, "th_ip_text", _value)
-    return _value(ip)
+    return _of_form(ip, _number, lambda text: _with_address(text, "th_ip", _masked), KqlType.LONG)
 
 
-def _value(ip: Sql) -> Sql:
-    # The usual address has no prefix: a match without groups and four cuts cost half of a match with groups.
-    number = sql.null(KqlType.LONG)
-    for place in range(1, 5):
-        octet = sql.try_cast(sql.call("split_part", ip.copy(), ".", place), KqlType.LONG)
-        shifted = sql.binary(exp.Mul, number, sql.literal(256))
-        number = octet if place == 1 else sql.binary(exp.Add, shifted, octet)
-    return sql.case(
-        (expressions.matches(ip, _WHOLE), number),
-        (expressions.matches(ip.copy(), r"/|^\s|\s$"), _with_address(ip.copy(), "th_ip", _masked)),
-        otherwise=sql.null(KqlType.LONG),
-    )
+def _number(ip: Sql) -> Sql:
+    """The number of a usual address."""
+    octets = [
+        sql.try_cast(sql.call("regexp_extract", ip.copy(), rf"^(?:\d+\.){{{place}}}(\d+)", 1), KqlType.LONG)
+        for place in range(4)
+    ]
+    return _joined(octets)
 
 
 @scalar()
@@ -141,18 +179,37 @@ def parse_ipv4_mask(ip: String, prefix: Long) -> Long:
     )
 
 
-def _compared(left: Sql, right: Sql, prefix: Sql | None, result: Callable[[Sql, Sql], Sql]) -> Sql:
-    """`result` over two addresses cut to the shortest of their prefixes and the one given."""
-    given = [] if prefix is None else [_valid_prefix(prefix)]
+def _compared(
+    left: Sql,
+    right: Arg,
+    prefix: Arg | None,
+    result: Callable[[Sql, Sql], Sql],
+    usual: Callable[[Sql, IPv4Network], Sql],
+    type_: KqlType,
+) -> Sql:
+    """`result` over two addresses cut to the shortest of their prefixes and the one given; `usual` over the
+    text of a usual one and a constant."""
+    given = [] if prefix is None else [_valid_prefix(prefix.sql)]
 
     def both(one: Sql, one_prefix: Sql, two: Sql, two_prefix: Sql) -> Sql:
         shared = _least(one_prefix, two_prefix, *given)
         compared = result(_masked(one, shared), _masked(two, shared))
         return _strict(compared, one_prefix, two_prefix, *given)
 
-    return _with_address(
-        left, "th_left", lambda one, p: _with_address(right, "th_right", lambda two, q: both(one, p, two, q))
-    )
+    def compared(text: Sql) -> Sql:
+        return _with_address(
+            text,
+            "th_left",
+            lambda one, p: _with_address(right.sql, "th_right", lambda two, q: both(one, p, two, q)),
+        )
+
+    shortest = 32 if prefix is None else prefix.value
+    if not isinstance(right.value, str) or not isinstance(shortest, int) or not 0 <= shortest <= 32:
+        return compared(left)
+    network = _network(right.value, shortest)
+    if network is None:
+        return sql.null(type_)
+    return _of_form(left, lambda text: usual(text, network), compared, type_)
 
 
 def _order(left: Sql, right: Sql) -> Sql:
@@ -168,7 +225,7 @@ def _same(left: Sql, right: Sql) -> Sql:
 
 
 @scalar()
-def ipv4_compare(left: String, right: String, prefix: Long | None = None) -> Long:
+def ipv4_compare(left: String, right: StringArg, prefix: LongArg | None = None) -> Long:
     """-1, 0 or 1 as the left address is less than, equal to or greater than the right one, up to the prefix.
 
     >>> ipv4_compare("192.168.1.1", "192.168.1.255/24")
@@ -178,11 +235,16 @@ def ipv4_compare(left: String, right: String, prefix: Long | None = None) -> Lon
     >>> ipv4_compare("192.168.1.1", "192.168.1.0", 31)
     0
     """
-    return sql.cast(_compared(left, right, prefix, _order), KqlType.LONG)
+
+    def order(text: Sql, network: IPv4Network) -> Sql:
+        number = _masked(_number(text), sql.literal(network.prefixlen))
+        return sql.call("sign", _operation(exp.Sub, number, int(network[0])))
+
+    return sql.cast(_compared(left, right, prefix, _order, order, KqlType.LONG), KqlType.LONG)
 
 
 @scalar()
-def ipv4_is_match(left: String, right: String, prefix: Long | None = None) -> Bool:
+def ipv4_is_match(left: String, right: StringArg, prefix: LongArg | None = None) -> Bool:
     """Are two addresses equal up to their prefix? Null if one is none.
 
     >>> ipv4_is_match("192.168.1.1/24", "192.168.1.255")
@@ -190,28 +252,24 @@ def ipv4_is_match(left: String, right: String, prefix: Long | None = None) -> Bo
     >>> ipv4_is_match("192.168.1.1", "192.168.1.256")
     null
     """
-    return _compared(left, right, prefix, _same)
+    return _compared(left, right, prefix, _same, lambda text, network: _begins(text, [network]), KqlType.BOOL)
 
 
 def _in_constant(ip: Sql, ranges: Sequence[str]) -> Sql:
     """Is the address in one of some constant ranges? Those that are none are passed over."""
-    known = [limits for text in ranges if (limits := _range(text)) is not None]
-    merged: list[tuple[int, int]] = []
-    for first, last in sorted(known):
-        if merged and first <= merged[-1][1] + 1:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], last))
-        else:
-            merged.append((first, last))
+    known = [network for text in ranges if (network := _network(text)) is not None]
+    networks = list(collapse_addresses(known))
 
-    def test(number: Sql) -> Sql:
-        inside = [
-            exp.Between(this=number.copy(), low=sql.literal(low), high=sql.literal(high))
-            for low, high in merged
-        ]
+    def inside(number: Sql) -> Sql:
+        limits = [(sql.literal(int(one[0])), sql.literal(int(one[-1]))) for one in networks]
+        tests = [exp.Between(this=number.copy(), low=low, high=high) for low, high in limits]
         unknown = sql.case((sql.is_null(number.copy()), exp.Null()), otherwise=exp.false())
-        return sql.any_of(*inside) if inside else unknown
+        return sql.any_of(*tests) if tests else unknown
 
-    return sql.let(parse_ipv4(ip), "th_number", test)
+    def cut(text: Sql) -> Sql:
+        return sql.let(_with_address(text, "th_ip", _masked), "th_number", inside)
+
+    return _of_form(ip, lambda text: _begins(text, networks), cut, KqlType.BOOL)
 
 
 def _in_range(ip: Sql, range_: Sql) -> Sql:
@@ -237,7 +295,7 @@ def ipv4_is_in_range(ip: String, ip_range: StringArg) -> Bool:
     null
     """
     if isinstance(ip_range.value, str):
-        return _in_constant(ip, [ip_range.value]) if _range(ip_range.value) else sql.null(KqlType.BOOL)
+        return _in_constant(ip, [ip_range.value]) if _network(ip_range.value) else sql.null(KqlType.BOOL)
     return _in_range(ip, ip_range.sql)
 
 
@@ -497,10 +555,10 @@ def ipv4_range_to_cidr_list(start: StringArg, end: StringArg) -> Dynamic:
     """
     if not isinstance(start.value, str) or not isinstance(end.value, str):
         raise NeedsConstantError("ipv4_range_to_cidr_list() of addresses that are not constants")
-    first, last = _range(start.value), _range(end.value)
+    first, last = _network(start.value), _network(end.value)
     if first is None or last is None:
         return sql.null(KqlType.DYNAMIC)
-    items = [sql.literal(item) for item in _cover(first[0], last[0])]
+    items = [sql.literal(item) for item in _cover(int(first[0]), int(last[0]))]
     return sql.call("json_array", *items)
 
 
