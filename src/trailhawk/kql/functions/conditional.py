@@ -12,7 +12,7 @@ from trailhawk.kql.functions.registry import (
     AnyArg,
     Arg,
     Bool,
-    Dynamic,
+    DynamicText,
     Same,
     Scalar,
     Sql,
@@ -63,8 +63,8 @@ def isempty(value: String) -> Bool:
 
 
 @isempty.overload
-def _(value: Dynamic) -> Bool:
-    return sql.binary(exp.EQ, sql.text(sql.call("json_extract_string", value, "$")), sql.literal(""))
+def _(value: DynamicText) -> Bool:
+    return isempty(value)
 
 
 @isempty.overload
@@ -83,8 +83,8 @@ def isnotempty(value: String) -> Bool:
 
 
 @isnotempty.overload
-def _(value: Dynamic) -> Bool:
-    return sql.binary(exp.NEQ, sql.text(sql.call("json_extract_string", value, "$")), sql.literal(""))
+def _(value: DynamicText) -> Bool:
+    return isnotempty(value)
 
 
 @isnotempty.overload

@@ -89,6 +89,8 @@ SummableArg = Annotated[Arg, _SUMMABLE]
 MeanArg = Annotated[Arg, _SUMMABLE | {KqlType.DATETIME}]
 Text = Annotated[Sql, _ANY, KqlType.STRING]
 """Anything, converted by tostring()."""
+DynamicText = Annotated[Sql, frozenset({KqlType.DYNAMIC}), KqlType.STRING]
+"""A dynamic, converted by tostring(): of a promoted path the text is stored."""
 TextArg = Annotated[Arg, _ANY, KqlType.STRING]
 Same = Annotated[Sql, _Same()]
 Arithmetic = Annotated[Sql, _Same(KqlType.LONG)]
