@@ -15,12 +15,12 @@ import sys
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -32,11 +32,14 @@ from cryptography.x509.oid import NameOID
 
 from support.shipping import HASH, TOKEN, running, until
 from trailhawk.connectors import http, patience
+from trailhawk.connectors.batch import Batch, Decoded
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import ConnectorError, Intake, Taker
 from trailhawk.connectors.http import HttpConnector, HttpSettings
 from trailhawk.connectors.objects import LogObject, Outcome
+from trailhawk.connectors.parts import Part
 from trailhawk.connectors.spool import Spool, Spooled
+from trailhawk.connectors.store import Store, _Plan
 from trailhawk.errors import UsageError
 from trailhawk.workspace import Workspace
 
@@ -386,14 +389,15 @@ def test_too_much_that_waits(tmp_path: Path) -> None:
 
 
 def test_a_damaged_table_takes_no_room_from_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what waits for it one body is tried now and then, and all is stored once it can be."""
+    """Of what waits for it few bodies are tried now and then, and all is stored once it can be."""
     monkeypatch.setattr(http, "_RETRY_SECONDS", 0.05)
-    tried: list[Spooled] = []
+    monkeypatch.setattr(http, "MOST_FAILED", 2)
+    tried: list[int] = []
     begin = HttpConnector._begin
 
     def seen(self: HttpConnector, taker: Taker, item: Spooled) -> None:
-        tried.append(item)
         begin(self, taker, item)
+        tried.append(len(self._in_flight))
 
     monkeypatch.setattr(HttpConnector, "_begin", seen)
     workspace = home(tmp_path / "home", max_waiting_mib=1, flush_seconds=0)
@@ -411,8 +415,8 @@ def test_a_damaged_table_takes_no_room_from_others(tmp_path: Path, monkeypatch: 
         assert sent < 10
         assert client.post("/ingest/AWSCloudTrail", json=call(0)).status_code == 429
         tried.clear()
-        until(lambda: len(tried) > 3)
-        assert len({item.id for item in tried}) == 1
+        until(lambda: len(tried) > 6)
+        assert set(tried) == {1, 2}
         for _ in range(4):
             assert client.post("/ingest/Linux_CL", json=[line] * 1000).status_code == 200
             until(lambda: len(list(web._spool.waiting())) == sent)
@@ -423,6 +427,70 @@ def test_a_damaged_table_takes_no_room_from_others(tmp_path: Path, monkeypatch: 
         until(lambda: not web._spool.waiting())
         assert not web.state().problem
     assert (count(workspace, "AWSCloudTrail"), count(workspace, "Linux_CL")) == (sent + 1, 4000)
+
+
+def test_a_table_that_takes_nothing_loses_no_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a fault that nobody foresaw: so many are tried as show that it is not theirs. Where it is, one that
+    can be stored gets past them."""
+    monkeypatch.setattr(http, "_RETRY_SECONDS", 0.05)
+    workspace = home(tmp_path / "home", flush_seconds=0)
+    bodies = [f"{number:032x}" for number in range(61)]
+    bad, bad_now, tries = set(bodies), set[str](), [0]
+    store, stage = Store.store, Store._stage
+
+    def storing(self: Store, batch: Batch) -> list[Part]:
+        bad_now.clear()
+        bad_now.update(bad)  # as it is for all of a batch
+        return store(self, batch)
+
+    def failing(self: Store, batch: list[Part], decoded: Decoded, plan: _Plan, **named: Any) -> Any:
+        if bad_now & {batch[place].identity.removeprefix("http:") for place in plan.parts}:
+            tries[0] += 1
+            raise RuntimeError("broken")
+        return stage(self, batch, decoded, plan, **named)
+
+    monkeypatch.setattr(Store, "store", storing)
+    monkeypatch.setattr(Store, "_stage", failing)
+    web = connector(workspace)
+
+    def put(numbers: Iterable[int]) -> None:
+        for number in numbers:
+            web._spool.put("AWSCloudTrail", bodies[number], [json.dumps(call(number)).encode()])
+
+    put(range(30))
+    with running(web):
+        until(lambda: tries[0] > 300 or len(web._spool.waiting()) < 30)
+        assert len(web._spool.waiting()) == 30
+        assert "nothing can be stored in AWSCloudTrail" in web.state().problem
+        bad.clear()
+        until(lambda: not web._spool.waiting())
+    assert workspace.quarantine() == []
+    bad |= set(bodies[:-1])
+    put(range(30, 60))
+    with running(web):
+        until(lambda: "nothing can be stored in AWSCloudTrail" in web.state().problem)
+        put([60])
+        until(lambda: count(workspace, "AWSCloudTrail") == 31)
+    assert workspace.quarantine()
+
+
+def test_a_stop_leaves_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of many bodies, tried alone, would be taken to be at fault for the table."""
+    workspace, stop = home(tmp_path / "home"), threading.Event()
+    web, begin = connector(workspace), HttpConnector._begin
+    for number in range(3):
+        web._spool.put("AWSCloudTrail", f"{number:032x}", [json.dumps(call(number)).encode()])
+
+    def stopped(self: HttpConnector, taker: Taker, item: Spooled) -> None:
+        begin(self, taker, item)
+        stop.set()
+
+    monkeypatch.setattr(HttpConnector, "_begin", stopped)
+    web.run(stop)
+    assert len(web._spool.waiting()) == 3
+    monkeypatch.setattr(HttpConnector, "_begin", begin)
+    web.run(threading.Event(), once=True)
+    assert count(workspace, "AWSCloudTrail") == 3
 
 
 def test_few_bodies_are_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

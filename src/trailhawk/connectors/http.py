@@ -17,6 +17,7 @@ import socket
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -28,7 +29,7 @@ from trailhawk.connectors.connector import Board, ConnectorError, Intake, State,
 from trailhawk.connectors.objects import LogObject, Outcome
 from trailhawk.connectors.parts import failure
 from trailhawk.connectors.spool import Spool, Spooled
-from trailhawk.connectors.store import TableError
+from trailhawk.connectors.store import MOST_FAILED, TableError
 from trailhawk.errors import TrailhawkError
 from trailhawk.files import FULL, in_words
 from trailhawk.sources import Source
@@ -224,12 +225,12 @@ class HttpConnector:
         began = time.monotonic()
         took = False
         while not stop.is_set():
-            fresh = [item for item in self._to_try() if item.identity not in self._in_flight]
+            fresh = self._to_try()
             for item in fresh:
                 took = True
                 self._begin(taker, item)
                 if stop.is_set():
-                    break
+                    return took  # it waits on: one of few bodies would be taken to be at fault for the table
             self._board.flight(len(self._in_flight))
             waited = time.monotonic() - began
             if not self._in_flight or waited >= self._settings.flush_seconds:
@@ -243,13 +244,19 @@ class HttpConnector:
         return took
 
     def _to_try(self) -> list[Spooled]:
-        """What waits; for a table that is held up the first alone, lest all be read again at each try."""
-        firsts: dict[str, Spooled] = {}
-        return [
-            item
-            for item in self._spool.waiting()
-            if item.table not in self._held_up or firsts.setdefault(item.table, item) is item
-        ]
+        """What waits and is not begun. For a table that is held up few bodies, lest all be read again at each
+        try, as many as show that none of them is at fault; not always the same, which might be at fault."""
+        fresh = [item for item in self._spool.waiting() if item.identity not in self._in_flight]
+        if not self._held_up:
+            return fresh
+        self._intake.rng.shuffle(fresh)
+        found: list[Spooled] = []
+        few = Counter(item.table for item in self._in_flight.values())
+        for item in fresh:
+            few[item.table] += 1
+            if item.table not in self._held_up or few[item.table] <= MOST_FAILED:
+                found.append(item)
+        return found
 
     def _begin(self, taker: Taker, item: Spooled) -> None:
         """Bring a body to the ingest, unless another process of this home was done with it meanwhile."""
