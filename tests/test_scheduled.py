@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from support.lakes import damaged
 from trailhawk.detect.rule import Rule
 from trailhawk.detect.scheduler import Round
 from trailhawk.errors import LakeError, RuleError, raised
@@ -79,19 +78,6 @@ def flow_in(folder: Path, at: int = 1772444700) -> Path:
         f"2 111122223333 eni-1 203.0.113.66 10.0.0.5 50000 22 6 10 8400 {at} {at + 60} ACCEPT OK\n"
     )
     return flow
-
-
-@contextmanager
-def damaged(home: Path, table: str) -> Iterator[None]:
-    """With a log of the table that nobody can read; it is put back."""
-    log = home / "lake" / table / "_delta_log"
-    away = log.parent / "away"
-    log.rename(away)
-    log.mkdir()
-    (log / f"{0:020}.json").write_text("damaged")
-    yield
-    shutil.rmtree(log)
-    away.rename(log)
 
 
 @pytest.fixture

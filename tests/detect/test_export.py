@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from support.lakes import damaged
+from trailhawk.detect.bookmarks import Bookmark
 from trailhawk.detect.content import rules
 from trailhawk.detect.export import export_alerts
+from trailhawk.lake import LogError
 from trailhawk.workspace import Workspace
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -179,4 +183,41 @@ def test_the_first_change_by_hand_after_a_restore_reaches_the_lake(
     assert again.incidents.all()[0].comments == ()
     assert "lake" not in again.__dict__
     assert by_hand(again, "after") == added
+    again.alerts.engine.dispose()
+
+
+def test_a_state_restored_while_tables_cannot_be_read_goes_on_behind_what_they_have(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """What comes meanwhile is in them once they can be read."""
+    workspace.export()
+    workspace.incidents.all()
+    copy = saved(workspace)
+    items = tmp_path / "items.csv"
+    items.write_text("Arn\none\ntwo\n")
+    kept = Bookmark(
+        "a", "it", "", (), (), "T", None, NOW, "{}", None, created_at=NOW, created_by="ana", updated_at=NOW,
+        updated_by="ana",
+    )  # fmt: skip
+
+    def write(home: Workspace) -> None:
+        home.watchlists.load("admins", items, key=None, now=NOW)
+        home.bookmarks.add(kept)
+        _detect(home)
+
+    def rows() -> dict[str, int]:
+        return {table: workspace.lake.snapshot(table).rows for table in tables}
+
+    tables = ("SecurityAlert", "SecurityIncident", "Watchlist", "HuntingBookmark")
+    write(workspace)
+    before = rows()
+    assert all(before.values())
+    again = restored(workspace, copy)
+    with ExitStack() as damage:
+        for table in tables:
+            damage.enter_context(damaged(workspace.home, table))
+        with pytest.raises(LogError):
+            write(again)
+    Workspace.open(workspace.home, clock=lambda: NOW).export()
+    assert rows() == {table: 2 * count for table, count in before.items()}
     again.alerts.engine.dispose()

@@ -1,8 +1,12 @@
-"""What a lake holds, and whether its ledger says so."""
+"""What a lake holds, whether its ledger says so, and a lake that is damaged."""
 
 from __future__ import annotations
 
 import collections
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -28,3 +32,16 @@ def assert_balanced(lake: Lake, *, retried: bool = False) -> None:
     assert sum(row["Quarantined"] for row in ledger) == lake.snapshot(QUARANTINE.name).rows
     ended = collections.Counter(row["Object"] for row in ledger if row["State"] != "part")
     assert retried or set(ended.values()) <= {1}
+
+
+@contextmanager
+def damaged(home: Path, table: str) -> Iterator[None]:
+    """With a log of the table that nobody can read; it is put back."""
+    log = home / "lake" / table / "_delta_log"
+    away = log.parent / "away"
+    log.rename(away)
+    log.mkdir()
+    (log / f"{0:020}.json").write_text("damaged")
+    yield
+    shutil.rmtree(log)
+    away.rename(log)

@@ -276,7 +276,7 @@ class Workspace:
 
     def _go_on_behind_the_lake(self, state: sa.Engine) -> None:
         """Let what is written from now on come after what the lake has, in case the state is a restored copy:
-        what had the numbers of old rows would count as exported."""
+        what had the numbers of old rows would count as exported. Where that cannot be read they go far on."""
         from trailhawk.detect.bookmark_table import HUNTING_BOOKMARK
         from trailhawk.detect.bookmarks import BookmarkStore
         from trailhawk.detect.security_alert import SECURITY_ALERT
@@ -291,7 +291,9 @@ class Workspace:
             try:
                 return self.lake.snapshot(table.name).exported
             except LogError:
-                return 0  # told again by the first export once it can be read
+                # So many rows no table has: one for every four seconds since 1970. For two centuries it is less
+                # than 2**31, where PostgreSQL's numbers end.
+                return int(self.clock().timestamp()) // 4
 
         # Stores of its own: another thread may wait for this one while it makes the workspace's.
         if sequence := exported(SECURITY_ALERT):
