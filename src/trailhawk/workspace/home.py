@@ -291,8 +291,8 @@ class Workspace:
             try:
                 return self.lake.snapshot(table.name).exported
             except LogError:
-                # So many rows no table has: one for every four seconds since 1970. For two centuries it is less
-                # than 2**31, where PostgreSQL's numbers end.
+                # So many rows no table has: one for every four seconds since 1970. It stays below 2**31,
+                # where PostgreSQL's numbers end, for two centuries.
                 return int(self.clock().timestamp()) // 4
 
         # Stores of its own: another thread may wait for this one while it makes the workspace's.
