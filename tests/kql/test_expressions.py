@@ -26,10 +26,10 @@ from trailhawk.kql.functions.expressions import matches, re2, takes_a_character
         (r"[[:alpha:](?<a>]+(?<b>x)", r"[[:alpha:](?<a>]+(?P<b>x)"),
         (r"\u00e9\u{e9}\U000000e9\U{E9}", r"\x{00e9}\x{e9}\x{000000e9}\x{E9}"),
         (r"\\u0041", r"\\u0041"),
-        (r"(?-u:\b)a(?u)b(?iu)c(?i-u:d)", r"(?:\b)a(?:)b(?i)c(?i:d)"),
-        ("(?x) a [ b ] # no (group\n c\\ d", "(?:)a[b]c\\ d"),
+        (r"(?-u:\b)a(?u)b(?iu)c(?i-u:d)", r"(?:\b)ab(?i)c(?i:d)"),
+        ("(?x) a [ b ] # no (group\n c\\ d", "a[b]c\\ d"),
         ("(?x: a b) c", "(?:ab) c"),
-        ("a (?x) b ( c (?-x) d ) e", "a (?:)b(c(?:) d )e"),
+        ("a (?x) b ( c (?-x) d ) e", "a b(c d )e"),
         (r"(?sx-i) a .", r"(?s-i)a."),
     ],
 )
@@ -49,6 +49,8 @@ def test_in_the_syntax_of_the_engine(pattern: str, expected: str) -> None:
         (r"\b{start}a", r"\b{start}"),
         (r"a\b{end-half}", r"\b{end-half}"),
         (r"\<a", r"\<"),
+        ("a(?i)*", "*"),
+        ("a(?x) # nothing\n {2}", "{2}"),
         (r"a\>", r"\>"),
     ],
 )
@@ -79,7 +81,25 @@ def test_what_only_looks_alike(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["a", "(a|b)", "a{1,2}", r"\.", "[]a]", "[^]]*x", "(?P<n>a)|b", r"\d+?", "(?i)a", "((a)|(b))(c)?", "^.$"],
+    [
+        "a",
+        "(a|b)",
+        "a{1,2}",
+        r"\.",
+        "[]a]",
+        "[^]]*x",
+        "(?P<n>a)|b",
+        r"\d+?",
+        "(?i)a",
+        "((a)|(b))(c)?",
+        "^.$",
+        r"\x61",
+        r"\x{61}",
+        r"\pL",
+        r"\p{Greek}|a",
+        r"\P{^L}",
+        "(?:)a",
+    ],
 )
 def test_a_pattern_that_takes_a_character(pattern: str) -> None:
     assert takes_a_character(pattern)
@@ -87,11 +107,64 @@ def test_a_pattern_that_takes_a_character(pattern: str) -> None:
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "a*", "a|", "(a|b)?", "^$", r"\b", "[[:alpha:]]*", "a{0}", "a{00,2}", "(?:a*)+", r"\pN*", r"\Q\E"],
+    [
+        "",
+        "a*",
+        "a|",
+        "(a|b)?",
+        "^$",
+        r"\b",
+        "[[:alpha:]]*",
+        "a{0}",
+        "a{00,2}",
+        "(?:a*)+",
+        r"\pN*",
+        r"\Q\E",
+        "a(?i)*",
+        r"\x{61}?",
+        "(?:)",
+    ],
 )
 def test_a_pattern_that_may_match_nothing_is_matched(pattern: str) -> None:
     assert not takes_a_character(pattern)
     assert matches(sql.literal("x"), pattern).name == "regexp_matches"
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"(?u)\u00e9",
+        r"(?u)\x61",
+        r"\x61(?u)",
+        r"(?u:)\x2f",
+        "(?:)a",
+        "a(?:)",
+        "()a",
+        "(?i:)a(?i:)",
+        "(?:)$",
+        r"(?:)\Qa\E",
+        r"(?:(?s))\07",
+        r"(?:){1}$",
+        "{(?:)",
+        r"\Q(?:\Ea",
+    ],
+)
+def test_a_group_of_nothing_is_no_edge(pattern: str) -> None:
+    texts = ["", None, *"a ba ab bab é bé éb / b/ /b \7 b\7 \7b { b{ {b (?:a b(?:ab".split()]
+    connection = duckdb.connect()
+    connection.execute("CREATE TABLE texts AS SELECT unnest($1::VARCHAR[]) AS x", [texts])
+    connection.execute("CREATE TABLE patterns AS SELECT $1 AS p", [re2(pattern)])
+    right = connection.execute("SELECT x FROM texts, patterns WHERE regexp_matches(x, p)").fetchall()
+    written = matches(exp.column("x"), re2(pattern)).sql("duckdb")
+    found = connection.execute(f"SELECT x FROM texts WHERE {written}").fetchall()
+    assert sorted(found) == sorted(right) != []
+
+
+@pytest.mark.parametrize("pattern", ["*(?:)", "{2}(?:)", "?(?i)a"])
+def test_what_is_no_expression_stays_none(pattern: str) -> None:
+    written = matches(exp.column("x"), pattern).sql("duckdb")
+    with pytest.raises(duckdb.InvalidInputException, match="repetition"):
+        duckdb.execute(f"SELECT {written} FROM (SELECT 'a' AS x)")
 
 
 def test_extracting_finds_what_matching_finds() -> None:

@@ -18,12 +18,15 @@ from trailhawk.kql.functions.registry import Sql
 
 MOST_GROUPS = 9
 """Groups that the engine knows by number; those beyond it only by names that it is given."""
-_OTHER_SYNTAX = re.compile(r"\(\?<|\\[uU]|\(\?[A-Za-z-]*[xu]|&&|--|~~|\[[^[]*\[|\\[<>]|\\b\{[a-z]", re.DOTALL)
+_OTHER_SYNTAX = re.compile(
+    r"\(\?<|\\[uU]|\(\?[A-Za-z-]*(?:[xu]|\)[*+?{])|&&|--|~~|\[[^[]*\[|\\[<>]|\\b\{[a-z]", re.DOTALL
+)
 _PIECE = re.compile(
     r"""
       \\Q.*?(?:\\E|$)
     | \\[uU]\{(?P<braced>[0-9A-Fa-f]{1,8})\} | \\u(?P<short>[0-9A-Fa-f]{4}) | \\U(?P<long>[0-9A-Fa-f]{8})
     | (?P<edge>\\[<>]|\\b\{[a-z-]+\})
+    | (?P<times>[*+?]|\{\d+(?:,\d*)?\})
     | \\.
     | \[:\^?\w+:\]
     | \(\?<(?P<name>[A-Za-z_]\w*)>
@@ -35,12 +38,16 @@ _PIECE = re.compile(
 
 _SEARCHED = re.compile(r"\^?[^\\.+*?()|\[\]{}^$]*\$?")
 """A text and where it stands: of such a pattern the engine makes a search for the text."""
+_OF_NOTHING = re.compile(r"(?![*+?]|\{\d).*\(\?", re.DOTALL)
+"""What may have a group of nothing, `(?:)`, beside which the engine sees an edge of the text where none is, but
+not where a group captures. What begins as no expression may is left out: it has to be refused still."""
 _STEP = re.compile(
     r"""
-    (?: (?P<character> \\[dDsSwWnrt] | \\[^A-Za-z0-9] | [^\\.+*?()|\[\]{}^$] | \.
+    (?: (?P<character> \\[dDsSwWnrtafv] | \\x(?:\{[0-9A-Fa-f]+\}|[0-9A-Fa-f]{2}) | \\[pP](?:\{\^?\w+\}|\w)
+                     | \\[^A-Za-z0-9] | [^\\.+*?()|\[\]{}^$] | \.
                      | \[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\] )
-      | (?P<place> [\^$] | \\[AbBz] | \(\?[A-Za-z-]+\) )
-      | (?P<opened> \((?:\?P<\w+>|\?[A-Za-z-]*:)? ) | (?P<closed> \) ) | (?P<other> \| )
+      | (?P<place> [\^$] | \\[AbBz] | \(\?[A-Za-z-]+\)(?![*+?{]) )
+      | (?P<opened> \((?:\?P<\w+>|\?[A-Za-z-]*:|(?!\?)) ) | (?P<closed> \) ) | (?P<other> \| )
     )
     (?P<times> [*+?]\?? | \{\d+(?:,\d*)?\}\?? )?
     """,
@@ -57,7 +64,8 @@ def matches(source: Sql, pattern: Sql | str, *, fold: bool = False) -> Sql:
     known = pattern if isinstance(pattern, str) else sql.string_value(pattern)
     options = ["i"] if fold else []
     if known is None or not takes_a_character(known) or (not fold and _SEARCHED.fullmatch(known)):
-        return sql.call("regexp_matches", source, pattern, *options)
+        seen = f"(){known}" if known is not None and _OF_NOTHING.match(known) else pattern
+        return sql.call("regexp_matches", source, seen, *options)
     found = sql.call("regexp_extract", source, pattern, 0, *options)
     return sql.binary(exp.NEQ, found, sql.literal(""))
 
@@ -111,6 +119,7 @@ def re2(pattern: str) -> str:
     shown: list[str] = []
     verbose = [False]  # Of each open group.
     in_class = comment = False
+    flagged = -1  # How much there was after the last flags.
     first = 0  # The place of the first piece in the class.
     for found in _PIECE.finditer(pattern):
         piece = found.group()
@@ -136,7 +145,13 @@ def re2(pattern: str) -> str:
             else:
                 verbose[-1] = is_verbose
             shown.append(_flags(on, off, found["end"]))
+            flagged = len(shown) if found["end"] == ")" else -1
         else:
+            if found["times"] and flagged == len(shown):
+                raise UnsupportedError(
+                    f"'{piece}' in a regular expression, after flags",
+                    hint="nothing stands there to be repeated",
+                )
             if piece.startswith("("):
                 verbose.append(verbose[-1])
             elif piece == ")" and len(verbose) > 1:
@@ -171,5 +186,5 @@ def _flags(on: str, off: str, end: str) -> str:
     """The flags that RE2 has; it has no other letters than Unicode's."""
     kept, cleared = (re.sub("[xu]", "", flags) for flags in (on, off))
     if not kept and not cleared:
-        return "(?:" if end == ":" else "(?:)"
+        return "(?:" if end == ":" else ""
     return f"(?{kept}{f'-{cleared}' if cleared else ''}{end}"
