@@ -144,3 +144,11 @@ def test_addresses_of_a_column_and_constants() -> None:
         for a, b, *found in engine.query(query, now=NOW).tuples():
             for (what, said), value in zip(expected.items(), found, strict=True):
                 assert value == said(str(a), str(b)), (what, a, b)
+
+
+def test_more_ranges_than_a_pattern_holds() -> None:
+    ranges = [f"10.{number // 256}.{number % 256}.16/28" for number in range(2500)]
+    rows = '"10.0.0.17", "10.9.195.31", "10.9.195.32", "10.9.196.16", "none"'
+    query = f"datatable(a: string) [{rows}] | project ipv4_is_in_any_range(a, dynamic({json.dumps(ranges)}))"
+    found = [value for (value,) in DuckDBEngine(NoTables()).query(query, now=NOW).tuples()]
+    assert found == [True, True, False, False, None]
