@@ -31,7 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from support.shipping import HASH, TOKEN, running, until
-from trailhawk.connectors import http, patience
+from trailhawk.connectors import QUARANTINE, http, patience
 from trailhawk.connectors.batch import Batch, Decoded
 from trailhawk.connectors.bodies import BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import ConnectorError, Intake, Taker
@@ -491,6 +491,41 @@ def test_a_stop_leaves_what_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(HttpConnector, "_begin", begin)
     web.run(threading.Event(), once=True)
     assert count(workspace, "AWSCloudTrail") == 3
+
+
+def test_a_body_that_cannot_be_stored_is_kept_for_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no other copy of it. It is not tried again by itself."""
+    workspace, is_broken, stage = home(tmp_path / "home"), [True], Store._stage
+
+    def failing(self: Store, *given: Any, **named: Any) -> Any:
+        if is_broken[0] and self._table.name != QUARANTINE.name:
+            raise RuntimeError("broken")
+        return stage(self, *given, **named)
+
+    monkeypatch.setattr(Store, "_stage", failing)
+    line = {"at": "2026-03-01T09:30:00Z", "message": "m", "host": "h"}
+    web = connector(workspace)
+
+    def bring() -> None:
+        web._spool.put("AWSCloudTrail", f"{1:032x}", [json.dumps(call(1)).encode()])
+        web._spool.put("Linux_CL", f"{2:032x}", [json.dumps(line).encode()] * 3)
+        web.run(threading.Event(), once=True)
+        assert web._spool.waiting() == []
+
+    for _ in range(2):  # sent again with the same key
+        bring()
+        assert [each.state for each in workspace.retry(None)] == ["bad", "bad"]
+    is_broken[0] = False
+    assert sorted((each.state, each.rows) for each in workspace.retry(None)) == [("stored", 1), ("stored", 3)]
+    assert workspace.quarantine() == []
+    bring()
+    web._spool.put("Linux_CL", f"{3:032x}", [b'{"host": "of no time"}'])
+    web.run(threading.Event(), once=True)
+    assert len(workspace.quarantine()) == 1
+    assert list(web._spool.folder.iterdir()) == []
+    assert (count(workspace, "AWSCloudTrail"), count(workspace, "Linux_CL")) == (1, 3)
 
 
 def test_few_bodies_are_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

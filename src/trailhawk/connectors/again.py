@@ -220,7 +220,10 @@ def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: C
             if opened.key in taken:  # an ingest took it meanwhile; only the mark is left
                 mark = Part(bad.object, item, sources[0], 0, "", "retried", clock())
                 return dataclasses.replace(mark, released=bad.id, arrived=True)
-            parts = _bounded(read_parts(item, opened, sources=sources, source=None, taken=taken, now=clock()))
+            source = next((each for each in sources if each.name == item.source), None)
+            parts = _bounded(
+                read_parts(item, opened, sources=sources, source=source, taken=taken, now=clock())
+            )
     except OSError as error:
         raise _GoneError(f"cannot be read: {error.strerror or error}") from None
     return dataclasses.replace(_one(parts, 0), released=bad.id, arrived=True)

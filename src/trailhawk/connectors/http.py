@@ -22,11 +22,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from trailhawk.connectors.bodies import LATER, BodyError, Bounds, records, text_lines, unpacked
 from trailhawk.connectors.connector import Board, ConnectorError, Intake, State, Taker
-from trailhawk.connectors.objects import LogObject, Outcome
+from trailhawk.connectors.objects import Outcome
 from trailhawk.connectors.parts import failure
 from trailhawk.connectors.spool import Spool, Spooled
 from trailhawk.connectors.store import MOST_FAILED, TableError
@@ -266,28 +266,14 @@ class HttpConnector:
             return
         with file:
             self._in_flight[item.identity] = item
-            taker.take(self._log_object(item, file), partial(self._done, item))
-
-    def _log_object(self, item: Spooled, file: BinaryIO) -> LogObject:
-        return LogObject(
-            location=f"http:{item.table}/{item.id}",
-            open=lambda: file,
-            size=item.size,
-            source=self._source(item, file),
-            identity=item.identity,
-        )
-
-    def _source(self, item: Spooled, file: BinaryIO) -> str:
-        """The source of the table; of several the first that knows the beginning as its own."""
-        sources = self._sources.get(item.table, [])
-        if len(sources) > 1:
-            head = file.read(64 << 10)
-            file.seek(0)
-            sources = [source for source in sources if source.recognises(item.path.name, head)] or sources
-        return sources[0].name if sources else ""
+            body = item.log_object(file, self._sources.get(item.table, ()))
+            taker.take(body, partial(self._done, item))
 
     def _done(self, item: Spooled, outcome: Outcome) -> None:
-        self._spool.done(item)
+        if outcome.state in ("unreadable", "quarantined"):
+            self._spool.keep(item)
+        else:
+            self._spool.done(item)
         self._in_flight.pop(item.identity, None)
         self._held_up.discard(item.table)
         self._board.ended(outcome, item.size)

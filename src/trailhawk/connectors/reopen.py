@@ -7,12 +7,18 @@ import random
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
-from typing import BinaryIO, Final, cast
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO, Final, cast
 
 from trailhawk.connectors.config import Access, ConnectorSettings, S3Settings, SqsSettings
 from trailhawk.connectors.folder import is_there, open_at
 from trailhawk.connectors.objects import LogObject
+from trailhawk.connectors.spool import kept
+from trailhawk.sources import Source
+
+if TYPE_CHECKING:
+    from trailhawk.connectors.again import Find
 
 _IN_MEMORY_BYTES: Final = 8 * 1024 * 1024
 _S3: Final = re.compile(r"s3://(?P<bucket>[^/]+)/(?P<key>.+)", re.DOTALL)
@@ -22,7 +28,7 @@ class GoneError(OSError):
     """An object that is not there any more, or another: no later try will have it."""
 
 
-def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], LogObject]:
+def object_at(connectors: Mapping[str, ConnectorSettings]) -> Find:
     """A function that finds an object by its location; OSError where it cannot be had, by it or by opening.
 
     A bucket is asked with the rights of the connector that names it, else of one that takes any bucket, else
@@ -40,6 +46,17 @@ def object_at(connectors: Mapping[str, ConnectorSettings]) -> Callable[[str], Lo
         return fetchers[access](found["bucket"], found["key"])
 
     return find
+
+
+def body_or(connectors: Path, sources: Sequence[Source], find: Find) -> Find:
+    """A function that finds a body which came over HTTP and was put aside, by a connector with a folder in
+    this one, and any other object as `find` does."""
+
+    def found(location: str) -> LogObject:
+        body = kept(connectors, location)
+        return find(location) if body is None else body.log_object(body.path.open("rb"), sources)
+
+    return found
 
 
 def unchanged(stream: BinaryIO, sha256: str) -> BinaryIO:

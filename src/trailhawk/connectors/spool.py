@@ -12,13 +12,19 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
+
+from trailhawk.connectors.objects import LogObject
+from trailhawk.sources import Source
 
 _NAME: Final = re.compile(r"(?P<at>\d{20})-(?P<id>[0-9a-f]{32})\.(?P<table>\w+)\.spool", re.ASCII)
 _PARTIAL: Final = ".partial"
+_KEPT: Final = "kept"
+_LOCATION: Final = re.compile(r"http:(?P<table>\w+)/(?P<id>[0-9a-f]{32})", re.ASCII)
 _OLD_SECONDS: Final = 3600
 
 
@@ -34,6 +40,22 @@ class Spooled:
     @property
     def identity(self) -> str:
         return f"http:{self.id}"
+
+    def log_object(self, file: BinaryIO, sources: Sequence[Source]) -> LogObject:
+        """The body, opened already, as the ingest takes it: of the sources of its table with the first that
+        knows the beginning as its own."""
+        of_table = [source for source in sources if source.table.name == self.table]
+        if len(of_table) > 1:
+            head = file.read(64 << 10)
+            file.seek(0)
+            of_table = [each for each in of_table if each.recognises(self.path.name, head)] or of_table
+        return LogObject(
+            location=f"http:{self.table}/{self.id}",
+            open=lambda: file,
+            size=self.size,
+            source=of_table[0].name if of_table else "",
+            identity=self.identity,
+        )
 
 
 class Spool:
@@ -99,6 +121,11 @@ class Spool:
         """Forget a body that the lake has."""
         item.path.unlink(missing_ok=True)
 
+    def keep(self, item: Spooled) -> None:
+        """Put a body aside of which the lake has only that it could not be stored; see `kept`."""
+        with suppress(FileNotFoundError):  # another process was done with it
+            item.path.replace(self.folder / f"{item.id}.{item.table}.{_KEPT}")
+
     def _clear(self) -> None:
         """Away with what a crash left half written: nobody was told that it is kept."""
         for path in self.folder.glob(f"*{_PARTIAL}"):
@@ -107,6 +134,26 @@ class Spool:
                     path.unlink()
             except FileNotFoundError:
                 continue
+
+
+def kept(connectors: Path, location: str) -> Spooled | None:
+    """The body of a location where it was put aside, by a connector with a folder in this one. OSError where
+    it cannot be read."""
+    for path in _kept_at(connectors, location):
+        body_id, table, _ = path.name.split(".")
+        return Spooled(path, body_id, table, path.stat().st_size)
+    return None
+
+
+def forget(connectors: Path, location: str) -> None:
+    """Forget a body that was put aside and that the lake has now."""
+    for path in _kept_at(connectors, location):
+        path.unlink(missing_ok=True)
+
+
+def _kept_at(connectors: Path, location: str) -> Iterator[Path]:
+    if found := _LOCATION.fullmatch(location):
+        yield from connectors.glob(f"*/spool/{found['id']}.{found['table']}.{_KEPT}")
 
 
 def _sync(folder: Path) -> None:

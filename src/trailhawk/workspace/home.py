@@ -754,16 +754,22 @@ class Workspace:
     def retry(self, ids: Sequence[str] | None) -> list[Retried]:
         """Take parts in quarantine again, or all; what became of each."""
         from trailhawk.connectors.again import retry
-        from trailhawk.connectors.reopen import object_at
+        from trailhawk.connectors.reopen import body_or, object_at
+        from trailhawk.connectors.spool import forget
 
-        return retry(
+        connectors = self.home / "connectors"
+        retried = retry(
             self.lake,
             ids,
-            find=object_at(self.connector_settings),
+            find=body_or(connectors, self.sources, object_at(self.connector_settings)),
             clock=self.clock,
             sources=self.sources,
             transforms=self.transforms(lasting=False),
         )
+        for each in retried:
+            if each.state == "stored":
+                forget(connectors, each.location)
+        return retried
 
     def quarantine(self) -> list[Quarantined]:
         """Everything in quarantine, oldest first."""
