@@ -39,8 +39,8 @@ _PIECE = re.compile(
 _SEARCHED = re.compile(r"\^?[^\\.+*?()|\[\]{}^$]*\$?")
 """A text and where it stands: of such a pattern the engine makes a search for the text."""
 _OF_NOTHING = re.compile(r"(?![*+?]|\{\d).*\(\?", re.DOTALL)
-"""What may have a group of nothing, `(?:)`, beside which the engine sees an edge of the text where none is, but
-not where a group captures. What begins as no expression may is left out: it has to be refused still."""
+"""What may have a group of nothing, `(?:)`, beside which the engine sees an edge of the text where none is,
+but not where a group captures. What begins as no expression may is left out: it has to be refused still."""
 _STEP = re.compile(
     r"""
     (?: (?P<character> \\[dDsSwWnrtafv] | \\x(?:\{[0-9A-Fa-f]+\}|[0-9A-Fa-f]{2}) | \\[pP](?:\{\^?\w+\}|\w)
