@@ -129,6 +129,27 @@ def test_a_user_of_the_identity_center_finds_what_he_did(tmp_path: Path) -> None
     assert related["address-principals"] == [f"AwsPrincipal:{each}" for each in users]
 
 
+@pytest.mark.parametrize("kind", ["Unknown", "IdentityCenterUser"])
+def test_a_call_counts_once_of_whatever_kind_its_principal_is(kind: str, tmp_path: Path) -> None:
+    user = f"arn:aws:iam::{ACCOUNT}:user/u"
+    record = {
+        "eventID": "event-1",
+        "eventTime": "2026-03-02T09:30:00Z",
+        "eventSource": "sso.amazonaws.com",
+        "eventName": "Federate",
+        "recipientAccountId": ACCOUNT,
+        "sourceIPAddress": THIEF,
+        "errorCode": "AccessDenied",
+        "userIdentity": {"type": kind, "arn": user, "accountId": ACCOUNT},
+    }
+    (tmp_path / "log.json").write_text(json.dumps({"Records": [record]}))
+    workspace = Workspace(tmp_path, clock=lambda: DAY + timedelta(days=1))
+    workspace.ingest([tmp_path / "log.json"], lambda _: None)
+    page, _ = workspace.entity(user, within=TimeRange(DAY, DAY + timedelta(days=1)))
+    related = {each.expansion.id: [edge.count for edge in each.edges] for each in page.expanded}
+    assert (related["principal-addresses"], related["principal-denied"]) == ([1], [1])
+
+
 def test_an_entity_that_nobody_saw(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--home", str(home), "entity", "198.51.100.99"]) == 0
     shown = capsys.readouterr()
