@@ -49,6 +49,9 @@ from trailhawk.incidents.similar import MOST, Similar, similar
 SECOND: Final = timedelta(seconds=1)
 MAX_LABEL: Final = 100
 BATCH: Final = 1_000
+_UNKNOWN: Final = (
+    "Where the keys came from could not be looked up, so an incident of the same origin may stand apart"
+)
 
 Listener = Callable[[Change], None]
 
@@ -263,14 +266,12 @@ class IncidentStore:
                 found = _with_lineage(wanted, rules, engine, now)
             except (LakeError, LimitError) as error:
                 found = [linked(alert, rules.get(alert.rule_id), ()) for alert in wanted]
-                unknown = (
-                    "Where the keys came from could not be looked up, so an incident of the same origin may"
-                    f" stand apart: {error}"
-                )[:MAX_COMMENT]
+                unknown = f"{_UNKNOWN}: {error}"[:MAX_COMMENT]
+            asking = {alert.id for alert in wanted if _asks(alert, rules)}
 
             def write(connection: sa.Connection) -> None:
                 for change in self.add(connection, wanted, found):
-                    if unknown and change.alerts_added:
+                    if unknown and not asking.isdisjoint(change.alerts_added):
                         self._remark(connection, change.number, unknown, now)
 
             return write
@@ -488,11 +489,12 @@ class IncidentStore:
             yield connection
 
     def _remark(self, connection: sa.Connection, number: int, text: str, now: datetime) -> None:
-        """Add a comment of the grouping's own, if it is not there and there is room."""
+        """Add what the grouping could not know, if it does not stand there and leaves room for a comment."""
         stands = log.stands(connection, number)
         assert stands is not None  # it has just been written
         incident, facts = stands
-        if len(incident.comments) < MAX_COMMENTS and all(each.text != text for each in incident.comments):
+        is_told = any(each.by == GROUPING and each.text.startswith(_UNKNOWN) for each in incident.comments)
+        if len(incident.comments) < MAX_COMMENTS - 1 and not is_told:
             after = _commented(incident, text, GROUPING, now)
             log.write(connection, incident, after, facts, kind=ChangeKind.COMMENTED, by=GROUPING, at=now)
 
@@ -618,22 +620,23 @@ def _with_lineage(
     alerts: Sequence[Alert], rules: Mapping[str, Rule], engine: Engine, now: datetime
 ) -> list[Linked]:
     """The alerts with their links; where their keys came from is looked up once for all of them."""
-    grouped = {alert.id for alert in alerts if _has_grouping(rules.get(alert.rule_id))}
-    asking = [alert for alert in alerts if alert.id not in grouped]
-    keys = sorted({key for alert in asking for key in alert.values(AWS_ACCESS_KEY)})
+    asking = {alert.id: alert for alert in alerts if _asks(alert, rules)}
+    keys = sorted({key for alert in asking.values() for key in alert.values(AWS_ACCESS_KEY)})
     found: dict[str, Issue] = {}
     if keys:
-        start = min(alert.started_at for alert in asking)
-        end = max(alert.ended_at for alert in asking) + SECOND
+        start = min(alert.started_at for alert in asking.values())
+        end = max(alert.ended_at for alert in asking.values()) + SECOND
         found = {issue.key: issue for issue in issues(engine, keys, start=start, end=end, now=now)}
     return [
-        linked(alert, rules.get(alert.rule_id), () if alert.id in grouped else _chain(alert, found))
+        linked(alert, rules.get(alert.rule_id), _chain(alert, found) if alert.id in asking else ())
         for alert in alerts
     ]
 
 
-def _has_grouping(rule: Rule | None) -> bool:
-    return rule is not None and rule.grouping is not None
+def _asks(alert: Alert, rules: Mapping[str, Rule]) -> bool:
+    """Whether an alert has keys, and where they came from counts for its grouping."""
+    rule = rules.get(alert.rule_id)
+    return (rule is None or rule.grouping is None) and bool(alert.values(AWS_ACCESS_KEY))
 
 
 def _chain(alert: Alert, found: Mapping[str, Issue]) -> list[Issue]:
