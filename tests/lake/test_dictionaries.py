@@ -74,6 +74,13 @@ def test_a_trimmed_dictionary_holds_only_what_is_in_use() -> None:
     assert column.null_count == 1
 
 
+@pytest.mark.parametrize("kind", [pa.int8(), pa.uint8(), pa.int64(), pa.uint64()])
+def test_a_dictionary_is_trimmed_whatever_its_codes_are(kind: pa.DataType) -> None:
+    made = pa.DictionaryArray.from_arrays(pa.array([0, 2, None], kind), pa.array(["a", "b", "c"]))
+    column = trimmed(pa.table({"Name": made}))["Name"].chunk(0)
+    assert (column.dictionary.to_pylist(), column.to_pylist()) == (["a", "c"], ["a", "c", None])
+
+
 def test_each_day_gets_its_own_values_in_bounds_and_index(tmp_path: Path) -> None:
     lake = Lake(tmp_path, [EVENTS])
     table = lake.delta("Events")

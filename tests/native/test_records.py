@@ -13,7 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trailhawk.native.kernel import SWITCH
-from trailhawk.native.records import Joined, Paths, Reader, Records, Strings, Want, hashes, joined, used
+from trailhawk.native.records import (
+    Found,
+    Joined,
+    Paths,
+    Reader,
+    Records,
+    Strings,
+    Want,
+    hashes,
+    joined,
+    used,
+)
 from trailhawk.sources.json_text import hashed
 
 pytestmark = pytest.mark.usefixtures("compiled")
@@ -222,6 +233,11 @@ def test_runs_of_several_readers_are_records_alone() -> None:
     assert joined([]) == []
 
 
+def test_no_records_have_no_size() -> None:
+    none = Records(READER, b"", Found(0, len(MEMBERS)), 0)
+    assert (len(none), none.size, none.longest) == (0, 0, 0)
+
+
 def test_hashes_of_texts_of_any_length() -> None:
     texts = [Random(size).randbytes(size) for size in (*range(1_100), 2_048, 2_049, 70_000)]
     found = hashes(pa.array([b"before", *texts], pa.binary())[1:])
@@ -243,7 +259,9 @@ def test_values_that_no_code_names_are_told(switch: str, monkeypatch: pytest.Mon
     assert used(codes[:0], 2).tolist() == [False, False]
 
 
+@pytest.mark.parametrize("switch", ["on", "off"])
 @pytest.mark.parametrize("code", [-1, 2, 2**31 - 1])
-def test_a_code_beyond_the_values_is_refused(code: int) -> None:
+def test_a_code_beyond_the_values_is_refused(code: int, switch: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SWITCH, switch)
     with pytest.raises(ValueError, match="codes_used"):
         used(np.array([0, code], np.int32), 2)

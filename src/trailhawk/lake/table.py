@@ -80,11 +80,12 @@ def trimmed(rows: pa.Table) -> pa.Table:
     for name in rows.column_names:
         column = whole(rows[name])
         if pa.types.is_dictionary(column.type):
-            is_used = used(column.indices.drop_null().to_numpy(), len(column.dictionary))
+            codes = column.indices.drop_null().to_numpy().astype(np.int32, copy=False)
+            is_used = used(codes, len(column.dictionary))
             if not is_used.all():
-                codes = pa.array(np.cumsum(is_used, dtype=np.int32) - 1).take(column.indices)
+                places = pa.array(np.cumsum(is_used, dtype=np.int32) - 1).take(column.indices)
                 values = column.dictionary.filter(pa.array(is_used))
-                column = pa.DictionaryArray.from_arrays(codes, values)
+                column = pa.DictionaryArray.from_arrays(places, values)
         columns[name] = column
     return pa.table(columns)
 

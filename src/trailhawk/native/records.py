@@ -253,7 +253,7 @@ class Records(_Lazy):
         lengths = self._ends - self.starts
         self.size = int(np.add.reduce(lengths))
         """Their bytes."""
-        self.longest = int(np.maximum.reduce(lengths))
+        self.longest = int(np.maximum.reduce(lengths, initial=0))
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -380,6 +380,8 @@ def used(codes: Numbers, values: int) -> NDArray[np.bool_]:
     """Which of so many values the codes name. ValueError for a code beyond them."""
     found = np.zeros(values, np.uint8)
     if (functions := library()) is None:
+        if len(codes) and not 0 <= codes.min() <= codes.max() < values:
+            raise ValueError(f"codes_used: a code is none of {values} values")
         found[codes] = 1
     else:
         functions.codes_used(codes, len(codes), values, found)
