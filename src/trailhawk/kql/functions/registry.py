@@ -242,7 +242,13 @@ class ScalarFunction:
 
     def resolve(self, types: tuple[KqlType, ...], nulls: tuple[bool, ...]) -> Overload | None:
         """The overload with the least conversion; the earlier one among equals."""
+        if len(types) > _FEW_ARGUMENTS:
+            return _resolved.__wrapped__(self, types, nulls)
         return _resolved(self, types, nulls)
+
+
+_FEW_ARGUMENTS = 16
+"""Of calls with more it is not remembered what they resolve to: one may have 50,000, and all be different."""
 
 
 @lru_cache(maxsize=4096)
