@@ -48,6 +48,7 @@ SLOWEST = 2.0
 """Processor seconds that an input may take, and for each byte it unpacks to: hundreds come to megabytes."""
 SLOWEST_BYTE = 0.25e-6
 BATCH = 256
+ATHERIS_BATCH = 64
 _NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)
 _NASTY = (
     *(rb'"', rb"\"", rb"\\", b"{", b"}", b"[", b"]", b"\n", b"\r\n", b"\r", b"\0", b"\t", b"  ", b" ", b"-"),
@@ -744,6 +745,11 @@ def mutated(data: bytes, chance: random.Random, other: bytes) -> bytes:
     return bytes(found)
 
 
+def _opens(damaged: bytes) -> bool:
+    """Whether it opens a wrapper, which has a claim to what follows."""
+    return any(mark in damaged for mark in _WRAPPERS)
+
+
 @dataclass(frozen=True)
 class Counts:
     """What became of the records of all inputs."""
@@ -755,80 +761,121 @@ class Counts:
     seconds: float
 
 
-class Fuzz:
-    """Feeds inputs to a case's source and checks what comes out."""
+@dataclass(frozen=True)
+class Input:
+    """An object, whether its good neighbours must be rows, and the records it was cut into."""
 
-    def __init__(self, case: Case) -> None:
+    data: bytes
+    strict: bool
+    records: list[bytes]
+
+
+class Fuzz:
+    """Feeds inputs to a case's source and checks what comes out.
+
+    `at_once` is how many inputs of `one` are made rows together: their damage is then guided by what reading
+    an object does, and an error tells the input, but the fuzzer's own copy of one may be of a later input.
+    """
+
+    def __init__(self, case: Case, at_once: int = 1) -> None:
         self._case = case
+        self._at_once = at_once
+        self._waiting: list[Input] = []
         self._schema = stored_schema(case.source.table)
         hidden = {ID, PAYLOAD, REST}
         promoted = {item.hidden for item in case.source.table.promoted}
         stored = {column.name for column in case.source.table.stored}
         self._names = stored | promoted | hidden
+        source = case.source
+        self._reader = source.placed(case.path, _NOW) if isinstance(source, Placed) else source
         self.records = self.rows = self.bad = self.inputs = 0
 
     def check(self, inputs: Sequence[tuple[bytes, bool]]) -> None:
         """Feed objects, each with whether its good neighbours must be rows; FuzzError for a wrong one."""
-        try:
-            self._check(inputs)
-        except Exception:
-            if len(inputs) == 1:
-                raise
-            for each in inputs:
-                Fuzz(self._case).check([each])
-            raise
+        self._check([self._read(data, strict) for data, strict in inputs])
 
-    def _check(self, inputs: Sequence[tuple[bytes, bool]]) -> None:
+    def one(self, victim: bytes) -> None:
+        """Feed one damaged record between its neighbours."""
+        case = self._case
+        data = case.wrap([case.before, victim, case.after])
+        self._waiting.append(self._read(data, not case.of_a_piece and not _opens(victim)))
+        if len(self._waiting) >= self._at_once:
+            self.finish()
+
+    def finish(self) -> None:
+        """Make rows of what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._check(waiting)
+
+    def counts(self, started: float) -> Counts:
+        """What became of all since that time of the processor."""
+        return Counts(self.inputs, self.records, self.rows, self.bad, time.process_time() - started)
+
+    def _read(self, data: bytes, strict: bool) -> Input:
         case, source = self._case, self._case.source
-        reader = source.placed(case.path, _NOW) if isinstance(source, Placed) else source
         records: list[bytes] = []
-        owners: list[int] = []
-        for index, (data, _) in enumerate(inputs):
-            started = time.process_time()
+        started = time.process_time()
+        try:
             blocks = list(Unpacked(io.BytesIO(data)))
             size = sum(map(len, blocks))
             head, whole = known_by(iter(blocks))
             source.recognises(case.path, head)
             source.is_digest(head)
-            for chunk in reader.chunks(whole):
+            for chunk in self._reader.chunks(whole):
                 for place in range(len(chunk.records)):
                     at = chunk.position(place)
                     if not 0 <= at <= size:
-                        raise FuzzError(f"a record at {at} of {len(data)} bytes: {data!r}")
+                        raise FuzzError(f"a record at {at} of {len(data)} bytes")
                 records += chunk.records
-                owners += [index] * len(chunk.records)
                 self.bad += len(chunk.bad)
                 self.records += len(chunk.records) + len(chunk.bad)
             if time.process_time() - started > SLOWEST + size * SLOWEST_BYTE:
-                raise FuzzError(f"slow: {data!r}")
+                raise FuzzError("slow")
+        except Exception as error:
+            error.add_note(f"input: {data!r}")
+            raise
+        return Input(data, strict, records)
+
+    def _check(self, inputs: Sequence[Input]) -> None:
+        try:
+            self._check_rows(inputs)
+        except Exception as error:
+            if len(inputs) > 1:
+                for each in inputs:
+                    self._check([each])
+            error.add_note(f"inputs: {[each.data for each in inputs]!r}")
+            raise
+
+    def _check_rows(self, inputs: Sequence[Input]) -> None:
+        case, source = self._case, self._case.source
+        records = list(chain.from_iterable(each.records for each in inputs))
         started = time.process_time()
         made = source.rows(records)
         if time.process_time() - started > SLOWEST * len(inputs):
-            raise FuzzError(f"slow: {inputs!r}")
+            raise FuzzError("slow")
         places = [*made.kept, *(place for place, _ in made.bad)]
         if sorted(places) != list(range(len(records))) or made.table.num_rows != len(made.kept):
-            raise FuzzError(f"{len(records)} records, {len(made.kept)} rows, {len(made.bad)} bad: {inputs!r}")
+            raise FuzzError(f"{len(records)} records, {len(made.kept)} rows, {len(made.bad)} bad")
         if list(made.kept) != sorted(made.kept):
-            raise FuzzError(f"rows out of order: {inputs!r}")
+            raise FuzzError("rows out of order")
         if set(made.table.column_names) != self._names:
             raise FuzzError(f"columns {set(made.table.column_names) ^ self._names}")
         for field in self._schema:
             if field.name in self._names:
                 made.table[field.name].cast(field.type).validate(full=True)
         if made.table[source.table.time_column].null_count:
-            raise FuzzError(f"a row without time: {inputs!r}")
+            raise FuzzError("a row without time")
         self.rows += len(made.kept)
         self.bad += len(made.bad)
         self.inputs += len(inputs)
+        owners = [index for index, each in enumerate(inputs) for _ in each.records]
         texts: dict[int, list[str]] = {}
         for place, text in zip(made.kept, made.table[case.column].to_pylist(), strict=True):
             texts.setdefault(owners[place], []).append(text)
-        of: dict[int, list[bytes]] = {}
-        for owner, record in zip(owners, records, strict=True):
-            of.setdefault(owner, []).append(record)
-        for index, (data, strict) in enumerate(inputs):
-            if strict and (lost := self._lost(texts.get(index, []), of.get(index, []))):
-                raise FuzzError(f"the row of {lost!r} is lost: {data!r}")
+        for index, each in enumerate(inputs):
+            if each.strict and (lost := self._lost(texts.get(index, []), each.records)):
+                raise FuzzError(f"the row of {lost!r} is lost")
 
     def _lost(self, texts: list[str], records: list[bytes]) -> str:
         """The good record that is no row, '' where both are."""
@@ -840,11 +887,6 @@ class Fuzz:
             if not any(good in record and record != good for record in records):
                 return text
         return ""
-
-    def one(self, victim: bytes) -> None:
-        """Feed one damaged record between its neighbours."""
-        case = self._case
-        self.check([(case.wrap([case.before, victim, case.after]), not case.of_a_piece)])
 
 
 def run(name: str, *, inputs: int, seed: int) -> Counts:
@@ -859,14 +901,21 @@ def run(name: str, *, inputs: int, seed: int) -> Counts:
             other = chance.choice(others)
             if number % 8 and not case.of_a_piece:
                 damaged = mutated(case.victim, chance, other)
-                # A wrapper that the damage opens has a claim to what follows.
-                strict = not any(mark in damaged for mark in _WRAPPERS)
-                batch.append((case.wrap([case.before, damaged, case.after]), strict))
+                batch.append((case.wrap([case.before, damaged, case.after]), not _opens(damaged)))
             else:
                 whole = case.wrap([case.before, case.victim, case.after])
                 batch.append((mutated(whole, chance, other), False))
         fuzz.check(batch)
-    return Counts(fuzz.inputs, fuzz.records, fuzz.rows, fuzz.bad, time.process_time() - started)
+    return fuzz.counts(started)
+
+
+def tell(name: str, counts: Counts) -> None:
+    """Print a line of what became of a case's inputs."""
+    print(
+        f"{name:24} {counts.inputs:8,} inputs {counts.records:10,} records = {counts.rows:10,} rows "
+        f"+ {counts.bad:9,} bad  {counts.seconds:7.1f} s",
+        flush=True,
+    )
 
 
 def _functions() -> Iterator[FunctionType]:
@@ -884,13 +933,23 @@ def run_atheris(name: str, *, inputs: int, seed: int) -> None:
     """The same with atheris' coverage-guided damage; ends the process."""
     import atheris
 
-    case, fuzz = CASES[name], Fuzz(CASES[name])
+    case, fuzz = CASES[name], Fuzz(CASES[name], ATHERIS_BATCH)
+    started, seen = time.process_time(), 0
+
+    def one(victim: bytes) -> None:
+        nonlocal seen
+        fuzz.one(victim)
+        seen += 1
+        if seen == inputs:
+            fuzz.finish()
+            tell(name, fuzz.counts(started))
+
     for function in _functions():
         atheris.instrument_func(function)
     folder = tempfile.mkdtemp()
     (Path(folder) / "good").write_bytes(case.victim)
     arguments = [sys.argv[0], f"-runs={inputs}", f"-seed={seed}", "-max_len=4096", "-timeout=20", folder]
-    atheris.Setup(arguments, fuzz.one)
+    atheris.Setup(arguments, one)
     atheris.Fuzz()
 
 
@@ -911,12 +970,7 @@ def main() -> None:
         run_atheris(names[0], inputs=chosen.inputs, seed=chosen.seed)
         return
     for name in names:
-        counts = run(name, inputs=chosen.inputs, seed=chosen.seed)
-        print(
-            f"{name:24} {counts.inputs:8,} inputs {counts.records:10,} records = {counts.rows:10,} rows "
-            f"+ {counts.bad:9,} bad  {counts.seconds:7.1f} s",
-            flush=True,
-        )
+        tell(name, run(name, inputs=chosen.inputs, seed=chosen.seed))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 TRAILHAWK_FUZZ sets the number of inputs a source (`make test-long` takes 5,000).
 """
 
+import dataclasses
 import datetime as dt
 import io
 import json
@@ -57,6 +58,16 @@ def test_what_is_undamaged_is_rows(name: str) -> None:
     fuzz.check([(case.wrap([case.before, case.victim, case.after]), not case.of_a_piece)])
     assert (fuzz.rows, fuzz.bad) == (fuzz.records, 0)
     assert fuzz.rows >= 3
+
+
+def test_of_inputs_that_are_made_rows_together_the_one_at_fault_is_told() -> None:
+    case = FUZZ.CASES["route53"]
+    fuzz = FUZZ.Fuzz(dataclasses.replace(case, kept=("a.example.", "b.example.")), at_once=2)
+    fuzz.one(b"first")
+    with pytest.raises(FUZZ.FuzzError, match="is lost") as told:
+        fuzz.one(b"second")
+    assert "first" in told.value.__notes__[0]
+    assert "second" not in told.value.__notes__[0]
 
 
 @pytest.mark.fuzz
