@@ -159,9 +159,8 @@ class SqsConnector:
         self._watched: list[_Tries] = []
         self._failures = 0  # of storing, since a batch was stored last
         self._waiting: list[tuple[float, _Message]] = []  # for refusals to pass, and until when
-        self._missed: dict[
-            str, tuple[float, str]
-        ] = {}  # objects that were refused: until when told, and what
+        # Objects that were refused: until when it is told, and what.
+        self._missed: dict[str, tuple[float, str]] = {}
         self._once = False
         self._forgets_at = 0.0
 
