@@ -79,6 +79,14 @@ def test_one_alert_for_each_row() -> None:
     assert len({alert.id for alert in found}) == 3
 
 
+def test_rows_that_are_alike_give_an_alert_each() -> None:
+    def ids(names: str) -> list[str]:
+        return [alert.id for alert in alerts(RULE, WINDOW, [{"EventName": name} for name in names])]
+
+    assert len(set(ids("aba"))) == 3
+    assert set(ids("ab")) < set(ids("aba")) < set(ids("aaba")), "those that were raised are known again"
+
+
 def test_the_hundred_and_fiftieth_alert_sums_up_all_rows() -> None:
     assert [alert.rows for alert in alerts(RULE, WINDOW, rows(150))] == [1] * 150
     found = alerts(RULE, WINDOW, rows(200))

@@ -21,7 +21,7 @@ from trailhawk.detect.proof import Holding
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Run
-from trailhawk.detect.schedule import LEARNING, Window, WindowState
+from trailhawk.detect.schedule import LEARNING, Window, WindowState, windows
 from trailhawk.detect.scheduler import COSTLY_FAILURES, PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url, windows_table
 from trailhawk.engine.duckdb import DuckDBEngine
@@ -272,6 +272,41 @@ def test_an_edited_period_makes_nothing_due_and_late_rows_count_over_it(
     world.now += 10 * MINUTE
     ran = {each.window.at for each in world.round(world.scheduler("three"), edited).runs}
     assert ran & before == {START + (15 + n) * HOUR for n in range(new)} & before != set()
+
+
+@pytest.mark.parametrize(("old", "new"), [(60, 10), (60, 30), (10, 60), (60, 90), (14 * 24 * 60, 5)])
+def test_an_edited_frequency_leaves_no_time_unseen_and_its_windows_are_those_of_a_replay(
+    world: World, old: int, new: int
+) -> None:
+    world.now = START + HOUR + 45 * MINUTE
+    world.events = [Stop(f"e{n}", START + n * MINUTE, START) for n in range(0, 400, 5)]
+    runs = [*world.round(world.scheduler(), _each(old)).runs]
+    before = runs[-1].window.at
+    edited, end = _each(new), START + 300 * MINUTE
+    while world.now < end + 2 * HOUR:
+        runs += world.round(world.scheduler("another"), edited).runs
+        world.now += 5 * MINUTE
+    seen = [each.window.at for each in runs if each.window.at > before]
+    assert before < seen[0] <= max(before, START) + edited.frequency, "nothing in between is left out"
+    assert seen == sorted(each.at for each in windows(edited, seen[0] - edited.frequency, seen[-1]))
+    known = set(world.store.alerts())
+    again = detect(world.engine(), world.store, [edited], tables=[CLOUDTRAIL.name], now=end, start=before)
+    assert not [alert for alert in again.alerts if seen[0] <= alert.at <= seen[-1]]
+    assert known <= set(world.store.alerts())
+
+
+def _each(minutes: int) -> Rule:
+    return scheduled(frequency=minutes * MINUTE, period=minutes * MINUTE)
+
+
+def test_rows_that_are_alike_raise_an_alert_each_and_once(world: World) -> None:
+    world.events = [Stop(str(n), START + MINUTE, START) for n in range(3)]
+    rule = scheduled("AWSCloudTrail | project TimeGenerated, EventName")
+    world.now += HOUR + 10 * MINUTE
+    assert len(world.round(world.scheduler(), rule).alerts) == 3
+    world.events.append(Stop("late", START + MINUTE, START))
+    world.now += 10 * MINUTE
+    assert len(world.round(world.scheduler(), rule).alerts) == 1
 
 
 def test_a_late_row_in_the_look_back_counts(world: World) -> None:

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 
 from trailhawk.detect.entities import Entity, entities
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
@@ -74,9 +75,18 @@ def alerts(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]
         return (_alert(rule, window, rows),)
     most = most_alerts(rule)
     if len(rows) <= most:
-        return tuple(_alert(rule, window, [row]) for row in rows)
-    single = tuple(_alert(rule, window, [row]) for row in rows[: most - 1])
-    return (*single, _alert(rule, window, rows))  # the last one sums up all rows, as Sentinel's does
+        return _single(rule, window, rows)
+    # The last one sums up all rows, as Sentinel's does.
+    return (*_single(rule, window, rows[: most - 1]), _alert(rule, window, rows))
+
+
+def _single(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]:
+    """An alert for each row, also for each of several that are alike."""
+    return tuple(
+        _alert(rule, window, [row], before=before)
+        for _, alike in groupby(rows, key=_canonical)
+        for before, row in enumerate(alike)
+    )
 
 
 def most_alerts(rule: Rule) -> int:
@@ -84,12 +94,14 @@ def most_alerts(rule: Rule) -> int:
     return MAX_NRT_ALERTS if rule.kind is RuleKind.NRT else MAX_ALERTS
 
 
-def _alert(rule: Rule, window: Window, rows: Sequence[Row]) -> Alert:
+def _alert(rule: Rule, window: Window, rows: Sequence[Row], *, before: int = 0) -> Alert:
+    """The alert of these rows; `before` it came so many of rows just like them."""
     first = rows[0] if rows else {}
     started_at, ended_at = _span(rows, window)
     severity = Severity.named(str(first.get(rule.details.severity_column) or ""))
+    basis = [rule.id, window.at.isoformat(), *map(_canonical, rows), *([str(before)] if before else [])]
     return Alert(
-        id=str(uuid.uuid5(_NAMESPACE, "\n".join([rule.id, window.at.isoformat(), *map(_canonical, rows)]))),
+        id=str(uuid.uuid5(_NAMESPACE, "\n".join(basis))),
         rule_id=rule.id,
         rule_name=rule.name,
         at=window.at,

@@ -44,13 +44,13 @@ def windows(rule: Rule, start: datetime, end: datetime) -> Iterator[Window]:
 
     The last one is the first regular run at or after `end`.
     """
-    at = _next_run(rule.frequency, start)
+    at = next_run(rule.frequency, start)
     while at - rule.frequency < end:
         yield Window(rule.id, at, at - rule.period, at - rule.frequency)
         at += rule.frequency
 
 
-def _next_run(frequency: timedelta, moment: datetime) -> datetime:
+def next_run(frequency: timedelta, moment: datetime) -> datetime:
     """The first multiple of the frequency after this moment."""
     return EPOCH + ((moment - EPOCH) // frequency + 1) * frequency
 

@@ -31,6 +31,7 @@ from trailhawk.detect.schedule import (
     WindowState,
     is_learning,
     last_run,
+    next_run,
 )
 from trailhawk.detect.spans import Moments, covered, done_since, micros, moment_at, place
 from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
@@ -83,6 +84,16 @@ _periods = sa.Table(
     sa.Column("period", sa.BigInteger, nullable=False),
 )
 """Over what time, in microseconds, the rows were counted that a rule's windows have seen."""
+_frequencies = sa.Table(
+    "schedule_frequencies",
+    metadata,
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("frequency", sa.BigInteger, nullable=False),
+)
+"""How far apart, in microseconds, a rule's windows were that were written down last."""
+_planned = sa.select(_schedules.c.rule_id, _schedules.c.next_at, _frequencies.c.frequency).join(
+    _frequencies, _frequencies.c.rule_id == _schedules.c.rule_id, isouter=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +155,7 @@ class Scheduler:
         self._clock = clock
         self._sink = sink
         self._workers = workers
-        make_tables(store.engine, [_schedules, _periods])
+        make_tables(store.engine, [_schedules, _periods, _frequencies])
 
     def round(
         self,
@@ -260,12 +271,11 @@ class Scheduler:
     def _plan_all(self, rules: Iterable[Rule], now: datetime, oldest: Callable[[], datetime | None]) -> None:
         """Write down the windows that time has brought since the last look; after a long time those that may
         see the oldest row or a newer one. A rule may have begun by a clock that stood at 1970."""
-        query = sa.select(_schedules.c.rule_id, _schedules.c.next_at)
         with self._store.reading() as connection:
-            next_at = {row.rule_id: row.next_at for row in connection.execute(query)}
+            planned = {row.rule_id: (row.next_at, row.frequency) for row in connection.execute(_planned)}
         for rule in rules:
             latest = last_run(rule.frequency, now - _delay(rule))
-            first = next_at.get(rule.id, latest)
+            first = _unplanned(rule, *planned[rule.id]) if rule.id in planned else latest
             if latest - first > LATE:
                 first = max(first, min(latest, last_run(rule.frequency, oldest() or latest)))
             if first <= latest:
@@ -274,13 +284,11 @@ class Scheduler:
     def _plan(self, rule: Rule, first: datetime, latest: datetime) -> None:
         """Write down a rule's windows from the first to the latest one."""
         with self._store.engine.begin() as connection:
-            row = connection.execute(
-                sa.select(_schedules.c.next_at).where(_schedules.c.rule_id == rule.id)
-            ).one_or_none()
+            row = connection.execute(_planned.where(_schedules.c.rule_id == rule.id)).one_or_none()
             if row is None:
                 # As Sentinel does, a new rule runs at once, and its past is left alone.
                 connection.execute(sa.insert(_schedules).values(**_new(rule, latest)))
-            at = max(row.next_at, first) if row else latest
+            at = max(_unplanned(rule, row.next_at, row.frequency), first) if row else latest
             planned: list[datetime] = []
             while at <= latest and len(planned) < _PLANNED_AT_ONCE:
                 planned.append(at)
@@ -303,6 +311,10 @@ class Scheduler:
             if new:
                 connection.execute(sa.insert(windows_table), new)
             _change(connection, rule, next_at=at)
+            if row is None or row.frequency != micros(rule.frequency):
+                connection.execute(sa.delete(_frequencies).where(_frequencies.c.rule_id == rule.id))
+                now = {"rule_id": rule.id, "frequency": micros(rule.frequency)}
+                connection.execute(sa.insert(_frequencies), now)
 
     def _find_late(self, rule: Rule, tables: Sequence[Stored], since: datetime) -> None:
         """Make windows after `since` due again that have more to look at than when they ran."""
@@ -597,6 +609,12 @@ def _is_passing(each: Run) -> bool:
 
 def _delay(rule: Rule) -> timedelta:
     return NRT_DELAY if rule.kind is RuleKind.NRT else DELAY
+
+
+def _unplanned(rule: Rule, next_at: datetime, frequency: int | None) -> datetime:
+    """The rule's first regular run after the last one that was written down, be it by another frequency."""
+    apart = rule.frequency if frequency is None else timedelta(microseconds=frequency)
+    return next_run(rule.frequency, next_at - apart)
 
 
 def _window(rule: Rule, at: datetime) -> Window:
