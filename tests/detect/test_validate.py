@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
+import yaml
 
 from trailhawk.detect import content
 from trailhawk.detect.hunt import hunt_all
@@ -121,6 +122,50 @@ def test_columns_that_are_missing_keep_no_rule_from_running(
     ((level, where, message),) = findings(RULE.replace(*change), find)
     assert (level, where) == (Level.WARNING, member)
     assert part in message
+
+
+GROUPING = "incidentConfiguration.groupingConfiguration"
+MAPPED = (
+    "{entityMappings: [{entityType: %s, fieldMappings: [{identifier: %s, columnName: UserIdentityArn}]}]}"
+)
+SELECTED = "grouping: {matchingMethod: Selected, %s}"
+
+
+@pytest.mark.parametrize(
+    ("members", "member", "part"),
+    [
+        ("triggerThreshold: -1", "triggerThreshold", "0 to 10,000, found -1"),
+        ("{suppressionEnabled: true, suppressionDuration: 25h}", "suppressionDuration", "24 hours at most"),
+        (MAPPED % ("Acount", "Name"), "entityMappings", "'Acount' is no type of an entity; did you mean"),
+        (
+            MAPPED % ("AwsSession", "Key"),
+            "entityMappings.AwsSession",
+            "'Key' is no identifier of it; there is Id",
+        ),
+        ("grouping: {lookbackDuration: 8d}", f"{GROUPING}.lookbackDuration", "5 minutes to 7 days"),
+        (SELECTED % "groupByEntities: [IP]", f"{GROUPING}.groupByEntities", "there is none"),
+        (
+            SELECTED % "groupByAlertDetails: [displayname]",
+            f"{GROUPING}.groupByAlertDetails",
+            "'DisplayName'?",
+        ),
+        (
+            SELECTED % "groupByCustomDetails: [A]",
+            f"{GROUPING}.groupByCustomDetails",
+            "no part of this rule's",
+        ),
+    ],
+)
+def test_what_would_group_wrongly_or_is_beyond_sentinels_limits_is_told(
+    members: str, member: str, part: str, find: Find
+) -> None:
+    rule = yaml.safe_load(RULE)
+    given = yaml.safe_load(members)
+    if grouping := given.pop("grouping", None):
+        given["incidentConfiguration"] = {"groupingConfiguration": {"enabled": True, **grouping}}
+    (found,) = find(parse_rule(yaml.safe_dump({**rule, **given}), source="a"))
+    assert (found.level, found.member) == (Level.WARNING, member)
+    assert part in found.told
 
 
 @pytest.mark.parametrize(

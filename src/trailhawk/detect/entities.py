@@ -165,6 +165,11 @@ Malware Process RegistryKey RegistryValue SecurityGroup SubmissionMail URL
 """
 _TYPES = {name.lower(): name for name in (*_IDENTITIES, *_NAMES_OF_SENTINEL.split())}
 """What mappings call types, by how SecurityAlert writes them (`cloud-application`) without dashes."""
+TYPES = tuple(_TYPES.values())
+IDENTIFIERS: Mapping[str, tuple[str, ...]] = {
+    kind: tuple(name.capitalize() for names in ways for name in names) for kind, ways in _IDENTITIES.items()
+}
+"""The identifiers of our own types."""
 
 
 def _told(value: object) -> Iterable[Entity]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from difflib import get_close_matches
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from trailhawk.detect.absent import absent, needed, reason
 from trailhawk.detect.attack_table import attack_table
-from trailhawk.detect.rule import Rule, RuleKind
+from trailhawk.detect.entities import IDENTIFIERS, TYPES
+from trailhawk.detect.rule import Grouping, Matching, Rule, RuleKind
 from trailhawk.detect.rule_file import MEMBERS
 from trailhawk.errors import QueryError
 
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 
 MAX_NAME, MAX_DESCRIPTION, MAX_QUERY = 256, 5_000, 10_000
 MAX_CUSTOM_DETAILS, MAX_PLACEHOLDERS, MAX_IDENTIFIERS = 20, 3, 3
+MAX_THRESHOLD = 10_000
+MAX_SUPPRESSION = timedelta(hours=24)
+MIN_LOOK_BACK, MAX_LOOK_BACK = timedelta(minutes=5), timedelta(days=7)
+"""How long an incident of a rule's grouping may take alerts."""
 SHORT_LOOK_BACK = timedelta(hours=48)
 """The longest look-back of a rule that runs more often than every hour."""
 
@@ -61,7 +66,13 @@ def validate(
     rule: Rule, compile_: Compile, *, now: datetime, allows: Allows = lambda file: False
 ) -> tuple[Finding, ...]:
     """What is wrong with a rule, errors first; nothing is run but what columns depend on."""
-    found = [*_misspelt(rule), *_limits(rule), *_of_query(rule, compile_, now, allows)]
+    found = [
+        *_misspelt(rule),
+        *_limits(rule),
+        *_of_entities(rule),
+        *_of_grouping(rule),
+        *_of_query(rule, compile_, now, allows),
+    ]
     return tuple(sorted(found, key=lambda finding: finding.level is Level.WARNING))
 
 
@@ -93,6 +104,10 @@ def _limits(rule: Rule) -> Iterator[Finding]:
         and rule.frequency < timedelta(hours=1) < SHORT_LOOK_BACK < rule.period
     ):
         yield _warning("queryPeriod", "Sentinel looks back at most 48 h where a rule runs more than hourly")
+    if not 0 <= rule.threshold <= MAX_THRESHOLD:
+        yield _warning("triggerThreshold", f"Sentinel takes 0 to {MAX_THRESHOLD:,}, found {rule.threshold:,}")
+    if rule.suppression is not None and rule.suppression > MAX_SUPPRESSION:
+        yield _warning("suppressionDuration", "Sentinel suppresses for 24 hours at most")
     if rule.kind is not RuleKind.HUNTING and _EVERYTHING.search(rule.query):
         yield _warning("query", "Sentinel refuses 'search *' and 'union *' in a rule")
     if len(rule.custom_details) > MAX_CUSTOM_DETAILS:
@@ -117,6 +132,52 @@ def _templates(rule: Rule) -> tuple[tuple[str, str], ...]:
         ("alertDetailsOverride.alertDisplayNameFormat", rule.details.display_name_format),
         ("alertDetailsOverride.alertDescriptionFormat", rule.details.description_format),
     )
+
+
+# --- entities and grouping ---------------------------------------------------------------------------------
+
+
+def _of_entities(rule: Rule) -> Iterator[Finding]:
+    """Names that nothing would know: such an entity joins no incident, and no condition finds it."""
+    for mapping in rule.entity_mappings:
+        if mapping.type not in TYPES:
+            yield _unknown("entityMappings", mapping.type, "type of an entity", TYPES)
+            continue
+        known = IDENTIFIERS.get(mapping.type)
+        for field in mapping.fields if known else ():
+            if known and field.identifier.lower() not in {name.lower() for name in known}:
+                yield _unknown(f"entityMappings.{mapping.type}", field.identifier, "identifier of it", known)
+
+
+def _of_grouping(rule: Rule) -> Iterator[Finding]:
+    """What alerts are to agree in and none of them has: there all agree, and are one incident."""
+    grouping = rule.grouping
+    if grouping is None:
+        return
+    where = "incidentConfiguration.groupingConfiguration"
+    if not MIN_LOOK_BACK <= grouping.lookback <= MAX_LOOK_BACK:
+        yield _warning(f"{where}.lookbackDuration", "Sentinel takes 5 minutes to 7 days")
+    if grouping.matching is Matching.SELECTED:
+        for member, names, there in _agreed(rule, grouping):
+            for name in names:
+                if name not in there:
+                    yield _unknown(f"{where}.{member}", name, "part of this rule's alerts", there)
+
+
+def _agreed(rule: Rule, grouping: Grouping) -> tuple[tuple[str, Sequence[str], Sequence[str]], ...]:
+    """What a grouping names, by its members, and what there is to name."""
+    mapped = [mapping.type for mapping in rule.entity_mappings]
+    return (
+        ("groupByEntities", grouping.entities, TYPES if rule.entity_columns else mapped),
+        ("groupByAlertDetails", grouping.details, ("DisplayName", "Severity")),
+        ("groupByCustomDetails", grouping.custom_details, [name for name, _ in rule.custom_details]),
+    )
+
+
+def _unknown(member: str, name: str, what: str, known: Sequence[str]) -> Finding:
+    near = get_close_matches(name, known, n=1) or [each for each in known if each.lower() == name.lower()]
+    told = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known) or 'none'}"
+    return Finding(Level.WARNING, member, f"'{name}' is no {what}", told)
 
 
 # --- the query ---------------------------------------------------------------------------------------------
