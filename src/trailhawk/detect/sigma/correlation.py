@@ -76,12 +76,13 @@ def correlation_document(
     query = f"""let Found = materialize(union {", ".join(parts)}
   {wanted}| extend Step = bin(TimeGenerated, {step}s));
 let Full = Found
-  | summarize Rows = count() by {", ".join([*keys, "Value", "Step"])}
+  | summarize Rows = count(), News = countif(TimeGenerated >= ago({every}s))
+      by {", ".join([*keys, "Value", "Step"])}
   | mv-expand Later = range(0, {steps}, 1) to typeof(long)
   | extend Stretch = Step + Later * {step}s
   | where Stretch >= bin(ago({every}s), {step}s) and Stretch < now()
-  | summarize Count = {count} by {", ".join([*keys, "Stretch"])}
-  | where Count {operator} {condition.count}
+  | summarize Count = {count}, News = sumif(News, Later == 0) by {", ".join([*keys, "Stretch"])}
+  | where Count {operator} {condition.count} and News > 0
   | mv-expand Earlier = range(0, {steps}, 1) to typeof(long)
   | extend Step = Stretch - Earlier * {step}s
   | summarize Count = max(Count) by {shared};
