@@ -505,6 +505,25 @@ def test_nrt_goes_by_ingestion_every_minute_two_minutes_behind(world: World) -> 
     assert told == [(START + timedelta(minutes=13), START - 5 * HOUR)]
 
 
+def test_a_replay_of_an_nrt_rule_takes_nothing_from_its_schedule_and_raises_nothing_again(
+    world: World,
+) -> None:
+    """What comes minutes late is seen by the schedule at one moment and by a replay at another."""
+    rule = scheduled(
+        "AWSCloudTrail | project TimeGenerated, EventName", kind=RuleKind.NRT, frequency=MINUTE, period=MINUTE
+    )
+    old = [Stop(f"old {n}", START - n * HOUR, START - MINUTE * 30) for n in range(1, 4)]
+    late = [Stop(f"{n}", START + n * MINUTE, START + (n + n % 9) * MINUTE) for n in range(5, 60, 3)]
+    world.events = [*old, *late, Stop("backfill", START - 9 * HOUR, START + 20 * MINUTE)]
+    scheduler, found = world.scheduler(), list[Alert]()
+    for _ in range(80):
+        found += world.round(scheduler, rule).alerts
+        engine, tables = world.engine(), [CLOUDTRAIL.name]
+        found += detect(engine, world.store, [rule], tables=tables, now=world.now).alerts
+        world.now += MINUTE
+    assert sorted(alert.started_at for alert in found) == sorted(event.at for event in world.events)
+
+
 def test_the_schedule_can_be_looked_at(world: World) -> None:
     scheduler = world.scheduler()
     world.round(scheduler, scheduled())

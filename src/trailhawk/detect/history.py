@@ -1,6 +1,7 @@
 """Replay rules over the stored history, window by window as a scheduler would have run them.
 
-By event time alone. What a window has found stays recorded; it runs again only when rows have come into what
+By event time alone. What was ingested since an NRT rule has a schedule is left to that, which goes by
+ingestion: it would be raised again at another T. What a window has found stays recorded; it runs again only when rows have come into what
 it looks at since. An alert's id follows from rule, T and row, so a replay never raises the same alert twice.
 """
 
@@ -89,10 +90,19 @@ class Stored:
         return np.array(self.sums, np.int64)
 
 
-def stored(engine: Engine, table: str, *, now: datetime, since: datetime | None = None) -> Stored:
-    """What the lake holds of a table; with `since` the counts begin there, `first` is that of all rows."""
+def stored(
+    engine: Engine,
+    table: str,
+    *,
+    now: datetime,
+    since: datetime | None = None,
+    before: datetime | None = None,
+) -> Stored:
+    """What the lake holds of a table; with `since` the counts begin there, `first` is that of all rows; with
+    `before` only what was ingested before then."""
+    ingested = f" | where ingestion_time() < datetime({before.isoformat()})" if before else ""
     result = engine.query(
-        f"['{table}'] | summarize Rows=count(), First=min(TimeGenerated), Last=max(TimeGenerated)"
+        f"['{table}']{ingested} | summarize Rows=count(), First=min(TimeGenerated), Last=max(TimeGenerated)"
         " by Bin=bin(TimeGenerated, 5m) | sort by Bin asc",
         now=now,
         window=TimeRange(since, None) if since else None,
@@ -195,7 +205,9 @@ def detect(
         start, end = max(start or first, first), min(end or last, last)
     if not (first and last and start and end and start < end):
         return Summary(start, end, tuple(RuleSummary(rule, 0, 0, 0, 0, 0, 0) for rule in rules), ())
-    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, lake, sink, reads, leave)
+    held_by = {rule.id: lake for rule in rules} | _unseen(engine, store, rules, tables, now)
+    read = {rule.id: tables_of(rule, held_by[rule.id], reads) for rule in rules}
+    replay = _Replay(engine, store, {rule.id: rule for rule in rules}, read, sink, leave)
     if quiet is not None:
         replay.find_quiet(quiet, start, end)
     for rule in rules:
@@ -208,6 +220,19 @@ def detect(
     for rule in rules:
         replay.finish(rule)
     return Summary(start, end, tuple(replay.summary(rule) for rule in rules), tuple(replay.raised))
+
+
+def _unseen(
+    engine: Engine, store: AlertStore, rules: Iterable[Rule], tables: Sequence[str], now: datetime
+) -> dict[str, dict[str, Stored]]:
+    """Of NRT rules that have a schedule: what was ingested before this began."""
+    starts = store.schedule_starts()
+    nrt = {rule.id for rule in rules if rule.kind is RuleKind.NRT} & starts.keys()
+    held = {
+        start: {table: stored(engine, table, now=now, before=start) for table in tables}
+        for start in {starts[rule_id] for rule_id in nrt}
+    }
+    return {rule_id: held[starts[rule_id]] for rule_id in nrt}
 
 
 def settle(
@@ -259,14 +284,13 @@ class _Replay:
         engine: Engine,
         store: AlertStore,
         rules: Mapping[str, Rule],
-        lake: Mapping[str, Stored],
+        tables: Mapping[str, Sequence[Stored]],
         sink: Sink | None,
-        reads: Reads | None,
         leave: Leave | None,
     ) -> None:
         self._engine = engine
         self._leave = leave
-        self._tables = {rule.id: tables_of(rule, lake, reads) for rule in rules.values()}
+        self._tables = tables
         self._store = store
         self._rules = rules
         self._sink = sink

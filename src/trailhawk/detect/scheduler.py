@@ -34,7 +34,14 @@ from trailhawk.detect.schedule import (
     next_run,
 )
 from trailhawk.detect.spans import Moments, covered, done_since, micros, moment_at, place
-from trailhawk.detect.store import AlertStore, Moment, make_tables, metadata, windows_table
+from trailhawk.detect.store import (
+    AlertStore,
+    Moment,
+    make_tables,
+    metadata,
+    starts_table,
+    windows_table,
+)
 from trailhawk.engine.result import Engine
 from trailhawk.errors import LakeError, QueryError
 
@@ -288,6 +295,8 @@ class Scheduler:
             if row is None:
                 # As Sentinel does, a new rule runs at once, and its past is left alone.
                 connection.execute(sa.insert(_schedules).values(**_new(rule, latest)))
+                start = {"rule_id": rule.id, "at": latest - rule.frequency}
+                connection.execute(sa.insert(starts_table), start)
             at = max(_unplanned(rule, row.next_at, row.frequency), first) if row else latest
             planned: list[datetime] = []
             while at <= latest and len(planned) < _PLANNED_AT_ONCE:

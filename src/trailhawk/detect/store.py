@@ -71,6 +71,14 @@ spans_table = sa.Table(
 """Windows of a rule that ended alike: T from the first to the last by steps, in microseconds. A window's row
 counts before a span, and of two spans the one with the higher number. See `spans`."""
 
+starts_table = sa.Table(
+    "schedule_starts",
+    metadata,
+    sa.Column("rule_id", sa.String, primary_key=True),
+    sa.Column("at", Moment, nullable=False),
+)
+"""Where the first window of a rule begins that its schedule has planned."""
+
 taken_table = sa.Table(
     "exceptions_taken",
     metadata,
@@ -465,7 +473,7 @@ class AlertStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self.engine = engine
-        make_tables(engine, (windows_table, spans_table, taken_table, _alerts))
+        make_tables(engine, (windows_table, spans_table, starts_table, taken_table, _alerts))
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         """A connection that takes no lock."""
@@ -487,6 +495,12 @@ class AlertStore:
             for at, state, reason, seen in connection.execute(query.where(window.rule_id == rule_id)):
                 found[at] = WindowRecord(WindowState(state), reason, seen)
         return found
+
+    def schedule_starts(self) -> dict[str, datetime]:
+        """By rule: where the first window begins that its schedule has planned."""
+        with self.reading() as connection:
+            query = sa.select(starts_table.c.rule_id, starts_table.c.at)
+            return {row.rule_id: row.at for row in connection.execute(query)}
 
     def first_window(self) -> datetime | None:
         """T of the first window of any rule; None where none was ever due."""
