@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
 
+from trailhawk.detect.alert import Alert
 from trailhawk.detect.entities import Entity, entity
+from trailhawk.engine.result import Engine
 from trailhawk.incidents.advice import CONTAIN, Step, steps
+from trailhawk.incidents.incident import assemble
 from trailhawk.incidents.lineage import Issue, Lineage
 from trailhawk.incidents.manifest import Manifest
+from trailhawk.incidents.report import report
 from trailhawk.incidents.timeline import Event
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -24,7 +30,9 @@ def event(key: str, session: str) -> Event:
     return Event(NOW, "e", "ListBuckets", "s3", "", session, key, "192.0.2.1", "aws-cli/2", "")
 
 
-def issue(key: str, *, api: str = "AssumeRole", role: str = "", by: str = "", by_key: str = "") -> Issue:
+def issue(
+    key: str, *, api: str = "AssumeRole", role: str = "", by: str = "", by_key: str = "", user: str = ""
+) -> Issue:
     return Issue(
         at=NOW,
         event_id=f"e-{key}",
@@ -40,6 +48,7 @@ def issue(key: str, *, api: str = "AssumeRole", role: str = "", by: str = "", by
         caller_key=by_key,
         caller_address="",
         region="eu-west-1",
+        user=user,
     )
 
 
@@ -128,3 +137,71 @@ def test_an_instance_is_looked_for_in_its_region() -> None:
 def test_a_role_that_only_the_session_names() -> None:
     (found,) = words(contained(event(TEMPORARY, f"arn:aws:sts::{HOME}:assumed-role/app/x")))
     assert found[:5] == ["aws", "iam", "put-role-policy", "--role-name", "app"]
+
+
+def test_keys_and_passwords_that_the_accused_made_are_turned_off_too() -> None:
+    """Nobody has used them yet, so no alert is about them: they are the way back in."""
+    made = "AKIAEXAMPLE000000003"
+    issues = (
+        issue(made, api="CreateAccessKey", by=USER, by_key=LONG, user="backdoor"),
+        issue("AKIAEXAMPLE000000004", api="CreateAccessKey", by_key="AKIAEXAMPLE000000009", user="eve"),
+    )
+    password = dataclasses.replace(event(LONG, USER), name="CreateLoginProfile", target="backdoor")
+    refused = dataclasses.replace(
+        password, name="UpdateLoginProfile", target="root-ish", error="AccessDenied"
+    )
+    found = words(contained(event(LONG, USER), password, refused, issues=issues))
+    assert found == [
+        ["aws", "iam", "update-access-key", *("--user-name", user), "--access-key-id", key, "--status", off]
+        for user, key, off in (("bob", LONG, "Inactive"), ("backdoor", made, "Inactive"))
+    ] + [["aws", "iam", "delete-login-profile", "--user-name", "backdoor"]]
+
+
+def test_a_made_key_that_is_used_is_turned_off_once() -> None:
+    made = "AKIAEXAMPLE000000003"
+    issues = (issue(made, api="CreateAccessKey", by=USER, by_key=LONG, user="backdoor"),)
+    back = event(made, f"arn:aws:iam::{HOME}:user/backdoor")
+    found = [step.title for step in contained(event(LONG, USER), back, issues=issues)]
+    assert found == [f"Deactivate access key {LONG}", f"Deactivate access key {made}"]
+
+
+def test_instances_of_which_all_was_refused_need_no_care(
+    engine_of: Callable[..., Engine], raised: Callable[..., Alert]
+) -> None:
+    """Who tries the ids of a hundred instances, and is refused, has touched none: most do not exist."""
+    tried, asked, told, made_up = ("i-0aa", "i-0bb", "i-0cc", "i-0dd")
+
+    def call(event_id: str, error: str, **request: str) -> dict[str, object]:
+        return {
+            "eventTime": "2026-03-01T11:40:00Z",
+            "eventID": event_id,
+            "eventSource": "ec2.amazonaws.com",
+            "eventName": "GetPasswordData",
+            "sourceIPAddress": "192.0.2.1",
+            "userAgent": "aws-cli/2",
+            "recipientAccountId": HOME,
+            "userIdentity": {"type": "IAMUser", "principalId": "AIDA1", "arn": USER, "accessKeyId": LONG},
+            "errorCode": error,
+            "requestParameters": request,
+        }
+
+    engine = engine_of(
+        [
+            call("1", "Client.UnauthorizedOperation", instanceId=tried),
+            call("2", "Client.UnauthorizedOperation", instanceId=made_up),
+            call("3", "", instanceId=asked),
+        ]
+    )
+    named = [
+        raised("one", *(entity("AwsInstance", Id=i) for i in (tried, made_up, told)), details=ids("1", "2")),
+        raised("two", entity("AwsInstance", Id=asked), details=ids("3")),
+        raised("three", entity("AwsInstance", Id=told)),
+    ]
+    found = report(engine, assemble(1, named), named, now=NOW)
+    assert [event.target for event in found.timeline] == [tried, made_up, asked]
+    kept = [step.title.split()[4] for step in found.steps if step.phase == "Keep the evidence"]
+    assert kept == [asked, told]
+
+
+def ids(*of: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    return (("EventIds", of),)

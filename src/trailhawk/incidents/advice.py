@@ -128,14 +128,13 @@ def _contain(
 ) -> Iterator[Step]:
     for key, session in {event.key: event.session for event in events}.items():
         if key.startswith("AKIA") and not session.endswith(":root"):
-            user = _user_in(session)
-            of_user = ("--user-name", user) if user else ()
             yield Step(
                 CONTAIN,
                 f"Deactivate access key {key}",
                 "It is a long-term key: it works until someone turns it off.",
-                (_aws("iam", "update-access-key", *of_user, "--access-key-id", key, "--status", "Inactive"),),
+                (_deactivated(key, _user_in(session)),),
             )
+    yield from _left_behind(events, origin)
     document = _denied_before(now)
     for user in _users(events, origin):
         yield Step(
@@ -159,6 +158,33 @@ def _contain(
             CONTAIN,
             "Change the root user's password, delete its access keys, renew its MFA device",
             "Root cannot be denied by a policy of its own account; only its owner can do this, signed in.",
+        )
+
+
+def _deactivated(key: str, user: str) -> str:
+    of_user = ("--user-name", user) if user else ()
+    return _aws("iam", "update-access-key", *of_user, "--access-key-id", key, "--status", "Inactive")
+
+
+def _left_behind(events: Sequence[Event], origin: Lineage) -> Iterator[Step]:
+    """The ways back in that the accused credentials made: keys not used yet, and passwords of the console."""
+    used = {event.key for event in events if event.key}
+    for issue in origin.issues:
+        is_made = issue.api == "CreateAccessKey" and issue.caller_key in used
+        if is_made and issue.user and issue.key not in used:
+            yield Step(
+                CONTAIN,
+                f"Deactivate access key {issue.key} of user {issue.user}",
+                f"It was made with key {issue.caller_key}, and works whatever becomes of that one.",
+                (_deactivated(issue.key, issue.user),),
+            )
+    passwords = (e for e in events if e.name in ("CreateLoginProfile", "UpdateLoginProfile") and not e.error)
+    for user in dict.fromkeys(event.target for event in passwords if event.target):
+        yield Step(
+            CONTAIN,
+            f"Take the console password of user {user} away",
+            "It was set in this incident: who knows it signs in without any key.",
+            (_aws("iam", "delete-login-profile", "--user-name", user),),
         )
 
 
@@ -280,7 +306,7 @@ def _find_out(keys: Iterable[str], read: Manifest) -> Iterator[Step]:
             "Find out how far it went",
             f"See all that was done with key {key}",
             "This incident holds the calls that rules told; the session may have made others.",
-            (shlex.join(["trailhawk", "lineage", key]),),
+            (shlex.join(["trailhawk", "entity", key]), shlex.join(["trailhawk", "lineage", key])),
         )
     if read.objects:
         yield Step(

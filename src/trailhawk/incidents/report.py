@@ -8,8 +8,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from trailhawk.detect.alert import Alert
-from trailhawk.detect.entities import AWS_ACCESS_KEY, AWS_BUCKET, AWS_SESSION, IP, Entity, distinct, entity
+from trailhawk.detect.alert import EVENT_IDS, Alert
+from trailhawk.detect.entities import (
+    AWS_ACCESS_KEY,
+    AWS_BUCKET,
+    AWS_INSTANCE,
+    AWS_SESSION,
+    IP,
+    Entity,
+    distinct,
+    entity,
+)
 from trailhawk.engine.result import Engine
 from trailhawk.incidents.advice import CONTAIN, Step, steps
 from trailhawk.incidents.incident import Incident
@@ -51,7 +60,9 @@ def report(engine: Engine, incident: Incident, alerts: Sequence[Alert], *, now: 
     read = manifest(engine, where, _callers(incident, alerts, events), now=now)
     beside = [entity(AWS_ACCESS_KEY, Id=key) for key in (*keys, *_siblings(keys, origin))]
     entities = distinct([*incident.entities, *beside])
-    advice = steps(entities, events, origin, read, now=now)
+    untouched = _untouched(alerts, events)
+    touched = (each for each in entities if each.type != AWS_INSTANCE or each.value not in untouched)
+    advice = steps(touched, events, origin, read, now=now)
     return Report(
         incident=incident,
         story=tuple(_story(incident, alerts, events, origin, read)),
@@ -74,6 +85,18 @@ def _callers(incident: Incident, alerts: Sequence[Alert], events: Sequence[Event
     addresses = {event.address for event in events} or set(incident.values(IP))
     buckets = {event.bucket for event in events if event.bucket} | set(incident.values(AWS_BUCKET))
     return Callers(tuple(sorted(sessions)), tuple(sorted(addresses)), tuple(sorted(buckets)))
+
+
+def _untouched(alerts: Iterable[Alert], events: Sequence[Event]) -> set[str]:
+    """The instances that stand only in alerts of which every call was refused, but for the callers' own."""
+    refused = {event.event_id for event in events if event.error}
+    found: dict[str, bool] = {}
+    for alert in alerts:
+        ids = alert.detail(EVENT_IDS)
+        for instance in alert.values(AWS_INSTANCE):
+            found[instance] = found.get(instance, True) and bool(ids) and refused.issuperset(ids)
+    own = {of.instance for event in events if (of := session_of(event.session))}
+    return {instance for instance, is_refused in found.items() if is_refused} - own
 
 
 def _siblings(keys: Iterable[str], origin: Lineage) -> list[str]:

@@ -19,7 +19,8 @@ AWSCloudTrail
     Session = iff(isempty(UserIdentityArn), UserIdentityPrincipalid, UserIdentityArn),
     Key = UserIdentityAccessKeyId, Address = SourceIpAddress, Client = UserAgent, Error = ErrorCode,
     Bucket = tostring(Request.bucketName), Object = tostring(Request.key), Role = tostring(Request.roleArn),
-    RoleName = tostring(Request.roleName), Policy = tostring(Request.policyArn)
+    RoleName = tostring(Request.roleName), Policy = tostring(Request.policyArn),
+    User = tostring(Request.userName), Instance = tostring(Request.instanceId)
 | sort by At asc, EventId asc
 """
 
@@ -73,5 +74,5 @@ def _target(row: Mapping[str, object]) -> str:
     bucket, key = str(row["Bucket"]), str(row["Object"])
     if bucket:
         return f"s3://{bucket}/{key}"
-    parts = [str(row[name]) for name in ("Role", "RoleName", "Policy")]
+    parts = [str(row[name]) for name in ("Role", "RoleName", "User", "Policy", "Instance")]
     return " ".join(part for part in parts if part)
