@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from trailhawk.render.console import page_width, results
 from trailhawk.render.text import moment
 from trailhawk.visible import visible
+from trailhawk.words import counted
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, object]
 
 MOST_KEYS: Final = 60
-"""Keys below one asker that are drawn; those used come first, the others are counted."""
+"""Keys below one asker that are drawn: those used from several addresses before all others, then those used
+last; the others are counted."""
 
 
 def show_lineage(who: str, rows: Sequence[Row]) -> None:
@@ -44,8 +46,10 @@ def show_lineage(who: str, rows: Sequence[Row]) -> None:
 
 
 def _add(node: Tree, rows: Sequence[Row], below: Mapping[str, list[Row]], drawn: set[str], who: str) -> None:
-    ordered = sorted(rows, key=lambda row: (not row["IsUsed"], str(row["At"]), str(row["Key"])))
-    for row in ordered[:MOST_KEYS]:
+    newest = sorted(rows, key=lambda row: (str(row["LastUsed"] or ""), str(row["At"])), reverse=True)
+    ranked = sorted(newest, key=lambda row: (not row["IsInTwoPlaces"], _places(row) < 2, not row["IsUsed"]))
+    shown, left_out = ranked[:MOST_KEYS], ranked[MOST_KEYS:]
+    for row in sorted(shown, key=lambda row: (not row["IsUsed"], str(row["At"]), str(row["Key"]))):
         key = str(row["Key"])
         if key in drawn:
             continue
@@ -54,9 +58,10 @@ def _add(node: Tree, rows: Sequence[Row], below: Mapping[str, list[Row]], drawn:
         for line in _uses(row):
             branch.add(line)
         _add(branch, below.get(key, []), below, drawn, who)
-    if len(ordered) > MOST_KEYS:
-        used = sum(1 for row in ordered[MOST_KEYS:] if row["IsUsed"])
-        node.add(_text(f"and {len(ordered) - MOST_KEYS:,} more keys, {used:,} of them used", "dim"))
+    if left_out:
+        used = sum(1 for row in left_out if row["IsUsed"])
+        more = f"and {counted(len(left_out), 'more key')}, {used:,} of them used: --format json has all"
+        node.add(_text(more, "dim"))
 
 
 def _key(row: Row, who: str) -> Text:
@@ -85,8 +90,13 @@ def _uses(row: Row) -> Iterator[Text]:
     yield _text(f"{calls:,} call{'' if calls == 1 else 's'}{refused} from {where}, {when}")
     if row["IsInTwoPlaces"]:
         yield _text("used from two places at the same time", "bold red")
-    elif isinstance(addresses, list) and len(addresses) > 1:
-        yield _text(f"used from {len(addresses)} addresses, one after the other", "yellow")
+    elif _places(row) > 1:
+        yield _text(f"used from {_places(row)} addresses, one after the other", "yellow")
+
+
+def _places(row: Row) -> int:
+    addresses = row["Addresses"]
+    return len(addresses) if isinstance(addresses, list) else 0
 
 
 def _moment(value: object) -> str:
