@@ -106,6 +106,65 @@ def test_the_story_tells_of_copies(engine_of: EngineOf, raised: Callable[..., Al
     assert "1 object was copied to bucket elsewhere: the log does not say how large" in story
 
 
+def test_what_the_callers_read_besides_is_told_and_not_counted(
+    engine_of: EngineOf, raised: Callable[..., Alert]
+) -> None:
+    """A rule tells of an address once, and the thief comes back after it; what was read is in the logs."""
+
+    def get(event_id: str, key: str, time: str, **more: Any) -> Json:
+        request = {"bucketName": "cards", "key": key}
+        return call("GetObject", request, out=100, eventID=event_id, eventTime=f"2026-03-01T{time}Z") | more
+
+    other = call("GetObject", {})["userIdentity"] | {"arn": f"{SESSION}-else", "principalId": "AROA1:else"}
+    owner = {"type": "AWSAccount", "principalId": "AROA1:one", "accountId": HOME}
+    engine = engine_of(
+        [
+            get("named", "a.csv", "11:40:00", sharedEventID="one"),
+            get("twin", "a.csv", "11:40:00", sharedEventID="one", recipientAccountId=OTHER)
+            | {"userIdentity": owner},
+            get("later", "b.csv", "15:00:00"),
+            get("again", "a.csv", "15:00:01"),
+            get("refused", "c.csv", "15:00:02", errorCode="AccessDenied"),
+            get("elsewhere", "d.csv", "15:00:03", sourceIPAddress="192.0.2.9"),
+            get("another", "e.csv", "15:00:04", userIdentity=other),
+            get("too late", "f.csv", "15:00:04", eventTime="2026-03-02T03:00:00Z"),
+        ]
+    )
+    one = raised("one", details=(("EventIds", ("twin",)),))
+    two = raised("two", details=(("EventIds", ("named",)),))
+    told = report(engine, assemble(1, [one, two]), [one, two], now=NOW)
+    assert said(told.manifest) == [("cards", "a.csv", 100, 1, 0, "")]
+    sentence = (
+        "Not in the manifest, for no alert names it: 2 reads of 2 objects, 200 bytes and 1 read refused, by "
+        "the same callers and addresses from 2026-03-01 15:00:00 UTC to 2026-03-01 15:00:02 UTC."
+    )
+    assert told.manifest.notes == (sentence,)
+    assert sentence in told.story
+    besides = told.manifest.besides
+    assert besides
+    found = engine.query(besides.query, now=NOW).rows()
+    assert {row["AwsEventId"] for row in found} == {"later", "again", "refused"}
+    assert any("trailhawk query" in command for step in told.steps for command in step.commands)
+
+
+def test_one_read_of_which_the_alert_names_the_poorer_record(
+    engine_of: EngineOf, raised: Callable[..., Alert]
+) -> None:
+    """The record of the bucket's account names no ARN; its twin is the same read, and no other one."""
+    get = {"bucketName": "cards", "key": "a.csv"}
+    owner = {"type": "AWSAccount", "principalId": "AROA1:one", "accountId": HOME}
+    engine = engine_of(
+        [
+            call("GetObject", get, out=100, eventID="1", sharedEventID="one"),
+            call("GetObject", get, out=100, eventID="2", sharedEventID="one", recipientAccountId=OTHER)
+            | {"userIdentity": owner},
+        ]
+    )
+    one = raised("one", details=(("EventIds", ("2",)),))
+    told = report(engine, assemble(1, [one]), [one], now=NOW)
+    assert (said(told.manifest), told.manifest.besides) == ([("cards", "a.csv", 100, 1, 0, "")], None)
+
+
 def test_directory_buckets_are_buckets(engine_of: EngineOf) -> None:
     get = {"bucketName": "cards--use1-az4--x-s3", "key": "a.csv"}
     engine = engine_of([call("GetObject", get, out=7, eventSource="s3express.amazonaws.com")])

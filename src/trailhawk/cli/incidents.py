@@ -640,8 +640,8 @@ def incidents_manifest(
         found = workspace_of(context).report(number).manifest
     text = manifest_csv(found)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    for gap in found.gaps:
-        tell(gap.told)
+    for note in found.notes:
+        tell(note)
     if out is None:
         print(text, end="")
     else:

@@ -308,6 +308,13 @@ def _find_out(keys: Iterable[str], read: Manifest) -> Iterator[Step]:
             "This incident holds the calls that rules told; the session may have made others.",
             (shlex.join(["trailhawk", "entity", key]), shlex.join(["trailhawk", "lineage", key])),
         )
+    if read.besides:
+        yield Step(
+            "Find out how far it went",
+            "Look through the reads that no alert names: they may be the owner's or the thief's",
+            read.besides.told,
+            (shlex.join(["trailhawk", "query", "--format", "csv", read.besides.query]),),
+        )
     if read.objects:
         yield Step(
             "Find out how far it went",

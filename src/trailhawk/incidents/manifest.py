@@ -1,13 +1,14 @@
 """The exfiltration manifest: which objects were read, how much of them, when, by whom, and with what.
 
-CloudTrail's data events say it, event by event, so exactly those of the incident count. For a bucket without
-any, S3's access logs do: what the incident's callers read from the incident's addresses. Where neither is
-stored, that is said, with the last moment at which one was.
+CloudTrail's data events say it, event by event, so exactly those of the incident count. What its callers
+read besides from its addresses, and no alert names, is told in one sentence: it may be theirs or the thief's.
+For a bucket without any, S3's access logs say it: what the incident's callers read from the incident's
+addresses. Where neither is stored, that is said, with the last moment at which one was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -15,8 +16,10 @@ from typing import Final
 from trailhawk.engine.result import Engine, TimeRange
 from trailhawk.incidents.lineage import unwrapped
 from trailhawk.incidents.literal import fill, strings
+from trailhawk.incidents.literal import moment as literal
 from trailhawk.incidents.row import count, moment
 from trailhawk.incidents.scope import AFTER, Scope
+from trailhawk.words import counted
 
 DATA_EVENTS, ACCESS_LOGS = "S3 data events", "S3 access logs"
 
@@ -28,19 +31,25 @@ OPERATIONS: Final = strings(
 LOOK_BACK: Final = timedelta(days=30)
 """How far back it is looked for the last log of a bucket."""
 
+_READING: Final = (
+    'EventSource in ("s3.amazonaws.com", "s3express.amazonaws.com") and EventName in '
+    '("GetObject", "GetObjectTorrent", "SelectObjectContent", "CopyObject", "UploadPartCopy")'
+)
+
 # A large object is read in several ranges: bytes are summed, calls counted. HeadObject gives no content. A
 # copy to another bucket is a read of which no byte passes the caller: what is counted there is the answer's.
 # A call across accounts is logged in both, under ids of their own and one that is shared.
 _READS = """
 AWSCloudTrail
-| where {condition}
-| where EventSource in ("s3.amazonaws.com", "s3express.amazonaws.com")
-| where EventName in ("GetObject", "GetObjectTorrent", "SelectObjectContent", "CopyObject", "UploadPartCopy")
-| project TimeGenerated, RequestParameters, AdditionalEventData, ErrorCode, UserIdentityArn, SourceIpAddress,
-    UserIdentityPrincipalid, UserIdentityAccessKeyId, UserAgent, IsCopy = EventName contains "Copy",
+| where {reading}
+| extend IsNamed = {named}
+| where IsNamed or ({callers})
+| project IsNamed, TimeGenerated, RequestParameters, AdditionalEventData, ErrorCode, UserIdentityArn,
+    SourceIpAddress, UserIdentityPrincipalid, UserIdentityAccessKeyId, UserAgent,
+    IsCopy = EventName contains "Copy",
     Call = iff(isempty(SharedEventId), AwsEventId, SharedEventId),
     Rank = strcat(iff(isempty(UserIdentityAccessKeyId), "0", "1"), AwsEventId)
-| summarize arg_max(Rank, *) by Call
+| summarize arg_max(Rank, *), Named = countif(IsNamed) by Call
 | extend Request = parse_json(RequestParameters)
 | extend Bucket = tostring(Request.bucketName), Object = tostring(Request.key),
     Version = tostring(Request.versionId),
@@ -55,7 +64,7 @@ AWSCloudTrail
     Version = iff(IsCopy, tostring(Source[1]), Version)
 | summarize Bytes = sumif(Bytes, isempty(ErrorCode)), Reads = countif(isempty(ErrorCode)),
     Denied = countif(isnotempty(ErrorCode)), First = min(TimeGenerated), Last = max(TimeGenerated)
-    by Bucket, Object, Version, CopiedTo,
+    by IsNamed = Named > 0, Bucket, Object, Version, CopiedTo,
        Session = iff(isempty(UserIdentityArn), UserIdentityPrincipalid, UserIdentityArn),
        AccessKey = UserIdentityAccessKeyId, Address = SourceIpAddress, Client = UserAgent
 | sort by First asc, Bucket asc, Object asc
@@ -154,6 +163,32 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class Besides:
+    """Reads that no alert names, by the incident's callers from its addresses, until 12 hours after it."""
+
+    objects: int
+    reads: int
+    bytes: int
+    denied: int
+    first: datetime
+    last: datetime
+    query: str
+    """Gives these reads, with those of the manifest in their time."""
+
+    @property
+    def told(self) -> str:
+        """What else may have left, as a sentence."""
+        read = f"{counted(self.reads, 'read')} of {counted(self.objects, 'object')}, {self.bytes:,} bytes"
+        refused = f"{counted(self.denied, 'read')} refused"
+        what = " and ".join([read] * bool(self.reads) + [refused] * bool(self.denied))
+        first, last = (f"{each.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" for each in (self.first, self.last))
+        when = f"at {first}" if first == last else f"from {first} to {last}"
+        return (
+            f"Not in the manifest, for no alert names it: {what}, by the same callers and addresses {when}."
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class Callers:
     """Whose reads count in access logs (ARNs of sessions and users) and from where, and the buckets that the
     incident names."""
@@ -169,6 +204,7 @@ class Manifest:
 
     lines: tuple[Line, ...]
     gaps: tuple[Gap, ...] = ()
+    besides: Besides | None = None
 
     @property
     def unknown(self) -> bool:
@@ -180,6 +216,11 @@ class Manifest:
     def objects(self) -> int:
         """How many objects were read, each counted once."""
         return len({(line.bucket, line.key) for line in self.lines if line.reads})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about what `lines` cannot say."""
+        return (*(gap.told for gap in self.gaps), *([self.besides.told] if self.besides else []))
 
     @property
     def copies(self) -> tuple[Line, ...]:
@@ -211,9 +252,16 @@ class Manifest:
 
 def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -> Manifest:
     """What was read in this scope, and of which buckets that is not known."""
-    events = TimeRange(scope.start, scope.end)
-    found = engine.query(fill(_READS, condition=scope.condition), now=now, window=events).rows()
-    lines = [_line(row, DATA_EVENTS) for row in found]
+    who = (strings(callers.sessions), strings(callers.addresses))
+    theirs = "(UserIdentityArn in {0} or UserIdentityPrincipalid in {0}) and SourceIpAddress in {1}".format(
+        *who
+    )
+    of_alerts = f"({scope.condition}) and TimeGenerated < {literal(scope.end)}"
+    until = TimeRange(scope.start, scope.end + AFTER)
+    query = fill(_READS, reading=_READING, named=of_alerts, callers=theirs)
+    found = list(engine.query(query, now=now, window=until).rows())
+    lines = [_line(row, DATA_EVENTS) for row in found if row["IsNamed"]]
+    others = [_line(row, DATA_EVENTS) for row in found if not row["IsNamed"]]
     if callers.sessions and callers.addresses:
         query = fill(
             _LOGGED,
@@ -222,11 +270,29 @@ def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -
             addresses=strings(callers.addresses),
             known=strings(sorted({line.bucket for line in lines})),
         )
-        logged = engine.query(query, now=now, window=TimeRange(scope.start, scope.end + AFTER)).rows()
+        logged = engine.query(query, now=now, window=until).rows()
         lines += [_line(row, ACCESS_LOGS) for row in logged]
+    logged_buckets = {line.bucket for line in lines if line.source == ACCESS_LOGS}
+    besides = _besides([line for line in others if line.bucket not in logged_buckets], theirs)
     named = {line.bucket for line in lines} | set(callers.buckets)
     silent = sorted(named - {line.bucket for line in lines}) if named else [""]
-    return Manifest(tuple(lines), _gaps(engine, silent, scope, now) if silent else ())
+    return Manifest(tuple(lines), _gaps(engine, silent, scope, now) if silent else (), besides)
+
+
+def _besides(lines: Sequence[Line], theirs: str) -> Besides | None:
+    if not lines:
+        return None
+    first, last = min(line.first for line in lines), max(line.last for line in lines)
+    when = f"TimeGenerated between ({literal(first)} .. {literal(last)})"
+    return Besides(
+        objects=len({(line.bucket, line.key) for line in lines if line.reads}),
+        reads=sum(line.reads for line in lines),
+        bytes=sum(line.bytes for line in lines),
+        denied=sum(line.denied for line in lines),
+        first=first,
+        last=last,
+        query=f"AWSCloudTrail | where {when} and {_READING} and {theirs}",
+    )
 
 
 def _gaps(engine: Engine, buckets: list[str], scope: Scope, now: datetime) -> tuple[Gap, ...]:

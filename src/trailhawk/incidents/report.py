@@ -218,7 +218,7 @@ def _read(read: Manifest) -> Iterator[str]:
         yield f"{'' if read.gaps else 'Nothing left: '}{counted(read.denied, 'read')} {were} refused."
     if any(line.source == ACCESS_LOGS for line in read.lines):
         yield "Some of it is known from S3 access logs alone, which may miss a read and name no key."
-    yield from (gap.told for gap in read.gaps)
+    yield from read.notes
 
 
 def _denied(events: Sequence[Event]) -> Iterator[str]:

@@ -43,6 +43,7 @@ def as_data(incident: Incident) -> dict[str, object]:
 
 def report_as_data(report: Report) -> dict[str, object]:
     """All that is known of an incident as one JSON object."""
+    besides = report.manifest.besides
     return {
         **as_data(report.incident),
         "techniques": [{"id": each, "name": technique(each)} for each in report.incident.techniques],
@@ -61,6 +62,7 @@ def report_as_data(report: Report) -> dict[str, object]:
             "denied": report.manifest.denied,
             "seconds": report.manifest.seconds,
             "gaps": [{**_plain(each), "told": each.told} for each in report.manifest.gaps],
+            "besides": besides and {**_plain(besides), "told": besides.told},
             "lines": [_plain(each) for each in report.manifest.lines],
         },
     }
