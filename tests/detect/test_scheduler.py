@@ -493,6 +493,21 @@ def test_suppression_skips_the_windows_after_an_alert(world: World) -> None:
     assert states == [1, 4]
 
 
+def test_late_rows_raise_nothing_again_for_a_rule_that_suppresses(world: World) -> None:
+    """The run that raised an alert is the last one for as long as it suppresses."""
+    own = {"aggregation": Aggregation.SINGLE, "suppression": 3 * HOUR}
+    rules = [scheduled(**own), scheduled(id="replayed", **own)]
+    world.events = [Stop(f"e{n}", START + 10 * MINUTE, START + n * 20 * MINUTE) for n in range(8)]
+    world.now, scheduler, found = START + HOUR + 5 * MINUTE, world.scheduler(), list[Alert]()
+    for _ in range(12):
+        found += world.round(scheduler, rules[0]).alerts
+        found += detect(
+            world.engine(), world.store, rules[1:], tables=["AWSCloudTrail"], now=world.now
+        ).alerts
+        world.now += 10 * MINUTE
+    assert Counter(alert.rule_id for alert in found) == {rule.id: 1 for rule in rules}
+
+
 def test_nrt_goes_by_ingestion_every_minute_two_minutes_behind(world: World) -> None:
     rule = scheduled(kind=RuleKind.NRT, frequency=MINUTE, period=MINUTE)
     scheduler = world.scheduler()

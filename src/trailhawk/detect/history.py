@@ -1,8 +1,9 @@
 """Replay rules over the stored history, window by window as a scheduler would have run them.
 
 By event time alone. What was ingested since an NRT rule has a schedule is left to that, which goes by
-ingestion: it would be raised again at another T. What a window has found stays recorded; it runs again only when rows have come into what
-it looks at since. An alert's id follows from rule, T and row, so a replay never raises the same alert twice.
+ingestion: it would be raised again at another T. What a window has found stays recorded; it runs again only
+when rows have come into what it looks at since. An alert's id follows from rule, T and row, so a replay never
+raises the same alert twice.
 """
 
 from __future__ import annotations
@@ -403,7 +404,7 @@ class _Replay:
     def _is_suppressed(self, window: Window) -> bool:
         suppression = self._rules[window.rule_id].suppression
         raised_at = self._raised_at.get(window.rule_id, set())
-        return suppression is not None and any(at < window.at < at + suppression for at in raised_at)
+        return suppression is not None and any(at <= window.at < at + suppression for at in raised_at)
 
     def flush(self) -> None:
         """Write the windows that wait, their new alerts and what follows from them, in one transaction."""

@@ -515,9 +515,9 @@ class Scheduler:
         first = min((table.first for table in tables if table.first), default=None)
         if rule.kind is not RuleKind.NRT and is_learning(rule, window, first):
             return Run(window, WindowState.SKIPPED, LEARNING)
-        if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
-            return Run(window, WindowState.SKIPPED, SUPPRESSED)
         rows = int(seen(tables, rule, _places([window.at]))[0])
+        if rule.suppression is not None and self._is_suppressed(rule, window, rule.suppression):
+            return Run(window, WindowState.SKIPPED, SUPPRESSED, seen=rows)
         if window.at in quiet:
             return Run(window, WindowState.DONE, seen=rows, began=self._clock())
         self._mark_running(window)
@@ -533,7 +533,8 @@ class Scheduler:
         return replace(each, began=began, seconds=perf_counter() - started)
 
     def _is_suppressed(self, rule: Rule, window: Window, suppression: timedelta) -> bool:
-        return self._store.has_alert(rule.id, after=window.at - suppression, before=window.at)
+        """By an alert of a window before, or of this one, which late rows would have run again."""
+        return self._store.has_alert(rule.id, after=window.at - suppression, until=window.at)
 
     def _mark_running(self, window: Window) -> None:
         with self._store.engine.begin() as connection:

@@ -551,10 +551,10 @@ class AlertStore:
         with self.reading() as connection:
             return tuple(map(_alert, connection.scalars(query)))
 
-    def has_alert(self, rule_id: str, *, after: datetime, before: datetime) -> bool:
-        """Whether a rule has raised an alert at a T between these, both left out."""
+    def has_alert(self, rule_id: str, *, after: datetime, until: datetime) -> bool:
+        """Whether a rule has raised an alert at a T after the one of these, not after the other."""
         query = sa.select(_alerts.c.id).where(
-            _alerts.c.rule_id == rule_id, _alerts.c.at > after, _alerts.c.at < before
+            _alerts.c.rule_id == rule_id, _alerts.c.at > after, _alerts.c.at <= until
         )
         with self.reading() as connection:
             return connection.execute(query.limit(1)).first() is not None
