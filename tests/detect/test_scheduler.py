@@ -7,7 +7,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -495,8 +495,8 @@ def test_suppression_skips_the_windows_after_an_alert(world: World) -> None:
 
 def test_late_rows_raise_nothing_again_for_a_rule_that_suppresses(world: World) -> None:
     """The run that raised an alert is the last one for as long as it suppresses."""
-    own = {"aggregation": Aggregation.SINGLE, "suppression": 3 * HOUR}
-    rules = [scheduled(**own), scheduled(id="replayed", **own)]
+    rule = scheduled(aggregation=Aggregation.SINGLE, suppression=3 * HOUR)
+    rules = [rule, replace(rule, id="replayed")]
     world.events = [Stop(f"e{n}", START + 10 * MINUTE, START + n * 20 * MINUTE) for n in range(8)]
     world.now, scheduler, found = START + HOUR + 5 * MINUTE, world.scheduler(), list[Alert]()
     for _ in range(12):
