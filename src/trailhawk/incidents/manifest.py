@@ -38,7 +38,8 @@ _READING: Final = (
 
 # A large object is read in several ranges: bytes are summed, calls counted. HeadObject gives no content. A
 # copy to another bucket is a read of which no byte passes the caller: what is counted there is the answer's.
-# A call across accounts is logged in both, under ids of their own and one that is shared.
+# A call across accounts is logged in both, under ids of their own and one that is shared. What no alert names
+# may be all that a service reads: it is counted by bucket.
 _READS = """
 AWSCloudTrail
 | where {reading}
@@ -62,11 +63,15 @@ AWSCloudTrail
 | extend Bucket = iff(IsCopy, FromBucket, Bucket),
     Object = iff(IsCopy, substring(Path, strlen(FromBucket) + 1), Object),
     Version = iff(IsCopy, tostring(Source[1]), Version)
+| extend IsNamed = Named > 0
 | summarize Bytes = sumif(Bytes, isempty(ErrorCode)), Reads = countif(isempty(ErrorCode)),
-    Denied = countif(isnotempty(ErrorCode)), First = min(TimeGenerated), Last = max(TimeGenerated)
-    by IsNamed = Named > 0, Bucket, Object, Version, CopiedTo,
-       Session = iff(isempty(UserIdentityArn), UserIdentityPrincipalid, UserIdentityArn),
-       AccessKey = UserIdentityAccessKeyId, Address = SourceIpAddress, Client = UserAgent
+    Denied = countif(isnotempty(ErrorCode)), First = min(TimeGenerated), Last = max(TimeGenerated),
+    Objects = count_distinctif(Object, isempty(ErrorCode))
+    by IsNamed, Bucket, Object = iff(IsNamed, Object, ""), Version = iff(IsNamed, Version, ""),
+       CopiedTo = iff(IsNamed, CopiedTo, ""),
+       Session = case(not(IsNamed), "", isempty(UserIdentityArn), UserIdentityPrincipalid, UserIdentityArn),
+       AccessKey = iff(IsNamed, UserIdentityAccessKeyId, ""), Address = iff(IsNamed, SourceIpAddress, ""),
+       Client = iff(IsNamed, UserAgent, "")
 | sort by First asc, Bucket asc, Object asc
 """
 
@@ -261,7 +266,6 @@ def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -
     query = fill(_READS, reading=_READING, named=of_alerts, callers=theirs)
     found = list(engine.query(query, now=now, window=until).rows())
     lines = [_line(row, DATA_EVENTS) for row in found if row["IsNamed"]]
-    others = [_line(row, DATA_EVENTS) for row in found if not row["IsNamed"]]
     if callers.sessions and callers.addresses:
         query = fill(
             _LOGGED,
@@ -273,22 +277,23 @@ def manifest(engine: Engine, scope: Scope, callers: Callers, *, now: datetime) -
         logged = engine.query(query, now=now, window=until).rows()
         lines += [_line(row, ACCESS_LOGS) for row in logged]
     logged_buckets = {line.bucket for line in lines if line.source == ACCESS_LOGS}
-    besides = _besides([line for line in others if line.bucket not in logged_buckets], theirs)
+    others = [row for row in found if not row["IsNamed"] and row["Bucket"] not in logged_buckets]
     named = {line.bucket for line in lines} | set(callers.buckets)
     silent = sorted(named - {line.bucket for line in lines}) if named else [""]
-    return Manifest(tuple(lines), _gaps(engine, silent, scope, now) if silent else (), besides)
+    gaps = _gaps(engine, silent, scope, now) if silent else ()
+    return Manifest(tuple(lines), gaps, _besides(others, theirs))
 
 
-def _besides(lines: Sequence[Line], theirs: str) -> Besides | None:
-    if not lines:
+def _besides(buckets: Sequence[Mapping[str, object]], theirs: str) -> Besides | None:
+    if not buckets:
         return None
-    first, last = min(line.first for line in lines), max(line.last for line in lines)
+    first, last = min(moment(row["First"]) for row in buckets), max(moment(row["Last"]) for row in buckets)
     when = f"TimeGenerated between ({literal(first)} .. {literal(last)})"
     return Besides(
-        objects=len({(line.bucket, line.key) for line in lines if line.reads}),
-        reads=sum(line.reads for line in lines),
-        bytes=sum(line.bytes for line in lines),
-        denied=sum(line.denied for line in lines),
+        objects=sum(count(row["Objects"]) for row in buckets),
+        reads=sum(count(row["Reads"]) for row in buckets),
+        bytes=sum(count(row["Bytes"]) for row in buckets),
+        denied=sum(count(row["Denied"]) for row in buckets),
         first=first,
         last=last,
         query=f"AWSCloudTrail | where {when} and {_READING} and {theirs}",
