@@ -309,6 +309,27 @@ def test_rows_that_are_alike_raise_an_alert_each_and_once(world: World) -> None:
     assert len(world.round(world.scheduler(), rule).alerts) == 1
 
 
+@pytest.mark.parametrize("replayed", [False, True], ids=["run", "spans"])
+def test_a_row_that_came_late_before_its_rules_period_was_edited_is_seen(
+    world: World, replayed: bool
+) -> None:
+    """A deployment stops the process and edits the rule: what came meanwhile is looked at after it."""
+    rule, scheduler = scheduled(), world.scheduler(quiet=world.quiet)
+    world.now += 6 * HOUR
+    world.events = [Stop("in time", START + hour * HOUR, START) for hour in (0.5, 5.2)]
+    if replayed:
+        detect(
+            world.engine(), world.store, [rule], tables=[CLOUDTRAIL.name], now=world.now, quiet=world.quiet
+        )
+    for _ in range(4):
+        world.round(scheduler, rule)
+        world.now += HOUR
+    late = START + (1.5 if replayed else 6.5) * HOUR
+    world.events.append(Stop("late", late, world.now))
+    again = world.round(world.scheduler("two"), replace(rule, period=2 * HOUR))
+    assert late in {alert.started_at for alert in again.alerts}
+
+
 def test_a_late_row_in_the_look_back_counts(world: World) -> None:
     rule = scheduled(
         NAMED + " | summarize N = count(), Ids = make_set(AwsEventId) | where N >= 2", period=3 * HOUR

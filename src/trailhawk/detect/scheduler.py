@@ -339,14 +339,16 @@ class Scheduler:
             ).all()
             at, before = done_since(connection, rule.id, place(since))
             period = connection.scalar(sa.select(_periods.c.period).where(_periods.c.rule_id == rule.id))
-        rows = seen(tables, rule, _places([row.at for row in done]))
+        # What they have seen was counted over the period of then.
+        then = rule if period is None else replace(rule, period=timedelta(microseconds=period))
+        rows = seen(tables, then, _places([row.at for row in done]))
+        grown = [row.at for row, now in zip(done, rows, strict=True) if now > row.seen]
+        in_spans = [moment_at(each) for each in at[seen(tables, then, at) > before]]
         if period != micros(rule.period):
             moments = [*(row.at for row in done), *map(moment_at, at.tolist())]
-            counts = [*rows.tolist(), *seen(tables, rule, at).tolist()]
+            counts = seen(tables, rule, _places(moments)).tolist()
             if self._counted_anew(rule, period, dict(zip(moments, counts, strict=True))):
-                return
-        grown = [row.at for row, now in zip(done, rows, strict=True) if now > row.seen]
-        in_spans = [moment_at(each) for each in at[seen(tables, rule, at) > before]]
+                grown, in_spans = grown + in_spans, []
         if not (grown or in_spans):
             return
         with self._store.engine.begin() as connection:
@@ -369,7 +371,8 @@ class Scheduler:
 
     def _counted_anew(self, rule: Rule, period: int | None, rows: Mapping[datetime, int]) -> bool:
         """Keep the rule's period. Whether it was another: then these windows that are done have looked at so
-        many `rows`, since over the new one there may be more of them though none came late."""
+        many `rows`, since over the new one there may be more of them though none came late. Each has a row
+        of its own then."""
         c = windows_table.c
         with self._store.engine.begin() as connection:
             if period is None:
