@@ -98,6 +98,19 @@ def test_a_file_that_is_no_rule_is_named_by_validate(shell: Shell, tmp_path: Pat
     assert broken == ["deep/rules.yaml", "deep/hunts.yaml"]
 
 
+def test_validate_tells_of_rules_that_share_an_id(shell: Shell, tmp_path: Path) -> None:
+    """Where the home loads them, one is left out or goes by another id."""
+    rule = "id: a\nname: {}\nqueryFrequency: 1h\nqueryPeriod: 1h\nquery: |\n  AWSCloudTrail | take 1\n"
+    for name, file in (("One", "a"), ("One", "b"), ("Other", "c")):
+        (tmp_path / f"{file}.yaml").write_text(rule.format(name))
+    found = json.loads(shell("rules", "validate", "--strict", str(tmp_path), "--format", "json", code=1))
+    told = [(each["source"], each["member"], each["message"].split(":")[0]) for each in found]
+    assert told == [
+        ("b.yaml", "id", "the same rule as a.yaml"),
+        ("c.yaml", "id", "a is also that of a.yaml"),
+    ]
+
+
 def test_a_finding_is_one_row_whatever_a_name_holds(shell: Shell, tmp_path: Path) -> None:
     """A name from the file may hold ends of lines: place, choices and advice are told all the same."""
     (tmp_path / "given").mkdir()

@@ -179,14 +179,13 @@ class _Intake:
             yield Imported(source, None, (Finding(Level.ERROR, "file", str(error)),))
             return
         if all(self._came(rule) for rule in rules):
-            for rule in rules:
-                told = f"the same rule as {self.came[rule.id].source}: left out"
-                yield Imported(source, rule, (Finding(Level.WARNING, "id", told),))
+            yield from (Imported(source, rule, tuple(shared_id(rule, self.came))) for rule in rules)
             return
         ids = frozenset(rule.id for rule in rules)
         old = [each for each in self.held if self.held[each] <= ids]
         found = [
-            Imported(source, rule, (*self.check(rule), *_twice(rule, self.came)), bool(old)) for rule in rules
+            Imported(source, rule, (*self.check(rule), *shared_id(rule, self.came)), bool(old))
+            for rule in rules
         ]
         if all(each.taken for each in found):
             self._keep(name, content, rules, old)
@@ -216,7 +215,13 @@ class _Intake:
         return wanted
 
 
-def _twice(rule: Rule, before: Mapping[str, Rule]) -> Iterator[Finding]:
-    if (other := before.get(rule.id)) is not None:
-        known = f"the later of them by its file is known here as {other_id(rule)}"
-        yield Finding(Level.WARNING, "id", f"{rule.id} is also that of {other.source}: {known}")
+def shared_id(rule: Rule, before: Mapping[str, Rule]) -> Iterator[Finding]:
+    """That one of the rules `before` has this rule's id."""
+    other = before.get(rule.id)
+    if other is None:
+        return
+    if is_copy(rule, other):
+        yield Finding(Level.WARNING, "id", f"the same rule as {other.source}: left out")
+        return
+    known = f"the later of them by its file is known here as {other_id(rule)}"
+    yield Finding(Level.WARNING, "id", f"{rule.id} is also that of {other.source}: {known}")

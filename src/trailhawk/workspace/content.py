@@ -330,7 +330,7 @@ class Content:
 
     def validate_rules(self, paths: Sequence[Path] = ()) -> list[tuple[str, str, tuple[Finding, ...]]]:
         """File, name and findings of each rule and hunt under these paths, or of all there are."""
-        from trailhawk.detect.rulebook import read
+        from trailhawk.detect.rulebook import read, shared_id
         from trailhawk.detect.validate import Finding, Level
 
         faults: list[RuleError] = []
@@ -342,7 +342,12 @@ class Content:
             (error.source, "", (Finding(Level.ERROR, "file", str(error).removeprefix(f"{error.source}: ")),))
             for error in faults
         ]
-        return [*broken, *((rule.source, rule.name, self._findings(rule)) for rule in rules)]
+        found = []
+        before: dict[str, Rule] = {}
+        for rule in rules:
+            found.append((rule.source, rule.name, (*self._findings(rule), *shared_id(rule, before))))
+            before.setdefault(rule.id, rule)
+        return [*broken, *found]
 
     def _findings(self, rule: Rule) -> tuple[Finding, ...]:
         from trailhawk.detect.validate import validate
