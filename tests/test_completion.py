@@ -52,6 +52,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["query", "AWSCloudT"], ["AWSCloudTrail"]),
         (["query", "MyF"], ["MyFunction"]),
         (["incidents", "show", ""], []),
+        (["rules", "show", "large-b"], ["large-bucket-read"]),
+        (["hunt", "run", "keys-used-e"], ["keys-used-elsewhere-first"]),
         (["simulate", "cl"], ["cloud-breach-s3"]),
         (["simulate", "cloud-breach-s3", "--variant", "token"], ["token-required", "token-fetched"]),
         (["query", "--format", "js"], ["json", "jsonl"]),

@@ -152,6 +152,8 @@ def test_a_rule_is_found_by_a_part_that_only_it_has() -> None:
     rules = [rule("A trail is stopped", id="1"), rule("A trail is deleted", id="2"), rule("A trail", id="3")]
     assert named(rules, "STOPPED").id == "1"
     assert named(rules, "a trail").id == "3"
+    files = [rule("A role", id="6", source="a/made-by-hand.yaml"), rule("A key made-by-hand", id="7")]
+    assert named(files, "made-by-hand").id == "6"
     with pytest.raises(NotFoundError, match="part of 2 rules"):
         named(rules, "ed")
     with pytest.raises(NotFoundError, match="no rule 'x'"):

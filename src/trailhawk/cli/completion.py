@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import typer
 
 from trailhawk.cli.options import home_of
+from trailhawk.detect.rule import Rule
+from trailhawk.detect.rulebook import files
 from trailhawk.errors import TrailhawkError
 from trailhawk.words import counted
 from trailhawk.workspace import Workspace
@@ -61,13 +63,22 @@ def _sources(workspace: Workspace) -> Iterable[tuple[str, str]]:
 
 
 def _rules(workspace: Workspace) -> Iterable[tuple[str, str]]:
-    return ((each.id, each.name) for each in workspace.content.rules())
+    return ((_file(each), each.name) for each in workspace.content.rules())
+
+
+def _hunts(workspace: Workspace) -> Iterable[tuple[str, str]]:
+    return ((_file(each), each.name) for each in workspace.content.hunts())
+
+
+def _file(rule: Rule) -> str:
+    return files(rule)[0] or rule.id
 
 
 functions = _offered(_functions)
 watchlists = _offered(_watchlists)
 incidents = _offered(_incidents)
 rules = _offered(_rules)
+hunts = _offered(_hunts)
 tables = _offered(_tables)
 sources = _offered(_sources)
 """Tables and functions: what a query begins with."""

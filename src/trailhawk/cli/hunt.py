@@ -21,6 +21,7 @@ from trailhawk.cli.options import (
     group,
     is_bare,
     left_out,
+    offered,
     tell,
     workspace_of,
 )
@@ -83,7 +84,12 @@ def hunt_list(context: typer.Context, folders: HuntsOption = None, form: FormatO
 def hunt_run(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(metavar="[HUNT]", help="Its id, name or file, or a part that only it has.")
+        str,
+        typer.Argument(
+            metavar="[HUNT]",
+            help="Its id, name or file, or a part that only it has.",
+            autocompletion=offered("hunts"),
+        ),
     ] = "",
     every: Annotated[bool, typer.Option("--all", help="Run all hunts, and count what they find.")] = False,
     timespan: Annotated[
@@ -201,7 +207,14 @@ class LiveFormat(StrEnum):
 )
 def hunt_live(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(metavar="QUERY|HUNT", help="KQL, or a hunt as 'hunt run' takes it.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUERY|HUNT",
+            help="KQL, or a hunt as 'hunt run' takes it.",
+            autocompletion=offered("hunts"),
+        ),
+    ],
     every: Annotated[
         str, typer.Option("--every", metavar="SPAN", help="How often to look: 30s, 5m.")
     ] = "30s",
@@ -310,7 +323,13 @@ def bookmark_add(
     context: typer.Context,
     query: Annotated[str, typer.Option("--query", metavar="KQL", help="The query whose row is kept.")] = "",
     hunt_name: Annotated[
-        str, typer.Option("--hunt", metavar="HUNT", help="The hunt whose row is kept, instead of a query.")
+        str,
+        typer.Option(
+            "--hunt",
+            metavar="HUNT",
+            help="The hunt whose row is kept, instead of a query.",
+            autocompletion=offered("hunts"),
+        ),
     ] = "",
     row: Annotated[
         int,

@@ -74,7 +74,7 @@ def named(rules: Iterable[Rule], text: str) -> Rule:
     """
     rules = tuple(rules)
     wanted = text.strip().lower()
-    exact = [rule for rule in rules if wanted in (rule.id.lower(), rule.name.lower(), rule.source.lower())]
+    exact = [rule for rule in rules if wanted in map(str.lower, (rule.id, rule.name, *files(rule)))]
     found = exact or [rule for rule in rules if wanted in f"{rule.name}\n{rule.source}".lower()]
     if len(found) == 1:
         return found[0]
@@ -89,10 +89,15 @@ def named(rules: Iterable[Rule], text: str) -> Rule:
     )
 
 
+def files(rule: Rule) -> tuple[str, str]:
+    """What its file is called: without its folder and ending, as commands and docs do, and whole."""
+    return PurePosixPath(rule.source).stem, rule.source
+
+
 def _no_such(rules: Sequence[Rule], text: str) -> NotFoundError:
     """That none of the rules is called so, with the nearest name and the command that lists them."""
     names = {name.lower(): rule.name for rule in rules for name in (rule.name, rule.id)}
-    names |= {stem.lower(): stem for rule in rules if (stem := PurePosixPath(rule.source).stem)}
+    names |= {stem.lower(): stem for rule in rules if (stem := files(rule)[0])}
     near = get_close_matches(text.strip().lower(), names, n=1)
     meant = f"did you mean '{names[near[0]]}'? " if near else ""
     are_hunts = {rule.kind is RuleKind.HUNTING for rule in rules}
