@@ -24,6 +24,7 @@ from trailhawk.cli.options import (
 from trailhawk.cli.times import duration, moment
 from trailhawk.errors import UsageError
 from trailhawk.render.output import Format
+from trailhawk.render.text import moment as moment_text
 
 if TYPE_CHECKING:
     from trailhawk.workspace import Workspace
@@ -79,6 +80,8 @@ def detect(
 
     incidents = workspace.incidents.all()
     show_detection(summary, incidents, form)
+    if back and first:
+        tell(f"--last {back} begins at {moment_text(first)}")
     if form is Format.TABLE and not is_bare(context, workspace) and incidents:
         gravest = max(incidents, key=lambda each: (each.severity.rank, len(each.alert_ids)))
         tell(f"the gravest in full: trailhawk incidents show {gravest.number}")
