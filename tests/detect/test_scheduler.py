@@ -23,7 +23,7 @@ from trailhawk.detect.rulebook import RuleStates
 from trailhawk.detect.run import Run
 from trailhawk.detect.schedule import LEARNING, Window, WindowState, windows
 from trailhawk.detect.scheduler import COSTLY_FAILURES, PERMANENT_FAILURES, Quiet, Round, Scheduled, Scheduler
-from trailhawk.detect.store import AlertStore, open_state, sqlite_url, windows_table
+from trailhawk.detect.store import AlertStore, open_state, sqlite_url, starts_table, windows_table
 from trailhawk.engine.duckdb import DuckDBEngine
 from trailhawk.engine.result import Engine, Result, TimeRange
 from trailhawk.errors import LimitError, QueryError
@@ -558,6 +558,19 @@ def test_a_replay_of_an_nrt_rule_takes_nothing_from_its_schedule_and_raises_noth
         found += detect(engine, world.store, [rule], tables=tables, now=world.now).alerts
         world.now += MINUTE
     assert sorted(alert.started_at for alert in found) == sorted(event.at for event in world.events)
+
+
+def test_the_start_of_a_schedule_of_an_earlier_version_is_when_it_is_first_seen(world: World) -> None:
+    rule, scheduler = scheduled(kind=RuleKind.NRT, frequency=MINUTE, period=MINUTE), world.scheduler()
+    world.round(scheduler, rule)
+    with world.store.engine.begin() as connection:
+        connection.execute(sa.delete(starts_table))
+    world.now += 10 * MINUTE
+    world.events = [Stop("late", START - HOUR, START + 5 * MINUTE)]
+    assert len(world.round(world.scheduler("another"), rule).alerts) == 1
+    assert world.store.schedule_starts() == {rule.id: START - 2 * MINUTE}
+    again = detect(world.engine(), world.store, [rule], tables=[CLOUDTRAIL.name], now=world.now)
+    assert not again.alerts
 
 
 def test_the_schedule_can_be_looked_at(world: World) -> None:

@@ -295,8 +295,6 @@ class Scheduler:
             if row is None:
                 # As Sentinel does, a new rule runs at once, and its past is left alone.
                 connection.execute(sa.insert(_schedules).values(**_new(rule, latest)))
-                start = {"rule_id": rule.id, "at": latest - rule.frequency}
-                connection.execute(sa.insert(starts_table), start)
             at = max(_unplanned(rule, row.next_at, row.frequency), first) if row else latest
             planned: list[datetime] = []
             while at <= latest and len(planned) < _PLANNED_AT_ONCE:
@@ -304,6 +302,9 @@ class Scheduler:
                 at += rule.frequency
             if not planned:
                 return
+            if not connection.scalar(sa.select(starts_table.c.at).where(starts_table.c.rule_id == rule.id)):
+                start = {"rule_id": rule.id, "at": planned[0] - rule.frequency}
+                connection.execute(sa.insert(starts_table), start)
             known = set(
                 connection.scalars(
                     sa.select(windows_table.c.at).where(

@@ -77,7 +77,8 @@ starts_table = sa.Table(
     sa.Column("rule_id", sa.String, primary_key=True),
     sa.Column("at", Moment, nullable=False),
 )
-"""Where the first window of a rule begins that its schedule has planned."""
+"""Where the first window of a rule begins that its schedule has planned; in a state of an earlier version,
+since this is kept."""
 
 taken_table = sa.Table(
     "exceptions_taken",
