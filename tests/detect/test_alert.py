@@ -123,6 +123,28 @@ def test_details_come_from_the_row_and_fall_back_to_the_rule() -> None:
     assert (alert.severity, alert.tactics) == (Severity.LOW, ("Collection",))
 
 
+@pytest.mark.parametrize(
+    ("query", "first"),
+    [
+        ("T | sort by N desc", "b"),
+        ("let x = T; x | top 5 by N | extend M = N | project N, Who, Severity", "b"),
+        ("T | where N > 0", "a"),
+        ("T | sort by N desc | summarize N = count() by Who, Severity", "a"),
+        ("T | where At > datetime({{StartTimeISO}}) | sort by N desc", "a"),
+    ],
+)
+def test_details_of_several_rows_are_those_of_the_row_that_the_query_puts_first(
+    query: str, first: str
+) -> None:
+    details = AlertDetails("By {{Who}}", severity_column="Severity")
+    rule = replace(RULE, query=query, details=details, aggregation=Aggregation.SINGLE)
+    rows = [{"N": 2, "Who": "b", "Severity": "High"}, {"N": 1, "Who": "a", "Severity": "Low"}]
+    (alert,) = alerts(rule, WINDOW, rows)
+    assert (alert.name, alert.severity.value) == (f"By {first}", {"a": "Low", "b": "High"}[first])
+    many = alerts(replace(rule, aggregation=Aggregation.PER_RESULT), WINDOW, rows * 80)
+    assert (len(many), many[-1].rows, many[-1].name) == (150, 160, f"By {first}")
+
+
 def test_what_a_column_names_and_is_no_tactic_leaves_the_rules() -> None:
     rule = replace(RULE, details=AlertDetails(tactics_column="Purpose"), tactics=("Collection",))
 

@@ -8,11 +8,13 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import groupby
 
 from trailhawk.detect.entities import Entity, entities
 from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.schedule import Window
+from trailhawk.errors import QueryError
 from trailhawk.kql.literals import format_timespan
 
 Row = Mapping[str, object]
@@ -70,14 +72,16 @@ def alerts(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]
     """The alerts of one run: none when the trigger does not fire."""
     if not rule.trigger.fires(len(rows), rule.threshold):
         return ()
-    rows = sorted(rows, key=_canonical)
+    given, rows = rows, sorted(rows, key=_canonical)
+    # Details are those of the first row; where the query leaves the order open, of the same one in each run.
+    first = given[0] if given and is_sorted(rule.query) else None
     if rule.aggregation is Aggregation.SINGLE:
-        return (_alert(rule, window, rows),)
+        return (_alert(rule, window, rows, first=first),)
     most = most_alerts(rule)
     if len(rows) <= most:
         return _single(rule, window, rows)
     # The last one sums up all rows, as Sentinel's does.
-    return (*_single(rule, window, rows[: most - 1]), _alert(rule, window, rows))
+    return (*_single(rule, window, rows[: most - 1]), _alert(rule, window, rows, first=first))
 
 
 def _single(rule: Rule, window: Window, rows: Sequence[Row]) -> tuple[Alert, ...]:
@@ -94,9 +98,29 @@ def most_alerts(rule: Rule) -> int:
     return MAX_NRT_ALERTS if rule.kind is RuleKind.NRT else MAX_ALERTS
 
 
-def _alert(rule: Rule, window: Window, rows: Sequence[Row], *, before: int = 0) -> Alert:
-    """The alert of these rows; `before` it came so many of rows just like them."""
-    first = rows[0] if rows else {}
+@cache
+def is_sorted(query: str) -> bool:
+    """Whether a query ends in an order of its own: `sort` or `top`, and then what leaves rows in place."""
+    from trailhawk.kql import syntax
+    from trailhawk.kql.parser import parse
+
+    try:
+        last = parse(query).statements[-1]
+    except QueryError:
+        return False  # what stands for the picker's range is filled in where the query is run
+    pipe = last.value if isinstance(last, syntax.ExpressionStatement) else None
+    in_place = (syntax.Where, syntax.Extend, syntax.Project, syntax.ProjectAway, syntax.ProjectKeep,
+                syntax.ProjectRename, syntax.ProjectReorder, syntax.Take)  # fmt: skip
+    operators = reversed(pipe.operators) if isinstance(pipe, syntax.Pipe) else ()
+    ends = next((each for each in operators if not isinstance(each, in_place)), None)
+    return isinstance(ends, syntax.Sort | syntax.Top)
+
+
+def _alert(
+    rule: Rule, window: Window, rows: Sequence[Row], *, first: Row | None = None, before: int = 0
+) -> Alert:
+    """The alert of these rows, with the details of `first`; `before` it came so many of just such rows."""
+    first = first or (rows[0] if rows else {})
     started_at, ended_at = _span(rows, window)
     severity = Severity.named(str(first.get(rule.details.severity_column) or ""))
     basis = [rule.id, window.at.isoformat(), *map(_canonical, rows), *([str(before)] if before else [])]
