@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import lru_cache
 from itertools import groupby
 
 from trailhawk.detect.entities import Entity, entities
@@ -98,7 +98,7 @@ def most_alerts(rule: Rule) -> int:
     return MAX_NRT_ALERTS if rule.kind is RuleKind.NRT else MAX_ALERTS
 
 
-@cache
+@lru_cache(maxsize=1024)
 def is_sorted(query: str) -> bool:
     """Whether a query ends in an order of its own: `sort` or `top`, and then what leaves rows in place."""
     from trailhawk.kql import syntax
@@ -109,8 +109,8 @@ def is_sorted(query: str) -> bool:
     except QueryError:
         return False  # what stands for the picker's range is filled in where the query is run
     pipe = last.value if isinstance(last, syntax.ExpressionStatement) else None
-    in_place = (syntax.Where, syntax.Extend, syntax.Project, syntax.ProjectAway, syntax.ProjectKeep,
-                syntax.ProjectRename, syntax.ProjectReorder, syntax.Take)  # fmt: skip
+    projects = syntax.Project | syntax.ProjectAway | syntax.ProjectKeep | syntax.ProjectRename
+    in_place = projects | syntax.ProjectReorder | syntax.Where | syntax.Extend | syntax.Take
     operators = reversed(pipe.operators) if isinstance(pipe, syntax.Pipe) else ()
     ends = next((each for each in operators if not isinstance(each, in_place)), None)
     return isinstance(ends, syntax.Sort | syntax.Top)
