@@ -129,7 +129,7 @@ class Plain:
                 is_broken, record = True, WindowRecord(SKIPPED, "externaldata feeds.example", rows)
             if record.state is DONE:
                 suppression = rule.suppression or timedelta(0)
-                if any(at < window.at < at + suppression for at in fired):
+                if any(at <= window.at < at + suppression for at in fired):
                     record = WindowRecord(SKIPPED, SUPPRESSED, rows)
                 elif rule.trigger.fires(len(found), rule.threshold):
                     fired.add(window.at)

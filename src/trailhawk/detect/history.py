@@ -435,12 +435,12 @@ class _Replay:
             self._count(rule.id, span.state, span.reason, span.windows)
 
     def _are_suppressed(self, rule: Rule, at: Moments) -> Mask:
-        """Of windows at these T, which an earlier alert suppresses."""
+        """Of windows at these T, which an alert suppresses: an earlier one, or their own of a run before."""
         raised = np.sort(np.array([place(each) for each in self._raised_at.get(rule.id, ())], np.int64))
         if rule.suppression is None or not len(raised):
             return np.zeros(len(at), bool)
-        before = np.searchsorted(raised, at) - 1
-        return (before >= 0) & (at < raised[before] + micros(rule.suppression))
+        last = np.searchsorted(raised, at, "right") - 1
+        return (last >= 0) & (at < raised[last] + micros(rule.suppression))
 
     def _count(self, rule_id: str, state: WindowState, reason: str, windows: int = 1) -> None:
         self._counts[rule_id, reason if reason in (LEARNING, SUPPRESSED) else state.value] += windows
