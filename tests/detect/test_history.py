@@ -17,7 +17,7 @@ from trailhawk.detect.rule import Aggregation, Rule, RuleKind, Severity
 from trailhawk.detect.rule_file import parse_rule
 from trailhawk.detect.spans import place
 from trailhawk.detect.store import AlertStore, open_state, sqlite_url
-from trailhawk.engine.result import Engine, Result
+from trailhawk.engine.result import Engine, Result, TimeRange
 
 DAY = datetime(2026, 3, 1, tzinfo=UTC)
 NOW = DAY + timedelta(days=90)
@@ -76,6 +76,26 @@ def test_every_window_is_run_and_what_fires_is_stored(
     assert store.alerts() == (alert,)
     assert store.pending(0) == ((1, alert),)
     assert store.pending(1) == ()
+
+
+def test_a_row_came_when_its_event_happened(engine_of: Callable[..., Engine], store: AlertStore) -> None:
+    """Rules that look back further than they run often, and take what came since their last run: stored at
+    once, each row came since every run."""
+    query = f"{RULE.query}, Came = ingestion_time() | where Came > ago(1h)"
+    rule = replace(RULE, query=query, period=3 * HOUR)
+    engine = engine_of([*OLD, call(DAY + timedelta(hours=5, minutes=30), "DeleteBucket")])
+    activity = engine.activity(  # type: ignore[attr-defined]
+        query, period=3 * HOUR, frequency=HOUR, history=TimeRange(DAY, DAY + 10 * HOUR, replayed=True)
+    )
+    summary = detect(
+        engine,
+        store,
+        [rule],
+        tables=["AWSCloudTrail"],
+        now=NOW,
+        quiet=lambda *_: activity.is_quiet,
+    )
+    assert [alert.at for alert in summary.alerts] == [DAY + 6 * HOUR]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -148,8 +148,9 @@ def backtest(
     measured = _Measured(engine, frozenset(tables))
 
     def quiet(each: Rule, since: datetime, until: datetime) -> IsQuiet:
+        history = TimeRange(since, until, replayed=True)
         return engine.activity(
-            each.query, period=each.period, history=TimeRange(since, until), frequency=each.frequency
+            each.query, period=each.period, history=history, frequency=each.frequency
         ).is_quiet
 
     state = open_state(sqlite_url(folder / "backtest.db"))

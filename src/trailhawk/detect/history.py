@@ -382,7 +382,7 @@ class _Replay:
         window = window_at(rule, at)
         if broken := self._plans[rule_id].broken:
             return Run(window, broken.state, broken.reason)
-        return run(rule, window, self._engine, seen=rows, leave=self._leave)
+        return run(rule, window, self._engine, seen=rows, replayed=True, leave=self._leave)
 
     def take(self, each: Run) -> None:
         """Take what a window gave, as if all windows before it were finished."""

@@ -64,14 +64,16 @@ def run(
     *,
     seen: int = 0,
     ingested: bool = False,
+    replayed: bool = False,
     leave: Leave | None = None,
 ) -> Run:
-    """The alerts of this window, which is one of ingestion times where `ingested`.
+    """The alerts of this window, which is one of ingestion times where `ingested`; where `replayed` each row
+    came when its event happened.
 
     `leave` takes out what exceptions take. A query that fails is recorded, not raised.
     """
     try:
-        clip = TimeRange(window.start, window.at, ingested=ingested)
+        clip = TimeRange(window.start, window.at, ingested=ingested, replayed=replayed)
         result = engine.query(rule.query, now=window.at, window=clip)
         left = leave(rule, window, result) if leave and result.table.num_rows else Left(result)
         rows = left.result.rows()

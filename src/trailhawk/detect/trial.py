@@ -515,7 +515,7 @@ class _Replays:
                     self._quiet[key] = engine.activity(
                         rule.query,
                         period=rule.period,
-                        history=TimeRange(start, end),
+                        history=TimeRange(start, end, replayed=True),
                         frequency=rule.frequency,
                     ).is_quiet
                 except QueryError:  # it is told where the query is run

@@ -110,7 +110,9 @@ def activity(
     what groups of rows must come to is looked at too. Raises QueryError where the query does not compile, or
     not without a moment to take for now().
     """
-    plan = compile_for_any_moment(text, catalog, period=period, functions=functions)
+    plan = compile_for_any_moment(
+        text, catalog, period=period, functions=functions, replayed=history.replayed
+    )
     return Activity(
         tuple(tuple(_trace(leaf, run, history, frequency) for leaf in cover) for cover in covers(plan))
     )

@@ -232,6 +232,7 @@ class DuckDBEngine:
             external=self.external,
             picked=(picked.start, picked.end) if picked else None,
             ingested=clip.ingested,
+            replayed=clip.replayed,
         )
 
     def _result(self, compiled: Compiled) -> Result:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:
-    """Event times in [start, end), or ingestion times where `ingested`; None is open."""
+    """Event times in [start, end), or ingestion times where `ingested`; None is open.
+
+    Where `replayed`, a row came when its event happened: that is what ingestion_time() gives.
+    """
 
     start: datetime | None = None
     end: datetime | None = None
     ingested: bool = False
+    replayed: bool = False
 
 
 @dataclass(frozen=True)

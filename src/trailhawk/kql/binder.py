@@ -63,6 +63,7 @@ class Binder:
 
     `now` is in ticks, or a column of the rows. `functions` are stored functions, `clip` bounds every table's
     time column, or its ingestion time where `ingested`: at least the first, before the second.
+    Where `replayed`, ingestion_time() is the event's time.
     Where `found` is given, the errors of operators that leave the columns as they are go there, and binding
     goes on behind them; the plan is then none that may be run.
     """
@@ -79,11 +80,13 @@ class Binder:
         external: ReadExternal = refuse,
         found: list[QueryError] | None = None,
         ingested: bool = False,
+        replayed: bool = False,
     ) -> None:
         self.catalog = catalog
         self.found = found
         self.clip = clip
         self.ingested = ingested
+        self.replayed = replayed
         self.probe = probe
         self.external = external
         self.parameters = dict(parameters or {})

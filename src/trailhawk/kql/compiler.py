@@ -61,9 +61,10 @@ def compile_query(
     external: ReadExternal = refuse,
     picked: tuple[datetime | None, datetime | None] | None = None,
     ingested: bool = False,
+    replayed: bool = False,
 ) -> Compiled:
     """The plan of a query. `now` is what now() means; [start, end) clips every table by its time column, or
-    by ingestion time where `ingested`.
+    by ingestion time where `ingested`. Where `replayed`, ingestion_time() is the event's time.
 
     `picked` is what {{StartTimeISO}} and {{EndTimeISO}} mean, [start, end) unless given.
 
@@ -93,6 +94,7 @@ def compile_query(
             parameters=parameters,
             external=external,
             ingested=ingested,
+            replayed=replayed,
         )
         bound = binder.query(query)
     except QueryError as error:
@@ -114,7 +116,12 @@ def compile_query(
 
 
 def compile_for_any_moment(
-    text: str, catalog: Catalog, *, period: timedelta, functions: Functions | None = None
+    text: str,
+    catalog: Catalog,
+    *,
+    period: timedelta,
+    functions: Functions | None = None,
+    replayed: bool = False,
 ) -> Node:
     """The optimized plan of a query with NOW in the place of now(); [NOW - period, NOW) clips every table.
 
@@ -129,7 +136,8 @@ def compile_for_any_moment(
     start = Call(KqlType.DATETIME, minus, (NOW, length))
     stored = functions if functions is not None else Functions()
     try:
-        return optimize(Binder(catalog, NOW, stored, clip=(start, NOW)).query(_parsed(text)).plan)
+        binder = Binder(catalog, NOW, stored, clip=(start, NOW), replayed=replayed)
+        return optimize(binder.query(_parsed(text)).plan)
     except RecursionError:
         raise _too_deep() from None
 

@@ -565,7 +565,7 @@ class Workspace:
             sink=self.incidents.sink(engine, {rule.id: rule for rule in rules}, now=now),
             progress=progress,
             workers=os.cpu_count() or 1,
-            quiet=self._quiet,
+            quiet=partial(self._quiet, replayed=True),
             reads=self.reads,
             leave=self.content.leave(),
         )
@@ -576,11 +576,11 @@ class Workspace:
         self.incidents.publish()
         return summary
 
-    def _quiet(self, rule: Rule, start: datetime, end: datetime) -> IsQuiet:
+    def _quiet(self, rule: Rule, start: datetime, end: datetime, *, replayed: bool = False) -> IsQuiet:
         """At which T of this stretch of history a rule's query cannot have a result."""
         from trailhawk.engine.result import TimeRange
 
-        history = TimeRange(start, end)
+        history = TimeRange(start, end, replayed=replayed)
         return self.rule_engine.activity(
             rule.query, period=rule.period, history=history, frequency=rule.frequency
         ).is_quiet

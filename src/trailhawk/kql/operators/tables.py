@@ -99,7 +99,9 @@ def scan(binder: Binder, table: Table) -> Node:
     names = {column.name for column in stored}
     stored += (column for column in _HIDDEN if column.name not in names)
     columns = {column.name: OutColumn(binder.new_id(), column.name, column.type) for column in stored}
-    scan = clipped(binder, Scan(tuple(columns.values()), table, tuple(columns)))
+    came = table.time_column if binder.replayed and table.time_column in columns else INGESTION_TIME
+    read = (came if name == INGESTION_TIME else name for name in columns)
+    scan = clipped(binder, Scan(tuple(columns.values()), table, tuple(read)))
     if not table.constants:
         return scan
     shown: list[OutColumn] = []
