@@ -57,6 +57,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["simulate", "cl"], ["cloud-breach-s3"]),
         (["simulate", "cloud-breach-s3", "--variant", "token"], ["token-required", "token-fetched"]),
         (["query", "--format", "js"], ["json", "jsonl"]),
+        (["incidents", "list", "--severity", "m"], ["medium"]),
+        (["rules", "list", "--severity", "I"], ["Informational"]),
+        (["incidents", "set", "3", "--status", ""], ["New", "Active"]),
+        (["incidents", "close", "3", "--as", "f"], ["false-positive"]),
     ],
 )
 def test_names_of_the_home(home: Path, words: list[str], expected: list[str]) -> None:

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import typer
 
-from trailhawk.cli.options import FormatOption, examples, group, is_bare, offered, tell, workspace_of
+from trailhawk.cli.options import (
+    SEVERITIES,
+    FormatOption,
+    among,
+    examples,
+    group,
+    is_bare,
+    offered,
+    tell,
+    workspace_of,
+)
 from trailhawk.render.output import Format
 from trailhawk.words import counted
 
@@ -41,6 +51,7 @@ Number = Annotated[
 Numbers = Annotated[
     list[int], typer.Argument(metavar="N...", help="Their numbers.", autocompletion=offered("incidents"))
 ]
+_CLASSIFICATIONS = among("true-positive", "benign-positive", "false-positive", "undetermined")
 By = Annotated[
     str, typer.Option("--by", metavar="NAME", help="Who does it; the user of this system unless given.")
 ]
@@ -59,14 +70,29 @@ By = Annotated[
 def incidents_list(
     context: typer.Context,
     status: Annotated[
-        list[str] | None, typer.Option("--status", help="New, Active or Closed; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            "--status",
+            help="New, Active or Closed; may be repeated.",
+            autocompletion=among("New", "Active", "Closed"),
+        ),
     ] = None,
     severity: Annotated[
         list[str] | None,
-        typer.Option("--severity", help="Informational, Low, Medium or High; may be repeated."),
+        typer.Option(
+            "--severity",
+            help="Informational, Low, Medium or High; may be repeated.",
+            autocompletion=SEVERITIES,
+        ),
     ] = None,
     classification: Annotated[
-        str, typer.Option("--classification", metavar="CLASS", help="What they were closed as.")
+        str,
+        typer.Option(
+            "--classification",
+            metavar="CLASS",
+            help="What they were closed as.",
+            autocompletion=_CLASSIFICATIONS,
+        ),
     ] = "",
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="NAME", help="Whose they are; '' for nobody's.")
@@ -216,8 +242,14 @@ def incidents_show(
 def incidents_set(
     context: typer.Context,
     numbers: Numbers,
-    status: Annotated[str, typer.Option("--status", help="New or Active.")] = "",
-    severity: Annotated[str, typer.Option("--severity", help="Informational, Low, Medium or High.")] = "",
+    status: Annotated[
+        str,
+        typer.Option("--status", help="New or Active.", autocompletion=among("New", "Active")),
+    ] = "",
+    severity: Annotated[
+        str,
+        typer.Option("--severity", help="Informational, Low, Medium or High.", autocompletion=SEVERITIES),
+    ] = "",
     owner: Annotated[
         str | None, typer.Option("--owner", metavar="NAME", help="Who works on it; '' for nobody.")
     ] = None,
@@ -279,6 +311,7 @@ def incidents_close(
             "--as",
             metavar="CLASS",
             help="true-positive, benign-positive, false-positive or undetermined.",
+            autocompletion=_CLASSIFICATIONS,
         ),
     ],
     reason: Annotated[
@@ -287,6 +320,7 @@ def incidents_close(
             "--reason",
             metavar="REASON",
             help="Of a false positive: incorrect-alert-logic or inaccurate-data; else there is one only.",
+            autocompletion=among("incorrect-alert-logic", "inaccurate-data"),
         ),
     ] = "",
     comment: Annotated[str, typer.Option("--comment", metavar="TEXT", help="What it was.")] = "",

@@ -55,6 +55,19 @@ def offered(names: str) -> Callable[[typer.Context, str], list[tuple[str, str]]]
     return complete
 
 
+def among(*words: str) -> Callable[[str], list[str]]:
+    """The completion of an option that takes one of these words, also written small."""
+
+    def complete(incomplete: str) -> list[str]:
+        forms = words if any(word.startswith(incomplete) for word in words) else map(str.lower, words)
+        return [word for word in forms if word.startswith(incomplete)]
+
+    return complete
+
+
+SEVERITIES = among("Informational", "Low", "Medium", "High")
+
+
 def examples(*lines: str) -> str:
     """The closing part of a command's help; typer keeps the line ends after \\b."""
     return "\b\nExamples:\n" + _literal("\n".join(f"  {line}" for line in lines))

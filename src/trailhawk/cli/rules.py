@@ -14,6 +14,7 @@ import typer
 from trailhawk.cli import backtest, canary, exceptions, feedback
 from trailhawk.cli.options import (
     EXIT_FAILURE,
+    SEVERITIES,
     FormatOption,
     QuietOption,
     RulesOption,
@@ -103,7 +104,11 @@ def rules_list(
     context: typer.Context,
     severity: Annotated[
         list[str] | None,
-        typer.Option("--severity", help="Informational, Low, Medium or High; may be repeated."),
+        typer.Option(
+            "--severity",
+            help="Informational, Low, Medium or High; may be repeated.",
+            autocompletion=SEVERITIES,
+        ),
     ] = None,
     tactic: Annotated[
         list[str] | None,
