@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from botocore.awsrequest import AWSResponse, HeadersDict
-from botocore.exceptions import ClientError, CredentialRetrievalError, UnauthorizedSSOTokenError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    UnauthorizedSSOTokenError,
+)
 
 from trailhawk.connectors import credentials
 from trailhawk.connectors.config import Access
@@ -62,6 +67,26 @@ def test_a_profile(aws: Aws, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for region in ("", "eu-west-1"):
         with pytest.raises(UsageError, match="other"):
             credentials.session(Access(profile="other", region=region))
+
+
+@pytest.mark.parametrize("profile", ["", "hunt"])
+def test_a_client_is_made_before_there_are_credentials(
+    aws: Aws, profile: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a machine starts its role may come a moment later, and a profile's program may fail once."""
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "config").write_text("[profile hunt]\ncredential_process = false\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    access = dataclasses.replace(aws.access, profile=profile)
+    client = credentials.sqs_client(credentials.session(access), access)
+    with pytest.raises(BotoCoreError) as caught:
+        client.list_queues()
+    assert fault_of(caught.value).kind is Kind.CREDENTIALS
+    (tmp_path / "config").write_text("[profile hunt]\naws_access_key_id = AKID2\naws_secret_access_key = s\n")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKID2")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+    assert client.list_queues()["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
 def clock_of(moments: list[dt.datetime]) -> Callable[[], dt.datetime]:

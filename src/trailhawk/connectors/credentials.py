@@ -222,6 +222,8 @@ def token(file: Path) -> str:
 class _Sought(Credentials):
     """Credentials that are looked for when they are needed first, and again when they are forgotten."""
 
+    method = "sought"  # botocore asks for it when a client is made: that needs no credentials yet
+
     def __init__(self, find: Callable[[], Credentials | None]) -> None:
         self._find = find
         self._found: Credentials | None = None
