@@ -38,7 +38,8 @@ def test_a_section(tmp_path: Path) -> None:
         ("[externaldata]\nmax_mib = 0\n", "externaldata.max_mib is 0; it is from 1 to 4,096"),
         ("[externaldata]\nmax_mib = true\n", "externaldata.max_mib is a whole number"),
         ("[externaldata]\nprivate_hosts = 1\n", "externaldata.private_hosts is true or false"),
-        ("externaldata = 1\n", "externaldata is a section"),
+        ("externaldata = 1\n", r"externaldata is a section; write \[externaldata\]"),
+        ('[connectors]\ntype = "sqs"\n', r"connectors.type is a section; write \[connectors.type\]"),
     ],
 )
 def test_mistakes_are_told_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:

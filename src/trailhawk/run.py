@@ -525,6 +525,8 @@ def _line(state: State) -> str:
         parts.append(f"{state.in_flight:,} in flight")
     if state.set_aside:
         parts.append(f"{state.set_aside:,} set aside")
+    if state.passed_over:
+        parts.append(f"{state.passed_over:,} passed over")
     if state.total:
         parts.append(f"of {state.total:,}")
     if state.problem:
@@ -541,6 +543,7 @@ def _figures(state: State) -> dict[str, object]:
         "rows": state.rows,
         "skipped": state.skipped,
         "set_aside": state.set_aside,
+        "passed_over": state.passed_over,
         "in_flight": state.in_flight,
         "idle_since": state.idle_since,
         "last_object_at": state.last_object_at,

@@ -77,9 +77,10 @@ class Section:
     def section(self, key: str) -> Section:
         """The table `[name.key]`, an empty one where the file has none."""
         value = self._take(key, {})
+        name = f"{self.name}.{key}" if self.name else key
         if not isinstance(value, dict):
-            raise self.wrong(key, "is a section", hint=f"write [{key}]")
-        return Section(self.file, f"{self.name}.{key}" if self.name else key, value)
+            raise self.wrong(key, "is a section", hint=f"write [{name}]")
+        return Section(self.file, name, value)
 
     def sections(self) -> dict[str, Section]:
         """Every table that is left in this one by its name: `[connectors.main]` is `main` of `connectors`."""

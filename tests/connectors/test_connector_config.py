@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,10 @@ def test_none(tmp_path: Path) -> None:
         ),
         (f'type = "sqs"\nqueue_url = "{QUEUE}"\nbuckets = ["s3://logs"]', ("buckets has 's3://logs'",)),
         (
+            f'type = "sqs"\nqueue_url = "{QUEUE}"\nprefixes = ["s3://logs/AWSLogs/"]',
+            ("prefixes has 's3://logs/AWSLogs/'", "without their bucket"),
+        ),
+        (
             f'type = "sqs"\nqueue_url = "{QUEUE}"\nrole_arn = "reader"',
             ("role_arn is 'reader'", "arn:aws:iam::"),
         ),
@@ -114,3 +119,16 @@ def test_mistakes_name_file_and_key(tmp_path: Path, text: str, words: tuple[str,
 def test_a_name_must_be_one(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="no name for a connector"):
         read(tmp_path, '[connectors."a/b"]\ntype = "sqs"')
+
+
+def test_two_sections_of_one_queue_want_the_same(tmp_path: Path) -> None:
+    """Each would delete the messages of what the other wants."""
+
+    def section(name: str, *prefixes: str) -> str:
+        return (
+            f'[connectors.{name}]\ntype = "sqs"\nqueue_url = "{QUEUE}"\nprefixes = {json.dumps(prefixes)}\n'
+        )
+
+    assert set(read(tmp_path, section("one", "a/", "b/") + section("two", "b/", "a/"))) == {"one", "two"}
+    with pytest.raises(SettingsError, match=r"connectors\.two\.queue_url is the queue of one, too"):
+        read(tmp_path, section("one", "a/") + section("two", "b/"))

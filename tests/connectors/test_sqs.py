@@ -128,6 +128,32 @@ def test_what_is_no_notice_is_left_to_a_redrive_policy(aws: Aws, store: Store) -
     assert aws.waiting(queue) == (0, 1)
 
 
+def test_a_filter_that_nothing_fits_is_told_until_something_does(aws: Aws, store: Store) -> None:
+    """Messages of what does not fit are deleted: a prefix mistyped at the start would lose all of them
+    without a word. Once something has fitted others may be passed over, also after a new start."""
+    queue = aws.queue(aws.bucket())
+
+    def put(folder: str, count: int) -> None:
+        for number in range(count):
+            aws.put("logs", f"{folder}{number}.json")
+
+    put("AWSLogs/", 9)
+    assert run(aws, store, queue, prefixes=("AWSLog/",)).problem == ""
+    put("AWSLogs/", 10)
+    problem = run(aws, store, queue, prefixes=("AWSLog/",)).problem
+    assert "10 objects" in problem
+    assert "s3://logs/AWSLogs/" in problem
+    assert "prefixes = ['AWSLog/']" in problem
+    put("AWSLogs/", 1)
+    put("other/", 10)
+    assert run(aws, store, queue, prefixes=("AWSLogs/",)).problem == ""
+    put("other/", 10)
+    state = run(aws, store, queue, prefixes=("AWSLogs/",))
+    assert (state.passed_over, state.problem) == (10, "")
+    put("other/", 10)
+    assert "suffix = '.gz'" in run(aws, store, queue, prefixes=("AWSLogs/",), suffix=".gz").problem
+
+
 def test_markers_and_other_prefixes_are_passed_over(aws: Aws, store: Store) -> None:
     queue = aws.queue(aws.bucket())
     aws.s3.put_object(Bucket="logs", Key="AWSLogs/", Body=b"")

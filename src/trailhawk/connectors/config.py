@@ -131,6 +131,11 @@ class SqsSettings:
     def where(self) -> str:
         return self.queue_url
 
+    @property
+    def picks(self) -> tuple[object, ...]:
+        """Which of the objects that the queue tells of are taken, and as what."""
+        return frozenset(self.buckets), frozenset(self.prefixes), self.suffix, self.source
+
     @classmethod
     def read(cls, name: str, section: Section) -> Self:
         queue_url = section.text("queue_url", "")
@@ -146,7 +151,7 @@ class SqsSettings:
             access=Access.read(section),
             reading=Reading.read(section),
             buckets=_buckets(section),
-            prefixes=section.texts("prefixes"),
+            prefixes=_prefixes(section),
             suffix=section.text("suffix", ""),
             source=section.text("source", ""),
             visibility_seconds=section.number("visibility_seconds", 300, least=1, most=43_200),
@@ -253,7 +258,19 @@ class _Module(Protocol):
 
 def connectors(sections: Mapping[str, Section]) -> dict[str, ConnectorSettings]:
     """The connectors of a settings file, from the sections below `[connectors]`. SettingsError if wrong."""
-    return {name: _read(name, section) for name, section in sections.items()}
+    found = {name: _read(name, section) for name, section in sections.items()}
+    queues: dict[str, SqsSettings] = {}
+    for name, each in found.items():
+        if isinstance(each, SqsSettings):
+            first = queues.setdefault(each.queue_url, each)
+            if first.picks != each.picks:
+                raise sections[name].wrong(
+                    "queue_url",
+                    f"is the queue of {first.name}, too, with other buckets, prefixes, suffix or source",
+                    hint="a message goes to one of them, which deletes what only the other wants: write one"
+                    " section for both, or give each a queue",
+                )
+    return found
 
 
 def one(found: Mapping[str, ConnectorSettings], name: str) -> ConnectorSettings:
@@ -296,6 +313,16 @@ def _buckets(section: Section) -> tuple[str, ...]:
         if not _BUCKET.fullmatch(bucket):
             raise section.wrong("buckets", f"has {bucket!r}, which is no name of a bucket")
     return buckets
+
+
+def _prefixes(section: Section) -> tuple[str, ...]:
+    prefixes = section.texts("prefixes")
+    for prefix in prefixes:
+        if prefix.startswith(("s3://", "arn:")):
+            raise section.wrong(
+                "prefixes", f"has {prefix!r}", hint="write how keys begin, without their bucket: AWSLogs/"
+            )
+    return prefixes
 
 
 def _location(section: Section, text: str) -> Location:

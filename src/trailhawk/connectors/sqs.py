@@ -75,8 +75,10 @@ _MOST_WAITS: Final = 10  # for a refusal to pass, in one receipt of a message: a
 _MISSED_SECONDS: Final = 1200.0  # longer than until a message that was given back comes again
 PATIENCE: Final = 10
 """Times `tries`, while access is denied to all."""
+_MANY_OUTSIDE: Final = 10  # after so many of them it is told that nothing fits
 # Causes of problems.
 _QUEUE, _OBJECTS, _MISSED, _MESSAGES, _STORING = "queue", "objects", "missed", "messages", "storing"
+_OUTSIDE: Final = "outside"
 _STORED: Final = ("stored", "digest", "quarantined")
 """What is told of an object only once a commit holds it; of one that was known it is told at any time."""
 
@@ -163,6 +165,8 @@ class SqsConnector:
         self._missed: dict[str, tuple[float, str]] = {}
         self._once = False
         self._forgets_at = 0.0
+        self._outside = 0  # objects that were passed over before one fitted
+        self._fitted = _Fitted(intake.folder / "fitted", settings)
 
     @property
     def name(self) -> str:
@@ -305,8 +309,26 @@ class SqsConnector:
                 again.receipt = message.receipt  # only the newest handle deletes
                 return
             self._held[message.id] = message
-        self._board.passed_over(sum(not self._wants(notice) for notice in message.said.notices))
+        self._pass_over([notice for notice in said.notices if not self._wants(notice)], of=len(said.notices))
         self._begin(message, taker, ahead)
+
+    def _pass_over(self, notices: Sequence[Notice], *, of: int) -> None:
+        """Count what is not wanted, and tell where nothing was wanted ever: the section may be mistyped."""
+        self._board.passed_over(len(notices))
+        if self._fitted.is_told:
+            return
+        if len(notices) < of:
+            self._fitted.tell()
+            self._board.over(_OUTSIDE)
+            return
+        outside = [notice.location for notice in notices if not notice.is_marker]
+        self._outside += len(outside)
+        if outside and self._outside >= _MANY_OUTSIDE:
+            self._board.problem(
+                _OUTSIDE,
+                f"none of the {self._outside:,} objects that the queue told of fits {self._fitted.filter},"
+                f" the last is {outside[-1]}; their messages are deleted",
+            )
 
     def _begin(self, message: _Message, taker: Taker, ahead: Prefetch[_Message]) -> None:
         """Ask for the objects that a message tells of, once more for those that could not be stored."""
@@ -580,6 +602,24 @@ class SqsConnector:
 
     def _told(self, cause: str, fault: Fault) -> None:
         self._board.problem(cause, str(fault))
+
+
+class _Fitted:
+    """Whether the queue ever told of an object that the section's buckets, prefixes and suffix let through;
+    a small file remembers with which."""
+
+    def __init__(self, file: Path, settings: SqsSettings) -> None:
+        names = {"buckets": list(settings.buckets), "prefixes": list(settings.prefixes)}
+        kept = names | {"suffix": settings.suffix}
+        self.filter = ", ".join(f"{key} = {value!r}" for key, value in kept.items() if value)
+        self._file = file
+        self.is_told = not self.filter or (file.exists() and file.read_bytes() == self.filter.encode())
+
+    def tell(self) -> None:
+        self.is_told = True
+        with suppress(OSError):  # on a full disk: it is told again with the next start
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self._file, self.filter.encode())
 
 
 class _Tries:
