@@ -113,6 +113,7 @@ EXPRESSIONS = [
             "t + d / 1000",
             "t - 1h",
             "bin(t, 1d)",
+            "bin(t, 7d)",
             "iff(isnull(t), datetime(2020-01-01), t)",
             "max_of(t, datetime(2025-01-01))",
         ],

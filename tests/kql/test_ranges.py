@@ -55,7 +55,7 @@ def filters(chance: random.Random, at: int, spans: list[str]) -> str:
         f"todatetime({time})",
         f"({moment} - ({moment} - {time}))",
         f"({time} + {span})",
-        f"bin({time}, {chance.choice(['1d', '1h', '7d', '-1h', '11s'])})",
+        f"bin({time}, {chance.choice(['1d', '1h', '7d', '7h', '11s'])})",
         f"startof{unit}({time}{offset})",
         f"endof{unit}({time}{offset})",
         f"datetime_add('{part}', {chance.choice([-3, 0, 5])}, {time})",

@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from trailhawk.errors import Span, UnsupportedError
 from trailhawk.kql import decimals
-from trailhawk.kql.folding import PARTS, STARTS, fold
+from trailhawk.kql.folding import PARTS, STARTS, fold, rounded
 from trailhawk.kql.functions.operators import SEPARATOR, term_end, term_start
 from trailhawk.kql.literals import DATETIME_MIN, format_datetime, format_timespan
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr, PathExpr
@@ -251,9 +251,15 @@ def _modulo(left: Any, right: Any) -> object:
     return _held(type(once)(0) if once >= size else once + 0)
 
 
-def _bin(value: Any, size: Any) -> object:
+def _bin(types: tuple[KqlType, ...], result: KqlType) -> Body:
+    return lambda value, size: _binned(value, size, types[0])
+
+
+def _binned(value: Any, size: Any, type_: KqlType) -> object:
+    if value is None or size is None or size < 0:
+        return None
     if isinstance(value, int) and isinstance(size, int):
-        return value - value % abs(size) if size else None
+        return rounded(value, size, type_) if size else None
     if isinstance(value, Decimal) or isinstance(size, Decimal):
         value, size = _alike(value, size)
         rest = _modulo(value, size) if value is not None and size is not None else None
@@ -468,6 +474,7 @@ _TYPED: dict[str, Callable[[tuple[KqlType, ...], KqlType], Body]] = {
     "-": _arithmetic(lambda a, b: a - b),
     "*": _arithmetic(_product),
     "/": _divided,
+    "bin": _bin,
     "tolong": _counted(_long_of),
     "toint": _counted(_int_of),
     "todouble": _counted(_real_of),
@@ -509,7 +516,6 @@ _PLAIN: dict[str, Body] = {
     "not": lambda value: not value,
     "neg": lambda value: _low_bits(-value) if isinstance(value, int) else -value,
     "%": _modulo,
-    "bin": _bin,
     "abs": lambda value: _low_bits(abs(value)) if isinstance(value, int) else abs(value),
     "=~": _folded(lambda a, b: a == b),
     "!~": _folded(lambda a, b: a != b),

@@ -86,6 +86,11 @@ def _between(part: str, later: int, earlier: int) -> int | None:
     return later // IN_TICKS[part] - earlier // IN_TICKS[part]
 
 
+def rounded(value: int, size: int, type_: KqlType) -> int:
+    """The value rounded down as bin() does it: times count from the first moment that KQL knows."""
+    return value - (value - (DATETIME_MIN if type_ is _T.DATETIME else 0)) % size
+
+
 def _divide(left: int, right: int) -> int | None:
     if right == 0:
         return None
@@ -226,8 +231,8 @@ def _whole(name: str, numbers: list[int], types: tuple[KqlType, ...]) -> int | N
             return left - right
         case "*":
             return left * right
-        case "bin" if right != 0:
-            return left - left % abs(right)
+        case "bin" if right > 0:
+            return rounded(left, right, types[0])
         case "%" if right != 0:
             return left % abs(right)
         case "/" if not types[0] is types[1] is _T.TIMESPAN:

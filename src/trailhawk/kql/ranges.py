@@ -10,7 +10,7 @@ import re
 from itertools import takewhile
 from typing import NamedTuple
 
-from trailhawk.kql.folding import IN_TICKS, STARTS
+from trailhawk.kql.folding import IN_TICKS, STARTS, rounded
 from trailhawk.kql.literals import datetime_ticks
 from trailhawk.kql.plan import Call, ColumnRef, Const, Expr
 from trailhawk.kql.types import TICKS_PER_DAY, KqlType
@@ -112,8 +112,10 @@ def _below(call: Call, span: Range) -> tuple[Expr, Range] | None:
             return value, _moved(span, _cut(at))
         case "-", (Const(type=_T.DATETIME, value=int() as at), value):
             return value, _turned(span, _cut(at) + 10)
-        case "bin", (Expr(type=_T.DATETIME) as value, Const(value=int() as size)) if size and _is_whole(size):
-            return value, _rounded(span, abs(size))
+        case "bin", (Expr(type=_T.DATETIME) as value, Const(value=int() as size)) if size > 0 and _is_whole(
+            size
+        ):
+            return value, _bins_start(span, size)
         case "todatetime", (Expr(type=_T.DATETIME) as value,):
             return value, span
         case "datetime_add", (Const(value=part), Const(value=int() as count), value):
@@ -163,8 +165,9 @@ def _turned(span: Range, end: int) -> Range:
     return Range(high, low)
 
 
-def _rounded(span: Range, size: int) -> Range:
-    return Range(*(None if end is None else -(-end // size) * size for end in span))
+def _bins_start(span: Range, size: int) -> Range:
+    """Where each end's next bin starts, or the end itself where one does."""
+    return Range(*(None if end is None else rounded(end + size - 1, size, _T.DATETIME) for end in span))
 
 
 def _cut(ticks: int) -> int:

@@ -17,6 +17,7 @@ from trailhawk.kql.evaluate import evaluator
 from trailhawk.kql.folding import either, fold
 from trailhawk.kql.functions import AGGREGATES, FUNCTIONS, WINDOWS, sql
 from trailhawk.kql.functions.registry import ORDERED, Aggregate, Arg, NeedsConstantError, Overload, widest
+from trailhawk.kql.literals import DATETIME_MIN
 from trailhawk.kql.parser.limits import MAX_PROBLEMS
 from trailhawk.kql.passes import is_random, outer_columns
 from trailhawk.kql.plan import Aggregate as Grouped
@@ -888,7 +889,8 @@ class ScalarBinder:
             raise BindingError("bin_auto() has no size", expr.span, hint=hint)
         value = self.bind(expr.args[0], scope, collect)
         at = self.options.get("query_bin_auto_at")
-        fixed = Const(value.type, 0) if at is None else self.constant(at, scope.env, "query_bin_auto_at")
+        first = DATETIME_MIN if value.type is _T.DATETIME else 0
+        fixed = Const(value.type, first) if at is None else self.constant(at, scope.env, "query_bin_auto_at")
         return self.call("bin_at", [value, self.constant(size, scope.env, "its size"), fixed], expr.span)
 
     def _around(self, expr: syntax.Call, scope: Scope, collect: Collector | None) -> Expr:

@@ -353,7 +353,9 @@ def wide_modulo(left: Integer, right: Integer) -> Long:
 @scalar("wide_bin", internal=True)
 def wide_bin(value: Integer, size: Integer) -> Long:
     """A whole number rounded down to a multiple, of one near the ends of 64 bits too."""
-    floored = sql.floor_mod(sql.huge(value.copy()), sql.huge(size))
+    upward = sql.binary(exp.GTE, size, sql.literal(0))
+    step = sql.case((upward, sql.huge(size.copy())), otherwise=exp.Null())
+    floored = sql.floor_mod(sql.huge(value.copy()), step)
     return sql.lower_bits(sql.binary(exp.Sub, sql.huge(value), floored))
 
 

@@ -31,23 +31,37 @@ from trailhawk.kql.types import TICKS_PER_DAY, TICKS_PER_SECOND, KqlType
 
 @scalar(aliases=("floor",), name_after="")
 def bin_(value: Integer, size: Integer) -> Arithmetic:
-    """The value rounded down to a multiple of the size; days and hours count from the Unix epoch.
+    """The value rounded down to a multiple of the size; null with a size below zero.
+
+    Times count from 0001-01-01, a Monday: bins of 7d begin on Mondays.
 
     >>> bin(7, 5)
     5
     >>> bin(-7, 5)
     -10
+    >>> bin(7, -5)
+    null
     >>> bin(datetime(2020-01-01 13:45), 1h)
     2020-01-01T13:00:00.0000000Z
+    >>> bin(datetime(2007-01-03), 7d)
+    2007-01-01T00:00:00.0000000Z
     >>> bin(26h, 1d)
     1.00:00:00
     """
-    return sql.binary(exp.Sub, value, sql.floor_mod(value.copy(), size))
+    return sql.binary(exp.Sub, value, sql.floor_mod(value.copy(), _upward(size)))
+
+
+def _upward(size: Sql) -> Sql:
+    """The size of a bin, null where it is below zero."""
+    if isinstance(size, exp.Literal):
+        return size
+    return sql.case((sql.binary(exp.GTE, size, sql.literal(0)), size.copy()), otherwise=exp.Null())
 
 
 @bin_.overload
 def _(value: NumberArg, size: NumberArg) -> Same:
     number, step = sql.alike(value, size)
+    step = _upward(step)
     if KqlType.DECIMAL in (value.type, size.type):
         return sql.binary(exp.Sub, number, sql.floor_mod(number.copy(), step))
     return sql.binary(exp.Mul, exp.Floor(this=sql.binary(exp.Div, number, step)), step.copy())
@@ -57,20 +71,20 @@ def _(value: NumberArg, size: NumberArg) -> Same:
 def _(value: Datetime, size: TimespanArg) -> Datetime:
     micros = sql.epoch_us(value)
     if isinstance(size.value, int) and size.value % 10 == 0 and 0 < size.value <= -DATETIME_MIN:
-        # Counted from a bin's start before all that KQL knows, nothing is negative: one division.
-        step = size.value // 10
-        before = -(2 * DATETIME_MIN // size.value) * step
-        into = sql.binary(exp.Mod, sql.binary(exp.Add, micros, sql.literal(before)), sql.literal(step))
+        # Counted from the first moment that KQL knows, nothing is negative: one division.
+        since = sql.binary(exp.Add, micros, sql.literal(-DATETIME_MIN // 10))
+        into = sql.binary(exp.Mod, since, sql.literal(size.value // 10))
         return sql.call("make_timestamp", sql.binary(exp.Sub, micros.copy(), into))
     # In ticks, so that a size below a microsecond or an odd one stays exact.
     ticks = sql.binary(exp.Mul, micros, sql.literal(10))
-    floored = sql.binary(exp.Sub, ticks, sql.floor_mod(ticks.copy(), size.sql))
+    since = sql.binary(exp.Add, ticks.copy(), sql.literal(-DATETIME_MIN))
+    floored = sql.binary(exp.Sub, ticks, sql.floor_mod(since, _upward(size.sql)))
     return sql.call("make_timestamp", sql.binary(exp.IntDiv, floored, sql.literal(10)))
 
 
 @bin_.overload
 def _(value: Timespan, size: Timespan) -> Timespan:
-    return sql.binary(exp.Sub, value, sql.floor_mod(value.copy(), size))
+    return sql.binary(exp.Sub, value, sql.floor_mod(value.copy(), _upward(size)))
 
 
 def _start(unit: str, value: exp.Expr) -> exp.Expr:
