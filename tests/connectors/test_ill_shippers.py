@@ -16,6 +16,7 @@ from support.shipping import HASH, TOKEN, running, until
 from trailhawk.connectors import http
 from trailhawk.connectors.connector import Board
 from trailhawk.connectors.ingest import Ingestor
+from trailhawk.connectors.objects import Outcome
 from trailhawk.errors import StateError
 
 if TYPE_CHECKING:
@@ -107,6 +108,22 @@ def test_of_several_problems_one_being_over_leaves_the_others() -> None:
     assert (board.state().problem, board.state().problem_since) == ("", None)
     board.problem("queue", "gone")
     assert board.state().problem_since == datetime(2026, 3, 2, tzinfo=UTC)
+
+
+def test_it_is_told_where_all_that_came_is_in_the_quarantine() -> None:
+    """Objects come, and nothing of them can be found: a source of one's own may have taken them."""
+    board = Board("main", "sqs", lambda: datetime(2026, 3, 1, tzinfo=UTC))
+    bad = Outcome("stored", "s3://logs/a.json", records=3, quarantined=3)
+    for outcome in (*[bad] * 9, Outcome("skipped", ""), Outcome("digest", "")):
+        board.ended(outcome, 1)
+    assert board.state().problem == ""
+    board.ended(dataclasses.replace(bad, state="quarantined", location="s3://logs/b.json"), 1)
+    told = board.state().problem
+    assert told.startswith("all that came, 10 objects by now, is in the quarantine, at last s3://logs/b.json")
+    board.ended(dataclasses.replace(bad, rows=1, quarantined=2), 1)
+    for outcome in [bad] * 20:
+        board.ended(outcome, 1)
+    assert board.state().problem == ""
 
 
 def test_what_an_error_that_nobody_foresaw_left_is_taken_when_it_is_started_again(store: Store) -> None:

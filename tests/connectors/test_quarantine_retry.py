@@ -14,7 +14,7 @@ from trailhawk.connectors.reopen import object_at
 from trailhawk.errors import NotFoundError
 from trailhawk.lake import Lake
 from trailhawk.lake.compaction import compact_busy_days
-from trailhawk.sources import SOURCES, Source
+from trailhawk.sources import SOURCES, Source, tables_of, with_custom
 from trailhawk.sources import TABLES as SOURCE_TABLES
 from trailhawk.sources.cloudtrail import CloudTrail
 
@@ -93,6 +93,35 @@ def test_a_whole_object_is_known_now(lake: Lake, tmp_path: Path) -> None:
     assert_balanced(lake, retried=True)
     take(lake, tmp_path)
     assert lake.snapshot("AWSCloudTrail").rows == 101
+
+
+def test_what_a_source_took_by_mistake_goes_to_its_own_when_that_was_mended(
+    lake: Lake, tmp_path: Path
+) -> None:
+    """A pattern of a source of one's own that is too wide takes other logs, and can read nothing of them."""
+
+    def described(objects: str) -> tuple[Source, ...]:
+        (tmp_path / "sources").mkdir(exist_ok=True)
+        (tmp_path / "sources" / "linux.yaml").write_text(
+            "name: linux\ntable: Linux_CL\ndescription: Ours.\ntime: {from: at, format: iso}\n"
+            f"objects: {objects}\n"
+            "columns:\n  - {name: Host, type: string, from: host, description: Which.}\n"
+        )
+        return with_custom(tmp_path / "sources")
+
+    wide = described(".*")
+    own = Lake(tmp_path / "own", [*tables_of(wide), *TABLES])
+    log = write(tmp_path / "a.json", event(1), event(2))
+    ingest(own, [log], clock=lambda: NOW, sources=wide)
+    assert [part.source for part in quarantined(own)] == ["linux"]
+
+    def retried(sources: tuple[Source, ...]) -> list[tuple[str, int, str]]:
+        told = retry(own, clock=lambda: NOW, sources=sources, find=object_at({}))
+        return [(each.state, each.rows, each.reason) for each in told]
+
+    assert retried(wide) == [("bad", 0, "no at")]
+    assert retried(described("^http:Linux_CL/")) == [("stored", 2, "")]
+    assert_balanced(own, retried=True)
 
 
 def test_an_object_that_changed_or_went_is_left_alone(lake: Lake, tmp_path: Path) -> None:

@@ -201,14 +201,23 @@ def _read(
 def _records(
     bad: Quarantined, kept: bytes, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find
 ) -> Part:
-    """A part's records as today's sources read them."""
-    source = next((each for each in sources if each.name == bad.source), None)
+    """A part's records as today's sources read them: first that which read them then. Where it can read
+    nothing, and an object begins with them, it may have taken the object by mistake."""
     item = LogObject(bad.location, lambda: io.BytesIO(_bytes(bad, kept, find)), identity=bad.object)
-    with item.open() as file, Opened(item, file) as opened:
-        parts = _bounded(
-            read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
-        )
-    return dataclasses.replace(_one(parts, bad.start), state="retried", released=bad.id)
+
+    def read(source: Source | None) -> Part:
+        with item.open() as file, Opened(item, file) as opened:
+            parts = _bounded(
+                read_parts(item, opened, sources=sources, source=source, taken=_Nothing(taken), now=clock())
+            )
+        return dataclasses.replace(_one(parts, bad.start), state="retried", released=bad.id)
+
+    named = next((each for each in sources if each.name == bad.source), None)
+    part = read(named)
+    if named is None or bad.start or len(named.rows(part.texts).bad) < len(part.texts):
+        return part
+    other = read(None)
+    return other if other.texts else part
 
 
 def _arrived(bad: Quarantined, sources: Sequence[Source], taken: Taken, clock: Clock, find: Find) -> Part:

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 Clock = Callable[[], dt.datetime]
 
 _NOT_STARTED: Final = "not started"
-_DOUBT: Final = "doubt"
+_DOUBT, _IN_VAIN = "doubt", "in vain"  # causes of problems
+_MANY_IN_VAIN: Final = 10
 
 
 class ConnectorError(TrailhawkError):
@@ -116,6 +117,7 @@ class Board:
     def __init__(self, name: str, kind: str, clock: Clock) -> None:
         self._state = State(name, kind)
         self._problems: dict[str, str] = {}  # by cause, the one told last at the end
+        self._in_vain: int | None = 0  # objects of which nothing could be read, until one can
         self._clock = clock
         self._lock = threading.Lock()
 
@@ -147,8 +149,23 @@ class Board:
                 last_object_at=self._clock(),
                 idle_since=None,
             )
+        self._look_at(outcome)
         if outcome.doubt:  # it stays until the process ends: nothing that comes later undoes it
             self.problem(_DOUBT, outcome.doubt)
+
+    def _look_at(self, outcome: Outcome) -> None:
+        """Tell where nothing could be read of anything that came: a source or a set-up is wrong then."""
+        if outcome.rows or outcome.duplicates or outcome.filtered:
+            self._in_vain = None
+            self.over(_IN_VAIN)
+        elif self._in_vain is not None and outcome.quarantined:
+            self._in_vain += 1
+            if self._in_vain >= _MANY_IN_VAIN:
+                self.problem(
+                    _IN_VAIN,
+                    f"all that came, {self._in_vain:,} objects by now, is in the quarantine, at last"
+                    f" {outcome.location}: 'trailhawk quarantine list' has the reasons",
+                )
 
     def passed_over(self, count: int) -> None:
         with self._lock:
