@@ -546,7 +546,8 @@ def test_few_bodies_are_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(http, "unpacked", slowly)
     workspace = home(tmp_path / "home")
     answers: list[int] = []
-    with running(connector(workspace)) as client:
+    web = connector(workspace)
+    with running(web) as client:
         posts = [
             threading.Thread(
                 target=lambda n=n: answers.append(
@@ -561,6 +562,7 @@ def test_few_bodies_are_unpacked_at_a_time(tmp_path: Path, monkeypatch: pytest.M
             post.join()
     assert answers == [200] * 12
     assert most == 2
+    web.run(threading.Event(), once=True)  # what waited at the stop
     assert count(workspace, "AWSCloudTrail") == 12
 
 
