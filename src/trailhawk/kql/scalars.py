@@ -750,6 +750,8 @@ class ScalarBinder:
 
     def _one_type(self, values: list[Expr], expr: syntax.Call) -> list[Expr]:
         typed = {value.type for value in values if not _is_null(value)} or {value.type for value in values}
+        if all(type_.is_number for type_ in typed):  # beside real(null) a whole number is a real
+            typed |= {value.type for value in values if value.type.is_number}
         to = widest(typed)
         if to is None and expr.name not in _CHOICES:
             shown = ", ".join(sorted(type_.value for type_ in typed))
