@@ -21,6 +21,7 @@ from trailhawk.kql.plugins.shared import (
     Value,
     Windows,
     as_number,
+    binned,
     by_dimensions,
     computed,
     over_values,
@@ -165,12 +166,12 @@ def _optional_bounds(subject: _Subject, sizes: int) -> tuple[Number, Number] | N
 
 
 def _bounds_of(
-    events: Sequence[Event], bounds: tuple[Number, Number] | None, size: Number | str
+    events: Sequence[Event], bounds: tuple[Number, Number] | None, windows: Windows
 ) -> tuple[Number, Number]:
     """The given bounds, or those of the events."""
     if bounds is not None or not events:
         return bounds or (0, 0)
-    return Windows(0, size).of(events[0][1]), events[-1][1]
+    return windows.of(events[0][1]), events[-1][1]
 
 
 @plugin("activity_engagement")
@@ -185,7 +186,7 @@ def activity_engagement(use: Use) -> Node:
     outer = subject.arguments.number("OuterActivityWindow")
 
     def rows(events: list[Event]) -> Iterator[tuple[Row, Row]]:
-        start, end = _bounds_of(events, bounds, inner)
+        start, end = _bounds_of(events, bounds, binned(subject.timeline.type, inner))
         windows = subject.windows(start, end, inner)
         by_window = _ids_by_window(_within(events, start, end), windows)
         for begin, ids in by_window.items():
@@ -215,7 +216,7 @@ def activity_metrics(use: Use) -> Node:
     size = window_size(subject.arguments, "Window")
 
     def rows(events: list[Event]) -> Iterator[tuple[Row, Row]]:
-        start, end = _bounds_of(events, bounds, size)
+        start, end = _bounds_of(events, bounds, binned(subject.timeline.type, size))
         windows = subject.windows(start, end, size)
         by_window = _ids_by_window(_within(events, start, end), windows)
         before: set[object] = set()

@@ -11,8 +11,8 @@ from trailhawk.kql.plugins.registry import Use, plugin
 from trailhawk.kql.plugins.shared import (
     Arguments,
     Row,
-    Windows,
     as_number,
+    binned,
     by_dimensions,
     over_values,
     timeline,
@@ -40,7 +40,7 @@ def rolling_percentile(use: Use) -> Node:
         raise BindingError(
             "rolling_percentile() takes a percentile, a bin size and a number of bins", use.call.span
         )
-    windows = Windows(0, size)
+    windows = binned(index.type, size)
 
     def rows(found: list[Row]) -> Iterator[Row]:
         for key, group in by_dimensions(found, len(dimensions)).items():

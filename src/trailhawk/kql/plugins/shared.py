@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from trailhawk.errors import BindingError, Span
 from trailhawk.kql import syntax
+from trailhawk.kql.literals import DATETIME_MIN
 from trailhawk.kql.names import auto_name
 from trailhawk.kql.operators.registry import SOURCES, STEPS
 from trailhawk.kql.operators.shared import refs
@@ -271,6 +272,11 @@ class Windows:
         while begin <= last:
             yield begin
             begin = self.next(begin)
+
+
+def binned(type_: KqlType, size: Number | str) -> Windows:
+    """The windows into which bin() puts values of a type."""
+    return Windows(DATETIME_MIN if type_ is _T.DATETIME else 0, size)
 
 
 def _calendar(ticks: int, unit: str) -> int:
