@@ -33,3 +33,17 @@ def test_they_are_shown_as_text(engine: DuckDBEngine) -> None:
 def test_a_function_over_rows_takes_them(engine: DuckDBEngine) -> None:
     query = f"{ROWS} | scan declare (n: dynamic) with (step s: true => n = d;) | project n"
     assert engine.query(query, now=NOW).tuples() == [("[1,]",), ({"a": 1},)]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("[1e400, -1e400, 1.5, 1e2]", ["Infinity", "-Infinity", 1.5, 100.0]),
+        ("[" * 1500 + "]" * 1500, "[" * 1500 + "]" * 1500),
+    ],
+    ids=["reals beyond 64 bits", "nested too deep"],
+)
+def test_a_batch_goes_on_after_what_json_has_not(engine: DuckDBEngine, text: str, shown: object) -> None:
+    lines = [json.dumps({"id": number, "query": f"print x = parse_json('{text}')"}) for number in (1, 2)]
+    answers = [json.loads(answer) for answer in run_batch(lines, engine, now=NOW)]
+    assert [(answer["rows"], answer["error"]) for answer in answers] == [([[shown]], None)] * 2

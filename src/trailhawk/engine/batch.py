@@ -101,15 +101,20 @@ def _json_value(value: object, kind: KqlType) -> object:
         case int() if kind is KqlType.TIMESPAN:
             return format_timespan(value)
         case str() if kind is KqlType.DYNAMIC:
-            return as_json(value, constant=str)
-        case float() if math.isnan(value):
-            return "NaN"
-        case float() if math.isinf(value):
-            return "Infinity" if value > 0 else "-Infinity"
-        case None | bool() | int() | float() | str():
+            return as_json(value, real=lambda text: _real(float(text)))
+        case float():
+            return _real(value)
+        case None | bool() | int() | str():
             return value
         case _:
             return float(str(value)) if kind is KqlType.DECIMAL else str(value)
+
+
+def _real(value: float) -> float | str:
+    """A real as JSON has it: NaN and infinities, as of `1e400` too, are text."""
+    if math.isfinite(value):
+        return value
+    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
 # --- tables of one query -----------------------------------------------------------------------------------

@@ -104,23 +104,20 @@ _DEEPEST = 200
 _BESIDE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^"\[\]{}]++', re.DOTALL)
 
 
-def _json(text: str) -> object:
-    """A dynamic value; its JSON text where it is nested too deep, as only hostile text is, or where only the
-    engine takes it for JSON (`[1,]`)."""
+def as_json(text: str, *, real: Callable[[str], object] | None = None) -> object:
+    """What the text of a dynamic value says.
+
+    The text itself where it is nested too deep, as only hostile text is, or where only the engine takes it for
+    JSON (`[1,]`).
+
+    `real` gives what stands for a number with a point or an exponent, for NaN and for the infinities.
+    """
     if text.count("[") + text.count("{") > _DEEPEST:
         brackets = _BESIDE.sub("", text)
         if max(accumulate(1 if each in "[{" else -1 for each in brackets), default=0) > _DEEPEST:
             return text
-    return as_json(text)
-
-
-def as_json(text: str, *, constant: Callable[[str], object] | None = None) -> object:
-    """What the text of a dynamic value says, the text itself where only the engine takes it for JSON.
-
-    `constant` gives what stands for NaN and the infinities.
-    """
     try:
-        value: object = json.loads(text, parse_constant=constant)
+        value: object = json.loads(text, parse_float=real, parse_constant=real)
     except ValueError:
         return text
     return value
@@ -129,5 +126,5 @@ def as_json(text: str, *, constant: Callable[[str], object] | None = None) -> ob
 _CONVERT: dict[KqlType, Callable[[Any], object]] = {
     KqlType.DATETIME: _aware,
     KqlType.TIMESPAN: _timedelta,
-    KqlType.DYNAMIC: _json,
+    KqlType.DYNAMIC: as_json,
 }
