@@ -107,8 +107,8 @@ _BESIDE = re.compile(r'"(?:[^"\\]++|\\.)*+"|[^"\[\]{}]++', re.DOTALL)
 def as_json(text: str, *, real: Callable[[str], object] | None = None) -> object:
     """What the text of a dynamic value says.
 
-    The text itself where it is nested too deep, as only hostile text is, or where only the engine takes it for
-    JSON (`[1,]`).
+    The text itself where it is nested too deep, as only hostile text is, or where only the engine takes it
+    for JSON (`[1,]`).
 
     `real` gives what stands for a number with a point or an exponent, for NaN and for the infinities.
     """
