@@ -708,6 +708,28 @@ def test_a_port_in_use_is_told(tmp_path: Path) -> None:
     assert "cannot listen at" in web.state().problem
 
 
+def test_where_another_process_of_the_home_listens_nothing_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told as failing by the one and as well by the other, in each round of health."""
+    monkeypatch.setattr(http, "_RETRY_SECONDS", 0.05)
+    workspace = home(tmp_path / "home", listen=f"127.0.0.1:{free_port()}")
+    first, second = connector(workspace), connector(workspace)
+    stop = threading.Event()
+    thread = threading.Thread(target=second.run, args=(stop,))
+    try:
+        with running(first):
+            thread.start()
+            until(lambda: second.state().has_begun)
+            assert second.state().problem == ""
+            assert second.state().doing == "taking what another process of this home receives"
+        until(lambda: second.port)
+        assert second.state().doing.startswith("listening")
+    finally:
+        stop.set()
+        thread.join()
+
+
 # --- crashes and real shippers ------------------------------------------------------------------------------
 
 

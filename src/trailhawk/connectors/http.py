@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import hashlib
 import hmac
 import ipaddress
@@ -19,6 +20,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -50,6 +52,8 @@ _IDLE_SECONDS: Final = 0.2
 _BODIES_AT_ONCE: Final = 32
 _KEPT_AT_ONCE: Final = 2
 """Of these so many are unpacked and checked at a time: each may take three times `max_unpacked_mib`."""
+_LOCK: Final = "listening"
+"""A file that the process of a home which listens has locked."""
 _TAKING, _LISTENING, _BODIES = "taking", "listening", "bodies"  # causes of problems
 
 
@@ -282,8 +286,12 @@ class HttpConnector:
 
     def _listen(self) -> _Server | None:
         try:
-            server = _Server(self._settings, self._app())
+            server = _Server(self._settings, self._app(), self._intake.folder / _LOCK)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE and self._another_listens():
+                self._board.over(_LISTENING)
+                self._board.doing("taking what another process of this home receives")
+                return None
             said = f"cannot listen at {self._settings.where}: {error.strerror or error}"
             self._board.problem(_LISTENING, said)
             return None
@@ -291,6 +299,15 @@ class HttpConnector:
         self._board.over(_LISTENING)
         self._board.doing(f"listening at port {server.port}")
         return server
+
+    def _another_listens(self) -> bool:
+        """Whether a process of this home does, which holds the lock meanwhile."""
+        with suppress(OSError), (self._intake.folder / _LOCK).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def _app(self) -> Callable[..., Awaitable[None]]:
         from starlette.applications import Starlette
@@ -432,23 +449,27 @@ def _hashes(settings: HttpSettings) -> Sequence[bytes]:
 
 
 class _Server:
-    """uvicorn in a thread of its own, listening when this is made."""
+    """uvicorn in a thread of its own, listening when this is made, and with the lock of its home."""
 
-    def __init__(self, settings: HttpSettings, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, settings: HttpSettings, app: Callable[..., Awaitable[None]], lock: Path) -> None:
         import uvicorn
 
         from trailhawk.connectors.patience import Patience
 
         family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        self._lock = lock.open("ab")
         self._socket = socket.socket(family, socket.SOCK_STREAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.bind((settings.host, settings.port))
             self._socket.listen(512)
         except OSError:
+            self._lock.close()
             self._socket.close()
             raise
         self.port: int = self._socket.getsockname()[1]
+        with suppress(OSError):  # of a folder that knows no locks
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         config = uvicorn.Config(
             app,
             http=Patience,
@@ -473,3 +494,4 @@ class _Server:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
+        self._lock.close()
