@@ -40,11 +40,20 @@ _T = KqlType
 
 
 def tables_of(
-    binder: Binder, tables: Sequence[syntax.Expr], env: Env, *, fuzzy: bool, lets_named: bool = False
+    binder: Binder,
+    tables: Sequence[syntax.Expr],
+    env: Env,
+    *,
+    fuzzy: bool,
+    lets_named: bool = False,
+    first: int = 0,
 ) -> list[tuple[str, Node]]:
-    """The tables with what each calls itself, see `label_of`; in a union the rows of a `let` have no name."""
+    """The tables with what each calls itself, see `label_of`; in a union the rows of a `let` have no name.
+
+    What has none goes by its place, of which `first` is the first's.
+    """
     found: list[tuple[str, Node]] = []
-    for place, item in enumerate(tables):
+    for place, item in enumerate(tables, first):
         if isinstance(item, syntax.NamePattern | syntax.Star):
             pattern = item.text if isinstance(item, syntax.NamePattern) else "*"
             names = [name for name in binder.catalog.table_names() if fnmatch.fnmatchcase(name, pattern)]
@@ -108,9 +117,8 @@ def _union(binder: Binder, node: Node | None, operator: syntax.Union, env: Env) 
         raise UnsupportedError("union inside a sub-pipe", operator.span)
     kind = one_of(operator, "kind", ("outer", "inner"))
     fuzzy = (property_text(operator, "isfuzzy") or "").lower() == "true" or _best_effort(binder)
-    tables = tables_of(binder, operator.tables, env, fuzzy=fuzzy)
-    if node is not None:
-        tables.insert(0, (label, node))
+    tables = [] if node is None else [(label, node)]
+    tables += tables_of(binder, operator.tables, env, fuzzy=fuzzy, first=len(tables))
     if not tables:
         raise BindingError("the union has no table", operator.span)
     return united(binder, tables, property_text(operator, "withsource"), inner=kind == "inner")
