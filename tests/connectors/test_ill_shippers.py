@@ -120,6 +120,10 @@ def test_it_is_told_where_all_that_came_is_in_the_quarantine() -> None:
     board.ended(dataclasses.replace(bad, state="quarantined", location="s3://logs/b.json"), 1)
     told = board.state().problem
     assert told.startswith("all that came, 10 objects by now, is in the quarantine, at last s3://logs/b.json")
+    board.problem("buckets", "AccessDenied")
+    board.ended(bad, 1)
+    assert board.state().problem == "AccessDenied"  # which says why
+    board.over("buckets")
     board.ended(dataclasses.replace(bad, rows=1, quarantined=2), 1)
     for outcome in [bad] * 20:
         board.ended(outcome, 1)

@@ -160,7 +160,7 @@ class Board:
             self.over(_IN_VAIN)
         elif self._in_vain is not None and outcome.quarantined:
             self._in_vain += 1
-            if self._in_vain >= _MANY_IN_VAIN:
+            if self._in_vain >= _MANY_IN_VAIN and self._problems.keys() <= {_IN_VAIN}:  # others say why
                 self.problem(
                     _IN_VAIN,
                     f"all that came, {self._in_vain:,} objects by now, is in the quarantine, at last"
