@@ -70,6 +70,16 @@ def test_a_name_that_is_not_there(home: Path, capsys: pytest.CaptureFixture[str]
     assert "no connector 'other'; there is news, old" in capsys.readouterr().err
 
 
+def test_a_source_that_is_not_there(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its messages would be received again and again, up to the dead letters."""
+    with (home / "trailhawk.toml").open("a") as file:
+        file.write('\n[connectors.far]\ntype = "s3"\nlocations = ["s3://logs"]\nsource = "cloud-trail"\n')
+    for command in ("run", "test", "doctor"):
+        assert run(["--home", str(home), "connectors", command, "far"]) == 1
+        words = "connector far: no log source 'cloud-trail'; did you mean cloudtrail?"
+        assert words in capsys.readouterr().err
+
+
 def test_test_and_doctor(aws: Aws, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     aws.put("logs", "AWSLogs/1.json")
     assert "failed" not in said(home, capsys, "test", "old")

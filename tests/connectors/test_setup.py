@@ -157,6 +157,8 @@ def test_nobody_sends_or_writes_for_another_account() -> None:
 def test_an_issuer_must_be_an_address_with_a_subject(issuer: str) -> None:
     with pytest.raises(UsageError):
         Trust(issuer)
+    with pytest.raises(UsageError, match="issuer's tokens"):  # the role would be assumed by an external id
+        Trust(subject="system:serviceaccount:default:trailhawk")
 
 
 def test_the_policies_alone() -> None:

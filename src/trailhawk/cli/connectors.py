@@ -107,7 +107,8 @@ def _examined(context: typer.Context, name: str, form: Format, *, thorough: bool
     from trailhawk.connectors.config import one
     from trailhawk.connectors.doctor import Verdict, examine
 
-    settings = one(workspace_of(context).connector_settings, name)
+    workspace = workspace_of(context)
+    settings = one(workspace.connector_settings, name, sources=workspace.sources)
     checks = list(examine(settings, thorough=thorough))
     columns = [Shown("name", "check"), Shown("verdict", "verdict"), Shown("said", "what was found")]
     show_list([members(check) for check in checks], columns, form, empty="nothing was looked at")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
@@ -13,6 +14,7 @@ from trailhawk.errors import NotFoundError
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, Intake
     from trailhawk.settings import Section
+    from trailhawk.sources import Source
 
 _ROLE: Final = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}")
 _SESSION: Final = re.compile(r"[\w+=,.@-]{2,64}", re.ASCII)
@@ -273,13 +275,21 @@ def connectors(sections: Mapping[str, Section]) -> dict[str, ConnectorSettings]:
     return found
 
 
-def one(found: Mapping[str, ConnectorSettings], name: str) -> ConnectorSettings:
-    """The connector of this name; NotFoundError if there is none."""
+def one(found: Mapping[str, ConnectorSettings], name: str, *, sources: Iterable[Source]) -> ConnectorSettings:
+    """The connector of this name; NotFoundError if there is none, or none of the sources is the one that it
+    names: each message would be received until it is given up."""
     if name not in found:
         none = "trailhawk.toml of the home has none yet, see docs/connectors.md"
         known = f"there is {', '.join(found)}" if found else none
         raise NotFoundError(f"no connector {name!r}", hint=known)
-    return found[name]
+    settings = found[name]
+    if isinstance(settings, SqsSettings | S3Settings) and settings.source:
+        names = [each.name for each in sources]
+        if settings.source not in names:
+            near = difflib.get_close_matches(settings.source, names, n=1)
+            known = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
+            raise NotFoundError(f"connector {name}: no log source {settings.source!r}", hint=known)
+    return settings
 
 
 def open_connector(settings: ConnectorSettings, intake: Intake) -> Connector:

@@ -428,8 +428,15 @@ def _hashes(settings: HttpSettings) -> Sequence[bytes]:
     if settings.token_file:
         try:
             text = settings.token_file.read_text(encoding="utf-8-sig")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConnectorError(f"connector {settings.name}: token_file: {error}") from None
+        except OSError as error:
+            raise ConnectorError(
+                f"connector {settings.name}: token_file: {settings.token_file}: {error.strerror}",
+                hint="make one with `openssl rand -hex 32 > FILE`",
+            ) from None
+        except UnicodeDecodeError:
+            raise ConnectorError(
+                f"connector {settings.name}: token_file: {settings.token_file} is not UTF-8 text"
+            ) from None
         tokens += [line.strip() for line in text.splitlines() if line.strip()]
     if settings.token_env:
         token = os.environ.get(settings.token_env, "").strip()

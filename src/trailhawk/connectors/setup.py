@@ -58,6 +58,8 @@ class Trust:
             )
         if self.issuer and not 1 <= len(self.audience) <= _MOST_AUDIENCE:
             raise UsageError(f"the audience is empty, or longer than the {_MOST_AUDIENCE} that AWS takes")
+        if self.subject and not self.issuer:
+            raise UsageError("a subject is one of an issuer's tokens", hint="say --issuer")
         if self.issuer and not self.subject:
             raise UsageError(
                 "an issuer without a subject lets everybody in that it knows", hint="say --subject"

@@ -527,7 +527,7 @@ class Workspace:
             clock=self.clock,
             sources=self.sources,
         )
-        return open_connector(one(self.connector_settings, name), intake)
+        return open_connector(one(self.connector_settings, name, sources=self.sources), intake)
 
     def query(
         self,
