@@ -272,6 +272,79 @@ def wait_for(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come")
 
 
+def test_a_bucket_that_is_not_there_holds_up_no_other(aws: Aws, store: Store) -> None:
+    aws.bucket()
+    aws.put("logs", "a/1.json")
+    aws.put("logs", "b/2.json")
+    for before, behind in (("a/", "gone"), ("gone", "b/")):
+        places = [Location("gone") if each == "gone" else Location("logs", each) for each in (before, behind)]
+        with pytest.raises(ConnectorError, match="s3://gone/ cannot be listed: NoSuchBucket"):
+            run(aws, store, *places)
+    assert store.events() == ["0", "1"]
+
+
+def test_a_bucket_that_is_not_there_is_told_until_it_is(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Objects of other buckets that are had meanwhile say nothing of it."""
+    aws.bucket()
+    made = s3.connector(
+        settings(aws, Location("gone"), Location("logs"), every_seconds=1, full_every_seconds=1),
+        store.intake(),
+    )
+    told: list[str] = []
+
+    def wait(_: float) -> bool:
+        told.append(made.state().problem)
+        if len(told) == 3:
+            aws.bucket("gone")
+        elif len(told) == 4:
+            stop.set()
+        aws.put("logs", f"{len(told)}.json")
+        return stop.is_set()
+
+    real, meanwhile = made._board.over, list[str]()
+
+    def over(cause: str) -> None:
+        real(cause)
+        if 1 <= len(told) < 3:
+            meanwhile.append(made.state().problem)
+
+    stop = threading.Event()
+    monkeypatch.setattr(stop, "wait", wait)
+    monkeypatch.setattr(made._board, "over", over)
+    made.run(stop)
+    assert [bool(each) for each in told] == [True, True, True, False]
+    assert meanwhile
+    assert all(meanwhile)
+
+
+def test_a_prefix_that_nothing_lies_below_is_told(
+    aws: Aws, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mistyped one looked like a bucket without news. It is no trouble: GuardDuty may find nothing yet."""
+    aws.bucket()
+    aws.put("logs", "AWSLogs/1.json")
+    made = s3.connector(
+        settings(aws, Location("logs", "AWSLogs/"), Location("logs", "AWSLog/"), every_seconds=60),
+        store.intake(),
+    )
+    said: list[str] = []
+    stop = threading.Event()
+    real = made._board.doing
+
+    def doing(what: str, *, idle: bool = False) -> None:
+        real(what, idle=idle)
+        if idle:
+            said.append(what)
+            stop.set()
+
+    monkeypatch.setattr(made._board, "doing", doing)
+    made.run(stop)
+    assert said == ["waiting for the next pass; nothing lies below s3://logs/AWSLog/"]
+    assert (made.state().rows, made.state().problem) == (1, "")
+
+
 def test_a_bucket_that_is_not_there(aws: Aws, store: Store) -> None:
     with pytest.raises(ConnectorError, match=r"s3://logs/ cannot be listed: NoSuchBucket") as caught:
         run(aws, store)

@@ -64,7 +64,7 @@ _DAY_BEFORE_NAME: Final = re.compile(
 )
 _FLAT: Final = "YYYY-MM-DD-"
 _DAY_IN_NAME: Final = re.compile(r"[_/](?P<year>20\d\d)(?P<month>\d\d)(?P<day>\d\d)(?:[T_/.-]|$)")
-_BUCKETS, _STORING = "buckets", "storing"  # causes of problems
+_BUCKETS, _PLACES, _STORING = "buckets", "places", "storing"  # causes of problems
 _MOST_DENIED: Final = 20  # refusals in a row after which the fault is not with one object
 _SAVE_SECONDS: Final = 5.0
 _PAGE_KEYS = 1000  # the most that S3 gives
@@ -92,6 +92,10 @@ class Mark:
     parents: tuple[str, ...] = ()
 
 
+class _OutageError(ConnectorError):
+    """No network, say, or credentials that ended: other locations cannot be had either."""
+
+
 class S3Connector:
     """Takes what a listing of buckets shows and the ledger has not."""
 
@@ -103,6 +107,7 @@ class S3Connector:
         self._waits = Waits(intake.rng)
         self._denied = 0
         self._failed: TableError | None = None  # of this pass
+        self._empty: set[Location] = set()  # where the last full pass found nothing
 
     @property
     def name(self) -> str:
@@ -134,7 +139,8 @@ class S3Connector:
                 except ConnectorError as error:
                     if one_pass:
                         raise
-                    self._board.problem(_BUCKETS, error.message)
+                    is_outage = isinstance(error, _OutageError)
+                    self._board.problem(_BUCKETS if is_outage else _PLACES, error.message)
                 except TableError:
                     if one_pass:
                         raise
@@ -144,7 +150,9 @@ class S3Connector:
                     rest = took * _REST
                 if one_pass:
                     return
-                self._board.doing("waiting for the next pass", idle=True)
+                empty = ", ".join(str(each) for each in settings.locations if each in self._empty)
+                nothing = f"; nothing lies below {empty}" if empty else ""
+                self._board.doing(f"waiting for the next pass{nothing}", idle=True)
                 stop.wait(max(0.0, settings.every_seconds - (time.monotonic() - started)))
         finally:
             self._board.doing("stopped")
@@ -153,7 +161,8 @@ class S3Connector:
 
     def _pass(self, taker: Taker, stop: threading.Event, *, full: bool) -> None:
         """List everything, or the recent days, and take what is new. Ends early when `stop` is set.
-        TableError at its end where all was stored but what is for one table."""
+        At its end TableError where all was stored but what is for one table, and before that ConnectorError
+        where a location cannot be had, which holds up no other."""
         self._denied = 0
         self._failed = None
         memories = {location: _Memory(self._intake.folder, location) for location in self._settings.locations}
@@ -162,17 +171,27 @@ class S3Connector:
         if full:
             marks = {location: memory.read().after for location, memory in memories.items()}
             threading.Thread(target=self._count, args=(marks, count, counting), daemon=True).start()
+        refused: ConnectorError | None = None
         try:
             for location, memory in memories.items():
                 if stop.is_set():
                     return
-                if full:
-                    self._full(taker, location, memory, count, stop)
-                else:
-                    self._recent(taker, location, memory, count, stop)
+                try:
+                    if full:
+                        self._full(taker, location, memory, count, stop)
+                    else:
+                        self._recent(taker, location, memory, count, stop)
+                except _OutageError:
+                    raise
+                except ConnectorError as error:
+                    refused = refused or error
+                    self._denied = 0
         finally:
             counting.set()
             self._board.ahead(None, None)
+        if refused is not None:
+            raise refused
+        self._board.over(_PLACES)
         if not self._denied:
             self._board.over(_BUCKETS)
         if self._failed is not None:
@@ -184,11 +203,12 @@ class S3Connector:
     ) -> None:
         """A full pass of a location, from where the last one was cut off, and then what lies before that."""
         begun = memory.read().after
-        self._take_listed(taker, location, count, stop, memory=memory)
+        found = self._take_listed(taker, location, count, stop, memory=memory)
         if begun:
-            self._take_listed(taker, location, count, stop, until=begun)
+            found |= self._take_listed(taker, location, count, stop, until=begun)
         if not stop.is_set():
             memory.write(dataclasses.replace(memory.read(), after=""))
+            self._empty = self._empty - {location} if found else self._empty | {location}
 
     def _recent(
         self, taker: Taker, location: Location, memory: _Memory, count: _Count, stop: threading.Event
@@ -212,8 +232,10 @@ class S3Connector:
         *,
         memory: _Memory | None = None,
         until: str = "",
-    ) -> None:
-        """Take what is new below a location, up to the key `until`, from where `memory` says."""
+    ) -> bool:
+        """Take what is new below a location, up to the key `until`, from where `memory` says; whether there
+        is anything."""
+        found = False
         settled = _Settled(memory.read() if memory else Mark())
         fetcher = Fetcher(
             self._client,
@@ -226,6 +248,7 @@ class S3Connector:
         saved = time.monotonic()
         with Prefetch[_Place](fetcher, threads=self._settings.reading.threads) as ahead:
             for notice in self._listed(location, settled.mark.after, stop):
+                found = True
                 if until and notice.key > until:
                     break
                 place = settled.begin(notice)
@@ -252,6 +275,7 @@ class S3Connector:
             self._flush(taker)
         if memory:
             memory.write(settled.mark)
+        return found
 
     def _flush(self, taker: Taker) -> None:
         try:
@@ -277,7 +301,7 @@ class S3Connector:
                 self._refused(refused)
                 taker.take(refused_object(notice, refused.reason), self._ender(place, None, count))
             elif not stop.is_set():
-                raise ConnectorError(f"{self.name}: {refused}", hint="the next run goes on here")
+                raise self._error(refused.fault)(f"{self.name}: {refused}", hint="the next run goes on here")
         self._board.flight(len(ahead))
 
     def _took(self, taker: Taker, fetched: Fetched, done: Callable[[Outcome], None]) -> RefusedError | None:
@@ -364,12 +388,17 @@ class S3Connector:
             asked["KeyMarker"] = page["NextKeyMarker"]
             asked["VersionIdMarker"] = page["NextVersionIdMarker"]
 
+    @staticmethod
+    def _error(fault: Fault) -> type[ConnectorError]:
+        return _OutageError if fault.kind in (Kind.PASSING, Kind.CREDENTIALS) else ConnectorError
+
     def _page(self, location: Location, ask: Callable[[], T], stop: threading.Event) -> T:
         try:
             return retried(ask, self._waits, stop, attempts=_LISTING_ATTEMPTS, told=self._told)
         except REFUSALS as error:
-            raise ConnectorError(
-                f"{self.name}: {location} cannot be listed: {fault_of(error)}",
+            fault = fault_of(error)
+            raise self._error(fault)(
+                f"{self.name}: {location} cannot be listed: {fault}",
                 hint=f"`trailhawk connectors doctor {self.name}` says what is missing",
             ) from error
 
