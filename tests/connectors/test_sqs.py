@@ -154,6 +154,23 @@ def test_a_filter_that_nothing_fits_is_told_until_something_does(aws: Aws, store
     assert "suffix = '.gz'" in run(aws, store, queue, prefixes=("AWSLogs/",), suffix=".gz").problem
 
 
+def test_that_another_process_had_what_fits_is_known(aws: Aws, store: Store) -> None:
+    queue = aws.queue(aws.bucket())
+    first, second = (
+        sqs.connector(settings(aws, queue, prefixes=("AWSLogs/",)), store.intake()) for _ in range(2)
+    )
+
+    def bring(made: sqs.SqsConnector, folder: str) -> State:
+        for number in range(10):
+            aws.put("logs", f"{folder}{number}.json")
+        made.run(threading.Event(), once=True)
+        return made.state()
+
+    assert "10 objects" in bring(second, "other/").problem
+    assert bring(first, "AWSLogs/").problem == ""
+    assert bring(second, "other/").problem == ""
+
+
 def test_markers_and_other_prefixes_are_passed_over(aws: Aws, store: Store) -> None:
     queue = aws.queue(aws.bucket())
     aws.s3.put_object(Bucket="logs", Key="AWSLogs/", Body=b"")

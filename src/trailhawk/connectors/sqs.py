@@ -315,10 +315,9 @@ class SqsConnector:
     def _pass_over(self, notices: Sequence[Notice], *, of: int) -> None:
         """Count what is not wanted, and tell where nothing was wanted ever: the section may be mistyped."""
         self._board.passed_over(len(notices))
-        if self._fitted.is_told:
-            return
-        if len(notices) < of:
+        if len(notices) < of and not self._fitted.is_told:
             self._fitted.tell()
+        if self._fitted.is_told:
             self._board.over(_OUTSIDE)
             return
         outside = [notice.location for notice in notices if not notice.is_marker]
@@ -613,10 +612,18 @@ class _Fitted:
         kept = names | {"suffix": settings.suffix}
         self.filter = ", ".join(f"{key} = {value!r}" for key, value in kept.items() if value)
         self._file = file
-        self.is_told = not self.filter or (file.exists() and file.read_bytes() == self.filter.encode())
+        self._is_told = not self.filter
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it did, this process or another of the home."""
+        if not self._is_told:
+            with suppress(FileNotFoundError):
+                self._is_told = self._file.read_bytes() == self.filter.encode()
+        return self._is_told
 
     def tell(self) -> None:
-        self.is_told = True
+        self._is_told = True
         with suppress(OSError):  # on a full disk: it is told again with the next start
             self._file.parent.mkdir(parents=True, exist_ok=True)
             write_whole(self._file, self.filter.encode())
