@@ -66,7 +66,7 @@ def test_none(tmp_path: Path) -> None:
     ("text", "words"),
     [
         ('type = "kinesis"', ("connectors.main.type is 'kinesis'", "there is")),
-        ("", ("connectors.main.type is ''",)),
+        ("", ("connectors.main.type is missing",)),
         ('type = "sqs"', ("connectors.main.queue_url is ''", "https://sqs.")),
         (
             f'type = "sqs"\nqueue_url = "{QUEUE}"\nvisibility = 3',

@@ -303,7 +303,9 @@ def _read(name: str, section: Section) -> ConnectorSettings:
         raise section.wrong("", "is no name for a connector", hint="letters, digits, - and _, up to 64")
     kind = section.text("type", "")
     if kind not in KINDS:
-        raise section.wrong("type", f"is {kind!r}", hint=f"there is {', '.join(KINDS)}")
+        raise section.wrong(
+            "type", f"is {kind!r}" if kind else "is missing", hint=f"there is {', '.join(KINDS)}"
+        )
     settings = KINDS[kind].read(name, section)
     section.end()
     return settings

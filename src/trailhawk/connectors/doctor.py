@@ -48,7 +48,8 @@ def examine(settings: ConnectorSettings, *, thorough: bool = True) -> Iterator[C
     """
     if not isinstance(settings, SqsSettings | S3Settings):
         raise UsageError(
-            f"connector {settings.name!r} is of type {settings.type}", hint="the doctor knows sqs and s3"
+            f"connector {settings.name!r} is of type {settings.type}",
+            hint=f"they look at sqs and s3; 'trailhawk connectors run {settings.name} --once' tries it",
         )
     patient = Patient(settings, thorough=thorough)
     yield from _Identity(patient).checks()
