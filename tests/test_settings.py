@@ -30,8 +30,8 @@ def test_a_section(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("[externaldata\n", "is no TOML: .*line 1"),
-        ("[externaldate]\n", "externaldate is no setting; did you mean externaldata?"),
-        ("[externaldata]\nalow = []\n", "externaldata.alow is no setting; did you mean allow?"),
+        ("[externaldate]\n", "externaldate is no setting; did you mean 'externaldata'?"),
+        ("[externaldata]\nalow = []\n", "externaldata.alow is no setting; did you mean 'allow'?"),
         ('[externaldata]\nallow = "x"\n', "externaldata.allow is a list of texts"),
         ("[externaldata]\nallow = [1]\n", "externaldata.allow is a list of texts, and 1 is none"),
         ('[externaldata]\nallow = ["ftp://x"]\n', "externaldata.allow has 'ftp://x'"),
@@ -93,7 +93,7 @@ def test_sections_of_lake_state_and_run(tmp_path: Path) -> None:
         ('[lake]\nurl = "s3:/b"\n', "lake.url is 's3:/b'; write a folder or s3://bucket/prefix"),
         ("[lake.retention]\nIngestLedger = 1\n", "lake.retention.IngestLedger is not shortened"),
         ("[lake.retention]\nEvents = -1\n", "lake.retention.Events is -1"),
-        ("[lake.s3]\nregoin = 'x'\n", "lake.s3.regoin is no setting; did you mean region?"),
+        ("[lake.s3]\nregoin = 'x'\n", "lake.s3.regoin is no setting; did you mean 'region'?"),
         ('[state]\nurl = "mysql://h/db"\n', "state.url is 'mysql:...'; write postgresql://..."),
     ],
 )

@@ -5,7 +5,6 @@ A section is a dataclass here with a `read` of its own, a member of `Settings`, 
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from trailhawk.errors import UsageError
+from trailhawk.words import suggestion
 
 FILE_NAME = "trailhawk.toml"
 
@@ -89,9 +89,7 @@ class Section:
     def end(self) -> None:
         """SettingsError for a key that nobody took."""
         for key in self._values:
-            near = difflib.get_close_matches(key, self._known, n=1)
-            known = f"there is {', '.join(self._known)}" if self._known else ""
-            raise self.wrong(key, "is no setting", hint=f"did you mean {near[0]}?" if near else known)
+            raise self.wrong(key, "is no setting", hint=suggestion(key, self._known))
 
     def _take(self, key: str, default: object) -> object:
         self._known.append(key)

@@ -76,7 +76,7 @@ def test_a_source_that_is_not_there(home: Path, capsys: pytest.CaptureFixture[st
         file.write('\n[connectors.far]\ntype = "s3"\nlocations = ["s3://logs"]\nsource = "cloud-trail"\n')
     for command in ("run", "test", "doctor"):
         assert run(["--home", str(home), "connectors", command, "far"]) == 1
-        words = "connector far: no log source 'cloud-trail'; did you mean cloudtrail?"
+        words = "connector far: no log source 'cloud-trail'; did you mean 'cloudtrail'?"
         assert words in capsys.readouterr().err
 
 

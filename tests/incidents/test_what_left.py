@@ -63,18 +63,20 @@ def said(manifest: Manifest) -> list[tuple[str, str, int, int, int, str]]:
     return [(one.bucket, one.key, one.bytes, one.reads, one.denied, one.copied_to) for one in lines]
 
 
+def logged_twice(get: Json) -> list[Json]:
+    """One read, in the reader's account and in that of the bucket."""
+    owner = {"type": "AWSAccount", "principalId": "AROA1:one", "accountId": HOME}
+    return [
+        call("GetObject", get, out=100, eventID="1", sharedEventID="one"),
+        call("GetObject", get, out=100, eventID="2", sharedEventID="one", recipientAccountId=OTHER)
+        | {"userIdentity": owner},
+    ]
+
+
 def test_one_read_that_two_accounts_log(engine_of: EngineOf) -> None:
     """The owner of the bucket and the reader's account each have a record of it, with an id of its own."""
     get = {"bucketName": "cards", "key": "a.csv"}
-    owner = {"type": "AWSAccount", "principalId": "AROA1:one", "accountId": HOME}
-    engine = engine_of(
-        [
-            call("GetObject", get, out=100, eventID="1", sharedEventID="one"),
-            call("GetObject", get, out=100, eventID="2", sharedEventID="one", recipientAccountId=OTHER)
-            | {"userIdentity": owner},
-            call("GetObject", get, out=100.0, eventID="3"),
-        ]
-    )
+    engine = engine_of([*logged_twice(get), call("GetObject", get, out=100.0, eventID="3")])
     (line,) = found(engine).lines
     assert (line.bytes, line.reads, line.session) == (200, 2, SESSION)
 
@@ -151,15 +153,7 @@ def test_one_read_of_which_the_alert_names_the_poorer_record(
     engine_of: EngineOf, raised: Callable[..., Alert]
 ) -> None:
     """The record of the bucket's account names no ARN; its twin is the same read, and no other one."""
-    get = {"bucketName": "cards", "key": "a.csv"}
-    owner = {"type": "AWSAccount", "principalId": "AROA1:one", "accountId": HOME}
-    engine = engine_of(
-        [
-            call("GetObject", get, out=100, eventID="1", sharedEventID="one"),
-            call("GetObject", get, out=100, eventID="2", sharedEventID="one", recipientAccountId=OTHER)
-            | {"userIdentity": owner},
-        ]
-    )
+    engine = engine_of(logged_twice({"bucketName": "cards", "key": "a.csv"}))
     one = raised("one", details=(("EventIds", ("2",)),))
     told = report(engine, assemble(1, [one]), [one], now=NOW)
     assert (said(told.manifest), told.manifest.besides) == ([("cards", "a.csv", 100, 1, 0, "")], None)

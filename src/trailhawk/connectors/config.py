@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Final, Protocol, Self, cast
 
 from trailhawk.errors import NotFoundError
+from trailhawk.words import suggestion
 
 if TYPE_CHECKING:
     from trailhawk.connectors.connector import Connector, Intake
@@ -286,9 +286,8 @@ def one(found: Mapping[str, ConnectorSettings], name: str, *, sources: Iterable[
     if isinstance(settings, SqsSettings | S3Settings) and settings.source:
         names = [each.name for each in sources]
         if settings.source not in names:
-            near = difflib.get_close_matches(settings.source, names, n=1)
-            known = f"did you mean {near[0]}?" if near else f"there is {', '.join(names)}"
-            raise NotFoundError(f"connector {name}: no log source {settings.source!r}", hint=known)
+            hint = suggestion(settings.source, names)
+            raise NotFoundError(f"connector {name}: no log source {settings.source!r}", hint=hint)
     return settings
 
 

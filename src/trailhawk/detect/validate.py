@@ -16,6 +16,7 @@ from trailhawk.detect.entities import IDENTIFIERS, TYPES
 from trailhawk.detect.rule import Grouping, Matching, Rule, RuleKind
 from trailhawk.detect.rule_file import MEMBERS
 from trailhawk.errors import QueryError
+from trailhawk.words import suggestion
 
 # The compiler is imported where rules are validated: to list them needs no more than a finding.
 if TYPE_CHECKING:
@@ -175,9 +176,7 @@ def _agreed(rule: Rule, grouping: Grouping) -> tuple[tuple[str, Sequence[str], S
 
 
 def _unknown(member: str, name: str, what: str, known: Sequence[str]) -> Finding:
-    near = get_close_matches(name, known, n=1) or [each for each in known if each.lower() == name.lower()]
-    told = f"did you mean '{near[0]}'?" if near else f"there is {', '.join(known) or 'none'}"
-    return Finding(Level.WARNING, member, f"'{name}' is no {what}", told)
+    return Finding(Level.WARNING, member, f"'{name}' is no {what}", suggestion(name, known))
 
 
 # --- the query ---------------------------------------------------------------------------------------------
